@@ -1,0 +1,118 @@
+r"""Decoders p(x|z): modules that map latent codes [*, latent] to a distribution over images.
+
+*Independent pixels* leave all structure to z; a *PixelCNN* sees the pixels before each one as well, which makes a better
+density and lets the model do without z: the collapse that this project is about.
+
+    z [*, latent] -> BernoulliDecoder(body)(z)    pixels independent given z
+    z [*, latent] -> PixelCNNDecoder(...)(z)      log p(x|z) = sum_i log p(x_i | x_<i, z)
+"""
+
+from collections.abc import Sequence
+from itertools import pairwise
+
+from jaxtyping import Float
+from torch import Tensor, nn
+from torch.distributions import Bernoulli, Distribution, Independent
+from torch.nn.functional import elu
+
+from mpdvae.distributions import AutoregressivePixels
+from mpdvae.encoders import ImageShape, check_halvings, check_latent_dim
+from mpdvae.errors import InputError
+from mpdvae.networks.batching import over_leading
+from mpdvae.networks.blocks import UpBlock, conv2d_to, halved, linear
+from mpdvae.networks.pixelcnn import PAPER_SMALL, PixelCNN
+from mpdvae.networks.weight_norm import weight_norm
+
+
+class BernoulliDecoder(nn.Module):
+    """p(x|z) with independent binary pixels whose logits are `body(z)`.
+
+    Arguments:
+        body: codes [batch latent] -> logits [batch channel height width].
+    """
+
+    def __init__(self, body: nn.Module) -> None:
+        super().__init__()
+        self.body = body
+
+    def forward(self, z: Float[Tensor, "*batch latent"]) -> Distribution:
+        return Independent(Bernoulli(logits=over_leading(self.body, z, event_ndim=1), validate_args=False), 3)
+
+
+class PixelCNNDecoder(nn.Module):
+    """p(x|z) over binary images, pixel by pixel: z becomes maps of the image's size, which the PixelCNN sees beside x.
+
+    z -> linear -> reshape to [condition_channels height width] -> ELU -> PixelCNN
+
+    Arguments:
+        image_shape: (1, height, width), any size.
+        latent_dim: length of a code.
+        channels: of the PixelCNN, even (paper: 64).
+        kernel_sizes: odd; their sum limits how far a pixel can see (paper: `PAPER_SMALL` or `PAPER_LARGE`).
+        condition_channels: maps made from z (paper: 4).
+    """
+
+    def __init__(
+        self,
+        image_shape: ImageShape,
+        latent_dim: int,
+        channels: int = 64,
+        kernel_sizes: Sequence[int] = PAPER_SMALL,
+        condition_channels: int = 4,
+    ) -> None:
+        super().__init__()
+        check_latent_dim(latent_dim)
+        image_channels, height, width = image_shape
+        if image_channels != 1:
+            raise InputError(
+                f"image_shape: a PixelCNN decoder models one binary channel, got {image_channels} channels; use a decoder "
+                "with independent pixels, or grey images."
+            )
+        self.image_shape = image_shape
+        self.to_maps = nn.Sequential(
+            linear(latent_dim, condition_channels * height * width),
+            nn.Unflatten(1, (condition_channels, height, width)),
+        )
+        self.network = PixelCNN(condition_channels, channels, kernel_sizes)
+
+    def forward(self, z: Float[Tensor, "*batch latent"]) -> Distribution:
+        maps = elu(over_leading(self.to_maps, z, event_ndim=1))
+        return AutoregressivePixels(lambda x: self.network(x, maps), z.shape[:-1], self.image_shape, like=z)
+
+
+def mlp_decoder(image_shape: ImageShape, latent_dim: int, hidden_features: Sequence[int] = (500,)) -> BernoulliDecoder:
+    """Fully connected decoder with ELU and independent pixels, for images of any size and number of channels."""
+    check_latent_dim(latent_dim)
+    features = [latent_dim, *hidden_features]
+    hidden = [layer for i, o in pairwise(features) for layer in (linear(i, o), nn.ELU())]
+    channels, height, width = image_shape
+    return BernoulliDecoder(
+        nn.Sequential(*hidden, linear(features[-1], channels * height * width), nn.Unflatten(1, image_shape))
+    )
+
+
+def convnet_decoder(image_shape: ImageShape, latent_dim: int, channels: Sequence[int] = (64, 32)) -> BernoulliDecoder:
+    """Plain convolutional decoder with independent pixels: linear to maps of the smallest size, then a transposed 3x3
+    convolution that doubles the size for each entry of `channels` (in the order in which they are passed)."""
+    check_latent_dim(latent_dim)
+    check_halvings(image_shape, len(channels), "convnet decoder")
+    sizes = halved(image_shape[1:], len(channels))[::-1]
+    smallest = (channels[0], *sizes[0])
+    layers: list[nn.Module] = [linear(latent_dim, channels[0] * sizes[0][0] * sizes[0][1]), nn.Unflatten(1, smallest)]
+    for (i, o), (size, target) in zip(pairwise([*channels, image_shape[0]]), pairwise(sizes), strict=True):
+        layers += [nn.ELU(), conv2d_to(i, o, 3, size, target)]
+    return BernoulliDecoder(nn.Sequential(*layers))
+
+
+def resnet_decoder(image_shape: ImageShape, latent_dim: int, channels: Sequence[int] = (64, 64, 32)) -> BernoulliDecoder:
+    """The paper's decoder with independent pixels (its ResNet-VAE baseline), for any size: a transposed convolution from the
+    code to maps of the smallest size, ELU, and a residual block that doubles the size for each entry of `channels`."""
+    check_latent_dim(latent_dim)
+    check_halvings(image_shape, len(channels), "resnet decoder")
+    sizes = halved(image_shape[1:], len(channels))[::-1]
+    start = weight_norm(nn.ConvTranspose2d(latent_dim, channels[0], sizes[0]))
+    blocks = [
+        UpBlock(i, o, size, target)
+        for (i, o), (size, target) in zip(pairwise([*channels, image_shape[0]]), pairwise(sizes), strict=True)
+    ]
+    return BernoulliDecoder(nn.Sequential(nn.Unflatten(1, (latent_dim, 1, 1)), start, nn.ELU(), *blocks))

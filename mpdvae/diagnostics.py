@@ -1,0 +1,225 @@
+r"""Diagnostics: how much of the image the code carries, per dimension and in total, and whether it has collapsed.
+
+**Information per dimension.** Let x be uniform on the N images and r = N(a, v) any Gaussian. With m and s^2 the mean and
+variance of q(z_k|x),
+
+.. math:: E_x KL(q(z_k|x) || r) = \tfrac12 E_x \Big[ \log v - \log s^2 + \frac{s^2 + (m - a)^2}{v} - 1 \Big],
+
+which is least at a = E m and v = V = E s^2 + Var m, the mean and variance of the aggregate q(z_k) = E_x q(z_k|x), where it is
+
+.. math:: R_k = \tfrac12 \big( \log V - E_x \log s^2 \big) \ge 0 .
+
+It is zero exactly where m and s are the same for all images, that is where the unit has collapsed. It needs no prior, so it
+means the same for a standard normal and for a flow. It bounds the unit's information from above, since E_x KL(q(z_k|x) || r)
+= I(x; z_k) + KL(q(z_k) || r) for any r.
+
+**Mutual information** between the image and the whole code, :math:`I_q = E_x E_{q(z|x)} [\log q(z|x) - \log q(z)]`, with
+q(z) the mixture of all N posteriors, from one sample for each image. It cannot exceed log N, and an estimate near that
+ceiling says only "at least about this much": above `SATURATION` of log N it is called saturated.
+
+**Mutual posterior divergence**, mean and spread over all pairs: see `mpdvae.divergence`. It has no ceiling.
+
+**Active units**: those with Var_x(m) > 0.01 (Burda, Grosse & Salakhutdinov 2016, https://arxiv.org/abs/1509.00519).
+
+On the mutual information of a VAE: Hoffman & Johnson, "ELBO surgery" (2016); on collapse and these measures: He, Spokoyny,
+Neubig & Berg-Kirkpatrick, ICLR 2019, https://arxiv.org/abs/1901.05534.
+"""
+
+import math
+from dataclasses import dataclass
+from typing import Any
+
+import torch
+from jaxtyping import Float, Float64
+from torch import Tensor
+from torch.distributions import Distribution, Independent, Normal, kl_divergence
+
+from mpdvae.density import evaluating
+from mpdvae.divergence import diagonal_normal, mutual_posterior_divergence
+from mpdvae.errors import InputError, RunError
+from mpdvae.seeding import derive_seed
+from mpdvae.vae import VAE
+
+ACTIVE_VARIANCE = 0.01
+"""Variance over images of the posterior mean above which a unit counts as active."""
+
+COLLAPSE_NATS = 0.01
+"""Information below which a unit counts as collapsed."""
+
+SATURATION = 0.9
+"""Share of log N above which an estimate of the mutual information is called saturated."""
+
+PAIRS_AT_ONCE = 2**22
+"""Elements of the N x N matrix of log-densities that are held at a time (float64)."""
+
+
+@dataclass(frozen=True)
+class Diagnostics:
+    """What the posteriors of a set of images tell about the code. Tensors are float64, on the CPU; all values in nats."""
+
+    images: int
+    """N, which limits `mutual_information` to log N."""
+    kl_per_dimension: Float64[Tensor, " latent"] | None
+    """Mean over images of KL(q(z_k|x) || p(z_k)); None where the prior does not factorise into Gaussians."""
+    information_per_dimension: Float64[Tensor, " latent"]
+    """R_k of the module's head: an upper bound on I(x; z_k), zero at collapse, for any prior."""
+    active_units: int
+    """Dimensions whose posterior mean varies by more than `ACTIVE_VARIANCE` over the images."""
+    mutual_information: float
+    """Estimate of I_q(x; z) over the N images, at most `mutual_information_ceiling`."""
+    mutual_information_standard_error: float
+    """Standard error of that estimate, from the spread over images."""
+    mpd_mean: float
+    """Mean over ordered pairs of images of KL(q(z|x) || q(z|x'))."""
+    mpd_std: float
+    """Standard deviation of the same over pairs."""
+
+    @property
+    def latent_dim(self) -> int:
+        """Dimensions of the code."""
+        return len(self.information_per_dimension)
+
+    @property
+    def mutual_information_ceiling(self) -> float:
+        """log N."""
+        return math.log(self.images)
+
+    @property
+    def saturated(self) -> bool:
+        """Whether the mutual information is within 10 % of its ceiling: the true one may then be far larger."""
+        return self.mutual_information > SATURATION * self.mutual_information_ceiling
+
+    @property
+    def verdict(self) -> str:
+        """Collapse in words; see `verdict`."""
+        return verdict(self.information_per_dimension)
+
+    def to_dict(self) -> dict[str, Any]:
+        """The same for JSON, with units in the keys."""
+        return {
+            "mutual_information_nats": self.mutual_information,
+            "mutual_information_standard_error_nats": self.mutual_information_standard_error,
+            "mutual_information_ceiling_nats": self.mutual_information_ceiling,
+            "mutual_information_saturated": self.saturated,
+            "mpd_mean_nats": self.mpd_mean,
+            "mpd_std_nats": self.mpd_std,
+            "active_units": self.active_units,
+            "kl_per_dimension_nats": None if self.kl_per_dimension is None else self.kl_per_dimension.tolist(),
+            "information_per_dimension_nats": self.information_per_dimension.tolist(),
+            "latent_dim": self.latent_dim,
+            "images": self.images,
+            "verdict": self.verdict,
+        }
+
+
+def measure(
+    vae: VAE, x: Float[Tensor, "images channel height width"], seed: int = 0, batch_size: int = 500
+) -> Diagnostics:
+    """All diagnostics of the posteriors of `x`, over the whole set.
+
+    Arguments:
+        vae: the model; used in evaluation mode and left in the mode it came in.
+        x: images in the range that the model was made for, at least 2.
+        seed: of the one posterior sample for each image.
+        batch_size: images that the encoder sees at a time; changes nothing beyond rounding.
+
+    Raises:
+        InputError: for fewer than two images, a batch size below one, or a posterior that is not a diagonal Gaussian.
+        RunError: for a posterior that is not finite; names the image.
+    """
+    if x.ndim != 4 or len(x) < 2:
+        raise InputError(f"x: expected images [images channel height width], at least 2, got shape {tuple(x.shape)}.")
+    if batch_size < 1:
+        raise InputError(f"batch_size: expected at least 1, got {batch_size}.")
+    with torch.no_grad(), evaluating(vae):
+        q = _posteriors(vae, x, batch_size)
+        prior = vae.prior()
+        information, error = mutual_information(q, seed)
+        divergence = mutual_posterior_divergence(q)
+        return Diagnostics(
+            images=len(x),
+            kl_per_dimension=_kl_per_dimension(q, prior),
+            information_per_dimension=information_per_dimension(q),
+            active_units=int((q.mean.var(0, correction=0) > ACTIVE_VARIANCE).sum()),
+            mutual_information=information,
+            mutual_information_standard_error=error,
+            mpd_mean=divergence.mean.item(),
+            mpd_std=divergence.std.item(),
+        )
+
+
+def information_per_dimension(q: Distribution) -> Float64[Tensor, " latent"]:
+    """R_k of the module's head in nats, from the diagonal Gaussian posteriors of some images, batch shape [images].
+
+    From a small batch it is too small, as a variance over few images is. Latent axes are flattened.
+    """
+    normal = diagonal_normal(q)
+    mean, variance = normal.loc.flatten(1).double(), normal.scale.flatten(1).double().square()
+    aggregate = variance.mean(0) + mean.var(0, correction=0)
+    # Rounding may leave -1e-16 where the exact value is zero.
+    return (0.5 * (aggregate.log() - variance.log().mean(0))).clamp_min(0.0)
+
+
+def mutual_information(q: Distribution, seed: int = 0) -> tuple[float, float]:
+    """Estimate of I_q(x; z) in nats and its standard error, from the posteriors of N images and one sample of each.
+
+    The log-density of sample i under posterior j is -1/2 sum_k (z_ik^2 / s_jk^2 - 2 z_ik m_jk / s_jk^2) plus what depends
+    on j alone: two matrix products, taken for some rows i at a time. The mixture holds the sample's own posterior, so
+    that no estimate exceeds log N.
+    """
+    normal = diagonal_normal(q)
+    mean, stddev = normal.loc.flatten(1).double().cpu(), normal.scale.flatten(1).double().cpu()
+    generator = torch.Generator().manual_seed(derive_seed(seed, "mutual information"))
+    z = mean + stddev * torch.randn(mean.shape, generator=generator, dtype=torch.float64)
+    centre = mean.mean(0)  # takes digits that all posteriors share out of the squares
+    z, mean = z - centre, mean - centre
+    precision = stddev.square().reciprocal()
+    linear = mean * precision
+    constant = (mean * linear).sum(1) + 2 * stddev.log().sum(1)
+    n = len(z)
+    values = []
+    for rows in torch.arange(n).split(max(1, PAIRS_AT_ONCE // n)):
+        log_density = (
+            torch.addmm(constant, z[rows].square(), precision.mT).addmm_(z[rows], linear.mT, alpha=-2).mul_(-0.5)
+        )
+        own = log_density[torch.arange(len(rows)), rows]
+        values.append(own - log_density.logsumexp(1) + math.log(n))
+    value = torch.cat(values)
+    return value.mean().item(), (value.std() / math.sqrt(n)).item()
+
+
+def verdict(information_per_dimension: Float[Tensor, " latent"], threshold: float = COLLAPSE_NATS) -> str:
+    """Collapse in words, from the nats that each unit carries (`information_per_dimension`).
+
+    "collapsed" where more than half of the units carry less than `threshold`, "partly collapsed" where some do.
+    """
+    units = len(information_per_dimension)
+    if information_per_dimension.isnan().any():
+        unit = int(information_per_dimension.isnan().nonzero()[0].item())
+        raise InputError(f"information_per_dimension: unit {unit} of {units} is not a number.")
+    idle = int((information_per_dimension < threshold).sum())
+    if idle == 0:
+        return f"no collapse: {units} of {units} units carry at least {threshold:g} nats"
+    word = "collapsed" if idle > units / 2 else "partly collapsed"
+    return f"{word}: {idle} of {units} units carry less than {threshold:g} nats"
+
+
+def _posteriors(vae: VAE, x: Tensor, batch_size: int) -> Independent:
+    """q(z|x) of all images in float64 on the CPU, latent axes flattened."""
+    parts = [diagonal_normal(vae.encoder(batch)) for batch in x.split(batch_size)]
+    mean, stddev = (torch.cat([getattr(p, name).flatten(1).cpu().double() for p in parts]) for name in ("loc", "scale"))
+    broken = (~(mean.isfinite() & stddev.isfinite())).any(1).nonzero()
+    if len(broken):
+        raise RunError(
+            f"the posterior of image {broken[0].item()} is not finite ({len(broken):,} of {len(x):,} are not); "
+            "check that training did not diverge and that x is in the model's range."
+        )
+    return Independent(Normal(mean, stddev), 1)
+
+
+def _kl_per_dimension(q: Independent, prior: Distribution) -> Tensor | None:
+    base = prior.base_dist if isinstance(prior, Independent) else prior
+    if not isinstance(base, Normal):
+        return None
+    p = Normal(base.loc.flatten().cpu().double(), base.scale.flatten().cpu().double())
+    return kl_divergence(q.base_dist, p).mean(0)

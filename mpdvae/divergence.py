@@ -1,0 +1,184 @@
+r"""Mutual posterior divergence: the paper's contribution, exact and in linear time.
+
+For posteriors :math:`q_i = N(m_i, \operatorname{diag} s_i^2)`, one per image, the mutual posterior divergence is the mean
+KL divergence over ordered pairs of *different* images,
+
+.. math:: MPD = \frac{1}{N(N-1)} \sum_{i \ne j} \sum_k KL_{ijk}, \qquad
+          KL_{ijk} = \tfrac12 \Big( \frac{s_{ik}^2 + (m_{ik} - m_{jk})^2}{s_{jk}^2}
+                                    - \log s_{ik}^2 + \log s_{jk}^2 - 1 \Big).
+
+MAE adds two terms to the negative ELBO: one that makes every dimension's divergence large (*diversity*, weight eta) and
+one that makes the totals :math:`D_{ij} = \sum_k KL_{ijk}` alike over the pairs (*smoothness*, weight gamma).
+
+Linear time. KL does not change when all posteriors are shifted and scaled alike. With any constants b_k, c_k (here the
+detached means of m and log s^2 over the data),
+
+    l = log s^2 - c      u = (m - b) exp(-c / 2)      a = expm1(l)      r = expm1(-l)
+
+    f_i =     [ a_i + u_i^2,  u_i,  1,  sum_k(a_ik - l_ik + u_ik^2) ]
+    g_j = 1/2 [ r_j,  -2 u_j (1 + r_j),  sum_k(r_jk + l_jk + u_jk^2 (1 + r_jk)),  1 ]        D_ij = f_i . g_j
+
+so that the sum of all D_ij^2 is < F^T F, G^T G >, two (2K+2) x (2K+2) Gram matrices, and the mean per dimension needs six
+sums. Subtracting the ones analytically (expm1) keeps full precision when the posteriors nearly coincide, which is where
+these numbers are needed: at collapse. No batch x batch x latent tensor is ever made.
+
+Ma, Zhou & Hovy, "MAE: Mutual Posterior-Divergence Regularization for Variational AutoEncoders", ICLR 2019,
+https://arxiv.org/abs/1901.01498. The moment form of the mean: Shen et al., "Regularizing Variational Autoencoder with
+Diversity and Uncertainty Awareness", IJCAI 2021, https://arxiv.org/abs/2110.12381.
+"""
+
+from typing import Literal, NamedTuple
+
+import torch
+from jaxtyping import Float
+from torch import Tensor
+from torch.distributions import Distribution, Independent, Normal, kl_divergence
+from torch.nn.functional import softplus
+
+from mpdvae.errors import InputError
+
+DiversityForm = Literal["released", "paper", "submitted"]
+
+PAIRS_AT_ONCE = 2**22
+"""Elements of a pairwise tensor that `diversity_term` in form "paper" holds at a time."""
+
+
+class PosteriorDivergence(NamedTuple):
+    """Mean and spread of the pairwise KL divergence over the N(N-1) ordered pairs of different posteriors, in nats."""
+
+    per_dimension: Float[Tensor, " *latent"]
+    """Mean over pairs, one value for each latent dimension."""
+    mean: Float[Tensor, ""]
+    """Mean over pairs of the total over dimensions: the sum of `per_dimension`."""
+    std: Float[Tensor, ""]
+    """Sample standard deviation over pairs of the total over dimensions."""
+
+
+class _Standardised(NamedTuple):
+    """Posteriors after a common shift and scale; the symbols of the module's head. All [N latent], float64."""
+
+    u: Tensor
+    l: Tensor  # noqa: E741 - the symbol of the formula
+    a: Tensor
+    r: Tensor
+
+
+def diagonal_normal(q: Distribution) -> Normal:
+    """The factorised normal behind `q`; raises `InputError` for any other family."""
+    base = q.base_dist if isinstance(q, Independent) else q
+    if not isinstance(base, Normal):
+        raise InputError(f"q: expected a diagonal Gaussian posterior, got {type(base).__name__}.")
+    return base
+
+
+def mutual_posterior_divergence(q: Distribution) -> PosteriorDivergence:
+    """Mean and spread of KL(q_i || q_j) over all ordered pairs i != j, exactly, in time linear in the number of posteriors.
+
+    Arguments:
+        q: diagonal Gaussian posteriors, one per image: batch shape [N], event shape [*latent], N >= 2.
+
+    Returns:
+        `PosteriorDivergence` in nats, in the dtype of `q` (sums are accumulated in float64). Gradients are exact; where all
+        posteriors coincide the spread has gradient zero.
+
+    Raises:
+        InputError: for fewer than two posteriors, or posteriors that are not diagonal Gaussians.
+    """
+    normal = diagonal_normal(q)
+    mean_q, std_q = normal.loc, normal.scale
+    p = _standardise(mean_q.flatten(1), std_q.flatten(1))
+    per_dimension = _mean_per_dimension(p)
+    total = per_dimension.sum()
+    return PosteriorDivergence(
+        per_dimension=per_dimension.reshape(mean_q.shape[1:]).to(mean_q.dtype),
+        mean=total.to(mean_q.dtype),
+        std=_spread_of_totals(p, total).to(mean_q.dtype),
+    )
+
+
+def diversity_term(q: Distribution, weight: float, form: DiversityForm = "released") -> Float[Tensor, ""]:
+    """The term that makes posteriors differ in every dimension, L_diverse in nats: weight * eta-free sum for two forms.
+
+    ========== ============================================================ ===========================================
+    form       value (eta = `weight`, KLbar_k = mean over pairs of KL_ijk)  where from
+    ========== ============================================================ ===========================================
+    released   eta * sum_k softplus(-KLbar_k)                               the authors' code since October 2018
+    paper      eta * mean over pairs of sum_k softplus(-KL_ijk)             the paper's equations, as a reader quotes them
+    submitted  eta * sum_k softplus(-KLbar_k / eta)                         the authors' code before that
+    ========== ============================================================ ===========================================
+
+    All are bounded: eta * K * ln 2 at full collapse, towards 0 when every dimension tells images apart. "released" is at
+    most "paper" (Jensen), which costs O(N^2 K) because a softplus of each pair does not factor.
+
+    Arguments:
+        q: diagonal Gaussian posteriors, batch shape [N], N >= 2.
+        weight: eta of the paper, > 0.
+    """
+    if form == "paper":
+        return weight * _mean_softplus_of_pairs(diagonal_normal(q))
+    per_dimension = mutual_posterior_divergence(q).per_dimension
+    reach = weight if form == "submitted" else 1.0
+    return weight * softplus(-per_dimension / reach).sum()
+
+
+def smoothness_term(q: Distribution, weight: float) -> Float[Tensor, ""]:
+    """The term that makes the pairwise divergences alike, L_smooth = gamma * STD over pairs of D_ij, in nats.
+
+    Arguments:
+        q: diagonal Gaussian posteriors, batch shape [N], N >= 2.
+        weight: gamma of the paper.
+    """
+    return weight * mutual_posterior_divergence(q).std
+
+
+def _standardise(mean_q: Tensor, std_q: Tensor) -> _Standardised:
+    if len(mean_q) < 2:
+        raise InputError(
+            f"q: the divergence is a mean over pairs and needs a batch of at least 2 posteriors, got {len(mean_q)}."
+        )
+    m, log_variance = mean_q.double(), 2 * std_q.double().log()
+    b, c = m.mean(0).detach(), log_variance.mean(0).detach()
+    l = log_variance - c  # noqa: E741
+    return _Standardised(u=(m - b) * torch.exp(-c / 2), l=l, a=torch.expm1(l), r=torch.expm1(-l))
+
+
+def _mean_per_dimension(p: _Standardised) -> Tensor:
+    """KLbar_k = (A R + N E + N Q - 2 U W) / (2 N (N-1)), the six sums being over the data."""
+    n = len(p.u)
+    u2 = p.u.square()
+    A, R = (p.a + u2).sum(0), p.r.sum(0)
+    E, Q = (p.a - p.l + u2).sum(0), (p.r + p.l + u2 * (1 + p.r)).sum(0)
+    U, W = p.u.sum(0), (p.u * (1 + p.r)).sum(0)
+    return (A * R + n * E + n * Q - 2 * U * W) / (2 * n * (n - 1))
+
+
+def _spread_of_totals(p: _Standardised, mean: Tensor) -> Tensor:
+    """Sample standard deviation of D_ij over ordered pairs, by the cheaper of two exact routes."""
+    n, latent = p.u.shape
+    u2, one = p.u.square(), torch.ones_like(p.u[:, :1])
+    F = torch.cat([p.a + u2, p.u, one, (p.a - p.l + u2).sum(1, keepdim=True)], 1)
+    g_constant = (p.r + p.l + u2 * (1 + p.r)).sum(1, keepdim=True)
+    G = torch.cat([p.r, -2 * p.u * (1 + p.r), g_constant, one], 1) / 2
+    pairs = n * (n - 1)
+    if n > 4 * latent + 4:
+        squares_about_mean = (F.mT @ F * (G.mT @ G)).sum() - pairs * mean.square()
+    else:
+        D = F @ G.mT
+        itself = torch.eye(n, dtype=torch.bool, device=D.device)
+        squares_about_mean = (D - mean).masked_fill(itself, 0.0).square().sum()
+    variance = squares_about_mean / (pairs - 1)
+    # sqrt has an infinite slope at 0: below the clamp the gradient is 0 instead of nan.
+    return variance.clamp_min(1e-60).sqrt()
+
+
+def _mean_softplus_of_pairs(q: Normal) -> Tensor:
+    n = len(q.loc)
+    if n < 2:
+        raise InputError(f"q: the divergence is a mean over pairs and needs a batch of at least 2 posteriors, got {n}.")
+    mean_q, std_q = q.loc.flatten(1), q.scale.flatten(1)
+    total = mean_q.new_zeros(())
+    for rows in torch.arange(n, device=mean_q.device).split(max(1, PAIRS_AT_ONCE // mean_q.numel())):
+        kl = kl_divergence(Normal(mean_q[rows, None], std_q[rows, None]), Normal(mean_q[None], std_q[None]))
+        total = total + softplus(-kl).sum()
+    coinciding = n * mean_q.shape[1] * softplus(mean_q.new_zeros(()))  # the pairs (i, i), which do not count
+    return (total - coinciding) / (n * (n - 1))

@@ -1,0 +1,102 @@
+"""Encoders q(z|x): a body that maps an image to numbers, and a head that reads them as a diagonal Gaussian.
+
+Every body maps [batch channel height width] to [batch 2*latent_dim]; the first half is the mean m, the second log s^2.
+Nothing is squashed or clipped: m and log s^2 take any real value.
+
+Kingma & Welling, "Auto-Encoding Variational Bayes", ICLR 2014, https://arxiv.org/abs/1312.6114.
+"""
+
+from collections.abc import Sequence
+from itertools import pairwise
+
+import torch
+from jaxtyping import Float
+from torch import Tensor, nn
+from torch.distributions import Distribution, Independent, Normal
+
+from mpdvae.errors import InputError
+from mpdvae.networks.blocks import DownBlock, conv2d, halved, linear
+from mpdvae.networks.weight_norm import weight_norm
+
+ImageShape = tuple[int, int, int]
+"""(channel, height, width)"""
+
+
+class GaussianEncoder(nn.Module):
+    """q(z|x) = N(m, diag s^2) with (m, log s^2) the two halves of `body(x)`.
+
+    Arguments:
+        body: images [batch channel height width] -> numbers [batch 2*latent_dim].
+        image_shape: shape of the images that it takes.
+    """
+
+    def __init__(self, body: nn.Module, image_shape: ImageShape) -> None:
+        super().__init__()
+        self.body, self.image_shape = body, image_shape
+
+    def forward(self, x: Float[Tensor, "batch channel height width"]) -> Distribution:
+        if x.shape[1:] != self.image_shape:
+            raise InputError(
+                f"x: this encoder takes images [batch, channel, height, width] with (channel, height, width) = "
+                f"{self.image_shape}, got shape {tuple(x.shape)}."
+            )
+        mean, log_variance = self.body(x).chunk(2, dim=1)
+        return Independent(Normal(mean, torch.exp(log_variance / 2)), mean.ndim - 1)
+
+
+def mlp_encoder(image_shape: ImageShape, latent_dim: int, hidden_features: Sequence[int] = (500,)) -> GaussianEncoder:
+    """Fully connected encoder with ELU, for images of any size."""
+    check_latent_dim(latent_dim)
+    channels, height, width = image_shape
+    features = [channels * height * width, *hidden_features]
+    hidden = [layer for i, o in pairwise(features) for layer in (linear(i, o), nn.ELU())]
+    return GaussianEncoder(nn.Sequential(nn.Flatten(), *hidden, linear(features[-1], 2 * latent_dim)), image_shape)
+
+
+def convnet_encoder(image_shape: ImageShape, latent_dim: int, channels: Sequence[int] = (32, 64)) -> GaussianEncoder:
+    """Plain convolutional encoder: a 3x3 convolution of stride 2 and an ELU for each entry of `channels`, then linear."""
+    check_latent_dim(latent_dim)
+    smallest = check_halvings(image_shape, len(channels), "convnet encoder")
+    layers: list[nn.Module] = []
+    for i, o in pairwise([image_shape[0], *channels]):
+        layers += [conv2d(i, o, 3, stride=2), nn.ELU()]
+    features = channels[-1] * smallest[0] * smallest[1]
+    return GaussianEncoder(nn.Sequential(*layers, nn.Flatten(), linear(features, 2 * latent_dim)), image_shape)
+
+
+def resnet_encoder(
+    image_shape: ImageShape, latent_dim: int, channels: Sequence[int] = (32, 64, 64), features: int = 512
+) -> GaussianEncoder:
+    """The paper's encoder of binary 28x28 images, for any size: a residual block of stride 2 for each entry of `channels`,
+    a convolution over all that is left to `features` numbers, ELU, linear."""
+    check_latent_dim(latent_dim)
+    smallest = check_halvings(image_shape, len(channels), "resnet encoder")
+    blocks = [DownBlock(i, o, stride=2) for i, o in pairwise([image_shape[0], *channels])]
+    whole = conv2d_over(channels[-1], features, smallest)
+    body = nn.Sequential(*blocks, whole, nn.ELU(), nn.Flatten(), linear(features, 2 * latent_dim))
+    return GaussianEncoder(body, image_shape)
+
+
+def conv2d_over(in_channels: int, out_channels: int, size: tuple[int, int]) -> nn.Conv2d:
+    """Weight-normalised convolution whose kernel covers maps of `size` entirely."""
+    return weight_norm(nn.Conv2d(in_channels, out_channels, size))
+
+
+def check_latent_dim(latent_dim: int) -> None:
+    """Raises `InputError` unless a code has at least one number."""
+    if latent_dim < 1:
+        raise InputError(f"latent_dim: expected a number >= 1, got {latent_dim}.")
+
+
+def check_halvings(image_shape: ImageShape, halvings: int, what: str) -> tuple[int, int]:
+    """(height, width) after `halvings` halvings upwards; refuses images that would shrink below one pixel on the way."""
+    if halvings < 1:
+        raise InputError(f"channels: a {what} needs at least one entry, got none.")
+    _, height, width = image_shape
+    least = 2 ** (halvings - 1) + 1
+    if min(height, width) < least:
+        raise InputError(
+            f"image_shape: a {what} with {halvings} halvings takes images of at least {least}x{least} pixels, got "
+            f"{height}x{width}; give fewer channels entries, or larger images."
+        )
+    return halved((height, width), halvings)[-1]

@@ -1,0 +1,26 @@
+"""The two ways in which a call can go wrong, and how they end.
+
+`InputError`   the user's input is at fault: one sentence that names the argument, what was expected, what was given
+               and what to do. The command line prints it and exits with 2.
+`RunError`     something failed while running: state is saved, and the sentence says how to go on. Exits with 1.
+
+Neither ends in a traceback on the command line.
+"""
+
+from difflib import get_close_matches
+from typing import NoReturn
+
+
+class InputError(ValueError):
+    """Bad input: what was given, what was expected, what to do."""
+
+
+class RunError(RuntimeError):
+    """A run that failed after it began; the message says how to go on."""
+
+
+def refuse_unknown(what: str, given: str, known: list[str], advice: str = "") -> NoReturn:
+    """Raises `InputError` for a name that is not in `known`, with the nearest known names as a suggestion."""
+    near = get_close_matches(given, known, n=3, cutoff=0.4)
+    hint = f"did you mean {' or '.join(repr(n) for n in near)}?" if near else f"known are: {', '.join(known)}."
+    raise InputError(f"unknown {what} {given!r}: {hint}{' ' + advice if advice else ''}")

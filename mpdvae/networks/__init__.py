@@ -1,0 +1,1 @@
+"""Networks without distributions: weight normalisation, causal convolutions, blocks, PixelCNN, MADE."""

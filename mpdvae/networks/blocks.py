@@ -1,0 +1,77 @@
+"""Residual blocks: the units of the ResNet encoder and decoder, weight-normalised, with ELU.
+
+    down    ELU( conv3x3( ELU( conv3x3_stride(x) ) ) + shortcut(x) )
+    up      a = ELU(x);   conv3x3^T( ELU( conv3x3^T_stride(a) ) ) + shortcut(a)           no ELU after the sum
+
+The shortcut is the identity where shapes allow, else a 1x1 (transposed) convolution with the same stride. A stride of 2
+halves a size upwards (28, 14, 7, 4); going back up, each output size is given, since 7 and 8 both halve to 4.
+
+Layers as in the released code of MAE (Ma, Zhou & Hovy, 2019); ELU: Clevert et al., 2016, https://arxiv.org/abs/1511.07289.
+"""
+
+from jaxtyping import Float
+from torch import Tensor, nn
+from torch.nn.functional import elu
+
+from mpdvae.networks.weight_norm import weight_norm
+
+
+def conv2d(in_channels: int, out_channels: int, kernel_size: int, stride: int = 1, padding: int | None = None) -> nn.Conv2d:
+    """Weight-normalised convolution that keeps (stride 1) or halves upwards (stride 2) the size unless `padding` is given."""
+    padding = kernel_size // 2 if padding is None else padding
+    return weight_norm(nn.Conv2d(in_channels, out_channels, kernel_size, stride, padding))
+
+
+def linear(in_features: int, out_features: int) -> nn.Linear:
+    """Weight-normalised linear layer."""
+    return weight_norm(nn.Linear(in_features, out_features))
+
+
+def halved(size: tuple[int, int], times: int) -> list[tuple[int, int]]:
+    """(height, width) after 0 .. `times` halvings upwards."""
+    sizes = [size]
+    for _ in range(times):
+        height, width = sizes[-1]
+        sizes.append(((height + 1) // 2, (width + 1) // 2))
+    return sizes
+
+
+def conv2d_to(
+    in_channels: int, out_channels: int, kernel_size: int, size: tuple[int, int], target: tuple[int, int]
+) -> nn.ConvTranspose2d:
+    """Weight-normalised transposed convolution from maps of `size` to maps of `target` (the same, or about the double)."""
+    stride = 1 if size == target else 2
+    smallest = [stride * (s - 1) + 1 for s in size]
+    output_padding = (target[0] - smallest[0], target[1] - smallest[1])
+    return weight_norm(
+        nn.ConvTranspose2d(in_channels, out_channels, kernel_size, stride, kernel_size // 2, output_padding)
+    )
+
+
+class DownBlock(nn.Module):
+    """Residual block that keeps (stride 1) or halves (stride 2) the size."""
+
+    def __init__(self, in_channels: int, out_channels: int, stride: int) -> None:
+        super().__init__()
+        self.first = conv2d(in_channels, out_channels, 3, stride)
+        self.second = conv2d(out_channels, out_channels, 3)
+        same_shape = stride == 1 and in_channels == out_channels
+        self.shortcut = nn.Identity() if same_shape else conv2d(in_channels, out_channels, 1, stride)
+
+    def forward(self, x: Float[Tensor, "batch in height width"]) -> Float[Tensor, "batch out down_height down_width"]:
+        return elu(self.second(elu(self.first(x))) + self.shortcut(x))
+
+
+class UpBlock(nn.Module):
+    """Residual block of transposed convolutions from maps of `size` to maps of `target`."""
+
+    def __init__(self, in_channels: int, out_channels: int, size: tuple[int, int], target: tuple[int, int]) -> None:
+        super().__init__()
+        self.first = conv2d_to(in_channels, out_channels, 3, size, target)
+        self.second = conv2d_to(out_channels, out_channels, 3, target, target)
+        same_shape = size == target and in_channels == out_channels
+        self.shortcut = nn.Identity() if same_shape else conv2d_to(in_channels, out_channels, 1, size, target)
+
+    def forward(self, x: Float[Tensor, "batch in height width"]) -> Float[Tensor, "batch out up_height up_width"]:
+        a = elu(x)
+        return self.second(elu(self.first(a))) + self.shortcut(a)

@@ -1,0 +1,103 @@
+"""Layers that see only what comes before: causal convolutions in raster order, and masked linear layers.
+
+A causal convolution of kernel 5x5 sees, around the centre (`.` = not seen):
+
+    mask A                   mask B
+    # # # # #                # # # # #
+    # # # # #                # # # # #
+    # # . . .                # # # . .
+    . . . . .                . . . . .
+    . . . . .                . . . . .
+
+Mask A is for the first layer, which must not see the pixel it predicts. Weights have the full square shape, so that their
+number is that of the literature; the rows below the centre are cut off before anything is computed.
+
+van den Oord, Kalchbrenner & Kavukcuoglu, "Pixel Recurrent Neural Networks", ICML 2016, https://arxiv.org/abs/1601.06759.
+"""
+
+from typing import Literal
+
+import torch
+from jaxtyping import Float
+from torch import Tensor, nn
+from torch.nn.functional import conv2d, pad
+
+from mpdvae.errors import InputError
+from mpdvae.networks.batching import over_leading
+from mpdvae.networks.weight_norm import weight_norm
+
+MaskType = Literal["A", "B"]
+
+
+def causal_mask(weight: Float[Tensor, "out in size size"], mask_type: MaskType) -> Float[Tensor, "out in size size"]:
+    """1 where a raster-order causal convolution may look, 0 elsewhere; mask B allows the centre, A does not."""
+    size = weight.shape[-1]
+    mask = torch.zeros_like(weight)
+    mask[..., : size // 2, :] = 1
+    mask[..., size // 2, : size // 2 + (mask_type == "B")] = 1
+    return mask
+
+
+def check_odd(kernel_size: int) -> None:
+    """Raises `InputError` unless a causal kernel of this size has a centre."""
+    if kernel_size < 1 or kernel_size % 2 == 0:
+        raise InputError(f"kernel_size: a causal convolution needs an odd size, got {kernel_size}.")
+
+
+class CausalConv2d(nn.Conv2d):
+    """Weight-normalised convolution, same height and width, in which all channels see only earlier positions (and, with
+    mask B, the position itself)."""
+
+    def __init__(
+        self, in_channels: int, out_channels: int, kernel_size: int, mask_type: MaskType, init_scale: float = 1.0
+    ) -> None:
+        check_odd(kernel_size)
+        super().__init__(in_channels, out_channels, kernel_size)
+        weight_norm(self, causal_mask(self.weight, mask_type), init_scale)
+        self.mask_type = mask_type
+
+    def forward(self, x: Float[Tensor, "batch in height width"]) -> Float[Tensor, "batch out height width"]:
+        return _causal_conv2d(x, self.weight, self.bias)
+
+    def extra_repr(self) -> str:
+        return f"{super().extra_repr()}, mask {self.mask_type}"
+
+
+class ConditionedCausalConv2d(nn.Conv2d):
+    """The first layer of a conditional PixelCNN: mask A over the image, the whole square over the condition's maps.
+
+    One weight over the concatenation [image, condition], normalised as one, evaluated in two parts: the image's part once
+    per image and the condition's once per condition, however the two are paired by broadcasting.
+    """
+
+    def __init__(self, image_channels: int, condition_channels: int, out_channels: int, kernel_size: int) -> None:
+        check_odd(kernel_size)
+        super().__init__(image_channels + condition_channels, out_channels, kernel_size)
+        mask = torch.ones_like(self.weight)
+        mask[:, :image_channels] = causal_mask(self.weight[:, :image_channels], "A")
+        weight_norm(self, mask)
+        self.image_channels = image_channels
+
+    def forward(
+        self, x: Float[Tensor, "*#batch image height width"], condition: Float[Tensor, "*#batch maps height width"]
+    ) -> Float[Tensor, "*batch out height width"]:
+        weight = self.weight
+        image_weight, condition_weight = weight[:, : self.image_channels], weight[:, self.image_channels :]
+        seen = over_leading(lambda x: _causal_conv2d(x, image_weight, None), x, 3)
+        told = over_leading(lambda c: conv2d(c, condition_weight, self.bias, padding=weight.shape[-1] // 2), condition, 3)
+        return seen + told
+
+
+def _causal_conv2d(x: Tensor, weight: Tensor, bias: Tensor | None) -> Tensor:
+    reach = weight.shape[-1] // 2
+    x = pad(x, (0, 0, reach, 0))
+    return conv2d(x, weight[:, :, : reach + 1], bias, padding=(0, reach))
+
+
+class MaskedLinear(nn.Linear):
+    """Weight-normalised linear layer whose weights are 0 where `mask` [out in] is 0."""
+
+    def __init__(self, mask: Float[Tensor, "out in"], init_scale: float = 1.0) -> None:
+        out_features, in_features = mask.shape
+        super().__init__(in_features, out_features)
+        weight_norm(self, mask.to(self.weight.dtype), init_scale)

@@ -1,0 +1,120 @@
+r"""Weight normalisation, and its data-dependent initialisation by one pass.
+
+A normalised layer writes its weight as gain times direction, per output unit,
+
+.. math:: w = g \frac{v}{\lVert v \rVert}                \text{(plain)}, \qquad
+          w = e^{g} \frac{m \odot v}{\lVert m \odot v \rVert + 10^{-8}} \text{(masked by } m\text{)},
+
+with v ~ N(0, 0.05^2) at the start. Masked layers keep the *logarithm* of the gain, as the released code of MAE does: an
+average of their weights over time is then geometric in the gain.
+
+Initialisation: during one forward pass on data, layer after layer is rescaled so that each output unit has mean 0 and
+standard deviation `init_scale` over the batch and all positions; the next layer sees the rescaled output.
+
+Salimans & Kingma, "Weight Normalization", NeurIPS 2016, https://arxiv.org/abs/1602.07868.
+"""
+
+from collections.abc import Iterator
+from contextlib import contextmanager
+from typing import TypeVar
+
+import torch
+from torch import Tensor, nn
+from torch.nn.utils import parametrize
+
+Layer = TypeVar("Layer", bound=nn.Module)
+
+DIRECTION_STD = 0.05
+MASKED_NORM_FLOOR = 1e-8
+STD_FLOOR = 1e-6
+
+
+class WeightNorm(nn.Module):
+    """The parametrisation (gain, direction) -> weight of one layer; `layer.parametrizations.weight[0]`.
+
+    Arguments:
+        output_axis: axis of the output units (1 for transposed convolutions, else 0).
+        mask: 0 where a weight must stay 0, of the weight's shape; None for a plain layer.
+        init_scale: standard deviation of the outputs after data-dependent initialisation.
+    """
+
+    def __init__(self, output_axis: int = 0, mask: Tensor | None = None, init_scale: float = 1.0) -> None:
+        super().__init__()
+        self.output_axis = output_axis
+        self.init_scale = init_scale
+        self.register_buffer("mask", mask, persistent=False)
+        self.mask: Tensor | None
+
+    def forward(self, gain: Tensor, direction: Tensor) -> Tensor:
+        if self.mask is None:
+            return direction * (gain / self._norm(direction))
+        masked = direction * self.mask
+        return masked * (gain.exp() / (self._norm(masked) + MASKED_NORM_FLOOR))
+
+    def right_inverse(self, weight: Tensor) -> tuple[Tensor, Tensor]:
+        """The gain and direction that make `weight`."""
+        if self.mask is None:
+            return self._norm(weight), weight.clone()
+        return (self._norm(weight * self.mask) + MASKED_NORM_FLOOR).log(), weight.clone()
+
+    def rescale(self, gain: Tensor, factor: Tensor) -> None:
+        """Multiplies the weights of each output unit by `factor` [units], in place."""
+        shape = [1] * gain.ndim
+        shape[self.output_axis] = -1
+        if self.mask is None:
+            gain.mul_(factor.view(shape))
+        else:
+            gain.add_(factor.log().view(shape))
+
+    def _norm(self, direction: Tensor) -> Tensor:
+        return torch.linalg.vector_norm(
+            direction, dim=[d for d in range(direction.ndim) if d != self.output_axis], keepdim=True
+        )
+
+    def extra_repr(self) -> str:
+        return f"{'masked, ' if self.mask is not None else ''}init_scale={self.init_scale:g}"
+
+
+def weight_norm(layer: Layer, mask: Tensor | None = None, init_scale: float = 1.0) -> Layer:
+    """`layer` (with `weight` and `bias`) with a normalised weight: v ~ N(0, 0.05^2), g = ||v||, bias 0."""
+    weight, bias = layer.get_parameter("weight"), layer.get_parameter("bias")
+    nn.init.normal_(weight, std=DIRECTION_STD)
+    nn.init.zeros_(bias)
+    transposed = isinstance(layer, nn.ConvTranspose2d)
+    parametrize.register_parametrization(layer, "weight", WeightNorm(int(transposed), mask, init_scale))
+    return layer
+
+
+@contextmanager
+def initialising_by_data(module: nn.Module) -> Iterator[None]:
+    """Inside, the first forward pass through each weight-normalised layer of `module` sets its gain and bias by the data."""
+    hooks = [
+        layer.register_forward_hook(_rescale_to_unit_outputs)
+        for layer in module.modules()
+        if parametrize.is_parametrized(layer, "weight")
+    ]
+    was_training = module.training
+    module.eval()
+    try:
+        with torch.no_grad():
+            yield
+    finally:
+        module.train(was_training)
+        for hook in hooks:
+            hook.remove()
+
+
+def _rescale_to_unit_outputs(layer: nn.Module, inputs: tuple[Tensor, ...], output: Tensor) -> Tensor:
+    """A forward hook: rescales gain and bias by the statistics of `output` [batch units ...], evaluates the layer again."""
+    weight = layer.get_submodule("parametrizations.weight")
+    norm = weight.get_submodule("0")
+    assert isinstance(norm, WeightNorm)
+    axes = [d for d in range(output.ndim) if d != 1]
+    mean, std = output.mean(axes), output.std(axes)
+    # A unit that sees nothing (the first output of a MADE) has no variance: it counts as one of unit variance.
+    std = torch.where(std == 0, torch.ones_like(std), std)
+    factor = norm.init_scale / (std + STD_FLOOR)
+    norm.rescale(weight.get_parameter("original0"), factor)
+    bias = layer.get_parameter("bias")
+    bias.copy_((bias - mean) * factor)
+    return layer.forward(*inputs)

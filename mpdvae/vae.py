@@ -1,0 +1,123 @@
+r"""The variational autoencoder: three modules that return distributions, and arithmetic on their `log_prob`.
+
+    encoder(x) -> q(z|x)        decoder(z) -> p(x|z)        prior() -> p(z)
+
+.. math:: \log w = \log p(x|z) + \log p(z) - \log q(z|x), \qquad z \sim q(z|x)
+
+The evidence lower bound (ELBO) is the mean of log w over samples; the importance-weighted bound is the log of the mean of w,
+which approaches log p(x) from below as samples grow. The ELBO has two estimators: the *generic* one, the mean of log w, for
+any distributions; and the *analytic* one, E log p(x|z) - KL(q(z|x) || p(z)), with less noise, where the KL has a closed form.
+
+Kingma & Welling, "Auto-Encoding Variational Bayes", ICLR 2014 (equations 6 and 7), https://arxiv.org/abs/1312.6114;
+Burda, Grosse & Salakhutdinov, "Importance Weighted Autoencoders", ICLR 2016, https://arxiv.org/abs/1509.00519.
+"""
+
+import math
+from typing import Literal
+
+import torch
+from jaxtyping import Float
+from torch import Tensor, nn
+from torch.distributions import Distribution, kl_divergence
+
+from mpdvae.errors import InputError
+from mpdvae.networks.weight_norm import initialising_by_data
+
+Estimator = Literal["analytic-if-possible", "generic"]
+
+
+class VAE(nn.Module):
+    """A variational autoencoder, put together from its three parts.
+
+    Arguments:
+        encoder: images [batch channel height width] -> q(z|x), batch shape [batch], event shape [latent...].
+        decoder: codes [*, latent...] -> p(x|z), batch shape [*], event shape [channel height width].
+        prior: () -> p(z), event shape [latent...].
+    """
+
+    def __init__(self, encoder: nn.Module, decoder: nn.Module, prior: nn.Module) -> None:
+        super().__init__()
+        self.encoder, self.decoder, self.prior = encoder, decoder, prior
+
+    def log_weights(
+        self, x: Float[Tensor, "batch channel height width"], samples: int = 1
+    ) -> Float[Tensor, "samples batch"]:
+        """log p(x, z) - log q(z|x) in nats for `samples` draws of z per image."""
+        check_samples(samples)
+        q = self.encoder(x)
+        z = q.rsample((samples,))
+        return self.decoder(z).log_prob(x) + self.prior().log_prob(z) - q.log_prob(z)
+
+    def elbo(
+        self,
+        x: Float[Tensor, "batch channel height width"],
+        samples: int = 1,
+        estimator: Estimator = "analytic-if-possible",
+    ) -> Float[Tensor, " batch"]:
+        """Estimate of the evidence lower bound in nats (higher is better), from `samples` draws of z per image."""
+        check_samples(samples)
+        q = self.encoder(x)
+        z = q.rsample((samples,))
+        return self.decoder(z).log_prob(x).mean(0) - self.kl(q, z, estimator)
+
+    def importance_weighted_bound(
+        self, x: Float[Tensor, "batch channel height width"], samples: int = 1
+    ) -> Float[Tensor, " batch"]:
+        """log 1/k sum_i w_i in nats, a lower bound of log p(x) in expectation. All samples are held at once: for many of
+        them, and for error bars, use `mpdvae.density.estimate`."""
+        return self.log_weights(x, samples).logsumexp(0) - math.log(samples)
+
+    def kl(
+        self, q: Distribution, z: Float[Tensor, "samples batch *latent"], estimator: Estimator = "analytic-if-possible"
+    ) -> Float[Tensor, " batch"]:
+        """KL(q(z|x) || p(z)) in nats: in closed form where torch knows one, else the mean over the given samples of q of
+        log q(z|x) - log p(z), which can be negative by chance."""
+        prior = self.prior()
+        if estimator == "analytic-if-possible":
+            try:
+                return kl_divergence(q, prior)
+            except NotImplementedError:
+                pass  # a flow, a mixture: no closed form
+        return (q.log_prob(z) - prior.log_prob(z)).mean(0)
+
+    @torch.no_grad()
+    def encode(self, x: Float[Tensor, "batch channel height width"]) -> Float[Tensor, "batch *latent"]:
+        """The posterior mean of each image: deterministic."""
+        return self.encoder(x).mean
+
+    @torch.no_grad()
+    def decode(self, z: Float[Tensor, "*batch latent"], greedy: bool = True) -> Float[Tensor, "*batch channel height width"]:
+        """Images for codes. Independent pixels: their mean. Autoregressive pixels: each takes its more probable value given
+        those before it (`greedy`), or is drawn."""
+        p = self.decoder(z)
+        if not greedy:
+            return p.sample()
+        try:
+            return p.mean
+        except NotImplementedError:  # pixels that depend on each other: their mean is not to be had
+            return p.mode
+
+    def reconstruct(
+        self, x: Float[Tensor, "batch channel height width"], greedy: bool = True
+    ) -> Float[Tensor, "batch channel height width"]:
+        """`decode` of the posterior mean of each image."""
+        return self.decode(self.encode(x), greedy)
+
+    @torch.no_grad()
+    def sample(self, count: int) -> Float[Tensor, "count channel height width"]:
+        """Images drawn from the model: z from the prior, then x from the decoder (by torch's ambient generator)."""
+        check_samples(count, "count")
+        return self.decoder(self.prior().sample((count,))).sample()
+
+    def initialise(self, x: Float[Tensor, "batch channel height width"]) -> None:
+        """Data-dependent initialisation of every weight-normalised layer by one pass, with z = m (no noise)."""
+        with initialising_by_data(self):
+            z = self.encoder(x).mean
+            self.prior().log_prob(z)
+            self.decoder(z).log_prob(x)
+
+
+def check_samples(samples: int, name: str = "samples") -> None:
+    """Raises `InputError` unless at least one sample is asked for."""
+    if samples < 1:
+        raise InputError(f"{name}: expected a number >= 1, got {samples}.")
