@@ -1,0 +1,96 @@
+"""Images in memory, and their division into training, validation and test images.
+
+The data sets of this field fit into memory, so they live there as `uint8`, the form in which they were published: grey
+levels 0..255, channels before height and width. Nothing is normalised or binarised here; a protocol (protocols.py) says
+how pixels become the input of a model. A batch is then a gather and a draw on the device where the pixels are.
+
+`Splits.sha256` is stored with every result: two results were made on the same images, labels and division exactly if
+their hashes agree.
+"""
+
+from dataclasses import dataclass, replace
+from hashlib import sha256
+from typing import Self
+
+import torch
+from jaxtyping import Int64, UInt8
+from torch import Tensor
+
+
+@dataclass(frozen=True, eq=False)
+class Images:
+    """Images with or without labels. Compared by identity, so that it can be the key of a cache."""
+
+    pixels: UInt8[Tensor, "n channel height width"]
+    labels: Int64[Tensor, " n"] | None = None
+
+    def __len__(self) -> int:
+        return len(self.pixels)
+
+    @property
+    def image_shape(self) -> tuple[int, int, int]:
+        """Channels, height and width of one image."""
+        channel, height, width = self.pixels.shape[1:]
+        return channel, height, width
+
+    def take(self, indices: Int64[Tensor, " batch"]) -> "Images":
+        """The images with these indices, in this order, with their labels."""
+        indices = indices.to(self.pixels.device)
+        return Images(self.pixels[indices], None if self.labels is None else self.labels[indices])
+
+    def to(self, device: torch.device | str) -> "Images":
+        """The same images on `device`."""
+        return Images(self.pixels.to(device), None if self.labels is None else self.labels.to(device))
+
+
+@dataclass(frozen=True, eq=False)
+class Splits:
+    """A data set as it is trained, selected and tested on."""
+
+    name: str
+    """The name by which `mpdvae.data.load` knows it."""
+    title: str
+    """The name for people: "MNIST"."""
+    train: Images
+    validation: Images
+    test: Images
+    sha256: str
+    """Hash over the bytes of all arrays above, in their order."""
+    split_seed: int | None = None
+    """The seed that divided the images; None where the files themselves divide them."""
+
+    @classmethod
+    def of(
+        cls, name: str, title: str, train: Images, validation: Images, test: Images, split_seed: int | None = None
+    ) -> Self:
+        """Puts the parts together and hashes them."""
+        return cls(name, title, train, validation, test, hash_images(train, validation, test), split_seed)
+
+    @property
+    def image_shape(self) -> tuple[int, int, int]:
+        """Channels, height and width of one image."""
+        return self.train.image_shape
+
+    @property
+    def sizes(self) -> tuple[int, int, int]:
+        """How many images there are for training, validation and test."""
+        return len(self.train), len(self.validation), len(self.test)
+
+    def to(self, device: torch.device | str) -> Self:
+        """The same data on `device`."""
+        return replace(
+            self, train=self.train.to(device), validation=self.validation.to(device), test=self.test.to(device)
+        )
+
+
+def hash_images(*parts: Images) -> str:
+    """SHA-256 over shape, type and bytes of the pixels and labels of all `parts`, in hexadecimal."""
+    digest = sha256()
+    for part in parts:
+        for tensor in (part.pixels, part.labels):
+            if tensor is None:
+                digest.update(b"no labels;")
+                continue
+            digest.update(f"{tensor.dtype} {tuple(tensor.shape)};".encode())
+            digest.update(tensor.cpu().numpy().tobytes())
+    return digest.hexdigest()

@@ -1,0 +1,155 @@
+"""Protocols: how grey levels become the input of a model, and which images are for what.
+
+Likelihoods of binary images depend on how the grey levels were made binary, by about 2 nats on MNIST, so a protocol has
+a name that is stored with each result, and results with different names are never compared.
+
+dynamic    a training image is drawn anew, pixel ~ Bernoulli(grey / 255), whenever it is visited; validation and test
+           images are drawn a fixed number of times (five in the paper's code) and all draws are evaluated.
+static     every image is drawn once and for all, training images too. Models overfit more. Not the file that is known
+           as static MNIST, whose draws are Larochelle's.
+
+What is fixed depends on `split_seed` and the part of the data alone, never on the seed of a run, and is drawn on the
+CPU: all models, seeds and machines are measured on the same binary images.
+
+    training       seeded(run's seed, "binarise", step)                 anew at each visit
+    fixed          seeded(split_seed, "fixed draw", part, draw)         draw = 0, 1, ...
+"""
+
+from dataclasses import dataclass
+from functools import lru_cache
+from typing import Literal, get_args
+
+import numpy as np
+import torch
+from jaxtyping import Float32, Int64, UInt8
+from torch import Tensor
+
+from mpdvae.data.images import Images, Splits
+from mpdvae.errors import InputError, refuse_unknown
+from mpdvae.seeding import seeded
+
+Binarisation = Literal["dynamic", "static"]
+PARTS = ["train", "validation", "test"]
+PAPER_SPLIT_SEED = 524287
+
+
+@dataclass(frozen=True)
+class Protocol:
+    """What is done to the data of a run. Raises `InputError` for settings that contradict each other."""
+
+    binarisation: Binarisation = "dynamic"
+    """Training images drawn at each visit (`dynamic`), or each image drawn once and for all (`static`)."""
+    evaluation_draws: int = 5
+    """How many fixed draws of each validation and test image are evaluated; 1 for `static`."""
+    validation_size: int | None = None
+    """How many training images are set aside for model selection; None leaves it to the data set."""
+    split_seed: int = PAPER_SPLIT_SEED
+    """Seed of the division into training and validation images and of the fixed draws; the paper's is 524287."""
+
+    def __post_init__(self) -> None:
+        if self.binarisation not in get_args(Binarisation):
+            refuse_unknown("binarisation", self.binarisation, list(get_args(Binarisation)))
+        if self.evaluation_draws < 1:
+            raise InputError(f"evaluation_draws must be at least 1, but {self.evaluation_draws} was given")
+        if self.binarisation == "static" and self.evaluation_draws != 1:
+            raise InputError(
+                f"static binarisation draws every image once, but evaluation_draws is {self.evaluation_draws}: "
+                "set evaluation_draws to 1, or binarisation to 'dynamic'"
+            )
+        if self.validation_size is not None and self.validation_size < 1:
+            raise InputError(f"validation_size must be at least 1, but {self.validation_size} was given")
+
+    def describe(self, data: Splits) -> str:
+        """The protocol's name, which is stored with results on `data`.
+
+        Raises `InputError` where `data` was divided by another seed or size than this protocol says.
+        """
+        if data.split_seed not in (None, self.split_seed):
+            raise InputError(
+                f"{data.title} was split by seed {data.split_seed}, but the protocol says {self.split_seed}: "
+                "load the data with the protocol's split_seed"
+            )
+        if self.validation_size not in (None, len(data.validation)):
+            raise InputError(
+                f"{data.title} has {len(data.validation)} validation images, but the protocol says "
+                f"{self.validation_size}: load the data with the protocol's validation_size"
+            )
+        channel, height, width = data.image_shape
+        colour = "" if channel == 1 else " colour"
+        if self.binarisation == "static":
+            draws = f"static binarisation (drawn once, seed {self.split_seed})"
+        else:
+            plural = "s" if self.evaluation_draws > 1 else ""
+            draws = f"dynamic binarisation, {self.evaluation_draws} fixed test draw{plural}"
+        by = f" (seed {data.split_seed})" if data.split_seed is not None else ""
+        return f"{data.title} {height}x{width}{colour}, {draws}, split {'/'.join(map(str, data.sizes))}{by}"
+
+
+def binarise(pixels: UInt8[Tensor, "*shape"]) -> Float32[Tensor, "*shape"]:
+    """A draw of 0 and 1 with probability pixel / 255 of 1, from torch's ambient generator.
+
+    The probability is exact: an integer that is uniform on 0..254 lies below `pixel` in `pixel` of 255 cases, so that 0
+    is never 1, and 255 always is.
+    """
+    return _draw(pixels).float()
+
+
+def training_batch(
+    images: Images, indices: Int64[Tensor, " batch"], protocol: Protocol, seed: int, step: int
+) -> Float32[Tensor, "batch channel height width"]:
+    """The input of training step `step` of the run with seed `seed`: 0 and 1, on the device of `images`."""
+    if protocol.binarisation == "static":
+        return _static_training_images(images, protocol.split_seed)[indices.to(images.pixels.device)].float()
+    with seeded(seed, "binarise", step):
+        return binarise(images.take(indices).pixels)
+
+
+def evaluation_images(
+    images: Images, protocol: Protocol, split: str, draws: int | None = None
+) -> tuple[Float32[Tensor, "n channel height width"], Int64[Tensor, " n"] | None]:
+    """The first `draws` fixed draws of all images, and their labels; all the protocol's draws by default.
+
+    `split` is the part of the data that `images` are: "train", "validation" or "test". The draws come one after the
+    other (all images of the first, then all of the second ...), so that `x.unflatten(0, (draws, -1))` separates them.
+    Select images after the draw, not before: the draw of an image depends on its place.
+    """
+    if split not in PARTS:
+        refuse_unknown("part of the data", split, PARTS)
+    draws = protocol.evaluation_draws if draws is None else draws
+    if not 1 <= draws <= protocol.evaluation_draws:
+        raise InputError(f"draws must be 1 to {protocol.evaluation_draws} (evaluation_draws), but {draws} was given")
+    x = torch.cat([_fixed_draw(images, protocol.split_seed, split, draw) for draw in range(draws)])
+    return x.float(), None if images.labels is None else images.labels.repeat(draws)
+
+
+def split_train_validation(n: int, validation_size: int, seed: int) -> tuple[Int64[Tensor, " a"], Int64[Tensor, " b"]]:
+    """Divides `n` images at random; returns the indices for training and those for validation.
+
+    As the paper's code: shuffle 0..n-1, take the last `validation_size` for validation. Raises `InputError` if one of
+    the parts were empty.
+    """
+    if not 0 < validation_size < n:
+        raise InputError(
+            f"{n} images cannot be split: {validation_size} were asked to be set aside, 1 to {n - 1} can be"
+        )
+    if not 0 <= seed < 2**32:
+        raise InputError(f"split_seed must lie in 0..{2**32 - 1}, but {seed} was given")
+    order = np.arange(n)
+    # numpy's legacy generator, whose stream is frozen for good: the paper's division was made by it.
+    np.random.RandomState(seed).shuffle(order)
+    indices = torch.from_numpy(order.astype(np.int64))
+    return indices[: n - validation_size], indices[n - validation_size :]
+
+
+def _draw(pixels: UInt8[Tensor, "*shape"]) -> Tensor:
+    return torch.randint(0, 255, pixels.shape, dtype=torch.uint8, device=pixels.device) < pixels
+
+
+def _fixed_draw(images: Images, seed: int, part: str, draw: int) -> Tensor:
+    with seeded(seed, "fixed draw", part, draw):
+        return _draw(images.pixels.cpu()).to(images.pixels.device)
+
+
+@lru_cache(maxsize=2)
+def _static_training_images(images: Images, seed: int) -> Tensor:
+    return _fixed_draw(images, seed, "train", 0)
