@@ -1,0 +1,48 @@
+"""What the catalogue knows about a data set that has a name.
+
+A data set is a module with an `Entry`; adding it to the tuple in catalogue.py makes it known everywhere.
+"""
+
+from collections.abc import Callable
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Protocol
+
+from mpdvae.data.images import Splits
+
+Say = Callable[[str], None]
+"""Takes a line about what is going on; `print`, for example."""
+
+
+def silent(_: str) -> None:
+    """Says nothing."""
+
+
+class Loader(Protocol):
+    """Reads a data set from the data folder `root`, fetching it if it is not there."""
+
+    def __call__(self, root: Path, validation_size: int | None, split_seed: int) -> Splits:
+        """`validation_size` None is the data set's own."""
+        ...
+
+
+@dataclass(frozen=True)
+class Entry:
+    """A data set that can be loaded by name."""
+
+    name: str
+    title: str
+    images: str
+    """How many, of which size."""
+    size_mb: float
+    """What it takes on disk."""
+    licence: str
+    protocol: str
+    """How it is split."""
+    load: Loader
+    is_here: Callable[[Path], bool]
+    """Whether the data folder holds all files (unchecked, so that a list is instant)."""
+    fetch: Callable[[Path, Say], None]
+    """Puts what is missing into the data folder; overwrites nothing."""
+    check: Callable[[Path], str]
+    """Reads all files, compares them with their checksums and says so; raises `InputError` where one is wrong."""

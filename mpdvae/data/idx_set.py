@@ -1,0 +1,129 @@
+"""Data sets in the four files of MNIST: images and labels, for training (train) and test (t10k).
+
+The files are looked for in a few folders under the data folder, raw or gzipped, so that a folder another program has
+filled is used as it is. Whatever is found is compared with the SHA-256 of the canonical raw file on every load (0.1 s);
+a wrong file is reported, never replaced. What is missing is fetched from the first source that can give it.
+"""
+
+from collections.abc import Callable
+from dataclasses import dataclass
+from pathlib import Path
+
+import torch
+
+from mpdvae.data.download import Unreachable
+from mpdvae.data.entry import Say, silent
+from mpdvae.data.files import checksum, write_atomically
+from mpdvae.data.idx import parse_idx, read_unpacked
+from mpdvae.data.images import Images, Splits
+from mpdvae.data.protocols import split_train_validation
+from mpdvae.errors import InputError, RunError
+
+AXES = {
+    "train-images-idx3-ubyte": 3,
+    "train-labels-idx1-ubyte": 1,
+    "t10k-images-idx3-ubyte": 3,
+    "t10k-labels-idx1-ubyte": 1,
+}
+
+
+@dataclass(frozen=True)
+class Source:
+    """Somewhere to get files from."""
+
+    title: str
+    get: Callable[[list[str]], dict[str, bytes]]
+    """The raw idx bytes of the files with these names; raises `Unreachable`."""
+
+
+@dataclass(frozen=True)
+class IdxSet:
+    """A data set of four idx files and where to find them."""
+
+    name: str
+    title: str
+    validation_size: int
+    folders: tuple[str, ...]
+    """Where to look, relative to the data folder; what is fetched goes into the first."""
+    checksums: dict[str, str]
+    """SHA-256 of each raw file by name."""
+    sources: tuple[Source, ...]
+
+    def is_here(self, root: Path) -> bool:
+        """Whether all four files are there, right or wrong."""
+        return not self._missing(root)
+
+    def load(self, root: Path, validation_size: int | None, split_seed: int) -> Splits:
+        """The data set, with the training images split by `split_seed`. Raises `InputError`, `RunError` as `fetch`."""
+        self.fetch(root)
+        arrays = {name: parse_idx(self._read(root, name), AXES[name], self._find(root, name) or root) for name in AXES}
+        train, test = (self._images(arrays, part) for part in ("train", "t10k"))
+        size = self.validation_size if validation_size is None else validation_size
+        kept, aside = split_train_validation(len(train), size, split_seed)
+        return Splits.of(self.name, self.title, train.take(kept), train.take(aside), test, split_seed)
+
+    def fetch(self, root: Path, say: Say = silent) -> None:
+        """Gets the files that are not in the data folder, if any.
+
+        Raises `RunError` if no source has them, `InputError` if the folder cannot be written to.
+        """
+        missing = self._missing(root)
+        if not missing:
+            return
+        reasons = []
+        for source in self.sources:
+            say(f"{self.title}: fetching from {source.title}")
+            try:
+                contents = {name: self._right(content, name) for name, content in source.get(missing).items()}
+            except Unreachable as error:
+                reasons.append(f"{source.title}: {error}")
+                say(f"{self.title}: {reasons[-1]}")
+                continue
+            for name in missing:
+                write_atomically(root / self.folders[0] / name, contents[name])
+            return
+        raise RunError(
+            f"{self.title} could not be fetched ({'; '.join(reasons)}): put {', '.join(missing)} (raw, or gzipped with "
+            f"the ending .gz) into {root / self.folders[0]}"
+        )
+
+    def check(self, root: Path) -> str:
+        """Compares all files with their checksums; raises `InputError` for one that is missing or wrong."""
+        if missing := self._missing(root):
+            raise InputError(
+                f"{self.title} is not in {root}: {', '.join(missing)} missing; run `mpdvae data fetch {self.name}`"
+            )
+        lines = [f"  {checksum(self._read(root, name))}  {self._find(root, name)}" for name in AXES]
+        return "\n".join(
+            [f"{self.title}: all {len(AXES)} files are the canonical ones (SHA-256 of the raw files)", *lines]
+        )
+
+    def _find(self, root: Path, name: str) -> Path | None:
+        candidates = [root / folder / f"{name}{ending}" for folder in self.folders for ending in ("", ".gz")]
+        return next((path for path in candidates if path.is_file()), None)
+
+    def _missing(self, root: Path) -> list[str]:
+        return [name for name in AXES if self._find(root, name) is None]
+
+    def _read(self, root: Path, name: str) -> bytes:
+        path = self._find(root, name)
+        if path is None:
+            raise InputError(f"{name} has vanished from {root} while it was read")
+        content = read_unpacked(path)
+        given, expected = checksum(content), self.checksums[name]
+        if given != expected:
+            raise InputError(
+                f"{path} is damaged or another file: {len(content)} bytes with SHA-256 {given}, expected {expected}; "
+                f"delete it and run `mpdvae data fetch {self.name}`"
+            )
+        return content
+
+    def _right(self, content: bytes, name: str) -> bytes:
+        if checksum(content) != self.checksums[name]:
+            raise Unreachable(f"{name} is not the canonical file there (SHA-256 {checksum(content)})")
+        return content
+
+    @staticmethod
+    def _images(arrays: dict, part: str) -> Images:
+        pixels = torch.from_numpy(arrays[f"{part}-images-idx3-ubyte"])[:, None]
+        return Images(pixels, torch.from_numpy(arrays[f"{part}-labels-idx1-ubyte"]).long())
