@@ -1,0 +1,102 @@
+"""Own images from a folder of picture files.
+
+    FOLDER/*.png            images without labels, or
+    FOLDER/CLASS/*.png      one sub-folder per class; classes are numbered in the order of their names
+
+All pictures have one size and are either all grey or all colour, as the files say. Files are read in the order of their
+paths; other files (not ending in a picture's name) and hidden ones are passed over.
+"""
+
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import numpy as np
+import torch
+
+from mpdvae.data.images import Images
+from mpdvae.errors import InputError
+
+if TYPE_CHECKING:
+    from PIL import Image
+
+_ENDINGS = {".png", ".jpg", ".jpeg", ".bmp", ".gif", ".tif", ".tiff", ".webp", ".pgm", ".ppm"}
+
+
+def read_image_folder(folder: Path) -> Images:
+    """The pictures in `folder`. Raises `InputError` if they cannot be used together."""
+    classes = sorted(path for path in _visible(folder) if path.is_dir())
+    loose = _pictures(folder)
+    if classes and loose:
+        raise InputError(
+            f"{folder} holds both pictures ({loose[0].name}) and sub-folders ({classes[0].name}): "
+            "put every picture into a sub-folder named by its class, or all into one folder"
+        )
+    files = loose if loose else [file for path in classes for file in _pictures(path)]
+    if not files:
+        raise InputError(
+            f"{folder} is empty: it holds no pictures ({', '.join(sorted(_ENDINGS))}), nor its sub-folders"
+        )
+    for path in classes:
+        if not _pictures(path):
+            raise InputError(f"{path} holds no pictures, though each sub-folder is a class: remove or fill it")
+    pixels = torch.from_numpy(_stack(files))
+    if not classes:
+        return Images(pixels)
+    number = {path: label for label, path in enumerate(classes)}
+    return Images(pixels, torch.tensor([number[file.parent] for file in files]))
+
+
+def _visible(folder: Path) -> list[Path]:
+    return [path for path in folder.iterdir() if not path.name.startswith(".")]
+
+
+def _pictures(folder: Path) -> list[Path]:
+    return sorted(path for path in _visible(folder) if path.is_file() and path.suffix.lower() in _ENDINGS)
+
+
+def _stack(files: list[Path]) -> np.ndarray:
+    """All pictures as one array [n channel height width]."""
+    first = _read(files[0])
+    pixels = np.empty((len(files), *first.shape), np.uint8)
+    for index, file in enumerate(files):
+        picture = _read(file)
+        if picture.shape[0] != first.shape[0]:
+            kind = {1: "grey", 3: "colour"}
+            raise InputError(
+                f"{file} is {kind[picture.shape[0]]}, but {files[0]} is {kind[first.shape[0]]}: make all of them one"
+            )
+        if picture.shape != first.shape:
+            raise InputError(
+                f"{file} is {picture.shape[1]}x{picture.shape[2]} (height x width), but {files[0]} is "
+                f"{first.shape[1]}x{first.shape[2]}: bring all pictures to one size"
+            )
+        pixels[index] = picture
+    return pixels
+
+
+def _read(file: Path) -> np.ndarray:
+    """One picture as uint8 [channel height width]."""
+    from PIL import Image  # needed only here
+
+    try:
+        with Image.open(file) as image:
+            image.load()
+            levels = np.asarray(_opaque(image, file))
+    except InputError:
+        raise
+    except (OSError, SyntaxError, ValueError, Image.DecompressionBombError) as error:
+        raise InputError(f"{file} cannot be read as a picture, it may be damaged: {error}") from error
+    return levels[None] if levels.ndim == 2 else levels.transpose(2, 0, 1)
+
+
+def _opaque(image: "Image.Image", file: Path) -> "Image.Image":
+    """The picture in mode L or RGB. Refuses transparency that is in use, and more than 8 bits."""
+    if image.has_transparency_data:
+        image = image.convert("LA" if image.mode in ("1", "L", "LA") else "RGBA")
+        if image.getchannel("A").getextrema() != (255, 255):
+            raise InputError(f"{file} is partly transparent: put it onto a background first")
+    if image.mode in ("1", "L", "LA"):
+        return image.convert("L")
+    if image.mode in ("RGB", "RGBA", "P"):
+        return image.convert("RGB")
+    raise InputError(f"{file} has the colour mode {image.mode}: expected 8 bits, grey or RGB")

@@ -1,0 +1,120 @@
+"""Own images from a numpy archive (`numpy.savez`).
+
+    x                   all images, or
+    x_train, x_test     already divided
+    y, y_train, y_test  their labels, integers, optional
+
+Images are [n height width], [n channel height width] or [n height width channel] with 1 or 3 channels; bytes 0..255,
+floats 0..1 or booleans. Nothing is guessed: what does not fit is refused by one sentence that says what was found.
+"""
+
+import zipfile
+import zlib
+from pathlib import Path
+
+import numpy as np
+import torch
+
+from mpdvae.data.images import Images
+from mpdvae.errors import InputError
+
+_KEYS = {"x", "y", "x_train", "y_train", "x_test", "y_test"}
+
+
+def read_npz(path: Path) -> dict[str, Images]:
+    """The images in `path`: under "all", or under "train" and "test". Raises `InputError` if they cannot be used."""
+    arrays = _read_arrays(path)
+    if "x" in arrays and "x_train" in arrays:
+        raise InputError(f"{path} holds both x and x_train: give x alone, or x_train with x_test")
+    if "x_test" in arrays and "x_train" not in arrays:
+        raise InputError(f"{path} holds x_test but no x_train")
+    if "x" in arrays:
+        return {"all": _images(arrays, "x", "y", path)}
+    if "x_train" not in arrays:
+        raise InputError(f"{path} holds no images: expected an array x, or x_train and x_test; found {sorted(arrays)}")
+    if "x_test" not in arrays:
+        return {"all": _images(arrays, "x_train", "y_train", path)}
+    if ("y_train" in arrays) != ("y_test" in arrays):
+        there, absent = ("y_train", "y_test") if "y_train" in arrays else ("y_test", "y_train")
+        raise InputError(f"{path} holds labels {there}, but {absent} is missing: give both or none")
+    return {part: _images(arrays, f"x_{part}", f"y_{part}", path) for part in ("train", "test")}
+
+
+def _read_arrays(path: Path) -> dict[str, np.ndarray]:
+    try:
+        with np.load(path, allow_pickle=False) as archive:
+            if not isinstance(archive, np.lib.npyio.NpzFile):
+                raise InputError(f"{path} holds a single array: save it by numpy.savez(path, x=...)")
+            return {key: archive[key] for key in archive.files if key in _KEYS}
+    except InputError:
+        raise
+    except MemoryError as error:
+        raise InputError(f"{path} claims to hold more than fits into memory") from error
+    except (OSError, EOFError, ValueError, KeyError, zipfile.BadZipFile, zlib.error, NotImplementedError) as error:
+        raise InputError(f"{path} cannot be read as a numpy archive, it may be truncated: {error}") from error
+
+
+def _images(arrays: dict[str, np.ndarray], key: str, label_key: str, path: Path) -> Images:
+    where = f"{key} in {path}"
+    pixels = _channels_first(_grey_levels(arrays[key], where), where)
+    labels = arrays.get(label_key)
+    if labels is None:
+        return Images(pixels)
+    if labels.ndim == 2 and labels.shape[1] == 1:
+        labels = labels[:, 0]
+    if labels.ndim != 1 or not np.issubdtype(labels.dtype, np.integer):
+        raise InputError(
+            f"{label_key} in {path} must be one integer per image, but it is {labels.dtype} of shape {labels.shape}"
+        )
+    if len(labels) != len(pixels):
+        raise InputError(
+            f"labels are missing: {path} holds {len(pixels)} images in {key}, {len(labels)} in {label_key}"
+        )
+    return Images(pixels, torch.from_numpy(labels.astype(np.int64)))
+
+
+def _grey_levels(x: np.ndarray, where: str) -> np.ndarray:
+    """`x` as bytes 0..255."""
+    if x.ndim not in (3, 4):
+        raise InputError(
+            f"{where} has {x.ndim} axes, shape {x.shape}: expected [n height width], [n channel height width] or "
+            "[n height width channel]"
+        )
+    if x.size == 0:
+        raise InputError(f"{where} is empty: shape {x.shape}")
+    if x.dtype == np.bool_:
+        return x.astype(np.uint8) * np.uint8(255)
+    if np.issubdtype(x.dtype, np.floating):
+        _require_finite(x, where)
+        _require_range(x, 1, "floats must lie in 0..1 (divide by 255?)", where)
+        return np.round(x * 255.0).astype(np.uint8)
+    if np.issubdtype(x.dtype, np.integer):
+        _require_range(x, 255, "integers must lie in 0..255", where)
+        if x.max() == 1:
+            raise InputError(
+                f"{where} holds integers 0 and 1, which are nearly black where 255 is white: for binary images give "
+                "booleans, x.astype(bool)"
+            )
+        return x.astype(np.uint8)
+    raise InputError(f"{where} is of type {x.dtype}: expected uint8 0..255, floats 0..1 or booleans")
+
+
+def _require_finite(x: np.ndarray, where: str) -> None:
+    bad = np.isnan(x).reshape(len(x), -1).any(axis=1)
+    if bad.any():
+        raise InputError(f"{where} has NaN pixels in {bad.sum()} of {len(x)} images, the first is image {bad.argmax()}")
+
+
+def _require_range(x: np.ndarray, highest: int, rule: str, where: str) -> None:
+    if x.min() < 0 or x.max() > highest:
+        raise InputError(f"{where} has values from {x.min():g} to {x.max():g}: {rule}")
+
+
+def _channels_first(x: np.ndarray, where: str) -> torch.Tensor:
+    if x.ndim == 3:
+        return torch.from_numpy(x)[:, None]
+    if x.shape[1] in (1, 3):
+        return torch.from_numpy(np.ascontiguousarray(x))
+    if x.shape[3] in (1, 3):
+        return torch.from_numpy(np.ascontiguousarray(x.transpose(0, 3, 1, 2)))
+    raise InputError(f"{where} has shape {x.shape}: the second or the last axis must be the channels, 1 or 3 of them")

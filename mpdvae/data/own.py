@@ -1,0 +1,53 @@
+"""Own data: a numpy archive (npz.py) or a folder of pictures (image_folder.py), split where the files do not say how.
+
+A tenth of the images becomes the test set if there is none, then a tenth of the rest is set aside for validation (or as
+many as are asked for), both at random by the split seed.
+"""
+
+from pathlib import Path
+
+from mpdvae.data.image_folder import read_image_folder
+from mpdvae.data.images import Images, Splits
+from mpdvae.data.npz import read_npz
+from mpdvae.data.protocols import split_train_validation
+from mpdvae.errors import InputError
+
+_FEWEST = 10  # below, a tenth is nothing
+
+
+def load_own(path: Path, validation_size: int | None, split_seed: int) -> Splits:
+    """The images at `path`, split. Raises `InputError` with one clear sentence for whatever is wrong with them."""
+    if path.is_dir():
+        parts = {"all": read_image_folder(path)}
+    elif path.is_file():
+        parts = read_npz(path)
+    else:
+        raise InputError(f"{path} does not exist: give an .npz file or a folder of pictures")
+    train, test = _with_test(parts, path, split_seed)
+    size = (len(train) + 9) // 10 if validation_size is None else validation_size
+    if not 0 < size < len(train):
+        raise InputError(
+            f"{path} has too few images: {len(train)} remain beside the test images, of which {size} cannot be set "
+            "aside for validation"
+        )
+    kept, aside = split_train_validation(len(train), size, split_seed)
+    return Splits.of("own", f"own data {path.name}", train.take(kept), train.take(aside), test, split_seed)
+
+
+def _with_test(parts: dict[str, Images], path: Path, split_seed: int) -> tuple[Images, Images]:
+    if "all" in parts:
+        images = parts["all"]
+        if len(images) < _FEWEST:
+            raise InputError(
+                f"{path} has too few images: {len(images)}, but at least {_FEWEST} are needed to set a tenth aside for "
+                "testing and another for validation"
+            )
+        rest, test = split_train_validation(len(images), len(images) // 10, split_seed)
+        return images.take(rest), images.take(test)
+    train, test = parts["train"], parts["test"]
+    if train.image_shape != test.image_shape:
+        raise InputError(
+            f"training and test images in {path} differ in shape: {train.image_shape} and {test.image_shape} (channel, "
+            "height, width)"
+        )
+    return train, test
