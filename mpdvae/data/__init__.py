@@ -1,0 +1,27 @@
+"""The data room: images in memory, what is done to them (protocols, batches), where they come from (catalogue)."""
+
+from mpdvae.data.batches import batch_indices, steps_per_epoch
+from mpdvae.data.catalogue import ENTRIES, check, data_dir, entry, fetch, load, names
+from mpdvae.data.entry import Entry
+from mpdvae.data.images import Images, Splits
+from mpdvae.data.protocols import Protocol, binarise, evaluation_images, split_train_validation, training_batch
+
+__all__ = [
+    "ENTRIES",
+    "Entry",
+    "Images",
+    "Protocol",
+    "Splits",
+    "batch_indices",
+    "binarise",
+    "check",
+    "data_dir",
+    "entry",
+    "evaluation_images",
+    "fetch",
+    "load",
+    "names",
+    "split_train_validation",
+    "steps_per_epoch",
+    "training_batch",
+]

@@ -1,0 +1,71 @@
+"""All data sets by name. To add one, write a module with an `ENTRY` (entry.py) and put it into the tuple below."""
+
+import os
+from pathlib import Path
+
+from mpdvae.data import digits, mnist
+from mpdvae.data.entry import Entry, Say, silent
+from mpdvae.data.images import Splits
+from mpdvae.data.own import load_own
+from mpdvae.data.protocols import PAPER_SPLIT_SEED
+from mpdvae.errors import InputError, refuse_unknown
+
+ENTRIES: tuple[Entry, ...] = (mnist.ENTRY, digits.ENTRY)
+
+
+def data_dir(root: Path | str | None = None) -> Path:
+    """The data folder: `root` if given, else the variable MPDVAE_DATA, else `mpdvae` in the user's cache folder."""
+    if root is not None:
+        return Path(root).expanduser()
+    if named := os.environ.get("MPDVAE_DATA"):
+        return Path(named).expanduser()
+    import pooch  # an import of a quarter of a second, needed only here
+
+    return Path(pooch.os_cache("mpdvae"))
+
+
+def names() -> list[str]:
+    """The names that `load` knows."""
+    return [*(entry.name for entry in ENTRIES), "own"]
+
+
+def load(
+    name: str,
+    *,
+    path: Path | str | None = None,
+    root: Path | str | None = None,
+    validation_size: int | None = None,
+    split_seed: int = PAPER_SPLIT_SEED,
+) -> Splits:
+    """The data set `name`, from the data folder `root` or, for "own", from the .npz file or picture folder `path`.
+
+    Fetches what is missing. Raises `InputError` for an unknown name and for files that are wrong, `RunError` if the
+    data is neither here nor to be fetched. `validation_size` None takes the data set's own.
+    """
+    if name not in names():
+        refuse_unknown("data set", name, names(), "Own images are data set 'own', with a path.")
+    if name == "own":
+        if path is None:
+            raise InputError("data set 'own' needs a path: an .npz file or a folder of pictures")
+        return load_own(Path(path).expanduser(), validation_size, split_seed)
+    if path is not None:
+        raise InputError(f"a path was given ({path}), but data set {name!r} has its own place: choose data set 'own'")
+    return entry(name).load(data_dir(root), validation_size, split_seed)
+
+
+def entry(name: str) -> Entry:
+    """What is known about the data set `name`. Raises `InputError` for an unknown one."""
+    known = {entry.name: entry for entry in ENTRIES}
+    if name not in known:
+        refuse_unknown("data set", name, list(known))
+    return known[name]
+
+
+def fetch(name: str, root: Path | str | None = None, say: Say = silent) -> None:
+    """Puts the data set into the data folder, if it is not there; `say` is told what is going on (`print`)."""
+    entry(name).fetch(data_dir(root), say)
+
+
+def check(name: str, root: Path | str | None = None) -> str:
+    """Compares the files of a data set with their checksums; returns what to print. Raises `InputError` if it fails."""
+    return entry(name).check(data_dir(root))
