@@ -6,7 +6,6 @@ A data set is a module with an `Entry`; adding it to the tuple in catalogue.py m
 from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Protocol
 
 from mpdvae.data.images import Splits
 
@@ -18,12 +17,8 @@ def silent(_: str) -> None:
     """Says nothing."""
 
 
-class Loader(Protocol):
-    """Reads a data set from the data folder `root`, fetching it if it is not there."""
-
-    def __call__(self, root: Path, validation_size: int | None, split_seed: int) -> Splits:
-        """`validation_size` None is the data set's own."""
-        ...
+Load = Callable[[Path, int | None, int], Splits]
+"""From the data folder, the number of validation images (None: the data set's own) and the seed of the split."""
 
 
 @dataclass(frozen=True)
@@ -39,7 +34,8 @@ class Entry:
     licence: str
     protocol: str
     """How it is split."""
-    load: Loader
+    load: Load
+    """Reads the data set, fetching it if it is not there."""
     is_here: Callable[[Path], bool]
     """Whether the data folder holds all files (unchecked, so that a list is instant)."""
     fetch: Callable[[Path, Say], None]

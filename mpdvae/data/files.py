@@ -17,18 +17,19 @@ def write_atomically(path: Path, content: bytes) -> None:
     aside = path.with_name(f".{path.name}.{uuid4().hex}.part")
     try:
         path.parent.mkdir(parents=True, exist_ok=True)
-        with open(aside, "xb") as stream:
-            stream.write(content)
-            stream.flush()
-            os.fsync(stream.fileno())
-        os.replace(aside, path)
+        try:
+            with open(aside, "xb") as stream:
+                stream.write(content)
+                stream.flush()
+                os.fsync(stream.fileno())
+            os.replace(aside, path)
+        finally:
+            aside.unlink(missing_ok=True)
     except OSError as error:
         raise InputError(
             f"cannot write to the data folder {path.parent} ({error.strerror}): "
             "name another one with --data-dir or the variable MPDVAE_DATA"
         ) from error
-    finally:
-        aside.unlink(missing_ok=True)
 
 
 def read_whole(path: Path) -> bytes:

@@ -10,7 +10,6 @@ their hashes agree.
 
 from dataclasses import dataclass, replace
 from hashlib import sha256
-from typing import Self
 
 import torch
 from jaxtyping import Int64, UInt8
@@ -62,7 +61,7 @@ class Splits:
     @classmethod
     def of(
         cls, name: str, title: str, train: Images, validation: Images, test: Images, split_seed: int | None = None
-    ) -> Self:
+    ) -> "Splits":
         """Puts the parts together and hashes them."""
         return cls(name, title, train, validation, test, hash_images(train, validation, test), split_seed)
 
@@ -76,7 +75,7 @@ class Splits:
         """How many images there are for training, validation and test."""
         return len(self.train), len(self.validation), len(self.test)
 
-    def to(self, device: torch.device | str) -> Self:
+    def to(self, device: torch.device | str) -> "Splits":
         """The same data on `device`."""
         return replace(
             self, train=self.train.to(device), validation=self.validation.to(device), test=self.test.to(device)

@@ -42,10 +42,12 @@ def read_npz(path: Path) -> dict[str, Images]:
 
 def _read_arrays(path: Path) -> dict[str, np.ndarray]:
     try:
-        with np.load(path, allow_pickle=False) as archive:
+        with open(path, "rb") as stream:  # numpy leaves a file open that it cannot read
+            archive = np.load(stream, allow_pickle=False)
             if not isinstance(archive, np.lib.npyio.NpzFile):
                 raise InputError(f"{path} holds a single array: save it by numpy.savez(path, x=...)")
-            return {key: archive[key] for key in archive.files if key in _KEYS}
+            with archive:
+                return {key: archive[key] for key in archive.files if key in _KEYS}
     except InputError:
         raise
     except MemoryError as error:
