@@ -1,0 +1,223 @@
+"""Laws of images, protocols and batches: exact probabilities, and draws that depend on their key alone."""
+
+from types import SimpleNamespace
+
+import numpy as np
+import pytest
+import torch
+from data_files import grey_images
+
+from mpdvae.data import (
+    Images,
+    Protocol,
+    Splits,
+    batch_indices,
+    binarise,
+    evaluation_images,
+    split_train_validation,
+    steps_per_epoch,
+    training_batch,
+)
+from mpdvae.errors import InputError
+from mpdvae.seeding import seeded
+
+STATIC = Protocol("static", evaluation_draws=1)
+INDICES = torch.tensor([3, 0, 7])
+
+
+def tiny_splits(split_seed: int | None = 524287) -> Splits:
+    return Splits.of("tiny", "Tiny", grey_images(8), grey_images(2), grey_images(3), split_seed)
+
+
+# images ---------------------------------------------------------------------------------------------------------------
+
+
+def test_take_keeps_pixels_and_labels_together() -> None:
+    images = grey_images(8)
+    taken = images.take(INDICES)
+    assert len(taken) == 3
+    assert taken.image_shape == images.image_shape == (1, 4, 3)
+    assert taken.pixels.equal(images.pixels[INDICES])
+    assert taken.labels is not None
+    assert taken.labels.equal(INDICES)
+    assert grey_images(8, labels=False).take(INDICES).labels is None
+
+
+def test_hash_of_splits_depends_on_every_part() -> None:
+    parts = [grey_images(8), grey_images(2), grey_images(3)]
+    whole = Splits.of("tiny", "Tiny", *parts)
+    assert whole.sha256 == Splits.of("tiny", "Tiny", *parts).sha256
+    assert whole.to("cpu").sha256 == whole.sha256
+    hashes = {whole.sha256}
+    for index, part in enumerate(parts):
+        pixels = part.pixels.clone()
+        pixels[-1, 0, 0, 0] ^= 1
+        for changed in (Images(pixels, part.labels), Images(part.pixels)):
+            hashes.add(Splits.of("tiny", "Tiny", *parts[:index], changed, *parts[index + 1 :]).sha256)
+    assert len(hashes) == 7
+
+
+# binarisation ---------------------------------------------------------------------------------------------------------
+
+
+def test_binarise_has_the_probability_of_the_grey_level() -> None:
+    draws = 4000
+    pixels = torch.arange(256, dtype=torch.uint8).repeat(draws, 1)
+    with seeded("frequencies"):
+        x = binarise(pixels)
+    p = torch.arange(256) / 255
+    assert x.dtype == torch.float32
+    assert set(x.unique().tolist()) == {0.0, 1.0}
+    # 256 frequencies at once: five standard deviations of a frequency of 4,000 draws
+    assert ((x.mean(0) - p).abs() <= 5 * (p * (1 - p) / draws).sqrt()).all()
+
+
+def test_black_is_never_one_and_white_always() -> None:
+    with seeded("edges"):
+        assert binarise(torch.zeros(1_000_000, dtype=torch.uint8)).max() == 0
+        assert binarise(torch.full((1_000_000,), 255, dtype=torch.uint8)).min() == 1
+
+
+def test_dynamic_training_is_a_function_of_seed_and_step() -> None:
+    images = grey_images(8, 28, 28)
+    first = training_batch(images, INDICES, Protocol(), seed=1, step=5)
+    torch.rand(3)  # the ambient generator does not matter
+    assert first.shape == (3, 1, 28, 28)
+    assert first.equal(training_batch(images, INDICES, Protocol(), seed=1, step=5))
+    assert not first.equal(training_batch(images, INDICES, Protocol(), seed=1, step=6))
+    assert not first.equal(training_batch(images, INDICES, Protocol(), seed=2, step=5))
+
+
+def test_draws_leave_the_ambient_generator_alone() -> None:
+    images = grey_images(8)
+    torch.manual_seed(3)
+    expected = torch.rand(2)
+    torch.manual_seed(3)
+    for protocol in (Protocol(), STATIC):
+        training_batch(images, INDICES, protocol, seed=1, step=5)
+        evaluation_images(images, protocol, "test")
+    batch_indices(8, 2, seed=0, step=0)
+    assert torch.rand(2).equal(expected)
+
+
+def test_static_images_are_drawn_once_for_all_seeds_and_steps() -> None:
+    images = grey_images(8, 28, 28)
+    first = training_batch(images, INDICES, STATIC, seed=1, step=5)
+    assert first.equal(training_batch(images, INDICES, STATIC, seed=2, step=9))
+    assert first.equal(training_batch(images, INDICES.flip(0), STATIC, seed=1, step=5).flip(0))
+    assert first.equal(evaluation_images(images, STATIC, "train")[0][INDICES])
+    assert not first.equal(evaluation_images(images, STATIC, "test")[0][INDICES])
+    other = Protocol("static", evaluation_draws=1, split_seed=1)
+    assert not first.equal(training_batch(images, INDICES, other, seed=1, step=5))
+
+
+def test_evaluation_draws_are_fixed_and_in_order() -> None:
+    images = grey_images(6, 28, 28)
+    x, labels = evaluation_images(images, Protocol(), "test")
+    assert x.shape == (30, 1, 28, 28)
+    assert labels is not None
+    assert labels.equal(torch.arange(6).repeat(5))
+    assert x.equal(evaluation_images(images, Protocol(), "test")[0])
+    one, one_label = evaluation_images(images, Protocol(), "test", draws=1)
+    assert one.equal(x[:6])
+    assert one_label is not None
+    assert one_label.equal(torch.arange(6))
+    assert len({draw.numpy().tobytes() for draw in x.unflatten(0, (5, 6))}) == 5
+    assert not x.equal(evaluation_images(images, Protocol(), "validation")[0])
+    assert evaluation_images(grey_images(6, labels=False), Protocol(), "test")[1] is None
+
+
+# names and refusals ---------------------------------------------------------------------------------------------------
+
+
+def test_a_protocol_says_its_name() -> None:
+    data = tiny_splits()
+    assert Protocol().describe(data) == "Tiny 4x3, dynamic binarisation, 5 fixed test draws, split 8/2/3 (seed 524287)"
+    assert "1 fixed test draw, split" in Protocol(evaluation_draws=1).describe(data)
+    assert "static binarisation (drawn once, seed 524287), split 8/2/3" in STATIC.describe(data)
+    assert Protocol().describe(tiny_splits(split_seed=None)).endswith("split 8/2/3")
+
+
+def test_a_name_cannot_lie() -> None:
+    with pytest.raises(InputError, match="split by seed 524287, but the protocol says 1"):
+        Protocol(split_seed=1).describe(tiny_splits())
+    with pytest.raises(InputError, match="2 validation images, but the protocol says 3"):
+        Protocol(validation_size=3).describe(tiny_splits())
+
+
+def test_contradicting_settings_are_refused() -> None:
+    with pytest.raises(
+        InputError, match=r"draws every image once, but evaluation_draws is 5: set evaluation_draws to 1"
+    ):
+        Protocol("static")
+    with pytest.raises(InputError, match="evaluation_draws must be at least 1, but 0"):
+        Protocol(evaluation_draws=0)
+    with pytest.raises(InputError, match="validation_size must be at least 1, but 0"):
+        Protocol(validation_size=0)
+    with pytest.raises(InputError, match="unknown binarisation 'dynamik': did you mean 'dynamic'"):
+        Protocol.__post_init__(SimpleNamespace(binarisation="dynamik"))  # type: ignore[arg-type]
+    with pytest.raises(InputError, match="unknown part of the data 'valid': did you mean 'validation'"):
+        evaluation_images(grey_images(2), Protocol(), "valid")
+    for draws in (0, 6):
+        with pytest.raises(InputError, match=f"draws must be 1 to 5 .* but {draws} was given"):
+            evaluation_images(grey_images(2), Protocol(), "test", draws=draws)
+
+
+# the split ------------------------------------------------------------------------------------------------------------
+
+
+def test_the_papers_split() -> None:
+    order = list(range(60_000))
+    np.random.RandomState(524287).shuffle(order)
+    train, validation = split_train_validation(60_000, 2_000, 524287)
+    assert train.tolist() == order[:58_000]
+    assert validation.tolist() == order[-2_000:]
+
+
+def test_impossible_splits_are_refused() -> None:
+    for size in (0, 10, 11):
+        with pytest.raises(InputError, match=f"10 images cannot be split: {size} were asked"):
+            split_train_validation(10, size, 0)
+    with pytest.raises(InputError, match=r"split_seed must lie in 0.."):
+        split_train_validation(10, 2, -1)
+
+
+# batches --------------------------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize(("n", "batch_size"), [(10, 3), (12, 4), (5, 5), (7, 1)])
+def test_an_epoch_visits_each_image_at_most_once(n: int, batch_size: int) -> None:
+    steps = steps_per_epoch(n, batch_size)
+    for epoch in range(3):
+        visited = [i for s in range(steps) for i in batch_indices(n, batch_size, 0, epoch * steps + s).tolist()]
+        assert len(visited) == len(set(visited)) == n - n % batch_size
+        assert set(visited) <= set(range(n))
+
+
+def test_what_an_epoch_leaves_out_comes_in_another() -> None:
+    visited = {i for step in range(3 * 20) for i in batch_indices(10, 3, 0, step).tolist()}
+    assert visited == set(range(10))
+
+
+def test_order_depends_on_seed_and_step_alone() -> None:
+    forwards = [batch_indices(50, 10, 0, step).tolist() for step in range(15)]
+    backwards = [batch_indices(50, 10, 0, step).tolist() for step in reversed(range(15))]
+    assert forwards == backwards[::-1]
+    assert forwards[:5] != forwards[5:10]
+    assert forwards[:5] != [batch_indices(50, 10, 1, step).tolist() for step in range(5)]
+
+
+def test_a_batch_may_be_changed_in_place() -> None:
+    before = batch_indices(50, 10, 0, 0)
+    kept = before.clone()
+    before.zero_()
+    assert batch_indices(50, 10, 0, 0).equal(kept)
+
+
+def test_impossible_batches_are_refused() -> None:
+    with pytest.raises(InputError, match="batch_size is 11, but there are only 10 training images: choose at most 10"):
+        batch_indices(10, 11, 0, 0)
+    with pytest.raises(InputError, match="batch_size must be at least 1, but 0"):
+        steps_per_epoch(10, 0)
+    with pytest.raises(InputError, match="step must not be negative, but -1"):
+        batch_indices(10, 2, 0, -1)
