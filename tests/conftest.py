@@ -1,0 +1,32 @@
+"""What all tests share: one thread, a fixed seed, reproducible examples from hypothesis, float64 on request."""
+
+from collections.abc import Iterator
+
+import pytest
+import torch
+from hypothesis import HealthCheck, settings
+
+torch.set_num_threads(1)
+settings.register_profile(
+    "mpdvae",
+    derandomize=True,
+    deadline=None,
+    max_examples=25,
+    database=None,
+    suppress_health_check=[HealthCheck.function_scoped_fixture],  # ours hold no state that examples could share
+)
+settings.load_profile("mpdvae")
+
+
+@pytest.fixture(autouse=True)
+def seed() -> None:
+    """Every test starts from the same state of torch's generator."""
+    torch.manual_seed(0)
+
+
+@pytest.fixture
+def float64() -> Iterator[None]:
+    """New tensors and modules are in double precision: `pytestmark = pytest.mark.usefixtures("float64")`."""
+    torch.set_default_dtype(torch.float64)
+    yield
+    torch.set_default_dtype(torch.float32)

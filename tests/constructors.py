@@ -1,0 +1,116 @@
+"""The table over which the laws are tested: every encoder, decoder, prior and flow, at a size for tests.
+
+A new one adds one line here, and every law of `test_laws.py` (and of its family's file) is tested on it.
+"""
+
+from collections.abc import Callable, Iterable
+from dataclasses import dataclass
+
+import pytest
+import torch
+from torch import nn
+
+from mpdvae.decoders import PixelCNNDecoder, convnet_decoder, mlp_decoder, resnet_decoder
+from mpdvae.encoders import ImageShape, convnet_encoder, mlp_encoder, resnet_encoder
+from mpdvae.flows import AutoregressiveFlow
+from mpdvae.priors import FlowPrior, StandardNormal
+
+
+@dataclass(frozen=True)
+class Images:
+    """How to build a part that deals with images, the shapes it takes, and those that it refuses with what message."""
+
+    build: Callable[[ImageShape, int], nn.Module]
+    """From the image shape and the latent dimension."""
+    takes: tuple[ImageShape, ...]
+    refuses: tuple[tuple[ImageShape, str], ...] = ()
+
+
+ANY_SIZE = ((1, 2, 2), (1, 5, 4), (3, 7, 6), (1, 8, 8))
+FROM_THREE = ((1, 3, 3), (1, 5, 4), (3, 7, 6), (1, 8, 8))
+FROM_FIVE = ((1, 5, 5), (3, 7, 6), (1, 8, 8), (1, 9, 13))
+GREY = ((1, 1, 3), (1, 2, 2), (1, 5, 4), (1, 8, 8))
+ONE_ROW = (((1, 1, 8), "at least 2x2 pixels, got 1x8"),)
+TWO_BY_TWO = (((1, 2, 8), "at least 3x3 pixels, got 2x8"), ((3, 8, 2), "at least 3x3 pixels, got 8x2"))
+FOUR_BY_FOUR = (((1, 4, 4), "at least 5x5 pixels, got 4x4"),)
+COLOUR = (((3, 8, 8), "one binary channel, got 3 channels"),)
+
+ENCODERS = {
+    "mlp": Images(lambda shape, n: mlp_encoder(shape, n, (7,)), ANY_SIZE),
+    "mlp-linear": Images(lambda shape, n: mlp_encoder(shape, n, ()), ANY_SIZE),
+    "convnet-1": Images(lambda shape, n: convnet_encoder(shape, n, (4,)), ANY_SIZE, ONE_ROW),
+    "convnet-2": Images(lambda shape, n: convnet_encoder(shape, n, (4, 6)), FROM_THREE, TWO_BY_TWO),
+    "resnet-1": Images(lambda shape, n: resnet_encoder(shape, n, (4,), 8), ANY_SIZE, ONE_ROW),
+    "resnet-3": Images(lambda shape, n: resnet_encoder(shape, n, (4, 6, 6), 8), FROM_FIVE, FOUR_BY_FOUR),
+}
+
+DECODERS = {
+    "mlp": Images(lambda shape, n: mlp_decoder(shape, n, (7,)), ANY_SIZE),
+    "convnet-1": Images(lambda shape, n: convnet_decoder(shape, n, (4,)), ANY_SIZE, ONE_ROW),
+    "convnet-2": Images(lambda shape, n: convnet_decoder(shape, n, (6, 4)), FROM_THREE, TWO_BY_TWO),
+    "resnet-1": Images(lambda shape, n: resnet_decoder(shape, n, (4,)), ANY_SIZE, ONE_ROW),
+    "resnet-3": Images(lambda shape, n: resnet_decoder(shape, n, (6, 6, 4)), FROM_FIVE, FOUR_BY_FOUR),
+    "pixelcnn-one-layer": Images(lambda shape, n: PixelCNNDecoder(shape, n, 4, (5,), 2), GREY, COLOUR),
+    "pixelcnn-two-layers": Images(lambda shape, n: PixelCNNDecoder(shape, n, 4, (3, 5), 2), GREY, COLOUR),
+    "pixelcnn-skips": Images(lambda shape, n: PixelCNNDecoder(shape, n, 4, (5, 3, 3, 1, 3), 2), GREY, COLOUR),
+}
+
+FLOWS: dict[str, Callable[[int], AutoregressiveFlow]] = {
+    "affine": lambda n: AutoregressiveFlow(n, blocks=2, hidden_features=3 * n),
+    "mean-only": lambda n: AutoregressiveFlow(n, blocks=2, hidden_features=3 * n, mean_only=True),
+    "deep": lambda n: AutoregressiveFlow(n, blocks=1, hidden_features=3 * n, hidden_layers=2),
+}
+
+PRIORS: dict[str, Callable[[int], nn.Module]] = {
+    "standard-normal": lambda n: StandardNormal((n,)),
+    **{f"flow-{name}": lambda n, build=build: FlowPrior(build(n), n) for name, build in FLOWS.items()},
+}
+
+
+def with_shapes(table: dict[str, Images], only: ImageShape | None = None) -> list:
+    """Parameters (build, image shape) of a test: everything in `table` with every shape it takes (or `only` that one)."""
+    return [
+        pytest.param(images.build, shape, id=f"{name}-{'x'.join(map(str, shape))}")
+        for name, images in table.items()
+        for shape in images.takes
+        if only is None or shape == only
+    ]
+
+
+def with_refusals(table: dict[str, Images]) -> list:
+    """Parameters (build, image shape, message) of a test: everything in `table` with every shape it refuses."""
+    return [
+        pytest.param(images.build, shape, message, id=f"{name}-{'x'.join(map(str, shape))}")
+        for name, images in table.items()
+        for shape, message in images.refuses
+    ]
+
+
+def by_name(table: dict[str, Callable[[int], nn.Module]]) -> list:
+    """Parameters (build) of a test: everything in `table`."""
+    return [pytest.param(build, id=name) for name, build in table.items()]
+
+
+def shaken(module: nn.Module) -> nn.Module:
+    """`module` with noise added to its parameters: no symmetric start, on which a wrong formula can be right by chance."""
+    with torch.no_grad():
+        for parameter in module.parameters():
+            parameter.add_(0.3 * torch.randn_like(parameter))
+    return module
+
+
+def binary_images(*shape: int) -> torch.Tensor:
+    """Random images of zeros and ones."""
+    return torch.randint(2, shape).to(torch.get_default_dtype())
+
+
+def all_binary_images(height: int, width: int) -> torch.Tensor:
+    """Every binary image, [2^(height*width) 1 height width], counting up with the first pixel as the highest bit."""
+    pixels = height * width
+    bits = torch.arange(2**pixels)[:, None] >> torch.arange(pixels - 1, -1, -1) & 1
+    return bits.reshape(-1, 1, height, width).to(torch.get_default_dtype())
+
+
+def parameters_of(modules: Iterable[nn.Module]) -> int:
+    """How many numbers are learned."""
+    return sum(parameter.numel() for module in modules for parameter in module.parameters())
