@@ -13,8 +13,8 @@ weights (Zhang & Stephens 2009, https://doi.org/10.1198/tech.2009.08017) says ho
 its error bar can be relied on (Vehtari, Simpson, Gelman, Yao & Gabry 2024, https://arxiv.org/abs/1507.02646).
 
 How it runs. The encoder sees every image once. Samples pass through the decoder in pieces that fit a stated memory
-budget: the bytes that one image x sample needs are measured by a trial. The noise of image i and samples 64j .. 64j+63 is
-a function of (seed, i, j) alone, so that the budget changes no number beyond rounding. Sums are taken in float64.
+budget: the bytes that one image x sample needs are measured by a trial. The noise of image i and sample j is a
+function of (seed, i, j), so that the budget changes no number beyond rounding. Sums are taken in float64.
 """
 
 import math
@@ -33,7 +33,7 @@ from torch.utils._pytree import tree_leaves
 from mpdvae.divergence import diagonal_normal
 from mpdvae.errors import InputError, RunError
 from mpdvae.seeding import derive_seed
-from mpdvae.vae import VAE
+from mpdvae.vae import VAE, check_samples
 
 NOISE_BLOCK = 64
 """Samples of one image that share a key of the noise. Changing it changes every estimate within its error bar."""
@@ -42,9 +42,6 @@ TRIAL = 8
 """Images, or samples of one image, in the trial that measures memory."""
 
 UNRELIABLE_PARETO_K = 0.7
-
-Progress = Callable[[int, int], None]
-"""Called with the number of image x sample pairs done and to do."""
 
 
 @dataclass(frozen=True)
@@ -57,23 +54,18 @@ class DensityEstimate:
     """Monte-Carlo standard error of `log_prob`; nan for one sample."""
     elbo: Float64[Tensor, " batch"]
     """Mean of log w. Never above `log_prob`."""
+    effective_sample_size: Float64[Tensor, " batch"]
+    """(sum w)^2 / sum w^2, from 1 to the number of samples."""
+    pareto_k: Float64[Tensor, " batch"]
+    """Shape of the weights' tail; above 0.7 `log_prob` and its error are unreliable; nan: see `pareto_shape`."""
     kl: Float64[Tensor, " batch"]
     """Rate: KL(q(z|x) || p(z)), in closed form where there is one, else by the same samples."""
     reconstruction: Float64[Tensor, " batch"]
     """Distortion: minus the mean of log p(x|z). `kl + reconstruction` is `-elbo`, but for Monte-Carlo noise."""
-    effective_sample_size: Float64[Tensor, " batch"]
-    """(sum w)^2 / sum w^2, from 1 to the number of samples."""
-    pareto_k: Float64[Tensor, " batch"]
-    """Shape of the weights' tail; above 0.7 `log_prob` and `standard_error` are unreliable; see `pareto_shape`."""
     samples: int
     """Importance samples k for each image."""
     data_dimensions: int
     """Numbers in one image: channel * height * width."""
-
-    @property
-    def negative_log_likelihood(self) -> Float64[Tensor, " batch"]:
-        """Upper bound on -log p(x) in nats."""
-        return -self.log_prob
 
     @property
     def bits_per_dim(self) -> Float64[Tensor, " batch"]:
@@ -87,7 +79,7 @@ def estimate(
     samples: int,
     memory_budget: int = 2**30,
     seed: int = 0,
-    progress: Progress | None = None,
+    progress: Callable[[int, int], None] | None = None,
 ) -> DensityEstimate:
     """The log-likelihood of each image, with its uncertainty.
 
@@ -100,38 +92,25 @@ def estimate(
         progress: called after every decoder pass with the number of image x sample pairs done and to do.
 
     Raises:
-        InputError: for no images, no samples, a pixel that is not finite, a budget that is too small, or a posterior that
-            is not a diagonal Gaussian.
-        RunError: when the model gives a weight that is not a number; names the image.
+        InputError: for no images, no samples, a pixel that is not finite, a budget that is too small, or a posterior
+            that is not a diagonal Gaussian.
+        RunError: when the model gives a weight that is not a finite number; names the image.
     """
-    _check(x, samples, memory_budget)
+    _check(x, samples)
     pieces: list[tuple[Tensor, ...]] = []
-    done = 0
 
-    def tick(pairs: int) -> None:
-        nonlocal done
-        done += pairs
-        if progress is not None:
+    def report(done: int) -> None:
+        if progress:
             progress(done, len(x) * samples)
 
     with torch.no_grad(), evaluating(vae):
         images, draws = _piece_sizes(vae, x, samples, memory_budget)
         for start in range(0, len(x), images):
-            weights = _weigh(vae, x[start : start + images], start, samples, draws, seed, tick)
-            _refuse_broken_weights(weights[0], start)
-            pieces.append((*_statistics(weights[0]), *weights[1:]))
-    log_prob, standard_error, elbo, size, shape, kl, reconstruction = (torch.cat(p) for p in zip(*pieces, strict=True))
-    return DensityEstimate(
-        log_prob=log_prob,
-        standard_error=standard_error,
-        elbo=elbo,
-        kl=kl,
-        reconstruction=reconstruction,
-        effective_sample_size=size,
-        pareto_k=shape,
-        samples=samples,
-        data_dimensions=x[0].numel(),
-    )
+            log_w, *terms = _weigh(vae, x[start : start + images], start, samples, draws, seed, report)
+            _refuse_broken_weights(log_w, start)
+            pieces.append((*_statistics(log_w), *terms))  # in the order of the fields
+    fields = (torch.cat(field) for field in zip(*pieces, strict=True))
+    return DensityEstimate(*fields, samples=samples, data_dimensions=x[0].numel())
 
 
 def summarise(estimate: DensityEstimate) -> dict[str, Any]:
@@ -141,25 +120,20 @@ def summarise(estimate: DensityEstimate) -> dict[str, Any]:
     draw of the posterior samples would do is apart, in `nll_monte_carlo_error_nats`. What cannot be had (an error from
     one image or one sample, a tail shape from too few samples) is null.
     """
-    e = estimate
-    shapes = e.pareto_k[~e.pareto_k.isnan()]
-    unreliable = (shapes > UNRELIABLE_PARETO_K).double().mean()
+    e, sizes, shapes = estimate, estimate.effective_sample_size, estimate.pareto_k[~estimate.pareto_k.isnan()]
     return {
         "negative_elbo_nats": _mean_and_error(-e.elbo),
-        "nll_nats": _mean_and_error(e.negative_log_likelihood),
+        "nll_nats": _mean_and_error(-e.log_prob),
         "kl_nats": _mean_and_error(e.kl),
         "reconstruction_nats": _mean_and_error(e.reconstruction),
         "bits_per_dim": _mean_and_error(e.bits_per_dim),
         "nll_monte_carlo_error_nats": _finite(e.standard_error.square().sum().sqrt() / len(e.log_prob)),
         "samples": e.samples,
         "images": len(e.log_prob),
-        "effective_sample_size": {
-            "median": _finite(e.effective_sample_size.median()),
-            "min": _finite(e.effective_sample_size.min()),
-        },
+        "effective_sample_size": {"median": _finite(sizes.quantile(0.5)), "min": _finite(sizes.min())},
         "pareto_k": {
-            "median": _finite(shapes.median()) if len(shapes) else None,
-            "share_above_0.7": _finite(unreliable),
+            "median": _finite(shapes.quantile(0.5)) if len(shapes) else None,
+            "share_above_0.7": _finite((shapes > UNRELIABLE_PARETO_K).double().mean()),
         },
     }
 
@@ -167,13 +141,13 @@ def summarise(estimate: DensityEstimate) -> dict[str, Any]:
 def pareto_shape(log_weights: Float64[Tensor, "samples batch"]) -> Float64[Tensor, " batch"]:
     """Shape k-hat of a generalised Pareto law fitted to the largest weights of each image.
 
-    The tail are the M = ceil(min(samples / 5, 3 sqrt(samples))) largest weights, less the next one. The profile likelihood
-    is averaged over the grid of Zhang & Stephens (2009); the result is drawn towards 0.5 as by ten further observations,
-    as Vehtari et al. (2024) do. Weights with shape k-hat have moments up to 1 / k-hat.
+    The tail is the M = ceil(min(samples / 5, 3 sqrt(samples))) largest weights, each less the next one below the tail.
+    The estimate is the average over the grid of Zhang & Stephens (2009) by profile likelihood, drawn towards 0.5 as if
+    by ten further observations (Vehtari et al. 2024). Weights with shape k-hat have moments of orders up to 1 / k-hat.
 
     Returns:
-        nan where M < 5 (fewer than 21 samples) or all tail weights are equal (an exact posterior: there is no tail); inf
-        where the tail spans more orders of magnitude than float64 holds.
+        nan where M < 5 (fewer than 21 samples) or all tail weights are equal (an exact posterior: there is no tail);
+        inf where the tail spans more orders of magnitude than float64 holds.
     """
     samples, images = log_weights.shape
     tail = math.ceil(min(samples / 5, 3 * math.sqrt(samples)))
@@ -189,26 +163,32 @@ def pareto_shape(log_weights: Float64[Tensor, "samples batch"]) -> Float64[Tenso
     k = torch.log1p(-b[:, :, None] * x[:, None, :]).mean(-1)
     log_likelihood = tail * ((-b / k).log() - k - 1)
     b_hat = (torch.softmax(log_likelihood, dim=1) * b).sum(1, keepdim=True)
-    k_hat = torch.log1p(-b_hat * x).mean(1)
-    k_hat = (tail * k_hat + 10 * 0.5) / (tail + 10)
+    k_hat = (torch.log1p(-b_hat * x).sum(1) + 10 * 0.5) / (tail + 10)
     lost = torch.where(x_max.squeeze(1) > 0, math.inf, math.nan).to(x.dtype)
     return torch.where(x_quarter.squeeze(1) > 0, k_hat, lost)
 
 
 @contextmanager
 def evaluating(module: nn.Module) -> Iterator[None]:
-    """Inside, `module` and all its parts are in evaluation mode; afterwards each is in the mode that it came in."""
+    """Inside, `module` and all its parts are in evaluation mode; afterwards each is in the mode that it came in.
+
+    What torch says of parameters that make no distribution (a mean that is nan) becomes a `RunError`.
+    """
     modes = {part: part.training for part in module.modules()}
     module.eval()
     try:
         yield
+    except InputError:
+        raise
+    except ValueError as error:
+        raise RunError("the model makes no valid distribution; check that training did not diverge") from error
     finally:
         for part, mode in modes.items():
             part.training = mode
 
 
 def _weigh(
-    vae: VAE, x: Tensor, first: int, samples: int, draws: int, seed: int, tick: Callable[[int], None]
+    vae: VAE, x: Tensor, first: int, samples: int, draws: int, seed: int, report: Callable[[int], None]
 ) -> tuple[Tensor, Tensor, Tensor]:
     """Log-weights [samples batch], KL [batch] and reconstruction [batch]; `first` is the index of the first image."""
     q, prior = vae.encoder(x), vae.prior()
@@ -224,7 +204,7 @@ def _weigh(
             log_w[at : at + len(z)] = log_likelihood + _to_float64(prior.log_prob(z)) - _to_float64(q.log_prob(z))
             kl += _to_float64(vae.kl(q, z)) * (len(z) / samples)
             reconstruction -= log_likelihood.sum(0) / samples
-            tick(len(z) * len(x))
+            report(first * samples + (at + len(z)) * len(x))
     return log_w, kl, reconstruction
 
 
@@ -240,41 +220,34 @@ def _noise(seed: int, first: int, block: int, draws: int, like: Tensor) -> Tenso
 
 def _statistics(log_w: Tensor) -> tuple[Tensor, Tensor, Tensor, Tensor, Tensor]:
     """Bound, its standard error, ELBO, effective sample size and tail shape, each [batch], from [samples batch]."""
-    samples = len(log_w)
-    largest = log_w.amax(0)
+    largest, samples = log_w.amax(0), len(log_w)
     w = (log_w - largest).exp()
-    mean = w.mean(0)
-    spread = w.std(0) if samples > 1 else torch.full_like(mean, math.nan)
-    return (
-        largest + mean.log(),
-        spread / (math.sqrt(samples) * mean),
-        log_w.mean(0),
-        w.sum(0).square() / w.square().sum(0),
-        pareto_shape(log_w),
-    )
+    mean, variance = w.mean(0), w.var(0, correction=0)
+    standard_error = (variance / (samples - 1)).sqrt() / mean if samples > 1 else torch.full_like(mean, math.nan)
+    effective_sample_size = w.sum(0).square() / w.square().sum(0)
+    return largest + mean.log(), standard_error, log_w.mean(0), effective_sample_size, pareto_shape(log_w)
 
 
 def _piece_sizes(vae: VAE, x: Tensor, samples: int, memory_budget: int) -> tuple[int, int]:
     """How many images, and how many samples of each, go through the decoder at a time.
 
-    The bytes for n items are at most a maximum of increasing straight lines in n with intercepts >= 0 (weights computed on
-    the way count in the intercepts), so the bytes for one item, measured at n = `TRIAL`, are an upper bound for larger n.
-    What a kernel uses inside itself cannot be seen: half of the budget is left to it.
+    The bytes for n items are the largest of some increasing straight lines in n (weights computed on the way count in
+    their intercepts), so the bytes for one item, measured at n = `TRIAL`, are an upper bound for larger n. What a
+    kernel uses inside itself is not seen: half of the budget is left to it.
     """
     with _LiveBytes() as encoding:
-        q = vae.encoder(x[:TRIAL])
-    mean = q.mean[:1]
+        mean = vae.encoder(x[:TRIAL]).mean[:1]
+    z = mean.expand(TRIAL, *mean.shape).clone()
     with _LiveBytes() as decoding:
-        z = mean.expand(TRIAL, *mean.shape).clone()
-        vae.decoder(z).log_prob(x[:1]), vae.prior().log_prob(z)
+        _ = vae.decoder(z).log_prob(x[:1]), vae.prior().log_prob(z)
     draws = min(samples, NOISE_BLOCK)
-    noise = 3 * NOISE_BLOCK * mean.numel() * mean.element_size()
-    image = encoding.peak // len(x[:TRIAL]) + noise + 8 * 8 * samples + 8 * 64 * 3 * math.ceil(3 * math.sqrt(samples))
+    noise, statistics = 3 * NOISE_BLOCK * mean.nbytes, 64 * samples + 1536 * math.ceil(3 * math.sqrt(samples))
+    image = encoding.peak // min(TRIAL, len(x)) + noise + statistics
     pair = decoding.peak // TRIAL
     usable = memory_budget // 2
     if usable < image + pair:
         raise InputError(
-            f"memory_budget: one sample of one image with {samples:,} samples needs {2 * (image + pair):,} bytes, "
+            f"memory_budget: one image with {samples:,} samples needs {2 * (image + pair):,} bytes, "
             f"got {memory_budget:,}; raise the budget or take fewer samples."
         )
     images = usable // (image + draws * pair)
@@ -284,39 +257,30 @@ def _piece_sizes(vae: VAE, x: Tensor, samples: int, memory_budget: int) -> tuple
 class _LiveBytes(TorchDispatchMode):
     """Measures the most bytes of tensors, made inside, that lived at one time."""
 
-    def __init__(self) -> None:
-        super().__init__()
-        self.now = self.peak = 0
-        self._seen: set[int] = set()
+    now = peak = 0
+
+    @classmethod
+    def _should_skip_dynamo(cls) -> bool:
+        return False  # else torch's compiler, which has no part here, is imported: a second or more
 
     def __torch_dispatch__(self, func: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
-        out = func(*args, **(kwargs or {}))
         given = {t.untyped_storage()._cdata for t in tree_leaves((args, kwargs)) if isinstance(t, Tensor)}
-        for tensor in tree_leaves(out):
-            if isinstance(tensor, Tensor):
-                self._count(tensor.untyped_storage(), given)
+        out = func(*args, **(kwargs or {}))
+        made = {s._cdata: s for s in (t.untyped_storage() for t in tree_leaves(out) if isinstance(t, Tensor))}
+        for key in made.keys() - given:  # neither a view nor work in place
+            self._add(made[key].nbytes())
+            finalize(made[key], self._add, -made[key].nbytes())
         return out
 
-    def _count(self, storage: Any, given: set[int]) -> None:
-        if storage._cdata in given | self._seen:  # a view, or work in place
-            return
-        self._seen.add(storage._cdata)
-        self.now += storage.nbytes()
+    def _add(self, size: int) -> None:
+        self.now += size
         self.peak = max(self.peak, self.now)
-        finalize(storage, self._forget, storage._cdata, storage.nbytes())
-
-    def _forget(self, address: int, size: int) -> None:
-        self._seen.discard(address)
-        self.now -= size
 
 
-def _check(x: Tensor, samples: int, memory_budget: int) -> None:
+def _check(x: Tensor, samples: int) -> None:
+    check_samples(samples)
     if x.ndim != 4 or len(x) == 0:
         raise InputError(f"x: expected images [batch channel height width], at least one, got shape {tuple(x.shape)}.")
-    if samples < 1:
-        raise InputError(f"samples: expected at least 1 importance sample for each image, got {samples}.")
-    if memory_budget < 1:
-        raise InputError(f"memory_budget: expected a positive number of bytes, got {memory_budget}.")
     broken = (~x.isfinite()).flatten(1).any(1).nonzero()
     if len(broken):
         raise InputError(f"x: image {broken[0].item()} has a pixel that is not a finite number.")
@@ -337,10 +301,9 @@ def _to_float64(t: Tensor) -> Tensor:
 
 
 def _mean_and_error(values: Tensor) -> dict[str, float | None]:
-    error = values.std() / math.sqrt(len(values)) if len(values) > 1 else torch.tensor(math.nan)
+    error = (values.var(correction=0) / (len(values) - 1)).sqrt()  # 0 / 0 for one image
     return {"mean": _finite(values.mean()), "standard_error": _finite(error)}
 
 
 def _finite(value: Tensor) -> float | None:
-    number = value.item()
-    return number if math.isfinite(number) else None
+    return value.item() if value.isfinite() else None
