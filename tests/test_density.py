@@ -1,0 +1,259 @@
+"""Density against models whose likelihood is known: linear-Gaussian, and 2x2 binary images by enumeration."""
+
+import json
+import math
+from itertools import product
+
+import pytest
+import torch
+from scipy.stats import genpareto
+from torch import Tensor, nn
+from torch.distributions import Distribution, Independent, MultivariateNormal, Normal
+
+from mpdvae import density
+from mpdvae.decoders import BernoulliDecoder
+from mpdvae.density import DensityEstimate, estimate, pareto_shape, summarise
+from mpdvae.errors import InputError, RunError
+from mpdvae.priors import StandardNormal
+from mpdvae.seeding import seeded
+from mpdvae.vae import VAE
+
+NOISE = 0.5
+
+
+class LinearEncoder(nn.Module):
+    """The exact posterior of `linear_gaussian`, with its standard deviation `widened` and its mean `shifted`."""
+
+    def __init__(self, weight: Tensor, widened: float, shifted: float) -> None:
+        super().__init__()
+        self.weight, self.widened, self.shifted = nn.Parameter(weight), widened, shifted
+        self.calls = 0
+
+    def forward(self, x: Tensor) -> Distribution:
+        self.calls += len(x)
+        variance = 1 / (1 + self.weight.square().sum(0) / NOISE**2)
+        mean = variance * (x.flatten(1) @ self.weight) / NOISE**2
+        return Independent(Normal(mean + self.shifted, self.widened * variance.sqrt().expand_as(mean)), 1)
+
+
+class LinearDecoder(nn.Module):
+    def __init__(self, weight: Tensor, image_shape: tuple[int, int, int]) -> None:
+        super().__init__()
+        self.weight, self.image_shape = nn.Parameter(weight), image_shape
+        self.dropout = nn.Dropout(0.9)
+
+    def forward(self, z: Tensor) -> Distribution:
+        mean = self.dropout(z @ self.weight.mT).unflatten(-1, self.image_shape)
+        return Independent(Normal(mean, NOISE), 3)
+
+
+def linear_gaussian(widened: float = 1.0, shifted: float = 0.0, latent: int = 3) -> tuple[VAE, Distribution]:
+    """x = W z + noise with orthogonal columns of W, so that the posterior is diagonal; and the law of flattened x."""
+    with seeded("linear-gaussian"):
+        weight = (
+            torch.linalg.qr(torch.randn(6, latent, dtype=torch.float64)).Q * torch.linspace(0.5, 2.0, latent).double()
+        )
+    vae = VAE(LinearEncoder(weight, widened, shifted), LinearDecoder(weight, (1, 2, 3)), StandardNormal((latent,)))
+    covariance = weight @ weight.mT + NOISE**2 * torch.eye(6, dtype=torch.float64)
+    return vae.double().train(), MultivariateNormal(torch.zeros(6, dtype=torch.float64), covariance)
+
+
+def images(law: Distribution, count: int) -> Tensor:
+    with seeded("images"):
+        return law.sample((count,)).reshape(count, 1, 2, 3)
+
+
+def test_exact_posterior_gives_the_likelihood_without_noise():
+    vae, law = linear_gaussian()
+    x = images(law, 20)
+    e = estimate(vae, x, samples=30)
+    torch.testing.assert_close(e.log_prob, law.log_prob(x.flatten(1)))
+    torch.testing.assert_close(e.elbo, e.log_prob)
+    assert e.standard_error.max() < 1e-10
+    torch.testing.assert_close(e.effective_sample_size, torch.full((20,), 30.0, dtype=torch.float64))
+
+
+def test_bounds_come_in_order_and_converge():
+    vae, law = linear_gaussian(widened=1.5, shifted=0.2)
+    x = images(law, 300)
+    true = law.log_prob(x.flatten(1))
+    few, many = estimate(vae, x, samples=4), estimate(vae, x, samples=2000)
+    for e in (few, many):
+        assert (e.elbo <= e.log_prob + 1e-12).all()
+    gaps = [(true - bound).mean().item() for bound in (few.elbo, few.log_prob, many.log_prob)]
+    assert gaps[0] > gaps[1] > gaps[2]
+    assert abs(gaps[2]) < 0.01
+    assert (true - many.log_prob).abs().max() < 6 * many.standard_error.max()
+
+
+def test_rate_and_distortion_sum_to_the_negative_elbo():
+    vae, law = linear_gaussian(widened=1.2)
+    x = images(law, 50)
+    e = estimate(vae, x, samples=3000)
+    q = vae.encoder(x)
+    torch.testing.assert_close(e.kl, vae.kl(q, q.sample((1,))))
+    torch.testing.assert_close((e.kl + e.reconstruction).mean(), -e.elbo.mean(), atol=0.02, rtol=0)
+    torch.testing.assert_close(e.bits_per_dim, -e.log_prob / (6 * math.log(2)))
+
+
+def test_weights_are_unbiased_and_the_error_bar_covers():
+    vae, law = linear_gaussian(widened=1.3, latent=2)
+    x = images(law, 1).expand(400, -1, -1, -1)  # one image 400 times: independent noise for each
+    e = estimate(vae, x, samples=200)
+    error = e.log_prob - law.log_prob(x.flatten(1))
+    ratios = error.exp()
+    assert abs(ratios.mean() - 1) < 4 * ratios.std() / 20
+    covered = (error.abs() < 1.96 * e.standard_error).double().mean()
+    assert 0.91 < covered < 0.985
+    assert e.standard_error.mean() == pytest.approx(error.std().item(), rel=0.15)
+
+
+def test_probabilities_of_all_binary_images_sum_to_one():
+    with seeded("enumeration"):
+        body = nn.Sequential(nn.Linear(2, 8), nn.Tanh(), nn.Linear(8, 4), nn.Unflatten(-1, (1, 2, 2)))
+    with torch.no_grad():
+        body[2].weight.mul_(4)
+
+    class Encoder(nn.Module):
+        def forward(self, x: Tensor) -> Distribution:
+            return Independent(Normal(x.flatten(1)[:, :2] - 0.5, torch.full((len(x), 2), 1.3)), 1)
+
+    vae = VAE(Encoder(), BernoulliDecoder(body), StandardNormal((2,)))
+    x = torch.tensor(list(product([0.0, 1.0], repeat=4))).reshape(16, 1, 2, 2)
+    e = estimate(vae, x, samples=4000)
+    p, error = e.log_prob.exp(), (e.log_prob.exp() * e.standard_error).square().sum().sqrt()
+    assert p.sum() == pytest.approx(1, abs=4 * error.item())
+    grid = torch.cartesian_prod(torch.linspace(-7, 7, 141), torch.linspace(-7, 7, 141))
+    with torch.no_grad():
+        joint = vae.decoder(grid[:, None]).log_prob(x) + vae.prior().log_prob(grid)[:, None]
+    by_quadrature = joint.double().logsumexp(0) + 2 * math.log(0.1)
+    assert ((e.log_prob - by_quadrature).abs() < 4.5 * e.standard_error).all()
+
+
+def test_the_memory_budget_changes_nothing_and_is_kept():
+    vae, law = linear_gaussian(widened=1.3)
+    x = images(law, 37)
+    calls: list[tuple[int, int]] = []
+    whole = estimate(vae, x, samples=150)
+    for budget in (200_000, 500_000):
+        calls.clear()
+        with density._LiveBytes() as live:
+            parts = estimate(vae, x, samples=150, memory_budget=budget, progress=lambda *call: calls.append(call))
+        assert live.peak < budget
+        assert len(calls) > 6
+        assert calls == sorted(calls)
+        assert calls[-1] == (37 * 150, 37 * 150)
+        for name in ("log_prob", "elbo", "standard_error", "kl", "reconstruction", "effective_sample_size", "pareto_k"):
+            torch.testing.assert_close(getattr(parts, name), getattr(whole, name), rtol=1e-9, atol=1e-9)
+    assert torch.equal(estimate(vae, x, samples=150).log_prob, whole.log_prob)
+    assert not torch.equal(estimate(vae, x, samples=150, seed=1).log_prob, whole.log_prob)
+    torch.testing.assert_close(estimate(vae, x[:5], samples=150).log_prob, whole.log_prob[:5])
+
+
+def test_the_encoder_runs_once_and_modes_come_back():
+    vae, law = linear_gaussian()
+    vae.encoder.eval()
+    before, state = vae.encoder.calls, torch.get_rng_state()
+    estimate(vae, images(law, 20), samples=200, memory_budget=200_000)
+    assert vae.encoder.calls - before == 20 + density.TRIAL
+    assert vae.training
+    assert vae.decoder.dropout.training
+    assert not vae.encoder.training
+    assert torch.equal(torch.get_rng_state(), state)
+
+
+@pytest.mark.parametrize("shape", [0.2, 0.5, 0.8, 1.2])
+def test_pareto_shape_of_known_tails(shape):
+    with seeded("tails"):
+        uniform = torch.rand(4000, 60, dtype=torch.float64)
+    log_weights = ((uniform**-shape - 1) / shape).log() + 700  # far beyond what exp could hold
+    assert pareto_shape(log_weights).mean() == pytest.approx(shape, abs=0.07)
+
+
+def test_pareto_shape_agrees_with_maximum_likelihood():
+    with seeded("tails"):
+        w = torch.rand(4000, dtype=torch.float64) ** -0.7
+    tail = w.sort().values[-191:]
+    by_scipy = genpareto.fit((tail[1:] - tail[0]).numpy(), floc=0)[0]
+    drawn_to_half = (190 * by_scipy + 5) / 200
+    assert pareto_shape(w.log()[:, None]).item() == pytest.approx(drawn_to_half, abs=0.05)
+
+
+def test_pareto_shape_at_the_edges():
+    with seeded("tails"):
+        light = torch.rand(4000, 5, dtype=torch.float64).log()
+    assert (pareto_shape(light) < 0.1).all()
+    assert pareto_shape(light[:20]).isnan().all()
+    assert not pareto_shape(light[:21]).isnan().any()
+    assert pareto_shape(torch.zeros(100, 2, dtype=torch.float64)).isnan().all()
+    assert pareto_shape(1e6 * light).isposinf().all()
+
+
+def test_summary_is_ready_for_json():
+    vae, law = linear_gaussian(widened=1.3)
+    x = images(law, 40)
+    e = estimate(vae, x, samples=64)
+    s = json.loads(json.dumps(summarise(e), allow_nan=False))
+    assert s["nll_nats"]["mean"] == pytest.approx(-e.log_prob.mean().item())
+    assert s["nll_nats"]["standard_error"] == pytest.approx(e.log_prob.std().item() / math.sqrt(40))
+    assert s["bits_per_dim"]["mean"] == pytest.approx(s["nll_nats"]["mean"] / 6 / math.log(2))
+    assert s["nll_monte_carlo_error_nats"] == pytest.approx(e.standard_error.square().sum().sqrt().item() / 40)
+    assert (s["samples"], s["images"]) == (64, 40)
+    assert s["effective_sample_size"]["min"] == pytest.approx(e.effective_sample_size.min().item())
+    assert s["pareto_k"]["share_above_0.7"] == pytest.approx((e.pareto_k > 0.7).double().mean().item())
+
+
+def test_what_one_image_and_one_sample_cannot_give_is_null():
+    vae, law = linear_gaussian()
+    s = json.loads(json.dumps(summarise(estimate(vae, images(law, 1), samples=1)), allow_nan=False))
+    assert s["nll_nats"]["standard_error"] is None
+    assert s["nll_monte_carlo_error_nats"] is None
+    assert s["pareto_k"] == {"median": None, "share_above_0.7": None}
+
+
+def test_bad_input_gets_a_sentence():
+    vae, law = linear_gaussian()
+    x = images(law, 4)
+    with pytest.raises(InputError, match="samples: expected a number >= 1, got 0"):
+        estimate(vae, x, samples=0)
+    with pytest.raises(InputError, match=r"x: expected images .* at least one, got shape \(0, 1, 2, 3\)"):
+        estimate(vae, x[:0], samples=1)
+    with pytest.raises(InputError, match=r"memory_budget: one image with 10 samples needs [\d,]+ bytes, got 100"):
+        estimate(vae, x, samples=10, memory_budget=100)
+    broken = x.clone()
+    broken[2, 0, 1, 1] = math.nan
+    with pytest.raises(InputError, match="x: image 2 has a pixel that is not a finite number"):
+        estimate(vae, broken, samples=1)
+
+
+class SpoiltDecoder(nn.Module):
+    """Gives not-a-number for images whose first pixel is above 100."""
+
+    def forward(self, z: Tensor) -> Distribution:
+        return Spoilt(torch.zeros(z.shape[:-1]).double()[..., None, None, None].expand(*z.shape[:-1], 1, 2, 3), 1.0)
+
+
+class Spoilt(Normal):
+    def log_prob(self, value: Tensor) -> Tensor:
+        log_prob = super().log_prob(value).sum((-3, -2, -1))
+        return torch.where(value[..., 0, 0, 0] > 100, math.nan, log_prob)
+
+
+def test_a_model_that_diverged_is_reported_with_the_image():
+    vae, law = linear_gaussian()
+    x = images(law, 4)
+    x[3, 0, 0, 0] = 1000.0
+    with pytest.raises(RunError, match="gives image 3 an importance weight that is not a finite number"):
+        estimate(VAE(vae.encoder, SpoiltDecoder(), vae.prior), x, samples=5)
+    with torch.no_grad():
+        vae.encoder.weight.fill_(math.nan)
+    with pytest.raises(RunError, match="the model makes no valid distribution; check that training did not diverge"):
+        estimate(vae, x, samples=5)
+
+
+def test_estimates_are_frozen():
+    vae, law = linear_gaussian()
+    e = estimate(vae, images(law, 2), samples=2)
+    assert isinstance(e, DensityEstimate)
+    with pytest.raises(AttributeError):
+        e.samples = 3
