@@ -1,6 +1,7 @@
 """Representation: what the codes of images know about their labels.
 
-The protocol of MAE (Ma, Zhou & Hovy, ICLR 2019, https://arxiv.org/abs/1901.01498), as its released evaluation code has it:
+The protocol of MAE (Ma, Zhou & Hovy, ICLR 2019, https://arxiv.org/abs/1901.01498), as its released evaluation code has
+it:
 
 - the code of an image is the mean of its posterior (the authors average 50 posterior samples: `posterior_samples`; they
   threshold grey levels at 0.5 first, which is for the caller to do);
@@ -14,12 +15,12 @@ Every score is the share of *test* images that get their true label. Spread is t
 subsets (or k-means seeds), as the authors give it: noise of the evaluation, not of training.
 
 One thing differs. The authors' linear probe is SGD whose "best" weights are a live reference that restores nothing, and
-whose step size halves too often. Here it is logistic regression on standardised codes (L2 penalty, C = 1, L-BFGS), which has
-one optimum and no schedule; it ends after 200 iterations at the latest.
+whose step size goes on falling because a counter is never reset. Here it is logistic regression on standardised codes
+(L2 penalty, C = 1, L-BFGS), which has one optimum and no schedule; it ends after 200 iterations at the latest.
 """
 
 import warnings
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from typing import Any, Literal
 
 import numpy as np
@@ -33,10 +34,11 @@ from sklearn.pipeline import make_pipeline
 from sklearn.preprocessing import StandardScaler
 from threadpoolctl import threadpool_limits
 from torch import Tensor
+from torch.distributions import Independent, Normal
 
 from mpdvae.density import evaluating
 from mpdvae.divergence import diagonal_normal
-from mpdvae.errors import InputError
+from mpdvae.errors import InputError, RunError
 from mpdvae.seeding import derive_seed
 from mpdvae.vae import VAE
 
@@ -62,36 +64,53 @@ def codes(
         vae: the model; used in evaluation mode and left in the mode it came in.
         x: images in the range that the model was made for.
         batch_size: images that the encoder sees at a time; changes nothing beyond rounding.
-        posterior_samples: average this many samples of the posterior instead (the authors: 50). The average of S samples
-            of N(m, s^2) has the law N(m, s^2 / S), from which it is drawn.
+        posterior_samples: average this many samples of the posterior instead (the authors: 50). The average of S
+            samples of N(m, s^2) has the law N(m, s^2 / S), from which it is drawn.
         seed: of those samples.
 
     Raises:
-        InputError: for no images, a batch size or a sample count below one, or a code that is not finite.
+        InputError: for no images, a batch size or a sample count below one.
+        RunError: for a posterior that is not finite; names the image.
+    """
+    if posterior_samples is not None and posterior_samples < 1:
+        raise InputError(f"posterior_samples: expected at least 1 (or None for the mean), got {posterior_samples}.")
+    q = posteriors(vae, x, batch_size)
+    z = q.mean
+    if posterior_samples is not None:
+        generator = torch.Generator().manual_seed(derive_seed(seed, "codes"))
+        z = z + q.stddev * torch.randn(z.shape, generator=generator) / posterior_samples**0.5
+    return z.float().numpy()
+
+
+def posteriors(vae: VAE, x: Float[Tensor, "n channel height width"], batch_size: int = 500) -> Independent:
+    """q(z|x) of all images: diagonal Gaussian, batch shape [n], event shape [latent] (flattened), float64 on the CPU.
+
+    Raises:
+        InputError: for no images, a batch size below one, or a posterior that is not a diagonal Gaussian.
+        RunError: for a posterior that is not finite; names the image.
     """
     if x.ndim != 4 or len(x) == 0:
         raise InputError(f"x: expected images [n channel height width], at least one, got shape {tuple(x.shape)}.")
     if batch_size < 1:
         raise InputError(f"batch_size: expected at least 1, got {batch_size}.")
-    if posterior_samples is not None and posterior_samples < 1:
-        raise InputError(f"posterior_samples: expected at least 1 (or None for the mean), got {posterior_samples}.")
     with torch.no_grad(), evaluating(vae):
-        posteriors = [diagonal_normal(vae.encoder(batch)) for batch in x.split(batch_size)]
-    z = torch.cat([q.loc.flatten(1).cpu() for q in posteriors]).float()
-    if posterior_samples is not None:
-        stddev = torch.cat([q.scale.flatten(1).cpu() for q in posteriors]).float()
-        generator = torch.Generator().manual_seed(derive_seed(seed, "codes"))
-        z = z + stddev * torch.randn(z.shape, generator=generator) / posterior_samples**0.5
-    array = z.numpy()
-    _refuse_broken_codes("codes", array)
-    return array
+        parts = [diagonal_normal(vae.encoder(batch)) for batch in x.split(batch_size)]
+    mean = torch.cat([part.loc.flatten(1).cpu().double() for part in parts])
+    stddev = torch.cat([part.scale.flatten(1).cpu().double() for part in parts])
+    broken = (~(mean.isfinite() & stddev.isfinite() & (stddev > 0))).any(1).nonzero()
+    if len(broken):
+        raise RunError(
+            f"the posterior of image {broken[0].item()} is not finite ({len(broken):,} of {len(x):,} are not); "
+            "check that training did not diverge and that x is in the model's range."
+        )
+    return Independent(Normal(mean, stddev), 1)
 
 
 def evaluate(
-    train_codes: Float[np.ndarray, "train latent"],
-    train_labels: Integer[np.ndarray, " train"],
-    test_codes: Float[np.ndarray, "test latent"],
-    test_labels: Integer[np.ndarray, " test"],
+    train_codes: Float[np.ndarray, "_train _latent"],
+    train_labels: Integer[np.ndarray, " _train"],
+    test_codes: Float[np.ndarray, "_test _latent"],
+    test_labels: Integer[np.ndarray, " _test"],
     label_counts: Sequence[LabelCount] = (100, 1_000, 10_000, "all"),
     subsets: int = 5,
     clusters: Sequence[int] = (10, 20, 30),
@@ -104,7 +123,7 @@ def evaluate(
     Arguments:
         train_codes, train_labels: what classifiers and clusters are fitted on.
         test_codes, test_labels: what they are scored on.
-        label_counts: sizes of the labelled subsets, drawn uniformly without replacement, again where only one class came.
+        label_counts: sizes of the labelled subsets, drawn uniformly without replacement, again where one class came.
         subsets: random subsets of each size; all labels make one.
         clusters: values of K.
         cluster_seeds: k-means runs for each K.
@@ -113,17 +132,16 @@ def evaluate(
 
     Returns:
         `{"knn10_accuracy": {"100": {"mean", "std", "subsets": [...]}, ...}, "linear_accuracy": the same,
-        "kmeans_accuracy": {"10": {"mean", "std", "seeds": [...]}, ...}, "left_out": [sentences]}`. `std` is null for one
-        value. A count or K that the data cannot give is missing, and a sentence in `left_out` says why.
+        "kmeans_accuracy": {"10": {"mean", "std", "seeds": [...]}, ...}, "left_out": [sentences]}`. `std` is null for
+        one value. A count or K that the data cannot give is missing, and a sentence in `left_out` says why.
 
     Raises:
         InputError: for codes and labels that do not fit together, codes that are not finite, a single class, or counts
             below their minimum.
     """
     _check_data(train_codes, train_labels, test_codes, test_labels)
-    _check_counts(
-        label_counts, clusters, subsets=subsets, cluster_seeds=cluster_seeds, cluster_restarts=cluster_restarts
-    )
+    _check_counts(label_counts, clusters)
+    _check_positive(subsets=subsets, cluster_seeds=cluster_seeds, cluster_restarts=cluster_restarts)
     left_out: list[str] = []
     knn: dict[str, Any] = {}
     linear: dict[str, Any] = {}
@@ -157,19 +175,19 @@ def evaluate(
 
 
 def cluster_accuracy(
-    train_codes: Float[np.ndarray, "train latent"],
-    train_labels: Integer[np.ndarray, " train"],
-    test_codes: Float[np.ndarray, "test latent"],
-    test_labels: Integer[np.ndarray, " test"],
+    train_codes: Float[np.ndarray, "_train _latent"],
+    train_labels: Integer[np.ndarray, " _train"],
+    test_codes: Float[np.ndarray, "_test _latent"],
+    test_labels: Integer[np.ndarray, " _test"],
     clusters: int,
     seed: int,
     restarts: int = 10,
 ) -> float:
     """Share of test codes whose cluster's majority training label is their own.
 
-    Ties go to the smallest label. One thread: sums over threads come in no fixed order, and would make equal seeds differ.
+    Ties go to the smallest label. One thread, since sums over threads come in no fixed order: equal seeds would differ.
     """
-    kmeans = KMeans(clusters, init="k-means++", n_init=restarts, max_iter=300, tol=1e-4, random_state=seed % 2**32)
+    kmeans = KMeans(clusters, init="k-means++", n_init=restarts, max_iter=300, tol=1e-4, random_state=seed % 2**32)  # pyright: ignore[reportArgumentType] - "auto" is the stub's guess
     with _quiet(), threadpool_limits(limits=1):
         train_clusters = kmeans.fit_predict(train_codes)
         test_clusters = kmeans.predict(test_codes)
@@ -247,14 +265,17 @@ def _check_data(
         raise InputError(f"train_labels: expected at least 2 classes, got only the label {classes[0]}.")
 
 
-def _check_counts(label_counts: Sequence[LabelCount], clusters: Sequence[int], **at_least_one: int) -> None:
+def _check_counts(label_counts: Sequence[LabelCount], clusters: Sequence[int]) -> None:
     for count in label_counts:
         if isinstance(count, int) and count < 2:
             raise InputError(f'label_counts: expected numbers of at least 2, or "all", got {count}.')
     for k in clusters:
         if k < 1:
             raise InputError(f"clusters: expected numbers of at least 1, got {k}.")
-    for name, value in at_least_one.items():
+
+
+def _check_positive(**counts: int) -> None:
+    for name, value in counts.items():
         if value < 1:
             raise InputError(f"{name}: expected at least 1, got {value}.")
 
