@@ -1,28 +1,29 @@
 r"""Diagnostics: how much of the image the code carries, per dimension and in total, and whether it has collapsed.
 
-**Information per dimension.** Let x be uniform on the N images and r = N(a, v) any Gaussian. With m and s^2 the mean and
-variance of q(z_k|x),
+**Information per dimension.** Let x be uniform on the N images and r = N(a, v) any Gaussian. With m and s^2 the mean
+and variance of q(z_k|x),
 
 .. math:: E_x KL(q(z_k|x) || r) = \tfrac12 E_x \Big[ \log v - \log s^2 + \frac{s^2 + (m - a)^2}{v} - 1 \Big],
 
-which is least at a = E m and v = V = E s^2 + Var m, the mean and variance of the aggregate q(z_k) = E_x q(z_k|x), where it is
+which is least at a = E m and v = V = E s^2 + Var m, the mean and variance of the aggregate q(z_k) = E_x q(z_k|x), where
+it is
 
 .. math:: R_k = \tfrac12 \big( \log V - E_x \log s^2 \big) \ge 0 .
 
-It is zero exactly where m and s are the same for all images, that is where the unit has collapsed. It needs no prior, so it
-means the same for a standard normal and for a flow. It bounds the unit's information from above, since E_x KL(q(z_k|x) || r)
-= I(x; z_k) + KL(q(z_k) || r) for any r.
+It is zero exactly where m and s are the same for all images, that is where the unit has collapsed. It needs no prior,
+so it means the same for a standard normal and for a flow. It bounds the unit's information from above, since
+E_x KL(q(z_k|x) || r) = I(x; z_k) + KL(q(z_k) || r) for any r.
 
-**Mutual information** between the image and the whole code, :math:`I_q = E_x E_{q(z|x)} [\log q(z|x) - \log q(z)]`, with
-q(z) the mixture of all N posteriors, from one sample for each image. It cannot exceed log N, and an estimate near that
-ceiling says only "at least about this much": above `SATURATION` of log N it is called saturated.
+**Mutual information** between the image and the whole code, :math:`I_q = E_x E_{q(z|x)} [\log q(z|x) - \log q(z)]`,
+with q(z) the mixture of all N posteriors, from one sample for each image. It cannot exceed log N, and an estimate near
+that ceiling says only "at least about this much": above `SATURATION` of log N it is called saturated.
 
 **Mutual posterior divergence**, mean and spread over all pairs: see `mpdvae.divergence`. It has no ceiling.
 
 **Active units**: those with Var_x(m) > 0.01 (Burda, Grosse & Salakhutdinov 2016, https://arxiv.org/abs/1509.00519).
 
-On the mutual information of a VAE: Hoffman & Johnson, "ELBO surgery" (2016); on collapse and these measures: He, Spokoyny,
-Neubig & Berg-Kirkpatrick, ICLR 2019, https://arxiv.org/abs/1901.05534.
+On the mutual information of a VAE: Hoffman & Johnson, "ELBO surgery" (2016); on collapse and these measures: He,
+Spokoyny, Neubig & Berg-Kirkpatrick, ICLR 2019, https://arxiv.org/abs/1901.05534.
 """
 
 import math
@@ -34,9 +35,9 @@ from jaxtyping import Float, Float64
 from torch import Tensor
 from torch.distributions import Distribution, Independent, Normal, kl_divergence
 
-from mpdvae.density import evaluating
 from mpdvae.divergence import diagonal_normal, mutual_posterior_divergence
-from mpdvae.errors import InputError, RunError
+from mpdvae.errors import InputError
+from mpdvae.representation import posteriors
 from mpdvae.seeding import derive_seed
 from mpdvae.vae import VAE
 
@@ -55,7 +56,7 @@ PAIRS_AT_ONCE = 2**22
 
 @dataclass(frozen=True)
 class Diagnostics:
-    """What the posteriors of a set of images tell about the code. Tensors are float64, on the CPU; all values in nats."""
+    """What the posteriors of a set of images tell about the code. Tensors float64 on the CPU, values in nats."""
 
     images: int
     """N, which limits `mutual_information` to log N."""
@@ -129,23 +130,21 @@ def measure(
     """
     if x.ndim != 4 or len(x) < 2:
         raise InputError(f"x: expected images [images channel height width], at least 2, got shape {tuple(x.shape)}.")
-    if batch_size < 1:
-        raise InputError(f"batch_size: expected at least 1, got {batch_size}.")
-    with torch.no_grad(), evaluating(vae):
-        q = _posteriors(vae, x, batch_size)
-        prior = vae.prior()
-        information, error = mutual_information(q, seed)
-        divergence = mutual_posterior_divergence(q)
-        return Diagnostics(
-            images=len(x),
-            kl_per_dimension=_kl_per_dimension(q, prior),
-            information_per_dimension=information_per_dimension(q),
-            active_units=int((q.mean.var(0, correction=0) > ACTIVE_VARIANCE).sum()),
-            mutual_information=information,
-            mutual_information_standard_error=error,
-            mpd_mean=divergence.mean.item(),
-            mpd_std=divergence.std.item(),
-        )
+    q = posteriors(vae, x, batch_size)
+    information, error = mutual_information(q, seed)
+    divergence = mutual_posterior_divergence(q)
+    with torch.no_grad():
+        kl_per_dimension = _kl_per_dimension(q, vae.prior())
+    return Diagnostics(
+        images=len(x),
+        kl_per_dimension=kl_per_dimension,
+        information_per_dimension=information_per_dimension(q),
+        active_units=int((q.mean.var(0, correction=0) > ACTIVE_VARIANCE).sum()),
+        mutual_information=information,
+        mutual_information_standard_error=error,
+        mpd_mean=divergence.mean.item(),
+        mpd_std=divergence.std.item(),
+    )
 
 
 def information_per_dimension(q: Distribution) -> Float64[Tensor, " latent"]:
@@ -163,9 +162,9 @@ def information_per_dimension(q: Distribution) -> Float64[Tensor, " latent"]:
 def mutual_information(q: Distribution, seed: int = 0) -> tuple[float, float]:
     """Estimate of I_q(x; z) in nats and its standard error, from the posteriors of N images and one sample of each.
 
-    The log-density of sample i under posterior j is -1/2 sum_k (z_ik^2 / s_jk^2 - 2 z_ik m_jk / s_jk^2) plus what depends
-    on j alone: two matrix products, taken for some rows i at a time. The mixture holds the sample's own posterior, so
-    that no estimate exceeds log N.
+    The log-density of sample i under posterior j is -1/2 sum_k (z_ik^2 / s_jk^2 - 2 z_ik m_jk / s_jk^2) plus what
+    depends on j alone: two matrix products, taken for some rows i at a time. The mixture holds the sample's own
+    posterior, so that no estimate exceeds log N.
     """
     normal = diagonal_normal(q)
     mean, stddev = normal.loc.flatten(1).double().cpu(), normal.scale.flatten(1).double().cpu()
@@ -179,9 +178,8 @@ def mutual_information(q: Distribution, seed: int = 0) -> tuple[float, float]:
     n = len(z)
     values = []
     for rows in torch.arange(n).split(max(1, PAIRS_AT_ONCE // n)):
-        log_density = (
-            torch.addmm(constant, z[rows].square(), precision.mT).addmm_(z[rows], linear.mT, alpha=-2).mul_(-0.5)
-        )
+        squares = torch.addmm(constant, z[rows].square(), precision.mT).addmm_(z[rows], linear.mT, alpha=-2)
+        log_density = squares.mul_(-0.5)
         own = log_density[torch.arange(len(rows)), rows]
         values.append(own - log_density.logsumexp(1) + math.log(n))
     value = torch.cat(values)
@@ -202,19 +200,6 @@ def verdict(information_per_dimension: Float[Tensor, " latent"], threshold: floa
         return f"no collapse: {units} of {units} units carry at least {threshold:g} nats"
     word = "collapsed" if idle > units / 2 else "partly collapsed"
     return f"{word}: {idle} of {units} units carry less than {threshold:g} nats"
-
-
-def _posteriors(vae: VAE, x: Tensor, batch_size: int) -> Independent:
-    """q(z|x) of all images in float64 on the CPU, latent axes flattened."""
-    parts = [diagonal_normal(vae.encoder(batch)) for batch in x.split(batch_size)]
-    mean, stddev = (torch.cat([getattr(p, name).flatten(1).cpu().double() for p in parts]) for name in ("loc", "scale"))
-    broken = (~(mean.isfinite() & stddev.isfinite())).any(1).nonzero()
-    if len(broken):
-        raise RunError(
-            f"the posterior of image {broken[0].item()} is not finite ({len(broken):,} of {len(x):,} are not); "
-            "check that training did not diverge and that x is in the model's range."
-        )
-    return Independent(Normal(mean, stddev), 1)
 
 
 def _kl_per_dimension(q: Independent, prior: Distribution) -> Tensor | None:
