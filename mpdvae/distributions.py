@@ -4,13 +4,15 @@ r"""Laws that torch lacks.
 
 .. math:: \log p(x) = \sum_i \log \mathrm{Bernoulli}(x_i \mid \mathrm{logit}_i(x_{<i})).
 
-`FlowTransformed`: z with u = f(z), u ~ base, so that :math:`\log p(z) = \log p_{base}(f(z)) + \log |\det \partial f / \partial z|`.
+`FlowTransformed`: z with u = f(z), u ~ base,
+
+.. math:: \log p(z) = \log p_{base}(f(z)) + \log |\det \partial f / \partial z|.
 
 Both hide how a sample is made behind `sample`. Likelihoods come from logits, never from probabilities.
 """
 
 from collections.abc import Callable
-from typing import Protocol
+from typing import Protocol, runtime_checkable
 
 import torch
 from jaxtyping import Float
@@ -72,10 +74,13 @@ class AutoregressivePixels(Distribution):
         return x
 
 
+@runtime_checkable
 class Flow(Protocol):
     """An invertible map between latent codes z and base noise u."""
 
-    def to_base(self, z: Float[Tensor, "*batch latent"]) -> tuple[Float[Tensor, "*batch latent"], Float[Tensor, " *batch"]]:
+    def to_base(
+        self, z: Float[Tensor, "*batch latent"]
+    ) -> tuple[Float[Tensor, "*batch latent"], Float[Tensor, " *batch"]]:
         """u = f(z), and log |det du/dz|."""
         ...
 
