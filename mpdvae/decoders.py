@@ -104,7 +104,9 @@ def convnet_decoder(image_shape: ImageShape, latent_dim: int, channels: Sequence
     return BernoulliDecoder(nn.Sequential(*layers))
 
 
-def resnet_decoder(image_shape: ImageShape, latent_dim: int, channels: Sequence[int] = (64, 64, 32)) -> BernoulliDecoder:
+def resnet_decoder(
+    image_shape: ImageShape, latent_dim: int, channels: Sequence[int] = (64, 64, 32)
+) -> BernoulliDecoder:
     """The paper's decoder with independent pixels (its ResNet-VAE baseline), for any size: a transposed convolution from the
     code to maps of the smallest size, ELU, and a residual block that doubles the size for each entry of `channels`."""
     check_latent_dim(latent_dim)

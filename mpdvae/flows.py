@@ -33,14 +33,21 @@ class AutoregressiveStep(nn.Module):
     """
 
     def __init__(
-        self, features: int, hidden_features: int, hidden_layers: int = 1, reverse: bool = False, mean_only: bool = False
+        self,
+        features: int,
+        hidden_features: int,
+        hidden_layers: int = 1,
+        reverse: bool = False,
+        mean_only: bool = False,
     ) -> None:
         super().__init__()
         self.reverse = reverse
         self.mean = MADE(features, hidden_features, hidden_layers, reverse, INIT_SCALE)
         self.log_variance = None if mean_only else MADE(features, hidden_features, hidden_layers, reverse, INIT_SCALE)
 
-    def to_base(self, z: Float[Tensor, "*batch latent"]) -> tuple[Float[Tensor, "*batch latent"], Float[Tensor, " *batch"]]:
+    def to_base(
+        self, z: Float[Tensor, "*batch latent"]
+    ) -> tuple[Float[Tensor, "*batch latent"], Float[Tensor, " *batch"]]:
         """u, and log |det du/dz|."""
         mean = self.mean(z)
         if self.log_variance is None:
@@ -71,7 +78,12 @@ class AutoregressiveFlow(nn.Module):
     """
 
     def __init__(
-        self, features: int, blocks: int = 4, hidden_features: int = 320, hidden_layers: int = 1, mean_only: bool = False
+        self,
+        features: int,
+        blocks: int = 4,
+        hidden_features: int = 320,
+        hidden_layers: int = 1,
+        mean_only: bool = False,
     ) -> None:
         super().__init__()
         if blocks < 1:
@@ -82,7 +94,9 @@ class AutoregressiveFlow(nn.Module):
             for reverse in (True, False)
         )
 
-    def to_base(self, z: Float[Tensor, "*batch latent"]) -> tuple[Float[Tensor, "*batch latent"], Float[Tensor, " *batch"]]:
+    def to_base(
+        self, z: Float[Tensor, "*batch latent"]
+    ) -> tuple[Float[Tensor, "*batch latent"], Float[Tensor, " *batch"]]:
         """u = f(z), and log |det du/dz|."""
         log_det = z.new_zeros(z.shape[:-1])
         for step in self._steps():

@@ -1,0 +1,418 @@
+"""The command line: `mpdvae COMMAND ...`.
+
+Each command is a function whose signature is its usage; tyro reads it. Nothing heavy is imported before a command needs
+it. Exit codes: 0 done; 1 failed while running (state saved, the message says how to go on); 2 bad usage or bad input.
+"""
+
+import os
+import sys
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Annotated, Literal
+
+import tyro
+from pydantic import ValidationError
+from tyro.conf import Positional
+
+from mpdvae.errors import InputError, RunError, refuse_unknown
+from mpdvae.experiment import Experiment, from_json, in_words
+from mpdvae.version import __version__
+
+HELP = """\
+mpdvae {version}: variational autoencoders whose latent code stays informative
+
+  mpdvae reproduce                          train VAE, VLAE and MAE on MNIST and write a report (15 minutes)
+  mpdvae train mae-mnist-minutes --out DIR  train one model
+  mpdvae sample DIR --count 64 --out x.png  images drawn from it
+
+commands
+{commands}
+
+mpdvae COMMAND --help tells the options of a command.
+"""
+
+
+def reproduce(
+    scale: str = "minutes",
+    datasets: str = "",
+    seeds: int = 3,
+    out: Path = Path("runs/reproduce"),
+    jobs: int | None = None,
+    data_dir: Path | None = None,
+) -> None:
+    """Run the matrix of models and seeds, and write a report that says which conclusions hold.
+
+    Args:
+        scale: smoke (a minute) or minutes (15 minutes).
+        datasets: names, separated by commas; default: those of the scale.
+        seeds: how many seeds each model is trained with.
+        out: folder of the runs and of report.html, report.md, results.json. What is done there is used again.
+        jobs: runs at a time; default: the number of cores.
+        data_dir: folder of the data; default: $MPDVAE_DATA, else the user's cache folder.
+    """
+    from mpdvae import recipes
+    from mpdvae import reproduce as matrix
+    from mpdvae.jobs import this_command
+    from mpdvae.recipes import SCALES
+
+    if scale not in SCALES:
+        refuse_unknown("scale", scale, list(SCALES))
+    chosen = tuple(name.strip() for name in datasets.split(",") if name.strip()) or SCALES[scale].datasets
+    to_do = matrix.jobs(recipes.matrix(scale, chosen), seeds, out)
+    matrix.run_all(to_do, data_dir, jobs)
+    _write_report([job.folder for job in to_do], out / "report.html", out / "results.json", this_command())
+
+
+def list_recipes() -> None:
+    """List the named experiments: what each reproduces, its cost and what to expect."""
+    from rich.table import Table
+
+    from mpdvae.console import stdout
+    from mpdvae.recipes import SCALES, all_recipes
+
+    table = Table("recipe", "what it is", "cost of a run, 2 cores", box=None, header_style="bold", pad_edge=False)
+    for experiment in all_recipes().values():
+        table.add_row(experiment.name, experiment.reproduces, SCALES[experiment.scale].cost)
+    stdout().print(table)
+
+
+@dataclass(frozen=True)
+class _TrainOptions:
+    out: Path
+    """Folder of the run; it must be new, or hold this very run, which then goes on."""
+    experiment: Annotated[Experiment, tyro.conf.arg(name="")]
+    threads: int | None = None
+    """Threads of a training step; default: all cores. The last digits of results depend on it."""
+    data_dir: Path | None = None
+    """Folder of the data; default: $MPDVAE_DATA, else the user's cache folder."""
+
+
+def train(arguments: Sequence[str]) -> None:
+    """Train a recipe, or an experiment.json, with any field changed: `mpdvae train RECIPE --out DIR [--FIELD VALUE ...]`."""
+    if not arguments or arguments[0].startswith("-"):
+        if {"-h", "--help"} & set(arguments):
+            print(f"{train.__doc__}\n\n`mpdvae recipes` lists recipes; `mpdvae train RECIPE --help` lists the fields.")
+            return
+        raise InputError("train: expected the name of a recipe first; `mpdvae recipes` lists them.")
+    name, *rest = arguments
+    experiment = _experiment(name)
+    options = tyro.cli(
+        _TrainOptions,
+        args=rest,
+        prog=f"mpdvae train {name}",
+        default=_TrainOptions(out=tyro.MISSING, experiment=experiment),
+        config=(tyro.conf.AvoidSubcommands,),
+        description=experiment.reproduces,
+    )
+    from mpdvae.runs import Run
+
+    _complete(Run.create(options.out, options.experiment), options.threads, options.data_dir)
+
+
+def resume(directory: Positional[Path], threads: int | None = None, data_dir: Path | None = None) -> None:
+    """Go on with a run where it stopped.
+
+    Args:
+        directory: folder of the run.
+        threads: threads of a training step; default: all cores.
+        data_dir: folder of the data.
+    """
+    from mpdvae.runs import Run
+
+    run = Run(directory)
+    if run.status == "finished":
+        print(f"{directory}: this run is finished; its results are there.")
+        return
+    _complete(run, threads, data_dir)
+
+
+def evaluate(
+    directory: Positional[Path], samples: int | None = None, split: str = "test", data_dir: Path | None = None
+) -> None:
+    """Measure a trained run again: density, representation, diagnostics as JSON beside it.
+
+    Args:
+        directory: folder of the run.
+        samples: importance samples per image; default: as the run's experiment says.
+        split: train, validation or test.
+        data_dir: folder of the data.
+    """
+    from mpdvae.console import busy
+    from mpdvae.evaluation import evaluate
+    from mpdvae.jobs import load_data
+    from mpdvae.runs import Run
+
+    run = Run(directory)
+    if run.status not in {"trained", "finished"}:
+        raise InputError(f"{directory}: this run is not trained to its end; `mpdvae resume {directory}` goes on with it.")
+    with busy(f"measuring {directory} on the {split} images"):
+        evaluate(run, load_data(run.experiment, data_dir), samples, split)
+    _print_results([directory])
+
+
+def sample(directory: Positional[Path], out: Path, count: int = 64, seed: int = 0) -> None:
+    """Draw images from a model into a PNG.
+
+    Args:
+        directory: folder of a run or of a model.
+        out: the PNG.
+        count: how many images.
+        seed: of the draw.
+    """
+    from mpdvae import load, pictures
+    from mpdvae.console import busy
+    from mpdvae.seeding import seeded
+
+    pictures.check_png_path(out)
+    vae = load(directory)
+    with busy(f"drawing {count} images"), seeded(seed, "sample"):
+        images = vae.sample(count)
+    columns = max(1, round(count**0.5))
+    _save(out, pictures.png(pictures.in_rows(images.clamp(0, 1), columns)))
+
+
+def reconstruct(
+    directory: Positional[Path], out: Path, count: int = 10, seed: int = 0, data_dir: Path | None = None
+) -> None:
+    """Test images above their reconstructions (z = posterior mean), in a PNG: first the more probable value of each pixel,
+    then, below, one draw.
+
+    Args:
+        directory: folder of the run.
+        out: the PNG.
+        count: how many images, chosen at random.
+        seed: of the choice and the draw.
+        data_dir: folder of the data.
+    """
+    import torch
+
+    from mpdvae import load, pictures
+    from mpdvae.console import busy
+    from mpdvae.seeding import seeded
+
+    pictures.check_png_path(out)
+    vae = load(directory)
+    with seeded(seed, "reconstruct"), busy(f"reconstructing {count} images"):
+        x = _some_test_images(directory, count, data_dir)
+        rows = [x, vae.reconstruct(x), vae.reconstruct(x, greedy=False)]
+    _save(out, pictures.png(torch.stack(rows)))
+
+
+def traverse(
+    directory: Positional[Path], out: Path, dimensions: int = 8, columns: int = 9, seed: int = 0, data_dir: Path | None = None
+) -> None:
+    """Walk along the most informative latent dimensions, one per row, from -3 to 3 standard deviations of the codes around
+    the code of a test image.
+
+    Args:
+        directory: folder of the run.
+        out: the PNG.
+        dimensions: how many rows.
+        columns: images in a row.
+        seed: of the choice of the image.
+        data_dir: folder of the data.
+    """
+    from mpdvae import load, pictures
+    from mpdvae.console import busy
+    from mpdvae.evaluation import traversal
+    from mpdvae.seeding import seeded
+
+    pictures.check_png_path(out)
+    vae = load(directory)
+    with seeded(seed, "traverse"), busy("walking through the latent space"):
+        x = _some_test_images(directory, 500, data_dir)
+        images = vae.decode(traversal(vae, x, dimensions, columns))
+    _save(out, pictures.png(images))
+
+
+def report(directories: Positional[tuple[Path, ...]], out: Path) -> None:
+    """Write a report on any finished runs.
+
+    Args:
+        directories: folders of runs.
+        out: the HTML file; the same in Markdown and JSON go beside it.
+    """
+    from mpdvae.jobs import this_command
+
+    if not directories:
+        raise InputError("report: expected at least one run folder.")
+    _write_report(list(directories), out, out.with_suffix(".json"), this_command())
+
+
+def data(
+    action: Positional[Literal["list", "fetch", "check", "path"]] = "list",
+    name: Positional[str] = "",
+    data_dir: Path | None = None,
+) -> None:
+    """List, fetch or check data sets, or say where they are kept.
+
+    Args:
+        action: list, fetch NAME, check NAME, or path.
+        name: of the data set.
+        data_dir: folder of the data; default: $MPDVAE_DATA, else the user's cache folder.
+    """
+    from mpdvae import data as room
+
+    if action == "path":
+        print(room.data_dir(data_dir))
+    elif action == "list":
+        _list_data(data_dir)
+    elif not name:
+        raise InputError(f"data {action}: expected the name of a data set: {', '.join(room.names())}.")
+    elif action == "fetch":
+        room.fetch(name, data_dir, say=print)
+    else:
+        print(room.check(name, data_dir))
+
+
+COMMANDS: dict[str, Callable[..., None]] = {
+    "reproduce": reproduce,
+    "recipes": list_recipes,
+    "train": train,
+    "resume": resume,
+    "evaluate": evaluate,
+    "sample": sample,
+    "reconstruct": reconstruct,
+    "traverse": traverse,
+    "report": report,
+    "data": data,
+}
+
+
+def main(arguments: Sequence[str] | None = None) -> int:
+    """Runs one command; returns the exit code."""
+    arguments = list(sys.argv[1:] if arguments is None else arguments)
+    try:
+        return _dispatch(arguments)
+    except (InputError, ValidationError) as error:
+        print(f"mpdvae: {in_words(error) if isinstance(error, ValidationError) else error}", file=sys.stderr)
+        return 2
+    except RunError as error:
+        print(f"mpdvae: {error}", file=sys.stderr)
+        return 1
+    except OSError as error:
+        print(f"mpdvae: {error}; nothing already written is lost, the same command goes on.", file=sys.stderr)
+        return 1
+    except KeyboardInterrupt:
+        print("\nmpdvae: interrupted; what is done is saved, and the same command goes on where it stopped.", file=sys.stderr)
+        return 1
+
+
+def _dispatch(arguments: list[str]) -> int:
+    if not arguments or arguments[0] in {"-h", "--help"}:
+        width = max(map(len, COMMANDS))
+        commands = "\n".join(f"  {name:{width}}  {_summary(command)}" for name, command in COMMANDS.items())
+        print(HELP.format(version=__version__, commands=commands), end="")
+        return 0
+    if arguments[0] in {"-V", "--version"}:
+        print(__version__)
+        return 0
+    name, *rest = arguments
+    if name not in COMMANDS:
+        refuse_unknown("command", name, list(COMMANDS), "`mpdvae --help` lists them all.")
+    command = COMMANDS[name]
+    if command is train:
+        train(rest)
+    else:
+        tyro.cli(command, args=rest, prog=f"mpdvae {name}")
+    return 0
+
+
+def _summary(command: Callable[..., None]) -> str:
+    return (command.__doc__ or "").strip().split(": `")[0].split("\n")[0].split("; ")[0].rstrip(".")
+
+
+def _experiment(name: str) -> Experiment:
+    """The recipe called `name`, or the experiment in the file of that name."""
+    from mpdvae.recipes import recipe
+
+    path = Path(name)
+    if path.suffix == ".json":
+        if not path.is_file():
+            raise InputError(f"{name}: no such file; expected a recipe's name or an experiment.json.")
+        return from_json(path.read_text(), name)
+    return recipe(name)
+
+
+def _complete(run, threads: int | None, data_dir: Path | None) -> None:  # noqa: ANN001 - mpdvae.runs is imported late
+    import torch
+
+    from mpdvae.console import RunProgress, Watcher
+    from mpdvae.jobs import complete, load_data, this_command
+
+    if threads is not None and threads < 1:
+        raise InputError(f"--threads: expected a number >= 1, got {threads}.")
+    torch.set_num_threads(threads or os.cpu_count() or 1)
+    steps, latest = run.experiment.training.steps, (run.history or [None])[-1]
+    data = load_data(run.experiment, data_dir)
+    with Watcher(f"{run.experiment.name}, seed {run.experiment.seed}", (latest or {"step": 0})["step"] / steps) as watcher:
+
+        def watch(done: int, entry: dict | None) -> None:
+            nonlocal latest
+            latest = entry or latest
+            if entry:
+                watcher.say(RunProgress("training", done, steps, entry).in_words())
+            watcher.update(done / steps, {run.path.name: RunProgress("training", done, steps, latest)})
+
+        try:
+            complete(run, data, this_command(), say=lambda what: watcher.say(f"measuring: {what}"), watch=watch)
+        except KeyboardInterrupt:
+            raise RunError(f"interrupted; `mpdvae resume {run.path}` goes on from the last checkpoint.") from None
+    _print_results([run.path])
+    print(f"run folder: {run.path}")
+
+
+def _some_test_images(directory: Path, count: int, data_dir: Path | None):  # noqa: ANN202 - torch is imported late
+    """Random binary test images of a run's data, by the ambient generator."""
+    import torch
+
+    from mpdvae.data import evaluation_images
+    from mpdvae.jobs import load_data
+    from mpdvae.runs import Run
+    from mpdvae.training import protocol_of
+
+    experiment = Run(directory).experiment
+    data = load_data(experiment, data_dir)
+    if not 1 <= count <= len(data.test):
+        raise InputError(f"--count: expected 1 to {len(data.test)} images, got {count}.")
+    x, _ = evaluation_images(data.test, protocol_of(experiment), "test", draws=1)
+    return x[torch.randperm(len(x))[:count]]
+
+
+def _save(out: Path, content: bytes) -> None:
+    from mpdvae.runs import write_atomically
+
+    write_atomically(out, content)
+    print(out)
+
+
+def _write_report(folders: list[Path], html: Path, results: Path, command: str) -> None:
+    from mpdvae import report as room
+
+    found = room.write(folders, html=html, markdown=html.with_suffix(".md"), results=results, command=command)
+    print(room.console_table(found))
+    print(f"report: {html}")
+
+
+def _print_results(folders: list[Path]) -> None:
+    from mpdvae import report as room
+
+    print(room.console_table(room.collect(folders)))
+
+
+def _list_data(data_dir: Path | None) -> None:
+    from rich.table import Table
+
+    from mpdvae import data as room
+    from mpdvae.console import stdout
+
+    table = Table("name", "images", "MB", "here", "licence", "protocol", box=None, header_style="bold", pad_edge=False)
+    for entry in room.ENTRIES:
+        here = "yes" if entry.is_here(room.data_dir(data_dir)) else "no"
+        table.add_row(entry.name, str(entry.images), str(entry.size_mb), here, entry.licence, entry.protocol)
+    stdout().print(table)
+
+
+if __name__ == "__main__":
+    sys.exit(main())

@@ -1,0 +1,399 @@
+"""The complete configuration of one run: typed, validated, frozen; JSON in, JSON out, and the command line.
+
+A run is a pure function of an `Experiment`. Unknown fields, wrong types and combinations that cannot work are refused when
+the experiment is put together, before any training. `build` methods make the parts; torch is imported only there, so that
+listing recipes and printing help stays quick.
+
+To add a part: write its class, give it a configuration here with a `kind` of its own, and add that to the union.
+"""
+
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, Any, Literal
+
+from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_validator
+
+from mpdvae.errors import InputError
+
+if TYPE_CHECKING:
+    from torch import nn
+
+    from mpdvae.objective import Objective, Schedule
+    from mpdvae.vae import VAE
+
+ImageShape = tuple[int, int, int]
+Count = Annotated[int, Field(ge=1)]
+Nats = Annotated[float, Field(ge=0)]
+Weight = Annotated[float, Field(ge=0)]
+Fraction = Annotated[float, Field(gt=0, le=1)]
+Sizes = Annotated[tuple[Count, ...], Field(min_length=1)]
+
+
+class Config(BaseModel):
+    """Frozen, and strict about names."""
+
+    model_config = ConfigDict(frozen=True, extra="forbid", allow_inf_nan=False)
+
+
+class Data(Config):
+    """What is learned from, and under which protocol."""
+
+    dataset: str = "mnist"
+    """Name in `mpdvae data list`, or `own` together with a path."""
+    path: Path | None = None
+    """Own data: an .npz file or a folder of images."""
+    binarisation: Literal["dynamic", "static"] = "dynamic"
+    """dynamic: training images are drawn anew at every visit; static: one fixed draw for each image."""
+    evaluation_draws: Count = 5
+    """Fixed binary draws of each validation and test image (paper: 5)."""
+    validation_size: Count | None = None
+    """Images held out of the training set; default: that of the data set (MNIST: 2,000 as in the paper)."""
+    split_seed: int = 524287
+    """Seed of the division into training and validation (the released code's)."""
+
+
+class MLPEncoder(Config):
+    """Fully connected encoder."""
+
+    kind: Literal["mlp"] = "mlp"
+    hidden_features: Sizes = (500,)
+
+    def build(self, image_shape: ImageShape, latent_dim: int) -> "nn.Module":
+        from mpdvae.encoders import mlp_encoder
+
+        return mlp_encoder(image_shape, latent_dim, self.hidden_features)
+
+
+class ConvNetEncoder(Config):
+    """Plain strided convolutions, one per entry of `channels`."""
+
+    kind: Literal["convnet"] = "convnet"
+    channels: Sizes = (32, 64)
+
+    def build(self, image_shape: ImageShape, latent_dim: int) -> "nn.Module":
+        from mpdvae.encoders import convnet_encoder
+
+        return convnet_encoder(image_shape, latent_dim, self.channels)
+
+
+class ResNetEncoder(Config):
+    """The paper's encoder for binary images."""
+
+    kind: Literal["resnet"] = "resnet"
+    channels: Sizes = (32, 64, 64)
+    features: Count = 512
+
+    def build(self, image_shape: ImageShape, latent_dim: int) -> "nn.Module":
+        from mpdvae.encoders import resnet_encoder
+
+        return resnet_encoder(image_shape, latent_dim, self.channels, self.features)
+
+
+class MLPDecoder(Config):
+    """Fully connected decoder, independent pixels."""
+
+    kind: Literal["mlp"] = "mlp"
+    hidden_features: Sizes = (500,)
+
+    def build(self, image_shape: ImageShape, latent_dim: int) -> "nn.Module":
+        from mpdvae.decoders import mlp_decoder
+
+        return mlp_decoder(image_shape, latent_dim, self.hidden_features)
+
+
+class ConvNetDecoder(Config):
+    """Transposed convolutions, independent pixels."""
+
+    kind: Literal["convnet"] = "convnet"
+    channels: Sizes = (64, 32)
+
+    def build(self, image_shape: ImageShape, latent_dim: int) -> "nn.Module":
+        from mpdvae.decoders import convnet_decoder
+
+        return convnet_decoder(image_shape, latent_dim, self.channels)
+
+
+class ResNetDecoder(Config):
+    """The paper's decoder with independent pixels (ResNet-VAE baseline)."""
+
+    kind: Literal["resnet"] = "resnet"
+    channels: Sizes = (64, 64, 32)
+
+    def build(self, image_shape: ImageShape, latent_dim: int) -> "nn.Module":
+        from mpdvae.decoders import resnet_decoder
+
+        return resnet_decoder(image_shape, latent_dim, self.channels)
+
+
+class PixelCNNDecoder(Config):
+    """Autoregressive pixels conditioned on z; the kernels limit how far a pixel can see."""
+
+    kind: Literal["pixelcnn"] = "pixelcnn"
+    channels: Count = 64
+    kernel_sizes: Sizes = (7, 7, 7, 5, 5, 3, 3)
+    condition_channels: Count = 4
+
+    def build(self, image_shape: ImageShape, latent_dim: int) -> "nn.Module":
+        from mpdvae.decoders import PixelCNNDecoder
+
+        return PixelCNNDecoder(image_shape, latent_dim, self.channels, self.kernel_sizes, self.condition_channels)
+
+
+class StandardNormalPrior(Config):
+    """N(0, I)."""
+
+    kind: Literal["standard-normal"] = "standard-normal"
+
+    def build(self, latent_dim: int) -> "nn.Module":
+        from mpdvae.priors import StandardNormal
+
+        return StandardNormal((latent_dim,))
+
+
+class FlowPrior(Config):
+    """Autoregressive flow of dual-order blocks (VLAE, MAE)."""
+
+    kind: Literal["flow"] = "flow"
+    blocks: Count = 4
+    hidden_features: Count = 320
+    hidden_layers: Count = 1
+    mean_only: bool = False
+
+    def build(self, latent_dim: int) -> "nn.Module":
+        from mpdvae.flows import AutoregressiveFlow
+        from mpdvae.priors import FlowPrior
+
+        flow = AutoregressiveFlow(latent_dim, self.blocks, self.hidden_features, self.hidden_layers, self.mean_only)
+        return FlowPrior(flow, latent_dim)
+
+
+class ConstantWeight(Config):
+    """The KL counts with a fixed weight: 1 is the ELBO, another value a beta-VAE."""
+
+    kind: Literal["constant"] = "constant"
+    value: Weight = 1.0
+
+    @property
+    def steps(self) -> int:
+        return 0
+
+    def build(self) -> "Schedule":
+        from mpdvae.objective import Constant
+
+        return Constant(self.value)
+
+
+class LinearWeight(Config):
+    """KL annealing: from `start` to 1 in `warm_up_steps`."""
+
+    kind: Literal["linear"] = "linear"
+    warm_up_steps: Count
+    start: Annotated[float, Field(ge=0, le=1)] = 0.0
+
+    @property
+    def steps(self) -> int:
+        return self.warm_up_steps
+
+    def build(self) -> "Schedule":
+        from mpdvae.objective import Linear
+
+        return Linear(self.warm_up_steps, self.start)
+
+
+class CyclicalWeight(Config):
+    """Cyclical KL annealing over `total_steps`."""
+
+    kind: Literal["cyclical"] = "cyclical"
+    total_steps: Count
+    cycles: Count = 4
+    rising_fraction: Fraction = 0.5
+
+    @property
+    def steps(self) -> int:
+        return self.total_steps
+
+    def build(self) -> "Schedule":
+        from mpdvae.objective import Cyclical
+
+        return Cyclical(self.total_steps, self.cycles, self.rising_fraction)
+
+
+class ObjectiveConfig(Config):
+    """The terms of the loss, in nats per image; a weight of 0 leaves its term out."""
+
+    diversity_weight: Weight = 0.0
+    """The paper's eta: makes posteriors differ in every latent dimension."""
+    smoothness_weight: Weight = 0.0
+    """The paper's gamma: makes the pairwise divergences alike."""
+    mpd_form: Literal["released", "paper", "submitted"] = "released"
+    """Which of three forms the diversity term takes; see mpdvae/divergence.py."""
+    kl_weight: ConstantWeight | LinearWeight | CyclicalWeight = ConstantWeight()
+    free_bits_nats: Nats = 0.0
+    """Floor under the batch mean of the total KL (released code)."""
+    free_bits_per_dimension_nats: Nats = 0.0
+    """Floor under the batch mean of each dimension's KL; standard-normal prior only."""
+    samples: Count = 1
+    """Draws of z per image (L of Kingma & Welling)."""
+    estimator: Literal["analytic-if-possible", "generic"] = "analytic-if-possible"
+    autoencoder: bool = False
+    """No noise and no KL: a plain autoencoder."""
+
+    @model_validator(mode="after")
+    def _autoencoder_is_alone(self) -> "ObjectiveConfig":
+        if self.autoencoder and self != ObjectiveConfig(autoencoder=True):
+            raise ValueError("autoencoder: has a reconstruction term only; leave the other fields at their defaults")
+        return self
+
+    def build(self) -> "Objective":
+        from mpdvae import objective as o
+
+        if self.autoencoder:
+            return o.Objective({"reconstruction": o.reconstruction}, noise=False)
+        kl = o.KL(self.kl_weight.build(), self.free_bits_nats, self.free_bits_per_dimension_nats)
+        terms: dict[str, o.Term] = {"reconstruction": o.reconstruction, "kl": kl}
+        if self.diversity_weight > 0:
+            terms["diversity"] = o.Diversity(self.diversity_weight, self.mpd_form)
+        if self.smoothness_weight > 0:
+            terms["smoothness"] = o.Smoothness(self.smoothness_weight)
+        return o.Objective(terms, self.samples, estimator=self.estimator)
+
+
+class Plateau(Config):
+    """Halve the learning rate when validation stands still, as the released code does: at the first evaluation without
+    progress after `patience` of them, with a fresh optimiser; at the `limit`-th time training stops."""
+
+    patience: Count = 20
+    factor: Annotated[float, Field(gt=0, lt=1)] = 0.5
+    limit: Count = 3
+
+
+class Training(Config):
+    """The one loop's settings; defaults are the released code's for binary images."""
+
+    steps: Count = 580_000
+    """Updates at the most (paper: 1,000 epochs of 580)."""
+    batch_size: Annotated[int, Field(ge=2)] = 100
+    optimizer: Literal["adam", "adamax"] = "adam"
+    learning_rate: Annotated[float, Field(gt=0)] = 1e-3
+    betas: tuple[Annotated[float, Field(ge=0, lt=1)], Annotated[float, Field(ge=0, lt=1)]] = (0.9, 0.999)
+    decay_per_step: Fraction = 0.999998
+    plateau: Plateau | None = Plateau()
+    least_learning_rate_fraction: Annotated[float, Field(ge=0, le=1)] = 0.05
+    """Training stops below this fraction of the first learning rate."""
+    averaging: Annotated[float, Field(ge=0, lt=1)] = 0.999
+    """Decay per step of the averaged weights, which validation, sampling and results use."""
+    clip_norm: Annotated[float, Field(gt=0)] | None = 5.0
+    """Bound on the global norm of the gradient."""
+    initial_images: Annotated[int, Field(ge=2)] = 500
+    """Images of the data-dependent initialisation."""
+    evaluate_every: Count = 580
+    """Steps between evaluation points (validation, checkpoint); a plateau counts these."""
+    validation_images: Count | None = None
+    """Validation images per evaluation point; None: all of them with all draws."""
+    validation_samples: Count = 5
+    """Draws of z per validation image."""
+
+
+class Evaluation(Config):
+    """What `mpdvae evaluate` measures, and on how much."""
+
+    density_images: Count | None = None
+    """Random test images for the likelihoods; None: all of them with all draws."""
+    density_samples: Count = 4096
+    """Importance samples per image."""
+    representation_images: Count | None = None
+    """Training images that label subsets and clusters are drawn from; None: all of them."""
+    label_counts: Sizes = (100, 1_000, 10_000)
+    label_subsets: Count = 5
+    clusters: Sizes = (10, 20, 30)
+    pictures: bool = True
+    """Whether samples, reconstructions and interpolations are drawn."""
+
+
+EncoderConfig = MLPEncoder | ConvNetEncoder | ResNetEncoder
+DecoderConfig = MLPDecoder | ConvNetDecoder | ResNetDecoder | PixelCNNDecoder
+PriorConfig = StandardNormalPrior | FlowPrior
+
+
+class Experiment(Config):
+    """One run, completely."""
+
+    name: str = "experiment"
+    model: str = "vae"
+    """What the run is called in tables: runs of one model differ in their seed only."""
+    scale: Literal["smoke", "minutes", "hours", "paper"] = "minutes"
+    reproduces: str = ""
+    """What this reproduces, in one sentence."""
+    seed: Annotated[int, Field(ge=0)] = 0
+    data: Data = Data()
+    latent_dim: Count = 32
+    encoder: Annotated[EncoderConfig, Field(discriminator="kind")] = ResNetEncoder()
+    decoder: Annotated[DecoderConfig, Field(discriminator="kind")] = PixelCNNDecoder()
+    prior: Annotated[PriorConfig, Field(discriminator="kind")] = StandardNormalPrior()
+    objective: ObjectiveConfig = ObjectiveConfig()
+    training: Training = Training()
+    evaluation: Evaluation = Evaluation()
+
+    @model_validator(mode="after")
+    def _parts_fit(self) -> "Experiment":
+        schedule, steps = self.objective.kl_weight.steps, self.training.steps
+        if schedule > steps:
+            raise ValueError(
+                f"objective.kl_weight: its schedule of {schedule} steps is longer than the run of {steps} (training.steps), "
+                "which would silently train a beta-VAE; shorten the schedule or train longer"
+            )
+        if self.objective.free_bits_per_dimension_nats > 0 and not isinstance(self.prior, StandardNormalPrior):
+            raise ValueError(
+                "objective.free_bits_per_dimension_nats: needs a prior that factorises (standard-normal), got "
+                f"{self.prior.kind}; use objective.free_bits_nats"
+            )
+        return self
+
+    def build(self, image_shape: ImageShape) -> "VAE":
+        """The untrained model, its weights a function of the seed. Raises `InputError` where parts and images don't fit."""
+        from mpdvae.seeding import seeded
+        from mpdvae.vae import VAE
+
+        with seeded(self.seed, "weights"):
+            return VAE(
+                self.encoder.build(image_shape, self.latent_dim),
+                self.decoder.build(image_shape, self.latent_dim),
+                self.prior.build(self.latent_dim),
+            )
+
+    def to_json(self) -> str:
+        return self.model_dump_json(indent=2) + "\n"
+
+
+def from_json(text: str, origin: str) -> Experiment:
+    """The experiment that `to_json` wrote. Raises `InputError`, naming `origin` and the field, for anything else."""
+    try:
+        return Experiment.model_validate_json(text)
+    except ValidationError as error:
+        raise InputError(f"{origin}: {in_words(error)}") from None
+
+
+def with_changes(experiment: Experiment, **changes: Any) -> Experiment:
+    """A validated copy with some fields replaced, given by their dotted path with `__` for the dot."""
+    tree = experiment.model_dump()
+    for path, value in changes.items():
+        *groups, field = path.split("__")
+        node = tree
+        for group in groups:
+            node = node[group]
+        node[field] = value
+    try:
+        return Experiment.model_validate(tree)
+    except ValidationError as error:
+        raise InputError(in_words(error)) from None
+
+
+def in_words(error: ValidationError) -> str:
+    """A pydantic error as one sentence: field, what was expected, what was given."""
+    first = error.errors(include_url=False)[0]
+    field = ".".join(str(part) for part in first["loc"])
+    message = first["msg"].removeprefix("Value error, ")
+    if first["type"] == "value_error":
+        return f"{field + ': ' if field else ''}{message}."
+    if first["type"] == "extra_forbidden":
+        return f"{field}: there is no such field; see `mpdvae train RECIPE --help` for those that exist."
+    return f"{field}: {message[0].lower()}{message[1:]}, got {first['input']!r}."

@@ -1,0 +1,111 @@
+"""One run from start to end, in a folder that can be continued: what `train`, `resume` and the matrix have in common."""
+
+import os
+import platform
+import sys
+import time
+from collections.abc import Callable
+from datetime import UTC, datetime
+from pathlib import Path
+from typing import Any
+
+from mpdvae.data import Splits, load
+from mpdvae.errors import InputError
+from mpdvae.experiment import Experiment
+from mpdvae.runs import Run, write_atomically
+from mpdvae.version import __version__
+
+PROGRESS_SECONDS = 0.5
+"""A run notes how far it is at most this often."""
+
+Say = Callable[[str], None]
+
+
+def load_data(experiment: Experiment, root: Path | None = None) -> Splits:
+    """The data of `experiment`, divided as it says, fetched into the data folder if need be."""
+    d = experiment.data
+    return load(d.dataset, path=d.path, root=root, validation_size=d.validation_size, split_seed=d.split_seed)
+
+
+def describe_run(run: Run, data: Splits, command: str) -> None:
+    """Notes what the results of `run` depend on in its manifest, where this is its first start."""
+    import torch
+
+    from mpdvae.training import protocol_of
+
+    protocol = protocol_of(run.experiment)
+    origin = {"name": run.experiment.data.dataset, "sha256": data.sha256, "protocol": protocol.describe(data)}
+    if run.manifest:
+        noted = run.manifest["data"]
+        if noted["sha256"] != origin["sha256"]:
+            raise InputError(
+                f"{run.path}: was made on other data ({noted['protocol']}, hash {noted['sha256'][:12]}) than there are now "
+                f"(hash {origin['sha256'][:12]}); put the former data back, or choose another --out."
+            )
+        return
+    vae = run.experiment.build(data.image_shape)
+    parts = {name: sum(p.numel() for p in part.parameters()) for name, part in vae.named_children()}
+    run.note(
+        version=__version__,
+        torch=torch.__version__,
+        python=platform.python_version(),
+        platform=platform.platform(),
+        processor=platform.machine(),
+        cores=os.cpu_count(),
+        data=origin,
+        parameters=parts | {"total": sum(parts.values())},
+        seed=run.experiment.seed,
+        command=command,
+        started=datetime.now(UTC).isoformat(timespec="seconds"),
+        status="training",
+    )
+
+
+def complete(run: Run, data: Splits, command: str, say: Say = lambda _: None, watch: Any = None) -> None:
+    """Trains and evaluates what of `run` is not done yet. Notes its progress in progress.json for whoever looks on."""
+    from mpdvae.evaluation import evaluate
+    from mpdvae.training import train
+
+    describe_run(run, data, command)
+    noter = _ProgressNoter(run)
+
+    def watch_both(done: int, entry: dict[str, Any] | None) -> None:
+        noter.step(done, entry)
+        if watch is not None:
+            watch(done, entry)
+
+    if run.status not in {"trained", "finished"}:
+        train(run, data, watch_both)
+    if run.status != "finished":
+        evaluate(run, data, say=lambda what: (noter.phase(what), say(what))[-1])
+        run.note(finished=datetime.now(UTC).isoformat(timespec="seconds"))
+    (run.path / "progress.json").unlink(missing_ok=True)
+
+
+class _ProgressNoter:
+    """Writes how far a run is to progress.json, not more often than is of use."""
+
+    def __init__(self, run: Run) -> None:
+        self.run, self.last, self.entry = run, 0.0, (run.history or [None])[-1]
+
+    def step(self, done: int, entry: dict[str, Any] | None) -> None:
+        self.entry = entry or self.entry
+        if entry or time.monotonic() - self.last > PROGRESS_SECONDS:
+            self._write("training", done)
+
+    def phase(self, name: str) -> None:
+        self._write(name, self.run.experiment.training.steps)
+
+    def _write(self, phase: str, done: int) -> None:
+        import json
+
+        self.last = time.monotonic()
+        content = {"phase": phase, "step": done, "latest": self.entry}
+        write_atomically(self.run.path / "progress.json", json.dumps(content))
+
+
+def this_command() -> str:
+    """The command line that is running, as one would type it."""
+    import shlex
+
+    return shlex.join(["mpdvae", *sys.argv[1:]])

@@ -1,0 +1,246 @@
+"""The run folder: everything about one run, in files that can be read without this package.
+
+    experiment.json     the complete configuration          manifest.json    versions, data hash, machine, times, command
+    history.jsonl       one line per evaluation point       checkpoints/     step-N.safetensors + step-N.json
+    model/              model.safetensors (averaged weights) + experiment.json + README.md
+    density.json  representation.json  diagnostics.json  codes.json  figures/
+
+Files appear whole or not at all: written aside, flushed to disk, renamed. A checkpoint's JSON holds the checksum of its
+tensors and is written last, so an interrupted write leaves the previous checkpoint in force. Times are in the manifest
+only: history and weights are the same bytes however often a run was interrupted. Nothing here is a pickle.
+"""
+
+import hashlib
+import json
+import os
+from collections.abc import Mapping
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from mpdvae.errors import InputError, RunError
+from mpdvae.experiment import Experiment, ImageShape, from_json
+from mpdvae.version import __version__
+
+if TYPE_CHECKING:
+    from torch import Tensor
+
+    from mpdvae.vae import VAE
+
+MODEL_FORMAT = "1"
+CHECKPOINTS_KEPT = 2
+
+
+def write_atomically(path: Path, content: bytes | str) -> None:
+    """`content` in `path`, whole or not at all: written aside, flushed to disk, renamed."""
+    data = content.encode() if isinstance(content, str) else content
+    path.parent.mkdir(parents=True, exist_ok=True)
+    aside = path.with_name(f".{path.name}.{os.getpid()}")
+    try:
+        with aside.open("wb") as file:
+            file.write(data)
+            file.flush()
+            os.fsync(file.fileno())
+        aside.replace(path)
+    finally:
+        aside.unlink(missing_ok=True)
+
+
+def write_json(path: Path, content: Any) -> None:
+    """`content` as indented JSON, atomically; numbers must be finite."""
+    write_atomically(path, json.dumps(content, indent=2, allow_nan=False) + "\n")
+
+
+def read_json(path: Path) -> Any:
+    """The JSON in `path`. Raises `InputError` where it is missing or broken."""
+    try:
+        return json.loads(path.read_text())
+    except FileNotFoundError:
+        raise InputError(f"{path}: no such file; is {path.parent} the folder of a run?") from None
+    except (ValueError, OSError) as error:
+        raise InputError(f"{path}: cannot be read as JSON ({error}).") from None
+
+
+class Run:
+    """One run folder.
+
+    Arguments:
+        path: an existing run folder. Raises `InputError` where there is none.
+    """
+
+    def __init__(self, path: Path) -> None:
+        self.path = Path(path)
+        if not self.path.is_dir():
+            raise InputError(f"{self.path}: no such folder; give the folder that `mpdvae train ... --out` made.")
+        if not (self.path / "experiment.json").is_file():
+            raise InputError(f"{self.path}: not a run folder (it has no experiment.json).")
+        self.experiment = from_json((self.path / "experiment.json").read_text(), str(self.path / "experiment.json"))
+
+    @classmethod
+    def create(cls, path: Path, experiment: Experiment) -> "Run":
+        """A new folder for `experiment`, or the existing one if it holds the very same experiment.
+
+        Raises `InputError` for a folder that holds something else; nothing in it is touched.
+        """
+        path = Path(path)
+        if path.exists() and not path.is_dir():
+            raise InputError(f"{path}: is a file; give a folder for the run.")
+        if (path / "experiment.json").exists():
+            differing = differing_fields(cls(path).experiment, experiment)
+            if differing:
+                raise InputError(
+                    f"{path}: already holds another run (it differs in {', '.join(differing)}); "
+                    "choose another --out, or delete that folder."
+                )
+            return cls(path)
+        if path.is_dir() and any(path.iterdir()):
+            raise InputError(f"{path}: is not empty and not a run; choose another --out.")
+        write_atomically(path / "experiment.json", experiment.to_json())
+        return cls(path)
+
+    # -- manifest ------------------------------------------------------------------------------------------------------
+
+    @property
+    def manifest(self) -> dict[str, Any]:
+        path = self.path / "manifest.json"
+        return read_json(path) if path.exists() else {}
+
+    def note(self, **entries: Any) -> None:
+        """Adds or replaces entries of the manifest."""
+        write_json(self.path / "manifest.json", {**self.manifest, **entries})
+
+    @property
+    def status(self) -> str:
+        """`new`, `training`, `trained` or `finished` (trained and evaluated)."""
+        return self.manifest.get("status", "new")
+
+    # -- history -------------------------------------------------------------------------------------------------------
+
+    @property
+    def history(self) -> list[dict[str, Any]]:
+        """One entry per evaluation point, in order of steps."""
+        path = self.path / "history.jsonl"
+        return [json.loads(line) for line in path.read_text().splitlines()] if path.exists() else []
+
+    def write_history(self, entries: list[dict[str, Any]]) -> None:
+        lines = (json.dumps(entry, allow_nan=False) + "\n" for entry in entries)
+        write_atomically(self.path / "history.jsonl", "".join(lines))
+
+    # -- checkpoints ---------------------------------------------------------------------------------------------------
+
+    def save_checkpoint(self, step: int, tensors: Mapping[str, "Tensor"], state: dict[str, Any]) -> None:
+        """The state after `step` updates; older checkpoints than the last two are removed."""
+        from safetensors.torch import save
+
+        folder = self.path / "checkpoints"
+        data = save(dict(tensors))
+        write_atomically(folder / f"step-{step:08d}.safetensors", data)
+        checksum = hashlib.sha256(data).hexdigest()
+        write_json(folder / f"step-{step:08d}.json", {"step": step, "sha256": checksum, **state})
+        for old in sorted(folder.glob("step-*.json"))[:-CHECKPOINTS_KEPT]:
+            old.unlink()
+            old.with_suffix(".safetensors").unlink(missing_ok=True)
+
+    def load_checkpoint(self) -> tuple[dict[str, "Tensor"], dict[str, Any]] | None:
+        """Tensors and state of the newest checkpoint that is whole; None if there is no checkpoint.
+
+        Raises `RunError` if there are checkpoints and all are damaged.
+        """
+        from safetensors.torch import load
+
+        states = sorted((self.path / "checkpoints").glob("step-*.json"), reverse=True)
+        for path in states:
+            state = read_json(path)
+            tensors = path.with_suffix(".safetensors")
+            data = tensors.read_bytes() if tensors.exists() else b""
+            if hashlib.sha256(data).hexdigest() == state["sha256"]:
+                return load(data), state
+        if states:
+            raise RunError(
+                f"{self.path / 'checkpoints'}: every checkpoint is damaged (checksums differ); "
+                "delete that folder to train this run from the beginning."
+            )
+        return None
+
+    # -- model ---------------------------------------------------------------------------------------------------------
+
+    def save_model(self, vae: "VAE", image_shape: ImageShape) -> None:
+        save_model(self.path / "model", vae, self.experiment, image_shape)
+
+
+def differing_fields(one: Experiment, other: Experiment) -> list[str]:
+    """Dotted names of the fields in which two experiments differ."""
+
+    def leaves(tree: dict[str, Any], prefix: str = "") -> dict[str, Any]:
+        flat: dict[str, Any] = {}
+        for name, value in tree.items():
+            flat |= leaves(value, f"{prefix}{name}.") if isinstance(value, dict) else {prefix + name: value}
+        return flat
+
+    a, b = leaves(one.model_dump()), leaves(other.model_dump())
+    missing = object()
+    return sorted(name for name in a.keys() | b.keys() if a.get(name, missing) != b.get(name, missing))
+
+
+def save_model(folder: Path, vae: "VAE", experiment: Experiment, image_shape: ImageShape) -> None:
+    """`vae` as a folder of safetensors, JSON and a model card, from which `load` rebuilds it."""
+    from safetensors.torch import save
+
+    tensors = {name: tensor.contiguous() for name, tensor in vae.state_dict().items()}
+    metadata = {"format": MODEL_FORMAT, "image_shape": json.dumps(list(image_shape)), "version": __version__}
+    write_atomically(folder / "experiment.json", experiment.to_json())
+    write_atomically(folder / "README.md", _model_card(experiment, image_shape))
+    write_atomically(folder / "model.safetensors", save(tensors, metadata))
+
+
+def load(path: Path | str) -> "VAE":
+    """The trained model in a run folder or model folder: averaged weights, eval mode.
+
+    Raises `InputError` where there is no model, or its files do not fit together.
+    """
+    from safetensors import SafetensorError, safe_open
+
+    folder = Path(path)
+    if not folder.is_dir():
+        raise InputError(f"{folder}: no such folder; give the folder of a run or of a model.")
+    folder = folder / "model" if (folder / "model").is_dir() else folder
+    weights = folder / "model.safetensors"
+    if not weights.is_file():
+        raise InputError(f"{folder}: has no model.safetensors; has the run reached its first evaluation point?")
+    experiment = from_json((folder / "experiment.json").read_text(), str(folder / "experiment.json"))
+    try:
+        with safe_open(weights, framework="pt") as file:
+            metadata = file.metadata() or {}
+            tensors = {name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118 - not a dict
+    except SafetensorError as error:
+        raise InputError(f"{weights}: not a readable safetensors file ({error}).") from None
+    if metadata.get("format") != MODEL_FORMAT:
+        raise InputError(f"{weights}: expected model format {MODEL_FORMAT}, got {metadata.get('format')}.")
+    channel, height, width = json.loads(metadata["image_shape"])
+    vae = experiment.build((channel, height, width))
+    try:
+        vae.load_state_dict(tensors)
+    except RuntimeError as error:
+        raise InputError(
+            f"{weights}: does not fit experiment.json beside it: {str(error).splitlines()[1].strip()}"
+        ) from None
+    return vae.eval()
+
+
+def _model_card(experiment: Experiment, image_shape: ImageShape) -> str:
+    return f"""# {experiment.name}
+
+A variational autoencoder of `mpdvae` {__version__}: {experiment.encoder.kind} encoder, {experiment.decoder.kind} decoder,
+{experiment.prior.kind} prior, {experiment.latent_dim} latent dimensions, images {image_shape} (channel, height, width).
+
+{experiment.reproduces}
+
+Trained on {experiment.data.dataset} ({experiment.data.binarisation} binarisation), seed {experiment.seed}. Weights are
+averaged over the last steps of training; `experiment.json` is the complete configuration.
+
+```python
+import mpdvae
+
+vae = mpdvae.load(".")
+images = vae.sample(16)     # [16, {", ".join(map(str, image_shape))}]
+```
+"""

@@ -1,0 +1,230 @@
+"""The one training loop.
+
+Step k of a run depends on the configuration and on the weights after step k-1, on nothing else: the order of the images,
+their binarisation and the noise of z are functions of (seed, step). A checkpoint at every evaluation point therefore makes
+a resumed run end with the same bytes as an uninterrupted one.
+
+The recipe (Adam or Adamax, decay per step, halving at a plateau with a fresh optimiser, clipping, averaged weights,
+data-dependent initialisation, selection by validation ELBO) is that of the released code of MAE.
+"""
+
+import time
+from collections.abc import Callable
+from dataclasses import asdict, dataclass
+from datetime import UTC, datetime
+from typing import Any
+
+import torch
+from torch import Tensor, nn, optim
+from torch.optim.swa_utils import AveragedModel, get_ema_multi_avg_fn
+
+from mpdvae.data import Protocol, Splits, batch_indices, evaluation_images, steps_per_epoch, training_batch
+from mpdvae.errors import InputError, RunError
+from mpdvae.experiment import Experiment
+from mpdvae.objective import Loss
+from mpdvae.runs import Run
+from mpdvae.seeding import seeded
+from mpdvae.vae import VAE
+from mpdvae.validation import validate
+
+Watch = Callable[[int, dict[str, Any] | None], None]
+"""Called after every step with the number of steps done, and with the new history entry at evaluation points."""
+
+
+@dataclass
+class Progress:
+    """What changes besides weights; all of it is in a checkpoint."""
+
+    step: int = 0
+    best_negative_elbo_nats: float = float("inf")
+    evaluations_without_progress: int = 0
+    plateaus: int = 0
+    stopped: str = ""
+    """Why training ended before its last step; empty while it goes on."""
+
+
+def train(run: Run, data: Splits, watch: Watch = lambda done, entry: None) -> VAE:
+    """Trains the experiment of `run` on `data`, from its newest checkpoint if it has one, and returns the best averaged
+    model, which is also in the run folder.
+
+    Raises:
+        InputError: the experiment does not fit the data.
+        RunError: the loss is no longer a finite number.
+    """
+    e, t = run.experiment, run.experiment.training
+    protocol = protocol_of(e)
+    objective = e.objective.build()
+    x_validation = _validation_images(e, data, protocol)
+    vae = e.build(data.image_shape)
+    average = AveragedModel(vae, multi_avg_fn=get_ema_multi_avg_fn(t.averaging), use_buffers=False)
+    optimizer = _optimizer(e, vae, t.learning_rate)
+    progress, history = Progress(), []
+    checkpoint = run.load_checkpoint()
+    if checkpoint is None:
+        _initialise(vae, average, e, data, protocol)
+    else:
+        progress = _restore(checkpoint, vae, average, optimizer)
+        history = [entry for entry in run.history if entry["step"] <= progress.step]
+    epoch_steps = steps_per_epoch(len(data.train), t.batch_size)
+    started, sums = time.perf_counter(), _Sums()
+
+    while progress.step < t.steps and not progress.stopped:
+        indices = batch_indices(len(data.train), t.batch_size, e.seed, progress.step)
+        x = training_batch(data.train, indices, protocol, e.seed, progress.step)
+        vae.train()
+        with seeded(e.seed, "noise", progress.step):
+            loss = objective(vae, x, progress.step)
+        optimizer.zero_grad(set_to_none=True)
+        loss.total.backward()
+        if t.clip_norm is not None:
+            nn.utils.clip_grad_norm_(vae.parameters(), t.clip_norm)
+        optimizer.step()
+        average.update_parameters(vae)
+        for group in optimizer.param_groups:
+            group["lr"] *= t.decay_per_step
+        progress.step += 1
+        sums.add(loss)
+
+        entry = None
+        if progress.step % t.evaluate_every == 0 or progress.step == t.steps:
+            terms = sums.means(progress.step)
+            validation = validate(average.module, x_validation, t.validation_samples, seed=0)
+            entry = {
+                "step": progress.step,
+                "epoch": round(progress.step / epoch_steps, 6),
+                "learning_rate": optimizer.param_groups[0]["lr"],
+                "loss_nats": sum(terms.values()),
+                "terms_nats": terms,
+                **asdict(validation),
+            }
+            history.append(entry)
+            if validation.negative_elbo_nats < progress.best_negative_elbo_nats:
+                progress.best_negative_elbo_nats = validation.negative_elbo_nats
+                progress.evaluations_without_progress = 0
+                run.save_model(average.module, data.image_shape)
+            else:
+                optimizer = _after_no_progress(progress, e, vae, optimizer)
+            run.write_history(history)
+            run.save_checkpoint(progress.step, _tensors(vae, average, optimizer), _state(progress, optimizer))
+            _note_time(run, started)
+            started, sums = time.perf_counter(), _Sums()
+        watch(progress.step, entry)
+
+    run.note(status="trained", stopped=progress.stopped)
+    return average.module.eval()
+
+
+def protocol_of(experiment: Experiment) -> Protocol:
+    """What the experiment does to its data."""
+    d = experiment.data
+    return Protocol(d.binarisation, d.evaluation_draws, d.validation_size, d.split_seed)
+
+
+class _Sums:
+    """Sums of the terms of the loss since the last evaluation point."""
+
+    def __init__(self) -> None:
+        self.terms: dict[str, Tensor] = {}
+        self.count = 0
+
+    def add(self, loss: Loss) -> None:
+        for name, value in loss.terms.items():
+            self.terms[name] = self.terms.get(name, 0) + value.detach().double()
+        self.count += 1
+
+    def means(self, step: int) -> dict[str, float]:
+        means = {name: value.item() / self.count for name, value in self.terms.items()}
+        if not all(torch.isfinite(torch.tensor(list(means.values())))):
+            raise RunError(
+                f"training: the loss was not a finite number before step {step} ({means}); the last checkpoint is whole. "
+                "Train again with a smaller training.learning-rate."
+            )
+        return means
+
+
+def _validation_images(e: Experiment, data: Splits, protocol: Protocol) -> Tensor:
+    x, _ = evaluation_images(data.validation, protocol, "validation")
+    if e.training.validation_images is None or e.training.validation_images >= len(x):
+        chosen = x
+    else:
+        with seeded(protocol.split_seed, "validation images"):
+            chosen = x[torch.randperm(len(x))[: e.training.validation_images].to(x.device)]
+    if len(chosen) < 2:
+        raise InputError(f"training.validation_images: the divergence needs at least 2 images, got {len(chosen)}.")
+    return chosen
+
+
+def _initialise(vae: VAE, average: AveragedModel, e: Experiment, data: Splits, protocol: Protocol) -> None:
+    with seeded(e.seed, "initial images"):
+        indices = torch.randperm(len(data.train))[: e.training.initial_images]
+    vae.initialise(training_batch(data.train, indices, protocol, e.seed, step=-1))
+    average.update_parameters(vae)
+
+
+def _optimizer(e: Experiment, vae: VAE, learning_rate: float) -> optim.Optimizer:
+    kind = {"adam": optim.Adam, "adamax": optim.Adamax}[e.training.optimizer]
+    return kind(vae.parameters(), lr=learning_rate, betas=e.training.betas)
+
+
+def _after_no_progress(progress: Progress, e: Experiment, vae: VAE, optimizer: optim.Optimizer) -> optim.Optimizer:
+    """Counts an evaluation without progress; at a plateau, halves the rate and forgets the moments, as the released code."""
+    t = e.training
+    learning_rate = optimizer.param_groups[0]["lr"]
+    if t.plateau is not None and progress.evaluations_without_progress >= t.plateau.patience:
+        progress.evaluations_without_progress = 0
+        progress.plateaus += 1
+        learning_rate *= t.plateau.factor
+        optimizer = _optimizer(e, vae, learning_rate)
+        if progress.plateaus == t.plateau.limit:
+            progress.stopped = f"validation stood still {progress.plateaus} times"
+    else:
+        progress.evaluations_without_progress += 1
+    if learning_rate < t.least_learning_rate_fraction * t.learning_rate:
+        progress.stopped = f"the learning rate fell below {t.least_learning_rate_fraction:g} of the first"
+    return optimizer
+
+
+def _tensors(vae: VAE, average: AveragedModel, optimizer: optim.Optimizer) -> dict[str, Tensor]:
+    parts = {"model": vae.state_dict(), "average": average.state_dict()}
+    parts |= {f"optimizer.{i}": state for i, state in optimizer.state_dict()["state"].items()}
+    return {
+        f"{part}/{name}": tensor.contiguous() for part, tensors in parts.items() for name, tensor in tensors.items()
+    }
+
+
+def _state(progress: Progress, optimizer: optim.Optimizer) -> dict[str, Any]:
+    best = progress.best_negative_elbo_nats
+    state = asdict(progress) | {"best_negative_elbo_nats": best if best < float("inf") else None}
+    return state | {"learning_rate": optimizer.param_groups[0]["lr"]}
+
+
+def _restore(
+    checkpoint: tuple[dict[str, Tensor], dict[str, Any]], vae: VAE, average: AveragedModel, optimizer: optim.Optimizer
+) -> Progress:
+    tensors, state = checkpoint
+    parts: dict[str, dict[str, Tensor]] = {}
+    for name, tensor in tensors.items():
+        part, key = name.split("/", 1)
+        parts.setdefault(part, {})[key] = tensor
+    vae.load_state_dict(parts.pop("model"))
+    average.load_state_dict(parts.pop("average"))
+    groups = optimizer.state_dict()["param_groups"]
+    moments = {int(part.removeprefix("optimizer.")): values for part, values in parts.items()}
+    optimizer.load_state_dict({"state": moments, "param_groups": groups})
+    for group in optimizer.param_groups:
+        group["lr"] = state["learning_rate"]
+    best = state["best_negative_elbo_nats"]
+    return Progress(
+        step=state["step"],
+        best_negative_elbo_nats=float("inf") if best is None else best,
+        evaluations_without_progress=state["evaluations_without_progress"],
+        plateaus=state["plateaus"],
+        stopped=state["stopped"],
+    )
+
+
+def _note_time(run: Run, started: float) -> None:
+    seconds = run.manifest.get("training_seconds", 0.0) + time.perf_counter() - started
+    run.note(
+        status="training", training_seconds=round(seconds, 1), saved=datetime.now(UTC).isoformat(timespec="seconds")
+    )
