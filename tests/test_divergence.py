@@ -91,7 +91,7 @@ def test_is_quadratic_neither_in_time_nor_in_memory():
 
 
 @pytest.mark.parametrize("spread", [1, 1e-1, 1e-2, 1e-3, 1e-4, 1e-5])
-@pytest.mark.parametrize(("n", "latent"), [(50, 32), (500, 32), (200, 1)])
+@pytest.mark.parametrize(("n", "latent"), [(50, 32), (200, 32), (200, 1)])
 def test_nearly_coinciding_posteriors_lose_no_precision(n, latent, spread):
     """The table of the method: mean KL from tens of nats down to 1e-9."""
     q = posteriors(n, latent, spread=spread)
@@ -112,7 +112,7 @@ def test_posteriors_as_close_as_numbers_can_tell(spread):
 
 @pytest.mark.parametrize("spread", [1, 1e-2, 1e-4])
 def test_float32_is_accurate_too(spread):
-    q = posteriors(500, 32, spread=spread)
+    q = posteriors(200, 32, spread=spread)
     single = Independent(Normal(q.mean.float(), q.stddev.float()), 1)
     result, kl = (
         mutual_posterior_divergence(single),
@@ -135,7 +135,7 @@ def test_exact_collapse_is_zero_with_finite_gradients(n, latent):
         torch.testing.assert_close(gradient, torch.zeros(n, latent), rtol=0, atol=1e-12)
 
 
-@sizes
+@pytest.mark.parametrize(("n", "latent"), [*SIZES[:-1], (150, 32)])
 def test_gradients_agree_with_those_of_all_pairs(n, latent):
     mean, log_std = parameters(posteriors(n, latent))
     weight = torch.randn(latent)

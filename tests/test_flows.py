@@ -1,0 +1,142 @@
+"""Autoregressive flows: against zuko, against autograd's Jacobian, inverted, and composed by hand."""
+
+import pytest
+import torch
+from constructors import FLOWS, by_name, shaken
+from torch.distributions import AffineTransform
+from zuko.transforms import AutoregressiveTransform, DependentTransform
+
+from mpdvae.errors import InputError
+from mpdvae.flows import AutoregressiveFlow, AutoregressiveStep
+from mpdvae.networks.made import MADE
+from mpdvae.networks.weight_norm import initialising_by_data
+
+FEATURES = 5
+flows = pytest.mark.parametrize("build", by_name(FLOWS))
+both_orders = pytest.mark.parametrize("reverse", [False, True])
+
+
+def jacobians(function, z: torch.Tensor) -> torch.Tensor:
+    """d function(z)_o / d z_j for each row of z, [batch o j]."""
+    return torch.stack([torch.autograd.functional.jacobian(function, row) for row in z])
+
+
+def zuko_step(step: AutoregressiveStep) -> AutoregressiveTransform:
+    """The same step by zuko's transform, with our networks as its conditioner."""
+
+    def affine(z):
+        log_scale = torch.zeros_like(z) if step.log_variance is None else step.log_variance(z) / 2
+        return DependentTransform(AffineTransform(step.mean(z), log_scale.exp()), 1)
+
+    return AutoregressiveTransform(affine, passes=FEATURES)
+
+
+@pytest.mark.usefixtures("float64")
+@both_orders
+@pytest.mark.parametrize("mean_only", [False, True])
+@pytest.mark.parametrize("leading", [(), (4,), (2, 4)], ids=str)
+def test_step_agrees_with_zuko(reverse, mean_only, leading):
+    step = shaken(AutoregressiveStep(FEATURES, 12, reverse=reverse, mean_only=mean_only))
+    oracle, z = zuko_step(step), torch.randn(*leading, FEATURES)
+    u, log_det = step.to_base(z)
+    expected_u, expected_log_det = oracle.call_and_ladj(z)
+    torch.testing.assert_close(u, expected_u)
+    torch.testing.assert_close(log_det, expected_log_det)
+    torch.testing.assert_close(step.from_base(u), oracle.inv(u))
+    torch.testing.assert_close(step.from_base(u), z)
+
+
+@pytest.mark.usefixtures("float64")
+@both_orders
+@pytest.mark.parametrize("hidden_layers", [1, 2])
+@pytest.mark.parametrize("hidden_features", [3, 7, 50])
+def test_made_is_strictly_autoregressive(reverse, hidden_layers, hidden_features):
+    """Output o depends on each input before o and on no other; the first output depends on nothing."""
+    made = shaken(MADE(FEATURES, hidden_features, hidden_layers, reverse))
+    depends = (jacobians(made, torch.randn(8, FEATURES)) != 0).any(0)
+    before = torch.ones(FEATURES, FEATURES, dtype=torch.bool).tril(-1)
+    assert torch.equal(depends, before.mT if reverse else before)
+
+
+def test_made_of_one_feature_is_a_constant():
+    made = shaken(MADE(1, 4))
+    assert torch.equal(made(torch.randn(6, 1)), made(torch.zeros(1)).expand(6, 1))
+
+
+@pytest.mark.usefixtures("float64")
+@flows
+def test_log_determinant_agrees_with_the_jacobian(build):
+    flow, z = shaken(build(FEATURES)), torch.randn(6, FEATURES)
+    _, log_det = flow.to_base(z)
+    sign, expected = torch.linalg.slogdet(jacobians(lambda row: flow.to_base(row)[0], z))
+    assert (sign == 1).all()
+    torch.testing.assert_close(log_det, expected, rtol=1e-9, atol=1e-9)
+
+
+def test_mean_only_preserves_volume_and_affine_does_not():
+    z = torch.randn(6, FEATURES)
+    assert (shaken(FLOWS["mean-only"](FEATURES)).to_base(z)[1] == 0).all()
+    assert (shaken(FLOWS["affine"](FEATURES)).to_base(z)[1] != 0).all()
+
+
+@flows
+@torch.no_grad()
+def test_inverse_in_single_precision(build):
+    flow, z = shaken(build(FEATURES)), torch.randn(100, FEATURES)
+    u, _ = flow.to_base(z)
+    assert (u - z).abs().mean() > 0.1
+    assert (flow.from_base(u) - z).abs().max() < 1e-5
+    assert (flow.to_base(flow.from_base(z))[0] - z).abs().max() < 1e-5
+
+
+@torch.no_grad()
+def test_inverse_of_the_papers_prior():
+    flow, z = AutoregressiveFlow(32, blocks=4, hidden_features=320), torch.randn(20, 32)
+    u, _ = flow.to_base(z)
+    assert (flow.from_base(u) - z).abs().max() < 1e-5
+
+
+@pytest.mark.usefixtures("float64")
+def test_a_dual_block_goes_backwards_first():
+    """Density direction: for each block the step in order n-1..0, then that in order 0..n-1; log-determinants add up."""
+    flow, z = shaken(AutoregressiveFlow(FEATURES, blocks=2, hidden_features=9)), torch.randn(3, FEATURES)
+    assert [step.reverse for step in flow.steps] == [True, False, True, False]
+    u, log_det = z, torch.zeros(3)
+    for step in flow.steps:
+        half = step.log_variance(u) / 2
+        u, log_det = step.mean(u) + u * half.exp(), log_det + half.sum(1)
+    torch.testing.assert_close(flow.to_base(z), (u, log_det))
+    first = jacobians(lambda row: flow.steps[0].to_base(row)[0], z)
+    assert (first.tril(-1) == 0).all()
+    assert (first.triu(1) != 0).any()
+
+
+@pytest.mark.usefixtures("float64")
+@flows
+def test_data_dependent_initialisation_starts_near_the_identity(build):
+    """Every network of the flow then gives outputs of mean 0 and deviation 0.1 * sqrt(2): hidden path plus direct path."""
+    flow, z = build(FEATURES), 3 + 2 * torch.randn(500, FEATURES)
+    with initialising_by_data(flow), torch.no_grad():
+        flow.to_base(z)
+    first = flow.steps[0]
+    for network in (first.mean, first.log_variance):
+        if network is not None:
+            for path in (network.direct(z), network(z) - network.direct(z)):
+                torch.testing.assert_close(path.mean(0), torch.zeros(FEATURES), rtol=0, atol=1e-9)
+                seeing, blind = path.std(0)[:-1], path.std(0)[-1]  # in order n-1..0 the last output sees nothing
+                torch.testing.assert_close(seeing, torch.full_like(seeing, 0.1), rtol=1e-3, atol=0)
+                assert blind < 1e-12
+
+
+@pytest.mark.parametrize(
+    ("build", "message"),
+    [
+        (lambda: AutoregressiveFlow(3, blocks=0), "blocks: expected at least one dual block, got 0"),
+        (lambda: AutoregressiveFlow(0), r"expected numbers >= 1, got 0, 320, 1"),
+        (lambda: MADE(3, 0), r"expected numbers >= 1, got 3, 0, 1"),
+        (lambda: MADE(3, 4, hidden_layers=0), r"expected numbers >= 1, got 3, 4, 0"),
+    ],
+)
+def test_empty_networks_are_refused(build, message):
+    with pytest.raises(InputError, match=message):
+        build()
