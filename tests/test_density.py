@@ -14,7 +14,8 @@ from mpdvae import density
 from mpdvae.decoders import BernoulliDecoder
 from mpdvae.density import DensityEstimate, estimate, pareto_shape, summarise
 from mpdvae.errors import InputError, RunError
-from mpdvae.priors import StandardNormal
+from mpdvae.flows import AutoregressiveFlow
+from mpdvae.priors import FlowPrior, StandardNormal
 from mpdvae.seeding import seeded
 from mpdvae.vae import VAE
 
@@ -96,6 +97,13 @@ def test_rate_and_distortion_sum_to_the_negative_elbo():
     torch.testing.assert_close(e.bits_per_dim, -e.log_prob / (6 * math.log(2)))
 
 
+def test_rate_under_a_flow_prior_comes_from_the_same_samples():
+    vae, law = linear_gaussian(widened=1.2)
+    vae = VAE(vae.encoder, vae.decoder, FlowPrior(AutoregressiveFlow(3, blocks=1, hidden_features=8), 3)).double()
+    e = estimate(vae, images(law, 10), samples=100, memory_budget=200_000)
+    torch.testing.assert_close(e.kl + e.reconstruction, -e.elbo)
+
+
 def test_weights_are_unbiased_and_the_error_bar_covers():
     vae, law = linear_gaussian(widened=1.3, latent=2)
     x = images(law, 1).expand(400, -1, -1, -1)  # one image 400 times: independent noise for each
@@ -135,7 +143,8 @@ def test_the_memory_budget_changes_nothing_and_is_kept():
     x = images(law, 37)
     calls: list[tuple[int, int]] = []
     whole = estimate(vae, x, samples=150)
-    for budget in (200_000, 500_000):
+    # Pieces of 48 samples of one image, of one image, and of two images.
+    for budget in (170_000, 200_000, 500_000):
         calls.clear()
         with density._LiveBytes() as live:
             parts = estimate(vae, x, samples=150, memory_budget=budget, progress=lambda *call: calls.append(call))
