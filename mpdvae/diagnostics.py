@@ -50,8 +50,8 @@ COLLAPSE_NATS = 0.01
 SATURATION = 0.9
 """Share of log N above which an estimate of the mutual information is called saturated."""
 
-PAIRS_AT_ONCE = 2**22
-"""Elements of the N x N matrix of log-densities that are held at a time (float64)."""
+PAIRS_AT_ONCE = 2**19
+"""Elements of the N x N matrix of log-densities that are held at a time: 4 MB, which caches hold (more is slower)."""
 
 
 @dataclass(frozen=True)
