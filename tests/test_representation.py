@@ -89,6 +89,8 @@ def test_scores_are_a_function_of_the_seed_and_carry_their_spread():
     assert score["mean"] == pytest.approx(np.mean(score["subsets"]))
     assert score["std"] == pytest.approx(np.std(score["subsets"]))
     assert score["std"] > 0
+    runs = evaluate(*data, **{**options, "clusters": (9,), "cluster_seeds": 4, "cluster_restarts": 1})
+    assert len(set(runs["kmeans_accuracy"]["9"]["seeds"])) > 1
     more = evaluate(*data, **{**options, "subsets": 2, "label_counts": (100, 20)})
     assert more["linear_accuracy"]["20"]["subsets"] == scores["linear_accuracy"]["20"]["subsets"][:2]
 
