@@ -145,7 +145,9 @@ def evaluate(
 
     run = Run(directory)
     if run.status not in {"trained", "finished"}:
-        raise InputError(f"{directory}: this run is not trained to its end; `mpdvae resume {directory}` goes on with it.")
+        raise InputError(
+            f"{directory}: this run is not trained to its end; `mpdvae resume {directory}` goes on with it."
+        )
     with busy(f"measuring {directory} on the {split} images"):
         evaluate(run, load_data(run.experiment, data_dir), samples, split)
     _print_results([directory])
@@ -200,7 +202,12 @@ def reconstruct(
 
 
 def traverse(
-    directory: Positional[Path], out: Path, dimensions: int = 8, columns: int = 9, seed: int = 0, data_dir: Path | None = None
+    directory: Positional[Path],
+    out: Path,
+    dimensions: int = 8,
+    columns: int = 9,
+    seed: int = 0,
+    data_dir: Path | None = None,
 ) -> None:
     """Walk along the most informative latent dimensions, one per row, from -3 to 3 standard deviations of the codes around
     the code of a test image.
@@ -295,7 +302,10 @@ def main(arguments: Sequence[str] | None = None) -> int:
         print(f"mpdvae: {error}; nothing already written is lost, the same command goes on.", file=sys.stderr)
         return 1
     except KeyboardInterrupt:
-        print("\nmpdvae: interrupted; what is done is saved, and the same command goes on where it stopped.", file=sys.stderr)
+        print(
+            "\nmpdvae: interrupted; what is done is saved, and the same command goes on where it stopped.",
+            file=sys.stderr,
+        )
         return 1
 
 
@@ -346,7 +356,9 @@ def _complete(run, threads: int | None, data_dir: Path | None) -> None:  # noqa:
     torch.set_num_threads(threads or os.cpu_count() or 1)
     steps, latest = run.experiment.training.steps, (run.history or [None])[-1]
     data = load_data(run.experiment, data_dir)
-    with Watcher(f"{run.experiment.name}, seed {run.experiment.seed}", (latest or {"step": 0})["step"] / steps) as watcher:
+    with Watcher(
+        f"{run.experiment.name}, seed {run.experiment.seed}", (latest or {"step": 0})["step"] / steps
+    ) as watcher:
 
         def watch(done: int, entry: dict | None) -> None:
             nonlocal latest

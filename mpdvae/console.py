@@ -65,7 +65,9 @@ class Watcher:
         self.title, self.started_share = title, started_share
         self.started, self.said = time.monotonic(), time.monotonic()
         self.console = stdout()
-        self.live = Live(console=self.console, refresh_per_second=4, transient=True) if self.console.is_terminal else None
+        self.live = (
+            Live(console=self.console, refresh_per_second=4, transient=True) if self.console.is_terminal else None
+        )
 
     def __enter__(self) -> "Watcher":
         if self.live:

@@ -7,7 +7,9 @@ density and lets the model do without z: the collapse that this project is about
     z [*, latent] -> PixelCNNDecoder(...)(z)      log p(x|z) = sum_i log p(x_i | x_<i, z)
 """
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass
 from itertools import pairwise
 
 from jaxtyping import Float
@@ -15,11 +17,12 @@ from torch import Tensor, nn
 from torch.distributions import Bernoulli, Distribution, Independent
 from torch.nn.functional import elu
 
-from mpdvae.distributions import AutoregressivePixels
+from mpdvae.distributions import AtPixel, AutoregressivePixels
 from mpdvae.encoders import ImageShape, check_halvings, check_latent_dim
 from mpdvae.errors import InputError
 from mpdvae.networks.batching import over_leading
 from mpdvae.networks.blocks import UpBlock, conv2d_to, halved, linear
+from mpdvae.networks.incremental import incremental
 from mpdvae.networks.pixelcnn import PAPER_SMALL, PixelCNN
 from mpdvae.networks.weight_norm import weight_norm
 
@@ -77,7 +80,28 @@ class PixelCNNDecoder(nn.Module):
 
     def forward(self, z: Float[Tensor, "*batch latent"]) -> Distribution:
         maps = elu(over_leading(self.to_maps, z, event_ndim=1))
-        return AutoregressivePixels(lambda x: self.network(x, maps), z.shape[:-1], self.image_shape, like=z)
+        return AutoregressivePixels(_ConditionedLogits(self.network, maps), z.shape[:-1], self.image_shape, like=z)
+
+
+@dataclass(frozen=True, eq=False)
+class _ConditionedLogits:
+    """The logits of a PixelCNN under one condition, for whole images or pixel by pixel."""
+
+    network: PixelCNN
+    maps: Tensor
+
+    def __call__(self, x: Tensor) -> Tensor:
+        return self.network(x, self.maps)
+
+    @contextmanager
+    def pixel_by_pixel(self) -> Iterator[AtPixel]:
+        with incremental(self.network, *self.maps.shape[-2:]) as raster:
+
+            def at(x: Tensor, row: int, column: int) -> Tensor:
+                raster.row, raster.column = row, column
+                return self.network(x, self.maps)[..., 0, 0]
+
+            yield at
 
 
 def mlp_decoder(image_shape: ImageShape, latent_dim: int, hidden_features: Sequence[int] = (500,)) -> BernoulliDecoder:

@@ -12,6 +12,7 @@ Both hide how a sample is made behind `sample`. Likelihoods come from logits, ne
 """
 
 from collections.abc import Callable
+from contextlib import AbstractContextManager
 from typing import Protocol, runtime_checkable
 
 import torch
@@ -22,14 +23,28 @@ from torch.nn.functional import binary_cross_entropy_with_logits
 
 from mpdvae.errors import InputError
 
-Logits = Callable[[Float[Tensor, "*batch channel height width"]], Float[Tensor, "*batch channel height width"]]
+Images = Float[Tensor, "*batch channel height width"]
+AtPixel = Callable[[Tensor, int, int], Float[Tensor, "*batch channel"]]
+"""From an image whose pixels before (i, j) are known, and i, j, to the logits at (i, j)."""
+
+
+class PixelLogits(Protocol):
+    """The network behind autoregressive pixels."""
+
+    def __call__(self, x: Images) -> Images:
+        """The logits of all pixels, each from the pixels before it."""
+        ...
+
+    def pixel_by_pixel(self) -> AbstractContextManager[AtPixel]:
+        """Inside, logits of single pixels, asked for in raster order; the fast way to draw."""
+        ...
 
 
 class AutoregressivePixels(Distribution):
     """Binary images [channel height width] whose pixel i is Bernoulli with a logit that depends on the pixels before i.
 
     Arguments:
-        logits: from images with any leading axes that broadcast with `batch_shape` to the logits of all their pixels.
+        logits: for images with any leading axes that broadcast with `batch_shape`.
         batch_shape: shape of the condition.
         event_shape: (channel, height, width); pixels come in raster order, all channels of a position at once.
         like: a tensor of the dtype and device of samples.
@@ -39,7 +54,7 @@ class AutoregressivePixels(Distribution):
     support = constraints.independent(constraints.boolean, 3)
     has_rsample = False
 
-    def __init__(self, logits: Logits, batch_shape: Size, event_shape: tuple[int, int, int], like: Tensor) -> None:
+    def __init__(self, logits: PixelLogits, batch_shape: Size, event_shape: tuple[int, int, int], like: Tensor) -> None:
         self.logits = logits
         self.like = like
         super().__init__(batch_shape, Size(event_shape), validate_args=False)
@@ -68,9 +83,10 @@ class AutoregressivePixels(Distribution):
 
     def _draw(self, shape: Size, choose: Callable[[int, int, Tensor], Tensor]) -> Tensor:
         x = torch.zeros(shape, dtype=self.like.dtype, device=self.like.device)
-        for i in range(shape[-2]):
-            for j in range(shape[-1]):
-                x[..., i, j] = choose(i, j, self.logits(x)[..., i, j])
+        with self.logits.pixel_by_pixel() as logits_at:
+            for i in range(shape[-2]):
+                for j in range(shape[-1]):
+                    x[..., i, j] = choose(i, j, logits_at(x, i, j))
         return x
 
 

@@ -130,6 +130,7 @@ def _representation(
         label_counts=settings.label_counts,
         subsets=settings.label_subsets,
         clusters=settings.clusters,
+        cluster_seeds=settings.cluster_seeds,
     )
 
 

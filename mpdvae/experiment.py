@@ -305,6 +305,8 @@ class Evaluation(Config):
     label_counts: Sizes = (100, 1_000, 10_000)
     label_subsets: Count = 5
     clusters: Sizes = (10, 20, 30)
+    cluster_seeds: Count = 5
+    """Runs of k-means, each the best of ten starts."""
     pictures: bool = True
     """Whether samples, reconstructions and interpolations are drawn."""
 

@@ -85,7 +85,14 @@ SCALES = {
             validation_samples=1,
             plateau=None,
         ),
-        evaluation=Evaluation(density_images=50, density_samples=16, label_counts=(100, 1000), label_subsets=2, clusters=(10,)),
+        evaluation=Evaluation(
+            density_images=50,
+            density_samples=16,
+            label_counts=(100, 1000),
+            label_subsets=2,
+            clusters=(10,),
+            cluster_seeds=1,
+        ),
     ),
     "minutes": Scale(
         name="minutes",
@@ -113,6 +120,7 @@ SCALES = {
             label_counts=(100, 1_000, 10_000),
             label_subsets=3,
             clusters=(10, 20, 30),
+            cluster_seeds=2,
         ),
     ),
 }

@@ -16,7 +16,9 @@ from torch.nn.functional import elu
 from mpdvae.networks.weight_norm import weight_norm
 
 
-def conv2d(in_channels: int, out_channels: int, kernel_size: int, stride: int = 1, padding: int | None = None) -> nn.Conv2d:
+def conv2d(
+    in_channels: int, out_channels: int, kernel_size: int, stride: int = 1, padding: int | None = None
+) -> nn.Conv2d:
     """Weight-normalised convolution that keeps (stride 1) or halves upwards (stride 2) the size unless `padding` is given."""
     padding = kernel_size // 2 if padding is None else padding
     return weight_norm(nn.Conv2d(in_channels, out_channels, kernel_size, stride, padding))

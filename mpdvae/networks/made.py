@@ -31,7 +31,12 @@ class MADE(nn.Module):
     """
 
     def __init__(
-        self, features: int, hidden_features: int, hidden_layers: int = 1, reverse: bool = False, init_scale: float = 1.0
+        self,
+        features: int,
+        hidden_features: int,
+        hidden_layers: int = 1,
+        reverse: bool = False,
+        init_scale: float = 1.0,
     ) -> None:
         super().__init__()
         if min(features, hidden_features, hidden_layers) < 1:

@@ -24,6 +24,7 @@ from torch.nn.functional import conv2d, pad
 
 from mpdvae.errors import InputError
 from mpdvae.networks.batching import over_leading
+from mpdvae.networks.incremental import CausalLayer, Raster
 from mpdvae.networks.weight_norm import weight_norm
 
 MaskType = Literal["A", "B"]
@@ -44,7 +45,7 @@ def check_odd(kernel_size: int) -> None:
         raise InputError(f"kernel_size: a causal convolution needs an odd size, got {kernel_size}.")
 
 
-class CausalConv2d(nn.Conv2d):
+class CausalConv2d(CausalLayer, nn.Conv2d):
     """Weight-normalised convolution, same height and width, in which all channels see only earlier positions (and, with
     mask B, the position itself)."""
 
@@ -57,13 +58,27 @@ class CausalConv2d(nn.Conv2d):
         self.mask_type = mask_type
 
     def forward(self, x: Float[Tensor, "batch in height width"]) -> Float[Tensor, "batch out height width"]:
+        if self.raster is not None:
+            return self.column(x, self.raster)
         return _causal_conv2d(x, self.weight, self.bias)
+
+    def column(self, x: Float[Tensor, "batch in 1 1"], at: Raster) -> Float[Tensor, "batch out 1 1"]:
+        """The output at the present position, given the input there and what was given before."""
+        reach = self.kernel_size[0] // 2
+        if self not in at.memory:
+            seen = x.new_zeros(len(x), x.shape[1], at.height + reach, at.width + 2 * reach)
+            at.memory[self] = seen, self.weight[:, :, : reach + 1].flatten(1).mT.contiguous()
+        seen, weight = at.memory[self]
+        seen[:, :, at.row + reach, at.column + reach] = x[:, :, 0, 0]
+        window = seen[:, :, at.row : at.row + reach + 1, at.column : at.column + 2 * reach + 1]
+        assert self.bias is not None
+        return torch.addmm(self.bias, window.flatten(1), weight)[..., None, None]
 
     def extra_repr(self) -> str:
         return f"{super().extra_repr()}, mask {self.mask_type}"
 
 
-class ConditionedCausalConv2d(nn.Conv2d):
+class ConditionedCausalConv2d(CausalLayer, nn.Conv2d):
     """The first layer of a conditional PixelCNN: mask A over the image, the whole square over the condition's maps.
 
     One weight over the concatenation [image, condition], normalised as one, evaluated in two parts: the image's part once
@@ -81,11 +96,29 @@ class ConditionedCausalConv2d(nn.Conv2d):
     def forward(
         self, x: Float[Tensor, "*#batch image height width"], condition: Float[Tensor, "*#batch maps height width"]
     ) -> Float[Tensor, "*batch out height width"]:
-        weight = self.weight
-        image_weight, condition_weight = weight[:, : self.image_channels], weight[:, self.image_channels :]
-        seen = over_leading(lambda x: _causal_conv2d(x, image_weight, None), x, 3)
-        told = over_leading(lambda c: conv2d(c, condition_weight, self.bias, padding=weight.shape[-1] // 2), condition, 3)
-        return seen + told
+        if self.raster is not None:
+            return self.column(x, condition, self.raster)
+        seen = over_leading(lambda x: _causal_conv2d(x, self.weight[:, : self.image_channels], None), x, 3)
+        return seen + self._told(condition)
+
+    def column(self, x: Tensor, condition: Tensor, at: Raster) -> Float[Tensor, "*batch out 1 1"]:
+        """The output at the present position of the image `x`, whose earlier pixels are known; `condition` is looked at once."""
+        reach = self.kernel_size[0] // 2
+        if self not in at.memory:
+            seen = x.new_zeros(*x.shape[:-2], at.height + reach, at.width + 2 * reach)
+            weight = self.weight[:, : self.image_channels, : reach + 1].flatten(1).mT.contiguous()
+            at.memory[self] = seen, weight, self._told(condition)
+        seen, weight, told = at.memory[self]
+        if at.previous is not None:
+            row, column = at.previous
+            seen[..., row + reach, column + reach] = x[..., row, column]
+        window = seen[..., at.row : at.row + reach + 1, at.column : at.column + 2 * reach + 1]
+        return (window.flatten(-3) @ weight + told[..., at.row, at.column])[..., None, None]
+
+    def _told(self, condition: Tensor) -> Tensor:
+        """What the condition adds to every position, bias included: seen whole, future positions too."""
+        weight = self.weight[:, self.image_channels :]
+        return over_leading(lambda c: conv2d(c, weight, self.bias, padding=weight.shape[-1] // 2), condition, 3)
 
 
 def _causal_conv2d(x: Tensor, weight: Tensor, bias: Tensor | None) -> Tensor:

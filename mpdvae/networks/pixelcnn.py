@@ -79,11 +79,12 @@ class PixelCNN(nn.Module):
 
     def forward(
         self, x: Float[Tensor, "*#batch 1 height width"], condition: Float[Tensor, "*#batch maps height width"]
-    ) -> Float[Tensor, "*batch 1 height width"]:
-        """Logits of P(pixel = 1); the leading axes of images and conditions broadcast."""
+    ) -> Float[Tensor, "*batch 1 rows columns"]:
+        """Logits of P(pixel = 1); the leading axes of images and conditions broadcast. In an incremental evaluation
+        (`mpdvae.networks.incremental`), those of the present pixel only: [*batch 1 1 1]."""
         return over_leading(self._body, self.first(x, condition), event_ndim=3)
 
-    def _body(self, first: Float[Tensor, "batch channel height width"]) -> Float[Tensor, "batch 1 height width"]:
+    def _body(self, first: Float[Tensor, "batch channel rows columns"]) -> Float[Tensor, "batch 1 rows columns"]:
         outputs = [elu(first)]
         for block in self.blocks:
             outputs.append(block(self._with_skip(outputs)))
