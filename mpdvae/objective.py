@@ -56,7 +56,14 @@ class ForwardPass:
     @cached_property
     def kl_per_dimension(self) -> Float[Tensor, " latent"]:
         """Batch mean of the KL of each latent dimension, in nats; for priors that factorise."""
-        q, p = diagonal_normal(self.q), diagonal_normal(self.vae.prior())
+        q, prior = diagonal_normal(self.q), self.vae.prior()
+        try:
+            p = diagonal_normal(prior)
+        except InputError:
+            raise InputError(
+                f"free bits per dimension need a prior that factorises, got {type(prior).__name__}; use the standard normal "
+                "prior, or free bits on the total."
+            ) from None
         return kl_divergence(q, p).mean(0).flatten()
 
 
@@ -87,6 +94,9 @@ class Linear:
     warm_up_steps: int
     start: float = 0.0
 
+    def __post_init__(self) -> None:
+        check_samples(self.warm_up_steps, "warm_up_steps")
+
     def __call__(self, step: int) -> float:
         return min(1.0, self.start + (1 - self.start) * step / self.warm_up_steps)
 
@@ -98,6 +108,12 @@ class Cyclical:
     total_steps: int
     cycles: int = 4
     rising_fraction: float = 0.5
+
+    def __post_init__(self) -> None:
+        check_samples(self.total_steps, "total_steps")
+        check_samples(self.cycles, "cycles")
+        if not 0 < self.rising_fraction <= 1:
+            raise InputError(f"rising_fraction: expected a number in (0, 1], got {self.rising_fraction}.")
 
     def __call__(self, step: int) -> float:
         if step >= self.total_steps:
@@ -190,6 +206,8 @@ class Objective:
 
     def __post_init__(self) -> None:
         check_samples(self.samples)
+        if not self.terms:
+            raise InputError("terms: expected at least one, got none.")
 
     def __call__(self, vae: VAE, x: Float[Tensor, "batch channel height width"], step: int = 0) -> Loss:
         forward = ForwardPass(vae, x, self.samples, self.noise, self.estimator)

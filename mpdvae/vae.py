@@ -112,7 +112,13 @@ class VAE(nn.Module):
         return self.decoder(self.prior().sample((count,))).sample()
 
     def initialise(self, x: Float[Tensor, "batch channel height width"]) -> None:
-        """Data-dependent initialisation of every weight-normalised layer by one pass, with z = m (no noise)."""
+        """Data-dependent initialisation of every weight-normalised layer by one pass, with z = m (no noise).
+
+        Raises:
+            InputError: for fewer than two images, whose outputs have no spread to rescale by.
+        """
+        if len(x) < 2:
+            raise InputError(f"x: data-dependent initialisation needs at least 2 images, got {len(x)}.")
         with initialising_by_data(self):
             z = self.encoder(x).mean
             self.prior().log_prob(z)
@@ -120,6 +126,6 @@ class VAE(nn.Module):
 
 
 def check_samples(samples: int, name: str = "samples") -> None:
-    """Raises `InputError` unless at least one sample is asked for."""
+    """Raises `InputError` unless the count called `name` is at least one."""
     if samples < 1:
         raise InputError(f"{name}: expected a number >= 1, got {samples}.")

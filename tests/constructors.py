@@ -91,11 +91,12 @@ def by_name(table: dict[str, Callable[[int], nn.Module]]) -> list:
     return [pytest.param(build, id=name) for name, build in table.items()]
 
 
-def shaken(module: nn.Module) -> nn.Module:
-    """`module` with noise added to its parameters: no symmetric start, on which a wrong formula can be right by chance."""
+def shaken(module: nn.Module, by: float = 0.3) -> nn.Module:
+    """`module` with noise of deviation `by` added to its parameters: no symmetric start, on which a wrong formula can be
+    right by chance."""
     with torch.no_grad():
         for parameter in module.parameters():
-            parameter.add_(0.3 * torch.randn_like(parameter))
+            parameter.add_(by * torch.randn_like(parameter))
     return module
 
 
