@@ -1,0 +1,48 @@
+# Everything happens inside this folder; only the data cache lies outside (MPDVAE_DATA, else the user's cache folder).
+
+PYTHON ?= python3
+BIN := .venv/bin
+PIP := $(BIN)/python -m pip --disable-pip-version-check --no-cache-dir --quiet install --constraint constraints.txt
+SOURCES := mpdvae tests
+
+export PYTHONDONTWRITEBYTECODE := 1
+
+.DEFAULT_GOAL := help
+.PHONY: help reproduce test lint check clean
+
+help:
+	@echo "make reproduce   train VAE, VLAE and MAE on MNIST and write a report (about 15 minutes)"
+	@echo "make test        the whole test suite (about 5 minutes)"
+	@echo "make check       lint, types and tests: run it before you commit"
+	@echo "make clean       remove .venv and caches; runs are kept"
+
+reproduce: .venv/base
+	$(BIN)/mpdvae reproduce
+
+test: .venv/test
+	$(BIN)/python -m pytest
+
+lint: .venv/test
+	$(BIN)/ruff check $(SOURCES)
+	$(BIN)/ruff format --check $(SOURCES)
+	$(BIN)/basedpyright
+
+check: lint test
+
+clean:
+	rm -rf .venv .pytest_cache .ruff_cache .hypothesis *.egg-info
+
+.venv/bin/python:
+	$(PYTHON) -c 'import sys; assert sys.version_info >= (3, 11), "mpdvae needs Python 3.11 or newer; try: make PYTHON=python3.12"'
+	$(PYTHON) -m venv .venv
+
+# torch first and pinned, so that nothing else pulls a larger build in.
+.venv/base: pyproject.toml constraints.txt | .venv/bin/python
+	@echo "installing into .venv (once; a few minutes)"
+	@$(PIP) torch
+	@$(PIP) --editable .
+	@touch $@
+
+.venv/test: .venv/base
+	@$(PIP) --editable '.[test,lint]'
+	@touch $@
