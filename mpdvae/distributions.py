@@ -28,6 +28,7 @@ AtPixel = Callable[[Tensor, int, int], Float[Tensor, "*batch channel"]]
 """From an image whose pixels before (i, j) are known, and i, j, to the logits at (i, j)."""
 
 
+@runtime_checkable
 class PixelLogits(Protocol):
     """The network behind autoregressive pixels."""
 

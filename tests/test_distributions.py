@@ -6,7 +6,7 @@ from contextlib import contextmanager
 
 import pytest
 import torch
-from constructors import DECODERS, all_binary_images, shaken, with_shapes
+from constructors import DECODERS, all_binary_images, binary_images, shaken, with_shapes
 from scipy.stats import chisquare
 from torch import nn
 from torch.distributions import Bernoulli, Independent
@@ -67,6 +67,33 @@ def test_mode_is_greedy(build, shape):
             likelier = p[possible & one, code].sum() > p[possible & ~one, code].sum()
             possible &= one if likelier else ~one
         assert torch.equal(decoder(z).mode[code].flatten(), images[possible][0])
+
+
+@pytest.mark.parametrize("leading", [(), (3,), (2, 3)], ids=str)
+@pytest.mark.parametrize(("build", "shape"), [p for p in with_shapes(DECODERS) if "pixelcnn" in p.id])
+def test_pixel_by_pixel_agrees_with_whole_images(build, shape, leading):
+    """The fast way to draw gives the logits of the forward pass, for several images a code, and leaves no trace."""
+    p = shaken(build(shape, LATENT), by=1.0)(2 * torch.randn(*leading, LATENT))
+    x = binary_images(4, *leading, *shape)
+    whole = p.logits(x)
+    with p.logits.pixel_by_pixel() as logits_at:
+        columns = [logits_at(x, row, column) for row in range(shape[1]) for column in range(shape[2])]
+    torch.testing.assert_close(torch.stack(columns, -1).unflatten(-1, shape[1:]), whole)
+    torch.testing.assert_close(p.logits(x), whole, rtol=0, atol=0)
+
+
+@pytest.mark.parametrize(("build", "shape"), [p for p in with_shapes(DECODERS, (1, 5, 4)) if "pixelcnn" in p.id])
+def test_drawing_looks_at_no_pixel_to_come(build, shape):
+    p = shaken(build(shape, LATENT), by=1.0)(torch.randn(LATENT))
+    x = binary_images(*shape)
+    with p.logits.pixel_by_pixel() as logits_at:
+        known = [logits_at(x, row, column) for row in range(5) for column in range(4)]
+    with p.logits.pixel_by_pixel() as logits_at:
+        drawn = torch.full_like(x, torch.nan)
+        for pixel, expected in enumerate(known):
+            row, column = divmod(pixel, 4)
+            torch.testing.assert_close(logits_at(drawn, row, column), expected)
+            drawn[..., row, column] = x[..., row, column]
 
 
 class Logits:

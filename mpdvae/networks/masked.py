@@ -95,7 +95,7 @@ class ConditionedCausalConv2d(CausalLayer, nn.Conv2d):
 
     def forward(
         self, x: Float[Tensor, "*#batch image height width"], condition: Float[Tensor, "*#batch maps height width"]
-    ) -> Float[Tensor, "*batch out height width"]:
+    ) -> Float[Tensor, "*batch out rows columns"]:
         if self.raster is not None:
             return self.column(x, condition, self.raster)
         seen = over_leading(lambda x: _causal_conv2d(x, self.weight[:, : self.image_channels], None), x, 3)
