@@ -34,7 +34,9 @@ def __getattr__(name: str) -> Any:
         return getattr(import_module(f"mpdvae.{_HOME[name]}"), name)
     try:
         return import_module(f"mpdvae.{name}")
-    except ModuleNotFoundError:
+    except ModuleNotFoundError as error:
+        if error.name != f"mpdvae.{name}":
+            raise  # the module is there, something that it needs is not
         raise AttributeError(f"module 'mpdvae' has no attribute {name!r}") from None
 
 

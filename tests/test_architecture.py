@@ -1,0 +1,147 @@
+"""Imports go down only, never in a circle, and `import mpdvae` is quick. Reads whatever modules exist."""
+
+import ast
+import subprocess
+import sys
+from graphlib import CycleError, TopologicalSorter
+from pathlib import Path
+
+import pytest
+
+import mpdvae
+
+PACKAGE = Path(mpdvae.__file__).parent
+
+LEVELS: list[set[str]] = [
+    {"networks", "distributions", "divergence", "data", "errors", "seeding", "version"},
+    {"flows"},
+    {"encoders", "decoders", "priors", "vae"},
+    {"objective", "density", "representation", "diagnostics", "pictures", "validation"},
+    {"experiment", "recipes", "runs"},
+    {"training", "evaluation", "jobs", "console", "reproduce", "report"},
+    {"cli", "__main__"},
+]
+"""A new room gets a level here. Within a level imports are allowed as long as they make no circle."""
+
+LEVEL = {room: level for level, rooms in enumerate(LEVELS) for room in rooms}
+
+
+def module_name(path: Path) -> str:
+    parts = path.relative_to(PACKAGE.parent).with_suffix("").parts
+    return ".".join(parts[:-1] if parts[-1] == "__init__" else parts)
+
+
+MODULES = {module_name(path): path for path in PACKAGE.rglob("*.py") if path != PACKAGE / "__init__.py"}
+
+
+def room(module: str) -> str:
+    """The second part of a dotted name: mpdvae.data.mnist -> data."""
+    return module.split(".")[1]
+
+
+def resolved(name: str) -> str | None:
+    """The module of ours behind a dotted name: itself, or the one that defines it; None for the package's own names."""
+    while name not in MODULES:
+        name, _, last = name.rpartition(".")
+        if name == "mpdvae":
+            home = mpdvae._HOME.get(last)
+            return f"mpdvae.{home}" if home else None
+        if not name:
+            return None
+    return name
+
+
+def imports_of(module: str, source: str) -> set[str]:
+    """Modules of ours that `source` imports anywhere: at its head, within functions, for type checking."""
+    package = module if MODULES[module].name == "__init__.py" else module.rpartition(".")[0]
+    names: set[str] = set()
+    for node in ast.walk(ast.parse(source)):
+        if isinstance(node, ast.Import):
+            names |= {alias.name for alias in node.names}
+        elif isinstance(node, ast.ImportFrom):
+            above = package.split(".")[: len(package.split(".")) - node.level + 1] if node.level else []
+            origin = ".".join([*above, *([node.module] if node.module else [])])
+            names |= {f"{origin}.{alias.name}" for alias in node.names}
+    found = {resolved(name) for name in names if name.split(".")[0] == "mpdvae"}
+    return {target for target in found if target is not None} - {module}
+
+
+IMPORTS = {module: imports_of(module, path.read_text()) for module, path in MODULES.items()}
+
+
+def test_every_module_has_a_level():
+    assert {room(module) for module in MODULES} - LEVEL.keys() == set()
+
+
+@pytest.mark.parametrize("module", sorted(MODULES))
+def test_imports_go_down(module):
+    upwards = {target for target in IMPORTS[module] if LEVEL.get(room(target), 99) > LEVEL.get(room(module), -1)}
+    assert upwards == set()
+
+
+def test_imports_make_no_circle():
+    try:
+        TopologicalSorter(IMPORTS).prepare()
+    except CycleError as error:
+        pytest.fail(f"imports in a circle: {' -> '.join(error.args[1])}")
+
+
+def test_the_vae_receives_its_parts():
+    """vae.py, and what it imports, knows no encoder, decoder, prior or flow."""
+    reached, new = set(), {"mpdvae.vae"}
+    while new:
+        reached |= new
+        new = set().union(*(IMPORTS[module] for module in new)) - reached
+    assert {room(module) for module in reached} <= {"vae", "networks", "errors"}
+
+
+def test_imports_are_found_in_every_form():
+    """Of the test itself: a walk that finds nothing would let everything pass."""
+    source = """
+import mpdvae.flows
+from mpdvae import load, pictures, InputError
+from mpdvae.data import mnist
+from mpdvae.divergence import diagonal_normal
+from .errors import InputError
+import torch
+def f():
+    from mpdvae.networks.masked import causal_mask
+"""
+    found = {"flows", "runs", "pictures", "data.mnist", "divergence", "errors", "networks.masked"}
+    assert imports_of("mpdvae.vae", source) == {f"mpdvae.{name}" for name in found}
+    assert "mpdvae.networks.weight_norm" in IMPORTS["mpdvae.vae"]
+
+
+def run(code: str) -> str:
+    """What a fresh interpreter prints."""
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, cwd=PACKAGE.parent, check=True)
+    return done.stdout.strip()
+
+
+def test_importing_the_package_does_not_import_torch():
+    code = "import sys, mpdvae; print(sorted({'torch', 'sklearn', 'scipy', 'numpy', 'plotly'} & sys.modules.keys()))"
+    assert run(code) == "[]"
+
+
+def test_names_of_the_package_are_found_when_used():
+    from mpdvae.divergence import mutual_posterior_divergence
+    from mpdvae.vae import VAE
+
+    assert mpdvae.VAE is VAE
+    assert mpdvae.mutual_posterior_divergence is mutual_posterior_divergence
+    assert {"VAE", "load", "PosteriorDivergence", "InputError"} <= set(dir(mpdvae))
+    with pytest.raises(AttributeError, match="module 'mpdvae' has no attribute 'vaes'"):
+        _ = mpdvae.vaes
+
+
+def test_a_missing_dependency_is_named():
+    """Not hidden behind "mpdvae has no attribute": the user must learn what to install."""
+    code = """
+import sys, mpdvae
+sys.modules["pydantic"] = None
+try:
+    mpdvae.experiment
+except ModuleNotFoundError as error:
+    print(error.name.split(".")[0])
+"""
+    assert run(code) == "pydantic"
