@@ -403,14 +403,16 @@ def _write_report(folders: list[Path], html: Path, results: Path, command: str) 
     from mpdvae import report as room
 
     found = room.write(folders, html=html, markdown=html.with_suffix(".md"), results=results, command=command)
-    print(room.console_table(found))
+    print(room.console(found))
     print(f"report: {html}")
 
 
 def _print_results(folders: list[Path]) -> None:
-    from mpdvae import report as room
+    from mpdvae.report import collect
+    from mpdvae.report.tables import console_table
 
-    print(room.console_table(room.collect(folders)))
+    for study in collect(folders).studies:
+        print(console_table(study))
 
 
 def _list_data(data_dir: Path | None) -> None:

@@ -70,8 +70,10 @@ class Diagnostics:
     """Estimate of I_q(x; z) over the N images, at most `mutual_information_ceiling`."""
     mutual_information_standard_error: float
     """Standard error of that estimate, from the spread over images."""
+    mpd_per_dimension: Float64[Tensor, " latent"]
+    """Mean over ordered pairs of images of KL(q(z_k|x) || q(z_k|x'))."""
     mpd_mean: float
-    """Mean over ordered pairs of images of KL(q(z|x) || q(z|x'))."""
+    """Mean over ordered pairs of images of KL(q(z|x) || q(z|x')): the sum of `mpd_per_dimension`."""
     mpd_std: float
     """Standard deviation of the same over pairs."""
 
@@ -102,6 +104,7 @@ class Diagnostics:
             "mutual_information_standard_error_nats": self.mutual_information_standard_error,
             "mutual_information_ceiling_nats": self.mutual_information_ceiling,
             "mutual_information_saturated": self.saturated,
+            "mpd_per_dimension_nats": self.mpd_per_dimension.tolist(),
             "mpd_mean_nats": self.mpd_mean,
             "mpd_std_nats": self.mpd_std,
             "active_units": self.active_units,
@@ -142,6 +145,7 @@ def measure(
         active_units=int((q.mean.var(0, correction=0) > ACTIVE_VARIANCE).sum()),
         mutual_information=information,
         mutual_information_standard_error=error,
+        mpd_per_dimension=divergence.per_dimension,
         mpd_mean=divergence.mean.item(),
         mpd_std=divergence.std.item(),
     )

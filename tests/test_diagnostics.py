@@ -67,6 +67,7 @@ def test_measure_gathers_all_over_the_whole_set():
     torch.testing.assert_close(d.information_per_dimension, information_per_dimension(q))
     mpd = mutual_posterior_divergence(q)
     assert (d.mpd_mean, d.mpd_std) == pytest.approx((mpd.mean.item(), mpd.std.item()))
+    torch.testing.assert_close(d.mpd_per_dimension, mpd.per_dimension)
     assert (d.mutual_information, d.mutual_information_standard_error) == pytest.approx(mutual_information(q))
     assert d.mutual_information_ceiling == pytest.approx(math.log(50))
     assert (d.images, d.latent_dim, d.active_units) == (50, 4, 4)
@@ -177,6 +178,7 @@ def test_results_are_ready_for_json():
         "mutual_information_standard_error_nats",
         "mutual_information_ceiling_nats",
         "mutual_information_saturated",
+        "mpd_per_dimension_nats",
         "mpd_mean_nats",
         "mpd_std_nats",
         "active_units",
