@@ -1,0 +1,292 @@
+"""From run folders to comparable groups of runs.
+
+    study      all finished runs of one setting: data set, protocol, scale, and how they were measured
+    variant    runs of a study that differ in nothing but their seed: one column of a table
+    run        one folder
+
+Numbers made under different protocols are not comparable (on MNIST, dynamic against static binarisation is worth about
+two nats), so two settings are never put in one study, and no table or chart looks beyond a study. Runs that have not
+finished are listed, and no number of theirs is used.
+"""
+
+import json
+from collections import defaultdict
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from mpdvae.errors import InputError
+from mpdvae.report.schema import (
+    Codes,
+    Density,
+    Diagnostics,
+    Experiment,
+    HistoryPoint,
+    Manifest,
+    Representation,
+    parse,
+    read,
+    read_object,
+    read_text,
+)
+
+ORDER = ["vae", "vae-pixelcnn", "vlae", "mae", "mae-no-smoothness", "mae-no-diversity"]
+"""Models of the matrix, in the order in which they are shown; others follow by name."""
+
+SCALES = ["smoke", "minutes", "hours", "paper"]
+PICTURES = ["reconstructions", "samples", "interpolations"]
+LABELS_ONLY = {"name", "seed", "reproduces"}
+"""Fields of a configuration in which runs of one variant may differ."""
+
+
+@dataclass(frozen=True)
+class Setting:
+    """What must agree before two numbers may stand in one table."""
+
+    dataset: str
+    protocol: str
+    scale: str
+    split: str
+    images: int
+    samples: int
+    diagnosed_images: int
+    representation: str
+    """How much the representation was measured on, as JSON."""
+    data_hash: str
+
+    @property
+    def measured(self) -> str:
+        """How the likelihood was measured, in words."""
+        return f"{self.split} split, {self.images:,} images, {self.samples:,} importance samples each"
+
+    @property
+    def title(self) -> str:
+        return f"{self.dataset}, scale {self.scale}"
+
+
+@dataclass(frozen=True)
+class Run:
+    """A finished run: what its folder says."""
+
+    folder: Path
+    name: str
+    model: str
+    seed: int
+    setting: Setting
+    configuration: Mapping[str, Any]
+    manifest: Manifest
+    history: tuple[HistoryPoint, ...]
+    density: Density
+    diagnostics: Diagnostics
+    representation: Representation | None
+    codes: Codes | None
+    pictures: Mapping[str, Path]
+
+
+@dataclass(frozen=True)
+class Unfinished:
+    """A run that cannot be reported yet."""
+
+    folder: Path
+    name: str
+    model: str
+    seed: int
+    status: str
+
+
+@dataclass(frozen=True)
+class Variant:
+    """Runs that differ in their seed alone, by ascending seed."""
+
+    label: str
+    model: str
+    runs: tuple[Run, ...]
+
+    @property
+    def seeds(self) -> list[int]:
+        return [run.seed for run in self.runs]
+
+
+@dataclass(frozen=True)
+class Study:
+    """Everything that may be compared with each other."""
+
+    setting: Setting
+    variants: tuple[Variant, ...]
+
+    @property
+    def runs(self) -> list[Run]:
+        return [run for variant in self.variants for run in variant.runs]
+
+    def of_model(self, model: str) -> list[Variant]:
+        return [variant for variant in self.variants if variant.model == model]
+
+
+@dataclass(frozen=True)
+class Collection:
+    studies: tuple[Study, ...]
+    unfinished: tuple[Unfinished, ...]
+
+    @property
+    def runs(self) -> list[Run]:
+        return [run for study in self.studies for run in study.runs]
+
+
+def collect(folders: Sequence[Path]) -> Collection:
+    """Reads run folders, checks them and groups them.
+
+    Raises:
+        InputError: for no folder at all, a folder that is no run, a file that is missing or broken in a finished run, or
+            two folders with the same configuration and seed.
+    """
+    unique = list({folder.resolve(): folder for folder in folders}.values())
+    if not unique:
+        raise InputError(
+            "no run folder was given: name at least one, for example `mpdvae report runs/* --out report.html`."
+        )
+    read_runs = [read_run(folder) for folder in unique]
+    by_setting: dict[Setting, list[Run]] = defaultdict(list)
+    for run in read_runs:
+        if isinstance(run, Run):
+            by_setting[run.setting].append(run)
+    studies = [Study(setting, tuple(_variants(runs))) for setting, runs in by_setting.items()]
+    studies.sort(
+        key=lambda study: (
+            study.setting.dataset,
+            *_rank(study.setting.scale, SCALES),
+            study.setting.protocol,
+            study.setting.measured,
+        )
+    )
+    return Collection(tuple(studies), tuple(run for run in read_runs if isinstance(run, Unfinished)))
+
+
+def read_run(folder: Path) -> Run | Unfinished:
+    """What one run folder says. Raises `InputError`, naming the file and what to do, where it says it badly."""
+    if not folder.is_dir():
+        raise InputError(f"{folder} is not a folder: give run folders, as `mpdvae train` writes them.")
+    not_a_run = f"is {folder} a run folder? Leave it out, or train it again into an empty folder"
+    experiment = read(Experiment, folder / "experiment.json", not_a_run)
+    manifest = read(Manifest, folder / "manifest.json", not_a_run)
+    if manifest.status != "finished":
+        return Unfinished(folder, experiment.name, experiment.model, experiment.seed, manifest.status)
+    configuration = read_object(folder / "experiment.json", not_a_run)
+    again = f"run `mpdvae evaluate {folder}` to make it, or leave this run out"
+    density = read(Density, folder / "density.json", again)
+    diagnostics = read(Diagnostics, folder / "diagnostics.json", again)
+    return Run(
+        folder=folder,
+        name=experiment.name,
+        model=experiment.model,
+        seed=experiment.seed,
+        setting=_setting(experiment, manifest, density, diagnostics, configuration),
+        configuration=configuration,
+        manifest=manifest,
+        history=_history(folder / "history.jsonl", not_a_run),
+        density=density,
+        diagnostics=diagnostics,
+        representation=_optional(Representation, folder / "representation.json", again),
+        codes=_codes(folder / "codes.json", again),
+        pictures={name: path for name in PICTURES if (path := folder / "figures" / f"{name}.png").is_file()},
+    )
+
+
+def _setting(
+    experiment: Experiment,
+    manifest: Manifest,
+    density: Density,
+    diagnostics: Diagnostics,
+    configuration: Mapping[str, Any],
+) -> Setting:
+    evaluation = configuration.get("evaluation")
+    evaluation = evaluation if isinstance(evaluation, dict) else {}
+    names = ["representation_images", "label_subsets"]
+    return Setting(
+        dataset=manifest.data.name,
+        protocol=density.protocol or manifest.data.protocol,
+        scale=experiment.scale,
+        split=density.split,
+        images=density.images,
+        samples=density.samples,
+        diagnosed_images=diagnostics.images,
+        representation=json.dumps({name: evaluation.get(name) for name in names}),
+        data_hash=manifest.data.sha256,
+    )
+
+
+def _optional(kind: type[Representation], path: Path, advice: str) -> Representation | None:
+    return read(kind, path, advice) if path.exists() else None
+
+
+def _codes(path: Path, advice: str) -> Codes | None:
+    if not path.exists():
+        return None
+    codes = read(Codes, path, advice)
+    if len(codes.x) != len(codes.y) or (codes.labels is not None and len(codes.labels) != len(codes.x)):
+        raise InputError(f"{path} is broken (x, y and labels differ in length): {advice}.")
+    return codes
+
+
+def _history(path: Path, advice: str) -> tuple[HistoryPoint, ...]:
+    lines = enumerate(read_text(path, advice).splitlines(), start=1)
+    points = (parse(HistoryPoint, line, f"{path}, line {i},", advice) for i, line in lines if line.strip())
+    return tuple(points)
+
+
+def _variants(runs: Iterable[Run]) -> list[Variant]:
+    """Runs by model and, within a model, by configuration; labelled by what differs."""
+    groups: dict[tuple[str, str], list[Run]] = defaultdict(list)
+    for run in runs:
+        fields = {k: v for k, v in run.configuration.items() if k not in LABELS_ONLY}
+        groups[run.model, json.dumps(fields, sort_keys=True)].append(run)
+    for group in groups.values():
+        _refuse_twins(group)
+    by_model: dict[str, list[list[Run]]] = defaultdict(list)
+    for (model, _), group in groups.items():
+        by_model[model].append(sorted(group, key=lambda run: run.seed))
+    variants = []
+    for model in sorted(by_model, key=lambda model: _rank(model, ORDER)):
+        labels = _labels(model, [group[0].configuration for group in by_model[model]])
+        variants += [Variant(label, model, tuple(g)) for label, g in zip(labels, by_model[model], strict=True)]
+    return variants
+
+
+def _refuse_twins(runs: Sequence[Run]) -> None:
+    seen: dict[int, Run] = {}
+    for run in runs:
+        if run.seed in seen:
+            raise InputError(
+                f"{seen[run.seed].folder} and {run.folder} are runs of the same configuration with the same seed "
+                f"{run.seed}: give only one of them."
+            )
+        seen[run.seed] = run
+
+
+def _labels(model: str, configurations: Sequence[Mapping[str, Any]]) -> list[str]:
+    """The model's name, with the fields in which its configurations differ where there are several."""
+    if len(configurations) == 1:
+        return [model]
+    flat = [flatten(configuration) for configuration in configurations]
+    names = sorted({name for fields in flat for name in fields} - LABELS_ONLY)
+    differing = [name for name in names if len({str(fields.get(name)) for fields in flat}) > 1]
+    labels = []
+    for fields in flat:
+        described = ", ".join(f"{name.rpartition('.')[2]} {fields.get(name, 'absent')}" for name in differing)
+        labels.append(f"{model} ({described})")
+    return labels
+
+
+def flatten(tree: Mapping[str, Any], prefix: str = "") -> dict[str, Any]:
+    """A nested configuration as dotted names and values."""
+    fields: dict[str, Any] = {}
+    for name, value in tree.items():
+        if isinstance(value, Mapping):
+            fields |= flatten(value, f"{prefix}{name}.")
+        else:
+            fields[prefix + name] = value
+    return fields
+
+
+def _rank(name: str, order: Sequence[str]) -> tuple[int, str]:
+    return (order.index(name), "") if name in order else (len(order), name)

@@ -1,0 +1,188 @@
+"""What the report needs to find in the files of a run folder.
+
+A folder may hold more than this: unknown fields are ignored. What is here is checked, because a report on half-read
+numbers is worse than none. Numbers that are null, NaN or infinite become None and are reported as missing.
+"""
+
+import json
+import math
+from pathlib import Path
+from typing import Annotated, Any, TypeVar
+
+from pydantic import AfterValidator, BaseModel, ConfigDict, Field, ValidationError
+
+from mpdvae.errors import InputError
+
+
+def _finite(value: float | None) -> float | None:
+    return value if value is not None and math.isfinite(value) else None
+
+
+Number = Annotated[float | None, AfterValidator(_finite)]
+
+
+class Part(BaseModel):
+    """Frozen; ignores what it does not know."""
+
+    model_config = ConfigDict(frozen=True, extra="ignore")
+
+
+class Experiment(Part):
+    """experiment.json: the part that names the run. The complete configuration is kept beside it as plain JSON."""
+
+    name: str
+    model: str
+    scale: str
+    seed: int
+    reproduces: str = ""
+
+
+class DataOrigin(Part):
+    name: str
+    sha256: str = ""
+    protocol: str
+
+
+class Manifest(Part):
+    """manifest.json: where the run comes from."""
+
+    status: str
+    version: str = "unknown"
+    torch: str = "unknown"
+    python: str = "unknown"
+    platform: str = "unknown"
+    processor: str = "unknown"
+    cores: int | None = None
+    data: DataOrigin
+    parameters: dict[str, int] = {}
+    command: str = ""
+    started: str | None = None
+    finished: str | None = None
+    training_seconds: Number = None
+    evaluation_seconds: Number = None
+
+
+class HistoryPoint(Part):
+    """A line of history.jsonl: one evaluation point during training."""
+
+    step: int
+    loss_nats: Number = None
+    negative_elbo_nats: Number = None
+    reconstruction_nats: Number = None
+    kl_nats: Number = None
+    active_units: Number = None
+
+
+class MeanAndError(Part):
+    mean: Number
+    standard_error: Number = None
+
+
+class EffectiveSampleSize(Part):
+    median: Number = None
+    min: Number = None
+
+
+class ParetoShape(Part):
+    median: Number = None
+    share_above: Number = Field(default=None, alias="share_above_0.7")
+
+
+class Density(Part):
+    """density.json"""
+
+    split: str
+    protocol: str = ""
+    images: int
+    samples: int
+    negative_elbo_nats: MeanAndError
+    nll_nats: MeanAndError
+    nll_monte_carlo_error_nats: Number = None
+    kl_nats: MeanAndError
+    reconstruction_nats: MeanAndError | None = None
+    bits_per_dim: MeanAndError | None = None
+    effective_sample_size: EffectiveSampleSize = EffectiveSampleSize()
+    pareto_k: ParetoShape = ParetoShape()
+    command: str = ""
+
+
+class Diagnostics(Part):
+    """diagnostics.json"""
+
+    images: int
+    latent_dim: int
+    kl_per_dimension_nats: list[Number] | None = None
+    information_per_dimension_nats: list[Number]
+    active_units: Number
+    mutual_information_nats: Number
+    mutual_information_ceiling_nats: Number
+    mutual_information_saturated: bool
+    mpd_mean_nats: Number
+    mpd_std_nats: Number
+    mpd_per_dimension_nats: list[Number] | None = None
+    verdict: str = ""
+    command: str = ""
+
+
+class Accuracy(Part):
+    mean: Number
+    std: Number = None
+
+
+class Representation(Part):
+    """representation.json: accuracy by number of labels or clusters."""
+
+    knn10_accuracy: dict[str, Accuracy] = {}
+    linear_accuracy: dict[str, Accuracy] = {}
+    kmeans_accuracy: dict[str, Accuracy] = {}
+    left_out: list[str] = []
+    command: str = ""
+
+
+class Codes(Part):
+    """codes.json: the first two principal components of some test codes."""
+
+    x: list[float]
+    y: list[float]
+    labels: list[int] | None = None
+    explained_variance: list[float] = []
+
+
+P = TypeVar("P", bound=Part)
+
+
+def read_text(path: Path, advice: str) -> str:
+    """The file's text. Raises `InputError` with the advice where it is missing or unreadable."""
+    try:
+        return path.read_text(encoding="utf-8")
+    except FileNotFoundError:
+        raise InputError(f"{path} is missing: {advice}.") from None
+    except (OSError, UnicodeDecodeError) as error:
+        raise InputError(f"{path} cannot be read ({type(error).__name__}): {advice}.") from None
+
+
+def parse(kind: type[P], text: str, origin: str, advice: str) -> P:
+    """One JSON text as `kind`. Raises `InputError`, naming `origin`, the field and what to do, for anything else."""
+    try:
+        return kind.model_validate_json(text)
+    except ValidationError as error:
+        first = error.errors(include_url=False)[0]
+        field = ".".join(str(part) for part in first["loc"])
+        what = f"{field}: {first['msg']}" if field else first["msg"]
+        raise InputError(f"{origin} is broken ({what}): {advice}.") from None
+
+
+def read(kind: type[P], path: Path, advice: str) -> P:
+    """The JSON file as `kind`. Raises `InputError`, naming the file and what to do, where it is missing or broken."""
+    return parse(kind, read_text(path, advice), str(path), advice)
+
+
+def read_object(path: Path, advice: str) -> dict[str, Any]:
+    """The JSON file as it is, which must be an object."""
+    try:
+        value = json.loads(read_text(path, advice))
+    except ValueError as error:
+        raise InputError(f"{path} is broken ({error}): {advice}.") from None
+    if not isinstance(value, dict):
+        raise InputError(f"{path} is broken (expected an object, got {type(value).__name__}): {advice}.")
+    return value
