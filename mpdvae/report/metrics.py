@@ -1,0 +1,148 @@
+r"""The numbers of a run by name, with what they are called, their unit and how many digits they deserve.
+
+Names are those of results.json: `nll_nats`, `kl_nats`, ... and, for accuracies, the measure and how many labels or
+clusters it had, `knn10_accuracy/1000`. A measure with `/largest` stands for the largest count that was measured.
+
+`diversity_share` is the diversity penalty of the whole evaluation set over that of a collapsed model, which is K ln 2:
+
+.. math:: \frac{1}{K \ln 2} \sum_k \log(1 + e^{-\overline{KL}_k}), \qquad 1 \text{ at collapse}, \; \to 0 \text{ when
+          every dimension's mean divergence } \overline{KL}_k \text{ is large.}
+"""
+
+import math
+from collections.abc import Callable, Iterable
+from dataclasses import dataclass
+
+from mpdvae.report.collect import Run, Variant
+from mpdvae.report.schema import Accuracy
+from mpdvae.report.statistics import Estimate, estimate
+
+
+@dataclass(frozen=True)
+class Metric:
+    """How one number is shown."""
+
+    name: str
+    label: str
+    unit: str
+    digits: int
+
+
+FIXED = [
+    Metric("negative_elbo_nats", "Negative ELBO", "nats", 2),
+    Metric("nll_nats", "NLL, importance-weighted", "nats", 2),
+    Metric("nll_monte_carlo_error_nats", "NLL: Monte-Carlo error", "nats", 3),
+    Metric("nll_standard_error_nats", "NLL: standard error over images", "nats", 2),
+    Metric("kl_nats", "KL from prior (rate)", "nats", 2),
+    Metric("reconstruction_nats", "Reconstruction (distortion)", "nats", 2),
+    Metric("bits_per_dim", "NLL", "bits/dim", 4),
+    Metric("mutual_information_nats", "Mutual information", "nats", 2),
+    Metric("active_units", "Active units", "", 1),
+    Metric("mpd_mean_nats", "MPD, mean over pairs", "nats", 1),
+    Metric("mpd_std_nats", "MPD, spread over pairs", "nats", 1),
+    Metric("diversity_share", "Diversity penalty (1: collapsed)", "", 3),
+    Metric("pareto_share", "Images with Pareto k > 0.7", "", 3),
+]
+
+MEASURES = {
+    "knn10_accuracy": ("10-NN", "labels"),
+    "linear_accuracy": ("Linear", "labels"),
+    "kmeans_accuracy": ("k-means", "K"),
+}
+
+
+def diversity_share(run: Run) -> float | None:
+    """See the module's head; None where the divergence per dimension is not recorded."""
+    divergences = run.diagnostics.mpd_per_dimension_nats
+    if not divergences or any(value is None for value in divergences):
+        return None
+    penalty = sum(math.log1p(math.exp(-max(value, 0.0))) for value in divergences if value is not None)
+    return penalty / (len(divergences) * math.log(2))
+
+
+_VALUES: dict[str, Callable[[Run], float | None]] = {
+    "negative_elbo_nats": lambda run: run.density.negative_elbo_nats.mean,
+    "nll_nats": lambda run: run.density.nll_nats.mean,
+    "nll_monte_carlo_error_nats": lambda run: run.density.nll_monte_carlo_error_nats,
+    "nll_standard_error_nats": lambda run: run.density.nll_nats.standard_error,
+    "kl_nats": lambda run: run.density.kl_nats.mean,
+    "reconstruction_nats": lambda run: (
+        run.density.reconstruction_nats.mean if run.density.reconstruction_nats else None
+    ),
+    "bits_per_dim": lambda run: run.density.bits_per_dim.mean if run.density.bits_per_dim else None,
+    "mutual_information_nats": lambda run: run.diagnostics.mutual_information_nats,
+    "active_units": lambda run: run.diagnostics.active_units,
+    "mpd_mean_nats": lambda run: run.diagnostics.mpd_mean_nats,
+    "mpd_std_nats": lambda run: run.diagnostics.mpd_std_nats,
+    "diversity_share": diversity_share,
+    "pareto_share": lambda run: run.density.pareto_k.share_above,
+}
+
+
+def value(run: Run, name: str) -> float | None:
+    """One number of a run; None where it was not measured or is not finite."""
+    if "/" not in name:
+        return _VALUES[name](run)
+    measure, count = name.split("/")
+    accuracy = _accuracies(run, measure).get(count)
+    return None if accuracy is None else accuracy.mean
+
+
+def values(variant: Variant, name: str) -> dict[int, float]:
+    """A metric of all runs that have it, by seed."""
+    found = {run.seed: value(run, name) for run in variant.runs}
+    return {seed: number for seed, number in found.items() if number is not None}
+
+
+def over_seeds(variant: Variant, name: str) -> Estimate | None:
+    """Mean and interval over the seeds that have the metric; None where none has."""
+    numbers = values(variant, name)
+    return estimate(list(numbers.values())) if numbers else None
+
+
+def counts(runs: Iterable[Run], measure: str) -> list[str]:
+    """The label counts or numbers of clusters that any run was measured at, ascending; "all" last."""
+    found = {count for run in runs for count in _accuracies(run, measure)}
+    return sorted(found, key=lambda count: (float(count) if count.isdecimal() else math.inf, count))
+
+
+def accuracy_metrics(runs: Iterable[Run]) -> list[Metric]:
+    """One metric for each measure and count in these runs."""
+    runs = list(runs)
+    return [accuracy_metric(measure, count) for measure in MEASURES for count in counts(runs, measure)]
+
+
+def accuracy_metric(measure: str, count: str) -> Metric:
+    title, noun = MEASURES[measure]
+    number = f"{int(count):,}" if count.isdecimal() else count
+    label = f"{title}, K = {number}" if noun == "K" else f"{title}, {number} labels"
+    if count == "largest":
+        label = f"{title} accuracy"
+    return Metric(f"{measure}/{count}", label, "", 3)
+
+
+def all_metrics(runs: Iterable[Run]) -> list[Metric]:
+    """Everything that results.json holds for these runs."""
+    return FIXED + accuracy_metrics(runs)
+
+
+def metric(name: str) -> Metric:
+    """How the metric of this name is shown."""
+    if "/" in name:
+        return accuracy_metric(*name.split("/"))
+    return next(metric for metric in FIXED if metric.name == name)
+
+
+def resolve(name: str, variants: Iterable[Variant]) -> str | None:
+    """`measure/largest` as the largest count that all these variants were measured at; None where there is none."""
+    if not name.endswith("/largest"):
+        return name
+    measure = name.removesuffix("/largest")
+    common = [set(counts(variant.runs, measure)) for variant in variants]
+    shared = set.intersection(*common) if common else set()
+    ordered = [count for count in counts((run for v in variants for run in v.runs), measure) if count in shared]
+    return f"{measure}/{ordered[-1]}" if ordered else None
+
+
+def _accuracies(run: Run, measure: str) -> dict[str, Accuracy]:
+    return {} if run.representation is None else getattr(run.representation, measure)
