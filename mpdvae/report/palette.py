@@ -1,0 +1,31 @@
+"""Colours that people with colour-blindness can tell apart (Okabe & Ito 2008), and shapes for those who need more.
+
+Black is left out, since it vanishes on a dark page; yellow is kept for classes only, where a shape goes with it.
+"""
+
+from collections.abc import Sequence
+
+from mpdvae.report.collect import ORDER
+
+MODELS = ["#0072B2", "#E69F00", "#009E73", "#D55E00", "#CC79A7", "#56B4E9"]
+DASHES = ["solid", "dash", "dot", "dashdot"]
+CLASSES = ["#0072B2", "#E69F00", "#009E73", "#D55E00", "#CC79A7", "#56B4E9", "#B8A800", "#888888", "#882255", "#44AA99"]
+SYMBOLS = ["circle", "square", "diamond", "triangle-up", "x", "cross", "star", "triangle-down", "hexagon", "pentagon"]
+
+
+def model_styles(labels: Sequence[str], models: Sequence[str]) -> dict[str, tuple[str, str]]:
+    """Colour and dash of each label: those of the matrix always have the same colour, others what is left."""
+    fixed = dict(zip(ORDER, MODELS, strict=True))
+    taken: set[tuple[str, str]] = set()
+    styles: dict[str, tuple[str, str]] = {}
+    for label, model in zip(labels, models, strict=True):
+        wanted = (fixed.get(model, MODELS[0]), DASHES[0])
+        free = [(colour, dash) for dash in DASHES for colour in MODELS if (colour, dash) not in taken]
+        styles[label] = wanted if wanted not in taken else (free or [wanted])[0]
+        taken.add(styles[label])
+    return styles
+
+
+def class_style(label: int) -> tuple[str, str]:
+    """Colour and marker of a class."""
+    return CLASSES[label % len(CLASSES)], SYMBOLS[label % len(SYMBOLS)]
