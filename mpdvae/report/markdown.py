@@ -1,0 +1,127 @@
+"""report.md: claims, table and commands as Markdown, with the very characters of the page.
+
+Text from run folders is escaped, so that a name can neither break a table nor bring HTML along.
+"""
+
+from collections.abc import Sequence
+
+from mpdvae.report.collect import Study
+from mpdvae.report.files import MARK
+from mpdvae.report.numbers import number
+from mpdvae.report.page import commands, headline, summary
+from mpdvae.report.published import comparable, explanation
+from mpdvae.report.results import Results, differing, environments
+from mpdvae.report.setup import differences
+from mpdvae.report.tables import table
+from mpdvae.report.verdicts import RULE, Verdict
+
+_SPECIAL = str.maketrans({c: f"\\{c}" for c in "\\`*_[]|#"} | {"<": "&lt;", ">": "&gt;", "&": "&amp;", "\n": " "})
+
+
+def render(results: Results) -> str:
+    """The text of report.md."""
+    parts = [f"<!-- {MARK} -->", f"# {escape(results.title)}", escape(headline(results))]
+    pairs = list(zip(results.collection.studies, results.verdicts, strict=True))
+    for study, verdicts in pairs:
+        parts += _study(study, verdicts)
+    parts += ["## Make it again", f"This report: {code(results.command)}", *_again(results), *_environments(results)]
+    if results.collection.unfinished:
+        lines = [
+            f"- {escape(run.model)}, seed {run.seed} ({escape(results.relative(run.folder))}): {escape(run.status)}"
+            for run in results.collection.unfinished
+        ]
+        parts += ["## Not finished", "\n".join(lines)]
+    return "\n\n".join(parts) + "\n"
+
+
+def escape(text: str) -> str:
+    """Text that Markdown shows as it is."""
+    return text.translate(_SPECIAL)
+
+
+def code(text: str) -> str:
+    """An inline code span that its own backticks cannot end."""
+    flat = " ".join(text.split())
+    fence = "`"
+    while fence in flat:
+        fence += "`"
+    pad = " " if flat.startswith("`") or flat.endswith("`") else ""
+    return f"{fence}{pad}{flat}{pad}{fence}"
+
+
+def grid(header: Sequence[str], rows: Sequence[Sequence[str]], align: str) -> str:
+    """A Markdown table; `align` has one of l and r for each column."""
+    rule = ["---:" if letter == "r" else "---" for letter in align]
+    return "\n".join("| " + " | ".join(cells) + " |" for cells in [header, rule, *rows])
+
+
+def _study(study: Study, verdicts: Sequence[Verdict]) -> list[str]:
+    made = table(study)
+    rows = [[escape(row.title), *map(escape, row.cells)] for section in made.sections for row in section.rows]
+    parts = [
+        f"## {escape(study.setting.title)}",
+        escape(summary(study)),
+        f"### Do the claims hold? (scale {escape(study.setting.scale)})",
+        grid(["", "claim", "verdict"], [_claim(verdict) for verdict in verdicts], "lll"),
+        escape(RULE),
+        *_evidence(verdicts),
+        "### All models",
+        grid(["", *map(escape, made.columns)], rows, "l" + "r" * len(made.columns)),
+        *map(escape, made.notes),
+        "### Beside published numbers",
+        escape(explanation(study.setting)),
+    ]
+    published = [
+        [escape(p.model), number(p.nll_nats, 2), number(p.kl_nats, 2), p.ours or "–", escape(p.source)]
+        for p in comparable(study.setting)
+    ]
+    if published:
+        parts.append(grid(["published model", "NLL (nats)", "KL (nats)", "our model", "source"], published, "lrrll"))
+    setup = [
+        [
+            row.title,
+            escape(row.released),
+            "the same" if row.same else "; ".join(escape(f"{m}: {text}" if m else text) for text, m in row.here),
+        ]
+        for row in differences(study)
+    ]
+    return [*parts, "### What differs from the paper's set-up", grid(["", "released code", "here"], setup, "lll")]
+
+
+def _claim(verdict: Verdict) -> list[str]:
+    return [
+        verdict.claim.id,
+        f"{escape(verdict.claim.statement)} ({escape(verdict.claim.source)})",
+        f"**{verdict.word}**",
+    ]
+
+
+def _evidence(verdicts: Sequence[Verdict]) -> list[str]:
+    lines = []
+    for verdict in verdicts:
+        sentences = [item.sentence for item in verdict.evidence] or [verdict.reason]
+        lines += [f"- {verdict.claim.id}: {escape(sentence)}" for sentence in sentences]
+    return ["\n".join(lines)] if lines else []
+
+
+def _again(results: Results) -> list[str]:
+    lines = []
+    for run in results.collection.runs:
+        lines.append(f"- {escape(run.model)}, seed {run.seed} ({escape(results.relative(run.folder))})")
+        lines += [f"  - {what}: {code(command)}" for what, command in commands(run)]
+    hashes = sorted({(run.setting.dataset, run.setting.data_hash) for run in results.collection.runs})
+    data = [f"Data: {escape(name)}, SHA-256 {code(digest or 'not recorded')}" for name, digest in hashes]
+    return ["\n".join(lines), *data] if lines else []
+
+
+def _environments(results: Results) -> list[str]:
+    found = environments(results.collection.runs)
+    parts = [
+        f"Environment: {escape(', '.join(f'{name} {value}' for name, value in e.fields.items()))} "
+        f"({len(e.runs)} of {len(results.collection.runs)} runs)."
+        for e in found
+    ]
+    different = differing(found)
+    if different:
+        parts.append(f"The environments differ in {', '.join(different)}.")
+    return parts

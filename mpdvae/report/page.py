@@ -1,0 +1,191 @@
+"""report.html: one self-contained page.
+
+Everything is inside the file: style, scripts, plotly.js (once), pictures as data URIs. A content security policy forbids
+any request, so that the page stays private and works offline for good. Text comes from run folders that others may have
+made: jinja2 escapes all of it, and figures travel as JSON that cannot leave its script element.
+"""
+
+import base64
+from collections import Counter
+from collections.abc import Sequence
+from dataclasses import dataclass
+from importlib.resources import files
+from pathlib import Path
+
+from mpdvae.report.charts import Chart, charts
+from mpdvae.report.collect import PICTURES, Run, Study
+from mpdvae.report.files import MARK
+from mpdvae.report.numbers import duration, number, plural
+from mpdvae.report.published import Published, comparable, explanation
+from mpdvae.report.results import Results, differing, environments
+from mpdvae.report.setup import SOURCE, Matter, differences
+from mpdvae.report.tables import Table, table
+from mpdvae.report.verdicts import RULE, Verdict
+from mpdvae.version import __version__
+
+WORDS = ["holds", "does not hold", "cannot tell", "not tested"]
+PNG = b"\x89PNG\r\n\x1a\n"
+CAPTIONS = {
+    "reconstructions": "Test images and, below each, its reconstruction.",
+    "samples": "Samples from the prior.",
+    "interpolations": "From one test image to another, through the space of codes.",
+}
+
+
+@dataclass(frozen=True)
+class Picture:
+    """A grid of images of one model."""
+
+    model: str
+    seed: int
+    source: str
+    """The picture as a data URI."""
+
+
+@dataclass(frozen=True)
+class Gallery:
+    """The same picture of every model."""
+
+    name: str
+    caption: str
+    pictures: tuple[Picture, ...]
+
+
+@dataclass(frozen=True)
+class View:
+    """What the template shows of one study."""
+
+    name: str
+    study: Study
+    summary: str
+    tally: tuple[tuple[str, int], ...]
+    verdicts: tuple[Verdict, ...]
+    table: Table
+    published: tuple[Published, ...]
+    explanation: str
+    charts: tuple[Chart, ...]
+    galleries: tuple[Gallery, ...]
+    setup: tuple[Matter, ...]
+
+
+def render(results: Results) -> str:
+    """The text of the page."""
+    import jinja2
+    from plotly.offline import get_plotlyjs
+
+    # Undefined names raise: a template that misspells a field must not pass for an empty one.
+    environment = jinja2.Environment(
+        autoescape=True, undefined=jinja2.StrictUndefined, trim_blocks=True, lstrip_blocks=True
+    )
+    environment.filters.update(number=number, duration=duration, commands=commands)
+    found = environments(results.collection.runs)
+    return environment.from_string(_asset("template.html")).render(
+        results=results,
+        views=[view(f"study{i}", *pair) for i, pair in enumerate(_pairs(results), start=1)],
+        headline=headline(results),
+        environments=found,
+        differing=differing(found),
+        rule=RULE,
+        released=SOURCE,
+        mark=MARK,
+        version=__version__,
+        style=_asset("page.css"),
+        script=_asset("page.js"),
+        plotly=get_plotlyjs() if results.collection.runs else "",
+    )
+
+
+def view(name: str, study: Study, verdicts: Sequence[Verdict]) -> View:
+    """Everything that is shown of one study."""
+    return View(
+        name=name,
+        study=study,
+        summary=summary(study),
+        tally=tally(verdicts),
+        verdicts=tuple(sorted(verdicts, key=lambda verdict: verdict.word == "not tested")),
+        table=table(study),
+        published=comparable(study.setting),
+        explanation=explanation(study.setting),
+        charts=tuple(charts(study)),
+        galleries=tuple(galleries(study)),
+        setup=tuple(differences(study)),
+    )
+
+
+def headline(results: Results) -> str:
+    """What was run, in one sentence."""
+    runs = results.collection.runs
+    if not runs:
+        return "No run has finished yet."
+    scales = list(dict.fromkeys(run.setting.scale for run in runs))
+    datasets = list(dict.fromkeys(run.setting.dataset for run in runs))
+    seconds = sum((run.manifest.training_seconds or 0) + (run.manifest.evaluation_seconds or 0) for run in runs)
+    return (
+        f"{plural(len(runs), 'run')} on {' and '.join(datasets)} at scale {' and '.join(scales)}; "
+        f"{duration(seconds)} of computing in all."
+    )
+
+
+def summary(study: Study) -> str:
+    """What a study compares, in one sentence."""
+    seeds = Counter(len(variant.seeds) for variant in study.variants)
+    fewest, most = min(seeds), max(seeds)
+    each = plural(most, "seed") if fewest == most else f"{fewest} to {most} seeds"
+    training = sum(run.manifest.training_seconds or 0 for run in study.runs)
+    evaluation = sum(run.manifest.evaluation_seconds or 0 for run in study.runs)
+    return (
+        f"{plural(len(study.variants), 'model')}, {each} each. {study.setting.protocol}. Likelihood on the "
+        f"{study.setting.measured}. Training took {duration(training)}, evaluation {duration(evaluation)}."
+    )
+
+
+def tally(verdicts: Sequence[Verdict]) -> tuple[tuple[str, int], ...]:
+    """How many claims got each word, in the order of `WORDS`."""
+    found = Counter(verdict.word for verdict in verdicts)
+    return tuple((word, found[word]) for word in WORDS if found[word])
+
+
+def galleries(study: Study) -> list[Gallery]:
+    """The pictures of each model's first seed that has them."""
+    shown = []
+    for name in PICTURES:
+        pictures = []
+        for variant in study.variants:
+            run = next((run for run in variant.runs if name in run.pictures), None)
+            source = None if run is None else data_uri(run.pictures[name])
+            if run is not None and source is not None:
+                pictures.append(Picture(variant.label, run.seed, source))
+        if pictures:
+            shown.append(Gallery(name, CAPTIONS[name], tuple(pictures)))
+    return shown
+
+
+def data_uri(path: Path) -> str | None:
+    """A PNG file inside a URI; None for a file that is no PNG."""
+    content = path.read_bytes()
+    if not content.startswith(PNG):
+        return None
+    return f"data:image/png;base64,{base64.b64encode(content).decode('ascii')}"
+
+
+def commands(run: Run) -> list[tuple[str, str]]:
+    """The commands that make a run's numbers again, and what each makes; equal ones once."""
+    made: dict[str, list[str]] = {}
+    parts = [
+        ("the run and its learning curves", run.manifest.command),
+        ("likelihoods", run.density.command),
+        ("diagnostics", run.diagnostics.command),
+        ("representation", run.representation.command if run.representation else ""),
+    ]
+    for what, command in parts:
+        if command:
+            made.setdefault(command, []).append(what)
+    return [(", ".join(what), command) for command, what in made.items()]
+
+
+def _pairs(results: Results) -> list[tuple[Study, tuple[Verdict, ...]]]:
+    return list(zip(results.collection.studies, results.verdicts, strict=True))
+
+
+def _asset(name: str) -> str:
+    return files("mpdvae.report").joinpath(name).read_text(encoding="utf-8")

@@ -1,0 +1,164 @@
+"""results.json: every number of a report, for programs.
+
+    {"format": 1, "generator", "version", "command", "title",
+     "rows":   [{"label", "model", "dataset", "protocol", "measured", "scale", "seeds", "runs",
+                 "metrics": {name: {"mean", "half_width_95", "values": {seed: value}, "unit"}}}],
+     "claims": [{"id", "statement", "source", "dataset", "protocol", "scale", "verdict", "reason",
+                 "evidence": [{"metric", "relation", "left", "right", "margin", "verdict", "sentence",
+                               "differences": {seed: value}, "mean", "interval_95"}]}],
+     "published": [{"model", "dataset", "binarisation", "nll_nats", "kl_nats", "source", ...}],
+     "environments": [{"version", "torch", ..., "runs": [...]}], "unfinished": [{"run", "name", "status"}]}
+
+Rows with different `protocol`, `measured` or `scale` are not comparable. Paths of runs are relative to the report.
+"""
+
+import json
+import os
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from typing import Any
+
+from mpdvae.report.collect import Collection, Run, Study, Variant
+from mpdvae.report.files import MARK
+from mpdvae.report.metrics import all_metrics, over_seeds, values
+from mpdvae.report.published import comparable
+from mpdvae.report.verdicts import Evidence, Verdict
+from mpdvae.version import __version__
+
+FORMAT = 1
+ENVIRONMENT = ["version", "torch", "python", "platform", "processor", "cores"]
+
+
+@dataclass(frozen=True)
+class Environment:
+    """What a set of runs was made with."""
+
+    fields: dict[str, Any]
+    runs: tuple[Run, ...]
+
+
+@dataclass(frozen=True)
+class Results:
+    """What a report says, before it is written in one form or another."""
+
+    collection: Collection
+    verdicts: tuple[tuple[Verdict, ...], ...]
+    """For each study of the collection, in its order."""
+    command: str
+    title: str
+    html: Path
+    markdown: Path
+    json: Path
+
+    def relative(self, folder: Path) -> str:
+        """A run folder as seen from the report."""
+        return relative(folder, self.html.parent)
+
+
+def relative(folder: Path, start: Path) -> str:
+    """`folder` as seen from `start`, with forward slashes."""
+    return Path(os.path.relpath(folder.resolve(), start.resolve())).as_posix()
+
+
+def environments(runs: list[Run]) -> list[Environment]:
+    """The distinct environments of these runs, the commonest first."""
+    groups: dict[str, list[Run]] = {}
+    for run in runs:
+        groups.setdefault(json.dumps(_environment(run)), []).append(run)
+    found = [Environment(json.loads(key), tuple(group)) for key, group in groups.items()]
+    return sorted(found, key=lambda environment: -len(environment.runs))
+
+
+def differing(found: list[Environment]) -> list[str]:
+    """The fields in which environments differ."""
+    return [name for name in ENVIRONMENT if len({str(e.fields[name]) for e in found}) > 1]
+
+
+def to_json(results: Results) -> str:
+    """The text of results.json."""
+    pairs = list(zip(results.collection.studies, results.verdicts, strict=True))
+    content = {
+        "format": FORMAT,
+        "generator": MARK,
+        "version": __version__,
+        "command": results.command,
+        "title": results.title,
+        "rows": [_row(results, study, variant) for study, _ in pairs for variant in study.variants],
+        "claims": [_claim(study, verdict) for study, verdicts in pairs for verdict in verdicts],
+        "published": [asdict(p) for p in dict.fromkeys(p for study, _ in pairs for p in comparable(study.setting))],
+        "environments": [
+            {**e.fields, "runs": [results.relative(run.folder) for run in e.runs]}
+            for e in environments(results.collection.runs)
+        ],
+        "unfinished": [
+            {"run": results.relative(run.folder), "name": run.name, "status": run.status}
+            for run in results.collection.unfinished
+        ],
+    }
+    return json.dumps(content, indent=2, ensure_ascii=False, allow_nan=False) + "\n"
+
+
+def _environment(run: Run) -> dict[str, Any]:
+    return {name: getattr(run.manifest, name) for name in ENVIRONMENT}
+
+
+def _row(results: Results, study: Study, variant: Variant) -> dict[str, Any]:
+    metrics: dict[str, Any] = {}
+    for metric in all_metrics(study.runs):
+        mean = over_seeds(variant, metric.name)
+        if mean is not None:
+            by_seed = {str(seed): number for seed, number in values(variant, metric.name).items()}
+            metrics[metric.name] = {
+                "mean": mean.mean,
+                "half_width_95": mean.half_width,
+                "values": by_seed,
+                "unit": metric.unit,
+            }
+    return {
+        "label": variant.label,
+        "model": variant.model,
+        **_where(study),
+        "seeds": variant.seeds,
+        "runs": [results.relative(run.folder) for run in variant.runs],
+        "metrics": metrics,
+    }
+
+
+def _claim(study: Study, verdict: Verdict) -> dict[str, Any]:
+    claim = verdict.claim
+    return {
+        "id": claim.id,
+        "statement": claim.statement,
+        "source": claim.source,
+        **_where(study),
+        "verdict": verdict.word,
+        "reason": verdict.reason,
+        "evidence": [_evidence(item) for item in verdict.evidence],
+    }
+
+
+def _evidence(item: Evidence) -> dict[str, Any]:
+    condition, difference = item.condition, item.difference
+    found = None if difference is None else difference.estimate
+    return {
+        "metric": item.metric,
+        "relation": condition.relation,
+        "left": condition.left,
+        "right": condition.right,
+        "margin": condition.margin,
+        "verdict": item.word,
+        "sentence": item.sentence,
+        "differences": {} if difference is None else {str(seed): value for seed, value in difference.by_seed.items()},
+        "mean": None if found is None else found.mean,
+        "interval_95": None if found is None else found.interval,
+    }
+
+
+def _where(study: Study) -> dict[str, Any]:
+    setting = study.setting
+    return {
+        "dataset": setting.dataset,
+        "protocol": setting.protocol,
+        "measured": setting.measured,
+        "scale": setting.scale,
+    }
