@@ -1,0 +1,269 @@
+"""Run folders with made-up numbers, in the form that training and evaluation write: for the tests of the report."""
+
+import json
+import math
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from PIL import Image
+
+MODELS: dict[str, dict[str, float]] = {
+    "vae": {
+        "nll": 97.0,
+        "kl": 22.0,
+        "mi": 9.1,
+        "mpd": 60.0,
+        "spread": 25.0,
+        "knn": 0.955,
+        "kmeans": 0.62,
+        "information": 1.2,
+    },
+    "vae-pixelcnn": {
+        "nll": 88.1,
+        "kl": 2.1,
+        "mi": 2.0,
+        "mpd": 3.0,
+        "spread": 4.0,
+        "knn": 0.90,
+        "kmeans": 0.45,
+        "information": 0.15,
+    },
+    "vlae": {
+        "nll": 86.9,
+        "kl": 3.7,
+        "mi": 3.5,
+        "mpd": 7.0,
+        "spread": 8.0,
+        "knn": 0.92,
+        "kmeans": 0.52,
+        "information": 0.3,
+    },
+    "mae": {
+        "nll": 87.0,
+        "kl": 14.5,
+        "mi": 8.9,
+        "mpd": 48.0,
+        "spread": 10.0,
+        "knn": 0.95,
+        "kmeans": 0.70,
+        "information": 1.0,
+    },
+    "mae-no-smoothness": {
+        "nll": 88.5,
+        "kl": 7.6,
+        "mi": 7.9,
+        "mpd": 190.0,
+        "spread": 195.0,
+        "knn": 0.90,
+        "kmeans": 0.5,
+        "information": 0.5,
+    },
+    "mae-no-diversity": {
+        "nll": 87.4,
+        "kl": 2.5,
+        "mi": 2.4,
+        "mpd": 2.0,
+        "spread": 0.9,
+        "knn": 0.91,
+        "kmeans": 0.48,
+        "information": 0.2,
+    },
+}
+PROTOCOL = "MNIST 28x28, dynamic binarisation, 5 fixed test draws, split 58000/2000/10000 (seed 524287)"
+LATENT_DIM = 32
+
+
+def make_run(
+    folder: Path,
+    model: str = "mae",
+    seed: int = 0,
+    *,
+    scale: str = "minutes",
+    protocol: str = PROTOCOL,
+    dataset: str = "mnist",
+    samples: int = 128,
+    images: int = 1000,
+    status: str = "finished",
+    noise: float = 0.05,
+    numbers: Mapping[str, float] | None = None,
+    objective: Mapping[str, Any] | None = None,
+    torch: str = "2.13.0+cpu",
+    command: str | None = None,
+    labels: bool = True,
+    pictures: bool = True,
+) -> Path:
+    """One run folder. `numbers` replaces some of `MODELS[model]`; noise is common to the models of a seed but for a part."""
+    n = {**MODELS.get(model, MODELS["mae"]), **(numbers or {})}
+    common = np.random.default_rng(seed).normal() * noise * 4
+    own = np.random.default_rng([seed, *model.encode()]).normal(size=8) * noise
+    (folder / "figures").mkdir(parents=True, exist_ok=True)
+    command = command or f"mpdvae train {model}-mnist-minutes --seed {seed} --out runs/{model}-{seed}"
+    evaluate = f"mpdvae evaluate runs/{model}-{seed} --samples {samples}"
+    _write(folder / "experiment.json", _experiment(model, scale, seed, dataset, samples, objective))
+    _write(folder / "manifest.json", _manifest(status, torch, dataset, protocol, seed, command))
+    nll = n["nll"] + common + own[0]
+    points = [_point(step, nll, n["kl"], common) for step in range(0, 301, 25)]
+    (folder / "history.jsonl").write_text("".join(json.dumps(point) + "\n" for point in points))
+    _write(folder / "density.json", _density(nll, n["kl"] + own[1], protocol, samples, images, evaluate))
+    _write(folder / "diagnostics.json", _diagnostics(n, own, evaluate))
+    if labels:
+        _write(folder / "representation.json", _representation(n, own, evaluate))
+    _write(folder / "codes.json", _codes(n["knn"], seed, labels))
+    for name in ("samples", "reconstructions", "interpolations") if pictures else ():
+        _picture(folder / "figures" / f"{name}.png", seed)
+    return folder
+
+
+def make_matrix(root: Path, models: Sequence[str] = tuple(MODELS), seeds: int = 3, **options: Any) -> list[Path]:
+    """Runs of several models with the same seeds."""
+    return [make_run(root / f"{model}-{seed}", model, seed, **options) for model in models for seed in range(seeds)]
+
+
+def edit(path: Path, **changes: Any) -> None:
+    """Replaces fields of a JSON file."""
+    _write(path, json.loads(path.read_text()) | changes)
+
+
+def _write(path: Path, content: Any) -> None:
+    path.write_text(json.dumps(content))
+
+
+def _experiment(
+    model: str, scale: str, seed: int, dataset: str, samples: int, objective: Mapping[str, Any] | None
+) -> dict[str, Any]:
+    pixelcnn = {"kind": "pixelcnn", "channels": 24, "kernel_sizes": [7, 5, 3], "condition_channels": 4}
+    flow = {"kind": "flow", "blocks": 2, "hidden_features": 128, "hidden_layers": 1, "mean_only": False}
+    weights = {"mae": (1.0, 0.5), "mae-no-smoothness": (1.0, 0.0), "mae-no-diversity": (0.0, 0.5)}.get(
+        model, (0.0, 0.0)
+    )
+    return {
+        "name": f"{model}-{dataset}-{scale}",
+        "model": model,
+        "scale": scale,
+        "reproduces": "something",
+        "seed": seed,
+        "data": {"dataset": dataset, "binarisation": "dynamic", "evaluation_draws": 5},
+        "latent_dim": LATENT_DIM,
+        "encoder": {"kind": "convnet", "channels": [32, 64]},
+        "decoder": {"kind": "convnet", "channels": [64, 32]} if model == "vae" else pixelcnn,
+        "prior": {"kind": "standard-normal"} if model.startswith("vae") else flow,
+        "objective": objective
+        or {"diversity_weight": weights[0], "smoothness_weight": weights[1], "mpd_form": "released"},
+        "training": {"steps": 300, "batch_size": 100, "optimizer": "adam", "learning_rate": 0.002, "averaging": 0.98},
+        "evaluation": {"density_samples": samples, "representation_images": 10_000, "label_subsets": 3},
+    }
+
+
+def _manifest(status: str, torch: str, dataset: str, protocol: str, seed: int, command: str) -> dict[str, Any]:
+    return {
+        "version": "0.1.0",
+        "torch": torch,
+        "python": "3.11.2",
+        "platform": "Linux x86_64",
+        "processor": "some processor",
+        "cores": 2,
+        "data": {"name": dataset, "sha256": "ab" * 32, "protocol": protocol},
+        "parameters": {"encoder": 120_000, "decoder": 60_000, "prior": 20_000, "total": 200_000},
+        "seed": seed,
+        "command": command,
+        "started": "2025-01-01T00:00:00",
+        "finished": "2025-01-01T00:01:00",
+        "training_seconds": 31.0,
+        "evaluation_seconds": 12.0,
+        "status": status,
+    }
+
+
+def _point(step: int, nll: float, kl: float, wiggle: float) -> dict[str, Any]:
+    negative_elbo = nll + 1 + 300 * math.exp(-step / 40) + wiggle * math.sin(step)
+    reached = kl * (1 - math.exp(-step / 60))
+    return {
+        "step": step,
+        "epoch": step / 580,
+        "loss_nats": negative_elbo + 3,
+        "terms_nats": {"reconstruction": negative_elbo - reached, "kl": reached, "diversity": 3.0},
+        "negative_elbo_nats": negative_elbo,
+        "reconstruction_nats": negative_elbo - reached,
+        "kl_nats": reached,
+        "active_units": 20,
+        "latent_dim": LATENT_DIM,
+        "mpd_mean_nats": 5.0,
+        "mpd_std_nats": 2.0,
+        "verdict": "partly collapsed: 12 of 32 units carry less than 0.01 nats",
+        "learning_rate": 0.002,
+    }
+
+
+def _density(nll: float, kl: float, protocol: str, samples: int, images: int, command: str) -> dict[str, Any]:
+    return {
+        "split": "test",
+        "protocol": protocol,
+        "images": images,
+        "samples": samples,
+        "negative_elbo_nats": {"mean": nll + 1.1, "standard_error": 0.4},
+        "nll_nats": {"mean": nll, "standard_error": 0.4},
+        "nll_monte_carlo_error_nats": 0.012,
+        "kl_nats": {"mean": kl, "standard_error": 0.05},
+        "reconstruction_nats": {"mean": nll + 1.1 - kl, "standard_error": 0.4},
+        "bits_per_dim": {"mean": nll / 784 / math.log(2), "standard_error": 0.001},
+        "effective_sample_size": {"median": 40.0, "min": 1.5},
+        "pareto_k": {"median": 0.35, "share_above_0.7": 0.01},
+        "command": command,
+    }
+
+
+def _diagnostics(n: Mapping[str, float], own: np.ndarray, command: str) -> dict[str, Any]:
+    decay = np.exp(-np.arange(LATENT_DIM) / (1 + 6 * n["information"]))
+    information = n["information"] * decay * (1 + own[2])
+    mpd = n["mpd"] + own[3]
+    return {
+        "images": 10_000,
+        "latent_dim": LATENT_DIM,
+        "kl_per_dimension_nats": None,
+        "information_per_dimension_nats": information.tolist(),
+        "active_units": int((information > 0.01).sum()),
+        "mutual_information_nats": n["mi"] + own[4] * 0.1,
+        "mutual_information_ceiling_nats": math.log(10_000),
+        "mutual_information_saturated": n["mi"] > 0.9 * math.log(10_000),
+        "mpd_mean_nats": mpd,
+        "mpd_std_nats": n["spread"] + own[5],
+        "mpd_per_dimension_nats": (mpd * decay / decay.sum()).tolist(),
+        "verdict": "no collapse: 32 of 32 units carry at least 0.01 nats",
+        "command": command,
+    }
+
+
+def _representation(n: Mapping[str, float], own: np.ndarray, command: str) -> dict[str, Any]:
+    def accuracy(mean: float, many: str) -> dict[str, Any]:
+        return {"mean": mean, "std": 0.004, many: [mean - 0.004, mean, mean + 0.004]}
+
+    counts = {"100": 0.12, "1000": 0.05, "10000": 0.0}
+    shift = own[6] / 50
+    return {
+        "knn10_accuracy": {c: accuracy(n["knn"] - loss + shift, "subsets") for c, loss in counts.items()},
+        "linear_accuracy": {c: accuracy(n["knn"] - loss - 0.02 + shift, "subsets") for c, loss in counts.items()},
+        "kmeans_accuracy": {str(k): accuracy(n["kmeans"] + k / 400 + shift, "seeds") for k in (10, 20, 30)},
+        "left_out": [],
+        "command": command,
+    }
+
+
+def _codes(sharpness: float, seed: int, labels: bool) -> dict[str, Any]:
+    generator = np.random.default_rng(seed)
+    classes = generator.integers(10, size=2000)
+    centres = np.stack([np.cos(classes * 0.63), np.sin(classes * 0.63)]) * 20 * (sharpness - 0.85)
+    x, y = centres + generator.normal(size=(2, 2000)) * 0.5
+    return {
+        "x": x.tolist(),
+        "y": y.tolist(),
+        "labels": classes.tolist() if labels else None,
+        "explained_variance": [0.16, 0.11],
+    }
+
+
+def _picture(path: Path, seed: int) -> None:
+    rows, columns = np.mgrid[0:140, 0:280]
+    blobs = np.sin(rows / 4.5 + seed) * np.cos(columns / 4.5) > 0.4
+    Image.fromarray((blobs * 255).astype(np.uint8)).save(path, optimize=True)

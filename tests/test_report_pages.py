@@ -1,0 +1,244 @@
+"""Reading run folders and writing the report: grouping, errors, escaping, one file that needs no network."""
+
+import json
+import re
+from html.parser import HTMLParser
+from pathlib import Path
+
+import pytest
+from report_folders import PROTOCOL, edit, make_matrix, make_run
+
+from mpdvae import report
+from mpdvae.errors import InputError
+from mpdvae.report.collect import collect
+from mpdvae.report.published import comparable
+from mpdvae.report.setup import differences
+
+EVIL = "<script>alert('x')</script>|`"
+VOID = {"meta", "img", "br", "link", "input", "hr"}
+
+
+class Page(HTMLParser):
+    """Text of tables, addresses that a browser would load, and whether elements nest."""
+
+    def __init__(self, text: str) -> None:
+        super().__init__()
+        self.open: list[str] = []
+        self.loads: list[str] = []
+        self.rows: list[list[str]] = []
+        self.scripts: list[str] = []
+        self.feed(text)
+        assert not self.open
+
+    def handle_starttag(self, tag, attrs) -> None:
+        values = dict(attrs)
+        self.loads += [v for k in ("src", "href", "srcset", "data", "poster") if (v := values.get(k))]
+        if tag == "tr":
+            self.rows.append([])
+        if tag in ("td", "th") and self.rows:
+            self.rows[-1].append("")
+        if tag == "script":
+            self.scripts.append("")
+        if tag not in VOID:
+            self.open.append(tag)
+
+    def handle_endtag(self, tag) -> None:
+        assert self.open.pop() == tag
+
+    def handle_data(self, data) -> None:
+        if "td" in self.open or "th" in self.open:
+            self.rows[-1][-1] += data
+        if self.open and self.open[-1] == "script":
+            self.scripts[-1] += data
+
+
+def write(folders: list[Path], out: Path) -> report.Results:
+    return report.write(folders, html=out / "report.html", command="mpdvae report runs/* --out report.html")
+
+
+@pytest.fixture(scope="module")
+def matrix(tmp_path_factory: pytest.TempPathFactory) -> report.Results:
+    """The report of six models with three seeds."""
+    root = tmp_path_factory.mktemp("matrix")
+    return write(make_matrix(root / "runs"), root)
+
+
+def test_page_is_one_small_file_without_requests(matrix: report.Results) -> None:
+    text = matrix.html.read_text()
+    assert matrix.html.stat().st_size < 10e6
+    page = Page(text)
+    assert page.loads
+    assert all(address.startswith(("data:image/png;base64,", "#")) for address in page.loads)
+    assert "default-src 'none'" in text
+    assert "@import" not in text.split("</style>")[0]
+    assert "url(" not in text.split("</style>")[0]
+    assert text.count("plotly.js v") == 1
+
+
+def test_figures_are_json_with_every_panel(matrix: report.Results) -> None:
+    scripts = re.findall(r'<script type="application/json">(.*?)</script>', matrix.html.read_text())
+    figures = [json.loads(script) for script in scripts]
+    assert len(figures) == 2 + 1 + 6 + 2 + 3
+    assert all(figure["data"] and figure["layout"]["paper_bgcolor"] == "rgba(0,0,0,0)" for figure in figures)
+
+
+def test_markdown_and_page_show_the_same_numbers(matrix: report.Results) -> None:
+    page = Page(matrix.html.read_text())
+    shown = {(row[0].strip(), *map(str.strip, row[1:])) for row in page.rows}
+    text = matrix.markdown.read_text().split("### All models")[1].split("###")[0]
+    lines = [line for line in text.splitlines() if line.startswith("| ")][2:]
+    assert len(lines) > 20
+    for line in lines:
+        cells = [c.strip().replace("\\", "").replace("&gt;", ">") for c in line.strip("| ").split(" | ")]
+        assert tuple(cells) in shown
+
+
+def test_results_hold_what_the_table_shows(matrix: report.Results) -> None:
+    content = json.loads(matrix.json.read_text())
+    assert content["format"] == 1
+    assert [row["model"] for row in content["rows"]][:2] == ["vae", "vae-pixelcnn"]
+    row = content["rows"][3]
+    nll = row["metrics"]["nll_nats"]
+    assert set(nll) == {"mean", "half_width_95", "values", "unit"}
+    assert nll["mean"] == pytest.approx(sum(nll["values"].values()) / 3)
+    assert f"{nll['mean']:.2f} ± {nll['half_width_95']:.2f}" in matrix.markdown.read_text()
+    assert row["runs"] == ["runs/mae-0", "runs/mae-1", "runs/mae-2"]
+    assert {claim["verdict"] for claim in content["claims"]} <= {"holds", "does not hold", "cannot tell", "not tested"}
+    assert content["environments"][0]["torch"] == "2.13.0+cpu"
+
+
+def test_no_published_number_beside_another_protocol(matrix: report.Results) -> None:
+    for path in (matrix.html, matrix.markdown):
+        text = path.read_text()
+        assert "No published number stands beside these" in text
+        assert "78.53" not in text
+    assert json.loads(matrix.json.read_text())["published"] == []
+
+
+def test_published_numbers_stand_beside_the_same_protocol(tmp_path: Path) -> None:
+    made = write(make_matrix(tmp_path / "runs", ["vlae"], scale="paper", samples=4096, images=50_000), tmp_path)
+    assert "78.53" in made.html.read_text()
+    assert "78.53" in made.markdown.read_text()
+    static = make_run(
+        tmp_path / "s", "vlae", scale="paper", samples=4096, images=10_000, protocol="MNIST 28x28, static"
+    )
+    assert comparable(collect([static]).studies[0].setting) == ()
+
+
+def test_names_from_run_folders_are_escaped(tmp_path: Path) -> None:
+    folder = make_run(tmp_path / "run", EVIL, protocol=EVIL, dataset=EVIL, torch=EVIL, command=EVIL)
+    unfinished = make_run(tmp_path / "other", EVIL, 1, status=EVIL)
+    made = report.write([folder, unfinished], html=tmp_path / "r.html", command=EVIL, title=EVIL)
+    text = made.html.read_text()
+    Page(text)
+    assert "<script>alert" not in text
+    assert "&lt;script&gt;alert" in text
+    outside_code = re.sub(r"(`+).*?\1", "", made.markdown.read_text())
+    assert "<script>" not in outside_code
+    assert json.loads(made.json.read_text())["rows"][0]["model"] == EVIL
+
+
+def test_protocols_are_never_in_one_table(tmp_path: Path) -> None:
+    folders = make_matrix(tmp_path / "a", ["vae", "mae"], seeds=2)
+    folders += make_matrix(tmp_path / "b", ["vae"], seeds=2, protocol=PROTOCOL.replace("dynamic", "static"))
+    folders += make_matrix(tmp_path / "c", ["vae"], seeds=2, samples=4096)
+    folders += make_matrix(tmp_path / "d", ["vae"], seeds=2, scale="hours")
+    made = write(folders, tmp_path)
+    assert sorted(len(study.variants) for study in made.collection.studies) == [1, 1, 1, 2]
+    assert made.html.read_text().count('aria-label="Table of all models"') == 4
+    assert len(json.loads(made.json.read_text())["claims"]) == 4 * len(made.verdicts[0])
+
+
+def test_one_seed_shows_no_interval(tmp_path: Path) -> None:
+    made = write([make_run(tmp_path / "run")], tmp_path)
+    table = made.markdown.read_text().split("### All models")[1].split("###")[0]
+    assert "±" not in table
+    assert "One seed only" in table
+    assert json.loads(made.json.read_text())["rows"][0]["metrics"]["nll_nats"]["half_width_95"] is None
+
+
+def test_unfinished_runs_are_listed_not_used(tmp_path: Path) -> None:
+    unfinished = make_run(tmp_path / "b", "mae", 1, status="interrupted")
+    (unfinished / "density.json").unlink()
+    made = write([make_run(tmp_path / "a"), unfinished], tmp_path)
+    assert len(made.collection.runs) == 1
+    assert "interrupted" in made.html.read_text()
+    assert "interrupted" in report.console(made)
+    only = report.write([unfinished], html=tmp_path / "only.html", command="x")
+    assert "No run has finished yet" in only.html.read_text()
+
+
+@pytest.mark.parametrize(
+    "name", ["experiment.json", "manifest.json", "history.jsonl", "density.json", "diagnostics.json"]
+)
+def test_missing_and_broken_files_are_named(tmp_path: Path, name: str) -> None:
+    folder = make_run(tmp_path / "run")
+    (folder / name).write_text('{"step": ')
+    with pytest.raises(InputError, match=rf"{re.escape(name)}.* is broken \(.*\): .+\."):
+        collect([folder])
+    (folder / name).unlink()
+    with pytest.raises(InputError, match=rf"{re.escape(name)} is missing: .+\."):
+        collect([folder])
+
+
+def test_a_wrong_field_is_named(tmp_path: Path) -> None:
+    folder = make_run(tmp_path / "run")
+    edit(folder / "density.json", samples="many")
+    with pytest.raises(InputError, match=r"density\.json is broken \(samples: .*mpdvae evaluate"):
+        collect([folder])
+
+
+def test_optional_parts_may_be_absent(tmp_path: Path) -> None:
+    folder = make_run(tmp_path / "run", labels=False, pictures=False)
+    (folder / "codes.json").unlink()
+    text = write([folder], tmp_path).html.read_text()
+    assert "A map of the codes" not in text
+    assert "Representation: test accuracy" not in text
+    (folder / "figures" / "samples.png").write_bytes(b"no picture")
+    assert ">Samples<" not in write([folder], tmp_path).html.read_text()
+
+
+def test_bad_input_is_refused(tmp_path: Path) -> None:
+    folder = make_run(tmp_path / "run")
+    with pytest.raises(InputError, match="no run folder was given"):
+        collect([])
+    with pytest.raises(InputError, match="is not a folder"):
+        collect([tmp_path / "nothing"])
+    with pytest.raises(InputError, match="same configuration with the same seed 0"):
+        collect([folder, make_run(tmp_path / "twin")])
+    with pytest.raises(InputError, match=r"ends in \.html"):
+        report.write([folder], html=tmp_path / "report.txt", command="x")
+    assert len(collect([folder, tmp_path / "run" / ".." / "run"]).runs) == 1
+
+
+def test_nothing_but_a_report_is_overwritten(tmp_path: Path) -> None:
+    folder = make_run(tmp_path / "run")
+    (tmp_path / "README.md").write_text("mine")
+    with pytest.raises(InputError, match="was not written by a report"):
+        report.write([folder], html=tmp_path / "README.html", command="x")
+    assert not (tmp_path / "README.html").exists()
+    assert write([folder], tmp_path).html.read_bytes() == write([folder], tmp_path).html.read_bytes()
+    assert not [path for path in tmp_path.iterdir() if path.name.startswith(".")]
+
+
+def test_environments_that_differ_are_said_to(tmp_path: Path) -> None:
+    made = write([make_run(tmp_path / "a", seed=0), make_run(tmp_path / "b", seed=1, torch="2.6.0")], tmp_path)
+    assert "2 environments, which differ in torch" in made.html.read_text()
+    assert "The environments differ in torch." in made.markdown.read_text()
+
+
+def test_setup_compares_like_with_like(tmp_path: Path) -> None:
+    folder = make_run(tmp_path / "run", "mae")
+    pixelcnn = {"kind": "pixelcnn", "channels": 64, "kernel_sizes": [7, 7, 7, 5, 5, 3, 3], "condition_channels": 4}
+    edit(folder / "experiment.json", decoder=pixelcnn)
+    same = {row.title: row.same for row in differences(collect([folder]).studies[0])}
+    assert same["Decoder"]
+    assert same["Latent dimension"]
+    assert not same["Encoder"]
+
+
+def test_console_fits_its_width(matrix: report.Results) -> None:
+    text = report.console(matrix, width=100)
+    assert max(map(len, text.splitlines())) <= 100
+    assert "does not hold" in text
+    assert "mae-no-" in text
