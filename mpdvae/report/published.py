@@ -72,5 +72,6 @@ def explanation(setting: Setting) -> str:
     """One sentence on why published numbers do, or do not, stand beside ours."""
     reasons = reasons_against(setting)
     if not reasons:
-        return "These were measured under the same protocol, with other networks: see the notes."
+        longer = "" if setting.scale == "paper" else " and, against this scale, longer training"
+        return f"These were measured under the same protocol, with other networks{longer}: see the notes."
     return f"No published number stands beside these, because the protocol differs: {'; '.join(reasons)}."

@@ -76,7 +76,7 @@ def differences(study: Study) -> list[Matter]:
         _fixed("Weights of diversity and smoothness", _WEIGHTS, _weights, study),
         _described("Length of training", _length, study),
         _described("Optimiser", _optimiser, study),
-        _fixed("Parameters in all", _PARAMETERS, _parameters, study),
+        _fixed("Parameters", _PARAMETERS, _parameters, study),
     ]
     return sorted(rows, key=lambda row: row.same)
 
