@@ -94,7 +94,8 @@ def make_run(
     labels: bool = True,
     pictures: bool = True,
 ) -> Path:
-    """One run folder. `numbers` replaces some of `MODELS[model]`; noise is common to the models of a seed but for a part."""
+    """One run folder. `numbers` replaces some of `MODELS[model]`; noise is common to the models of a seed but for a part;
+    without `pictures` the map of codes is small too."""
     n = {**MODELS.get(model, MODELS["mae"]), **(numbers or {})}
     common = np.random.default_rng(seed).normal() * noise * 4
     own = np.random.default_rng([seed, *model.encode()]).normal(size=8) * noise
@@ -110,7 +111,7 @@ def make_run(
     _write(folder / "diagnostics.json", _diagnostics(n, own, evaluate))
     if labels:
         _write(folder / "representation.json", _representation(n, own, evaluate))
-    _write(folder / "codes.json", _codes(n["knn"], seed, labels))
+    _write(folder / "codes.json", _codes(n["knn"], seed, labels, 2000 if pictures else 50))
     for name in ("samples", "reconstructions", "interpolations") if pictures else ():
         _picture(folder / "figures" / f"{name}.png", seed)
     return folder
@@ -250,11 +251,11 @@ def _representation(n: Mapping[str, float], own: np.ndarray, command: str) -> di
     }
 
 
-def _codes(sharpness: float, seed: int, labels: bool) -> dict[str, Any]:
+def _codes(sharpness: float, seed: int, labels: bool, points: int) -> dict[str, Any]:
     generator = np.random.default_rng(seed)
-    classes = generator.integers(10, size=2000)
+    classes = generator.integers(10, size=points)
     centres = np.stack([np.cos(classes * 0.63), np.sin(classes * 0.63)]) * 20 * (sharpness - 0.85)
-    x, y = centres + generator.normal(size=(2, 2000)) * 0.5
+    x, y = centres + generator.normal(size=(2, points)) * 0.5
     return {
         "x": x.tolist(),
         "y": y.tolist(),
