@@ -58,6 +58,20 @@ def test_made_is_strictly_autoregressive(reverse, hidden_layers, hidden_features
     assert torch.equal(depends, before.mT if reverse else before)
 
 
+@both_orders
+@pytest.mark.parametrize(
+    ("hidden_features", "inputs_seen"),
+    [(8, [1, 1, 2, 2, 3, 3, 4, 4]), (7, [1, 2, 2, 3, 3, 4, 4]), (3, [2, 3, 4])],
+)
+def test_made_spreads_its_hidden_units_evenly(hidden_features, inputs_seen, reverse):
+    """Unit i (from 1) of h sees the first ceil(i (n-1) / h) inputs; output o sees the units that see at most o of them."""
+    into, out = (layer.parametrizations.weight[0].mask for layer in MADE(5, hidden_features, reverse=reverse).layers)
+    if reverse:
+        into, out = into.flip(0, 1), out.flip(0, 1)
+    assert into.tolist() == [[float(j < seen) for j in range(5)] for seen in inputs_seen]
+    assert out.tolist() == [[float(seen <= o) for seen in inputs_seen] for o in range(5)]
+
+
 def test_made_of_one_feature_is_a_constant():
     made = shaken(MADE(1, 4))
     assert torch.equal(made(torch.randn(6, 1)), made(torch.zeros(1)).expand(6, 1))
