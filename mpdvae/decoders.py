@@ -3,8 +3,8 @@ r"""Decoders p(x|z): modules that map latent codes [*, latent] to a distribution
 *Independent pixels* leave all structure to z; a *PixelCNN* sees the pixels before each one as well, which makes a better
 density and lets the model do without z: the collapse that this project is about.
 
-    z [*, latent] -> BernoulliDecoder(body)(z)    pixels independent given z
-    z [*, latent] -> PixelCNNDecoder(...)(z)      log p(x|z) = sum_i log p(x_i | x_<i, z)
+    IndependentDecoder(body)(z)                  pixels independent given z
+    AutoregressiveDecoder(to_maps, network)(z)   log p(x|z) = sum_i log p(x_i | x_<i, z)
 """
 
 from collections.abc import Iterator, Sequence
@@ -14,10 +14,9 @@ from itertools import pairwise
 
 from jaxtyping import Float
 from torch import Tensor, nn
-from torch.distributions import Bernoulli, Distribution, Independent
-from torch.nn.functional import elu
+from torch.distributions import Distribution
 
-from mpdvae.distributions import AtPixel, AutoregressivePixels
+from mpdvae.distributions import AtPixel, AutoregressivePixels, PixelLaw, bernoulli_pixels
 from mpdvae.encoders import ImageShape, check_halvings, check_latent_dim
 from mpdvae.errors import InputError
 from mpdvae.networks.batching import over_leading
@@ -27,67 +26,52 @@ from mpdvae.networks.pixelcnn import PAPER_SMALL, PixelCNN
 from mpdvae.networks.weight_norm import weight_norm
 
 
-class BernoulliDecoder(nn.Module):
-    """p(x|z) with independent binary pixels whose logits are `body(z)`.
+class IndependentDecoder(nn.Module):
+    """p(x|z) with independent pixels whose parameters are `body(z)`.
 
     Arguments:
-        body: codes [batch latent] -> logits [batch channel height width].
+        body: codes [batch *latent] -> parameters [batch parameter height width].
+        law: of the pixels given their parameters; Bernoulli with logits by default.
+        latent_ndim: axes of a code: 1 for vectors, 3 for maps.
     """
 
-    def __init__(self, body: nn.Module) -> None:
+    def __init__(self, body: nn.Module, law: PixelLaw = bernoulli_pixels, latent_ndim: int = 1) -> None:
         super().__init__()
-        self.body = body
+        self.body, self.law, self.latent_ndim = body, law, latent_ndim
 
-    def forward(self, z: Float[Tensor, "*batch latent"]) -> Distribution:
-        return Independent(Bernoulli(logits=over_leading(self.body, z, event_ndim=1), validate_args=False), 3)
+    def forward(self, z: Float[Tensor, "..."]) -> Distribution:
+        return self.law(over_leading(self.body, z, self.latent_ndim))
 
 
-class PixelCNNDecoder(nn.Module):
-    """p(x|z) over binary images, pixel by pixel: z becomes maps of the image's size, which the PixelCNN sees beside x.
-
-    z -> linear -> reshape to [condition_channels height width] -> ELU -> PixelCNN
+class AutoregressiveDecoder(nn.Module):
+    """p(x|z) pixel by pixel: z becomes maps of the image's size, which a causal network sees beside x.
 
     Arguments:
-        image_shape: (1, height, width), any size.
-        latent_dim: length of a code.
-        channels: of the PixelCNN, even (paper: 64).
-        kernel_sizes: odd; their sum limits how far a pixel can see (paper: `PAPER_SMALL` or `PAPER_LARGE`).
-        condition_channels: maps made from z (paper: 4).
+        to_maps: codes [batch *latent] -> maps [batch condition height width].
+        network: (images, maps) -> parameters of the pixels, each from the pixels before it.
+        law: of the pixels given their parameters.
+        image_shape: (channel, height, width).
+        latent_ndim: axes of a code: 1 for vectors, 3 for maps.
     """
 
     def __init__(
-        self,
-        image_shape: ImageShape,
-        latent_dim: int,
-        channels: int = 64,
-        kernel_sizes: Sequence[int] = PAPER_SMALL,
-        condition_channels: int = 4,
+        self, to_maps: nn.Module, network: nn.Module, law: PixelLaw, image_shape: ImageShape, latent_ndim: int = 1
     ) -> None:
         super().__init__()
-        check_latent_dim(latent_dim)
-        image_channels, height, width = image_shape
-        if image_channels != 1:
-            raise InputError(
-                f"image_shape: a PixelCNN decoder models one binary channel, got {image_channels} channels; use a decoder "
-                "with independent pixels, or grey images."
-            )
-        self.image_shape = image_shape
-        self.to_maps = nn.Sequential(
-            linear(latent_dim, condition_channels * height * width),
-            nn.Unflatten(1, (condition_channels, height, width)),
-        )
-        self.network = PixelCNN(condition_channels, channels, kernel_sizes)
+        self.to_maps, self.network, self.law = to_maps, network, law
+        self.image_shape, self.latent_ndim = image_shape, latent_ndim
 
-    def forward(self, z: Float[Tensor, "*batch latent"]) -> Distribution:
-        maps = elu(over_leading(self.to_maps, z, event_ndim=1))
-        return AutoregressivePixels(_ConditionedLogits(self.network, maps), z.shape[:-1], self.image_shape, like=z)
+    def forward(self, z: Float[Tensor, "..."]) -> Distribution:
+        parameters = _Conditioned(self.network, over_leading(self.to_maps, z, self.latent_ndim))
+        leading = z.shape[: z.ndim - self.latent_ndim]
+        return AutoregressivePixels(parameters, self.law, leading, self.image_shape, like=z)
 
 
 @dataclass(frozen=True, eq=False)
-class _ConditionedLogits:
-    """The logits of a PixelCNN under one condition, for whole images or pixel by pixel."""
+class _Conditioned:
+    """A causal network under one condition, for whole images or pixel by pixel."""
 
-    network: PixelCNN
+    network: nn.Module
     maps: Tensor
 
     def __call__(self, x: Tensor) -> Tensor:
@@ -104,18 +88,50 @@ class _ConditionedLogits:
             yield at
 
 
-def mlp_decoder(image_shape: ImageShape, latent_dim: int, hidden_features: Sequence[int] = (500,)) -> BernoulliDecoder:
+def pixelcnn_decoder(
+    image_shape: ImageShape,
+    latent_dim: int,
+    channels: int = 64,
+    kernel_sizes: Sequence[int] = PAPER_SMALL,
+    condition_channels: int = 4,
+) -> AutoregressiveDecoder:
+    """The paper's decoder of binary images: z -> linear -> reshape to maps -> ELU -> PixelCNN, Bernoulli pixels.
+
+    Arguments:
+        image_shape: (1, height, width), any size.
+        latent_dim: length of a code.
+        channels: of the PixelCNN, even (paper: 64).
+        kernel_sizes: odd; their sum limits how far a pixel can see (paper: `PAPER_SMALL` or `PAPER_LARGE`).
+        condition_channels: maps made from z (paper: 4).
+    """
+    check_latent_dim(latent_dim)
+    image_channels, height, width = image_shape
+    if image_channels != 1:
+        raise InputError(
+            f"image_shape: a PixelCNN decoder models one binary channel, got {image_channels} channels; use a decoder "
+            "with independent pixels, or grey images."
+        )
+    to_maps = nn.Sequential(
+        linear(latent_dim, condition_channels * height * width),
+        nn.Unflatten(1, (condition_channels, height, width)),
+        nn.ELU(),
+    )
+    network = PixelCNN(condition_channels, channels, kernel_sizes)
+    return AutoregressiveDecoder(to_maps, network, bernoulli_pixels, image_shape)
+
+
+def mlp_decoder(image_shape: ImageShape, latent_dim: int, hidden_features: Sequence[int] = (500,)) -> IndependentDecoder:
     """Fully connected decoder with ELU and independent pixels, for images of any size and number of channels."""
     check_latent_dim(latent_dim)
     features = [latent_dim, *hidden_features]
     hidden = [layer for i, o in pairwise(features) for layer in (linear(i, o), nn.ELU())]
     channels, height, width = image_shape
-    return BernoulliDecoder(
+    return IndependentDecoder(
         nn.Sequential(*hidden, linear(features[-1], channels * height * width), nn.Unflatten(1, image_shape))
     )
 
 
-def convnet_decoder(image_shape: ImageShape, latent_dim: int, channels: Sequence[int] = (64, 32)) -> BernoulliDecoder:
+def convnet_decoder(image_shape: ImageShape, latent_dim: int, channels: Sequence[int] = (64, 32)) -> IndependentDecoder:
     """Plain convolutional decoder with independent pixels: linear to maps of the smallest size, then a transposed 3x3
     convolution that doubles the size for each entry of `channels` (in the order in which they are passed)."""
     check_latent_dim(latent_dim)
@@ -125,12 +141,12 @@ def convnet_decoder(image_shape: ImageShape, latent_dim: int, channels: Sequence
     layers: list[nn.Module] = [linear(latent_dim, channels[0] * sizes[0][0] * sizes[0][1]), nn.Unflatten(1, smallest)]
     for (i, o), (size, target) in zip(pairwise([*channels, image_shape[0]]), pairwise(sizes), strict=True):
         layers += [nn.ELU(), conv2d_to(i, o, 3, size, target)]
-    return BernoulliDecoder(nn.Sequential(*layers))
+    return IndependentDecoder(nn.Sequential(*layers))
 
 
 def resnet_decoder(
     image_shape: ImageShape, latent_dim: int, channels: Sequence[int] = (64, 64, 32)
-) -> BernoulliDecoder:
+) -> IndependentDecoder:
     """The paper's decoder with independent pixels (its ResNet-VAE baseline), for any size: a transposed convolution from the
     code to maps of the smallest size, ELU, and a residual block that doubles the size for each entry of `channels`."""
     check_latent_dim(latent_dim)
@@ -141,4 +157,4 @@ def resnet_decoder(
         UpBlock(i, o, size, target)
         for (i, o), (size, target) in zip(pairwise([*channels, image_shape[0]]), pairwise(sizes), strict=True)
     ]
-    return BernoulliDecoder(nn.Sequential(nn.Unflatten(1, (latent_dim, 1, 1)), start, nn.ELU(), *blocks))
+    return IndependentDecoder(nn.Sequential(nn.Unflatten(1, (latent_dim, 1, 1)), start, nn.ELU(), *blocks))

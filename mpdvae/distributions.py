@@ -1,8 +1,8 @@
 r"""Laws that torch lacks.
 
-`AutoregressivePixels`: binary images drawn pixel by pixel in raster order,
+`AutoregressivePixels`: images drawn pixel by pixel in raster order, with any law of a pixel given its parameters,
 
-.. math:: \log p(x) = \sum_i \log \mathrm{Bernoulli}(x_i \mid \mathrm{logit}_i(x_{<i})).
+.. math:: \log p(x) = \sum_i \log p(x_i \mid \theta_i(x_{<i})).
 
 `FlowTransformed`: z with u = f(z), u ~ base,
 
@@ -18,76 +18,85 @@ from typing import Protocol, runtime_checkable
 import torch
 from jaxtyping import Float
 from torch import Size, Tensor
-from torch.distributions import Distribution, constraints
-from torch.nn.functional import binary_cross_entropy_with_logits
+from torch.distributions import Bernoulli, Distribution, Independent, constraints
 
 from mpdvae.errors import InputError
 
-Images = Float[Tensor, "*batch channel height width"]
-AtPixel = Callable[[Tensor, int, int], Float[Tensor, "*batch channel"]]
-"""From an image whose pixels before (i, j) are known, and i, j, to the logits at (i, j)."""
+AtPixel = Callable[[Tensor, int, int], Float[Tensor, "*batch parameter"]]
+"""From an image whose pixels before (i, j) are known, and i, j, to the parameters at (i, j)."""
+
+PixelLaw = Callable[[Float[Tensor, "*batch parameter height width"]], Distribution]
+"""From parameters to images [channel height width] whose pixels are independent given them."""
+
+
+def bernoulli_pixels(logits: Float[Tensor, "*batch channel height width"]) -> Independent:
+    """Binary pixels, independent given their logits."""
+    return Independent(Bernoulli(logits=logits, validate_args=False), 3)
 
 
 @runtime_checkable
-class PixelLogits(Protocol):
+class PixelParameters(Protocol):
     """The network behind autoregressive pixels."""
 
-    def __call__(self, x: Images) -> Images:
-        """The logits of all pixels, each from the pixels before it."""
+    def __call__(
+        self, x: Float[Tensor, "*#batch channel height width"]
+    ) -> Float[Tensor, "*batch parameter height width"]:
+        """The parameters of all pixels, each from the pixels before it."""
         ...
 
     def pixel_by_pixel(self) -> AbstractContextManager[AtPixel]:
-        """Inside, logits of single pixels, asked for in raster order; the fast way to draw."""
+        """Inside, parameters of single pixels, asked for in raster order; the fast way to draw."""
         ...
 
 
 class AutoregressivePixels(Distribution):
-    """Binary images [channel height width] whose pixel i is Bernoulli with a logit that depends on the pixels before i.
+    """Images [channel height width] in which the law of pixel i depends on the pixels before i in raster order.
 
     Arguments:
-        logits: for images with any leading axes that broadcast with `batch_shape`.
+        parameters: for images with any leading axes that broadcast with `batch_shape`.
+        law: of the pixels given their parameters; all channels of a position are drawn at once.
         batch_shape: shape of the condition.
-        event_shape: (channel, height, width); pixels come in raster order, all channels of a position at once.
+        event_shape: (channel, height, width).
         like: a tensor of the dtype and device of samples.
     """
 
     arg_constraints = {}  # noqa: RUF012 - the name and form that torch asks for
-    support = constraints.independent(constraints.boolean, 3)
     has_rsample = False
 
-    def __init__(self, logits: PixelLogits, batch_shape: Size, event_shape: tuple[int, int, int], like: Tensor) -> None:
-        self.logits = logits
-        self.like = like
+    def __init__(
+        self,
+        parameters: PixelParameters,
+        law: PixelLaw,
+        batch_shape: Size,
+        event_shape: tuple[int, int, int],
+        like: Tensor,
+    ) -> None:
+        self.parameters, self.law, self.like = parameters, law, like
         super().__init__(batch_shape, Size(event_shape), validate_args=False)
 
     def log_prob(self, value: Float[Tensor, "*#batch channel height width"]) -> Float[Tensor, " *batch"]:
         """log p(x) in nats; the leading axes of `value` broadcast with the batch shape."""
         if value.shape[-3:] != self.event_shape:
             raise InputError(f"value: expected images of shape {tuple(self.event_shape)}, got {tuple(value.shape)}.")
-        logits = self.logits(value)
-        log_prob = -binary_cross_entropy_with_logits(logits, value.expand_as(logits), reduction="none")
-        return log_prob.sum((-3, -2, -1))
+        return self.law(self.parameters(value)).log_prob(value)
 
     @torch.no_grad()
     def sample(self, sample_shape: Size | list[int] | tuple[int, ...] = ()) -> Float[Tensor, "..."]:
         """Images drawn pixel by pixel: [*sample_shape, *batch, channel, height, width]."""
-        shape = self._extended_shape(Size(sample_shape))
-        uniforms = torch.rand(shape, dtype=self.like.dtype, device=self.like.device)
-        return self._draw(shape, lambda i, j, logits: (uniforms[..., i, j] < logits.sigmoid()).to(uniforms.dtype))
+        return self._draw(self._extended_shape(Size(sample_shape)), lambda law: law.sample())
 
     @property
     @torch.no_grad()
     def mode(self) -> Float[Tensor, "..."]:
-        """Greedy decoding: each pixel takes its more probable value, given the pixels so chosen before it."""
-        shape = self._extended_shape()
-        return self._draw(shape, lambda i, j, logits: (logits > 0).to(self.like.dtype))
+        """Greedy decoding: each pixel takes the mode of its law, given the pixels so chosen before it."""
+        return self._draw(self._extended_shape(), lambda law: law.mode.nan_to_num(1.0))  # nan: as likely 0 as 1
 
-    def _draw(self, shape: Size, choose: Callable[[int, int, Tensor], Tensor]) -> Tensor:
+    def _draw(self, shape: Size, choose: Callable[[Distribution], Tensor]) -> Tensor:
         x = torch.zeros(shape, dtype=self.like.dtype, device=self.like.device)
-        with self.logits.pixel_by_pixel() as logits_at:
+        with self.parameters.pixel_by_pixel() as parameters_at:
             for i in range(shape[-2]):
                 for j in range(shape[-1]):
-                    x[..., i, j] = choose(i, j, logits_at(x, i, j))
+                    x[..., i, j] = choose(self.law(parameters_at(x, i, j)[..., None, None]))[..., 0, 0]
         return x
 
 

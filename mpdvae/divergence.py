@@ -27,7 +27,7 @@ https://arxiv.org/abs/1901.01498. The moment form of the mean: Shen et al., "Reg
 Diversity and Uncertainty Awareness", IJCAI 2021, https://arxiv.org/abs/2110.12381.
 """
 
-from typing import Literal, NamedTuple
+from typing import Literal, NamedTuple, get_args
 
 import torch
 from jaxtyping import Float
@@ -35,7 +35,7 @@ from torch import Tensor
 from torch.distributions import Distribution, Independent, Normal, kl_divergence
 from torch.nn.functional import softplus
 
-from mpdvae.errors import InputError
+from mpdvae.errors import InputError, refuse_unknown
 
 DiversityForm = Literal["released", "paper", "submitted"]
 
@@ -97,7 +97,7 @@ def mutual_posterior_divergence(q: Distribution) -> PosteriorDivergence:
 
 
 def diversity_term(q: Distribution, weight: float, form: DiversityForm = "released") -> Float[Tensor, ""]:
-    """The term that makes posteriors differ in every dimension, L_diverse in nats: weight * eta-free sum for two forms.
+    """The term that makes posteriors differ in every dimension, L_diverse in nats.
 
     ========== ============================================================ ===========================================
     form       value (eta = `weight`, KLbar_k = mean over pairs of KL_ijk)  where from
@@ -114,6 +114,8 @@ def diversity_term(q: Distribution, weight: float, form: DiversityForm = "releas
         q: diagonal Gaussian posteriors, batch shape [N], N >= 2.
         weight: eta of the paper, > 0.
     """
+    if form not in get_args(DiversityForm):
+        refuse_unknown("form of the diversity term", form, list(get_args(DiversityForm)))
     if form == "paper":
         return weight * _mean_softplus_of_pairs(diagonal_normal(q))
     per_dimension = mutual_posterior_divergence(q).per_dimension

@@ -1,110 +1,107 @@
-r"""Autoregressive flows on vectors, for the prior p(z).
+r"""Autoregressive flows, for the prior p(z) of vectors and of maps.
 
 One step, in the direction in which densities are computed, from z to u:
 
 .. math:: u_o = \mu_o(z_{<o}) + z_o \, e^{l_o(z_{<o}) / 2}, \qquad \log |\det \partial u / \partial z| = \tfrac12 \sum_o l_o,
 
-with mu and l each a MADE of its own; "mean-only" steps keep l = 0 and the volume. All outputs come at once in this direction;
-inverting takes one pass per dimension. A *dual block* is a step in the order n-1..0 followed by one in the order 0..n-1.
+with mu and l an autoregressive network each; "mean-only" steps keep l = 0 and the volume. All outputs come at once in this
+direction; inverting takes one pass per site. A *site* is one number of a vector, or one position of a map with all its
+channels. A *dual block* is a step in reversed order followed by one in natural order.
 
 Papamakarios et al., "Masked Autoregressive Flow", NeurIPS 2017, https://arxiv.org/abs/1705.07057; as a prior: Chen et al.,
 "Variational Lossy Autoencoder", ICLR 2017, https://arxiv.org/abs/1611.02731.
 """
+
+from collections.abc import Callable, Iterator
+from itertools import product
+from typing import Any
 
 import torch
 from jaxtyping import Float
 from torch import Tensor, nn
 
 from mpdvae.errors import InputError
+from mpdvae.networks.batching import over_leading
 from mpdvae.networks.made import MADE
+from mpdvae.networks.made2d import MADE2d
 
 INIT_SCALE = 0.1
 """Steps start near the identity: the released code initialises the layers of its flows at a tenth of the usual scale."""
 
+LogDet = Float[Tensor, " *batch"]
+
 
 class AutoregressiveStep(nn.Module):
-    """u = mu(z) + z exp(l(z) / 2), one MADE each for mu and l.
+    """u = mu(z) + z exp(l(z) / 2).
 
     Arguments:
-        features: n, the length of z.
-        hidden_features, hidden_layers: of each MADE.
-        reverse: order n-1..0 instead of 0..n-1.
-        mean_only: l = 0.
+        mean: network of mu, from [batch *event] to the same.
+        log_variance: network of l; None for l = 0.
+        event_ndim: axes of a code: 1 (vectors) or 3 (maps: channel, height, width).
+        reverse: whether sites come last to first. The networks of vectors are built for their order; maps are turned by 180
+            degrees before and after their networks instead.
     """
 
-    def __init__(
-        self,
-        features: int,
-        hidden_features: int,
-        hidden_layers: int = 1,
-        reverse: bool = False,
-        mean_only: bool = False,
-    ) -> None:
+    def __init__(self, mean: nn.Module, log_variance: nn.Module | None, event_ndim: int = 1, reverse: bool = False) -> None:
         super().__init__()
-        self.reverse = reverse
-        self.mean = MADE(features, hidden_features, hidden_layers, reverse, INIT_SCALE)
-        self.log_variance = None if mean_only else MADE(features, hidden_features, hidden_layers, reverse, INIT_SCALE)
+        self.mean, self.log_variance = mean, log_variance
+        self.event_ndim, self.reverse = event_ndim, reverse
 
-    def to_base(
-        self, z: Float[Tensor, "*batch latent"]
-    ) -> tuple[Float[Tensor, "*batch latent"], Float[Tensor, " *batch"]]:
+    def to_base(self, z: Float[Tensor, "..."]) -> tuple[Float[Tensor, "..."], LogDet]:
         """u, and log |det du/dz|."""
-        mean = self.mean(z)
-        if self.log_variance is None:
-            return mean + z, z.new_zeros(z.shape[:-1])
-        half_log_variance = self.log_variance(z) / 2
-        return mean + z * half_log_variance.exp(), half_log_variance.sum(-1)
+        mean, half_log_variance = self._location_and_scale(z)
+        if half_log_variance is None:
+            return mean + z, z.new_zeros(z.shape[: z.ndim - self.event_ndim])
+        log_det = half_log_variance.flatten(-self.event_ndim).sum(-1)
+        return mean + z * half_log_variance.exp(), log_det
 
-    def from_base(self, u: Float[Tensor, "*batch latent"]) -> Float[Tensor, "*batch latent"]:
-        """z, dimension by dimension in the order of the step."""
+    def from_base(self, u: Float[Tensor, "..."]) -> Float[Tensor, "..."]:
+        """z, site by site in the order of the step."""
         z = torch.zeros_like(u)
-        dimensions = range(u.shape[-1])
-        for o in reversed(dimensions) if self.reverse else dimensions:
-            shifted = u[..., o] - self.mean(z)[..., o]
-            scale = 1.0 if self.log_variance is None else (self.log_variance(z)[..., o] / 2).exp()
-            z[..., o] = shifted / scale
+        for site in self._sites(u):
+            mean, half_log_variance = self._location_and_scale(z)
+            scale = 1.0 if half_log_variance is None else half_log_variance[site].exp()
+            z[site] = (u[site] - mean[site]) / scale
         return z
+
+    def _location_and_scale(self, z: Tensor) -> tuple[Tensor, Tensor | None]:
+        turned = z.flip(-2, -1) if self.event_ndim == 3 and self.reverse else z
+        mean = self._evaluate(self.mean, turned)
+        return mean, None if self.log_variance is None else self._evaluate(self.log_variance, turned) / 2
+
+    def _evaluate(self, network: nn.Module, turned: Tensor) -> Tensor:
+        y = over_leading(network, turned, self.event_ndim)
+        return y.flip(-2, -1) if self.event_ndim == 3 and self.reverse else y
+
+    def _sites(self, u: Tensor) -> Iterator[tuple[Any, ...]]:
+        sizes = u.shape[-1:] if self.event_ndim == 1 else u.shape[-2:]
+        sites = list(product(*map(range, sizes)))
+        return ((..., *site) for site in (reversed(sites) if self.reverse else sites))
 
 
 class AutoregressiveFlow(nn.Module):
     """A chain of dual blocks: `blocks` times a step in reversed and a step in natural order.
 
     Arguments:
-        features: n, the length of z.
-        blocks: number of dual blocks, >= 1 (the paper's prior has 4).
-        hidden_features: of each MADE (the paper's prior: 10 n).
-        hidden_layers: of each MADE (the paper's prior: 1).
-        mean_only: volume-preserving steps, as in the prior of the Variational Lossy Autoencoder.
+        step: from the order (reversed?) to a step.
+        blocks: number of dual blocks, >= 1.
     """
 
-    def __init__(
-        self,
-        features: int,
-        blocks: int = 4,
-        hidden_features: int = 320,
-        hidden_layers: int = 1,
-        mean_only: bool = False,
-    ) -> None:
+    def __init__(self, step: Callable[[bool], AutoregressiveStep], blocks: int) -> None:
         super().__init__()
         if blocks < 1:
             raise InputError(f"blocks: expected at least one dual block, got {blocks}.")
-        self.steps = nn.ModuleList(
-            AutoregressiveStep(features, hidden_features, hidden_layers, reverse, mean_only)
-            for _ in range(blocks)
-            for reverse in (True, False)
-        )
+        self.steps = nn.ModuleList(step(reverse) for _ in range(blocks) for reverse in (True, False))
 
-    def to_base(
-        self, z: Float[Tensor, "*batch latent"]
-    ) -> tuple[Float[Tensor, "*batch latent"], Float[Tensor, " *batch"]]:
+    def to_base(self, z: Float[Tensor, "..."]) -> tuple[Float[Tensor, "..."], LogDet]:
         """u = f(z), and log |det du/dz|."""
-        log_det = z.new_zeros(z.shape[:-1])
+        log_dets = []
         for step in self._steps():
-            z, step_log_det = step.to_base(z)
-            log_det = log_det + step_log_det
-        return z, log_det
+            z, log_det = step.to_base(z)
+            log_dets.append(log_det)
+        return z, torch.stack(log_dets).sum(0)
 
-    def from_base(self, u: Float[Tensor, "*batch latent"]) -> Float[Tensor, "*batch latent"]:
+    def from_base(self, u: Float[Tensor, "..."]) -> Float[Tensor, "..."]:
         """z with f(z) = u."""
         for step in reversed(self._steps()):
             u = step.from_base(u)
@@ -112,3 +109,53 @@ class AutoregressiveFlow(nn.Module):
 
     def _steps(self) -> list[AutoregressiveStep]:
         return [step for step in self.steps if isinstance(step, AutoregressiveStep)]
+
+
+def vector_step(
+    features: int, hidden_features: int, hidden_layers: int = 1, reverse: bool = False, mean_only: bool = False
+) -> AutoregressiveStep:
+    """A step on vectors of length `features`, with a MADE each for mu and l."""
+
+    def network() -> MADE:
+        return MADE(features, hidden_features, hidden_layers, reverse, INIT_SCALE)
+
+    return AutoregressiveStep(network(), None if mean_only else network(), 1, reverse)
+
+
+def map_step(
+    channels: int,
+    hidden_channels: int = 128,
+    hidden_layers: int = 2,
+    kernel_size: int = 3,
+    reverse: bool = False,
+    mean_only: bool = False,
+) -> AutoregressiveStep:
+    """A step on maps of `channels` channels, with a MADE2d each for mu and l."""
+
+    def network() -> MADE2d:
+        return MADE2d(channels, hidden_channels, hidden_layers, kernel_size, INIT_SCALE)
+
+    return AutoregressiveStep(network(), None if mean_only else network(), 3, reverse)
+
+
+def vector_flow(
+    features: int, blocks: int = 4, hidden_features: int = 320, hidden_layers: int = 1, mean_only: bool = False
+) -> AutoregressiveFlow:
+    """Flow on vectors; the defaults are the paper's prior for binary images (hidden features: 10 times 32)."""
+    return AutoregressiveFlow(
+        lambda reverse: vector_step(features, hidden_features, hidden_layers, reverse, mean_only), blocks
+    )
+
+
+def map_flow(
+    channels: int,
+    blocks: int = 4,
+    hidden_channels: int = 128,
+    hidden_layers: int = 2,
+    kernel_size: int = 3,
+    mean_only: bool = False,
+) -> AutoregressiveFlow:
+    """Flow on maps; the defaults are the paper's prior for 32x32 colour images."""
+    return AutoregressiveFlow(
+        lambda reverse: map_step(channels, hidden_channels, hidden_layers, kernel_size, reverse, mean_only), blocks
+    )

@@ -36,13 +36,13 @@ class FlowPrior(nn.Module):
     """p(z): codes that `flow` maps to standard normal noise (Chen et al. 2017, section 3.2).
 
     Arguments:
-        flow: over vectors.
-        latent_dim: length of a code.
+        flow: over codes.
+        latent_shape: of a code.
     """
 
-    def __init__(self, flow: AutoregressiveFlow, latent_dim: int) -> None:
+    def __init__(self, flow: AutoregressiveFlow, latent_shape: tuple[int, ...]) -> None:
         super().__init__()
-        self.flow, self.latent_dim = flow, latent_dim
+        self.flow, self.latent_shape = flow, latent_shape
 
     def forward(self) -> Distribution:
-        return FlowTransformed(standard_normal((self.latent_dim,), next(self.flow.parameters())), self.flow)
+        return FlowTransformed(standard_normal(self.latent_shape, next(self.flow.parameters())), self.flow)

@@ -25,6 +25,6 @@ def derive_seed(*key: int | str) -> int:
 @contextmanager
 def seeded(*key: int | str) -> Iterator[None]:
     """Inside, every torch draw on every device is a function of `key`; afterwards the caller's state is back."""
-    with torch.random.fork_rng():
+    with torch.random.fork_rng(devices=range(torch.cuda.device_count())):
         torch.manual_seed(derive_seed(*key))
         yield

@@ -1,6 +1,8 @@
 """What all tests share: one thread, a fixed seed, reproducible examples from hypothesis, float64 on request."""
 
+import shutil
 from collections.abc import Iterator
+from pathlib import Path
 
 import pytest
 import torch
@@ -30,3 +32,17 @@ def float64() -> Iterator[None]:
     torch.set_default_dtype(torch.float64)
     yield
     torch.set_default_dtype(torch.float32)
+
+
+@pytest.fixture(scope="session")
+def finished(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """The folder of one finished run (`small_runs.tiny()`), shared by all tests: to be read only."""
+    from small_runs import finish, tiny  # imports the package, which must come after its type checks are set up
+
+    return finish(tmp_path_factory.mktemp("shared") / "mae", tiny())
+
+
+@pytest.fixture
+def own_copy(finished: Path, tmp_path: Path) -> Path:
+    """A copy of the finished run, to be changed."""
+    return Path(shutil.copytree(finished, tmp_path / "copy"))

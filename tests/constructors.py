@@ -10,9 +10,9 @@ import pytest
 import torch
 from torch import nn
 
-from mpdvae.decoders import PixelCNNDecoder, convnet_decoder, mlp_decoder, resnet_decoder
+from mpdvae.decoders import pixelcnn_decoder, convnet_decoder, mlp_decoder, resnet_decoder
 from mpdvae.encoders import ImageShape, convnet_encoder, mlp_encoder, resnet_encoder
-from mpdvae.flows import AutoregressiveFlow
+from mpdvae.flows import AutoregressiveFlow, vector_flow
 from mpdvae.priors import FlowPrior, StandardNormal
 
 
@@ -50,20 +50,20 @@ DECODERS = {
     "convnet-2": Images(lambda shape, n: convnet_decoder(shape, n, (6, 4)), FROM_THREE, TWO_BY_TWO),
     "resnet-1": Images(lambda shape, n: resnet_decoder(shape, n, (4,)), ANY_SIZE, ONE_ROW),
     "resnet-3": Images(lambda shape, n: resnet_decoder(shape, n, (6, 6, 4)), FROM_FIVE, FOUR_BY_FOUR),
-    "pixelcnn-one-layer": Images(lambda shape, n: PixelCNNDecoder(shape, n, 4, (5,), 2), GREY, COLOUR),
-    "pixelcnn-two-layers": Images(lambda shape, n: PixelCNNDecoder(shape, n, 4, (3, 5), 2), GREY, COLOUR),
-    "pixelcnn-skips": Images(lambda shape, n: PixelCNNDecoder(shape, n, 4, (5, 3, 3, 1, 3), 2), GREY, COLOUR),
+    "pixelcnn-one-layer": Images(lambda shape, n: pixelcnn_decoder(shape, n, 4, (5,), 2), GREY, COLOUR),
+    "pixelcnn-two-layers": Images(lambda shape, n: pixelcnn_decoder(shape, n, 4, (3, 5), 2), GREY, COLOUR),
+    "pixelcnn-skips": Images(lambda shape, n: pixelcnn_decoder(shape, n, 4, (5, 3, 3, 1, 3), 2), GREY, COLOUR),
 }
 
 FLOWS: dict[str, Callable[[int], AutoregressiveFlow]] = {
-    "affine": lambda n: AutoregressiveFlow(n, blocks=2, hidden_features=3 * n),
-    "mean-only": lambda n: AutoregressiveFlow(n, blocks=2, hidden_features=3 * n, mean_only=True),
-    "deep": lambda n: AutoregressiveFlow(n, blocks=1, hidden_features=3 * n, hidden_layers=2),
+    "affine": lambda n: vector_flow(n, blocks=2, hidden_features=3 * n),
+    "mean-only": lambda n: vector_flow(n, blocks=2, hidden_features=3 * n, mean_only=True),
+    "deep": lambda n: vector_flow(n, blocks=1, hidden_features=3 * n, hidden_layers=2),
 }
 
 PRIORS: dict[str, Callable[[int], nn.Module]] = {
     "standard-normal": lambda n: StandardNormal((n,)),
-    **{f"flow-{name}": lambda n, build=build: FlowPrior(build(n), n) for name, build in FLOWS.items()},
+    **{f"flow-{name}": lambda n, build=build: FlowPrior(build(n), (n,)) for name, build in FLOWS.items()},
 }
 
 

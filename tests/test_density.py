@@ -11,10 +11,10 @@ from torch import Tensor, nn
 from torch.distributions import Distribution, Independent, MultivariateNormal, Normal
 
 from mpdvae import density
-from mpdvae.decoders import BernoulliDecoder
+from mpdvae.decoders import IndependentDecoder
 from mpdvae.density import DensityEstimate, estimate, pareto_shape, summarise
 from mpdvae.errors import InputError, RunError
-from mpdvae.flows import AutoregressiveFlow
+from mpdvae.flows import vector_flow
 from mpdvae.priors import FlowPrior, StandardNormal
 from mpdvae.seeding import seeded
 from mpdvae.vae import VAE
@@ -99,7 +99,7 @@ def test_rate_and_distortion_sum_to_the_negative_elbo():
 
 def test_rate_under_a_flow_prior_comes_from_the_same_samples():
     vae, law = linear_gaussian(widened=1.2)
-    vae = VAE(vae.encoder, vae.decoder, FlowPrior(AutoregressiveFlow(3, blocks=1, hidden_features=8), 3)).double()
+    vae = VAE(vae.encoder, vae.decoder, FlowPrior(vector_flow(3, blocks=1, hidden_features=8), (3,))).double()
     e = estimate(vae, images(law, 10), samples=100, memory_budget=200_000)
     torch.testing.assert_close(e.kl + e.reconstruction, -e.elbo)
 
@@ -126,7 +126,7 @@ def test_probabilities_of_all_binary_images_sum_to_one():
         def forward(self, x: Tensor) -> Distribution:
             return Independent(Normal(x.flatten(1)[:, :2] - 0.5, torch.full((len(x), 2), 1.3)), 1)
 
-    vae = VAE(Encoder(), BernoulliDecoder(body), StandardNormal((2,)))
+    vae = VAE(Encoder(), IndependentDecoder(body), StandardNormal((2,)))
     x = torch.tensor(list(product([0.0, 1.0], repeat=4))).reshape(16, 1, 2, 2)
     e = estimate(vae, x, samples=4000)
     p, error = e.log_prob.exp(), (e.log_prob.exp() * e.standard_error).square().sum().sqrt()
@@ -254,9 +254,10 @@ def test_a_model_that_diverged_is_reported_with_the_image():
     x[3, 0, 0, 0] = 1000.0
     with pytest.raises(RunError, match="gives image 3 an importance weight that is not a finite number"):
         estimate(VAE(vae.encoder, SpoiltDecoder(), vae.prior), x, samples=5)
+    # torch refuses such a distribution itself, unless another library has switched its validation off for all.
     with torch.no_grad():
         vae.encoder.weight.fill_(math.nan)
-    with pytest.raises(RunError, match="the model makes no valid distribution; check that training did not diverge"):
+    with pytest.raises(RunError, match="no valid distribution|not a finite number"):
         estimate(vae, x, samples=5)
 
 

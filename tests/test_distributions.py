@@ -11,8 +11,8 @@ from scipy.stats import chisquare
 from torch import nn
 from torch.distributions import Bernoulli, Independent
 
-from mpdvae.decoders import PixelCNNDecoder
-from mpdvae.distributions import AutoregressivePixels
+from mpdvae.decoders import pixelcnn_decoder
+from mpdvae.distributions import AutoregressivePixels, bernoulli_pixels
 from mpdvae.errors import InputError
 
 pytestmark = pytest.mark.usefixtures("float64")
@@ -75,20 +75,20 @@ def test_pixel_by_pixel_agrees_with_whole_images(build, shape, leading):
     """The fast way to draw gives the logits of the forward pass, for several images a code, and leaves no trace."""
     p = shaken(build(shape, LATENT), by=1.0)(2 * torch.randn(*leading, LATENT))
     x = binary_images(4, *leading, *shape)
-    whole = p.logits(x)
-    with p.logits.pixel_by_pixel() as logits_at:
+    whole = p.parameters(x)
+    with p.parameters.pixel_by_pixel() as logits_at:
         columns = [logits_at(x, row, column) for row in range(shape[1]) for column in range(shape[2])]
     torch.testing.assert_close(torch.stack(columns, -1).unflatten(-1, shape[1:]), whole)
-    torch.testing.assert_close(p.logits(x), whole, rtol=0, atol=0)
+    torch.testing.assert_close(p.parameters(x), whole, rtol=0, atol=0)
 
 
 @pytest.mark.parametrize(("build", "shape"), [p for p in with_shapes(DECODERS, (1, 5, 4)) if "pixelcnn" in p.id])
 def test_drawing_looks_at_no_pixel_to_come(build, shape):
     p = shaken(build(shape, LATENT), by=1.0)(torch.randn(LATENT))
     x = binary_images(*shape)
-    with p.logits.pixel_by_pixel() as logits_at:
+    with p.parameters.pixel_by_pixel() as logits_at:
         known = [logits_at(x, row, column) for row in range(5) for column in range(4)]
-    with p.logits.pixel_by_pixel() as logits_at:
+    with p.parameters.pixel_by_pixel() as logits_at:
         drawn = torch.full_like(x, torch.nan)
         for pixel, expected in enumerate(known):
             row, column = divmod(pixel, 4)
@@ -118,7 +118,7 @@ def chain(logit_of_previous: float, batch: int = 1) -> AutoregressivePixels:
         previous = 2 * x[..., :-1] - 1
         return torch.cat([torch.zeros_like(x[..., :1]), previous], -1) * strength
 
-    return AutoregressivePixels(Logits(logits), torch.Size([batch]), (1, 1, 3), like=strength)
+    return AutoregressivePixels(Logits(logits), bernoulli_pixels, torch.Size([batch]), (1, 1, 3), like=strength)
 
 
 def test_log_prob_of_a_chain_by_hand():
@@ -140,14 +140,14 @@ def test_samples_use_the_pixels_before_and_the_own_condition():
 
 def test_likelihood_of_saturated_pixels_comes_from_logits():
     """At a logit of 800 the probability is 1 in floating point; log(1 - p) must be -800 all the same."""
-    p = AutoregressivePixels(Logits(lambda x: x * 0 + 800), torch.Size(), (1, 1, 1), like=torch.zeros(()))
+    p = AutoregressivePixels(Logits(lambda x: x * 0 + 800), bernoulli_pixels, torch.Size(), (1, 1, 1), like=torch.zeros(()))
     assert p.log_prob(torch.zeros(1, 1, 1)).item() == pytest.approx(-800)
     assert p.log_prob(torch.ones(1, 1, 1)).item() == pytest.approx(0)
 
 
 def test_without_dependence_it_is_a_product_of_bernoullis():
     logits = torch.randn(4, 1, 2, 3)
-    ours = AutoregressivePixels(Logits(lambda x: logits + 0 * x), torch.Size([4]), (1, 2, 3), like=logits)
+    ours = AutoregressivePixels(Logits(lambda x: logits + 0 * x), bernoulli_pixels, torch.Size([4]), (1, 2, 3), like=logits)
     theirs = Independent(Bernoulli(logits=logits), 3)
     x = theirs.sample((7,))
     torch.testing.assert_close(ours.log_prob(x), theirs.log_prob(x))
@@ -155,6 +155,6 @@ def test_without_dependence_it_is_a_product_of_bernoullis():
 
 
 def test_other_images_are_refused():
-    p = PixelCNNDecoder((1, 4, 5), LATENT, 4, (3,))(torch.zeros(LATENT))
+    p = pixelcnn_decoder((1, 4, 5), LATENT, 4, (3,))(torch.zeros(LATENT))
     with pytest.raises(InputError, match=r"expected images of shape \(1, 4, 5\), got \(1, 5, 4\)"):
         p.log_prob(torch.zeros(1, 5, 4))

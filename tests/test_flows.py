@@ -7,7 +7,7 @@ from torch.distributions import AffineTransform
 from zuko.transforms import AutoregressiveTransform, DependentTransform
 
 from mpdvae.errors import InputError
-from mpdvae.flows import AutoregressiveFlow, AutoregressiveStep
+from mpdvae.flows import AutoregressiveStep, vector_flow, vector_step
 from mpdvae.networks.made import MADE
 from mpdvae.networks.weight_norm import initialising_by_data
 
@@ -36,7 +36,7 @@ def zuko_step(step: AutoregressiveStep) -> AutoregressiveTransform:
 @pytest.mark.parametrize("mean_only", [False, True])
 @pytest.mark.parametrize("leading", [(), (4,), (2, 4)], ids=str)
 def test_step_agrees_with_zuko(reverse, mean_only, leading):
-    step = shaken(AutoregressiveStep(FEATURES, 12, reverse=reverse, mean_only=mean_only))
+    step = shaken(vector_step(FEATURES, 12, reverse=reverse, mean_only=mean_only))
     oracle, z = zuko_step(step), torch.randn(*leading, FEATURES)
     u, log_det = step.to_base(z)
     expected_u, expected_log_det = oracle.call_and_ladj(z)
@@ -105,7 +105,7 @@ def test_inverse_in_single_precision(build):
 
 @torch.no_grad()
 def test_inverse_of_the_papers_prior():
-    flow, z = AutoregressiveFlow(32, blocks=4, hidden_features=320), torch.randn(20, 32)
+    flow, z = vector_flow(32, blocks=4, hidden_features=320), torch.randn(20, 32)
     u, _ = flow.to_base(z)
     assert (flow.from_base(u) - z).abs().max() < 1e-5
 
@@ -113,7 +113,7 @@ def test_inverse_of_the_papers_prior():
 @pytest.mark.usefixtures("float64")
 def test_a_dual_block_goes_backwards_first():
     """Density direction: for each block the step in order n-1..0, then that in order 0..n-1; log-determinants add up."""
-    flow, z = shaken(AutoregressiveFlow(FEATURES, blocks=2, hidden_features=9)), torch.randn(3, FEATURES)
+    flow, z = shaken(vector_flow(FEATURES, blocks=2, hidden_features=9)), torch.randn(3, FEATURES)
     assert [step.reverse for step in flow.steps] == [True, False, True, False]
     u, log_det = z, torch.zeros(3)
     for step in flow.steps:
@@ -145,8 +145,8 @@ def test_data_dependent_initialisation_starts_near_the_identity(build):
 @pytest.mark.parametrize(
     ("build", "message"),
     [
-        (lambda: AutoregressiveFlow(3, blocks=0), "blocks: expected at least one dual block, got 0"),
-        (lambda: AutoregressiveFlow(0), r"expected numbers >= 1, got 0, 320, 1"),
+        (lambda: vector_flow(3, blocks=0), "blocks: expected at least one dual block, got 0"),
+        (lambda: vector_flow(0), r"expected numbers >= 1, got 0, 320, 1"),
         (lambda: MADE(3, 0), r"expected numbers >= 1, got 3, 0, 1"),
         (lambda: MADE(3, 4, hidden_layers=0), r"expected numbers >= 1, got 3, 4, 0"),
     ],

@@ -16,10 +16,10 @@ from torch import nn
 from torch.nn.functional import conv2d, conv_transpose2d, elu
 from torch.nn.utils import parametrize
 
-from mpdvae.decoders import PixelCNNDecoder, resnet_decoder
+from mpdvae.decoders import pixelcnn_decoder, resnet_decoder
 from mpdvae.encoders import resnet_encoder
 from mpdvae.errors import InputError
-from mpdvae.flows import AutoregressiveFlow
+from mpdvae.flows import vector_flow
 from mpdvae.networks.blocks import DownBlock, UpBlock
 from mpdvae.networks.blocks import conv2d as normalised_conv2d
 from mpdvae.networks.made import MADE
@@ -309,18 +309,18 @@ COUNTS = {
     "its third block": (lambda: [resnet_encoder(BINARY, 32).body[2]], 78_208),
     "its convolution over all": (lambda: [resnet_encoder(BINARY, 32).body[3]], 525_312),
     "its linear layer": (lambda: [resnet_encoder(BINARY, 32).body[-1]], 32_896),
-    "prior": (lambda: [FlowPrior(AutoregressiveFlow(32, 4, 320), 32)], 356_352),
+    "prior": (lambda: [FlowPrior(vector_flow(32, 4, 320), (32,))], 356_352),
     "input layer of a MADE": (lambda: [MADE(32, 320).layers[0]], 10_880),
     "output layer of a MADE": (lambda: [MADE(32, 320).layers[1]], 10_304),
     "direct layer of a MADE": (lambda: [MADE(32, 320).direct], 1_088),
-    "small PixelCNN decoder": (lambda: [PixelCNNDecoder(BINARY, 32)], 505_346),
-    "its maps": (lambda: [PixelCNNDecoder(BINARY, 32).to_maps], 106_624),
+    "small PixelCNN decoder": (lambda: [pixelcnn_decoder(BINARY, 32)], 505_346),
+    "its maps": (lambda: [pixelcnn_decoder(BINARY, 32).to_maps], 106_624),
     "its mask-A layer": (lambda: [PixelCNN(4).first], 15_808),
     "its last two layers": (lambda: [PixelCNN(4).widen, PixelCNN(4).logits], 4_224 + 66),
     "block of kernel 7": (lambda: [BottleneckBlock(64, 7)], 54_528),
     "block of kernel 5": (lambda: [BottleneckBlock(64, 5)], 29_952),
     "block of kernel 3": (lambda: [BottleneckBlock(64, 3)], 13_568),
-    "large PixelCNN decoder": (lambda: [PixelCNNDecoder(BINARY, 32, kernel_sizes=PAPER_LARGE)], 897_538),
+    "large PixelCNN decoder": (lambda: [pixelcnn_decoder(BINARY, 32, kernel_sizes=PAPER_LARGE)], 897_538),
     "blocks of the large PixelCNN": (
         lambda: [PixelCNN(4, 64, PAPER_LARGE).blocks, PixelCNN(4, 64, PAPER_LARGE).skips],
         786_624 - 15_808,

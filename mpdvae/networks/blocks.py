@@ -9,6 +9,7 @@ halves a size upwards (28, 14, 7, 4); going back up, each output size is given, 
 Layers as in the released code of MAE (Ma, Zhou & Hovy, 2019); ELU: Clevert et al., 2016, https://arxiv.org/abs/1511.07289.
 """
 
+import torch
 from jaxtyping import Float
 from torch import Tensor, nn
 from torch.nn.functional import elu
@@ -17,11 +18,16 @@ from mpdvae.networks.weight_norm import weight_norm
 
 
 def conv2d(
-    in_channels: int, out_channels: int, kernel_size: int, stride: int = 1, padding: int | None = None
+    in_channels: int,
+    out_channels: int,
+    kernel_size: int,
+    stride: int = 1,
+    padding: int | None = None,
+    init_scale: float = 1.0,
 ) -> nn.Conv2d:
     """Weight-normalised convolution that keeps (stride 1) or halves upwards (stride 2) the size unless `padding` is given."""
     padding = kernel_size // 2 if padding is None else padding
-    return weight_norm(nn.Conv2d(in_channels, out_channels, kernel_size, stride, padding))
+    return weight_norm(nn.Conv2d(in_channels, out_channels, kernel_size, stride, padding), init_scale=init_scale)
 
 
 def linear(in_features: int, out_features: int) -> nn.Linear:
@@ -48,6 +54,11 @@ def conv2d_to(
     return weight_norm(
         nn.ConvTranspose2d(in_channels, out_channels, kernel_size, stride, kernel_size // 2, output_padding)
     )
+
+
+def conv2d_doubling(in_channels: int, out_channels: int) -> nn.ConvTranspose2d:
+    """Weight-normalised transposed 3x3 convolution that doubles the size."""
+    return weight_norm(nn.ConvTranspose2d(in_channels, out_channels, 3, stride=2, padding=1, output_padding=1))
 
 
 class DownBlock(nn.Module):
@@ -77,3 +88,25 @@ class UpBlock(nn.Module):
     def forward(self, x: Float[Tensor, "batch in height width"]) -> Float[Tensor, "batch out up_height up_width"]:
         a = elu(x)
         return self.second(elu(self.first(a))) + self.shortcut(a)
+
+
+class DenseBlock(nn.Module):
+    """DenseNet steps, each x <- ELU( concat[x, conv3x3( ELU( conv1x1(x) ) )] ): 1x1 to 4 * growth, 3x3 to growth channels.
+
+    The ELU runs over the whole concatenation, so that early features pass through it again and again.
+    Huang et al., "Densely Connected Convolutional Networks", CVPR 2017, https://arxiv.org/abs/1608.06993, without batch
+    normalisation, as in the released code of MAE.
+    """
+
+    def __init__(self, in_channels: int, growth: int, steps: int) -> None:
+        super().__init__()
+        self.out_channels = in_channels + growth * steps
+        self.steps = nn.ModuleList(
+            nn.Sequential(conv2d(in_channels + growth * step, 4 * growth, 1), nn.ELU(), conv2d(4 * growth, growth, 3))
+            for step in range(steps)
+        )
+
+    def forward(self, x: Float[Tensor, "batch in height width"]) -> Float[Tensor, "batch out height width"]:
+        for step in self.steps:
+            x = elu(torch.cat([x, step(x)], 1))
+        return x

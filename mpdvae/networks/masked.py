@@ -102,7 +102,7 @@ class ConditionedCausalConv2d(CausalLayer, nn.Conv2d):
         return seen + self._told(condition)
 
     def column(self, x: Tensor, condition: Tensor, at: Raster) -> Float[Tensor, "*batch out 1 1"]:
-        """The output at the present position of the image `x`, whose earlier pixels are known; `condition` is looked at once."""
+        """The output at the present position of the image `x`, whose earlier pixels are known; `condition` is seen once."""
         reach = self.kernel_size[0] // 2
         if self not in at.memory:
             seen = x.new_zeros(*x.shape[:-2], at.height + reach, at.width + 2 * reach)
