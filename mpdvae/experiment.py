@@ -22,6 +22,7 @@ if TYPE_CHECKING:
 
 ImageShape = tuple[int, int, int]
 Count = Annotated[int, Field(ge=1)]
+AtLeastTwo = Annotated[int, Field(ge=2)]
 Nats = Annotated[float, Field(ge=0)]
 Weight = Annotated[float, Field(ge=0)]
 Fraction = Annotated[float, Field(gt=0, le=1)]
@@ -49,6 +50,15 @@ class Data(Config):
     """Images held out of the training set; default: that of the data set (MNIST: 2,000 as in the paper)."""
     split_seed: int = 524287
     """Seed of the division into training and validation (the released code's)."""
+
+    @model_validator(mode="after")
+    def _static_draws_once(self) -> "Data":
+        if self.binarisation == "static" and self.evaluation_draws != 1:
+            raise ValueError(
+                f"evaluation_draws: static binarisation draws every image once, expected 1, got {self.evaluation_draws}; "
+                "set it to 1, or binarisation to dynamic"
+            )
+        return self
 
 
 class MLPEncoder(Config):
@@ -133,9 +143,9 @@ class PixelCNNDecoder(Config):
     condition_channels: Count = 4
 
     def build(self, image_shape: ImageShape, latent_dim: int) -> "nn.Module":
-        from mpdvae.decoders import PixelCNNDecoder
+        from mpdvae.decoders import pixelcnn_decoder
 
-        return PixelCNNDecoder(image_shape, latent_dim, self.channels, self.kernel_sizes, self.condition_channels)
+        return pixelcnn_decoder(image_shape, latent_dim, self.channels, self.kernel_sizes, self.condition_channels)
 
 
 class StandardNormalPrior(Config):
@@ -159,11 +169,11 @@ class FlowPrior(Config):
     mean_only: bool = False
 
     def build(self, latent_dim: int) -> "nn.Module":
-        from mpdvae.flows import AutoregressiveFlow
+        from mpdvae.flows import vector_flow
         from mpdvae.priors import FlowPrior
 
-        flow = AutoregressiveFlow(latent_dim, self.blocks, self.hidden_features, self.hidden_layers, self.mean_only)
-        return FlowPrior(flow, latent_dim)
+        flow = vector_flow(latent_dim, self.blocks, self.hidden_features, self.hidden_layers, self.mean_only)
+        return FlowPrior(flow, (latent_dim,))
 
 
 class ConstantWeight(Config):
@@ -217,6 +227,9 @@ class CyclicalWeight(Config):
         return Cyclical(self.total_steps, self.cycles, self.rising_fraction)
 
 
+KLWeightConfig = ConstantWeight | LinearWeight | CyclicalWeight
+
+
 class ObjectiveConfig(Config):
     """The terms of the loss, in nats per image; a weight of 0 leaves its term out."""
 
@@ -226,7 +239,7 @@ class ObjectiveConfig(Config):
     """The paper's gamma: makes the pairwise divergences alike."""
     mpd_form: Literal["released", "paper", "submitted"] = "released"
     """Which of three forms the diversity term takes; see mpdvae/divergence.py."""
-    kl_weight: ConstantWeight | LinearWeight | CyclicalWeight = ConstantWeight()
+    kl_weight: Annotated[KLWeightConfig, Field(discriminator="kind")] = ConstantWeight()
     free_bits_nats: Nats = 0.0
     """Floor under the batch mean of the total KL (released code)."""
     free_bits_per_dimension_nats: Nats = 0.0
@@ -239,7 +252,7 @@ class ObjectiveConfig(Config):
 
     @model_validator(mode="after")
     def _autoencoder_is_alone(self) -> "ObjectiveConfig":
-        if self.autoencoder and self != ObjectiveConfig(autoencoder=True):
+        if self.autoencoder and self.model_copy(update={"autoencoder": False}) != ObjectiveConfig():
             raise ValueError("autoencoder: has a reconstruction term only; leave the other fields at their defaults")
         return self
 
@@ -271,9 +284,9 @@ class Training(Config):
 
     steps: Count = 580_000
     """Updates at the most (paper: 1,000 epochs of 580)."""
-    batch_size: Annotated[int, Field(ge=2)] = 100
+    batch_size: AtLeastTwo = 100
     optimizer: Literal["adam", "adamax"] = "adam"
-    learning_rate: Annotated[float, Field(gt=0)] = 1e-3
+    learning_rate: Annotated[float, Field(gt=0, le=1e6)] = 1e-3
     betas: tuple[Annotated[float, Field(ge=0, lt=1)], Annotated[float, Field(ge=0, lt=1)]] = (0.9, 0.999)
     decay_per_step: Fraction = 0.999998
     plateau: Plateau | None = Plateau()
@@ -283,11 +296,11 @@ class Training(Config):
     """Decay per step of the averaged weights, which validation, sampling and results use."""
     clip_norm: Annotated[float, Field(gt=0)] | None = 5.0
     """Bound on the global norm of the gradient."""
-    initial_images: Annotated[int, Field(ge=2)] = 500
+    initial_images: AtLeastTwo = 500
     """Images of the data-dependent initialisation."""
     evaluate_every: Count = 580
     """Steps between evaluation points (validation, checkpoint); a plateau counts these."""
-    validation_images: Count | None = None
+    validation_images: AtLeastTwo | None = None
     """Validation images per evaluation point; None: all of them with all draws."""
     validation_samples: Count = 5
     """Draws of z per validation image."""
@@ -302,7 +315,7 @@ class Evaluation(Config):
     """Importance samples per image."""
     representation_images: Count | None = None
     """Training images that label subsets and clusters are drawn from; None: all of them."""
-    label_counts: Sizes = (100, 1_000, 10_000)
+    label_counts: Annotated[tuple[AtLeastTwo, ...], Field(min_length=1)] = (100, 1_000, 10_000)
     label_subsets: Count = 5
     clusters: Sizes = (10, 20, 30)
     cluster_seeds: Count = 5
@@ -366,7 +379,7 @@ class Experiment(Config):
         return self.model_dump_json(indent=2) + "\n"
 
 
-def from_json(text: str, origin: str) -> Experiment:
+def from_json(text: str | bytes, origin: str) -> Experiment:
     """The experiment that `to_json` wrote. Raises `InputError`, naming `origin` and the field, for anything else."""
     try:
         return Experiment.model_validate_json(text)
@@ -389,11 +402,20 @@ def with_changes(experiment: Experiment, **changes: Any) -> Experiment:
         raise InputError(in_words(error)) from None
 
 
+_UNIONS = {"encoder", "decoder", "prior", "kl_weight"}
+
+
 def in_words(error: ValidationError) -> str:
     """A pydantic error as one sentence: field, what was expected, what was given."""
     first = error.errors(include_url=False)[0]
-    field = ".".join(str(part) for part in first["loc"])
+    loc = first["loc"]
+    # Behind a field that is a union stands the kind of its value, which is no field.
+    field = ".".join(str(part) for i, part in enumerate(loc) if i == 0 or loc[i - 1] not in _UNIONS)
     message = first["msg"].removeprefix("Value error, ")
+    if first["type"] == "json_invalid":
+        return f"not the JSON of an experiment ({message[0].lower()}{message[1:]})."
+    if first["type"] == "missing":
+        return f"{field}: this field is required."
     if first["type"] == "value_error":
         return f"{field + ': ' if field else ''}{message}."
     if first["type"] == "extra_forbidden":

@@ -13,6 +13,7 @@ in what is compared only.
 
 from dataclasses import dataclass
 from functools import cache
+from typing import Literal
 
 from mpdvae.errors import InputError, refuse_unknown
 from mpdvae.experiment import (
@@ -48,7 +49,7 @@ MODELS = {
 class Scale:
     """What the experiments of one scale share."""
 
-    name: str
+    name: Literal["smoke", "minutes", "hours", "paper"]
     meant_for: str
     datasets: tuple[str, ...]
     cost: str

@@ -1,0 +1,219 @@
+"""Experiments: JSON in, JSON out; whatever cannot work is refused by one sentence that names the field."""
+
+import json
+
+import pytest
+from pydantic import ValidationError
+
+from mpdvae.errors import InputError
+from mpdvae.experiment import (
+    ConvNetEncoder,
+    CyclicalWeight,
+    Data,
+    Experiment,
+    FlowPrior,
+    LinearWeight,
+    MLPDecoder,
+    MLPEncoder,
+    ObjectiveConfig,
+    PixelCNNDecoder,
+    ResNetDecoder,
+    ResNetEncoder,
+    StandardNormalPrior,
+    Training,
+    from_json,
+    in_words,
+    with_changes,
+)
+from mpdvae.recipes import all_recipes, recipe
+
+EXPERIMENTS = {
+    **all_recipes(),
+    "defaults": Experiment(),
+    "every-kind": Experiment(
+        encoder=MLPEncoder(hidden_features=(5, 4)),
+        decoder=MLPDecoder(),
+        prior=FlowPrior(mean_only=True),
+        objective=ObjectiveConfig(kl_weight=LinearWeight(warm_up_steps=10), free_bits_nats=0.5, mpd_form="paper"),
+        data=Data(dataset="own", path="images.npz", binarisation="static", evaluation_draws=1),
+    ),
+    "autoencoder": Experiment(
+        encoder=ResNetEncoder(), decoder=ResNetDecoder(), objective=ObjectiveConfig(autoencoder=True)
+    ),
+    "cyclical": Experiment(
+        objective=ObjectiveConfig(kl_weight=CyclicalWeight(total_steps=7, cycles=2), free_bits_per_dimension_nats=0.1),
+        training=Training(plateau=None, clip_norm=None, optimizer="adamax"),
+    ),
+}
+
+
+@pytest.mark.parametrize("name", EXPERIMENTS)
+def test_json_and_back(name):
+    experiment = EXPERIMENTS[name]
+    text = experiment.to_json()
+    assert from_json(text, "there") == experiment
+    assert from_json(text.encode(), "there").to_json() == text
+
+
+def test_an_experiment_cannot_be_changed():
+    with pytest.raises(ValidationError, match="frozen"):
+        Experiment().seed = 1  # pyright: ignore[reportAttributeAccessIssue] - that is the point
+
+
+REFUSED = {
+    "unknown field": (
+        {"objective__diversity_weigth": 1.0},
+        r"^objective\.diversity_weigth: there is no such field; see",
+    ),
+    "unknown top field": ({"sed": 1}, r"^sed: there is no such field"),
+    "wrong type": ({"training__steps": "many"}, r"^training\.steps: input should be a valid integer.*, got 'many'\.$"),
+    "a fraction of a step": (
+        {"training__steps": 1.5},
+        r"^training\.steps: input should be a valid integer.*, got 1\.5\.$",
+    ),
+    "unknown word": (
+        {"training__optimizer": "sgd"},
+        r"^training\.optimizer: input should be 'adam' or 'adamax', got 'sgd'",
+    ),
+    "unknown kind": ({"encoder__kind": "vit"}, r"^encoder: .*'vit'.*'mlp', 'convnet', 'resnet'"),
+    "field of another kind": ({"encoder__features": 3}, r"^encoder\.features: there is no such field"),
+    "unknown scale": ({"scale": "tiny"}, r"^scale: input should be 'smoke', 'minutes', 'hours' or 'paper', got 'tiny'"),
+    "negative diversity": (
+        {"objective__diversity_weight": -1.0},
+        r"^objective\.diversity_weight: .*equal to 0, got -1\.0\.$",
+    ),
+    "negative smoothness": (
+        {"objective__smoothness_weight": -0.5},
+        r"^objective\.smoothness_weight: .*to 0, got -0\.5\.$",
+    ),
+    "negative KL weight": (
+        {"objective__kl_weight__value": -2.0},
+        r"^objective\.kl_weight\.value: .*to 0, got -2\.0\.$",
+    ),
+    "infinite weight": (
+        {"objective__diversity_weight": float("inf")},
+        r"^objective\.diversity_weight: .*finite number, got inf",
+    ),
+    "latent_dim 0": ({"latent_dim": 0}, r"^latent_dim: input should be greater than or equal to 1, got 0\.$"),
+    "no steps": ({"training__steps": 0}, r"^training\.steps: .*equal to 1, got 0\.$"),
+    "batch of one": ({"training__batch_size": 1}, r"^training\.batch_size: .*equal to 2, got 1\.$"),
+    "one validation image": (
+        {"training__validation_images": 1},
+        r"^training\.validation_images: .*equal to 2, got 1\.$",
+    ),
+    "one label": ({"evaluation__label_counts": (1,)}, r"^evaluation\.label_counts\.0: .*equal to 2, got 1\.$"),
+    "no layers": ({"encoder__channels": ()}, r"^encoder\.channels: tuple should have at least 1 item"),
+    "layer of nothing": ({"encoder__channels": (4, 0)}, r"^encoder\.channels\.1: .*equal to 1, got 0\.$"),
+    "negative seed": ({"seed": -1}, r"^seed: .*equal to 0, got -1\.$"),
+    "learning rate 0": ({"training__learning_rate": 0.0}, r"^training\.learning_rate: .*greater than 0, got 0\.0\.$"),
+    "learning rate that overflows": (
+        {"training__learning_rate": 1e38},
+        r"^training\.learning_rate: .*to 1000000, got 1e\+38",
+    ),
+    "averaging 1": ({"training__averaging": 1.0}, r"^training\.averaging: .*less than 1, got 1\.0\.$"),
+    "beta": ({"training__betas": (0.9, 1.5)}, r"^training\.betas\.1: .*less than 1, got 1\.5\.$"),
+    "schedule longer than the run": (
+        {"objective__kl_weight": {"kind": "linear", "warm_up_steps": 41}},
+        r"^objective\.kl_weight: its schedule of 41 steps is longer than the run of 40 \(training\.steps\).*shorten",
+    ),
+    "cycles longer than the run": (
+        {"objective__kl_weight": {"kind": "cyclical", "total_steps": 400}},
+        r"^objective\.kl_weight: its schedule of 400 steps is longer than the run of 40",
+    ),
+    "schedule without its length": (
+        {"objective__kl_weight": {"kind": "linear"}},
+        r"^objective\.kl_weight\.warm_up_steps: this field is required\.$",
+    ),
+    "free bits per dimension of a flow": (
+        {"objective__free_bits_per_dimension_nats": 0.1},
+        r"^objective\.free_bits_per_dimension_nats: needs a prior that factorises .*got flow; use objective\.free_bits_nats",
+    ),
+    "autoencoder with weights": (
+        {"objective__autoencoder": True},
+        r"^objective: autoencoder: has a reconstruction term only; leave the other fields at their defaults\.$",
+    ),
+    "static images drawn five times": (
+        {"data__binarisation": "static"},
+        r"^data: evaluation_draws: static binarisation draws every image once, expected 1, got 5; set it to 1",
+    ),
+}
+
+
+@pytest.mark.parametrize("case", REFUSED)
+def test_what_cannot_work_is_refused_in_one_sentence(case):
+    changes, message = REFUSED[case]
+    with pytest.raises(InputError, match=message) as refusal:
+        with_changes(recipe("mae-digits-smoke"), **changes)
+    assert "\n" not in str(refusal.value)
+    assert "pydantic" not in str(refusal.value)
+
+
+@pytest.mark.parametrize("case", sorted(REFUSED.keys() - {"infinite weight"}))  # JSON has no infinity
+def test_json_is_refused_by_the_same_sentence(case):
+    changes, message = REFUSED[case]
+    tree = recipe("mae-digits-smoke").model_dump(mode="json")
+    for path, value in changes.items():
+        *groups, field = path.split("__")
+        node = tree
+        for group in groups:
+            node = node[group]
+        node[field] = value
+    with pytest.raises(InputError, match=message.replace("^", "^runs/a/experiment.json: ", 1)):
+        from_json(json.dumps(tree), "runs/a/experiment.json")
+
+
+@pytest.mark.parametrize("text", ["", "{", "[]x", b"\xff\xfe\x00"])
+def test_what_is_no_json_is_refused_in_one_sentence(text):
+    with pytest.raises(InputError, match=r"^there: not the JSON of an experiment \(") as refusal:
+        from_json(text, "there")
+    assert "\n" not in str(refusal.value)
+
+
+def test_a_list_is_no_experiment():
+    with pytest.raises(InputError, match=r"^there: "):
+        from_json("[]", "there")
+
+
+def test_errors_are_raised_by_the_constructors_too():
+    with pytest.raises(ValidationError) as refusal:
+        ObjectiveConfig(diversity_weight=-1)
+    assert in_words(refusal.value) == "diversity_weight: input should be greater than or equal to 0, got -1."
+
+
+def test_static_binarisation_with_one_draw_is_taken():
+    assert Data(binarisation="static", evaluation_draws=1).evaluation_draws == 1
+
+
+BUILD_REFUSED = {
+    "PixelCNN in colour": (Experiment(decoder=PixelCNNDecoder()), (3, 28, 28), "one binary channel, got 3 channels"),
+    "too small": (Experiment(encoder=ConvNetEncoder(channels=(4, 4, 4))), (1, 4, 4), "at least 5x5 pixels, got 4x4"),
+}
+
+
+@pytest.mark.parametrize("case", BUILD_REFUSED)
+def test_build_refuses_images_that_parts_cannot_take(case):
+    experiment, image_shape, message = BUILD_REFUSED[case]
+    with pytest.raises(InputError, match=message):
+        experiment.build(image_shape)
+
+
+@pytest.mark.parametrize("prior", [StandardNormalPrior(), FlowPrior(blocks=1, hidden_features=8)])
+@pytest.mark.parametrize("name", ["vae-digits-smoke", "mae-digits-smoke"])
+def test_weights_are_a_function_of_the_seed(name, prior):
+    def first(seed: int) -> list:
+        vae = with_changes(recipe(name), seed=seed, prior=prior.model_dump()).build((1, 8, 8))
+        return [parameter.tolist() for parameter in vae.parameters()]
+
+    assert first(0) == first(0)
+    assert first(0) != first(1)
+
+
+def test_objectives_have_the_terms_that_their_weights_ask_for():
+    def terms(**fields) -> list[str]:
+        return list(ObjectiveConfig(**fields).build().terms)
+
+    assert terms() == ["reconstruction", "kl"]
+    assert terms(diversity_weight=1.0) == ["reconstruction", "kl", "diversity"]
+    assert terms(smoothness_weight=1.0) == ["reconstruction", "kl", "smoothness"]
+    assert terms(autoencoder=True) == ["reconstruction"]
+    assert not ObjectiveConfig(autoencoder=True).build().noise
