@@ -4,10 +4,10 @@ Each command is a function whose signature is its usage; tyro reads it. Nothing 
 it. Exit codes: 0 done; 1 failed while running (state saved, the message says how to go on); 2 bad usage or bad input.
 """
 
+import inspect
 import os
 import sys
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
 from pathlib import Path
 from typing import Annotated, Literal
 
@@ -17,6 +17,7 @@ from tyro.conf import Positional
 
 from mpdvae.errors import InputError, RunError, refuse_unknown
 from mpdvae.experiment import Experiment, from_json, in_words
+from mpdvae.options import parse, validated
 from mpdvae.version import __version__
 
 HELP = """\
@@ -41,7 +42,7 @@ def reproduce(
     jobs: int | None = None,
     data_dir: Path | None = None,
 ) -> None:
-    """Run the matrix of models and seeds, and write a report that says which conclusions hold.
+    """Train all models with several seeds; report which conclusions hold.
 
     Args:
         scale: smoke (a minute) or minutes (15 minutes).
@@ -65,7 +66,7 @@ def reproduce(
 
 
 def list_recipes() -> None:
-    """List the named experiments: what each reproduces, its cost and what to expect."""
+    """List the named experiments, what each reproduces and its cost."""
     from rich.table import Table
 
     from mpdvae.console import stdout
@@ -77,37 +78,44 @@ def list_recipes() -> None:
     stdout().print(table)
 
 
-@dataclass(frozen=True)
-class _TrainOptions:
-    out: Path
-    """Folder of the run; it must be new, or hold this very run, which then goes on."""
-    experiment: Annotated[Experiment, tyro.conf.arg(name="")]
-    threads: int | None = None
-    """Threads of a training step; default: all cores. The last digits of results depend on it."""
-    data_dir: Path | None = None
-    """Folder of the data; default: $MPDVAE_DATA, else the user's cache folder."""
-
-
 def train(arguments: Sequence[str]) -> None:
-    """Train a recipe, or an experiment.json, with any field changed: `mpdvae train RECIPE --out DIR [--FIELD VALUE ...]`."""
+    """Train a recipe, or an experiment.json, with any field changed.
+
+    mpdvae train RECIPE --out DIR [--FIELD VALUE ...]
+
+    `mpdvae recipes` lists recipes; `mpdvae train RECIPE --help` lists the fields."""
     if not arguments or arguments[0].startswith("-"):
         if {"-h", "--help"} & set(arguments):
-            print(f"{train.__doc__}\n\n`mpdvae recipes` lists recipes; `mpdvae train RECIPE --help` lists the fields.")
+            print(inspect.getdoc(train))
             return
         raise InputError("train: expected the name of a recipe first; `mpdvae recipes` lists them.")
     name, *rest = arguments
     experiment = _experiment(name)
-    options = tyro.cli(
-        _TrainOptions,
-        args=rest,
-        prog=f"mpdvae train {name}",
-        default=_TrainOptions(out=tyro.MISSING, experiment=experiment),
-        config=(tyro.conf.AvoidSubcommands,),
-        description=experiment.reproduces,
-    )
+
+    def collect(
+        out: Path,
+        experiment: Annotated[Experiment, tyro.conf.arg(name="")] = experiment,
+        threads: int | None = None,
+        data_dir: Path | None = None,
+    ) -> tuple[Path, Experiment, int | None, Path | None]:
+        """What the options say.
+
+        Args:
+            out: folder of the run; it must be new, or hold this very run, which then goes on.
+            experiment: every field of it is an option.
+            threads: threads of a training step; default: all cores. The last digits of results depend on it.
+            data_dir: folder of the data; default: $MPDVAE_DATA, else the user's cache folder.
+        """
+        return out, experiment, threads, data_dir
+
+    out, given, threads, data_dir = parse(collect, rest, f"mpdvae train {name}", experiment.reproduces)
+    experiment = validated(given)
+    from mpdvae.jobs import check_fit, load_data
     from mpdvae.runs import Run
 
-    _complete(Run.create(options.out, options.experiment), options.threads, options.data_dir)
+    Run.check_free(out, experiment)
+    check_fit(experiment, load_data(experiment, data_dir))  # before a folder is made that could not be used
+    _complete(Run.create(out, experiment), threads, data_dir)
 
 
 def resume(directory: Positional[Path], threads: int | None = None, data_dir: Path | None = None) -> None:
@@ -130,7 +138,7 @@ def resume(directory: Positional[Path], threads: int | None = None, data_dir: Pa
 def evaluate(
     directory: Positional[Path], samples: int | None = None, split: str = "test", data_dir: Path | None = None
 ) -> None:
-    """Measure a trained run again: density, representation, diagnostics as JSON beside it.
+    """Measure a trained run again; the results are JSON beside it.
 
     Args:
         directory: folder of the run.
@@ -140,7 +148,7 @@ def evaluate(
     """
     from mpdvae.console import busy
     from mpdvae.evaluation import evaluate
-    from mpdvae.jobs import load_data
+    from mpdvae.jobs import check_same_data, load_data
     from mpdvae.runs import Run
 
     run = Run(directory)
@@ -148,8 +156,10 @@ def evaluate(
         raise InputError(
             f"{directory}: this run is not trained to its end; `mpdvae resume {directory}` goes on with it."
         )
+    data = load_data(run.experiment, data_dir)
+    check_same_data(run, data)
     with busy(f"measuring {directory} on the {split} images"):
-        evaluate(run, load_data(run.experiment, data_dir), samples, split)
+        evaluate(run, data, samples, split)
     _print_results([directory])
 
 
@@ -177,8 +187,9 @@ def sample(directory: Positional[Path], out: Path, count: int = 64, seed: int = 
 def reconstruct(
     directory: Positional[Path], out: Path, count: int = 10, seed: int = 0, data_dir: Path | None = None
 ) -> None:
-    """Test images above their reconstructions (z = posterior mean), in a PNG: first the more probable value of each pixel,
-    then, below, one draw.
+    """Draw test images and their reconstructions into a PNG.
+
+    Three rows: the images; from their posterior means, the more probable value of each pixel; the same, one draw.
 
     Args:
         directory: folder of the run.
@@ -209,8 +220,9 @@ def traverse(
     seed: int = 0,
     data_dir: Path | None = None,
 ) -> None:
-    """Walk along the most informative latent dimensions, one per row, from -3 to 3 standard deviations of the codes around
-    the code of a test image.
+    """Walk along the most informative latent dimensions, in a PNG.
+
+    One dimension per row, from -3 to 3 standard deviations of the codes, around the code of a test image.
 
     Args:
         directory: folder of the run.
@@ -228,7 +240,7 @@ def traverse(
     pictures.check_png_path(out)
     vae = load(directory)
     with seeded(seed, "traverse"), busy("walking through the latent space"):
-        x = _some_test_images(directory, 500, data_dir)
+        x = _some_test_images(directory, None, data_dir)
         images = vae.decode(traversal(vae, x, dimensions, columns))
     _save(out, pictures.png(images))
 
@@ -299,7 +311,9 @@ def main(arguments: Sequence[str] | None = None) -> int:
         print(f"mpdvae: {error}", file=sys.stderr)
         return 1
     except OSError as error:
-        print(f"mpdvae: {error}; nothing already written is lost, the same command goes on.", file=sys.stderr)
+        where = f"{error.filename}: " if error.filename else ""
+        reason = (error.strerror or str(error)).lower()
+        print(f"mpdvae: {where}{reason}; what was written before is whole, the same command goes on.", file=sys.stderr)
         return 1
     except KeyboardInterrupt:
         print(
@@ -330,7 +344,7 @@ def _dispatch(arguments: list[str]) -> int:
 
 
 def _summary(command: Callable[..., None]) -> str:
-    return (command.__doc__ or "").strip().split(": `")[0].split("\n")[0].split("; ")[0].rstrip(".")
+    return (command.__doc__ or "").split("\n")[0].rstrip(".")
 
 
 def _experiment(name: str) -> Experiment:
@@ -341,11 +355,11 @@ def _experiment(name: str) -> Experiment:
     if path.suffix == ".json":
         if not path.is_file():
             raise InputError(f"{name}: no such file; expected a recipe's name or an experiment.json.")
-        return from_json(path.read_text(), name)
+        return from_json(path.read_bytes(), name)
     return recipe(name)
 
 
-def _complete(run, threads: int | None, data_dir: Path | None) -> None:  # noqa: ANN001 - mpdvae.runs is imported late
+def _complete(run, threads: int | None, data_dir: Path | None) -> None:
     import torch
 
     from mpdvae.console import RunProgress, Watcher
@@ -375,20 +389,22 @@ def _complete(run, threads: int | None, data_dir: Path | None) -> None:  # noqa:
     print(f"run folder: {run.path}")
 
 
-def _some_test_images(directory: Path, count: int, data_dir: Path | None):  # noqa: ANN202 - torch is imported late
-    """Random binary test images of a run's data, by the ambient generator."""
+def _some_test_images(directory: Path, count: int | None, data_dir: Path | None):
+    """`count` random binary test images of a run's data (None: enough to measure codes), by the ambient generator."""
     import torch
 
     from mpdvae.data import evaluation_images
-    from mpdvae.jobs import load_data
+    from mpdvae.jobs import check_same_data, load_data
     from mpdvae.runs import Run
     from mpdvae.training import protocol_of
 
-    experiment = Run(directory).experiment
-    data = load_data(experiment, data_dir)
+    run = Run(directory)
+    data = load_data(run.experiment, data_dir)
+    check_same_data(run, data)
+    count = min(500, len(data.test)) if count is None else count
     if not 1 <= count <= len(data.test):
         raise InputError(f"--count: expected 1 to {len(data.test)} images, got {count}.")
-    x, _ = evaluation_images(data.test, protocol_of(experiment), "test", draws=1)
+    x, _ = evaluation_images(data.test, protocol_of(run.experiment), "test", draws=1)
     return x[torch.randperm(len(x))[:count]]
 
 

@@ -4,6 +4,7 @@ Everything is measured with the averaged weights on fixed binary draws of the im
 that makes it again. Noise of the evaluation depends on no run's seed, so that models are compared on the same draws.
 """
 
+import shlex
 import time
 from collections.abc import Callable
 from typing import Any
@@ -51,19 +52,19 @@ def evaluate(
     started = time.perf_counter()
     vae, e = load(run.path), run.experiment
     protocol = protocol_of(e)
-    images: Images = getattr(data, split)
     samples = e.evaluation.density_samples if samples is None else samples
-    again = {"command": f"mpdvae evaluate {run.path} --samples {samples} --split {split}"}
+    command = ["mpdvae", "evaluate", str(run.path), "--samples", str(samples), "--split", split]
+    again = {"command": shlex.join(command)}
 
     say("density")
-    write_json(run.path / "density.json", _density(vae, run, images, protocol, split, samples) | again)
+    write_json(run.path / "density.json", _density(vae, run, data, protocol, split, samples) | again)
     say("diagnostics")
-    x, labels = evaluation_images(images, protocol, split, draws=1)
+    x, labels = evaluation_images(_images(data, split), protocol, split, draws=1)
     write_json(run.path / "diagnostics.json", diagnostics.measure(vae, x).to_dict() | {"split": split} | again)
     codes = representation.codes(vae, x)
     write_json(run.path / "codes.json", _map(codes, labels))
-    if labels is None or data.train.labels is None:
-        say("no labels: representation scores are left out")
+    if labels is None or data.train.labels is None or len(data.train.labels.unique()) < 2:
+        say("no labels of at least two classes: representation scores are left out")
     else:
         say("representation")
         scores = _representation(vae, run, data.train, protocol, codes, labels)
@@ -100,15 +101,19 @@ def interpolations(
     return start + t * (end - start)
 
 
-def _density(vae: VAE, run: Run, images: Images, protocol: Protocol, split: str, samples: int) -> dict[str, Any]:
-    wanted = run.experiment.evaluation.density_images
+def _images(data: Splits, split: str) -> Images:
+    return {"train": data.train, "validation": data.validation, "test": data.test}[split]
+
+
+def _density(vae: VAE, run: Run, data: Splits, protocol: Protocol, split: str, samples: int) -> dict[str, Any]:
+    images, wanted = _images(data, split), run.experiment.evaluation.density_images
     x, _ = evaluation_images(images, protocol, split, draws=None if wanted is None else 1)
     if wanted is not None and wanted < len(x):
         # A random subset, the same for all runs; never a prefix, which may be sorted by class.
         with seeded("density images"):
             x = x[torch.randperm(len(x))[:wanted].to(x.device)]
     estimate = density.estimate(vae, x, samples)
-    of = {"split": split, "protocol": run.manifest["data"]["protocol"], "images_of_split": len(images)}
+    of = {"split": split, "protocol": protocol.describe(data), "images_of_split": len(images)}
     return of | density.summarise(estimate)
 
 
@@ -164,6 +169,8 @@ def traversal(
     means = q.mean.flatten(1)
     spread = (means.var(0) + q.variance.flatten(1).mean(0)).sqrt()
     steps = torch.linspace(-reach, reach, columns, device=x.device)
+    if columns < 1:
+        raise InputError(f"--columns: expected a number >= 1, got {columns}.")
     walk = means[0].repeat(dimensions, columns, 1)
     for row, k in enumerate(information.argsort(descending=True)[:dimensions].tolist()):
         walk[row, :, k] = means[:, k].mean() + steps * spread[k]

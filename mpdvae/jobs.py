@@ -9,7 +9,7 @@ from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 
-from mpdvae.data import Splits, load
+from mpdvae.data import Splits, load, steps_per_epoch
 from mpdvae.errors import InputError
 from mpdvae.experiment import Experiment
 from mpdvae.runs import Run, write_atomically
@@ -27,22 +27,39 @@ def load_data(experiment: Experiment, root: Path | None = None) -> Splits:
     return load(d.dataset, path=d.path, root=root, validation_size=d.validation_size, split_seed=d.split_seed)
 
 
+def check_fit(experiment: Experiment, data: Splits) -> None:
+    """Raises `InputError` where `experiment` cannot be trained and measured on `data`: before any folder is made."""
+    steps_per_epoch(len(data.train), experiment.training.batch_size)
+    for part, images in (("validation", data.validation), ("test", data.test)):
+        if len(images) < 2:
+            raise InputError(
+                f"{data.title}: expected at least 2 {part} images, because divergences are between pairs, got {len(images)}; "
+                "give more images."
+            )
+    experiment.build(data.image_shape)
+
+
+def check_same_data(run: Run, data: Splits) -> None:
+    """Raises `InputError` where `run` was made on other data than `data`."""
+    noted = run.manifest.get("data")
+    if noted and noted["sha256"] != data.sha256:
+        raise InputError(
+            f"{run.path}: was made on other data ({noted['protocol']}, hash {noted['sha256'][:12]}) than there are now "
+            f"(hash {data.sha256[:12]}); put the former data back, or train in another --out."
+        )
+
+
 def describe_run(run: Run, data: Splits, command: str) -> None:
     """Notes what the results of `run` depend on in its manifest, where this is its first start."""
     import torch
 
     from mpdvae.training import protocol_of
 
+    check_same_data(run, data)
+    if "data" in run.manifest:
+        return
     protocol = protocol_of(run.experiment)
     origin = {"name": run.experiment.data.dataset, "sha256": data.sha256, "protocol": protocol.describe(data)}
-    if run.manifest:
-        noted = run.manifest["data"]
-        if noted["sha256"] != origin["sha256"]:
-            raise InputError(
-                f"{run.path}: was made on other data ({noted['protocol']}, hash {noted['sha256'][:12]}) than there are now "
-                f"(hash {origin['sha256'][:12]}); put the former data back, or choose another --out."
-            )
-        return
     vae = run.experiment.build(data.image_shape)
     parts = {name: sum(p.numel() for p in part.parameters()) for name, part in vae.named_children()}
     run.note(
@@ -57,7 +74,7 @@ def describe_run(run: Run, data: Splits, command: str) -> None:
         seed=run.experiment.seed,
         command=command,
         started=datetime.now(UTC).isoformat(timespec="seconds"),
-        status="training",
+        status=run.manifest.get("status", "training"),
     )
 
 

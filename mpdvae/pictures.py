@@ -47,6 +47,6 @@ def in_rows(images: Float[Tensor, "n channel height width"], columns: int) -> Fl
 
 
 def check_png_path(path: Path) -> None:
-    """Raises `InputError` unless `path` ends in .png."""
-    if path.suffix.lower() != ".png":
-        raise InputError(f"--out: expected a file name that ends in .png, got {str(path)!r}.")
+    """Raises `InputError` unless `path` is the name of a file that ends in .png."""
+    if path.suffix.lower() != ".png" or path.is_dir():
+        raise InputError(f"--out: expected the name of a file that ends in .png, got {str(path)!r}.")

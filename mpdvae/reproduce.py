@@ -6,6 +6,7 @@ joblib starts the jobs, as many at a time as there are cores.
 """
 
 import os
+import shlex
 import threading
 import traceback
 from collections.abc import Sequence
@@ -56,8 +57,8 @@ def jobs(experiments: Sequence[Experiment], seeds: int, out: Path) -> list[Job]:
     for seed in range(seeds):
         for experiment in experiments:
             folder = out / "runs" / f"{experiment.name}-seed{seed}"
-            command = f"mpdvae train {experiment.name} --seed {seed} --threads 1 --out {folder}"
-            made.append(Job(with_changes(experiment, seed=seed), folder, command))
+            command = ["mpdvae", "train", experiment.name, "--seed", str(seed), "--threads", "1", "--out", str(folder)]
+            made.append(Job(with_changes(experiment, seed=seed), folder, shlex.join(command)))
     return made
 
 
@@ -88,6 +89,7 @@ def _run_in_processes(
     to_do: Sequence[Job], matrix: Sequence[Job], data_root: Path | None, workers: int, watcher: Watcher
 ) -> list[tuple[Job, str]]:
     from joblib import Parallel, delayed, parallel_config
+    from joblib.externals.loky.process_executor import TerminatedWorkerError
 
     over = threading.Event()
     looker = threading.Thread(target=_look_on, args=(matrix, watcher, over), daemon=True)
@@ -98,11 +100,15 @@ def _run_in_processes(
             results = Parallel(n_jobs=workers, return_as="generator_unordered")(
                 delayed(_run_one)(index, job, data_root) for index, job in enumerate(to_do)
             )
-            for index, reason in results:
+            for index, reason in results or ():
                 if reason:
                     failed.append((to_do[index], reason))
                 else:
                     watcher.say(f"finished {to_do[index].name}")
+    except TerminatedWorkerError:
+        raise RunError(
+            "a worker process was killed, out of memory perhaps; the same command with fewer --jobs goes on."
+        ) from None
     except KeyboardInterrupt:
         from joblib.externals.loky import get_reusable_executor
 
@@ -124,6 +130,7 @@ def _run_one(index: int, job: Job, data_root: Path | None) -> tuple[int, str]:
     except Exception as error:
         log = job.folder / "error.log"
         write_atomically(log, traceback.format_exc())
+        (job.folder / "progress.json").unlink(missing_ok=True)
         return index, f"{type(error).__name__}: {error} (log: {log})"
     return index, ""
 

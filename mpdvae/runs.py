@@ -33,6 +33,7 @@ CHECKPOINTS_KEPT = 2
 def write_atomically(path: Path, content: bytes | str) -> None:
     """`content` in `path`, whole or not at all: written aside, flushed to disk, renamed."""
     data = content.encode() if isinstance(content, str) else content
+    check_folder(path.parent)
     path.parent.mkdir(parents=True, exist_ok=True)
     aside = path.with_name(f".{path.name}.{os.getpid()}")
     try:
@@ -43,6 +44,13 @@ def write_atomically(path: Path, content: bytes | str) -> None:
         aside.replace(path)
     finally:
         aside.unlink(missing_ok=True)
+
+
+def check_folder(folder: Path) -> None:
+    """Raises `InputError` where a file stands in the way of `folder`."""
+    for path in (folder, *folder.parents):
+        if path.exists() and not path.is_dir():
+            raise InputError(f"{folder}: cannot be a folder, {path} is a file; choose another --out.")
 
 
 def write_json(path: Path, content: Any) -> None:
@@ -73,7 +81,7 @@ class Run:
             raise InputError(f"{self.path}: no such folder; give the folder that `mpdvae train ... --out` made.")
         if not (self.path / "experiment.json").is_file():
             raise InputError(f"{self.path}: not a run folder (it has no experiment.json).")
-        self.experiment = from_json((self.path / "experiment.json").read_text(), str(self.path / "experiment.json"))
+        self.experiment = _read_experiment(self.path)
 
     @classmethod
     def create(cls, path: Path, experiment: Experiment) -> "Run":
@@ -82,8 +90,15 @@ class Run:
         Raises `InputError` for a folder that holds something else; nothing in it is touched.
         """
         path = Path(path)
-        if path.exists() and not path.is_dir():
-            raise InputError(f"{path}: is a file; give a folder for the run.")
+        cls.check_free(path, experiment)
+        if not (path / "experiment.json").exists():
+            write_atomically(path / "experiment.json", experiment.to_json())
+        return cls(path)
+
+    @classmethod
+    def check_free(cls, path: Path, experiment: Experiment) -> None:
+        """Raises `InputError` unless `path` is new, empty, or the folder of this very experiment. Writes nothing."""
+        check_folder(path)
         if (path / "experiment.json").exists():
             differing = differing_fields(cls(path).experiment, experiment)
             if differing:
@@ -91,11 +106,8 @@ class Run:
                     f"{path}: already holds another run (it differs in {', '.join(differing)}); "
                     "choose another --out, or delete that folder."
                 )
-            return cls(path)
-        if path.is_dir() and any(path.iterdir()):
+        elif path.is_dir() and any(path.iterdir()):
             raise InputError(f"{path}: is not empty and not a run; choose another --out.")
-        write_atomically(path / "experiment.json", experiment.to_json())
-        return cls(path)
 
     # -- manifest ------------------------------------------------------------------------------------------------------
 
@@ -117,9 +129,17 @@ class Run:
 
     @property
     def history(self) -> list[dict[str, Any]]:
-        """One entry per evaluation point, in order of steps."""
+        """One entry per evaluation point, in order of steps. Raises `InputError` for a line that is broken."""
         path = self.path / "history.jsonl"
-        return [json.loads(line) for line in path.read_text().splitlines()] if path.exists() else []
+        entries = []
+        for number, line in enumerate(path.read_bytes().splitlines() if path.exists() else [], 1):
+            try:
+                entries.append(json.loads(line))
+            except ValueError:
+                raise InputError(
+                    f"{path}: line {number} is damaged (not JSON); delete {self.path} to train this run again."
+                ) from None
+        return entries
 
     def write_history(self, entries: list[dict[str, Any]]) -> None:
         lines = (json.dumps(entry, allow_nan=False) + "\n" for entry in entries)
@@ -134,8 +154,12 @@ class Run:
         folder = self.path / "checkpoints"
         data = save(dict(tensors))
         write_atomically(folder / f"step-{step:08d}.safetensors", data)
-        checksum = hashlib.sha256(data).hexdigest()
-        write_json(folder / f"step-{step:08d}.json", {"step": step, "sha256": checksum, **state})
+        of = {
+            "step": step,
+            "sha256": hashlib.sha256(data).hexdigest(),
+            "experiment": self.experiment.model_dump(mode="json"),
+        }
+        write_json(folder / f"step-{step:08d}.json", of | state)
         for old in sorted(folder.glob("step-*.json"))[:-CHECKPOINTS_KEPT]:
             old.unlink()
             old.with_suffix(".safetensors").unlink(missing_ok=True)
@@ -143,16 +167,21 @@ class Run:
     def load_checkpoint(self) -> tuple[dict[str, "Tensor"], dict[str, Any]] | None:
         """Tensors and state of the newest checkpoint that is whole; None if there is no checkpoint.
 
-        Raises `RunError` if there are checkpoints and all are damaged.
+        Raises `RunError` if there are checkpoints and all are damaged, `InputError` for one of another experiment.
         """
         from safetensors.torch import load
 
         states = sorted((self.path / "checkpoints").glob("step-*.json"), reverse=True)
         for path in states:
-            state = read_json(path)
             tensors = path.with_suffix(".safetensors")
             data = tensors.read_bytes() if tensors.exists() else b""
-            if hashlib.sha256(data).hexdigest() == state["sha256"]:
+            try:
+                state = json.loads(path.read_bytes())
+                whole = hashlib.sha256(data).hexdigest() == state["sha256"]
+            except (ValueError, KeyError, TypeError):
+                continue  # not what was written here
+            if whole:
+                self._check_checkpoint(path, state)
                 return load(data), state
         if states:
             raise RunError(
@@ -160,6 +189,14 @@ class Run:
                 "delete that folder to train this run from the beginning."
             )
         return None
+
+    def _check_checkpoint(self, path: Path, state: dict[str, Any]) -> None:
+        of = from_json(json.dumps(state["experiment"]), str(path))
+        if differing := differing_fields(of, self.experiment):
+            raise InputError(
+                f"{path}: belongs to another experiment than experiment.json (it differs in {', '.join(differing)}); "
+                f"put {self.path / 'experiment.json'} back as it was, or choose another --out."
+            )
 
     # -- model ---------------------------------------------------------------------------------------------------------
 
@@ -206,16 +243,19 @@ def load(path: Path | str) -> "VAE":
     weights = folder / "model.safetensors"
     if not weights.is_file():
         raise InputError(f"{folder}: has no model.safetensors; has the run reached its first evaluation point?")
-    experiment = from_json((folder / "experiment.json").read_text(), str(folder / "experiment.json"))
+    experiment = _read_experiment(folder)
     try:
         with safe_open(weights, framework="pt") as file:
             metadata = file.metadata() or {}
             tensors = {name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118 - not a dict
-    except SafetensorError as error:
+    except (SafetensorError, OSError) as error:
         raise InputError(f"{weights}: not a readable safetensors file ({error}).") from None
     if metadata.get("format") != MODEL_FORMAT:
         raise InputError(f"{weights}: expected model format {MODEL_FORMAT}, got {metadata.get('format')}.")
-    channel, height, width = json.loads(metadata["image_shape"])
+    try:
+        channel, height, width = json.loads(metadata["image_shape"])
+    except (KeyError, ValueError, TypeError):
+        raise InputError(f"{weights}: does not say its image shape; was it written by mpdvae?") from None
     vae = experiment.build((channel, height, width))
     try:
         vae.load_state_dict(tensors)
@@ -224,6 +264,13 @@ def load(path: Path | str) -> "VAE":
             f"{weights}: does not fit experiment.json beside it: {str(error).splitlines()[1].strip()}"
         ) from None
     return vae.eval()
+
+
+def _read_experiment(folder: Path) -> Experiment:
+    path = folder / "experiment.json"
+    if not path.is_file():
+        raise InputError(f"{path}: no such file; it belongs beside what mpdvae wrote to {folder}.")
+    return from_json(path.read_bytes(), str(path))
 
 
 def _model_card(experiment: Experiment, image_shape: ImageShape) -> str:

@@ -8,11 +8,13 @@ The recipe (Adam or Adamax, decay per step, halving at a plateau with a fresh op
 data-dependent initialisation, selection by validation ELBO) is that of the released code of MAE.
 """
 
+import math
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from dataclasses import asdict, dataclass
 from datetime import UTC, datetime
-from typing import Any
+from typing import Any, cast
 
 import torch
 from torch import Tensor, nn, optim
@@ -22,10 +24,10 @@ from mpdvae.data import Protocol, Splits, batch_indices, evaluation_images, step
 from mpdvae.errors import InputError, RunError
 from mpdvae.experiment import Experiment
 from mpdvae.objective import Loss
-from mpdvae.runs import Run
+from mpdvae.runs import Run, load
 from mpdvae.seeding import seeded
 from mpdvae.vae import VAE
-from mpdvae.validation import validate
+from mpdvae.validation import Validation, validate
 
 Watch = Callable[[int, dict[str, Any] | None], None]
 """Called after every step with the number of steps done, and with the new history entry at evaluation points."""
@@ -57,6 +59,7 @@ def train(run: Run, data: Splits, watch: Watch = lambda done, entry: None) -> VA
     x_validation = _validation_images(e, data, protocol)
     vae = e.build(data.image_shape)
     average = AveragedModel(vae, multi_avg_fn=get_ema_multi_avg_fn(t.averaging), use_buffers=False)
+    averaged = cast(VAE, average.module)
     optimizer = _optimizer(e, vae, t.learning_rate)
     progress, history = Progress(), []
     checkpoint = run.load_checkpoint()
@@ -72,12 +75,13 @@ def train(run: Run, data: Splits, watch: Watch = lambda done, entry: None) -> VA
         indices = batch_indices(len(data.train), t.batch_size, e.seed, progress.step)
         x = training_batch(data.train, indices, protocol, e.seed, progress.step)
         vae.train()
-        with seeded(e.seed, "noise", progress.step):
+        with seeded(e.seed, "noise", progress.step), _overflow_is_told(progress.step):
             loss = objective(vae, x, progress.step)
         optimizer.zero_grad(set_to_none=True)
         loss.total.backward()
-        if t.clip_norm is not None:
-            nn.utils.clip_grad_norm_(vae.parameters(), t.clip_norm)
+        norm = nn.utils.clip_grad_norm_(vae.parameters(), math.inf if t.clip_norm is None else t.clip_norm)
+        if not torch.isfinite(loss.total + norm):
+            raise _diverged(progress.step)
         optimizer.step()
         average.update_parameters(vae)
         for group in optimizer.param_groups:
@@ -87,8 +91,8 @@ def train(run: Run, data: Splits, watch: Watch = lambda done, entry: None) -> VA
 
         entry = None
         if progress.step % t.evaluate_every == 0 or progress.step == t.steps:
-            terms = sums.means(progress.step)
-            validation = validate(average.module, x_validation, t.validation_samples, seed=0)
+            terms = sums.means()
+            validation = _validate(averaged, x_validation, t.validation_samples, progress.step)
             entry = {
                 "step": progress.step,
                 "epoch": round(progress.step / epoch_steps, 6),
@@ -101,7 +105,7 @@ def train(run: Run, data: Splits, watch: Watch = lambda done, entry: None) -> VA
             if validation.negative_elbo_nats < progress.best_negative_elbo_nats:
                 progress.best_negative_elbo_nats = validation.negative_elbo_nats
                 progress.evaluations_without_progress = 0
-                run.save_model(average.module, data.image_shape)
+                run.save_model(averaged, data.image_shape)
             else:
                 optimizer = _after_no_progress(progress, e, vae, optimizer)
             run.write_history(history)
@@ -111,7 +115,7 @@ def train(run: Run, data: Splits, watch: Watch = lambda done, entry: None) -> VA
         watch(progress.step, entry)
 
     run.note(status="trained", stopped=progress.stopped)
-    return average.module.eval()
+    return load(run.path)
 
 
 def protocol_of(experiment: Experiment) -> Protocol:
@@ -132,14 +136,36 @@ class _Sums:
             self.terms[name] = self.terms.get(name, 0) + value.detach().double()
         self.count += 1
 
-    def means(self, step: int) -> dict[str, float]:
-        means = {name: value.item() / self.count for name, value in self.terms.items()}
-        if not all(torch.isfinite(torch.tensor(list(means.values())))):
-            raise RunError(
-                f"training: the loss was not a finite number before step {step} ({means}); the last checkpoint is whole. "
-                "Train again with a smaller training.learning-rate."
-            )
-        return means
+    def means(self) -> dict[str, float]:
+        return {name: value.item() / self.count for name, value in self.terms.items()}
+
+
+def _validate(vae: VAE, x: Tensor, samples: int, step: int) -> Validation:
+    try:
+        validation = validate(vae, x, samples, seed=0)
+    except ValueError as error:  # a law or a measure that was given what is no number
+        raise _diverged(step) from error
+    if not all(math.isfinite(value) for value in asdict(validation).values() if isinstance(value, float)):
+        raise _diverged(step)
+    return validation
+
+
+@contextmanager
+def _overflow_is_told(step: int) -> Iterator[None]:
+    """torch's laws refuse parameters that are no finite numbers by a `ValueError`; here that is a run that failed."""
+    try:
+        yield
+    except ValueError as error:
+        if isinstance(error, InputError):
+            raise
+        raise _diverged(step) from error
+
+
+def _diverged(step: int) -> RunError:
+    return RunError(
+        f"training: the loss or its gradient is no longer a finite number at step {step}; checkpoints before it are whole. "
+        "Train again with a smaller training.learning-rate, in another --out."
+    )
 
 
 def _validation_images(e: Experiment, data: Splits, protocol: Protocol) -> Tensor:
