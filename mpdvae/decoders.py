@@ -10,6 +10,7 @@ density and lets the model do without z: the collapse that this project is about
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
+from functools import partial
 from itertools import pairwise
 
 from jaxtyping import Float
@@ -17,12 +18,19 @@ from torch import Tensor, nn
 from torch.distributions import Distribution
 
 from mpdvae.distributions import AtPixel, AutoregressivePixels, PixelLaw, bernoulli_pixels
-from mpdvae.encoders import ImageShape, check_halvings, check_latent_dim
+from mpdvae.encoders import ImageShape, check_divisible, check_halvings, check_latent_dim
 from mpdvae.errors import InputError
+from mpdvae.logistic_mixture import (
+    COLOURS,
+    ComponentChoice,
+    DiscretisedLogisticMixture,
+    parameters_for_each_pixel,
+)
 from mpdvae.networks.batching import over_leading
-from mpdvae.networks.blocks import UpBlock, conv2d_to, halved, linear
+from mpdvae.networks.blocks import UpBlock, conv2d, conv2d_doubling, conv2d_to, halved, linear
 from mpdvae.networks.incremental import incremental
 from mpdvae.networks.pixelcnn import PAPER_SMALL, PixelCNN
+from mpdvae.networks.pixelcnnpp import PixelCNNPP
 from mpdvae.networks.weight_norm import weight_norm
 
 
@@ -79,6 +87,9 @@ class _Conditioned:
 
     @contextmanager
     def pixel_by_pixel(self) -> Iterator[AtPixel]:
+        if not isinstance(self.network, PixelCNN):
+            yield lambda x, row, column: self(x)[..., row, column]
+            return
         with incremental(self.network, *self.maps.shape[-2:]) as raster:
 
             def at(x: Tensor, row: int, column: int) -> Tensor:
@@ -120,7 +131,9 @@ def pixelcnn_decoder(
     return AutoregressiveDecoder(to_maps, network, bernoulli_pixels, image_shape)
 
 
-def mlp_decoder(image_shape: ImageShape, latent_dim: int, hidden_features: Sequence[int] = (500,)) -> IndependentDecoder:
+def mlp_decoder(
+    image_shape: ImageShape, latent_dim: int, hidden_features: Sequence[int] = (500,)
+) -> IndependentDecoder:
     """Fully connected decoder with ELU and independent pixels, for images of any size and number of channels."""
     check_latent_dim(latent_dim)
     features = [latent_dim, *hidden_features]
@@ -158,3 +171,86 @@ def resnet_decoder(
         for (i, o), (size, target) in zip(pairwise([*channels, image_shape[0]]), pairwise(sizes), strict=True)
     ]
     return IndependentDecoder(nn.Sequential(nn.Unflatten(1, (latent_dim, 1, 1)), start, nn.ELU(), *blocks))
+
+
+def colour_resnet_decoder(
+    image_shape: ImageShape,
+    latent_channels: int,
+    channels: int = 48,
+    blocks: Sequence[int] = (3, 2, 2),
+    components: int = 10,
+    component: ComponentChoice = "drawn",
+) -> IndependentDecoder:
+    """The released code's decoder of colour images with independent pixels: maps -> 1x1 -> residual blocks, doubling between
+    sizes -> parameters of a discretised logistic mixture for each pixel.
+
+    Arguments:
+        image_shape: (3, height, width), divisible by 2^(len(blocks) - 1).
+        latent_channels: of the code's maps.
+        channels: of the largest size; smaller sizes have twice as many.
+        blocks: residual blocks at each size, the smallest first.
+        components: of the mixture.
+        component: how samples choose a component, see `DiscretisedLogisticMixture`.
+    """
+    smallest = check_colour(image_shape, latent_channels, len(blocks) - 1, "colour resnet decoder")
+    sizes = halved(image_shape[1:], len(blocks) - 1)[::-1]
+    widths = [2 * channels] * (len(blocks) - 1) + [channels]
+    layers: list[nn.Module] = [conv2d_to(latent_channels, widths[0], 1, smallest, smallest), nn.ELU()]
+    for level, count in enumerate(blocks):
+        if level:
+            layers += [conv2d_doubling(widths[level - 1], widths[level]), nn.ELU()]
+        layers += [UpBlock(widths[level], widths[level], sizes[level], sizes[level]) for _ in range(count)]
+    layers.append(conv2d(channels, parameters_for_each_pixel(components), 1))
+    return IndependentDecoder(nn.Sequential(*layers), colour_law(component), latent_ndim=3)
+
+
+def pixelcnnpp_decoder(
+    image_shape: ImageShape,
+    latent_channels: int,
+    channels: int = 96,
+    levels: int = 3,
+    blocks: int = 6,
+    condition_channels: int = 16,
+    components: int = 10,
+    dropout: float = 0.5,
+    concatenated: bool = True,
+    component: ComponentChoice = "drawn",
+) -> AutoregressiveDecoder:
+    """The paper's decoder of colour images: maps z are doubled to the image's size, halving their channels, and condition a
+    PixelCNN++ with a discretised logistic mixture for each pixel.
+
+    Arguments:
+        image_shape: (3, height, width), divisible by 2^(levels - 1).
+        latent_channels: of the code's maps, divisible by 2^(doublings).
+        channels, levels, blocks, dropout, concatenated: of the PixelCNN++.
+        condition_channels: of the maps h beside the image.
+        components, component: of the mixture, see `DiscretisedLogisticMixture`.
+    """
+    check_colour(image_shape, latent_channels, levels - 1, "PixelCNN++ decoder")
+    if latent_channels % 2 ** (levels - 1):
+        raise InputError(
+            f"latent_channels: are halved {levels - 1} times on the way to the image's size and must be divisible by "
+            f"{2 ** (levels - 1)}, got {latent_channels}."
+        )
+    widths = [latent_channels // 2**level for level in range(levels)]
+    doublings = [layer for i, o in pairwise(widths) for layer in (conv2d_doubling(i, o), nn.ELU())]
+    to_maps = nn.Sequential(*doublings, conv2d(widths[-1], condition_channels, 1))
+    network = PixelCNNPP(
+        condition_channels, parameters_for_each_pixel(components), channels, levels, blocks, dropout, concatenated
+    )
+    return AutoregressiveDecoder(to_maps, network, colour_law(component), image_shape, latent_ndim=3)
+
+
+def colour_law(component: ComponentChoice) -> PixelLaw:
+    """Parameters of each pixel -> discretised logistic mixture."""
+    return partial(DiscretisedLogisticMixture, component=component)
+
+
+def check_colour(image_shape: ImageShape, latent_channels: int, halvings: int, what: str) -> tuple[int, int]:
+    """(height, width) of the code's maps; refuses images that are not colour or whose sizes don't divide."""
+    check_latent_dim(latent_channels)
+    if image_shape[0] != COLOURS:
+        raise InputError(
+            f"image_shape: a {what} models {COLOURS} colour channels, got {image_shape[0]}; use a decoder of binary images."
+        )
+    return check_divisible(image_shape, halvings, what)

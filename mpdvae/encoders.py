@@ -1,7 +1,8 @@
 """Encoders q(z|x): a body that maps an image to numbers, and a head that reads them as a diagonal Gaussian.
 
-Every body maps [batch channel height width] to [batch 2*latent_dim]; the first half is the mean m, the second log s^2.
-Nothing is squashed or clipped: m and log s^2 take any real value.
+Every body maps [batch channel height width] to twice as many channels as a code has; the first half is the mean m, the second
+log s^2. A code is a vector [latent_dim], or maps [latent_channels height width] for the colour encoders. Nothing is squashed:
+m takes any real value, and so does log s^2 but for the colour encoders, where it is kept within +-7 as in the released code.
 
 Kingma & Welling, "Auto-Encoding Variational Bayes", ICLR 2014, https://arxiv.org/abs/1312.6114.
 """
@@ -15,24 +16,27 @@ from torch import Tensor, nn
 from torch.distributions import Distribution, Independent, Normal
 
 from mpdvae.errors import InputError
-from mpdvae.networks.blocks import DownBlock, conv2d, halved, linear
+from mpdvae.networks.blocks import DenseBlock, DownBlock, conv2d, halved, linear
 from mpdvae.networks.weight_norm import weight_norm
 
 ImageShape = tuple[int, int, int]
 """(channel, height, width)"""
+
+COLOUR_LOG_VARIANCE_LIMIT = 7.0
 
 
 class GaussianEncoder(nn.Module):
     """q(z|x) = N(m, diag s^2) with (m, log s^2) the two halves of `body(x)`.
 
     Arguments:
-        body: images [batch channel height width] -> numbers [batch 2*latent_dim].
+        body: images [batch channel height width] -> numbers [batch 2*latent ...].
         image_shape: shape of the images that it takes.
+        log_variance_limit: log s^2 is kept within plus and minus this; None: no limit.
     """
 
-    def __init__(self, body: nn.Module, image_shape: ImageShape) -> None:
+    def __init__(self, body: nn.Module, image_shape: ImageShape, log_variance_limit: float | None = None) -> None:
         super().__init__()
-        self.body, self.image_shape = body, image_shape
+        self.body, self.image_shape, self.log_variance_limit = body, image_shape, log_variance_limit
 
     def forward(self, x: Float[Tensor, "batch channel height width"]) -> Distribution:
         if x.shape[1:] != self.image_shape:
@@ -41,6 +45,8 @@ class GaussianEncoder(nn.Module):
                 f"{self.image_shape}, got shape {tuple(x.shape)}."
             )
         mean, log_variance = self.body(x).chunk(2, dim=1)
+        if self.log_variance_limit is not None:
+            log_variance = log_variance.clamp(-self.log_variance_limit, self.log_variance_limit)
         return Independent(Normal(mean, torch.exp(log_variance / 2)), mean.ndim - 1)
 
 
@@ -77,6 +83,58 @@ def resnet_encoder(
     return GaussianEncoder(body, image_shape)
 
 
+def colour_resnet_encoder(
+    image_shape: ImageShape, latent_channels: int, channels: int = 48, blocks: Sequence[int] = (2, 2, 3)
+) -> GaussianEncoder:
+    """The released code's residual encoder of 32x32 colour images, to maps: `blocks` residual blocks at each size, a strided
+    convolution between sizes that doubles the channels once, then 1x1 to `channels`, ELU, 1x1.
+
+    Codes have the shape (latent_channels, height, width), both sizes halved len(blocks) - 1 times.
+    """
+    check_latent_dim(latent_channels)
+    check_divisible(image_shape, len(blocks) - 1, "colour resnet encoder")
+    layers: list[nn.Module] = []
+    width = image_shape[0]
+    for level, count in enumerate(blocks):
+        if level:
+            layers += [conv2d(width, 2 * channels, 3, stride=2), nn.ELU()]
+        out = channels if level == 0 else 2 * channels
+        layers += [DownBlock(i, out, stride=1) for i in [width if level == 0 else out] + [out] * (count - 1)]
+        width = out
+    return _map_encoder(layers, width, channels, latent_channels, image_shape)
+
+
+def densenet_encoder(
+    image_shape: ImageShape,
+    latent_channels: int,
+    stages: Sequence[tuple[int, int]] = ((15, 3), (16, 3), (16, 6)),
+    features: int = 96,
+) -> GaussianEncoder:
+    """The paper's encoder of colour images, to maps: a dense block (growth, steps) at each size, a strided convolution
+    between sizes, then 1x1 to `features`, ELU, 1x1. 64x64 images: stages (15, 3), (16, 3), (16, 3), (16, 3).
+
+    Codes have the shape (latent_channels, height, width), both sizes halved len(stages) - 1 times.
+    """
+    check_latent_dim(latent_channels)
+    check_divisible(image_shape, len(stages) - 1, "densenet encoder")
+    layers: list[nn.Module] = []
+    width = image_shape[0]
+    for level, (growth, steps) in enumerate(stages):
+        if level:
+            layers += [conv2d(width, width, 3, stride=2), nn.ELU()]
+        block = DenseBlock(width, growth, steps)
+        layers.append(block)
+        width = block.out_channels
+    return _map_encoder(layers, width, features, latent_channels, image_shape)
+
+
+def _map_encoder(
+    layers: list[nn.Module], width: int, features: int, latent_channels: int, image_shape: ImageShape
+) -> GaussianEncoder:
+    head = [conv2d(width, features, 1), nn.ELU(), conv2d(features, 2 * latent_channels, 1)]
+    return GaussianEncoder(nn.Sequential(*layers, *head), image_shape, COLOUR_LOG_VARIANCE_LIMIT)
+
+
 def conv2d_over(in_channels: int, out_channels: int, size: tuple[int, int]) -> nn.Conv2d:
     """Weight-normalised convolution whose kernel covers maps of `size` entirely."""
     return weight_norm(nn.Conv2d(in_channels, out_channels, size))
@@ -86,6 +144,18 @@ def check_latent_dim(latent_dim: int) -> None:
     """Raises `InputError` unless a code has at least one number."""
     if latent_dim < 1:
         raise InputError(f"latent_dim: expected a number >= 1, got {latent_dim}.")
+
+
+def check_divisible(image_shape: ImageShape, halvings: int, what: str) -> tuple[int, int]:
+    """(height, width) after exact halvings; refuses sizes that are not divisible."""
+    _, height, width = image_shape
+    factor = 2**halvings
+    if halvings < 0 or height % factor or width % factor:
+        raise InputError(
+            f"image_shape: a {what} with {halvings} halvings takes images whose height and width are divisible by {factor}, "
+            f"got {height}x{width}."
+        )
+    return height // factor, width // factor
 
 
 def check_halvings(image_shape: ImageShape, halvings: int, what: str) -> tuple[int, int]:

@@ -42,7 +42,9 @@ class AutoregressiveStep(nn.Module):
             degrees before and after their networks instead.
     """
 
-    def __init__(self, mean: nn.Module, log_variance: nn.Module | None, event_ndim: int = 1, reverse: bool = False) -> None:
+    def __init__(
+        self, mean: nn.Module, log_variance: nn.Module | None, event_ndim: int = 1, reverse: bool = False
+    ) -> None:
         super().__init__()
         self.mean, self.log_variance = mean, log_variance
         self.event_ndim, self.reverse = event_ndim, reverse

@@ -69,7 +69,11 @@ class DiscretisedLogisticMixture(Distribution):
         means, log_scales, coefficients = rest.unflatten(-3, (3, components, COLOURS)).unbind(-5)
         self.log_weights: Tensor = log_softmax(logits, -3)
         """[*batch n height width]"""
-        self.means, self.log_scales, self.coefficients = means, log_scales.clamp_min(LEAST_LOG_SCALE), coefficients.tanh()
+        self.means, self.log_scales, self.coefficients = (
+            means,
+            log_scales.clamp_min(LEAST_LOG_SCALE),
+            coefficients.tanh(),
+        )
         """Each [*batch n 3 height width]; means before the part of the other channels."""
         height, width = parameters.shape[-2:]
         super().__init__(parameters.shape[:-3], Size((COLOURS, height, width)), validate_args=False)
@@ -84,7 +88,9 @@ class DiscretisedLogisticMixture(Distribution):
         middle = inverse_scale * centred
         from_density = middle - self.log_scales - 2 * softplus(middle) + math.log(2 * HALF_BIN)
         inside = torch.where(mass > LEAST_MASS, mass.clamp_min(1e-12).log(), from_density)
-        log_bin = torch.where(x < -1 + HALF_BIN, logsigmoid(upper), torch.where(x > 1 - HALF_BIN, logsigmoid(-lower), inside))
+        log_bin = torch.where(
+            x < -1 + HALF_BIN, logsigmoid(upper), torch.where(x > 1 - HALF_BIN, logsigmoid(-lower), inside)
+        )
         return (log_bin.sum(-3) + self.log_weights).logsumexp(-3).sum((-2, -1))
 
     @torch.no_grad()
@@ -97,7 +103,9 @@ class DiscretisedLogisticMixture(Distribution):
             chosen = (log_weights + noise).argmax(-3)  # the Gumbel trick
         else:
             chosen = log_weights.argmax(-3)
-        u = torch.empty(*chosen.shape[:-2], COLOURS, *chosen.shape[-2:], dtype=log_weights.dtype, device=log_weights.device)
+        u = torch.empty(
+            *chosen.shape[:-2], COLOURS, *chosen.shape[-2:], dtype=log_weights.dtype, device=log_weights.device
+        )
         u.uniform_(1e-5, 1 - 1e-5)
         return self._levels_of(chosen, u.logit())
 

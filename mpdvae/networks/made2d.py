@@ -48,9 +48,7 @@ class MADE2d(nn.Module):
         self.last = CausalConv2d(hidden_channels, channels, kernel_size, "B", init_scale)
         self.direct = CausalConv2d(channels, channels, kernel_size, "A", init_scale)
 
-    def forward(
-        self, y: Float[Tensor, "batch channel height width"]
-    ) -> Float[Tensor, "batch channel height width"]:
+    def forward(self, y: Float[Tensor, "batch channel height width"]) -> Float[Tensor, "batch channel height width"]:
         h = self.first(y).relu()
         for layer in self.hidden:
             h = (layer(h) + h).relu()

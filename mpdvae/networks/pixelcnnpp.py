@@ -203,7 +203,8 @@ class PixelCNNPP(nn.Module):
 
         def passes(level_widths: Sequence[int]) -> nn.ModuleList:
             return nn.ModuleList(
-                nn.ModuleList(GatedBlock(channels, width, act, dropout) for _ in range(blocks)) for width in level_widths
+                nn.ModuleList(GatedBlock(channels, width, act, dropout) for _ in range(blocks))
+                for width in level_widths
             )
 
         self.start = Start(channels)
@@ -217,6 +218,14 @@ class PixelCNNPP(nn.Module):
         self.parameters_of_pixels = conv2d(channels, out_channels, 1)
 
     def forward(
+        self, x: Float[Tensor, "*#batch 3 height width"], h: Float[Tensor, "*#batch condition height width"]
+    ) -> Float[Tensor, "*batch parameter height width"]:
+        """Parameters of all pixels; the leading axes of images and conditions broadcast."""
+        leading = torch.broadcast_shapes(x.shape[:-3], h.shape[:-3])
+        x, h = (y.expand(*leading, *y.shape[-3:]).reshape(-1, *y.shape[-3:]) for y in (x, h))
+        return self._body(x, h).unflatten(0, leading) if len(leading) != 1 else self._body(x, h)
+
+    def _body(
         self, x: Float[Tensor, "batch 3 height width"], h: Float[Tensor, "batch condition height width"]
     ) -> Float[Tensor, "batch parameter height width"]:
         v, r = self.start(x)
