@@ -27,6 +27,8 @@ if TYPE_CHECKING:
     from mpdvae.vae import VAE
 
 MODEL_FORMAT = "1"
+METADATA = "mpdvae"
+"""What the weights say about themselves, as JSON, in the head of their file."""
 CHECKPOINTS_KEPT = 2
 
 
@@ -223,10 +225,11 @@ def save_model(folder: Path, vae: "VAE", experiment: Experiment, image_shape: Im
     from safetensors.torch import save
 
     tensors = {name: tensor.contiguous() for name, tensor in vae.state_dict().items()}
-    metadata = {"format": MODEL_FORMAT, "image_shape": json.dumps(list(image_shape)), "version": __version__}
+    about = {"format": MODEL_FORMAT, "image_shape": list(image_shape), "version": __version__}
     write_atomically(folder / "experiment.json", experiment.to_json())
     write_atomically(folder / "README.md", _model_card(experiment, image_shape))
-    write_atomically(folder / "model.safetensors", save(tensors, metadata))
+    # One entry: safetensors writes several in an order that changes from process to process.
+    write_atomically(folder / "model.safetensors", save(tensors, {METADATA: json.dumps(about)}))
 
 
 def load(path: Path | str) -> "VAE":
@@ -250,13 +253,7 @@ def load(path: Path | str) -> "VAE":
             tensors = {name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118 - not a dict
     except (SafetensorError, OSError) as error:
         raise InputError(f"{weights}: not a readable safetensors file ({error}).") from None
-    if metadata.get("format") != MODEL_FORMAT:
-        raise InputError(f"{weights}: expected model format {MODEL_FORMAT}, got {metadata.get('format')}.")
-    try:
-        channel, height, width = json.loads(metadata["image_shape"])
-    except (KeyError, ValueError, TypeError):
-        raise InputError(f"{weights}: does not say its image shape; was it written by mpdvae?") from None
-    vae = experiment.build((channel, height, width))
+    vae = experiment.build(_image_shape(metadata, weights))
     try:
         vae.load_state_dict(tensors)
     except RuntimeError as error:
@@ -264,6 +261,17 @@ def load(path: Path | str) -> "VAE":
             f"{weights}: does not fit experiment.json beside it: {str(error).splitlines()[1].strip()}"
         ) from None
     return vae.eval()
+
+
+def _image_shape(metadata: dict[str, str], weights: Path) -> ImageShape:
+    try:
+        about = json.loads(metadata[METADATA])
+        format, (channel, height, width) = about["format"], about["image_shape"]
+    except (KeyError, ValueError, TypeError):
+        raise InputError(f"{weights}: does not say what it is a model of; was it written by mpdvae?") from None
+    if format != MODEL_FORMAT:
+        raise InputError(f"{weights}: expected model format {MODEL_FORMAT}, got {format}.")
+    return channel, height, width
 
 
 def _read_experiment(folder: Path) -> Experiment:

@@ -143,7 +143,7 @@ class _Sums:
 def _validate(vae: VAE, x: Tensor, samples: int, step: int) -> Validation:
     try:
         validation = validate(vae, x, samples, seed=0)
-    except ValueError as error:  # a law or a measure that was given what is no number
+    except (ValueError, RunError) as error:  # a law or a measure that was given what is no number
         raise _diverged(step) from error
     if not all(math.isfinite(value) for value in asdict(validation).values() if isinstance(value, float)):
         raise _diverged(step)

@@ -246,14 +246,15 @@ BAD_MODELS = {
     "empty": (lambda f: (f / "model" / "model.safetensors").write_bytes(b""), r"not a readable safetensors file"),
     "a pickle": (lambda f: torch.save({}, f / "model" / "model.safetensors"), r"not a readable safetensors file"),
     "other format": (
-        lambda f: replace_weights(f, format="99", image_shape="[1, 8, 8]"),
+        lambda f: replace_weights(f, mpdvae='{"format": "99", "image_shape": [1, 8, 8]}'),
         r"expected model format 1, got 99",
     ),
-    "no metadata": (replace_weights, r"expected model format 1, got None"),
-    "no image shape": (lambda f: replace_weights(f, format="1"), r"does not say its image shape"),
+    "no metadata": (replace_weights, r"does not say what it is a model of; was it written by mpdvae"),
+    "no image shape": (lambda f: replace_weights(f, mpdvae='{"format": "1"}'), r"does not say what it is a model of"),
+    "metadata of another program": (lambda f: replace_weights(f, format="pt"), r"does not say what it is a model of"),
     "broken image shape": (
-        lambda f: replace_weights(f, format="1", image_shape="[8, 8]"),
-        r"does not say its image shape",
+        lambda f: replace_weights(f, mpdvae='{"format": "1", "image_shape": [8, 8]}'),
+        r"does not say what it is a model of",
     ),
     "other latent_dim": (
         lambda f: (f / "model" / "experiment.json").write_text(tiny(latent_dim=5).to_json()),
