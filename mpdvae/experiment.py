@@ -1,38 +1,22 @@
 """The complete configuration of one run: typed, validated, frozen; JSON in, JSON out, and the command line.
 
 A run is a pure function of an `Experiment`. Unknown fields, wrong types and combinations that cannot work are refused when
-the experiment is put together, before any training. `build` methods make the parts; torch is imported only there, so that
-listing recipes and printing help stays quick.
-
-To add a part: write its class, give it a configuration here with a `kind` of its own, and add that to the union.
+the experiment is put together, before any training. `build` methods make the parts (see `mpdvae.parts`); torch is imported
+only there, so that listing recipes and printing help stays quick.
 """
 
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any, Literal
 
-from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_validator
+from pydantic import Field, ValidationError, model_validator
 
+from mpdvae.config import AtLeastTwo, Config, Count, Fraction, ImageShape, Nats, Sizes, Weight
 from mpdvae.errors import InputError
+from mpdvae.parts import DecoderConfig, EncoderConfig, PixelCNNDecoder, PriorConfig, ResNetEncoder, StandardNormalPrior
 
 if TYPE_CHECKING:
-    from torch import nn
-
     from mpdvae.objective import Objective, Schedule
     from mpdvae.vae import VAE
-
-ImageShape = tuple[int, int, int]
-Count = Annotated[int, Field(ge=1)]
-AtLeastTwo = Annotated[int, Field(ge=2)]
-Nats = Annotated[float, Field(ge=0)]
-Weight = Annotated[float, Field(ge=0)]
-Fraction = Annotated[float, Field(gt=0, le=1)]
-Sizes = Annotated[tuple[Count, ...], Field(min_length=1)]
-
-
-class Config(BaseModel):
-    """Frozen, and strict about names."""
-
-    model_config = ConfigDict(frozen=True, extra="forbid", allow_inf_nan=False)
 
 
 class Data(Config):
@@ -42,7 +26,7 @@ class Data(Config):
     """Name in `mpdvae data list`, or `own` together with a path."""
     path: Path | None = None
     """Own data: an .npz file or a folder of images."""
-    binarisation: Literal["dynamic", "static"] = "dynamic"
+    binarisation: Literal["dynamic", "static", "levels"] = "dynamic"
     """dynamic: training images are drawn anew at every visit; static: one fixed draw for each image."""
     evaluation_draws: Count = 5
     """Fixed binary draws of each validation and test image (paper: 5)."""
@@ -59,121 +43,6 @@ class Data(Config):
                 "set it to 1, or binarisation to dynamic"
             )
         return self
-
-
-class MLPEncoder(Config):
-    """Fully connected encoder."""
-
-    kind: Literal["mlp"] = "mlp"
-    hidden_features: Sizes = (500,)
-
-    def build(self, image_shape: ImageShape, latent_dim: int) -> "nn.Module":
-        from mpdvae.encoders import mlp_encoder
-
-        return mlp_encoder(image_shape, latent_dim, self.hidden_features)
-
-
-class ConvNetEncoder(Config):
-    """Plain strided convolutions, one per entry of `channels`."""
-
-    kind: Literal["convnet"] = "convnet"
-    channels: Sizes = (32, 64)
-
-    def build(self, image_shape: ImageShape, latent_dim: int) -> "nn.Module":
-        from mpdvae.encoders import convnet_encoder
-
-        return convnet_encoder(image_shape, latent_dim, self.channels)
-
-
-class ResNetEncoder(Config):
-    """The paper's encoder for binary images."""
-
-    kind: Literal["resnet"] = "resnet"
-    channels: Sizes = (32, 64, 64)
-    features: Count = 512
-
-    def build(self, image_shape: ImageShape, latent_dim: int) -> "nn.Module":
-        from mpdvae.encoders import resnet_encoder
-
-        return resnet_encoder(image_shape, latent_dim, self.channels, self.features)
-
-
-class MLPDecoder(Config):
-    """Fully connected decoder, independent pixels."""
-
-    kind: Literal["mlp"] = "mlp"
-    hidden_features: Sizes = (500,)
-
-    def build(self, image_shape: ImageShape, latent_dim: int) -> "nn.Module":
-        from mpdvae.decoders import mlp_decoder
-
-        return mlp_decoder(image_shape, latent_dim, self.hidden_features)
-
-
-class ConvNetDecoder(Config):
-    """Transposed convolutions, independent pixels."""
-
-    kind: Literal["convnet"] = "convnet"
-    channels: Sizes = (64, 32)
-
-    def build(self, image_shape: ImageShape, latent_dim: int) -> "nn.Module":
-        from mpdvae.decoders import convnet_decoder
-
-        return convnet_decoder(image_shape, latent_dim, self.channels)
-
-
-class ResNetDecoder(Config):
-    """The paper's decoder with independent pixels (ResNet-VAE baseline)."""
-
-    kind: Literal["resnet"] = "resnet"
-    channels: Sizes = (64, 64, 32)
-
-    def build(self, image_shape: ImageShape, latent_dim: int) -> "nn.Module":
-        from mpdvae.decoders import resnet_decoder
-
-        return resnet_decoder(image_shape, latent_dim, self.channels)
-
-
-class PixelCNNDecoder(Config):
-    """Autoregressive pixels conditioned on z; the kernels limit how far a pixel can see."""
-
-    kind: Literal["pixelcnn"] = "pixelcnn"
-    channels: Count = 64
-    kernel_sizes: Sizes = (7, 7, 7, 5, 5, 3, 3)
-    condition_channels: Count = 4
-
-    def build(self, image_shape: ImageShape, latent_dim: int) -> "nn.Module":
-        from mpdvae.decoders import pixelcnn_decoder
-
-        return pixelcnn_decoder(image_shape, latent_dim, self.channels, self.kernel_sizes, self.condition_channels)
-
-
-class StandardNormalPrior(Config):
-    """N(0, I)."""
-
-    kind: Literal["standard-normal"] = "standard-normal"
-
-    def build(self, latent_dim: int) -> "nn.Module":
-        from mpdvae.priors import StandardNormal
-
-        return StandardNormal((latent_dim,))
-
-
-class FlowPrior(Config):
-    """Autoregressive flow of dual-order blocks (VLAE, MAE)."""
-
-    kind: Literal["flow"] = "flow"
-    blocks: Count = 4
-    hidden_features: Count = 320
-    hidden_layers: Count = 1
-    mean_only: bool = False
-
-    def build(self, latent_dim: int) -> "nn.Module":
-        from mpdvae.flows import vector_flow
-        from mpdvae.priors import FlowPrior
-
-        flow = vector_flow(latent_dim, self.blocks, self.hidden_features, self.hidden_layers, self.mean_only)
-        return FlowPrior(flow, (latent_dim,))
 
 
 class ConstantWeight(Config):
@@ -324,11 +193,6 @@ class Evaluation(Config):
     """Whether samples, reconstructions and interpolations are drawn."""
 
 
-EncoderConfig = MLPEncoder | ConvNetEncoder | ResNetEncoder
-DecoderConfig = MLPDecoder | ConvNetDecoder | ResNetDecoder | PixelCNNDecoder
-PriorConfig = StandardNormalPrior | FlowPrior
-
-
 class Experiment(Config):
     """One run, completely."""
 
@@ -341,6 +205,7 @@ class Experiment(Config):
     seed: Annotated[int, Field(ge=0)] = 0
     data: Data = Data()
     latent_dim: Count = 32
+    """Length of a code; of codes that are maps, their channels."""
     encoder: Annotated[EncoderConfig, Field(discriminator="kind")] = ResNetEncoder()
     decoder: Annotated[DecoderConfig, Field(discriminator="kind")] = PixelCNNDecoder()
     prior: Annotated[PriorConfig, Field(discriminator="kind")] = StandardNormalPrior()
@@ -356,6 +221,12 @@ class Experiment(Config):
                 f"objective.kl_weight: its schedule of {schedule} steps is longer than the run of {steps} (training.steps), "
                 "which would silently train a beta-VAE; shorten the schedule or train longer"
             )
+        for part, codes in (("decoder", self.decoder.codes), ("prior", self.prior.codes)):
+            if codes not in (None, self.encoder.codes):
+                raise ValueError(
+                    f"{part}: {getattr(self, part).kind} takes codes that are {codes}, but encoder {self.encoder.kind} makes "
+                    f"{self.encoder.codes}; choose parts that fit each other"
+                )
         if self.objective.free_bits_per_dimension_nats > 0 and not isinstance(self.prior, StandardNormalPrior):
             raise ValueError(
                 "objective.free_bits_per_dimension_nats: needs a prior that factorises (standard-normal), got "
@@ -372,7 +243,7 @@ class Experiment(Config):
             return VAE(
                 self.encoder.build(image_shape, self.latent_dim),
                 self.decoder.build(image_shape, self.latent_dim),
-                self.prior.build(self.latent_dim),
+                self.prior.build(self.encoder.latent_shape(image_shape, self.latent_dim)),
             )
 
     def to_json(self) -> str:

@@ -6,10 +6,11 @@ before (the true ones),
 
     mu_R              mu_G + a x_R              mu_B + b x_R + c x_G
 
-.. math:: \log p(x) = \log \sum_c \pi_c \prod_{ch} \Big[ \sigma\big(\tfrac{x + h - \mu}{s}\big) - \sigma\big(\tfrac{x - h - \mu}{s}\big) \Big]
+.. math:: \log p(x) = \log \sum_c \pi_c \prod_{ch}
+          \Big[ \sigma\big(\tfrac{x + h - \mu}{s}\big) - \sigma\big(\tfrac{x - h - \mu}{s}\big) \Big]
 
-where the lowest bin reaches to -infinity and the highest to +infinity, so that the 256 levels' probabilities sum to one. Where
-a bin's mass is too small for a difference of sigmoids, the density at its centre times its width stands for it.
+where the lowest bin reaches to -infinity and the highest to +infinity, so that the probabilities of the 256 levels sum to one.
+Where a bin's mass is too small for a difference of sigmoids, the density at its centre times its width stands for it.
 
 Salimans, Karpathy, Chen & Kingma, "PixelCNN++", ICLR 2017, https://arxiv.org/abs/1701.05517; layout of the parameters and
 thresholds as in the released code of MAE.

@@ -16,18 +16,14 @@ from functools import cache
 from typing import Literal
 
 from mpdvae.errors import InputError, refuse_unknown
-from mpdvae.experiment import (
+from mpdvae.experiment import Data, Evaluation, Experiment, ObjectiveConfig, Training
+from mpdvae.parts import (
     ConvNetDecoder,
     ConvNetEncoder,
-    Data,
     DecoderConfig,
-    Evaluation,
-    Experiment,
     FlowPrior,
-    ObjectiveConfig,
     PixelCNNDecoder,
     StandardNormalPrior,
-    Training,
 )
 
 DIVERSITY_WEIGHT = 1.0

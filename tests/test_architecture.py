@@ -17,7 +17,7 @@ LEVELS: list[set[str]] = [
     {"flows"},
     {"encoders", "decoders", "priors", "vae"},
     {"objective", "density", "representation", "diagnostics", "pictures", "validation"},
-    {"experiment", "recipes", "runs"},
+    {"config", "parts", "experiment", "recipes", "runs", "interop"},
     {"training", "evaluation", "jobs", "console", "reproduce", "report"},
     {"cli", "options", "__main__"},
 ]

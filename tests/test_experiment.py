@@ -7,23 +7,25 @@ from pydantic import ValidationError
 
 from mpdvae.errors import InputError
 from mpdvae.experiment import (
-    ConvNetEncoder,
     CyclicalWeight,
     Data,
     Experiment,
-    FlowPrior,
     LinearWeight,
-    MLPDecoder,
-    MLPEncoder,
     ObjectiveConfig,
-    PixelCNNDecoder,
-    ResNetDecoder,
-    ResNetEncoder,
-    StandardNormalPrior,
     Training,
     from_json,
     in_words,
     with_changes,
+)
+from mpdvae.parts import (
+    ConvNetEncoder,
+    FlowPrior,
+    MLPDecoder,
+    MLPEncoder,
+    PixelCNNDecoder,
+    ResNetDecoder,
+    ResNetEncoder,
+    StandardNormalPrior,
 )
 from mpdvae.recipes import all_recipes, recipe
 

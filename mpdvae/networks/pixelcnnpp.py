@@ -223,7 +223,8 @@ class PixelCNNPP(nn.Module):
         """Parameters of all pixels; the leading axes of images and conditions broadcast."""
         leading = torch.broadcast_shapes(x.shape[:-3], h.shape[:-3])
         x, h = (y.expand(*leading, *y.shape[-3:]).reshape(-1, *y.shape[-3:]) for y in (x, h))
-        return self._body(x, h).unflatten(0, leading) if len(leading) != 1 else self._body(x, h)
+        parameters = self._body(x, h)
+        return parameters.reshape(*leading, *parameters.shape[1:])
 
     def _body(
         self, x: Float[Tensor, "batch 3 height width"], h: Float[Tensor, "batch condition height width"]

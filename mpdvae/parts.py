@@ -1,0 +1,291 @@
+"""Configurations of the parts of a model: which encoder, decoder and prior, and their sizes.
+
+Each has a `kind`, says whether codes are vectors or maps, and builds its part; torch is imported only there. To add a part:
+write it, give it a configuration here, and add that to the union at the end.
+"""
+
+from typing import TYPE_CHECKING, ClassVar, Literal
+
+from pydantic import model_validator
+
+from mpdvae.config import Config, Count, ImageShape, Rate, Sizes
+
+if TYPE_CHECKING:
+    from torch import nn
+
+ComponentChoice = Literal["drawn", "most-probable"]
+Codes = Literal["vectors", "maps"]
+LatentShape = tuple[int, ...]
+
+
+class _VectorEncoder(Config):
+    """An encoder whose codes are vectors."""
+
+    codes: ClassVar[Codes] = "vectors"
+
+    def latent_shape(self, image_shape: ImageShape, latent_dim: int) -> LatentShape:
+        """Shape of a code."""
+        return (latent_dim,)
+
+
+class _MapEncoder(Config):
+    """An encoder whose codes are maps, smaller than the image."""
+
+    codes: ClassVar[Codes] = "maps"
+
+    @property
+    def halvings(self) -> int:
+        raise NotImplementedError
+
+    def latent_shape(self, image_shape: ImageShape, latent_dim: int) -> LatentShape:
+        """Shape of a code; `latent_dim` is the number of its channels."""
+        _, height, width = image_shape
+        return latent_dim, height // 2**self.halvings, width // 2**self.halvings
+
+
+class MLPEncoder(_VectorEncoder):
+    """Fully connected encoder."""
+
+    kind: Literal["mlp"] = "mlp"
+    hidden_features: Sizes = (500,)
+
+    def build(self, image_shape: ImageShape, latent_dim: int) -> "nn.Module":
+        from mpdvae.encoders import mlp_encoder
+
+        return mlp_encoder(image_shape, latent_dim, self.hidden_features)
+
+
+class ConvNetEncoder(_VectorEncoder):
+    """Plain strided convolutions, one per entry of `channels`."""
+
+    kind: Literal["convnet"] = "convnet"
+    channels: Sizes = (32, 64)
+
+    def build(self, image_shape: ImageShape, latent_dim: int) -> "nn.Module":
+        from mpdvae.encoders import convnet_encoder
+
+        return convnet_encoder(image_shape, latent_dim, self.channels)
+
+
+class ResNetEncoder(_VectorEncoder):
+    """The paper's encoder for binary images."""
+
+    kind: Literal["resnet"] = "resnet"
+    channels: Sizes = (32, 64, 64)
+    features: Count = 512
+
+    def build(self, image_shape: ImageShape, latent_dim: int) -> "nn.Module":
+        from mpdvae.encoders import resnet_encoder
+
+        return resnet_encoder(image_shape, latent_dim, self.channels, self.features)
+
+
+class MLPDecoder(Config):
+    """Fully connected decoder, independent pixels."""
+
+    codes: ClassVar[Codes] = "vectors"
+    kind: Literal["mlp"] = "mlp"
+    hidden_features: Sizes = (500,)
+
+    def build(self, image_shape: ImageShape, latent_dim: int) -> "nn.Module":
+        from mpdvae.decoders import mlp_decoder
+
+        return mlp_decoder(image_shape, latent_dim, self.hidden_features)
+
+
+class ConvNetDecoder(Config):
+    """Transposed convolutions, independent pixels."""
+
+    codes: ClassVar[Codes] = "vectors"
+    kind: Literal["convnet"] = "convnet"
+    channels: Sizes = (64, 32)
+
+    def build(self, image_shape: ImageShape, latent_dim: int) -> "nn.Module":
+        from mpdvae.decoders import convnet_decoder
+
+        return convnet_decoder(image_shape, latent_dim, self.channels)
+
+
+class ResNetDecoder(Config):
+    """The paper's decoder with independent pixels (ResNet-VAE baseline)."""
+
+    codes: ClassVar[Codes] = "vectors"
+    kind: Literal["resnet"] = "resnet"
+    channels: Sizes = (64, 64, 32)
+
+    def build(self, image_shape: ImageShape, latent_dim: int) -> "nn.Module":
+        from mpdvae.decoders import resnet_decoder
+
+        return resnet_decoder(image_shape, latent_dim, self.channels)
+
+
+class PixelCNNDecoder(Config):
+    """Autoregressive pixels conditioned on z; the kernels limit how far a pixel can see."""
+
+    codes: ClassVar[Codes] = "vectors"
+    kind: Literal["pixelcnn"] = "pixelcnn"
+    channels: Count = 64
+    kernel_sizes: Sizes = (7, 7, 7, 5, 5, 3, 3)
+    condition_channels: Count = 4
+
+    def build(self, image_shape: ImageShape, latent_dim: int) -> "nn.Module":
+        from mpdvae.decoders import pixelcnn_decoder
+
+        return pixelcnn_decoder(image_shape, latent_dim, self.channels, self.kernel_sizes, self.condition_channels)
+
+
+class DenseNetEncoder(_MapEncoder):
+    """The paper's encoder for colour images, to maps: a dense block at each size."""
+
+    kind: Literal["densenet"] = "densenet"
+    growths: Sizes = (15, 16, 16)
+    """Channels that a step of each block adds."""
+    steps: Sizes = (3, 3, 6)
+    """Steps of each block."""
+    features: Count = 96
+
+    @model_validator(mode="after")
+    def _one_block_each(self) -> "DenseNetEncoder":
+        if len(self.growths) != len(self.steps):
+            raise ValueError(f"growths and steps: expected as many of each, got {self.growths} and {self.steps}")
+        return self
+
+    @property
+    def halvings(self) -> int:
+        return len(self.growths) - 1
+
+    def build(self, image_shape: ImageShape, latent_dim: int) -> "nn.Module":
+        from mpdvae.encoders import densenet_encoder
+
+        stages = list(zip(self.growths, self.steps, strict=True))
+        return densenet_encoder(image_shape, latent_dim, stages, self.features)
+
+
+class ColourResNetEncoder(_MapEncoder):
+    """The released code's residual encoder for colour images, to maps."""
+
+    kind: Literal["colour-resnet"] = "colour-resnet"
+    channels: Count = 48
+    blocks: Sizes = (2, 2, 3)
+    """Residual blocks at each size."""
+
+    @property
+    def halvings(self) -> int:
+        return len(self.blocks) - 1
+
+    def build(self, image_shape: ImageShape, latent_dim: int) -> "nn.Module":
+        from mpdvae.encoders import colour_resnet_encoder
+
+        return colour_resnet_encoder(image_shape, latent_dim, self.channels, self.blocks)
+
+
+class ColourResNetDecoder(Config):
+    """The released code's decoder for colour images with independent pixels, from maps."""
+
+    codes: ClassVar[Codes] = "maps"
+    kind: Literal["colour-resnet"] = "colour-resnet"
+    channels: Count = 48
+    blocks: Sizes = (3, 2, 2)
+    """Residual blocks at each size, the smallest first."""
+    components: Count = 10
+    """Logistics of each pixel's mixture."""
+    sampled_component: ComponentChoice = "drawn"
+    """most-probable: samples take the likeliest component, as the released code does; no samples of the model."""
+
+    def build(self, image_shape: ImageShape, latent_dim: int) -> "nn.Module":
+        from mpdvae.decoders import colour_resnet_decoder
+
+        return colour_resnet_decoder(
+            image_shape, latent_dim, self.channels, self.blocks, self.components, self.sampled_component
+        )
+
+
+class PixelCNNPPDecoder(Config):
+    """PixelCNN++ conditioned on z, from maps (paper: CIFAR-10)."""
+
+    codes: ClassVar[Codes] = "maps"
+    kind: Literal["pixelcnn++"] = "pixelcnn++"
+    channels: Count = 96
+    levels: Count = 3
+    blocks: Count = 6
+    """Gated blocks for each level and pass."""
+    condition_channels: Count = 16
+    components: Count = 10
+    """Logistics of each pixel's mixture."""
+    dropout: Rate = 0.5
+    activation: Literal["concatenated-elu", "elu"] = "concatenated-elu"
+    sampled_component: ComponentChoice = "drawn"
+    """most-probable: samples take the likeliest component, as the released code does; no samples of the model."""
+
+    def build(self, image_shape: ImageShape, latent_dim: int) -> "nn.Module":
+        from mpdvae.decoders import pixelcnnpp_decoder
+
+        return pixelcnnpp_decoder(
+            image_shape,
+            latent_dim,
+            self.channels,
+            self.levels,
+            self.blocks,
+            self.condition_channels,
+            self.components,
+            self.dropout,
+            self.activation == "concatenated-elu",
+            self.sampled_component,
+        )
+
+
+class StandardNormalPrior(Config):
+    """N(0, I), over vectors or maps."""
+
+    codes: ClassVar[Codes | None] = None
+    kind: Literal["standard-normal"] = "standard-normal"
+
+    def build(self, latent_shape: LatentShape) -> "nn.Module":
+        from mpdvae.priors import StandardNormal
+
+        return StandardNormal(latent_shape)
+
+
+class FlowPrior(Config):
+    """Autoregressive flow of dual-order blocks over vectors (VLAE, MAE)."""
+
+    codes: ClassVar[Codes | None] = "vectors"
+    kind: Literal["flow"] = "flow"
+    blocks: Count = 4
+    hidden_features: Count = 320
+    hidden_layers: Count = 1
+    mean_only: bool = False
+
+    def build(self, latent_shape: LatentShape) -> "nn.Module":
+        from mpdvae.flows import vector_flow
+        from mpdvae.priors import FlowPrior
+
+        (features,) = latent_shape
+        flow = vector_flow(features, self.blocks, self.hidden_features, self.hidden_layers, self.mean_only)
+        return FlowPrior(flow, latent_shape)
+
+
+class MapFlowPrior(Config):
+    """Autoregressive flow of dual-order blocks over maps, with masked convolutions (paper: CIFAR-10)."""
+
+    codes: ClassVar[Codes | None] = "maps"
+    kind: Literal["map-flow"] = "map-flow"
+    blocks: Count = 4
+    hidden_channels: Count = 128
+    hidden_layers: Count = 2
+    kernel_size: Count = 3
+    mean_only: bool = False
+
+    def build(self, latent_shape: LatentShape) -> "nn.Module":
+        from mpdvae.flows import map_flow
+        from mpdvae.priors import FlowPrior
+
+        flow = map_flow(
+            latent_shape[0], self.blocks, self.hidden_channels, self.hidden_layers, self.kernel_size, self.mean_only
+        )
+        return FlowPrior(flow, latent_shape)
+
+
+EncoderConfig = MLPEncoder | ConvNetEncoder | ResNetEncoder | DenseNetEncoder | ColourResNetEncoder
+DecoderConfig = MLPDecoder | ConvNetDecoder | ResNetDecoder | PixelCNNDecoder | ColourResNetDecoder | PixelCNNPPDecoder
+PriorConfig = StandardNormalPrior | FlowPrior | MapFlowPrior
