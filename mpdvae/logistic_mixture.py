@@ -9,7 +9,7 @@ before (the true ones),
 .. math:: \log p(x) = \log \sum_c \pi_c \prod_{ch}
           \Big[ \sigma\big(\tfrac{x + h - \mu}{s}\big) - \sigma\big(\tfrac{x - h - \mu}{s}\big) \Big]
 
-where the lowest bin reaches to -infinity and the highest to +infinity, so that the probabilities of the 256 levels sum to one.
+where the lowest bin reaches to -infinity and the highest to +infinity: the probabilities of the 256 levels sum to one.
 Where a bin's mass is too small for a difference of sigmoids, the density at its centre times its width stands for it.
 
 Salimans, Karpathy, Chen & Kingma, "PixelCNN++", ICLR 2017, https://arxiv.org/abs/1701.05517; layout of the parameters and
@@ -52,7 +52,6 @@ class DiscretisedLogisticMixture(Distribution):
     """
 
     arg_constraints = {}  # noqa: RUF012 - the name and form that torch asks for
-    support = constraints.independent(constraints.interval(-1, 1), 3)
     has_rsample = False
 
     def __init__(
@@ -78,6 +77,10 @@ class DiscretisedLogisticMixture(Distribution):
         """Each [*batch n 3 height width]; means before the part of the other channels."""
         height, width = parameters.shape[-2:]
         super().__init__(parameters.shape[:-3], Size((COLOURS, height, width)), validate_args=False)
+
+    @property
+    def support(self) -> constraints.Constraint:
+        return constraints.independent(constraints.interval(-1, 1), 3)
 
     def log_prob(self, value: Float[Tensor, "*#batch 3 height width"]) -> Float[Tensor, " *batch"]:
         """log p(x) in nats of images with levels in [-1, 1]."""

@@ -39,7 +39,8 @@ class ForwardPass:
         noise: bool = True,
         estimator: Estimator = "analytic-if-possible",
     ) -> None:
-        self.vae, self.x, self.estimator = vae, x, estimator
+        self.vae, self.x = vae, x
+        self.estimator: Estimator = estimator
         self.q: Distribution = vae.encoder(x)
         self.z: Tensor = self.q.rsample((samples,)) if noise else self.q.mean[None]
 

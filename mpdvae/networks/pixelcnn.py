@@ -70,7 +70,7 @@ class PixelCNN(nn.Module):
         self.widen = conv2d(channels, channels, 1)
         self.logits = conv2d(channels, 1, 1)
         # Channels last in memory: a training step on CPU takes about a quarter less time.
-        self.to(memory_format=torch.channels_last)
+        self.to(memory_format=torch.channels_last)  # pyright: ignore[reportCallIssue] - unknown to torch's stubs
 
     @property
     def receptive_field(self) -> int:
