@@ -171,7 +171,7 @@ def traversal(
     steps = torch.linspace(-reach, reach, columns, device=x.device)
     if columns < 1:
         raise InputError(f"--columns: expected a number >= 1, got {columns}.")
-    walk = means[0].repeat(dimensions, columns, 1)
+    walk = means[0].to(x.dtype).repeat(dimensions, columns, 1)
     for row, k in enumerate(information.argsort(descending=True)[:dimensions].tolist()):
         walk[row, :, k] = means[:, k].mean() + steps * spread[k]
     return walk
