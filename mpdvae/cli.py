@@ -23,7 +23,7 @@ from mpdvae.version import __version__
 HELP = """\
 mpdvae {version}: variational autoencoders whose latent code stays informative
 
-  mpdvae reproduce                          train VAE, VLAE and MAE on MNIST and write a report (15 minutes)
+  mpdvae reproduce                          the paper on MNIST: train, measure, report (15 minutes)
   mpdvae train mae-mnist-minutes --out DIR  train one model
   mpdvae sample DIR --count 64 --out x.png  images drawn from it
 
@@ -113,6 +113,7 @@ def train(arguments: Sequence[str]) -> None:
     from mpdvae.jobs import check_fit, load_data
     from mpdvae.runs import Run
 
+    _check_threads(threads)
     Run.check_free(out, experiment)
     check_fit(experiment, load_data(experiment, data_dir))  # before a folder is made that could not be used
     _complete(Run.create(out, experiment), threads, data_dir)
@@ -189,7 +190,7 @@ def reconstruct(
 ) -> None:
     """Draw test images and their reconstructions into a PNG.
 
-    Three rows: the images; from their posterior means, the more probable value of each pixel; the same, one draw.
+    Three rows: the images; the more probable value of each pixel, given the posterior mean; one draw.
 
     Args:
         directory: folder of the run.
@@ -222,7 +223,7 @@ def traverse(
 ) -> None:
     """Walk along the most informative latent dimensions, in a PNG.
 
-    One dimension per row, from -3 to 3 standard deviations of the codes, around the code of a test image.
+    A row per dimension, from -3 to 3 standard deviations of the codes, around that of a test image.
 
     Args:
         directory: folder of the run.
@@ -359,14 +360,18 @@ def _experiment(name: str) -> Experiment:
     return recipe(name)
 
 
+def _check_threads(threads: int | None) -> None:
+    if threads is not None and threads < 1:
+        raise InputError(f"--threads: expected a number >= 1, got {threads}.")
+
+
 def _complete(run, threads: int | None, data_dir: Path | None) -> None:
     import torch
 
     from mpdvae.console import RunProgress, Watcher
     from mpdvae.jobs import complete, load_data, this_command
 
-    if threads is not None and threads < 1:
-        raise InputError(f"--threads: expected a number >= 1, got {threads}.")
+    _check_threads(threads)
     torch.set_num_threads(threads or os.cpu_count() or 1)
     steps, latest = run.experiment.training.steps, (run.history or [None])[-1]
     data = load_data(run.experiment, data_dir)

@@ -15,6 +15,8 @@ from rich.text import Text
 PLAIN_SECONDS = 20
 """Without a terminal, how far everything is is said this often."""
 BAR = 24
+UNWRAPPED = 1000
+"""Columns of what is no terminal."""
 
 
 @dataclass(frozen=True)
@@ -39,8 +41,9 @@ class RunProgress:
 
 
 def stdout() -> Console:
-    """The terminal, or whatever standard output is."""
-    return Console(file=sys.stdout, highlight=False, soft_wrap=not sys.stdout.isatty())
+    """The terminal, or whatever standard output is: there nothing is wrapped, so that it can be searched."""
+    terminal = sys.stdout.isatty()
+    return Console(file=sys.stdout, highlight=False, soft_wrap=not terminal, width=None if terminal else UNWRAPPED)
 
 
 def duration(seconds: float) -> str:

@@ -7,7 +7,7 @@ place, so that the sentence about a wrong value names the whole field: `objectiv
 
 from collections.abc import Callable, Sequence
 from dataclasses import replace
-from typing import TypeVar
+from typing import Any, TypeVar
 
 import tyro
 from pydantic import ValidationError
@@ -55,6 +55,16 @@ def _unvalidated() -> ConstructorRegistry:
             spec = ConstructorRegistry.get_struct_spec(info)
         finally:
             types.discard(info.type)
-        return replace(spec, instantiate=info.type.model_construct) if isinstance(spec, StructConstructorSpec) else None
+        if not isinstance(spec, StructConstructorSpec):
+            return None
+        return replace(spec, instantiate=_maker(info.type))
 
     return registry
+
+
+def _maker(config: type[Config]) -> Callable[..., Config]:
+    def make(**fields: Any) -> Config:
+        return config.model_construct(**fields)
+
+    make.__doc__ = config.__doc__  # which the help shows
+    return make

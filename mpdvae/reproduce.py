@@ -69,6 +69,8 @@ def run_all(matrix: Sequence[Job], data_root: Path | None, workers: int | None =
         InputError: a folder holds another run; nothing is started then.
         RunError: some jobs failed; the others are finished and the message names the logs.
     """
+    if workers is not None and workers < 1:
+        raise InputError(f"--jobs: expected a number >= 1, got {workers}.")
     for job in matrix:
         Run.create(job.folder, job.experiment)
     to_do = [job for job in matrix if not job.finished]

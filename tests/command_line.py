@@ -1,0 +1,37 @@
+"""Calling the command line in the tests' own process, or in one of its own."""
+
+import os
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+from mpdvae.cli import main
+
+
+def code_of(arguments: list[str]) -> int:
+    """The exit code of `mpdvae ARGUMENTS`, however it exits."""
+    try:
+        return main(arguments)
+    except SystemExit as exit:
+        return int(exit.code or 0)
+
+
+def call(capsys: pytest.CaptureFixture[str], *arguments: str | Path) -> tuple[int, str, str]:
+    """Exit code, standard output and standard error of `mpdvae ARGUMENTS`, in this process."""
+    code = code_of([str(argument) for argument in arguments])
+    output = capsys.readouterr()
+    return code, output.out, output.err
+
+
+def start(*arguments: str | Path, **environment: str) -> subprocess.Popen[str]:
+    """`mpdvae ARGUMENTS` in a process group of its own."""
+    return subprocess.Popen(
+        [sys.executable, "-m", "mpdvae.cli", *map(str, arguments)],
+        stdout=subprocess.PIPE,
+        stderr=subprocess.PIPE,
+        text=True,
+        env=os.environ | environment,
+        start_new_session=True,
+    )

@@ -1,0 +1,209 @@
+"""The matrix of runs: what is done is used again, what was interrupted goes on, and one failure stops nothing else."""
+
+import json
+import os
+import shlex
+import signal
+import time
+from pathlib import Path
+
+import pytest
+from command_line import call, start
+from small_runs import files, finish, results, tiny
+
+from mpdvae import cli, recipes
+from mpdvae import reproduce as room
+from mpdvae.errors import InputError, RunError
+from mpdvae.recipes import matrix
+from mpdvae.reproduce import Job, _share, jobs, run_all
+from mpdvae.runs import Run
+
+MODELS = ("vae", "mae")
+
+
+@pytest.fixture
+def small_matrix(monkeypatch):
+    """Two tiny models instead of the six of scale smoke."""
+    experiments = [tiny(f"{model}-digits-smoke") for model in MODELS]
+    monkeypatch.setattr(recipes, "matrix", lambda scale, datasets: experiments)
+    return experiments
+
+
+def in_this_process(to_do, matrix, data_root, workers, watcher):
+    """Instead of `_run_in_processes`: the same jobs, one after the other, with patches in force."""
+    outcomes = [room._run_one(index, job, data_root) for index, job in enumerate(to_do)]
+    return [(to_do[index], reason) for index, reason in outcomes if reason]
+
+
+# -- through the command line ------------------------------------------------------------------------------------------
+
+
+def test_reproduce_ends_with_a_report_and_a_second_call_reuses_the_runs(tmp_path, capsys):
+    """The real matrix of scale smoke, six models, in processes of their own."""
+    arguments = ("reproduce", "--scale", "smoke", "--seeds", "1", "--out", tmp_path / "out")
+    code, out, err = call(capsys, *arguments)
+    assert (code, err) == (0, "")
+    names = {f"{e.name}-seed0" for e in matrix("smoke", ("digits",))}
+    assert {path.name for path in (tmp_path / "out" / "runs").iterdir()} == names
+    assert all(Run(tmp_path / "out" / "runs" / name).status == "finished" for name in names)
+    assert {path.name for path in (tmp_path / "out").iterdir()} == {"runs", "report.html", "report.md", "results.json"}
+    assert out.splitlines()[-1] == f"report: {tmp_path / 'out' / 'report.html'}"
+    assert json.loads((tmp_path / "out" / "results.json").read_text())
+
+    def times() -> dict[Path, int]:
+        return {path: path.stat().st_mtime_ns for path in (tmp_path / "out" / "runs").rglob("*")}
+
+    before, started = times(), time.monotonic()
+    assert call(capsys, *arguments)[0] == 0
+    assert time.monotonic() - started < 15
+    assert times() == before
+
+
+def test_each_run_has_a_command_that_makes_it_alone(tmp_path, small_matrix):
+    job = jobs(small_matrix, 2, tmp_path / "a folder")[3]
+    assert job.name == "mae-digits-smoke-seed1"
+    assert job.experiment == tiny(seed=1)
+    words = shlex.split(job.command)
+    assert words == ["mpdvae", "train", "mae-digits-smoke", "--seed", "1", "--threads", "1", "--out", str(job.folder)]
+
+
+def test_that_command_finds_the_run_and_leaves_it_alone(tmp_path, capsys, monkeypatch):
+    job = jobs([recipes.recipe("mae-digits-smoke")], 2, tmp_path / "a folder")[1]
+    found = []
+    monkeypatch.setattr(cli, "_complete", lambda run, *rest: found.append((run.path, run.experiment)))
+    Run.create(job.folder, job.experiment)
+    assert call(capsys, *shlex.split(job.command)[1:])[0] == 0
+    assert found == [(job.folder, job.experiment)]
+
+
+def test_a_folder_of_another_experiment_stops_the_matrix_before_it_starts(tmp_path, capsys, small_matrix):
+    other = tmp_path / "runs" / "mae-digits-smoke-seed0"
+    Run.create(other, tiny(latent_dim=3))
+    code, _, err = call(capsys, "reproduce", "--scale", "smoke", "--seeds", "1", "--out", tmp_path)
+    assert code == 2
+    assert "already holds another run (it differs in latent_dim); choose another --out" in err
+    assert files(other).keys() == {"experiment.json"}
+    assert not any(path.name in {"manifest.json", "checkpoints"} for path in tmp_path.rglob("*"))
+
+
+def test_one_failure_is_listed_and_the_others_finish(tmp_path, capsys, small_matrix):
+    vae, mae = jobs(small_matrix, 1, tmp_path)
+    run = Run.create(vae.folder, vae.experiment)
+    (run.path / "checkpoints").mkdir()
+    (run.path / "checkpoints" / "step-00000003.json").write_text("{}")
+    code, _, err = call(capsys, "reproduce", "--scale", "smoke", "--seeds", "1", "--out", tmp_path)
+    assert code == 1
+    assert err.startswith("mpdvae: 1 of 2 runs failed; the same command goes on with them.\n  vae-digits-smoke-seed0: ")
+    assert "every checkpoint is damaged" in err
+    assert "Traceback" not in err
+    assert "Traceback" in (vae.folder / "error.log").read_text()
+    assert not (vae.folder / "progress.json").exists()
+    assert mae.finished
+    assert not vae.finished
+    (run.path / "checkpoints" / "step-00000003.json").unlink()
+    assert call(capsys, "reproduce", "--scale", "smoke", "--seeds", "1", "--out", tmp_path)[0] == 0
+    assert vae.finished
+
+
+def test_ctrl_c_ends_the_workers_and_the_same_command_goes_on(tmp_path, capsys):
+    arguments = ("reproduce", "--scale", "smoke", "--seeds", "2", "--jobs", "1", "--out", tmp_path / "out")
+    process = start(*arguments)
+    until = time.monotonic() + 120
+    while not list((tmp_path / "out").glob("runs/*/checkpoints/step-00000020.json")):
+        assert process.poll() is None, process.communicate()
+        assert time.monotonic() < until
+        time.sleep(0.02)
+    os.killpg(process.pid, signal.SIGINT)  # as a terminal does: everything in the group
+    _, err = process.communicate(timeout=60)
+    assert process.returncode == 1
+    assert "mpdvae: interrupted; what is done is saved, and the same command goes on where it stopped." in err
+    assert "Traceback" not in err
+
+
+# -- inside ------------------------------------------------------------------------------------------------------------
+
+
+def test_an_interrupted_matrix_goes_on_to_the_same_results(tmp_path, monkeypatch, small_matrix):
+    monkeypatch.setattr(room, "_run_in_processes", in_this_process)
+    whole = jobs(small_matrix, 1, tmp_path / "whole")
+    run_all(whole, None)
+    parts = jobs(small_matrix, 1, tmp_path / "parts")
+    complete, calls = room.complete, []
+
+    def interrupted(run, data, command):
+        calls.append(run.path.name)
+        if len(calls) == 2:
+
+            def stop(done, entry):
+                if done == 4:
+                    raise KeyboardInterrupt
+
+            complete(run, data, command, watch=stop)
+        complete(run, data, command)
+
+    monkeypatch.setattr(room, "complete", interrupted)
+    with pytest.raises(KeyboardInterrupt):
+        run_all(parts, None)
+    assert [job.finished for job in parts] == [True, False]
+    run_all(parts, None)
+    for one, other in zip(whole, parts, strict=True):
+        here = {n: c.replace(str(tmp_path / "parts").encode(), b"") for n, c in results(other.folder).items()}
+        assert here == {n: c.replace(str(tmp_path / "whole").encode(), b"") for n, c in results(one.folder).items()}
+    assert calls == ["vae-digits-smoke-seed0", "mae-digits-smoke-seed0", "mae-digits-smoke-seed0"]
+
+
+def test_a_worker_that_is_killed_is_told(tmp_path, monkeypatch, small_matrix):
+    import joblib
+    from joblib.externals.loky.process_executor import TerminatedWorkerError
+
+    class Killed:
+        def __init__(self, **options: object) -> None:
+            pass
+
+        def __call__(self, calls: object) -> list:
+            raise TerminatedWorkerError("SIGKILL(-9)")
+
+    monkeypatch.setattr(joblib, "Parallel", Killed)
+    with pytest.raises(
+        RunError, match="a worker process was killed, out of memory perhaps; the same command with fewer"
+    ):
+        run_all(jobs(small_matrix, 1, tmp_path), None)
+
+
+def test_seeds_vary_slowest(small_matrix, tmp_path):
+    names = [job.name for job in jobs(small_matrix, 2, tmp_path)]
+    assert names == [f"{model}-digits-smoke-seed{seed}" for seed in (0, 1) for model in MODELS]
+    with pytest.raises(InputError, match="--seeds: expected a number >= 1, got 0"):
+        jobs(small_matrix, 0, tmp_path)
+
+
+def test_the_share_grows_from_nothing_to_all(tmp_path, small_matrix):
+    """Of made-up folders: nothing, training, measuring, finished, for one job after the other."""
+    of_two = jobs(small_matrix, 1, tmp_path)
+    shares = [_share(of_two)]
+    for job in of_two:
+        run = Run.create(job.folder, job.experiment)
+        for phase, step in (("training", 2), ("training", 5), ("training", 6), ("density", 6)):
+            (run.path / "progress.json").write_text(json.dumps({"phase": phase, "step": step, "latest": None}))
+            shares.append(_share(of_two))
+        run.note(status="finished")
+        shares.append(_share(of_two))
+        (run.path / "progress.json").unlink()
+        shares.append(_share(of_two))
+    assert shares == sorted(shares)
+    assert (shares[0], shares[-1]) == (0, pytest.approx(1))
+    assert shares[6] == pytest.approx(of_two[0].cost / (of_two[0].cost + of_two[1].cost))
+
+
+def test_broken_progress_is_passed_over(tmp_path, small_matrix):
+    job = jobs(small_matrix, 1, tmp_path)[0]
+    Run.create(job.folder, job.experiment)
+    (job.folder / "progress.json").write_text("{")
+    assert _share([job]) == 0
+
+
+def test_a_finished_matrix_starts_nothing(tmp_path, monkeypatch, small_matrix):
+    job = Job(tiny(), tmp_path / "mae", "")
+    finish(job.folder, job.experiment)
+    monkeypatch.setattr(room, "_run_in_processes", lambda *arguments: pytest.fail("something was started"))
+    run_all([job], None)
