@@ -9,9 +9,10 @@ import os
 import shlex
 import threading
 import traceback
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
+from typing import cast
 
 from mpdvae.console import RunProgress, Watcher
 from mpdvae.errors import InputError, RunError
@@ -99,10 +100,9 @@ def _run_in_processes(
     failed = []
     try:
         with parallel_config(backend="loky", inner_max_num_threads=1):
-            results = Parallel(n_jobs=workers, return_as="generator_unordered")(
-                delayed(_run_one)(index, job, data_root) for index, job in enumerate(to_do)
-            )
-            for index, reason in results or ():
+            calls = (delayed(_run_one)(index, job, data_root) for index, job in enumerate(to_do))
+            results = Parallel(n_jobs=workers, return_as="generator_unordered")(calls)
+            for index, reason in cast(Iterable[tuple[int, str]], results):
                 if reason:
                     failed.append((to_do[index], reason))
                 else:
