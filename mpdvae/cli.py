@@ -41,26 +41,32 @@ def reproduce(
     out: Path = Path("runs/reproduce"),
     jobs: int | None = None,
     data_dir: Path | None = None,
+    dry_run: bool = False,
 ) -> None:
     """Train all models with several seeds; report which conclusions hold.
 
     Args:
-        scale: smoke (a minute) or minutes (15 minutes).
+        scale: smoke (a minute), minutes (15 minutes), hours or paper.
         datasets: names, separated by commas; default: those of the scale.
         seeds: how many seeds each model is trained with.
         out: folder of the runs and of report.html, report.md, results.json. What is done there is used again.
         jobs: runs at a time; default: the number of cores.
         data_dir: folder of the data; default: $MPDVAE_DATA, else the user's cache folder.
+        dry_run: only print the runs, what they would cost on this machine, and what they would be compared with.
     """
     from mpdvae import recipes
     from mpdvae import reproduce as matrix
     from mpdvae.jobs import this_command
-    from mpdvae.recipes import SCALES
+    from mpdvae.studies import SCALES
 
     if scale not in SCALES:
         refuse_unknown("scale", scale, list(SCALES))
-    chosen = tuple(name.strip() for name in datasets.split(",") if name.strip()) or SCALES[scale].datasets
-    to_do = matrix.jobs(recipes.matrix(scale, chosen), seeds, out)
+    chosen = tuple(name.strip() for name in datasets.split(",") if name.strip()) or SCALES[scale].compared
+    experiments = recipes.matrix(scale, chosen)
+    if dry_run:
+        _print_plan(experiments, seeds)
+        return
+    to_do = matrix.jobs(experiments, seeds, out)
     matrix.run_all(to_do, data_dir, jobs)
     _write_report([job.folder for job in to_do], out / "report.html", out / "results.json", this_command())
 
@@ -70,12 +76,22 @@ def list_recipes() -> None:
     from rich.table import Table
 
     from mpdvae.console import stdout
-    from mpdvae.recipes import SCALES, all_recipes
+    from mpdvae.recipes import all_recipes
+    from mpdvae.studies import SCALES
 
-    table = Table("recipe", "what it is", "cost of a run, 2 cores", box=None, header_style="bold", pad_edge=False)
-    for experiment in all_recipes().values():
-        table.add_row(experiment.name, experiment.reproduces, SCALES[experiment.scale].cost)
-    stdout().print(table)
+    experiments, console = all_recipes().values(), stdout()
+    names = Table(
+        "recipe", "scale", "data set", "cost of a run, 2 cores", box=None, header_style="bold", pad_edge=False
+    )
+    for scale in SCALES.values():
+        for study in scale.studies:
+            names.add_row(f"MODEL-{study.dataset}-{scale.name}", scale.meant_for, study.dataset, study.cost)
+    console.print(names)
+    models = Table("\nMODEL", "\nwhat it is", "\nat scales", box=None, header_style="bold", pad_edge=False)
+    for model, description in {e.model: e.reproduces for e in experiments}.items():
+        scales = dict.fromkeys(e.scale for e in experiments if e.model == model)
+        models.add_row(model, description, ", ".join(scales))
+    console.print(models)
 
 
 def train(arguments: Sequence[str]) -> None:
@@ -273,15 +289,18 @@ def data(
         data_dir: folder of the data; default: $MPDVAE_DATA, else the user's cache folder.
     """
     from mpdvae import data as room
+    from mpdvae.data.progress import shown
 
     if action == "path":
         print(room.data_dir(data_dir))
     elif action == "list":
         _list_data(data_dir)
     elif not name:
-        raise InputError(f"data {action}: expected the name of a data set: {', '.join(room.names())}.")
+        known = ", ".join(entry.name for entry in room.ENTRIES)
+        raise InputError(f"data {action}: expected the name of a data set: {known}.")
     elif action == "fetch":
-        room.fetch(name, data_dir, say=print)
+        with shown() as listener:
+            room.fetch(name, data_dir, listener)
     else:
         print(room.check(name, data_dir))
 
@@ -413,6 +432,28 @@ def _some_test_images(directory: Path, count: int | None, data_dir: Path | None)
     return x[torch.randperm(len(x))[:count]]
 
 
+def _print_plan(experiments: list[Experiment], seeds: int) -> None:
+    from rich.table import Table
+
+    from mpdvae.console import busy, stdout
+    from mpdvae.plan import plan
+    from mpdvae.report.published import stands_beside
+
+    with busy("timing a step of each network on this machine"):
+        plans = plan(experiments)
+    head = ("recipe", "parameters", "steps", "s / step", "hours / run", "compared with")
+    table = Table(*head, box=None, header_style="bold", pad_edge=False)
+    for p in plans:
+        e = p.experiment
+        numbers = f"{p.parameters:,}", f"{p.steps:,}", f"{p.step_seconds:.2f}", f"{p.hours:,.1f}"
+        table.add_row(e.name, *numbers, stands_beside(e.model, e.data.dataset, e.scale))
+    stdout().print(table)
+    total = seeds * sum(p.hours for p in plans)
+    print(
+        f"{seeds} seeds: {len(plans) * seeds} runs, about {total:,.0f} hours of training on this machine (an estimate)."
+    )
+
+
 def _save(out: Path, content: bytes) -> None:
     from mpdvae.runs import write_atomically
 
@@ -442,11 +483,13 @@ def _list_data(data_dir: Path | None) -> None:
     from mpdvae import data as room
     from mpdvae.console import stdout
 
-    table = Table("name", "images", "MB", "here", "licence", "protocol", box=None, header_style="bold", pad_edge=False)
+    console, folder = stdout(), room.data_dir(data_dir)
+    table = Table("name", "here", "MB", "images", "split", "licence", box=None, header_style="bold", pad_edge=False)
     for entry in room.ENTRIES:
-        here = "yes" if entry.is_here(room.data_dir(data_dir)) else "no"
-        table.add_row(entry.name, str(entry.images), str(entry.size_mb), here, entry.licence, entry.protocol)
-    stdout().print(table)
+        here = "yes" if entry.is_here(folder) else "no"
+        table.add_row(entry.name, here, f"{entry.size_mb:g}", entry.images, entry.protocol, entry.licence)
+    console.print(table)
+    console.print(f"\nThey are kept in {folder}; `mpdvae data fetch NAME` puts one there.")
 
 
 if __name__ == "__main__":

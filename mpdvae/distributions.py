@@ -60,7 +60,7 @@ class AutoregressivePixels(Distribution):
         like: a tensor of the dtype and device of samples.
     """
 
-    arg_constraints = {}  # noqa: RUF012 - the name and form that torch asks for
+    arg_constraints = {}  # noqa: RUF012  # pyright: ignore[reportAssignmentType] - the form that torch asks for
     has_rsample = False
 
     def __init__(
@@ -118,7 +118,7 @@ class Flow(Protocol):
 class FlowTransformed(Distribution):
     """z such that `flow.to_base(z)` follows `base`: cheap densities, samples by inversion."""
 
-    arg_constraints = {}  # noqa: RUF012 - the name and form that torch asks for
+    arg_constraints = {}  # noqa: RUF012  # pyright: ignore[reportAssignmentType] - the form that torch asks for
     has_rsample = False
 
     def __init__(self, base: Distribution, flow: Flow) -> None:
@@ -126,7 +126,7 @@ class FlowTransformed(Distribution):
         super().__init__(base.batch_shape, base.event_shape, validate_args=False)
 
     @property
-    def support(self) -> constraints.Constraint:
+    def support(self) -> constraints.Constraint | None:  # pyright: ignore[reportIncompatibleVariableOverride]
         return self.base.support
 
     def log_prob(self, value: Float[Tensor, "*batch latent"]) -> Float[Tensor, " *batch"]:

@@ -38,6 +38,7 @@ from torch.nn.functional import softplus
 from mpdvae.errors import InputError, refuse_unknown
 
 DiversityForm = Literal["released", "paper", "submitted"]
+SmoothnessOver = Literal["total", "dimensions"]
 
 PAIRS_AT_ONCE = 2**22
 """Elements of a pairwise tensor that `diversity_term` in form "paper" holds at a time."""
@@ -123,14 +124,37 @@ def diversity_term(q: Distribution, weight: float, form: DiversityForm = "releas
     return weight * softplus(-per_dimension / reach).sum()
 
 
-def smoothness_term(q: Distribution, weight: float) -> Float[Tensor, ""]:
-    """The term that makes the pairwise divergences alike, L_smooth = gamma * STD over pairs of D_ij, in nats.
+def smoothness_term(q: Distribution, weight: float, over: SmoothnessOver = "total") -> Float[Tensor, ""]:
+    """The term that makes the pairwise divergences alike, L_smooth = gamma * STD over pairs, in nats.
 
     Arguments:
         q: diagonal Gaussian posteriors, batch shape [N], N >= 2.
         weight: gamma of the paper.
+        over: "total" takes the spread of D_ij, as the released code does; "dimensions" the sum over dimensions of the spread
+            of KL_ijk, as one reading of the paper has it.
     """
-    return weight * mutual_posterior_divergence(q).std
+    if over not in get_args(SmoothnessOver):
+        refuse_unknown("argument of the smoothness term", over, list(get_args(SmoothnessOver)))
+    if over == "total":
+        return weight * mutual_posterior_divergence(q).std
+    return weight * spread_per_dimension(q).sum()
+
+
+def spread_per_dimension(q: Distribution) -> Float[Tensor, " *latent"]:
+    """Sample standard deviation of KL(q_i || q_j) over ordered pairs i != j of each latent dimension, in nats, by the same
+    Gram matrices (4 x 4 for each dimension).
+
+    Arguments:
+        q: diagonal Gaussian posteriors, batch shape [N], N >= 2.
+    """
+    normal = diagonal_normal(q)
+    p = _standardise(normal.loc.flatten(1), normal.scale.flatten(1))
+
+    def spread(u: Tensor, l: Tensor, a: Tensor, r: Tensor, mean: Tensor) -> Tensor:  # noqa: E741
+        return _spread_of_totals(_Standardised(*(column[:, None] for column in (u, l, a, r))), mean)
+
+    spreads = torch.func.vmap(spread, in_dims=(1, 1, 1, 1, 0))(*p, _mean_per_dimension(p))
+    return spreads.reshape(normal.loc.shape[1:]).to(normal.loc.dtype)
 
 
 def _standardise(mean_q: Tensor, std_q: Tensor) -> _Standardised:

@@ -22,6 +22,8 @@ from mpdvae.seeding import seeded
 from mpdvae.training import protocol_of
 from mpdvae.vae import VAE
 
+GREY_HALF = 128
+"""The first grey level of 0..255 that counts as ink where images are cut at one half."""
 MAP_CODES = 2_000
 """Test codes on the map."""
 PICTURE_COLUMNS = 10
@@ -61,7 +63,7 @@ def evaluate(
     say("diagnostics")
     x, labels = evaluation_images(_images(data, split), protocol, split, draws=1)
     write_json(run.path / "diagnostics.json", diagnostics.measure(vae, x).to_dict() | {"split": split} | again)
-    codes = representation.codes(vae, x)
+    codes = _codes(vae, run, _images(data, split), protocol, split)
     write_json(run.path / "codes.json", _map(codes, labels))
     if labels is None or data.train.labels is None or len(data.train.labels.unique()) < 2:
         say("no labels of at least two classes: representation scores are left out")
@@ -117,22 +119,31 @@ def _density(vae: VAE, run: Run, data: Splits, protocol: Protocol, split: str, s
     return of | density.summarise(estimate)
 
 
+def _codes(vae: VAE, run: Run, images: Images, protocol: Protocol, split: str) -> np.ndarray:
+    """Codes of all `images`, from the input and by the estimate that the experiment says."""
+    settings = run.experiment.evaluation
+    if settings.code_input == "thresholded" and protocol.binarisation != "levels":
+        x = (images.pixels >= GREY_HALF).float()
+    else:
+        x, _ = evaluation_images(images, protocol, split, draws=1)
+    return representation.codes(vae, x, posterior_samples=settings.code_samples)
+
+
 def _representation(
     vae: VAE, run: Run, train: Images, protocol: Protocol, test_codes: np.ndarray, test_labels: Tensor
 ) -> dict[str, Any]:
     settings = run.experiment.evaluation
-    x, labels = evaluation_images(train, protocol, "train", draws=1)
-    assert labels is not None
-    if settings.representation_images is not None and settings.representation_images < len(x):
-        with seeded("representation images"):
-            chosen = torch.randperm(len(x))[: settings.representation_images].to(x.device)
-        x, labels = x[chosen], labels[chosen]
+    assert train.labels is not None
+    codes, labels = _codes(vae, run, train, protocol, "train"), train.labels.cpu().numpy()
+    if settings.representation_images is not None and settings.representation_images < len(codes):
+        chosen = np.random.default_rng(0).permutation(len(codes))[: settings.representation_images]
+        codes, labels = codes[chosen], labels[chosen]
     return representation.evaluate(
-        representation.codes(vae, x),
-        labels.cpu().numpy(),
+        codes,
+        labels,
         test_codes,
         test_labels.cpu().numpy(),
-        label_counts=settings.label_counts,
+        label_counts=[*settings.label_counts, *(["all"] if settings.all_labels else [])],
         subsets=settings.label_subsets,
         clusters=settings.clusters,
         cluster_seeds=settings.cluster_seeds,

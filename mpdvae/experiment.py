@@ -108,6 +108,8 @@ class ObjectiveConfig(Config):
     """The paper's gamma: makes the pairwise divergences alike."""
     mpd_form: Literal["released", "paper", "submitted"] = "released"
     """Which of three forms the diversity term takes; see mpdvae/divergence.py."""
+    smoothness_over: Literal["total", "dimensions"] = "total"
+    """Spread of the total divergence (released code), or of each dimension's, summed."""
     kl_weight: Annotated[KLWeightConfig, Field(discriminator="kind")] = ConstantWeight()
     free_bits_nats: Nats = 0.0
     """Floor under the batch mean of the total KL (released code)."""
@@ -135,7 +137,7 @@ class ObjectiveConfig(Config):
         if self.diversity_weight > 0:
             terms["diversity"] = o.Diversity(self.diversity_weight, self.mpd_form)
         if self.smoothness_weight > 0:
-            terms["smoothness"] = o.Smoothness(self.smoothness_weight)
+            terms["smoothness"] = o.Smoothness(self.smoothness_weight, self.smoothness_over)
         return o.Objective(terms, self.samples, estimator=self.estimator)
 
 
@@ -143,6 +145,8 @@ class Plateau(Config):
     """Halve the learning rate when validation stands still, as the released code does: at the first evaluation without
     progress after `patience` of them, with a fresh optimiser; at the `limit`-th time training stops."""
 
+    fresh_optimizer: bool = True
+    """Forget the optimiser's moments, as the released code does."""
     patience: Count = 20
     factor: Annotated[float, Field(gt=0, lt=1)] = 0.5
     limit: Count = 3
@@ -185,10 +189,16 @@ class Evaluation(Config):
     representation_images: Count | None = None
     """Training images that label subsets and clusters are drawn from; None: all of them."""
     label_counts: Annotated[tuple[AtLeastTwo, ...], Field(min_length=1)] = (100, 1_000, 10_000)
+    all_labels: bool = False
+    """Whether classifiers are trained on all labels, too."""
     label_subsets: Count = 5
     clusters: Sizes = (10, 20, 30)
     cluster_seeds: Count = 5
     """Runs of k-means, each the best of ten starts."""
+    code_input: Literal["drawn", "thresholded"] = "drawn"
+    """Binary images that codes are computed from: a fixed draw, or grey levels cut at one half (released code)."""
+    code_samples: Count | None = None
+    """Codes are the mean of this many posterior samples (released code: 50); None: the posterior mean."""
     pictures: bool = True
     """Whether samples, reconstructions and interpolations are drawn."""
 

@@ -51,7 +51,7 @@ class DiscretisedLogisticMixture(Distribution):
             likeliest one, as the released code of MAE does, which is no sample of the model: for comparison only.
     """
 
-    arg_constraints = {}  # noqa: RUF012 - the name and form that torch asks for
+    arg_constraints = {}  # noqa: RUF012  # pyright: ignore[reportAssignmentType] - the form that torch asks for
     has_rsample = False
 
     def __init__(

@@ -23,7 +23,7 @@ from jaxtyping import Float
 from torch import Tensor
 from torch.distributions import Distribution, kl_divergence
 
-from mpdvae.divergence import DiversityForm, diagonal_normal, diversity_term, smoothness_term
+from mpdvae.divergence import DiversityForm, SmoothnessOver, diagonal_normal, diversity_term, smoothness_term
 from mpdvae.errors import InputError
 from mpdvae.vae import VAE, Estimator, check_samples
 
@@ -172,12 +172,13 @@ class Smoothness:
     """The paper's L_smooth with weight gamma; see `mpdvae.divergence.smoothness_term`."""
 
     weight: float
+    over: SmoothnessOver = "total"
 
     def __post_init__(self) -> None:
         _check_weight("smoothness_weight", self.weight)
 
     def __call__(self, forward: ForwardPass, step: int) -> Float[Tensor, ""]:
-        return smoothness_term(forward.q, self.weight)
+        return smoothness_term(forward.q, self.weight, self.over)
 
 
 @dataclass(frozen=True)

@@ -1,137 +1,84 @@
-"""Named experiments: the six models of the comparison, at every scale.
+"""Named experiments: the models of the comparison on every data set, at every scale.
 
     vae                 independent pixels, N(0, I) prior            the code must carry everything
-    vae-pixelcnn        PixelCNN decoder, N(0, I) prior              the decoder can do without the code
-    vlae                PixelCNN decoder, flow prior                 Variational Lossy Autoencoder
+    vae-pixelcnn        autoregressive decoder, N(0, I) prior        the decoder can do without the code
+    vlae                autoregressive decoder, flow prior           Variational Lossy Autoencoder
     mae                 vlae + diversity + smoothness                the paper
     mae-no-smoothness   vlae + diversity                             ablation
     mae-no-diversity    vlae + smoothness                            ablation
 
-A recipe is named MODEL-DATASET-SCALE. At one scale all models share encoder, training and evaluation, so that they differ
-in what is compared only.
+A recipe is named MODEL-DATASET-SCALE. At one scale all models on a data set share encoder, training and evaluation
+(`mpdvae.studies`), so that they differ in what is compared only. Scales `hours` and `paper` have further models: the grid of
+the two weights, the paper's larger PixelCNN, restricted receptive fields, and what the literature did differently.
 """
 
+from collections.abc import Callable
 from dataclasses import dataclass
 from functools import cache
-from typing import Literal
 
 from mpdvae.errors import InputError, refuse_unknown
-from mpdvae.experiment import Data, Evaluation, Experiment, ObjectiveConfig, Training
+from mpdvae.experiment import Experiment, ObjectiveConfig
 from mpdvae.parts import (
     ConvNetDecoder,
     ConvNetEncoder,
     DecoderConfig,
+    EncoderConfig,
     FlowPrior,
+    MLPDecoder,
+    MLPEncoder,
     PixelCNNDecoder,
+    PixelCNNPPDecoder,
+    PriorConfig,
     StandardNormalPrior,
 )
+from mpdvae.studies import SCALES, Study
 
 DIVERSITY_WEIGHT = 1.0
 SMOOTHNESS_WEIGHT = 0.5
 """The weights used here. The pair behind the paper's tables is not known; both values are on the grid that the authors' code
 draws (0.5, 1, 2 and 0.1, 0.5, 1)."""
 
+GRID = [(eta, gamma) for eta in (0.5, 1.0, 2.0) for gamma in (0.1, 0.5, 1.0)]
+FREE_BITS_PER_PIXEL_NATS = 0.01
+"""Chen et al. (2017), appendix: 0.01 nat for each data dimension."""
+LARGE = (7,) * 5 + (5,) * 4 + (3,) * 4
+
 MODELS = {
     "vae": "VAE with independent pixels (Kingma & Welling 2014)",
-    "vae-pixelcnn": "VAE with a PixelCNN decoder: shows the collapse (Chen et al. 2017)",
-    "vlae": "Variational Lossy Autoencoder: PixelCNN decoder, flow prior (Chen et al. 2017)",
+    "vae-pixelcnn": "VAE with an autoregressive decoder: shows the collapse (Chen et al. 2017)",
+    "vlae": "Variational Lossy Autoencoder: flow prior (Chen et al. 2017)",
     "mae": "MAE: VLAE with diversity and smoothness (Ma et al. 2019)",
     "mae-no-smoothness": "MAE without smoothness (ablation)",
     "mae-no-diversity": "MAE without diversity (ablation)",
 }
+"""What `mpdvae reproduce` compares."""
 
 
 @dataclass(frozen=True)
-class Scale:
-    """What the experiments of one scale share."""
+class Variant:
+    """What makes one model differ from the others of a study."""
 
-    name: Literal["smoke", "minutes", "hours", "paper"]
-    meant_for: str
-    datasets: tuple[str, ...]
-    cost: str
-    """Of one run, on two CPU cores."""
-    latent_dim: int
-    encoder: ConvNetEncoder
-    independent_pixels: ConvNetDecoder
-    pixelcnn: PixelCNNDecoder
-    flow: FlowPrior
-    training: Training
-    evaluation: Evaluation
-    validation_size: int | None = None
-
-
-SCALES = {
-    "smoke": Scale(
-        name="smoke",
-        meant_for="tests: 8x8 digits, weights hardly trained",
-        datasets=("digits",),
-        cost="2 seconds",
-        latent_dim=8,
-        encoder=ConvNetEncoder(channels=(16, 32)),
-        independent_pixels=ConvNetDecoder(channels=(32, 16)),
-        pixelcnn=PixelCNNDecoder(channels=16, kernel_sizes=(3, 3), condition_channels=2),
-        flow=FlowPrior(blocks=1, hidden_features=32),
-        training=Training(
-            steps=40,
-            batch_size=50,
-            learning_rate=4e-3,
-            averaging=0.9,
-            initial_images=100,
-            evaluate_every=20,
-            validation_images=100,
-            validation_samples=1,
-            plateau=None,
-        ),
-        evaluation=Evaluation(
-            density_images=50,
-            density_samples=16,
-            label_counts=(100, 1000),
-            label_subsets=2,
-            clusters=(10,),
-            cluster_seeds=1,
-        ),
-    ),
-    "minutes": Scale(
-        name="minutes",
-        meant_for="a laptop: real MNIST, compact networks, half an epoch",
-        datasets=("mnist",),
-        cost="2 minutes",
-        latent_dim=32,
-        encoder=ConvNetEncoder(channels=(32, 64)),
-        independent_pixels=ConvNetDecoder(channels=(64, 32)),
-        pixelcnn=PixelCNNDecoder(channels=24, kernel_sizes=(7, 5, 3), condition_channels=2),
-        flow=FlowPrior(blocks=2, hidden_features=160),
-        training=Training(
-            steps=300,
-            learning_rate=2e-3,
-            averaging=0.98,
-            evaluate_every=50,
-            validation_images=500,
-            validation_samples=1,
-            plateau=None,
-        ),
-        evaluation=Evaluation(
-            density_images=200,
-            density_samples=64,
-            representation_images=20_000,
-            label_counts=(100, 1_000, 10_000),
-            label_subsets=3,
-            clusters=(10, 20, 30),
-            cluster_seeds=2,
-        ),
-    ),
-}
+    description: str
+    decoder: DecoderConfig
+    prior: PriorConfig
+    diversity_weight: float = 0.0
+    smoothness_weight: float = 0.0
+    free_bits_nats: float = 0.0
+    encoder: EncoderConfig | None = None
+    latent_dim: int | None = None
+    optimizer: str | None = None
 
 
 @cache
 def all_recipes() -> dict[str, Experiment]:
     """Every named experiment, seed 0, by name."""
-    return {
-        experiment.name: experiment
+    experiments = (
+        _experiment(model, variant, study, scale.name)
         for scale in SCALES.values()
-        for dataset in scale.datasets
-        for experiment in (_recipe(model, dataset, scale) for model in MODELS)
-    }
+        for study in scale.studies
+        for model, variant in _variants(study, further=scale.further_models).items()
+    )
+    return {experiment.name: experiment for experiment in experiments}
 
 
 def recipe(name: str) -> Experiment:
@@ -143,32 +90,121 @@ def recipe(name: str) -> Experiment:
 
 
 def matrix(scale: str, datasets: tuple[str, ...]) -> list[Experiment]:
-    """The recipes of one scale on some data sets, seed 0. Raises `InputError` for a combination that there is not."""
+    """The recipes of `MODELS` at one scale on some data sets, seed 0. Raises `InputError` for a combination that there is
+    not."""
     if scale not in SCALES:
         refuse_unknown("scale", scale, list(SCALES))
+    known = [study.dataset for study in SCALES[scale].studies]
     for dataset in datasets:
-        if dataset not in SCALES[scale].datasets:
-            known = ", ".join(SCALES[scale].datasets)
-            raise InputError(f"--datasets: at scale {scale} there are recipes for {known}, got {dataset!r}.")
-    return [e for e in all_recipes().values() if e.scale == scale and e.data.dataset in datasets]
+        if dataset not in known:
+            raise InputError(f"--datasets: at scale {scale} there are recipes for {', '.join(known)}, got {dataset!r}.")
+    return [recipe(f"{model}-{dataset}-{scale}") for dataset in datasets for model in MODELS]
 
 
-def _recipe(model: str, dataset: str, scale: Scale) -> Experiment:
-    decoder: DecoderConfig = scale.independent_pixels if model == "vae" else scale.pixelcnn
-    return Experiment(
-        name=f"{model}-{dataset}-{scale.name}",
-        model=model,
-        scale=scale.name,
-        reproduces=MODELS[model],
-        data=Data(dataset=dataset, validation_size=scale.validation_size),
-        latent_dim=scale.latent_dim,
-        encoder=scale.encoder,
-        decoder=decoder,
-        prior=StandardNormalPrior() if model in {"vae", "vae-pixelcnn"} else scale.flow,
-        objective=ObjectiveConfig(
-            diversity_weight=DIVERSITY_WEIGHT if model in {"mae", "mae-no-smoothness"} else 0.0,
-            smoothness_weight=SMOOTHNESS_WEIGHT if model in {"mae", "mae-no-diversity"} else 0.0,
+def _variants(study: Study, further: bool) -> dict[str, Variant]:
+    normal, flow, pixels = StandardNormalPrior(), study.flow, study.autoregressive
+    variants = {
+        "vae": Variant(MODELS["vae"], study.independent, normal),
+        "vae-pixelcnn": Variant(MODELS["vae-pixelcnn"], pixels, normal),
+        "vlae": Variant(MODELS["vlae"], pixels, flow),
+        "mae": Variant(MODELS["mae"], pixels, flow, DIVERSITY_WEIGHT, SMOOTHNESS_WEIGHT),
+        "mae-no-smoothness": Variant(MODELS["mae-no-smoothness"], pixels, flow, DIVERSITY_WEIGHT),
+        "mae-no-diversity": Variant(MODELS["mae-no-diversity"], pixels, flow, 0.0, SMOOTHNESS_WEIGHT),
+    }
+    if not further:
+        return variants
+    for eta, gamma in GRID:
+        description = f"MAE with diversity {eta:g} and smoothness {gamma:g}: a point of the authors' grid"
+        variants[f"mae-eta{eta:g}-gamma{gamma:g}"] = Variant(description, pixels, flow, eta, gamma)
+    field: Callable[[Study], dict[str, Variant]] = _colour if isinstance(pixels, PixelCNNPPDecoder) else _binary
+    return variants | field(study)
+
+
+def _binary(study: Study) -> dict[str, Variant]:
+    """Further models of 28x28 binary images."""
+    flow, large, normal = study.flow, PixelCNNDecoder(kernel_sizes=LARGE), StandardNormalPrior()
+    fields = {
+        reach: PixelCNNDecoder(kernel_sizes=kernels) for reach, kernels in ((1, (3,)), (3, (5, 3)), (6, (7, 5, 3)))
+    }
+    variants = {
+        f"vlae-field{reach}": Variant(f"VLAE whose pixels see {reach} rows and columns: a lossy code", decoder, flow)
+        for reach, decoder in fields.items()
+    }
+    original = FlowPrior(blocks=2, hidden_features=640, hidden_layers=3, mean_only=True)
+    return variants | {
+        "vlae-large": Variant("VLAE with the released code's large PixelCNN", large, flow),
+        "mae-large": Variant(
+            "MAE with the released code's large PixelCNN", large, flow, DIVERSITY_WEIGHT, SMOOTHNESS_WEIGHT
         ),
-        training=scale.training,
-        evaluation=scale.evaluation,
-    )
+        "vlae-free-bits": Variant(
+            "VLAE with 0.01 nat of free bits for each pixel (Chen et al. 2017)",
+            study.autoregressive,
+            flow,
+            free_bits_nats=FREE_BITS_PER_PIXEL_NATS * 784,
+        ),
+        "vlae-original": Variant(
+            "VLAE's own prior, code size and optimiser (Chen et al. 2017): 4 mean-only steps, 64 numbers, Adamax",
+            study.autoregressive,
+            original,
+            free_bits_nats=FREE_BITS_PER_PIXEL_NATS * 784,
+            latent_dim=64,
+            optimizer="adamax",
+        ),
+        "report-mlp": Variant(
+            "Fully connected MAE with the weights of the student report (1 and 0.01, 15 numbers); layer sizes are ours",
+            MLPDecoder(hidden_features=(400,)),
+            normal,
+            1.0,
+            0.01,
+            encoder=MLPEncoder(hidden_features=(400,)),
+            latent_dim=15,
+        ),
+        "report-convnet": Variant(
+            "ConvNet MAE with the weights of the student report (1 and 0.01, 15 numbers); layer sizes are ours",
+            ConvNetDecoder(),
+            normal,
+            1.0,
+            0.01,
+            encoder=ConvNetEncoder(),
+            latent_dim=15,
+        ),
+    }
+
+
+def _colour(study: Study) -> dict[str, Variant]:
+    """Further models of colour images: PixelCNN++ of one level, whose blocks set how far a pixel sees."""
+    base = study.autoregressive
+    assert isinstance(base, PixelCNNPPDecoder)
+    return {
+        f"vlae-blocks{blocks}": Variant(
+            f"VLAE with a PixelCNN++ of one level and {2 * blocks} gated blocks: a lossy code",
+            base.model_copy(update={"levels": 1, "blocks": blocks}),
+            study.flow,
+        )
+        for blocks in (1, 2)
+    }
+
+
+def _experiment(model: str, variant: Variant, study: Study, scale: str) -> Experiment:
+    training = study.training
+    if variant.optimizer == "adamax":
+        training = training.model_copy(update={"optimizer": "adamax", "learning_rate": 2e-3})
+    fields = {
+        "name": f"{model}-{study.dataset}-{scale}",
+        "model": model,
+        "scale": scale,
+        "reproduces": variant.description,
+        "data": study.data,
+        "latent_dim": variant.latent_dim or study.latent_dim,
+        "encoder": variant.encoder or study.encoder,
+        "decoder": variant.decoder,
+        "prior": variant.prior,
+        "objective": ObjectiveConfig(
+            diversity_weight=variant.diversity_weight,
+            smoothness_weight=variant.smoothness_weight,
+            free_bits_nats=variant.free_bits_nats,
+        ),
+        "training": training,
+        "evaluation": study.evaluation,
+    }
+    return Experiment(**fields)

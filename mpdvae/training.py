@@ -108,6 +108,8 @@ def train(run: Run, data: Splits, watch: Watch = lambda done, entry: None) -> VA
                 run.save_model(averaged, data.image_shape)
             else:
                 optimizer = _after_no_progress(progress, e, vae, optimizer)
+            if optimizer.param_groups[0]["lr"] < t.least_learning_rate_fraction * t.learning_rate:
+                progress.stopped = f"the learning rate fell below {t.least_learning_rate_fraction:g} of the first"
             run.write_history(history)
             run.save_checkpoint(progress.step, _tensors(vae, average, optimizer), _state(progress, optimizer))
             _note_time(run, started)
@@ -196,17 +198,17 @@ def _after_no_progress(progress: Progress, e: Experiment, vae: VAE, optimizer: o
     """Counts an evaluation without progress; at a plateau, halves the rate and forgets the moments, as the released code."""
     t = e.training
     learning_rate = optimizer.param_groups[0]["lr"]
-    if t.plateau is not None and progress.evaluations_without_progress >= t.plateau.patience:
-        progress.evaluations_without_progress = 0
-        progress.plateaus += 1
-        learning_rate *= t.plateau.factor
-        optimizer = _optimizer(e, vae, learning_rate)
-        if progress.plateaus == t.plateau.limit:
-            progress.stopped = f"validation stood still {progress.plateaus} times"
-    else:
+    if t.plateau is None or progress.evaluations_without_progress < t.plateau.patience:
         progress.evaluations_without_progress += 1
-    if learning_rate < t.least_learning_rate_fraction * t.learning_rate:
-        progress.stopped = f"the learning rate fell below {t.least_learning_rate_fraction:g} of the first"
+        return optimizer
+    progress.evaluations_without_progress = 0
+    progress.plateaus += 1
+    if progress.plateaus == t.plateau.limit:
+        progress.stopped = f"validation stood still {progress.plateaus} times"
+    if t.plateau.fresh_optimizer:
+        return _optimizer(e, vae, learning_rate * t.plateau.factor)
+    for group in optimizer.param_groups:
+        group["lr"] *= t.plateau.factor
     return optimizer
 
 

@@ -17,8 +17,8 @@ LEVELS: list[set[str]] = [
     {"flows"},
     {"encoders", "decoders", "priors", "vae"},
     {"objective", "density", "representation", "diagnostics", "pictures", "validation"},
-    {"config", "parts", "experiment", "recipes", "runs", "interop"},
-    {"training", "evaluation", "jobs", "console", "reproduce", "report"},
+    {"config", "parts", "experiment", "studies", "recipes", "runs", "interop"},
+    {"training", "evaluation", "jobs", "console", "plan", "reproduce", "report"},
     {"cli", "options", "__main__"},
 ]
 """A new room gets a level here. Within a level imports are allowed as long as they make no circle."""

@@ -14,7 +14,7 @@ from torch.distributions import Categorical, Independent, MixtureSameFamily, Nor
 from torch.nn.functional import softplus
 
 from mpdvae import divergence
-from mpdvae.divergence import diversity_term, mutual_posterior_divergence, smoothness_term
+from mpdvae.divergence import diversity_term, mutual_posterior_divergence, smoothness_term, spread_per_dimension
 from mpdvae.errors import InputError
 
 pytestmark = pytest.mark.usefixtures("float64")
@@ -254,3 +254,14 @@ def test_other_families_are_refused():
     mixture = MixtureSameFamily(Categorical(torch.ones(4, 2)), Normal(torch.zeros(4, 2), torch.ones(4, 2)))
     with pytest.raises(InputError, match="expected a diagonal Gaussian posterior, got MixtureSameFamily"):
         mutual_posterior_divergence(mixture)
+
+
+@pytest.mark.parametrize("n", [3, 40])
+def test_spread_of_each_dimension_by_brute_force(n):
+    q = Independent(Normal(torch.randn(n, 2, 3), 0.1 + torch.rand(n, 2, 3)), 2)
+    base = q.base_dist
+    kl = kl_divergence(Normal(base.loc[:, None], base.scale[:, None]), Normal(base.loc[None], base.scale[None]))
+    pairs = kl[~torch.eye(n, dtype=torch.bool)]
+    torch.testing.assert_close(spread_per_dimension(q), pairs.std(0), rtol=1e-9, atol=1e-12)
+    torch.testing.assert_close(smoothness_term(q, 0.3, "dimensions"), 0.3 * pairs.std(0).sum())
+    torch.testing.assert_close(smoothness_term(q, 0.3, "total"), 0.3 * pairs.flatten(1).sum(1).std())

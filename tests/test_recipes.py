@@ -8,7 +8,8 @@ from small_runs import RUN_FILES, TINY_OPTIONS, files
 from mpdvae.cli import main
 from mpdvae.errors import InputError
 from mpdvae.experiment import from_json
-from mpdvae.recipes import MODELS, SCALES, all_recipes, matrix, recipe
+from mpdvae.recipes import MODELS, all_recipes, matrix, recipe
+from mpdvae.studies import SCALES
 
 
 def test_names_are_model_dataset_scale():
@@ -17,32 +18,54 @@ def test_names_are_model_dataset_scale():
         assert experiment.seed == 0
 
 
-def test_every_model_at_every_scale():
-    assert len(all_recipes()) == len(MODELS) * sum(len(scale.datasets) for scale in SCALES.values())
+STUDIES = [(scale.name, study.dataset) for scale in SCALES.values() for study in scale.studies]
 
 
-@pytest.mark.parametrize("scale", SCALES)
-def test_models_of_one_scale_differ_in_what_is_compared_only(scale):
+@pytest.mark.parametrize(("scale", "dataset"), STUDIES)
+def test_models_of_one_study_differ_in_what_is_compared_only(scale, dataset):
+    experiments = matrix(scale, (dataset,))
+    assert [e.model for e in experiments] == list(MODELS)
     shared = {
         (e.encoder, e.training, e.evaluation, e.latent_dim, e.data.binarisation, e.objective.kl_weight)
-        for e in matrix(scale, SCALES[scale].datasets)
+        for e in experiments
     }
     assert len(shared) == 1
 
 
 @pytest.mark.parametrize("scale", SCALES)
-def test_each_model_is_what_it_is_called(scale):
+def test_what_is_compared_by_default_exists(scale):
+    assert matrix(scale, SCALES[scale].compared)
+
+
+@pytest.mark.parametrize("scale", ["hours", "paper"])
+def test_the_authors_grid_is_there(scale):
+    for eta in (0.5, 1, 2):
+        for gamma in (0.1, 0.5, 1):
+            e = recipe(f"mae-eta{eta:g}-gamma{gamma:g}-mnist-{scale}")
+            assert (e.objective.diversity_weight, e.objective.smoothness_weight) == (eta, gamma)
+
+
+def test_restricted_fields_reach_as_far_as_they_say():
+    for reach in (1, 3, 6):
+        e = recipe(f"vlae-field{reach}-mnist-paper")
+        assert e.build((1, 28, 28)).decoder.network.receptive_field == reach
+
+
+@pytest.mark.parametrize(("scale", "dataset"), STUDIES)
+def test_each_model_is_what_it_is_called(scale, dataset):
     parts = {
         e.model: (e.decoder.kind, e.prior.kind, e.objective.diversity_weight > 0, e.objective.smoothness_weight > 0)
-        for e in matrix(scale, SCALES[scale].datasets)
+        for e in matrix(scale, (dataset,))
     }
-    assert parts["vae"][0] != "pixelcnn"
+    maps = dataset in ("cifar10", "own")
+    pixels, flow = ("pixelcnn++", "map-flow") if maps else ("pixelcnn", "flow")
+    assert "pixelcnn" not in parts["vae"][0]
     assert parts["vae"][1:] == ("standard-normal", False, False)
-    assert parts["vae-pixelcnn"] == ("pixelcnn", "standard-normal", False, False)
-    assert parts["vlae"] == ("pixelcnn", "flow", False, False)
-    assert parts["mae"] == ("pixelcnn", "flow", True, True)
-    assert parts["mae-no-smoothness"] == ("pixelcnn", "flow", True, False)
-    assert parts["mae-no-diversity"] == ("pixelcnn", "flow", False, True)
+    assert parts["vae-pixelcnn"] == (pixels, "standard-normal", False, False)
+    assert parts["vlae"] == (pixels, flow, False, False)
+    assert parts["mae"] == (pixels, flow, True, True)
+    assert parts["mae-no-smoothness"] == (pixels, flow, True, False)
+    assert parts["mae-no-diversity"] == (pixels, flow, False, True)
 
 
 def test_near_names_are_suggested():

@@ -112,13 +112,13 @@ def test_a_finished_training_is_not_done_again(tmp_path):
 
 
 def test_the_history_says_what_was_measured(tmp_path):
-    run = trained(tmp_path / "run", tiny(training__steps=7, training__decay_per_step=0.5))
+    run = trained(tmp_path / "run", tiny(training__steps=7, training__decay_per_step=0.9))
     assert [entry["step"] for entry in run.history] == [3, 6, 7]
     for entry in run.history:
         assert entry["loss_nats"] == pytest.approx(sum(entry["terms_nats"].values()))
         assert entry["terms_nats"].keys() == {"reconstruction", "kl", "diversity", "smoothness"}
         assert entry["negative_elbo_nats"] == pytest.approx(entry["reconstruction_nats"] + entry["kl_nats"])
-        assert entry["learning_rate"] == pytest.approx(4e-3 * 0.5 ** entry["step"])
+        assert entry["learning_rate"] == pytest.approx(4e-3 * 0.9 ** entry["step"])
         assert entry["epoch"] == pytest.approx(entry["step"] / (1297 // 20), abs=1e-6)
         assert 0 <= entry["active_units"] <= entry["latent_dim"] == 8
         assert "units carry" in entry["verdict"]
@@ -259,10 +259,15 @@ def test_the_last_plateau_stops_training():
     assert progress.stopped == "validation stood still 3 times"
 
 
-def test_a_rate_below_the_least_stops_training():
-    assert evaluations_without_progress(2, **plateau(1, factor=0.06))[1].stopped == ""
-    _, progress = evaluations_without_progress(2, **plateau(1, factor=0.04))
-    assert progress.stopped == "the learning rate fell below 0.05 of the first"
+def test_a_rate_below_the_least_stops_training_even_when_it_makes_progress(tmp_path):
+    run = trained(tmp_path, tiny(training__steps=9, training__evaluate_every=1, training__decay_per_step=0.3))
+    assert run.manifest["stopped"] == "the learning rate fell below 0.05 of the first"
+    assert run.history[-1]["step"] == 3  # 0.3^2 = 0.09, 0.3^3 = 0.027
+
+
+def test_the_moments_may_be_kept_at_a_plateau():
+    seen, _ = evaluations_without_progress(3, training__plateau={"patience": 1, "fresh_optimizer": False})
+    assert seen == [(1.0, False), (0.5, False), (0.5, False)]
 
 
 def test_without_plateau_training_goes_on():

@@ -1,0 +1,73 @@
+"""What a matrix would be and cost, without running it: parameters, time on this machine, published numbers to compare with.
+
+The time of a run is an estimate: one training step is timed with the experiment's own networks on random images, for two
+batch sizes, which gives a line (fixed cost + cost per image) that is drawn out to the experiment's batch and steps. Time for
+evaluation is not in it. A run may stop earlier, where validation stands still.
+"""
+
+import time
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+import torch
+
+from mpdvae.experiment import Experiment, ImageShape
+from mpdvae.seeding import seeded
+
+SMALL_BATCHES = (2, 6)
+IMAGE_SHAPES: dict[str, ImageShape] = {"digits": (1, 8, 8), "cifar10": (3, 32, 32), "own": (3, 64, 64)}
+"""Of the data sets in recipes; all others are 28x28."""
+
+
+@dataclass(frozen=True)
+class Plan:
+    """One experiment of a matrix, for each of its seeds."""
+
+    experiment: Experiment
+    parameters: int
+    steps: int
+    step_seconds: float
+    """Estimated, on this machine."""
+
+    @property
+    def hours(self) -> float:
+        """Estimated hours of training of one run."""
+        return self.steps * self.step_seconds / 3600
+
+
+def plan(experiments: Sequence[Experiment]) -> list[Plan]:
+    """Estimates for every experiment. Experiments whose networks are equal are timed once."""
+    timed: dict[tuple[str, ...], tuple[int, float]] = {}
+    plans = []
+    for e in experiments:
+        networks = e.encoder.model_dump_json(), e.decoder.model_dump_json(), e.prior.model_dump_json()
+        key = (*networks, str(e.latent_dim), e.data.dataset, str(e.training.batch_size))
+        if key not in timed:
+            timed[key] = _time_step(e)
+        parameters, seconds = timed[key]
+        plans.append(Plan(e, parameters, e.training.steps, seconds))
+    return plans
+
+
+def image_shape_of(experiment: Experiment) -> ImageShape:
+    """Shape of the images that a recipe is made for."""
+    return IMAGE_SHAPES.get(experiment.data.dataset, (1, 28, 28))
+
+
+def _time_step(e: Experiment) -> tuple[int, float]:
+    """(parameters, estimated seconds of a step at the experiment's batch size)."""
+    shape = image_shape_of(e)
+    vae, objective = e.build(shape), e.objective.build()
+    seconds = []
+    for batch in SMALL_BATCHES:
+        with seeded("plan"):
+            levels = torch.randint(0, 256, (batch, *shape))
+            x = levels / 127.5 - 1 if e.data.binarisation == "levels" else (levels > 200).float()
+            objective(vae, x).total.backward()  # the first one also sets things up
+            started = time.perf_counter()
+            objective(vae, x).total.backward()
+            seconds.append(time.perf_counter() - started)
+    small, large = SMALL_BATCHES
+    per_image = max((seconds[1] - seconds[0]) / (large - small), seconds[1] / (4 * large))
+    fixed = max(0.0, seconds[0] - small * per_image)
+    return sum(p.numel() for p in vae.parameters()), fixed + per_image * e.training.batch_size
