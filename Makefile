@@ -3,7 +3,7 @@
 PYTHON ?= python3
 BIN := .venv/bin
 PIP := $(BIN)/python -m pip --disable-pip-version-check --no-cache-dir --quiet install --constraint constraints.txt
-SOURCES := mpdvae tests
+SOURCES := mpdvae tests benchmarks
 
 export PYTHONDONTWRITEBYTECODE := 1
 
