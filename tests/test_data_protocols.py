@@ -22,6 +22,7 @@ from mpdvae.errors import InputError
 from mpdvae.seeding import seeded
 
 STATIC = Protocol("static", evaluation_draws=1)
+LEVELS = Protocol("levels", evaluation_draws=1)
 INDICES = torch.tensor([3, 0, 7])
 
 
@@ -127,6 +128,56 @@ def test_evaluation_draws_are_fixed_and_in_order() -> None:
     assert evaluation_images(grey_images(6, labels=False), Protocol(), "test")[1] is None
 
 
+# levels, and images that are black and white already ------------------------------------------------------------------
+
+
+def test_levels_are_scaled_and_not_drawn() -> None:
+    pixels = torch.arange(256, dtype=torch.uint8).view(1, 1, 16, 16)
+    for images in (Images(pixels), Images(pixels.expand(8, 3, 16, 16))):
+        x, labels = evaluation_images(images, LEVELS, "test")
+        assert x.shape == images.pixels.shape
+        assert x.dtype == torch.float32
+        assert x[0, 0].flatten().tolist() == pytest.approx([level / 127.5 - 1 for level in range(256)], abs=1e-6)
+        assert (x[0, 0, 0, 0], x[0, -1, -1, -1]) == (-1, 1)
+        assert labels is None
+        indices = torch.zeros(2, dtype=torch.int64)
+        for seed in range(2):
+            assert training_batch(images, indices, LEVELS, seed, step=5).equal(x[indices])
+    assert LEVELS.describe(tiny_splits()) == "Tiny 4x3, 256 levels, split 8/2/3 (seed 524287)"
+
+
+def test_colour_is_not_binarised() -> None:
+    colour = Images(torch.zeros(8, 3, 2, 2, dtype=torch.uint8))
+    data = Splits.of("tiny", "Tiny", colour, colour, colour)
+    assert LEVELS.describe(data) == "Tiny 2x2 colour, 256 levels, split 8/8/8"
+    for protocol in (Protocol(), STATIC):
+        words = (
+            f"{protocol.binarisation} binarisation is for grey images, .* 3 channels; use --data.binarisation levels"
+        )
+        for use in (
+            lambda p: p.describe(data),
+            lambda p: p.check(data),
+            lambda p: training_batch(colour, INDICES, p, 0, 0),
+            lambda p: evaluation_images(colour, p, "test"),
+        ):
+            with pytest.raises(InputError, match=words):
+                use(protocol)
+
+
+def test_black_and_white_images_are_given_back_by_every_draw() -> None:
+    images = Images(torch.tensor([0, 255], dtype=torch.uint8)[torch.randint(0, 2, (8, 1, 4, 3))])
+    data = Splits.of("tiny", "Tiny", images, images, images, binarised="static binarisation by X")
+    once = Protocol(evaluation_draws=1)
+    for protocol in (once, STATIC):
+        assert protocol.describe(data) == "Tiny 4x3, static binarisation by X, split 8/8/8"
+        assert training_batch(images, INDICES, protocol, 1, 2).equal(images.pixels[INDICES] / 255)
+        assert evaluation_images(images, protocol, "test")[0].equal(images.pixels / 255)
+    with pytest.raises(
+        InputError, match=r"Tiny is black and white already, so its 5 draws .* --data.evaluation-draws 1"
+    ):
+        Protocol().describe(data)
+
+
 # names and refusals ---------------------------------------------------------------------------------------------------
 
 
@@ -150,6 +201,10 @@ def test_contradicting_settings_are_refused() -> None:
         InputError, match=r"draws every image once, but evaluation_draws is 5: set evaluation_draws to 1"
     ):
         Protocol("static")
+    with pytest.raises(
+        InputError, match=r"with levels nothing is drawn, but evaluation_draws is 5: set evaluation_draws"
+    ):
+        Protocol("levels")
     with pytest.raises(InputError, match="evaluation_draws must be at least 1, but 0"):
         Protocol(evaluation_draws=0)
     with pytest.raises(InputError, match="validation_size must be at least 1, but 0"):

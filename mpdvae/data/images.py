@@ -57,13 +57,22 @@ class Splits:
     """Hash over the bytes of all arrays above, in their order."""
     split_seed: int | None = None
     """The seed that divided the images; None where the files themselves divide them."""
+    binarised: str | None = None
+    """How the images became black and white, in words, where they were published so; None for grey and colour."""
 
     @classmethod
     def of(
-        cls, name: str, title: str, train: Images, validation: Images, test: Images, split_seed: int | None = None
+        cls,
+        name: str,
+        title: str,
+        train: Images,
+        validation: Images,
+        test: Images,
+        split_seed: int | None = None,
+        binarised: str | None = None,
     ) -> "Splits":
         """Puts the parts together and hashes them."""
-        return cls(name, title, train, validation, test, hash_images(train, validation, test), split_seed)
+        return cls(name, title, train, validation, test, hash_images(train, validation, test), split_seed, binarised)
 
     @property
     def image_shape(self) -> tuple[int, int, int]:

@@ -1,4 +1,4 @@
-"""Protocols: how grey levels become the input of a model, and which images are for what.
+"""Protocols: how levels 0..255 become the input of a model, and which images are for what.
 
 Likelihoods of binary images depend on how the grey levels were made binary, by about 2 nats on MNIST, so a protocol has
 a name that is stored with each result, and results with different names are never compared.
@@ -7,6 +7,10 @@ dynamic    a training image is drawn anew, pixel ~ Bernoulli(grey / 255), whenev
            images are drawn a fixed number of times (five in the paper's code) and all draws are evaluated.
 static     every image is drawn once and for all, training images too. Models overfit more. Not the file that is known
            as static MNIST, whose draws are Larochelle's.
+levels     nothing is drawn: x = level / 127.5 - 1 in [-1, 1], for models of the 256 levels, grey or colour.
+
+Colour images are not binarised. Images that were published black and white (0 and 255) are given back exactly by any
+draw, so the first two are the same for them; their name is that of the binarisation they came with.
 
 What is fixed depends on `split_seed` and the part of the data alone, never on the seed of a run, and is drawn on the
 CPU: all models, seeds and machines are measured on the same binary images.
@@ -28,7 +32,7 @@ from mpdvae.data.images import Images, Splits
 from mpdvae.errors import InputError, refuse_unknown
 from mpdvae.seeding import seeded
 
-Binarisation = Literal["dynamic", "static"]
+Binarisation = Literal["dynamic", "static", "levels"]
 PARTS = ["train", "validation", "test"]
 PAPER_SPLIT_SEED = 524287
 
@@ -38,9 +42,9 @@ class Protocol:
     """What is done to the data of a run. Raises `InputError` for settings that contradict each other."""
 
     binarisation: Binarisation = "dynamic"
-    """Training images drawn at each visit (`dynamic`), or each image drawn once and for all (`static`)."""
+    """Training images drawn at each visit (`dynamic`), each image drawn once and for all (`static`), or none (`levels`)."""
     evaluation_draws: int = 5
-    """How many fixed draws of each validation and test image are evaluated; 1 for `static`."""
+    """How many fixed draws of each validation and test image are evaluated; 1 for `static` and `levels`."""
     validation_size: int | None = None
     """How many training images are set aside for model selection; None leaves it to the data set."""
     split_seed: int = PAPER_SPLIT_SEED
@@ -51,19 +55,43 @@ class Protocol:
             refuse_unknown("binarisation", self.binarisation, list(get_args(Binarisation)))
         if self.evaluation_draws < 1:
             raise InputError(f"evaluation_draws must be at least 1, but {self.evaluation_draws} was given")
-        if self.binarisation == "static" and self.evaluation_draws != 1:
+        if self.binarisation != "dynamic" and self.evaluation_draws != 1:
+            rule = "static binarisation draws every image once" if self.binarises else "with levels nothing is drawn"
             raise InputError(
-                f"static binarisation draws every image once, but evaluation_draws is {self.evaluation_draws}: "
+                f"{rule}, but evaluation_draws is {self.evaluation_draws}: "
                 "set evaluation_draws to 1, or binarisation to 'dynamic'"
             )
         if self.validation_size is not None and self.validation_size < 1:
             raise InputError(f"validation_size must be at least 1, but {self.validation_size} was given")
 
+    @property
+    def binarises(self) -> bool:
+        """Whether the input of a model is 0 and 1."""
+        return self.binarisation != "levels"
+
+    def check_shape(self, image_shape: tuple[int, int, int]) -> None:
+        """Raises `InputError` where images of this shape (channel, height, width) are not to be binarised."""
+        if self.binarises and image_shape[0] != 1:
+            raise InputError(
+                f"{self.binarisation} binarisation is for grey images, but these have {image_shape[0]} channels; use "
+                "--data.binarisation levels --data.evaluation-draws 1"
+            )
+
+    def check(self, data: Splits) -> None:
+        """Raises `InputError` where `data` does not go with this protocol, before anything is trained on it."""
+        self.check_shape(data.image_shape)
+        if data.binarised and self.evaluation_draws != 1:
+            raise InputError(
+                f"{data.title} is black and white already, so its {self.evaluation_draws} draws would be the same images "
+                "and make errors look smaller than they are; set --data.evaluation-draws 1"
+            )
+
     def describe(self, data: Splits) -> str:
         """The protocol's name, which is stored with results on `data`.
 
-        Raises `InputError` where `data` was divided by another seed or size than this protocol says.
+        Raises `InputError` where `data` was divided by another seed or size than this protocol says, and as `check`.
         """
+        self.check(data)
         if data.split_seed not in (None, self.split_seed):
             raise InputError(
                 f"{data.title} was split by seed {data.split_seed}, but the protocol says {self.split_seed}: "
@@ -76,7 +104,11 @@ class Protocol:
             )
         channel, height, width = data.image_shape
         colour = "" if channel == 1 else " colour"
-        if self.binarisation == "static":
+        if not self.binarises:
+            draws = "256 levels"
+        elif data.binarised:
+            draws = data.binarised
+        elif self.binarisation == "static":
             draws = f"static binarisation (drawn once, seed {self.split_seed})"
         else:
             plural = "s" if self.evaluation_draws > 1 else ""
@@ -94,10 +126,18 @@ def binarise(pixels: UInt8[Tensor, "*shape"]) -> Float32[Tensor, "*shape"]:
     return _draw(pixels).float()
 
 
+def scale_levels(pixels: UInt8[Tensor, "*shape"]) -> Float32[Tensor, "*shape"]:
+    """Levels 0..255 as numbers from -1 to 1."""
+    return pixels.float() / 127.5 - 1
+
+
 def training_batch(
     images: Images, indices: Int64[Tensor, " batch"], protocol: Protocol, seed: int, step: int
 ) -> Float32[Tensor, "batch channel height width"]:
-    """The input of training step `step` of the run with seed `seed`: 0 and 1, on the device of `images`."""
+    """The input of training step `step` of the run with seed `seed`, on the device of `images`: 0 and 1, or -1..1."""
+    protocol.check_shape(images.image_shape)
+    if not protocol.binarises:
+        return scale_levels(images.take(indices).pixels)
     if protocol.binarisation == "static":
         return _static_training_images(images, protocol.split_seed)[indices.to(images.pixels.device)].float()
     with seeded(seed, "binarise", step):
@@ -115,9 +155,12 @@ def evaluation_images(
     """
     if split not in PARTS:
         refuse_unknown("part of the data", split, PARTS)
+    protocol.check_shape(images.image_shape)
     draws = protocol.evaluation_draws if draws is None else draws
     if not 1 <= draws <= protocol.evaluation_draws:
         raise InputError(f"draws must be 1 to {protocol.evaluation_draws} (evaluation_draws), but {draws} was given")
+    if not protocol.binarises:
+        return scale_levels(images.pixels), images.labels
     x = torch.cat([_fixed_draw(images, protocol.split_seed, split, draw) for draw in range(draws)])
     return x.float(), None if images.labels is None else images.labels.repeat(draws)
 
