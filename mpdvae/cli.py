@@ -487,7 +487,8 @@ def _list_data(data_dir: Path | None) -> None:
     table = Table("name", "here", "MB", "images", "split", "licence", box=None, header_style="bold", pad_edge=False)
     for entry in room.ENTRIES:
         here = "yes" if entry.is_here(folder) else "no"
-        table.add_row(entry.name, here, f"{entry.size_mb:g}", entry.images, entry.protocol, entry.licence)
+        size = "?" if entry.size_mb is None else f"{entry.size_mb:g}"
+        table.add_row(entry.name, here, size, entry.images, entry.protocol, entry.licence)
     console.print(table)
     console.print(f"\nThey are kept in {folder}; `mpdvae data fetch NAME` puts one there.")
 

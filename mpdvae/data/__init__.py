@@ -4,12 +4,15 @@ from mpdvae.data.batches import batch_indices, steps_per_epoch
 from mpdvae.data.catalogue import ENTRIES, check, data_dir, entry, fetch, load, names
 from mpdvae.data.entry import Entry
 from mpdvae.data.images import Images, Splits
+from mpdvae.data.progress import Lines, Listener
 from mpdvae.data.protocols import Protocol, binarise, evaluation_images, split_train_validation, training_batch
 
 __all__ = [
     "ENTRIES",
     "Entry",
     "Images",
+    "Lines",
+    "Listener",
     "Protocol",
     "Splits",
     "batch_indices",

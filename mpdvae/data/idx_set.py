@@ -11,11 +11,11 @@ from pathlib import Path
 
 import torch
 
-from mpdvae.data.download import Unreachable
-from mpdvae.data.entry import Say, silent
-from mpdvae.data.files import checksum, write_atomically
-from mpdvae.data.idx import parse_idx, read_unpacked
+from mpdvae.data.download import Unreachable, download
+from mpdvae.data.files import checksum, exclusively, read_unpacked, write_atomically
+from mpdvae.data.idx import parse_idx
 from mpdvae.data.images import Images, Splits
+from mpdvae.data.progress import SILENT, Listener
 from mpdvae.data.protocols import split_train_validation
 from mpdvae.errors import InputError, RunError
 
@@ -32,8 +32,23 @@ class Source:
     """Somewhere to get files from."""
 
     title: str
-    get: Callable[[list[str]], dict[str, bytes]]
-    """The raw idx bytes of the files with these names; raises `Unreachable`."""
+    get: Callable[[list[str], Path, Listener], dict[str, bytes]]
+    """The raw idx bytes of the files with these names, given a folder for what is under way; raises `Unreachable`."""
+
+
+def mirror(address: str, sha256: dict[str, str]) -> Source:
+    """A folder on a web server that holds gzipped files with these checksums, by the name of the raw file."""
+
+    def get(names: list[str], folder: Path, listener: Listener) -> dict[str, bytes]:
+        contents = {}
+        for name in names:
+            packed = folder / f"{name}.gz"
+            download(f"{address}{packed.name}", packed, f"sha256:{sha256[name]}", listener)
+            contents[name] = read_unpacked(packed)
+            packed.unlink()
+        return contents
+
+    return Source(address, get)
 
 
 @dataclass(frozen=True)
@@ -44,10 +59,12 @@ class IdxSet:
     title: str
     validation_size: int
     folders: tuple[str, ...]
-    """Where to look, relative to the data folder; what is fetched goes into the first."""
+    """Where to look, relative to the data folder or absolute; what is fetched goes into the first."""
     checksums: dict[str, str]
     """SHA-256 of each raw file by name."""
     sources: tuple[Source, ...]
+    advice: str = ""
+    """What else one can do where no source can be reached."""
 
     def is_here(self, root: Path) -> bool:
         """Whether all four files are there, right or wrong."""
@@ -62,29 +79,38 @@ class IdxSet:
         kept, aside = split_train_validation(len(train), size, split_seed)
         return Splits.of(self.name, self.title, train.take(kept), train.take(aside), test, split_seed)
 
-    def fetch(self, root: Path, say: Say = silent) -> None:
+    def fetch(self, root: Path, listener: Listener = SILENT) -> None:
         """Gets the files that are not in the data folder, if any.
 
         Raises `RunError` if no source has them, `InputError` if the folder cannot be written to.
         """
-        missing = self._missing(root)
-        if not missing:
+        if not self._missing(root):
+            listener.say(f"{self.title}: all files are here; `mpdvae data check {self.name}` compares their checksums")
+            return
+        folder = root / self.folders[0]
+        with exclusively(folder):
+            self._fetch_missing(self._missing(root), folder, listener)
+
+    def _fetch_missing(self, missing: list[str], folder: Path, listener: Listener) -> None:
+        if not missing:  # another process was quicker
             return
         reasons = []
         for source in self.sources:
-            say(f"{self.title}: fetching from {source.title}")
+            listener.say(f"{self.title}: fetching from {source.title}")
             try:
-                contents = {name: self._right(content, name) for name, content in source.get(missing).items()}
+                found = source.get(missing, folder, listener)
+                contents = {name: self._right(content, name) for name, content in found.items()}
             except Unreachable as error:
                 reasons.append(f"{source.title}: {error}")
-                say(f"{self.title}: {reasons[-1]}")
+                listener.say(f"{self.title}: {reasons[-1]}")
                 continue
             for name in missing:
-                write_atomically(root / self.folders[0] / name, contents[name])
+                write_atomically(folder / name, contents[name])
+            listener.say(f"{self.title}: fetched and checked, in {folder}")
             return
         raise RunError(
             f"{self.title} could not be fetched ({'; '.join(reasons)}): put {', '.join(missing)} (raw, or gzipped with "
-            f"the ending .gz) into {root / self.folders[0]}"
+            f"the ending .gz) into {folder}{self.advice}"
         )
 
     def check(self, root: Path) -> str:

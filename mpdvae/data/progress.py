@@ -1,0 +1,81 @@
+"""Who is told what is going on while data is fetched: nobody, plain lines, or a bar on a terminal."""
+
+import sys
+import time
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    from rich.progress import Progress, TaskID
+
+_LINE_SECONDS = 5
+
+
+class Listener:
+    """Is told what is going on; this one keeps it to itself."""
+
+    def say(self, line: str) -> None:
+        """A line that stays."""
+
+    def progress(self, name: str, done: int, total: int | None) -> None:
+        """`done` of `total` bytes of the file `name` are here; None where the server does not say how many there are."""
+
+
+SILENT = Listener()
+
+
+class Lines(Listener):
+    """Plain lines, at most one every few seconds while a file is coming in."""
+
+    def __init__(self, show: Callable[[str], object] = print, every_seconds: float = _LINE_SECONDS) -> None:
+        self.show, self.every_seconds, self.said = show, every_seconds, time.monotonic()
+
+    def say(self, line: str) -> None:
+        self.show(line)
+        self.said = time.monotonic()
+
+    def progress(self, name: str, done: int, total: int | None) -> None:
+        if time.monotonic() - self.said >= self.every_seconds:
+            share = f" of {megabytes(total)} ({done / total:.0%})" if total else ""
+            self.say(f"  {name}: {megabytes(done)}{share}")
+
+
+class Bar(Listener):
+    """A bar with speed and time to go for each file, on a terminal."""
+
+    def __init__(self, bar: "Progress") -> None:
+        self.bar = bar
+        self.tasks: dict[str, TaskID] = {}
+
+    def say(self, line: str) -> None:
+        self.bar.console.print(line, markup=False, highlight=False, soft_wrap=True)
+
+    def progress(self, name: str, done: int, total: int | None) -> None:
+        if name not in self.tasks:
+            self.tasks[name] = self.bar.add_task(name, total=total)
+        self.bar.update(self.tasks[name], completed=done, total=total)
+
+
+@contextmanager
+def shown() -> Iterator[Listener]:
+    """Shows on standard output: a bar if it is a terminal, plain lines otherwise."""
+    if not sys.stdout.isatty():
+        yield Lines()
+        return
+    from rich import progress as rich  # needed only here
+
+    columns = (rich.TextColumn("{task.description}"), rich.BarColumn(), rich.DownloadColumn())
+    with rich.Progress(*columns, rich.TransferSpeedColumn(), rich.TimeRemainingColumn(), transient=True) as bar:
+        yield Bar(bar)
+
+
+def megabytes(count: int) -> str:
+    """A number of bytes as people say it: 0.4 MB, 170 MB."""
+    return f"{count / 1e6:.1f} MB" if count < 1e7 else f"{count / 1e6:.0f} MB"
+
+
+def file_name(address: str) -> str:
+    """The last part of an address, without what follows a question mark."""
+    return Path(address.partition("?")[0]).name
