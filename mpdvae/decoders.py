@@ -87,9 +87,6 @@ class _Conditioned:
 
     @contextmanager
     def pixel_by_pixel(self) -> Iterator[AtPixel]:
-        if not isinstance(self.network, PixelCNN):
-            yield lambda x, row, column: self(x)[..., row, column]
-            return
         with incremental(self.network, *self.maps.shape[-2:]) as raster:
 
             def at(x: Tensor, row: int, column: int) -> Tensor:

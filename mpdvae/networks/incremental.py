@@ -1,13 +1,17 @@
 """Evaluating a causal network one position at a time, so that drawing an image costs one evaluation and not one per pixel.
 
-Inside `incremental(network, height, width)` the very same forward pass runs on maps of one position. What acts on each
-position alone (1x1 convolutions, activations, sums) needs no change; a causal layer keeps what it has been given so far
-and answers for the present position from that. No second copy of an architecture is needed: a new causal layer
-implements `column`.
+Inside `incremental(network, height, width)` the very same forward pass runs on maps of one position (a *column*, [batch
+channel 1 1]) or of one row ([batch channel 1 width]). What acts on each position alone (1x1 convolutions, activations, sums)
+needs no change; a causal layer keeps what it has been given so far and answers for the present position from that. No second
+copy of an architecture is needed: a new causal layer implements `column`.
+
+Networks with several sizes: at level l, which is halved l times, the present position is (row >> l, column >> l), and it is
+*due* when both row and column are multiples of 2^l; in between, what was computed last still holds.
 """
 
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
+from typing import Any
 
 import torch
 from torch import Tensor, nn
@@ -15,7 +19,7 @@ from torch.nn.utils import parametrize
 
 
 class Raster:
-    """Where an incremental evaluation is, and what each causal layer remembers.
+    """Where an incremental evaluation is, and what each layer remembers.
 
     Arguments:
         height, width: of the image that is being drawn.
@@ -24,7 +28,20 @@ class Raster:
     def __init__(self, height: int, width: int) -> None:
         self.height, self.width = height, width
         self.row, self.column = 0, 0
-        self.memory: dict[nn.Module, tuple[Tensor, ...]] = {}
+        self.memory: dict[Any, Any] = {}
+
+    def position(self, level: int = 0) -> tuple[int, int]:
+        """Row and column at a level."""
+        return self.row >> level, self.column >> level
+
+    def size(self, level: int = 0) -> tuple[int, int]:
+        """Height and width at a level."""
+        return self.height >> level, self.width >> level
+
+    def due(self, level: int) -> bool:
+        """Whether the present position begins a new one at `level`."""
+        step = 1 << level
+        return self.row % step == 0 and self.column % step == 0
 
     @property
     def previous(self) -> tuple[int, int] | None:
@@ -35,9 +52,42 @@ class Raster:
 
 
 class CausalLayer(nn.Module):
-    """A layer that looks at other positions. While `raster` is set, its forward pass is to return the present column."""
+    """A layer that looks at other positions. While `raster` is set, its forward pass answers for the present position."""
 
     raster: Raster | None = None
+    level: int = 0
+    """How often the maps that it works on are halved."""
+
+    def once(self, name: str, compute: Callable[[], Tensor]) -> Tensor:
+        """`compute()`; in an incremental evaluation computed once and remembered."""
+        if self.raster is None:
+            return compute()
+        key = self, name
+        if key not in self.raster.memory:
+            self.raster.memory[key] = compute()
+        return self.raster.memory[key]
+
+    def once_a_row(self, name: str, compute: Callable[[], Tensor]) -> Tensor:
+        """`compute()`; in an incremental evaluation computed at the beginning of each row and remembered."""
+        if self.raster is None:
+            return compute()
+        if self.raster.column == 0:
+            self.raster.memory[self, name] = compute()
+        return self.raster.memory[self, name]
+
+    def present_row(self, x: Tensor) -> Tensor:
+        """The present row of whole maps; the maps themselves outside of an incremental evaluation."""
+        if self.raster is None:
+            return x
+        row, _ = self.raster.position(self.level)
+        return x[..., row : row + 1, :]
+
+    def present_column(self, row: Tensor) -> Tensor:
+        """The present column of a row; the maps themselves outside of an incremental evaluation."""
+        if self.raster is None:
+            return row
+        _, column = self.raster.position(self.level)
+        return row[..., column : column + 1]
 
 
 @contextmanager

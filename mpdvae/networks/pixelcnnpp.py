@@ -21,14 +21,16 @@ stack and without the channel of ones, as in the released code of MAE.
 """
 
 from collections.abc import Sequence
+from functools import partial
 
 import torch
 from jaxtyping import Float
 from torch import Tensor, nn
-from torch.nn.functional import elu, pad
+from torch.nn.functional import conv_transpose2d, elu, pad
 
 from mpdvae.errors import InputError
 from mpdvae.networks.blocks import conv2d, conv2d_doubling
+from mpdvae.networks.incremental import CausalLayer, Raster
 from mpdvae.networks.weight_norm import weight_norm
 
 GATE_SCALE = 0.1
@@ -55,8 +57,11 @@ class Activation(nn.Module):
         return "concatenated ELU" if self.concatenated else "ELU"
 
 
-class ShiftedConv2d(nn.Conv2d):
-    """Causal convolution of a kernel (height, width): "down" pads the width on both sides, "down-right" on the left only."""
+class ShiftedConv2d(CausalLayer, nn.Conv2d):
+    """Causal convolution of a kernel (height, width): "down" pads the width on both sides, "down-right" on the left only.
+
+    Incremental: "down" takes and gives rows, "down-right" columns; with stride 2, what falls on even positions.
+    """
 
     def __init__(
         self,
@@ -66,100 +71,180 @@ class ShiftedConv2d(nn.Conv2d):
         right: bool,
         stride: int = 1,
         init_scale: float = 1.0,
+        level: int = 0,
     ) -> None:
         super().__init__(in_channels, out_channels, kernel_size, stride)
         weight_norm(self, init_scale=init_scale)
         rows, columns = kernel_size
         self.margins = (columns - 1, 0, rows - 1, 0) if right else ((columns - 1) // 2, (columns - 1) // 2, rows - 1, 0)
+        self.right, self.level = right, level
 
     def forward(self, x: Float[Tensor, "batch in height width"]) -> Float[Tensor, "batch out down_height down_width"]:
+        if self.raster is not None:
+            return self.column(x, self.raster) if self.right else self.row(x, self.raster)
         return super().forward(pad(x, self.margins))
+
+    def row(self, x: Float[Tensor, "batch in 1 width"], at: Raster) -> Float[Tensor, "batch out 1 down_width"]:
+        """The output row that the present input row completes."""
+        row = pad(x, (*self.margins[:2], 0, 0))
+        above = at.memory.get(self)
+        if above is None:
+            above = row.new_zeros(*row.shape[:2], self.kernel_size[0] - 1, row.shape[3])
+        seen = torch.cat([above, row], 2)
+        at.memory[self] = seen[:, :, 1:]
+        return super().forward(seen)
+
+    def column(self, x: Float[Tensor, "batch in 1 1"], at: Raster) -> Float[Tensor, "batch out 1 1"]:
+        """The output at the present position, given the input there and what was given before."""
+        rows, columns = self.kernel_size
+        _, column = at.position(self.level)
+        if self not in at.memory:
+            _, width = at.size(self.level)
+            seen = x.new_zeros(*x.shape[:2], rows, width + columns - 1)
+            at.memory[self] = seen, self.weight.flatten(1).mT.contiguous()
+        elif column == 0:
+            seen, _ = at.memory[self]
+            seen[:, :, :-1] = seen[:, :, 1:].clone()
+        seen, weight = at.memory[self]
+        seen[:, :, -1, column + columns - 1] = x[:, :, 0, 0]
+        window = seen[:, :, :, column : column + columns]
+        assert self.bias is not None
+        return torch.addmm(self.bias, window.flatten(1), weight)[..., None, None]
 
     def extra_repr(self) -> str:
         return f"{super().extra_repr()}, margins={self.margins}"
 
 
-class ShiftedConvTranspose2d(nn.ConvTranspose2d):
-    """Transposed causal convolution that doubles the size; what would look ahead is cropped."""
+class ShiftedConvTranspose2d(CausalLayer, nn.ConvTranspose2d):
+    """Transposed causal convolution that doubles the size; what would look ahead is cropped.
 
-    def __init__(self, in_channels: int, out_channels: int, kernel_size: tuple[int, int], right: bool) -> None:
+    Both kernels have two rows: an output row comes from one input row and one kernel row, and so, for "down-right", does an
+    output column from one input column.
+    """
+
+    def __init__(
+        self, in_channels: int, out_channels: int, kernel_size: tuple[int, int], right: bool, level: int = 0
+    ) -> None:
         super().__init__(in_channels, out_channels, kernel_size, stride=2, output_padding=1)
         weight_norm(self)
         rows, columns = kernel_size
         self.crop = (0, columns - 1, 0, rows - 1) if right else ((columns - 1) // 2, (columns - 1) // 2, 0, rows - 1)
+        self.right, self.level = right, level
 
     def forward(
         self, input: Float[Tensor, "batch in height width"], output_size: list[int] | None = None
     ) -> Float[Tensor, "batch out up_height up_width"]:
+        if self.raster is not None:
+            return self.column(input, self.raster) if self.right else self.row(input, self.raster)
         y = super().forward(input, output_size)
         left, right, top, bottom = self.crop
         return y[..., top : y.shape[-2] - bottom, left : y.shape[-1] - right]
 
+    def row(self, x: Float[Tensor, "batch in 1 width"], at: Raster) -> Float[Tensor, "batch out 1 up_width"]:
+        """The present output row, of the larger size, from the row of the smaller size that it comes from."""
+        row, _ = at.position(self.level)
+        kernel_row = self.weight[:, :, row % 2, None]
+        y = conv_transpose2d(x, kernel_row, self.bias, stride=(1, 2), output_padding=(0, 1))
+        left, right, _, _ = self.crop
+        return y[..., left : y.shape[-1] - right]
 
-class Start(nn.Module):
+    def column(self, x: Float[Tensor, "batch in 1 1"], at: Raster) -> Float[Tensor, "batch out 1 1"]:
+        """The present output column, of the larger size, from the column of the smaller size that it comes from."""
+        row, column = at.position(self.level)
+        assert self.bias is not None
+        return torch.addmm(self.bias, x[:, :, 0, 0], self.weight[:, :, row % 2, column % 2])[..., None, None]
+
+
+class Start(CausalLayer):
     """From the image to two streams that do not see the pixel itself."""
 
     def __init__(self, channels: int) -> None:
         super().__init__()
-        self.above = ShiftedConv2d(3, channels, (2, 3), right=False)
-        self.above_row = ShiftedConv2d(3, channels, (1, 3), right=False)
-        self.left = ShiftedConv2d(3, channels, (2, 1), right=True)
+        self.above = weight_norm(nn.Conv2d(3, channels, (2, 3), padding=(0, 1)))
+        self.above_row = weight_norm(nn.Conv2d(3, channels, (1, 3), padding=(0, 1)))
+        self.left = weight_norm(nn.Conv2d(3, channels, (2, 1)))
 
     def forward(self, x: Float[Tensor, "batch 3 height width"]) -> Streams:
-        return _shift_down(self.above(x)), _shift_down(self.above_row(x)) + _shift_right(self.left(x))
+        if self.raster is not None:
+            return self.column(x, self.raster)
+        above = pad(x, (0, 0, 1, 0))
+        return _shift_down(self.above(above)), _shift_down(self.above_row(x)) + _shift_right(self.left(above))
+
+    def column(self, x: Float[Tensor, "batch 3 height width"], at: Raster) -> Streams:
+        """The present row of v and the present column of r, from the image `x` whose earlier pixels are known."""
+        row, column = at.position()
+        padded = pad(x, (0, 0, 2, 0))
+
+        def before(conv: nn.Conv2d, rows: int) -> Tensor:
+            if row == 0:
+                return x.new_zeros(len(x), conv.out_channels, 1, at.width)
+            return conv(padded[:, :, row + 2 - rows : row + 2])
+
+        v = self.once_a_row("v", lambda: before(self.above, 2))
+        r = self.present_column(self.once_a_row("r", lambda: before(self.above_row, 1)))
+        if column:
+            r = r + self.left(padded[:, :, row + 1 : row + 3, column - 1 : column])
+        return v, r
 
 
-class GatedBlock(nn.Module):
-    """One gated residual step of both streams under the condition h."""
+class GatedBlock(CausalLayer):
+    """One gated residual step of both streams under the condition h. Incremental: v by rows, r by columns."""
 
-    def __init__(self, channels: int, condition_channels: int, activation: Activation, dropout: float) -> None:
+    def __init__(
+        self, channels: int, condition_channels: int, activation: Activation, dropout: float, level: int = 0
+    ) -> None:
         super().__init__()
         wide = channels * activation.factor
         self.h_first = conv2d(condition_channels * activation.factor, channels, 3)
         self.h_second = conv2d(wide, 2 * channels, 3, init_scale=GATE_SCALE)
-        self.down_first = ShiftedConv2d(wide, channels, (2, 3), right=False)
-        self.down_second = ShiftedConv2d(wide, channels, (2, 3), right=False)
-        self.down_third = ShiftedConv2d(wide, 2 * channels, (2, 3), right=False, init_scale=GATE_SCALE)
-        self.right_first = ShiftedConv2d(wide, channels, (2, 2), right=True)
-        self.right_second = ShiftedConv2d(wide, channels, (2, 2), right=True)
+        self.down_first = ShiftedConv2d(wide, channels, (2, 3), right=False, level=level)
+        self.down_second = ShiftedConv2d(wide, channels, (2, 3), right=False, level=level)
+        self.down_third = ShiftedConv2d(wide, 2 * channels, (2, 3), False, init_scale=GATE_SCALE, level=level)
+        self.right_first = ShiftedConv2d(wide, channels, (2, 2), right=True, level=level)
+        self.right_second = ShiftedConv2d(wide, channels, (2, 2), right=True, level=level)
         self.nin = conv2d(wide, channels, 1)
-        self.right_third = ShiftedConv2d(wide, 2 * channels, (2, 2), right=True, init_scale=GATE_SCALE)
-        self.activation, self.dropout = activation, nn.Dropout(dropout)
+        self.right_third = ShiftedConv2d(wide, 2 * channels, (2, 2), True, init_scale=GATE_SCALE, level=level)
+        self.activation, self.dropout, self.level = activation, nn.Dropout(dropout), level
 
     def forward(self, v: Tensor, r: Tensor, h: Tensor) -> Streams:
         act = self.activation
-        told = self.h_second(act(self.h_first(act(h))))
-        c = self.down_second(act(self.down_first(act(v))))
-        v = v + _gate(self.down_third(self.dropout(act(c))) + told)
-        c = self.right_second(act(self.right_first(act(r)))) + self.nin(act(v))
-        return v, r + _gate(self.right_third(self.dropout(act(c))) + told)
+        told = self.present_row(self.once("told", lambda: self.h_second(act(self.h_first(act(h))))))
+
+        def next_v() -> Tensor:
+            c = self.down_second(act(self.down_first(act(v))))
+            return v + _gate(self.down_third(self.dropout(act(c))) + told)
+
+        v = self.once_a_row("v", next_v)
+        beside = self.present_column(self.once_a_row("beside", lambda: self.nin(act(v))))
+        c = self.right_second(act(self.right_first(act(r)))) + beside
+        return v, r + _gate(self.right_third(self.dropout(act(c))) + self.present_column(told))
 
 
-class Halving(nn.Module):
+class Halving(CausalLayer):
     """Both streams at half the size."""
 
-    def __init__(self, channels: int) -> None:
+    def __init__(self, channels: int, level: int = 0) -> None:
         super().__init__()
-        self.down = ShiftedConv2d(channels, channels, (2, 3), right=False, stride=2)
-        self.right = ShiftedConv2d(channels, channels, (2, 2), right=True, stride=2)
+        self.down = ShiftedConv2d(channels, channels, (2, 3), right=False, stride=2, level=level)
+        self.right = ShiftedConv2d(channels, channels, (2, 2), right=True, stride=2, level=level)
 
     def forward(self, v: Tensor, r: Tensor) -> Streams:
-        return self.down(v), self.right(r)
+        return self.once_a_row("v", lambda: self.down(v)), self.right(r)
 
 
-class Doubling(nn.Module):
+class Doubling(CausalLayer):
     """Both streams at double the size."""
 
-    def __init__(self, channels: int) -> None:
+    def __init__(self, channels: int, level: int = 0) -> None:
         super().__init__()
-        self.down = ShiftedConvTranspose2d(channels, channels, (2, 3), right=False)
-        self.right = ShiftedConvTranspose2d(channels, channels, (2, 2), right=True)
+        self.down = ShiftedConvTranspose2d(channels, channels, (2, 3), right=False, level=level)
+        self.right = ShiftedConvTranspose2d(channels, channels, (2, 2), right=True, level=level)
 
     def forward(self, v: Tensor, r: Tensor) -> Streams:
-        return self.down(v), self.right(r)
+        return self.once_a_row("v", lambda: self.down(v)), self.right(r)
 
 
-class Merge(nn.Module):
+class Merge(CausalLayer):
     """On the way down: both streams plus what was pushed on the way up, through 1x1 convolutions."""
 
     def __init__(self, channels: int, activation: Activation) -> None:
@@ -169,10 +254,11 @@ class Merge(nn.Module):
         self.activation = activation
 
     def forward(self, v: Tensor, r: Tensor, pushed: Streams) -> Streams:
-        return v + self.down(self.activation(pushed[0])), r + self.right(self.activation(pushed[1]))
+        v = self.once_a_row("v", lambda: v + self.down(self.activation(pushed[0])))
+        return v, r + self.right(self.activation(pushed[1]))
 
 
-class PixelCNNPP(nn.Module):
+class PixelCNNPP(CausalLayer):
     """Parameters of each colour pixel's law.
 
     Arguments:
@@ -201,16 +287,17 @@ class PixelCNNPP(nn.Module):
         act = Activation(concatenated)
         widths = [condition_channels * 2**level for level in range(levels)]
 
-        def passes(level_widths: Sequence[int]) -> nn.ModuleList:
+        def passes(order: Sequence[int]) -> nn.ModuleList:
             return nn.ModuleList(
-                nn.ModuleList(GatedBlock(channels, width, act, dropout) for _ in range(blocks))
-                for width in level_widths
+                nn.ModuleList(GatedBlock(channels, widths[level], act, dropout, level) for _ in range(blocks))
+                for level in order
             )
 
+        self.levels, self.blocks = levels, blocks
         self.start = Start(channels)
-        self.up, self.down = passes(widths), passes(widths[::-1])
-        self.halvings = nn.ModuleList(Halving(channels) for _ in range(levels - 1))
-        self.doublings = nn.ModuleList(Doubling(channels) for _ in range(levels - 1))
+        self.up, self.down = passes(range(levels)), passes(range(levels)[::-1])
+        self.halvings = nn.ModuleList(Halving(channels, level) for level in range(levels - 1))
+        self.doublings = nn.ModuleList(Doubling(channels, level) for level in range(levels - 1)[::-1])
         self.h_halvings = nn.ModuleList(conv2d(width, 2 * width, 3, stride=2) for width in widths[:-1])
         self.h_doublings = nn.ModuleList(conv2d_doubling(width, width // 2) for width in widths[:0:-1])
         self.merges = nn.ModuleList(Merge(channels, act) for _ in range(levels * (blocks + 1) - 2))
@@ -219,36 +306,61 @@ class PixelCNNPP(nn.Module):
 
     def forward(
         self, x: Float[Tensor, "*#batch 3 height width"], h: Float[Tensor, "*#batch condition height width"]
-    ) -> Float[Tensor, "*batch parameter height width"]:
-        """Parameters of all pixels; the leading axes of images and conditions broadcast."""
+    ) -> Float[Tensor, "*batch parameter rows columns"]:
+        """Parameters of all pixels; the leading axes of images and conditions broadcast. In an incremental evaluation
+        (`mpdvae.networks.incremental`), those of the present pixel only: [*batch parameter 1 1]."""
         leading = torch.broadcast_shapes(x.shape[:-3], h.shape[:-3])
         x, h = (y.expand(*leading, *y.shape[-3:]).reshape(-1, *y.shape[-3:]) for y in (x, h))
-        parameters = self._body(x, h)
+        _, r = self._level(0, *self.start(x), self._conditions(h))
+        parameters = self.parameters_of_pixels(elu(self.widen(elu(r))))
         return parameters.reshape(*leading, *parameters.shape[1:])
 
-    def _body(
-        self, x: Float[Tensor, "batch 3 height width"], h: Float[Tensor, "batch condition height width"]
-    ) -> Float[Tensor, "batch parameter height width"]:
-        v, r = self.start(x)
-        pushed: list[Streams] = []
-        for level, blocks in enumerate(self.up):
-            if level:
-                v, r = self.halvings[level - 1](v, r)
-                pushed.append((v, r))
-                h = self.h_halvings[level - 1](h)
-            for block in _modules(blocks):
-                v, r = block(v, r, h)
-                pushed.append((v, r))
-        (v, r), merges = pushed.pop(), iter(self.merges)
-        for level, blocks in enumerate(self.down):
-            if level:
-                v, r = self.doublings[level - 1](*next(merges)(v, r, pushed.pop()))
-                h = self.h_doublings[level - 1](h)
-            for index, block in enumerate(_modules(blocks)):
-                if level or index:
-                    v, r = next(merges)(v, r, pushed.pop())
-                v, r = block(v, r, h)
-        return self.parameters_of_pixels(elu(self.widen(elu(r))))
+    def _conditions(self, h: Tensor) -> tuple[list[Tensor], list[Tensor]]:
+        """The condition's maps of each level, for the way up and for the way down."""
+        up = [h]
+        for level, halve in enumerate(self.h_halvings):
+            up.append(self.once(f"up {level}", partial(halve, up[-1])))
+        down = [up[-1]]
+        for level, double in enumerate(self.h_doublings):
+            down.append(self.once(f"down {level}", partial(double, down[-1])))
+        return up, down[::-1]
+
+    def _level(self, level: int, v: Tensor, r: Tensor, h: tuple[list[Tensor], list[Tensor]]) -> Streams:
+        """Up and down again through the blocks of one size, with all smaller sizes in between."""
+        depth, pushed = self.levels - 1 - level, []
+        for block in _modules(self.up[level]):
+            v, r = block(v, r, h[0][level])
+            pushed.append((v, r))
+        if depth:
+            v, r = self._smaller(level, v, r, h)
+        else:
+            pushed.pop()  # what the way down begins with
+        for index, block in enumerate(_modules(self.down[depth])):
+            if depth or index:
+                v, r = self.merges[depth * (self.blocks + 1) + index - 1](v, r, pushed.pop())
+            v, r = block(v, r, h[1][level])
+        return v, r
+
+    def _smaller(self, level: int, v: Tensor, r: Tensor, h: tuple[list[Tensor], list[Tensor]]) -> Streams:
+        """What the sizes below `level` make of its streams, back at its size."""
+        depth, at = self.levels - 1 - level, self.raster
+        halved = self.halvings[level](v, r)
+        if at is None or at.due(level + 1):
+            v, r = self._level(level + 1, *halved, h)
+            v, r = self.merges[depth * (self.blocks + 1) - 2](v, r, halved)
+        if at is not None:
+            v, r = self._last_smaller(level + 1, v, r, at)
+        return self.doublings[depth - 1](v, r)
+
+    def _last_smaller(self, level: int, v: Tensor, r: Tensor, at: Raster) -> Streams:
+        """The row of v and the column of r at `level` that the present position comes from; remembers them when due."""
+        _, column = at.position(level)
+        if at.due(level):
+            if column == 0:
+                at.memory[self, level] = v, r.new_empty(*r.shape[:3], at.size(level)[1])
+            at.memory[self, level][1][..., column] = r[..., 0]
+        v, row = at.memory[self, level]
+        return v, row[..., column : column + 1]
 
 
 def _modules(blocks: nn.Module) -> list[nn.Module]:
