@@ -5,16 +5,14 @@ One step, in the direction in which densities are computed, from z to u:
 .. math:: u_o = \mu_o(z_{<o}) + z_o \, e^{l_o(z_{<o}) / 2}, \qquad \log |\det \partial u / \partial z| = \tfrac12 \sum_o l_o,
 
 with mu and l an autoregressive network each; "mean-only" steps keep l = 0 and the volume. All outputs come at once in this
-direction; inverting takes one pass per site. A *site* is one number of a vector, or one position of a map with all its
+direction; inverting goes site by site. A *site* is one number of a vector, or one position of a map with all its
 channels. A *dual block* is a step in reversed order followed by one in natural order.
 
 Papamakarios et al., "Masked Autoregressive Flow", NeurIPS 2017, https://arxiv.org/abs/1705.07057; as a prior: Chen et al.,
 "Variational Lossy Autoencoder", ICLR 2017, https://arxiv.org/abs/1611.02731.
 """
 
-from collections.abc import Callable, Iterator
-from itertools import product
-from typing import Any
+from collections.abc import Callable
 
 import torch
 from jaxtyping import Float
@@ -22,6 +20,7 @@ from torch import Tensor, nn
 
 from mpdvae.errors import InputError
 from mpdvae.networks.batching import over_leading
+from mpdvae.networks.incremental import incremental
 from mpdvae.networks.made import MADE
 from mpdvae.networks.made2d import MADE2d
 
@@ -35,7 +34,7 @@ class AutoregressiveStep(nn.Module):
     """u = mu(z) + z exp(l(z) / 2).
 
     Arguments:
-        mean: network of mu, from [batch *event] to the same.
+        mean: causal network of mu, from [batch *event] to the same, that can be evaluated incrementally.
         log_variance: network of l; None for l = 0.
         event_ndim: axes of a code: 1 (vectors) or 3 (maps: channel, height, width).
         reverse: whether sites come last to first. The networks of vectors are built for their order; maps are turned by 180
@@ -58,27 +57,35 @@ class AutoregressiveStep(nn.Module):
         return mean + z * half_log_variance.exp(), log_det
 
     def from_base(self, u: Float[Tensor, "..."]) -> Float[Tensor, "..."]:
-        """z, site by site in the order of the step."""
+        """z, site by site in the order of the step; the networks are evaluated incrementally. Without gradient."""
+        z = over_leading(self._invert, self._turned(u), self.event_ndim)
+        return self._turned(z)
+
+    def _invert(self, u: Tensor) -> Tensor:
         z = torch.zeros_like(u)
-        for site in self._sites(u):
-            mean, half_log_variance = self._location_and_scale(z)
-            scale = 1.0 if half_log_variance is None else half_log_variance[site].exp()
-            z[site] = (u[site] - mean[site]) / scale
+        height, width = u.shape[-2:] if self.event_ndim == 3 else (1, u.shape[-1])
+        with incremental(self, height, width) as at:
+            for at.row in range(height):
+                for at.column in range(width):
+                    o = width - 1 - at.column if self.reverse and self.event_ndim == 1 else at.column
+                    site = (slice(None), slice(None), at.row, o) if self.event_ndim == 3 else (slice(None), o)
+                    shifted = u[site] - self.mean(z).reshape(u[site].shape)
+                    if self.log_variance is not None:
+                        shifted = shifted * torch.exp(-self.log_variance(z).reshape(u[site].shape) / 2)
+                    z[site] = shifted
         return z
 
     def _location_and_scale(self, z: Tensor) -> tuple[Tensor, Tensor | None]:
-        turned = z.flip(-2, -1) if self.event_ndim == 3 and self.reverse else z
+        turned = self._turned(z)
         mean = self._evaluate(self.mean, turned)
         return mean, None if self.log_variance is None else self._evaluate(self.log_variance, turned) / 2
 
     def _evaluate(self, network: nn.Module, turned: Tensor) -> Tensor:
-        y = over_leading(network, turned, self.event_ndim)
-        return y.flip(-2, -1) if self.event_ndim == 3 and self.reverse else y
+        return self._turned(over_leading(network, turned, self.event_ndim))
 
-    def _sites(self, u: Tensor) -> Iterator[tuple[Any, ...]]:
-        sizes = u.shape[-1:] if self.event_ndim == 1 else u.shape[-2:]
-        sites = list(product(*map(range, sizes)))
-        return ((..., *site) for site in (reversed(sites) if self.reverse else sites))
+    def _turned(self, y: Tensor) -> Tensor:
+        """Maps of a reversed step turned by 180 degrees, everything else as it is."""
+        return y.flip(-2, -1) if self.event_ndim == 3 and self.reverse else y
 
 
 class AutoregressiveFlow(nn.Module):

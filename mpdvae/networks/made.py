@@ -16,10 +16,11 @@ from jaxtyping import Float
 from torch import Tensor, nn
 
 from mpdvae.errors import InputError
+from mpdvae.networks.incremental import CausalLayer, Raster
 from mpdvae.networks.masked import MaskedLinear
 
 
-class MADE(nn.Module):
+class MADE(CausalLayer):
     """Autoregressive ReLU network with a direct connection.
 
     Arguments:
@@ -53,12 +54,37 @@ class MADE(nn.Module):
         )
         self.direct = MaskedLinear(_mask(inputs, outputs, reverse), init_scale)
 
-    def forward(self, y: Float[Tensor, "*batch features"]) -> Float[Tensor, "*batch features"]:
+    def forward(self, y: Float[Tensor, "*batch features"]) -> Float[Tensor, "*batch outputs"]:
+        """All outputs; in an incremental evaluation, the one of the present site, given the earlier inputs of `y`."""
+        if self.raster is not None:
+            return self.column(y, self.raster)
         *hidden, last = self.layers
         h = y
         for layer in hidden:
             h = layer(h).relu()
         return last(h) + self.direct(y)
+
+    def column(self, y: Float[Tensor, "batch features"], at: Raster) -> Float[Tensor, "batch 1"]:
+        """The output of the present site: the first hidden layer takes in one input a step, the last gives one output."""
+        first, *middle, last = (layer for layer in self.layers if isinstance(layer, MaskedLinear))
+        if self not in at.memory:
+            sums = first.bias.expand(len(y), -1).clone()
+            rows = torch.cat([last.weight, self.direct.weight], 1).unbind(0)  # of the last hidden units, and of y
+            at.memory[self] = (
+                sums,
+                first.weight.mT.contiguous().unbind(0),
+                rows,
+                (last.bias + self.direct.bias).unbind(0),
+            )
+        sums, columns, rows, biases = at.memory[self]
+        site = self.features - 1 - at.column if self.reverse else at.column
+        if at.column:
+            before = site + 1 if self.reverse else site - 1
+            sums.addr_(y[:, before], columns[before])
+        h = sums.relu()
+        for layer in middle:
+            h = layer(h).relu()
+        return torch.addmv(biases[site], torch.cat([h, y], 1), rows[site])[:, None]
 
     def extra_repr(self) -> str:
         order = f"{self.features - 1}..0" if self.reverse else f"0..{self.features - 1}"

@@ -57,19 +57,24 @@ class CausalConv2d(CausalLayer, nn.Conv2d):
         weight_norm(self, causal_mask(self.weight, mask_type), init_scale)
         self.mask_type = mask_type
 
-    def forward(self, x: Float[Tensor, "batch in height width"]) -> Float[Tensor, "batch out height width"]:
+    def forward(self, x: Float[Tensor, "batch in height width"]) -> Float[Tensor, "batch out rows columns"]:
         if self.raster is not None:
             return self.column(x, self.raster)
         return _causal_conv2d(x, self.weight, self.bias)
 
-    def column(self, x: Float[Tensor, "batch in 1 1"], at: Raster) -> Float[Tensor, "batch out 1 1"]:
-        """The output at the present position, given the input there and what was given before."""
+    def column(self, x: Float[Tensor, "batch in rows columns"], at: Raster) -> Float[Tensor, "batch out 1 1"]:
+        """The output at the present position, given the input there and what was given before. With mask A, which does not
+        look at the present position, `x` is the whole maps, of which the earlier positions are known."""
         reach = self.kernel_size[0] // 2
         if self not in at.memory:
             seen = x.new_zeros(len(x), x.shape[1], at.height + reach, at.width + 2 * reach)
             at.memory[self] = seen, self.weight[:, :, : reach + 1].flatten(1).mT.contiguous()
         seen, weight = at.memory[self]
-        seen[:, :, at.row + reach, at.column + reach] = x[:, :, 0, 0]
+        if self.mask_type == "B":
+            seen[:, :, at.row + reach, at.column + reach] = x[:, :, 0, 0]
+        elif at.previous is not None:
+            row, column = at.previous
+            seen[:, :, row + reach, column + reach] = x[:, :, row, column]
         window = seen[:, :, at.row : at.row + reach + 1, at.column : at.column + 2 * reach + 1]
         assert self.bias is not None
         return torch.addmm(self.bias, window.flatten(1), weight)[..., None, None]

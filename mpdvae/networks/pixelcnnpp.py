@@ -311,7 +311,8 @@ class PixelCNNPP(CausalLayer):
         (`mpdvae.networks.incremental`), those of the present pixel only: [*batch parameter 1 1]."""
         leading = torch.broadcast_shapes(x.shape[:-3], h.shape[:-3])
         x, h = (y.expand(*leading, *y.shape[-3:]).reshape(-1, *y.shape[-3:]) for y in (x, h))
-        _, r = self._level(0, *self.start(x), self._conditions(h))
+        v, r = self.start(x)
+        _, r = self._level(0, v, r, self._conditions(h))
         parameters = self.parameters_of_pixels(elu(self.widen(elu(r))))
         return parameters.reshape(*leading, *parameters.shape[1:])
 
@@ -346,7 +347,7 @@ class PixelCNNPP(CausalLayer):
         depth, at = self.levels - 1 - level, self.raster
         halved = self.halvings[level](v, r)
         if at is None or at.due(level + 1):
-            v, r = self._level(level + 1, *halved, h)
+            v, r = self._level(level + 1, halved[0], halved[1], h)
             v, r = self.merges[depth * (self.blocks + 1) - 2](v, r, halved)
         if at is not None:
             v, r = self._last_smaller(level + 1, v, r, at)
