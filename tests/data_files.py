@@ -6,6 +6,7 @@ import os
 import pickle
 import tarfile
 import zipfile
+from collections.abc import Callable
 from pathlib import Path
 
 import numpy as np
@@ -18,6 +19,7 @@ from mpdvae.data.files import checksum
 from mpdvae.data.idx import idx_bytes
 from mpdvae.data.idx_set import AXES, IdxSet, Source
 from mpdvae.data.images import Images
+from mpdvae.errors import InputError
 
 
 def shared_data(*names: str) -> Path:
@@ -134,3 +136,31 @@ class Forbidden:
 def forbidden_pickle(here: Path) -> bytes:
     """A pickle that would make the folder `here`."""
     return pickle.dumps({"data": Forbidden(here)}, protocol=2)
+
+
+def refused(read: Callable[[Path], object], path: Path, content: bytes, words: str) -> None:
+    """`read` answers a file of this content by an `InputError` with these words."""
+    path.write_bytes(content)
+    with pytest.raises(InputError, match=words):
+        read(path)
+
+
+BLACK_AND_WHITE = np.random.default_rng(0).integers(0, 2, (3, 28, 28)).astype(np.uint8)
+"""Three images of 0 and 1."""
+
+
+def silhouettes() -> dict[str, np.ndarray]:
+    """Arrays like those of Caltech-101: columns of images one after the other, the object 0."""
+    arrays = {}
+    for count, part in enumerate(("train", "val", "test"), start=1):
+        arrays[f"{part}_data"] = (1 - BLACK_AND_WHITE[:count]).transpose(0, 2, 1).reshape(count, 784)
+        arrays[f"{part}_labels"] = np.arange(1, count + 1, dtype=np.uint8)[:, None]
+    return arrays
+
+
+def chardata() -> dict[str, np.ndarray]:
+    """Arrays like those of Burda's OMNIGLOT, of two and one images."""
+    grey = BLACK_AND_WHITE[:2] * np.array([1.0, 0.2])[:, None, None]
+    columns = grey.transpose(0, 2, 1).reshape(2, 784).T
+    one_hot = np.eye(5)[:, [4, 1]]
+    return {"data": columns, "target": one_hot, "testdata": columns[:, 1:], "testtarget": one_hot[:, 1:]}

@@ -15,7 +15,8 @@ import pytest
 import torch
 
 from mpdvae import data
-from mpdvae.data import Lines, download, idx_set
+from mpdvae.cli import main
+from mpdvae.data import Lines, download, idx_set, published
 from mpdvae.data.download import Unreachable, download_wheel
 from mpdvae.data.files import checksum, write_atomically
 from mpdvae.data.idx import idx_bytes
@@ -193,3 +194,29 @@ def test_import_is_light() -> None:
     code = f"import sys, mpdvae.data; print({heavy} & set(sys.modules))"
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
     assert done.stdout.strip() == "set()"
+
+
+# the command line ------------------------------------------------------------------------------------------------------
+
+
+def no_connection(*_: object) -> None:
+    raise Unreachable("no connection")
+
+
+def test_data_commands(capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    monkeypatch.setattr(published, "download", no_connection)
+    here = ["--data-dir", str(tmp_path)]
+    assert main(["data", "list", *here]) == 0
+    listed = capsys.readouterr().out
+    assert all(entry.name in listed and entry.licence in listed and entry.protocol in listed for entry in data.ENTRIES)
+    assert main(["data", "fetch", "caltech101", *here]) == 1
+    said = capsys.readouterr()
+    assert "Caltech-101 silhouettes: no connection" in said.out
+    assert said.err.startswith("mpdvae: Caltech-101 silhouettes could not be fetched")
+    assert said.err.count("\n") == 1
+    assert main(["data", "check", "caltech101", *here]) == 2
+    assert "run `mpdvae data fetch caltech101`, or put caltech101_silhouettes" in capsys.readouterr().err
+    assert main(["data", "fetch", *here]) == 2
+    assert "expected the name of a data set: mnist, static-mnist" in capsys.readouterr().err
+    assert main(["data", "fetch", "cifar", *here]) == 2
+    assert "did you mean 'cifar10'" in capsys.readouterr().err

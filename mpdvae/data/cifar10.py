@@ -81,7 +81,7 @@ def read_members(path: Path, names: Sequence[str]) -> list[bytes]:
                 contents[member.name] = stream.read() if stream else b""
     except InputError:
         raise
-    except (tarfile.TarError, EOFError, OSError, zlib.error, ValueError) as error:
+    except (tarfile.TarError, EOFError, OSError, zlib.error, ValueError, TypeError) as error:
         raise InputError(f"{path} cannot be read as a tar.gz archive, it may be truncated: {error}") from error
     if missing := [name for name in names if name not in contents]:
         raise InputError(f"{path} holds no {', '.join(missing)}: it is truncated or another archive")
