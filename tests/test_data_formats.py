@@ -275,7 +275,7 @@ def some_files(folder: Path) -> dict[str, tuple[Callable[[Path], object], bytes]
     }
 
 
-FORMATS = "silhouettes, chardata, mat, npz, pickle, old pickle, batch, zip, tar, amat".split(", ")
+FORMATS = ["silhouettes", "chardata", "mat", "npz", "pickle", "old pickle", "batch", "zip", "tar", "amat"]
 
 
 @pytest.mark.parametrize("name", FORMATS)
