@@ -102,15 +102,13 @@ class AutoregressivePixels(Distribution):
 
 @runtime_checkable
 class Flow(Protocol):
-    """An invertible map between latent codes z and base noise u."""
+    """An invertible map between latent codes z and base noise u: vectors or maps, with any leading axes."""
 
-    def to_base(
-        self, z: Float[Tensor, "*batch latent"]
-    ) -> tuple[Float[Tensor, "*batch latent"], Float[Tensor, " *batch"]]:
+    def to_base(self, z: Float[Tensor, "..."]) -> tuple[Float[Tensor, "..."], Float[Tensor, "..."]]:
         """u = f(z), and log |det du/dz|."""
         ...
 
-    def from_base(self, u: Float[Tensor, "*batch latent"]) -> Float[Tensor, "*batch latent"]:
+    def from_base(self, u: Float[Tensor, "..."]) -> Float[Tensor, "..."]:
         """z with f(z) = u."""
         ...
 
@@ -129,12 +127,12 @@ class FlowTransformed(Distribution):
     def support(self) -> constraints.Constraint | None:  # pyright: ignore[reportIncompatibleVariableOverride]
         return self.base.support
 
-    def log_prob(self, value: Float[Tensor, "*batch latent"]) -> Float[Tensor, " *batch"]:
+    def log_prob(self, value: Float[Tensor, "..."]) -> Float[Tensor, "..."]:
         """log p(z) in nats."""
         u, log_det = self.flow.to_base(value)
         return self.base.log_prob(u) + log_det
 
     @torch.no_grad()
-    def sample(self, sample_shape: Size | list[int] | tuple[int, ...] = ()) -> Float[Tensor, "*batch latent"]:
+    def sample(self, sample_shape: Size | list[int] | tuple[int, ...] = ()) -> Float[Tensor, "..."]:
         """Codes made from base noise by the inverse of the flow."""
         return self.flow.from_base(self.base.sample(Size(sample_shape)))

@@ -9,14 +9,20 @@ tensors `weight_g`, `weight_v` and `bias` to gain, direction and bias. Three thi
 - 1x1 layers `nins1.0` and `nins2.0` of its PixelCNN++ are never used; they have no counterpart and are left out;
 - names from several devices carry `.module.`, which is dropped.
 
+`import_run` makes a run folder of the two files that the released code leaves behind. Its weights are a pickle, of which
+nothing but tensors is ever read.
+
 Released code: XuezheMax/mae, branch master (2019), https://github.com/XuezheMax/mae.
 """
 
 from collections.abc import Iterator, Mapping
+from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from pydantic import ValidationError
+
 from mpdvae.errors import InputError, refuse_unknown
-from mpdvae.experiment import Data, Experiment
+from mpdvae.experiment import Data, Experiment, ImageShape, in_words
 from mpdvae.parts import (
     ColourResNetDecoder,
     ColourResNetEncoder,
@@ -32,6 +38,8 @@ from mpdvae.parts import (
     ResNetEncoder,
     StandardNormalPrior,
 )
+from mpdvae.runs import Run, check_folder, read_json
+from mpdvae.version import __version__
 
 if TYPE_CHECKING:
     from torch import Tensor
@@ -67,6 +75,22 @@ DECODERS = (
     "resnet_color_32x32",
 )
 FLOWS = ("af_made", "af2d_made")
+OPTIONS = {
+    "encoder": {"type", "core", "prior_flow", "posterior_flow", "ngpu"},
+    "resnet_binary_28x28": {"type", "nz", "ngpu"},
+    "pixelcnn_binary_28x28": {"type", "nz", "mode", "ngpu"},
+    "resnet_color_32x32": {"type", "z_channels", "nmix", "ngpu"},
+    "densenet_color_32x32": {"type", "z_channels"},
+    "densenet_color_64x64": {"type", "z_channels"},
+    "pixelcnn++_color_32x32": {"type", "z_channels", "h_channels", "nmix", "dropout", "activation", "ngpu"},
+    "pixelcnn++_color_64x64": {"type", "z_channels", "h_channels", "nmix", "dropout", "activation", "ngpu"},
+    "af_made": {"type", "input_size", "num_blocks", "num_hiddens", "hidden_size", "bias", "var"},
+    "af2d_made": {
+        *("type", "in_channels", "height", "width", "num_blocks", "kernel_size", "num_hiddens", "hidden_channels"),
+        *("hidden_kernels", "bias", "var"),
+    },
+}
+"""What each section of a released configuration may say, by its type."""
 
 
 def from_official(config: Mapping[str, Any], state_dict: Mapping[str, "Tensor"]) -> "VAE":
@@ -76,48 +100,144 @@ def from_official(config: Mapping[str, Any], state_dict: Mapping[str, "Tensor"])
         InputError: for a type or option that the released code does not have, and for tensors that are missing, surplus or of
             another shape; nothing is loaded then.
     """
-    from mpdvae.seeding import seeded
-
     experiment, image_shape = experiment_of(config)
-    with seeded("import"):
-        vae = experiment.build(image_shape)
+    return load_released(experiment, image_shape, state_dict)
+
+
+def load_released(experiment: Experiment, image_shape: ImageShape, state_dict: Mapping[str, "Tensor"]) -> "VAE":
+    """The model of `experiment` with the weights in `state_dict`, which have released names; in eval mode.
+
+    Raises:
+        InputError: as `from_official`.
+    """
+    vae = experiment.build(image_shape)
     vae.load_state_dict(_renamed(experiment, vae, state_dict))
     return vae.eval()
 
 
-def experiment_of(config: Mapping[str, Any]) -> tuple[Experiment, tuple[int, int, int]]:
+def import_run(config: Path, state: Path, out: Path, command: str) -> Run:
+    """A run folder, as if trained here, of a released configuration (JSON) and its weights (see `read_state`).
+
+    Raises:
+        InputError: where either cannot be read or they do not fit each other, and for a folder that is not empty. Nothing is
+            written then.
+    """
+    check_folder(out)
+    if out.is_dir() and any(out.iterdir()):
+        raise InputError(f"{out}: exists and is not empty; choose another --out.")
+    released = read_json(config)
+    if not isinstance(released, dict):
+        raise InputError(f"{config}: expected a JSON object with the sections encoder and decoder.")
+    experiment, image_shape = experiment_of(released)
+    vae = load_released(experiment, image_shape, read_state(state))
+    run = Run.create(out, experiment)
+    run.save_model(vae, image_shape)
+    run.write_history([])
+    parts = {name: sum(p.numel() for p in part.parameters()) for name, part in vae.named_children()}
+    run.note(
+        version=__version__,
+        parameters=parts | {"total": sum(parts.values())},
+        seed=experiment.seed,
+        command=command,
+        imported={"config": str(config), "state": str(state), "sha256": _sha256(state)},
+        status="trained",
+    )
+    return run
+
+
+def read_state(path: Path) -> "dict[str, Tensor]":
+    """Tensors by name from a file that `torch.save(model.state_dict(), path)` wrote, or from a .safetensors file.
+
+    Raises:
+        InputError: for a file that is damaged or holds anything but tensors by name. No code in it is ever run.
+    """
+    import pickle
+
+    import torch
+    from safetensors import SafetensorError
+    from safetensors.torch import load
+
+    if not path.is_file():
+        raise InputError(f"{path}: no such file; expected a state dict saved by torch.save, or a .safetensors file.")
+    if path.suffix == ".safetensors":
+        try:
+            return load(path.read_bytes())
+        except SafetensorError as error:
+            raise InputError(f"{path}: not a readable safetensors file ({error}).") from None
+    try:
+        state = torch.load(path, map_location="cpu", weights_only=True)
+    except pickle.UnpicklingError as error:
+        # torch wraps the reason in pages of advice on how to run whatever is in the file; that advice is not passed on.
+        harmful = "Unsupported" in str(error) or "global" in str(error).lower()
+        reason = "holds more than tensors, and would run code of its own when read" if harmful else "is damaged"
+        raise InputError(f"{path}: {reason}; expected what torch.save(model.state_dict(), ...) writes.") from None
+    except (RuntimeError, EOFError, ValueError, LookupError, TypeError, AttributeError) as error:
+        reason = str(error).strip().split("\n")[0] or type(error).__name__
+        raise InputError(
+            f"{path}: not readable as what torch.save(model.state_dict(), ...) writes ({reason})."
+        ) from None
+    if not isinstance(state, dict):
+        raise InputError(f"{path}: expected a state dict, tensors by name, got a {type(state).__name__}.")
+    for name, value in state.items():
+        if not isinstance(name, str) or not isinstance(value, torch.Tensor):
+            raise InputError(
+                f"{path}: expected a state dict, tensors by name, got a {type(value).__name__} under {name!r}; save "
+                "model.state_dict() alone."
+            )
+    return dict(state)
+
+
+def _sha256(path: Path) -> str:
+    import hashlib
+
+    with path.open("rb") as file:
+        return hashlib.file_digest(file, "sha256").hexdigest()
+
+
+def experiment_of(config: Mapping[str, Any]) -> tuple[Experiment, ImageShape]:
     """The experiment, and the image shape, that a released configuration describes.
 
     Raises:
         InputError: names the field that cannot be understood.
     """
+    unknown = sorted(config.keys() - {"encoder", "decoder"})
+    if unknown:
+        refuse_unknown("section of a released configuration", str(unknown[0]), ["encoder", "decoder"])
     encoder, decoder = _section(config, "encoder"), _section(config, "decoder")
+    _type(encoder, "encoder", ["gaussian"], "encoder")
     core = _section(encoder, "encoder.core", "core")
     if encoder.get("posterior_flow") is not None:
         raise InputError("encoder.posterior_flow: no released model has one (it cannot be built there); leave it out.")
     kind = _type(core, "encoder.core", list(ENCODERS))
     image_shape = IMAGE_SHAPES[kind]
     latent_dim = _whole(core, "encoder.core", "nz" if image_shape[0] == 1 else "z_channels")
-    model = Experiment(
-        name="released",
-        model="released",
-        scale="paper",
-        reproduces="A model trained with the authors' released code.",
-        data=Data(
-            dataset="mnist" if image_shape[0] == 1 else "cifar10",
-            binarisation="dynamic" if image_shape[0] == 1 else "levels",
-            evaluation_draws=5 if image_shape[0] == 1 else 1,
-        ),
-        latent_dim=latent_dim,
-        encoder=ENCODERS[kind],
-        decoder=_decoder(decoder),
-        prior=_prior(encoder.get("prior_flow")),
-    )
-    return model, image_shape
+    try:
+        experiment = Experiment(
+            name="released",
+            model="released",
+            scale="paper",
+            reproduces="A model trained with the authors' released code.",
+            data=Data(
+                dataset="mnist" if image_shape[0] == 1 else "cifar10",
+                binarisation="dynamic" if image_shape[0] == 1 else "levels",
+                evaluation_draws=5 if image_shape[0] == 1 else 1,
+            ),
+            latent_dim=latent_dim,
+            encoder=ENCODERS[kind],
+            decoder=_decoder(decoder, image_shape, latent_dim),
+            prior=_prior(encoder, latent_dim),
+        )
+    except ValidationError as error:
+        raise InputError(in_words(error)) from None
+    return experiment, image_shape
 
 
-def _decoder(section: Mapping[str, Any]) -> DecoderConfig:
+def _decoder(section: Mapping[str, Any], image_shape: ImageShape, latent_dim: int) -> DecoderConfig:
     kind = _type(section, "decoder", list(DECODERS))
+    size = "x".join(map(str, image_shape[1:]))
+    if not kind.endswith(size) or (image_shape[0] == 1) != ("binary" in kind):
+        raise InputError(f"decoder.type: {kind} does not fit the encoder's {size} images of {image_shape[0]} channels.")
+    _same(section, "decoder", "nz" if image_shape[0] == 1 else "z_channels", latent_dim)
     if kind == "resnet_binary_28x28":
         return ResNetDecoder()
     if kind == "pixelcnn_binary_28x28":
@@ -143,21 +263,30 @@ def _decoder(section: Mapping[str, Any]) -> DecoderConfig:
     )
 
 
-def _prior(flow: Mapping[str, Any] | None) -> PriorConfig:
-    if flow is None:
+def _prior(encoder: Mapping[str, Any], latent_dim: int) -> PriorConfig:
+    if encoder.get("prior_flow") is None:
         return StandardNormalPrior()
-    kind, where = _type(flow, "encoder.prior_flow", list(FLOWS)), "encoder.prior_flow"
-    blocks, layers = _whole(flow, where, "num_blocks"), flow.get("num_hiddens", 1)
+    where = "encoder.prior_flow"
+    flow = _section(encoder, where, "prior_flow")
+    kind = _type(flow, where, list(FLOWS))
+    if flow.get("bias", True) is not True:
+        raise InputError(f"{where}.bias: only flows with biases can be imported, got {flow['bias']!r}.")
+    blocks, layers = _whole(flow, where, "num_blocks"), _whole({"num_hiddens": 1} | flow, where, "num_hiddens")
     mean_only = not flow.get("var", True)
     if kind == "af_made":
-        hidden = flow.get("hidden_size") or 10 * _whole(flow, where, "input_size")
+        _same(flow, where, "input_size", latent_dim)
+        hidden = _whole({"hidden_size": 10 * latent_dim} | _given(flow), where, "hidden_size")
         return FlowPrior(blocks=blocks, hidden_features=hidden, hidden_layers=layers, mean_only=mean_only)
+    _same(flow, where, "in_channels", latent_dim)
     size = _whole(flow, where, "kernel_size")
-    if set(flow.get("hidden_kernels") or [size]) != {size}:
-        raise InputError(f"{where}.hidden_kernels: expected kernels of size {size} only, got {flow['hidden_kernels']}.")
+    kernels = flow.get("hidden_kernels")
+    if kernels not in (None, [size] * layers):
+        raise InputError(
+            f"{where}.hidden_kernels: expected kernel_size {size} for each of {layers} layers, got {kernels!r}."
+        )
     return MapFlowPrior(
         blocks=blocks,
-        hidden_channels=flow.get("hidden_channels") or 8 * _whole(flow, where, "in_channels"),
+        hidden_channels=_whole({"hidden_channels": 8 * latent_dim} | _given(flow), where, "hidden_channels"),
         hidden_layers=layers - 1,
         kernel_size=size,
         mean_only=mean_only,
@@ -171,18 +300,33 @@ def _section(config: Mapping[str, Any], where: str, name: str = "") -> Mapping[s
     return section
 
 
-def _type(section: Mapping[str, Any], where: str, known: list[str]) -> str:
+def _given(section: Mapping[str, Any]) -> dict[str, Any]:
+    """Without what is null."""
+    return {name: value for name, value in section.items() if value is not None}
+
+
+def _type(section: Mapping[str, Any], where: str, known: list[str], options: str = "") -> str:
+    """The type of a section, which is one of those `known` and has no options but those of its type."""
     kind = section.get("type", "")
     if kind not in known:
         refuse_unknown(f"{where}.type", str(kind), known)
+    allowed = OPTIONS[options or kind]
+    unknown = sorted(section.keys() - allowed)
+    if unknown:
+        refuse_unknown(f"option of {where}", str(unknown[0]), sorted(allowed))
     return kind
 
 
 def _whole(section: Mapping[str, Any], where: str, name: str) -> int:
     value = section.get(name)
-    if not isinstance(value, int) or value < 1:
+    if not isinstance(value, int) or isinstance(value, bool) or value < 1:
         raise InputError(f"{where}.{name}: expected a whole number >= 1, got {value!r}.")
     return value
+
+
+def _same(section: Mapping[str, Any], where: str, name: str, latent_dim: int) -> None:
+    if _whole(section, where, name) != latent_dim:
+        raise InputError(f"{where}.{name}: expected {latent_dim} as in encoder.core, got {section[name]}.")
 
 
 def _renamed(experiment: Experiment, vae: "VAE", released: Mapping[str, "Tensor"]) -> dict[str, "Tensor"]:
@@ -203,6 +347,8 @@ def _renamed(experiment: Experiment, vae: "VAE", released: Mapping[str, "Tensor"
     renamed = {}
     for name, own in expected.items():
         tensor = given[name]
+        if not tensor.is_floating_point() or tensor.is_sparse:
+            raise InputError(f"state dict: {name} holds {tensor.dtype} ({tensor.layout}), expected dense real numbers.")
         if tensor.shape != ours[own].shape:
             raise InputError(
                 f"state dict: {name} has shape {tuple(tensor.shape)}, expected {tuple(ours[own].shape)}; "

@@ -4,9 +4,9 @@ Each has a `kind`, says whether codes are vectors or maps, and builds its part; 
 write it, give it a configuration here, and add that to the union at the end.
 """
 
-from typing import TYPE_CHECKING, ClassVar, Literal
+from typing import TYPE_CHECKING, Annotated, ClassVar, Literal
 
-from pydantic import model_validator
+from pydantic import Field, model_validator
 
 from mpdvae.config import Config, Count, ImageShape, Rate, Sizes
 
@@ -272,7 +272,7 @@ class MapFlowPrior(Config):
     kind: Literal["map-flow"] = "map-flow"
     blocks: Count = 4
     hidden_channels: Count = 128
-    hidden_layers: Count = 2
+    hidden_layers: Annotated[int, Field(ge=0)] = 2
     kernel_size: Count = 3
     mean_only: bool = False
 

@@ -86,9 +86,7 @@ class VAE(nn.Module):
         return self.encoder(x).mean
 
     @torch.no_grad()
-    def decode(
-        self, z: Float[Tensor, "*batch latent"], greedy: bool = True
-    ) -> Float[Tensor, "*batch channel height width"]:
+    def decode(self, z: Float[Tensor, "..."], greedy: bool = True) -> Float[Tensor, "*batch channel height width"]:
         """Images for codes. Independent pixels: their mean. Autoregressive pixels: each takes its more probable value given
         those before it (`greedy`), or is drawn."""
         p = self.decoder(z)
