@@ -165,7 +165,7 @@ def evaluate(
     """
     from mpdvae.console import busy
     from mpdvae.evaluation import evaluate
-    from mpdvae.jobs import check_same_data, load_data
+    from mpdvae.jobs import describe_run, load_data, this_command
     from mpdvae.runs import Run
 
     run = Run(directory)
@@ -174,7 +174,7 @@ def evaluate(
             f"{directory}: this run is not trained to its end; `mpdvae resume {directory}` goes on with it."
         )
     data = load_data(run.experiment, data_dir)
-    check_same_data(run, data)
+    describe_run(run, data, this_command())
     with busy(f"measuring {directory} on the {split} images"):
         evaluate(run, data, samples, split)
     _print_results([directory])
@@ -305,6 +305,26 @@ def data(
         print(room.check(name, data_dir))
 
 
+def import_official(config: Positional[Path], state: Positional[Path], out: Path, dataset: str | None = None) -> None:
+    """Make a run folder of a model trained with the authors' released code.
+
+    Args:
+        config: the JSON file that describes the model there.
+        state: its weights, saved by torch.save, or as .safetensors. Only tensors are read: a file with anything else in it
+            is refused.
+        out: folder of the run; it must be new.
+        dataset: what it was trained on; default: mnist, or cifar10 for colour.
+    """
+    from mpdvae.console import busy
+    from mpdvae.interop import import_run
+    from mpdvae.jobs import this_command
+
+    with busy(f"importing {state}"):
+        import_run(config, state, out, this_command(), dataset)
+    print(f"run folder: {out}")
+    print(f"`mpdvae evaluate {out}` measures it.")
+
+
 COMMANDS: dict[str, Callable[..., None]] = {
     "reproduce": reproduce,
     "recipes": list_recipes,
@@ -316,6 +336,7 @@ COMMANDS: dict[str, Callable[..., None]] = {
     "traverse": traverse,
     "report": report,
     "data": data,
+    "import-official": import_official,
 }
 
 

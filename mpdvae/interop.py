@@ -22,7 +22,7 @@ from typing import TYPE_CHECKING, Any
 from pydantic import ValidationError
 
 from mpdvae.errors import InputError, refuse_unknown
-from mpdvae.experiment import Data, Experiment, ImageShape, in_words
+from mpdvae.experiment import Data, Experiment, ImageShape, in_words, with_changes
 from mpdvae.parts import (
     ColourResNetDecoder,
     ColourResNetEncoder,
@@ -115,8 +115,12 @@ def load_released(experiment: Experiment, image_shape: ImageShape, state_dict: M
     return vae.eval()
 
 
-def import_run(config: Path, state: Path, out: Path, command: str) -> Run:
+def import_run(config: Path, state: Path, out: Path, command: str, dataset: str | None = None) -> Run:
     """A run folder, as if trained here, of a released configuration (JSON) and its weights (see `read_state`).
+
+    Arguments:
+        command: noted in the manifest.
+        dataset: what the model was trained on, by its name in `mpdvae data list`; None: mnist, or cifar10 for colour.
 
     Raises:
         InputError: where either cannot be read or they do not fit each other, and for a folder that is not empty. Nothing is
@@ -129,6 +133,8 @@ def import_run(config: Path, state: Path, out: Path, command: str) -> Run:
     if not isinstance(released, dict):
         raise InputError(f"{config}: expected a JSON object with the sections encoder and decoder.")
     experiment, image_shape = experiment_of(released)
+    if dataset is not None:
+        experiment = with_changes(experiment, data__dataset=dataset)
     vae = load_released(experiment, image_shape, read_state(state))
     run = Run.create(out, experiment)
     run.save_model(vae, image_shape)
@@ -151,7 +157,9 @@ def read_state(path: Path) -> "dict[str, Tensor]":
     Raises:
         InputError: for a file that is damaged or holds anything but tensors by name. No code in it is ever run.
     """
+    import io
     import pickle
+    import warnings
 
     import torch
     from safetensors import SafetensorError
@@ -164,14 +172,16 @@ def read_state(path: Path) -> "dict[str, Tensor]":
             return load(path.read_bytes())
         except SafetensorError as error:
             raise InputError(f"{path}: not a readable safetensors file ({error}).") from None
+    content = io.BytesIO(path.read_bytes())
     try:
-        state = torch.load(path, map_location="cpu", weights_only=True)
+        with warnings.catch_warnings(action="ignore"):
+            state = torch.load(content, map_location="cpu", weights_only=True)
     except pickle.UnpicklingError as error:
-        # torch wraps the reason in pages of advice on how to run whatever is in the file; that advice is not passed on.
-        harmful = "Unsupported" in str(error) or "global" in str(error).lower()
+        # torch wraps the reason in advice on how to run whatever is in the file, which is not passed on.
+        harmful = "global" in str(error).lower() or "unsupported" in str(error).lower()
         reason = "holds more than tensors, and would run code of its own when read" if harmful else "is damaged"
         raise InputError(f"{path}: {reason}; expected what torch.save(model.state_dict(), ...) writes.") from None
-    except (RuntimeError, EOFError, ValueError, LookupError, TypeError, AttributeError) as error:
+    except Exception as error:  # whatever a damaged file makes torch stumble over: OSError, EOFError, KeyError, ...
         reason = str(error).strip().split("\n")[0] or type(error).__name__
         raise InputError(
             f"{path}: not readable as what torch.save(model.state_dict(), ...) writes ({reason})."
@@ -271,7 +281,7 @@ def _prior(encoder: Mapping[str, Any], latent_dim: int) -> PriorConfig:
     kind = _type(flow, where, list(FLOWS))
     if flow.get("bias", True) is not True:
         raise InputError(f"{where}.bias: only flows with biases can be imported, got {flow['bias']!r}.")
-    blocks, layers = _whole(flow, where, "num_blocks"), _whole({"num_hiddens": 1} | flow, where, "num_hiddens")
+    blocks, layers = _whole(flow, where, "num_blocks"), _whole({"num_hiddens": 1, **flow}, where, "num_hiddens")
     mean_only = not flow.get("var", True)
     if kind == "af_made":
         _same(flow, where, "input_size", latent_dim)

@@ -72,7 +72,7 @@ def describe_run(run: Run, data: Splits, command: str) -> None:
         data=origin,
         parameters=parts | {"total": sum(parts.values())},
         seed=run.experiment.seed,
-        command=command,
+        command=run.manifest.get("command", command),  # that of the import, for a model trained elsewhere
         started=datetime.now(UTC).isoformat(timespec="seconds"),
         status=run.manifest.get("status", "training"),
     )
