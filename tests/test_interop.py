@@ -9,15 +9,18 @@ from typing import Any
 import pytest
 import torch
 from command_line import call
+from data_files import grey_images
 from released import Numbers, description, filled
 from safetensors.torch import save_file
 from small_runs import files
 
 import mpdvae
+from mpdvae.data import Splits
 from mpdvae.errors import InputError
 from mpdvae.interop import experiment_of, from_official, read_state
 from mpdvae.runs import Run
 
+PARTS = {"train": 150, "validation": 4, "test": 6}
 SMALL = description("binary_resnet")
 COLOUR = description("colour_pixelcnnpp")["config"]
 
@@ -336,3 +339,24 @@ def test_weights_that_do_not_fit_on_the_command_line(released_files, capsys):
     assert code == 2
     assert "63 tensors are missing" in err
     assert not (released_files / "run").exists()
+
+
+def test_an_imported_model_is_measured_and_drawn_from_like_any_other(released_files, capsys, monkeypatch):
+    """evaluate, sample, reconstruct, traverse, resume and report, on a stand-in for its data."""
+    folder = released_files / "run"
+    call(capsys, "import-official", released_files / "config.json", released_files / "model.pt", "--out", folder)
+    images = {part: grey_images(n, 28, 28, seed, labels=False) for seed, (part, n) in enumerate(PARTS.items())}
+    data = Splits.of("mnist", "MNIST", **images)
+    monkeypatch.setattr("mpdvae.jobs.load_data", lambda experiment, root=None: data)
+    code, out, err = call(capsys, "evaluate", folder, "--samples", "2")
+    assert (code, err) == (0, "")
+    assert "released" in out
+    run = Run(folder)
+    assert run.status == "finished"
+    assert run.manifest["data"]["sha256"] == data.sha256
+    assert run.manifest["imported"]["config"] == str(released_files / "config.json")
+    for command in ("sample", "reconstruct", "traverse"):
+        amount = {"traverse": "--columns"}.get(command, "--count")
+        assert call(capsys, command, folder, "--out", released_files / f"{command}.png", amount, "2")[0] == 0
+    assert call(capsys, "resume", folder)[0] == 0
+    assert call(capsys, "report", folder, "--out", released_files / "report.html")[0] == 0

@@ -119,7 +119,7 @@ def headline(results: Results) -> str:
         return "No run has finished yet."
     scales = list(dict.fromkeys(run.setting.scale for run in runs))
     datasets = list(dict.fromkeys(run.setting.dataset for run in runs))
-    seconds = sum((run.manifest.training_seconds or 0) + (run.manifest.evaluation_seconds or 0) for run in runs)
+    seconds = sum((run.manifest.training_seconds or 0.0) + (run.manifest.evaluation_seconds or 0.0) for run in runs)
     return (
         f"{plural(len(runs), 'run')} on {' and '.join(datasets)} at scale {' and '.join(scales)}; "
         f"{duration(seconds)} of computing in all."
@@ -131,8 +131,8 @@ def summary(study: Study) -> str:
     seeds = Counter(len(variant.seeds) for variant in study.variants)
     fewest, most = min(seeds), max(seeds)
     each = plural(most, "seed") if fewest == most else f"{fewest} to {most} seeds"
-    training = sum(run.manifest.training_seconds or 0 for run in study.runs)
-    evaluation = sum(run.manifest.evaluation_seconds or 0 for run in study.runs)
+    training = sum(run.manifest.training_seconds or 0.0 for run in study.runs)
+    evaluation = sum(run.manifest.evaluation_seconds or 0.0 for run in study.runs)
     return (
         f"{plural(len(study.variants), 'model')}, {each} each. {study.setting.protocol}. Likelihood on the "
         f"{study.setting.measured}. Training took {duration(training)}, evaluation {duration(evaluation)}."
