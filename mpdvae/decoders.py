@@ -212,26 +212,28 @@ def pixelcnnpp_decoder(
     dropout: float = 0.5,
     concatenated: bool = True,
     component: ComponentChoice = "drawn",
+    doublings: int = 2,
 ) -> AutoregressiveDecoder:
     """The paper's decoder of colour images: maps z are doubled to the image's size, halving their channels, and condition a
     PixelCNN++ with a discretised logistic mixture for each pixel.
 
     Arguments:
-        image_shape: (3, height, width), divisible by 2^(levels - 1).
-        latent_channels: of the code's maps, divisible by 2^(doublings).
+        image_shape: (3, height, width), divisible by 2^(levels - 1) and 2^doublings.
+        latent_channels: of the code's maps, divisible by 2^doublings.
         channels, levels, blocks, dropout, concatenated: of the PixelCNN++.
         condition_channels: of the maps h beside the image.
         components, component: of the mixture, see `DiscretisedLogisticMixture`.
+        doublings: how often the code's maps are doubled to get to the image's size.
     """
-    check_colour(image_shape, latent_channels, levels - 1, "PixelCNN++ decoder")
-    if latent_channels % 2 ** (levels - 1):
+    check_colour(image_shape, latent_channels, max(levels - 1, doublings), "PixelCNN++ decoder")
+    if latent_channels % 2**doublings:
         raise InputError(
-            f"latent_channels: are halved {levels - 1} times on the way to the image's size and must be divisible by "
-            f"{2 ** (levels - 1)}, got {latent_channels}."
+            f"latent_channels: are halved {doublings} times on the way to the image's size and must be divisible by "
+            f"{2**doublings}, got {latent_channels}."
         )
-    widths = [latent_channels // 2**level for level in range(levels)]
-    doublings = [layer for i, o in pairwise(widths) for layer in (conv2d_doubling(i, o), nn.ELU())]
-    to_maps = nn.Sequential(*doublings, conv2d(widths[-1], condition_channels, 1))
+    widths = [latent_channels // 2**level for level in range(doublings + 1)]
+    enlarge = [layer for i, o in pairwise(widths) for layer in (conv2d_doubling(i, o), nn.ELU())]
+    to_maps = nn.Sequential(*enlarge, conv2d(widths[-1], condition_channels, 1))
     network = PixelCNNPP(
         condition_channels, parameters_for_each_pixel(components), channels, levels, blocks, dropout, concatenated
     )

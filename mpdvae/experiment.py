@@ -27,7 +27,8 @@ class Data(Config):
     path: Path | None = None
     """Own data: an .npz file or a folder of images."""
     binarisation: Literal["dynamic", "static", "levels"] = "dynamic"
-    """dynamic: training images are drawn anew at every visit; static: one fixed draw for each image."""
+    """dynamic: training images are drawn anew at every visit; static: one fixed draw for each image; levels: no binarisation,
+    the 256 levels as numbers in [-1, 1], for colour."""
     evaluation_draws: Count = 5
     """Fixed binary draws of each validation and test image (paper: 5)."""
     validation_size: Count | None = None
@@ -37,9 +38,10 @@ class Data(Config):
 
     @model_validator(mode="after")
     def _static_draws_once(self) -> "Data":
-        if self.binarisation == "static" and self.evaluation_draws != 1:
+        if self.binarisation != "dynamic" and self.evaluation_draws != 1:
+            drawn = "draws every image once" if self.binarisation == "static" else "draws nothing"
             raise ValueError(
-                f"evaluation_draws: static binarisation draws every image once, expected 1, got {self.evaluation_draws}; "
+                f"evaluation_draws: {self.binarisation} binarisation {drawn}, expected 1, got {self.evaluation_draws}; "
                 "set it to 1, or binarisation to dynamic"
             )
         return self
@@ -237,6 +239,12 @@ class Experiment(Config):
                     f"{part}: {getattr(self, part).kind} takes codes that are {codes}, but encoder {self.encoder.kind} makes "
                     f"{self.encoder.codes}; choose parts that fit each other"
                 )
+        halvings, doublings = getattr(self.encoder, "halvings", 0), getattr(self.decoder, "doublings", 0)
+        if halvings != doublings:
+            raise ValueError(
+                f"decoder: {self.decoder.kind} doubles the code's maps {doublings} times, but encoder {self.encoder.kind} "
+                f"halves the image {halvings} times; make them equal"
+            )
         if self.objective.free_bits_per_dimension_nats > 0 and not isinstance(self.prior, StandardNormalPrior):
             raise ValueError(
                 "objective.free_bits_per_dimension_nats: needs a prior that factorises (standard-normal), got "

@@ -265,6 +265,7 @@ def _decoder(section: Mapping[str, Any], image_shape: ImageShape, latent_dim: in
     return PixelCNNPPDecoder(
         channels=64 if large else 96,
         levels=4 if large else 3,
+        doublings=3 if large else 2,
         blocks=4 if large else 6,
         condition_channels=_whole(section, "decoder", "h_channels"),
         components=components,

@@ -192,6 +192,10 @@ class ColourResNetDecoder(Config):
     sampled_component: ComponentChoice = "drawn"
     """most-probable: samples take the likeliest component, as the released code does; no samples of the model."""
 
+    @property
+    def doublings(self) -> int:
+        return len(self.blocks) - 1
+
     def build(self, image_shape: ImageShape, latent_dim: int) -> "nn.Module":
         from mpdvae.decoders import colour_resnet_decoder
 
@@ -210,6 +214,8 @@ class PixelCNNPPDecoder(Config):
     blocks: Count = 6
     """Gated blocks for each level and pass."""
     condition_channels: Count = 16
+    doublings: Annotated[int, Field(ge=0)] = 2
+    """From the code's maps to the image's size: as often as the encoder halves."""
     components: Count = 10
     """Logistics of each pixel's mixture."""
     dropout: Rate = 0.5
@@ -231,6 +237,7 @@ class PixelCNNPPDecoder(Config):
             self.dropout,
             self.activation == "concatenated-elu",
             self.sampled_component,
+            self.doublings,
         )
 
 
