@@ -20,7 +20,7 @@ reproduce: .venv/base
 	$(BIN)/mpdvae reproduce
 
 test: .venv/test
-	$(BIN)/python -m pytest
+	$(BIN)/python -m pytest --numprocesses 2
 
 lint: .venv/test
 	$(BIN)/ruff check $(SOURCES)

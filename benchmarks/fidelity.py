@@ -1,6 +1,6 @@
 """How much each discrepancy between the paper and its released code moves the result, at scale `minutes`.
 
-    python benchmarks/fidelity.py --out runs/fidelity          # trains what is missing, rewrites the table of docs/fidelity.md
+    python benchmarks/fidelity.py --out runs/fidelity      # trains what is missing, rewrites the table of docs/fidelity.md
 
 Each row changes one switch of `mae-mnist-minutes`; differences are means over seeds of (changed - default), paired by seed,
 with half the width of the 95% interval. What cannot move a run of 300 steps, or is no training switch, has no measurement.

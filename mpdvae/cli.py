@@ -441,7 +441,6 @@ def _some_test_images(directory: Path, count: int | None, data_dir: Path | None)
     from mpdvae.data import evaluation_images
     from mpdvae.jobs import check_same_data, load_data
     from mpdvae.runs import Run
-    from mpdvae.training import protocol_of
 
     run = Run(directory)
     data = load_data(run.experiment, data_dir)
@@ -449,7 +448,7 @@ def _some_test_images(directory: Path, count: int | None, data_dir: Path | None)
     count = min(500, len(data.test)) if count is None else count
     if not 1 <= count <= len(data.test):
         raise InputError(f"--count: expected 1 to {len(data.test)} images, got {count}.")
-    x, _ = evaluation_images(data.test, protocol_of(run.experiment), "test", draws=1)
+    x, _ = evaluation_images(data.test, run.experiment.data.protocol(), "test", draws=1)
     return x[torch.randperm(len(x))[:count]]
 
 

@@ -19,7 +19,6 @@ from mpdvae.data import Images, Protocol, Splits, evaluation_images
 from mpdvae.errors import InputError
 from mpdvae.runs import Run, load, write_atomically, write_json
 from mpdvae.seeding import seeded
-from mpdvae.training import protocol_of
 from mpdvae.vae import VAE
 
 GREY_HALF = 128
@@ -53,7 +52,7 @@ def evaluate(
         raise InputError(f"--split: expected one of {', '.join(SPLITS)}, got {split!r}.")
     started = time.perf_counter()
     vae, e = load(run.path), run.experiment
-    protocol = protocol_of(e)
+    protocol = e.data.protocol()
     samples = e.evaluation.density_samples if samples is None else samples
     command = ["mpdvae", "evaluate", str(run.path), "--samples", str(samples), "--split", split]
     again = {"command": shlex.join(command)}

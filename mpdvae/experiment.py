@@ -15,6 +15,7 @@ from mpdvae.errors import InputError
 from mpdvae.parts import DecoderConfig, EncoderConfig, PixelCNNDecoder, PriorConfig, ResNetEncoder, StandardNormalPrior
 
 if TYPE_CHECKING:
+    from mpdvae.data import Protocol
     from mpdvae.objective import Objective, Schedule
     from mpdvae.vae import VAE
 
@@ -45,6 +46,12 @@ class Data(Config):
                 "set it to 1, or binarisation to dynamic"
             )
         return self
+
+    def protocol(self) -> "Protocol":
+        """What is done to the images."""
+        from mpdvae.data import Protocol
+
+        return Protocol(self.binarisation, self.evaluation_draws, self.validation_size, self.split_seed)
 
 
 class ConstantWeight(Config):

@@ -449,7 +449,7 @@ def _decoder_layers(decoder: DecoderConfig) -> Pairs:
     elif isinstance(decoder, PixelCNNDecoder):
         yield from _pixelcnn_layers(len(decoder.kernel_sizes))
     elif isinstance(decoder, PixelCNNPPDecoder):
-        yield from _pixelcnnpp_layers(decoder.levels, decoder.blocks)
+        yield from _pixelcnnpp_layers(decoder.levels, decoder.blocks, decoder.doublings)
 
 
 def _block(released: str, ours: str, kind: str, shortcut: bool) -> Pairs:
@@ -485,11 +485,11 @@ _GATED = {
 }
 
 
-def _pixelcnnpp_layers(levels: int, blocks: int) -> Pairs:
+def _pixelcnnpp_layers(levels: int, blocks: int, doublings: int) -> Pairs:
     core, net = "decoder.core.core", "decoder.network"
-    for level in range(levels - 1):
-        yield f"decoder.core.z_transform.level{level}.deconv", f"decoder.to_maps.{2 * level}"
-    yield "decoder.core.z_transform.h_level.conv", f"decoder.to_maps.{2 * (levels - 1)}"
+    for doubling in range(doublings):
+        yield f"decoder.core.z_transform.level{doubling}.deconv", f"decoder.to_maps.{2 * doubling}"
+    yield "decoder.core.z_transform.h_level.conv", f"decoder.to_maps.{2 * doublings}"
     for released, ours in (("down_conv1", "above"), ("down_conv2", "above_row"), ("down_right_conv", "left")):
         yield f"{core}.up_layers.0.{released}.conv", f"{net}.start.{ours}"
     for level in range(levels):

@@ -30,6 +30,7 @@ def load_data(experiment: Experiment, root: Path | None = None) -> Splits:
 def check_fit(experiment: Experiment, data: Splits) -> None:
     """Raises `InputError` where `experiment` cannot be trained and measured on `data`: before any folder is made."""
     steps_per_epoch(len(data.train), experiment.training.batch_size)
+    experiment.data.protocol().check(data)
     for part, images in (("validation", data.validation), ("test", data.test)):
         if len(images) < 2:
             raise InputError(
@@ -53,12 +54,10 @@ def describe_run(run: Run, data: Splits, command: str) -> None:
     """Notes what the results of `run` depend on in its manifest, where this is its first start."""
     import torch
 
-    from mpdvae.training import protocol_of
-
     check_same_data(run, data)
     if "data" in run.manifest:
         return
-    protocol = protocol_of(run.experiment)
+    protocol = run.experiment.data.protocol()
     origin = {"name": run.experiment.data.dataset, "sha256": data.sha256, "protocol": protocol.describe(data)}
     vae = run.experiment.build(data.image_shape)
     parts = {name: sum(p.numel() for p in part.parameters()) for name, part in vae.named_children()}
@@ -66,7 +65,7 @@ def describe_run(run: Run, data: Splits, command: str) -> None:
         version=__version__,
         torch=torch.__version__,
         python=platform.python_version(),
-        platform=platform.platform(),
+        platform=platform.system(),
         processor=platform.machine(),
         cores=os.cpu_count(),
         data=origin,

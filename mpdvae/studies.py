@@ -166,9 +166,7 @@ COLOUR_64 = Study(
     latent_dim=32,
     encoder=DenseNetEncoder(growths=(15, 16, 16, 16), steps=(3, 3, 3, 3)),
     independent=ColourResNetDecoder(blocks=(3, 2, 2, 2)),
-    autoregressive=PixelCNNPPDecoder(
-        channels=64, levels=4, blocks=4, doublings=3, components=5, activation="elu"
-    ),
+    autoregressive=PixelCNNPPDecoder(channels=64, levels=4, blocks=4, doublings=3, components=5, activation="elu"),
     flow=MapFlowPrior(hidden_layers=1),
     training=COLOUR_TRAINING,
     evaluation=COLOUR_EVALUATION,

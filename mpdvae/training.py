@@ -54,7 +54,7 @@ def train(run: Run, data: Splits, watch: Watch = lambda done, entry: None) -> VA
         RunError: the loss is no longer a finite number.
     """
     e, t = run.experiment, run.experiment.training
-    protocol = protocol_of(e)
+    protocol = e.data.protocol()
     objective = e.objective.build()
     x_validation = _validation_images(e, data, protocol)
     vae = e.build(data.image_shape)
@@ -118,12 +118,6 @@ def train(run: Run, data: Splits, watch: Watch = lambda done, entry: None) -> VA
 
     run.note(status="trained", stopped=progress.stopped)
     return load(run.path)
-
-
-def protocol_of(experiment: Experiment) -> Protocol:
-    """What the experiment does to its data."""
-    d = experiment.data
-    return Protocol(d.binarisation, d.evaluation_draws, d.validation_size, d.split_seed)
 
 
 class _Sums:

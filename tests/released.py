@@ -295,9 +295,9 @@ def pixelcnnpp_decoder(net: Net, x: Tensor, z: Tensor, levels: int, blocks: int,
         c = c + net.conv(f"{name}.nin.conv", act(v))
         return v, r + gate(shifted(f"{name}.down_right_conv3", act(c), True) + hc)
 
-    h = z
-    for level in range(levels - 1):
-        h = elu(net.deconv(f"decoder.core.z_transform.level{level}.deconv", h, 2, 1))
+    h, i = z, 0
+    while f"decoder.core.z_transform.level{i}.deconv.bias" in net.state:
+        h, i = elu(net.deconv(f"decoder.core.z_transform.level{i}.deconv", h, 2, 1)), i + 1
     h = net.conv("decoder.core.z_transform.h_level.conv", h)
     start = f"{core}.up_layers.0"
     v = shift(shifted(f"{start}.down_conv1", x, False), 1, 0)

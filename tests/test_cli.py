@@ -84,8 +84,9 @@ def test_help_needs_no_torch():
 def test_recipes_lists_them_all(capsys):
     code, out, _ = call(capsys, "recipes")
     assert code == 0
-    for name, experiment in all_recipes().items():
-        assert f"{name} " in out
+    for experiment in all_recipes().values():
+        assert f"MODEL-{experiment.data.dataset}-{experiment.scale} " in out
+        assert f"{experiment.model} " in out
         assert experiment.reproduces in out
 
 
@@ -229,7 +230,10 @@ def test_report(capsys, finished, tmp_path):
 def test_data_list(capsys, tmp_path):
     code, out, _ = call(capsys, "data", "list", "--data-dir", tmp_path)
     assert code == 0
-    assert [line.split()[0] for line in out.splitlines()] == ["name", "mnist", "digits"]
+    from mpdvae.data import ENTRIES
+
+    names = ["name", *(entry.name for entry in ENTRIES)]
+    assert [line.split()[0] for line in out.splitlines()[: len(names)]] == names
     assert call(capsys, "data", "--data-dir", tmp_path)[1] == out
 
 

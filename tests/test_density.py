@@ -257,7 +257,7 @@ def test_a_model_that_diverged_is_reported_with_the_image():
     # torch refuses such a distribution itself, unless another library has switched its validation off for all.
     with torch.no_grad():
         vae.encoder.weight.fill_(math.nan)
-    with pytest.raises(RunError, match="no valid distribution|not a finite number"):
+    with pytest.raises(RunError, match=r"no valid distribution|not a finite number"):
         estimate(vae, x, samples=5)
 
 

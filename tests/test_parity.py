@@ -402,13 +402,14 @@ def assert_flows_agree(vae: VAE, net: Net, z: Tensor) -> None:
     phase=phases,
     gain=gains,
     levels=st.integers(1, 4),
+    doublings=st.integers(2, 3),
     blocks=st.integers(1, 3),
     concatenated=st.booleans(),
     mean_only=st.booleans(),
     hidden_layers=st.integers(0, 2),
 )
 def test_colour_parts_agree_for_any_filling_and_size(
-    phase, gain, levels, blocks, concatenated, mean_only, hidden_layers
+    phase, gain, levels, doublings, blocks, concatenated, mean_only, hidden_layers
 ):
     """DenseNet, flow over maps and PixelCNN++, each on inputs of its own."""
     experiment = Experiment(
@@ -420,13 +421,14 @@ def test_colour_parts_agree_for_any_filling_and_size(
             condition_channels=2,
             components=2,
             levels=levels,
+            doublings=doublings,
             blocks=blocks,
             activation="concatenated-elu" if concatenated else "elu",
         ),
     )
     vae, net = of_any_size(experiment, (3, 8, 16), phase, gain)
     x = torch.randint(256, (1, 3, 8, 16)).double() / 127.5 - 1
-    z = torch.randn(1, 8, 8 >> levels - 1, 16 >> levels - 1).double()
+    z = torch.randn(1, 8, 8 >> doublings, 16 >> doublings).double()
     assert_same(vae.encoder.body(x), densenet_encoder(net, x, (1, 2, 1)))
     expected = pixelcnnpp_decoder(net, x, z, levels, blocks, "concat_elu" if concatenated else "elu")
     assert_same(vae.decoder(z).parameters(x), expected)

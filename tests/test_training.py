@@ -13,7 +13,7 @@ from mpdvae.data import training_batch
 from mpdvae.errors import InputError, RunError
 from mpdvae.runs import Run
 from mpdvae.seeding import seeded
-from mpdvae.training import Progress, protocol_of, train
+from mpdvae.training import Progress, train
 from mpdvae.validation import Validation
 
 NINE = {"training__steps": 9}
@@ -142,7 +142,7 @@ def initial_weights(experiment) -> dict[str, torch.Tensor]:
     vae = experiment.build(data.image_shape)
     with seeded(experiment.seed, "initial images"):
         chosen = torch.randperm(len(data.train))[:count]
-    vae.initialise(training_batch(data.train, chosen, protocol_of(experiment), experiment.seed, step=-1))
+    vae.initialise(training_batch(data.train, chosen, experiment.data.protocol(), experiment.seed, step=-1))
     return {name: parameter.detach() for name, parameter in vae.named_parameters()}
 
 
