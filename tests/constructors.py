@@ -10,9 +10,23 @@ import pytest
 import torch
 from torch import nn
 
-from mpdvae.decoders import pixelcnn_decoder, convnet_decoder, mlp_decoder, resnet_decoder
-from mpdvae.encoders import ImageShape, convnet_encoder, mlp_encoder, resnet_encoder
-from mpdvae.flows import AutoregressiveFlow, vector_flow
+from mpdvae.decoders import (
+    colour_resnet_decoder,
+    convnet_decoder,
+    mlp_decoder,
+    pixelcnn_decoder,
+    pixelcnnpp_decoder,
+    resnet_decoder,
+)
+from mpdvae.encoders import (
+    ImageShape,
+    colour_resnet_encoder,
+    convnet_encoder,
+    densenet_encoder,
+    mlp_encoder,
+    resnet_encoder,
+)
+from mpdvae.flows import AutoregressiveFlow, map_flow, vector_flow
 from mpdvae.priors import FlowPrior, StandardNormal
 
 
@@ -61,6 +75,57 @@ FLOWS: dict[str, Callable[[int], AutoregressiveFlow]] = {
     "deep": lambda n: vector_flow(n, blocks=1, hidden_features=3 * n, hidden_layers=2),
 }
 
+# Parts whose codes are maps: of latent_dim channels, and of the image's size halved as often as the part says
+
+MAP_CHANNELS = 4
+HALVED_ONCE = (((3, 7, 8), "divisible by 2, got 7x8"),)
+HALVED_TWICE = (((3, 8, 6), "divisible by 4, got 8x6"), ((3, 9, 8), "divisible by 4, got 9x8"))
+NOT_COLOUR = (((1, 8, 8), "models 3 colour channels, got 1"),)
+
+MAP_ENCODERS: dict[str, tuple[int, Images]] = {
+    "densenet-1": (0, Images(lambda s, n: densenet_encoder(s, n, ((3, 2),), 5), ((1, 2, 2), (3, 5, 4)))),
+    "densenet-3": (
+        2,
+        Images(lambda s, n: densenet_encoder(s, n, ((2, 1), (3, 2), (2, 1)), 5), ((3, 8, 4),), HALVED_TWICE),
+    ),
+    "colour-resnet-2": (1, Images(lambda s, n: colour_resnet_encoder(s, n, 4, (2, 1)), ((3, 4, 6),), HALVED_ONCE)),
+    "colour-resnet-3": (2, Images(lambda s, n: colour_resnet_encoder(s, n, 4, (1, 1, 2)), ((3, 8, 4),), HALVED_TWICE)),
+}
+"""Halvings, and the encoder."""
+
+MAP_DECODERS: dict[str, tuple[int, Images]] = {
+    "colour-resnet-2": (1, Images(lambda s, n: colour_resnet_decoder(s, n, 4, (1, 2), 2), ((3, 4, 6),), NOT_COLOUR)),
+    "colour-resnet-3": (
+        2,
+        Images(lambda s, n: colour_resnet_decoder(s, n, 4, (2, 1, 1), 2), ((3, 8, 4),), HALVED_TWICE),
+    ),
+    "pixelcnn++-1": (
+        0,
+        Images(lambda s, n: pixelcnnpp_decoder(s, n, 4, 1, 2, 2, 2, doublings=0), ((3, 3, 2),), NOT_COLOUR),
+    ),
+    "pixelcnn++-2": (
+        1,
+        Images(lambda s, n: pixelcnnpp_decoder(s, n, 4, 2, 1, 2, 2, doublings=1), ((3, 4, 6),), HALVED_ONCE),
+    ),
+    "pixelcnn++-3-elu": (
+        2,
+        Images(
+            lambda s, n: pixelcnnpp_decoder(s, n, 4, 3, 1, 2, 2, concatenated=False, doublings=2),
+            ((3, 8, 4),),
+            HALVED_TWICE,
+        ),
+    ),
+}
+"""Doublings, and the decoder."""
+
+MAP_FLOWS: dict[str, Callable[[int], AutoregressiveFlow]] = {
+    "affine": lambda n: map_flow(n, blocks=2, hidden_channels=6),
+    "mean-only": lambda n: map_flow(n, blocks=2, hidden_channels=6, mean_only=True),
+    "shallow": lambda n: map_flow(n, blocks=1, hidden_channels=6, hidden_layers=0),
+    "wide": lambda n: map_flow(n, blocks=1, hidden_channels=6, hidden_layers=1, kernel_size=5),
+}
+"""From the number of channels."""
+
 PRIORS: dict[str, Callable[[int], nn.Module]] = {
     "standard-normal": lambda n: StandardNormal((n,)),
     **{f"flow-{name}": lambda n, build=build: FlowPrior(build(n), (n,)) for name, build in FLOWS.items()},
@@ -84,6 +149,25 @@ def with_refusals(table: dict[str, Images]) -> list:
         for name, images in table.items()
         for shape, message in images.refuses
     ]
+
+
+def with_maps(table: dict[str, tuple[int, Images]]) -> list:
+    """Parameters (build, image shape, shape of codes) of a test: everything in a table of parts whose codes are maps."""
+    return [
+        pytest.param(
+            lambda images=images, shape=shape: images.build(shape, MAP_CHANNELS),
+            shape,
+            (MAP_CHANNELS, *(size >> halvings for size in shape[1:])),
+            id=f"{name}-{'x'.join(map(str, shape))}",
+        )
+        for name, (halvings, images) in table.items()
+        for shape in images.takes
+    ]
+
+
+def colour_images(*shape: int) -> torch.Tensor:
+    """Random images of 256 levels in [-1, 1]."""
+    return torch.randint(256, shape).to(torch.get_default_dtype()) / 127.5 - 1
 
 
 def by_name(table: dict[str, Callable[[int], nn.Module]]) -> list:

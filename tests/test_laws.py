@@ -8,16 +8,23 @@ from constructors import (
     DECODERS,
     ENCODERS,
     FLOWS,
+    MAP_CHANNELS,
+    MAP_DECODERS,
+    MAP_ENCODERS,
+    MAP_FLOWS,
     PRIORS,
     binary_images,
     by_name,
+    colour_images,
     shaken,
+    with_maps,
     with_refusals,
     with_shapes,
 )
 from torch import nn
 
 from mpdvae.errors import InputError
+from mpdvae.priors import FlowPrior, StandardNormal
 
 LATENT = 3
 LEADING = [(), (5,), (3, 5)]
@@ -27,6 +34,16 @@ encoders_and_decoders = pytest.mark.parametrize(
     ("build", "shape", "message"), with_refusals(ENCODERS) + with_refusals(DECODERS)
 )
 priors = pytest.mark.parametrize("build", by_name(PRIORS))
+map_encoders = pytest.mark.parametrize(("build", "shape", "code"), with_maps(MAP_ENCODERS))
+map_decoders = pytest.mark.parametrize(("build", "shape", "code"), with_maps(MAP_DECODERS))
+map_priors = pytest.mark.parametrize(
+    "build",
+    [
+        lambda code: StandardNormal(code),
+        *(lambda code, flow=flow: FlowPrior(flow(code[0]), code) for flow in MAP_FLOWS.values()),
+    ],
+    ids=["standard-normal", *MAP_FLOWS],
+)
 leading_axes = pytest.mark.parametrize("leading", LEADING, ids=str)
 
 
@@ -190,10 +207,100 @@ def test_prior_samples_follow_the_density(build):
     assert ((drawn.mean(0) - expected).abs() < 4 * drawn.std(0) / math.sqrt(len(drawn))).all()
 
 
+# Codes that are maps
+
+
+@map_encoders
+def test_map_encoder(build, shape, code):
+    """Shapes, limits of the variance, gradients, images treated alone, precision, state, other images refused."""
+    encoder, x = shaken(build()), 2 * torch.rand(5, *shape) - 1
+    q = encoder(x)
+    assert (q.batch_shape, q.event_shape) == ((5,), code)
+    assert q.rsample((2,)).shape == (2, 5, *code)
+    (q.mean * torch.randn(5, *code) + q.stddev.log() * torch.randn(5, *code)).sum().backward()
+    assert_gradient_reaches_everything(encoder)
+    encoder, x = encoder.double().eval(), x.double()
+    assert encoder(x).mean.dtype == encoder(x).stddev.dtype == torch.float64
+    torch.testing.assert_close(encoder(x).mean[2:3], encoder(x[2:3]).mean)
+    extreme = encoder(1e6 * x).stddev.log() * 2
+    assert extreme.min().item() == pytest.approx(-7)
+    assert extreme.max().item() == pytest.approx(7)
+    assert_restored_by_state_dict(encoder, build().double(), lambda e: torch.stack([e(x).mean, e(x).stddev]))
+    with pytest.raises(InputError, match=r"this encoder takes images .* got shape \(2, "):
+        encoder(torch.zeros(2, shape[0], shape[1] + 4, shape[2]))
+
+
+@leading_axes
+@map_decoders
+def test_map_decoder_shapes(build, shape, code, leading):
+    p = build().eval()(torch.randn(*leading, *code))
+    assert (p.batch_shape, p.event_shape) == (leading, shape)
+    assert p.log_prob(colour_images(*leading, *shape)).shape == leading
+    assert p.log_prob(colour_images(*shape)).shape == leading
+    assert p.log_prob(colour_images(2, *(1 for _ in leading), *shape)).shape == (2, *leading)
+    for x in (p.sample(), p.mode):
+        assert x.shape == (*leading, *shape)
+        torch.testing.assert_close((x + 1) * 127.5, ((x + 1) * 127.5).round(), rtol=0, atol=1e-3)
+        assert x.abs().max() <= 1
+
+
+@map_decoders
+def test_map_decoder(build, shape, code):
+    """Codes paired with images, gradients, precision, state."""
+    decoder = shaken(build(), 0.1).eval()
+    z, x = torch.randn(2, 5, *code, requires_grad=True), colour_images(5, *shape)
+    (decoder(z).log_prob(x) * torch.randn(2, 5)).sum().backward()
+    assert_gradient_reaches_everything(decoder)
+    assert z.grad is not None
+    assert (z.grad != 0).all()
+    decoder, z, x = decoder.double(), z.detach().double(), x.double()
+    log_prob = decoder(z).log_prob(x)
+    assert decoder(z).sample().dtype == log_prob.dtype == torch.float64
+    for sample, image in [(0, 0), (1, 4)]:
+        torch.testing.assert_close(decoder(z[sample, image]).log_prob(x[image]), log_prob[sample, image])
+    assert_restored_by_state_dict(decoder, build().double().eval(), lambda d: d(z[0]).log_prob(x))
+
+
+@pytest.mark.parametrize(
+    ("build", "shape", "message"),
+    [
+        case
+        for table in (MAP_ENCODERS, MAP_DECODERS)
+        for case in with_refusals({name: images for name, (_, images) in table.items()})
+    ],
+)
+def test_refused_colour_image_shapes(build, shape, message):
+    with pytest.raises(InputError, match=message):
+        build(shape, MAP_CHANNELS)
+
+
+@map_priors
+def test_map_prior(build):
+    """Shapes, gradients, precision, state."""
+    code = (2, 3, 2)
+    prior, other = shaken(build(code)), build(code).double()
+    p, z = prior(), torch.randn(64, *code, requires_grad=True)
+    assert (p.batch_shape, p.event_shape) == ((), code)
+    for leading in LEADING:
+        drawn = p.sample(leading)
+        assert drawn.shape == (*leading, *code)
+        assert not drawn.requires_grad
+        assert p.log_prob(drawn).shape == leading
+    p.log_prob(z).sum().backward()
+    assert_gradient_reaches_everything(prior)
+    assert z.grad is not None
+    assert (z.grad != 0).any(0).all()
+    prior, z = prior.double(), z.detach().double()
+    assert prior().sample().dtype == prior().log_prob(z).dtype == torch.float64
+    assert_restored_by_state_dict(prior, other, lambda p: p().log_prob(z))
+
+
 EVERYTHING = [
     *(pytest.param(lambda images=images: images.build((1, 8, 8), LATENT), id=n) for n, images in ENCODERS.items()),
     *(pytest.param(lambda images=images: images.build((1, 8, 8), LATENT), id=n) for n, images in DECODERS.items()),
     *(pytest.param(lambda build=build: build(LATENT), id=n) for n, build in (PRIORS | FLOWS).items()),
+    *(pytest.param(case.values[0], id=case.id) for case in with_maps(MAP_ENCODERS) + with_maps(MAP_DECODERS)),
+    *(pytest.param(lambda build=build: build(LATENT), id=f"map-{n}") for n, build in MAP_FLOWS.items()),
 ]
 
 
