@@ -3,6 +3,7 @@
 import json
 
 import pytest
+import torch
 from pydantic import ValidationError
 
 from mpdvae.errors import InputError
@@ -18,18 +19,41 @@ from mpdvae.experiment import (
     with_changes,
 )
 from mpdvae.parts import (
+    ColourResNetDecoder,
+    ColourResNetEncoder,
     ConvNetEncoder,
+    DenseNetEncoder,
     FlowPrior,
+    MapFlowPrior,
     MLPDecoder,
     MLPEncoder,
     PixelCNNDecoder,
+    PixelCNNPPDecoder,
     ResNetDecoder,
     ResNetEncoder,
     StandardNormalPrior,
 )
 from mpdvae.recipes import all_recipes, recipe
 
+COLOUR = Experiment(
+    name="colour",
+    data=Data(dataset="cifar10", binarisation="levels", evaluation_draws=1),
+    latent_dim=4,
+    encoder=DenseNetEncoder(growths=(3, 2, 2), steps=(1, 1, 2), features=6),
+    decoder=PixelCNNPPDecoder(channels=4, levels=2, blocks=1, condition_channels=2, components=2, dropout=0.2),
+    prior=MapFlowPrior(blocks=1, hidden_channels=5, hidden_layers=1),
+    objective=ObjectiveConfig(diversity_weight=0.5, smoothness_weight=0.1, free_bits_nats=0.3),
+)
+"""All parts of the paper's colour model, tiny."""
+
 EXPERIMENTS = {
+    "colour": COLOUR,
+    "colour-resnet": with_changes(
+        COLOUR,
+        encoder=ColourResNetEncoder(channels=4).model_dump(),
+        decoder=ColourResNetDecoder(channels=4, sampled_component="most-probable").model_dump(),
+        prior=StandardNormalPrior().model_dump(),
+    ),
     **all_recipes(),
     "defaults": Experiment(),
     "every-kind": Experiment(
@@ -219,3 +243,48 @@ def test_objectives_have_the_terms_that_their_weights_ask_for():
     assert terms(smoothness_weight=1.0) == ["reconstruction", "kl", "smoothness"]
     assert terms(autoencoder=True) == ["reconstruction"]
     assert not ObjectiveConfig(autoencoder=True).build().noise
+
+
+@pytest.mark.parametrize("name", ["colour", "colour-resnet"])
+def test_a_step_of_a_colour_model(name):
+    """Initialised by data, one gradient step of MAE on 8x8 images of 256 levels; the loss is its terms and falls."""
+    torch.manual_seed(0)
+    experiment = from_json(EXPERIMENTS[name].to_json(), "there")
+    x = torch.randint(256, (6, 3, 8, 8)) / 127.5 - 1
+    vae, objective = experiment.build((3, 8, 8)), experiment.objective.build()
+    vae.initialise(x)
+    optimizer = torch.optim.Adam(vae.parameters(), lr=2e-3)
+    losses = []
+    for _ in range(8):
+        optimizer.zero_grad()
+        loss = objective(vae.train(), x)
+        assert loss.forward.q.event_shape == (4, 2, 2)
+        assert set(loss.terms) == {"reconstruction", "kl", "diversity", "smoothness"}
+        loss.total.backward()
+        assert all(p.grad is not None and p.grad.isfinite().all() for p in vae.parameters())
+        optimizer.step()
+        losses.append(loss.total.item())
+    assert losses[-1] < losses[0]
+    images = vae.eval().sample(2)
+    assert images.shape == vae.reconstruct(x[:2]).shape == (2, 3, 8, 8)
+    assert vae.encode(x).shape == (6, 4, 2, 2)
+    assert vae.importance_weighted_bound(x, 3).shape == (6,)
+
+
+@pytest.mark.parametrize(
+    ("change", "message"),
+    [
+        (
+            {"decoder": PixelCNNDecoder()},
+            "decoder: pixelcnn takes codes that are vectors, but encoder densenet makes maps",
+        ),
+        ({"prior": FlowPrior()}, "prior: flow takes codes that are vectors, but encoder densenet makes maps"),
+        (
+            {"encoder": ResNetEncoder()},
+            r"decoder: pixelcnn\+\+ takes codes that are maps, but encoder resnet makes vectors",
+        ),
+    ],
+)
+def test_parts_for_vectors_and_maps_do_not_mix(change, message):
+    with pytest.raises(InputError, match=message):
+        with_changes(COLOUR, **{part: config.model_dump() for part, config in change.items()})

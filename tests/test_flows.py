@@ -2,12 +2,12 @@
 
 import pytest
 import torch
-from constructors import FLOWS, by_name, shaken
+from constructors import FLOWS, MAP_FLOWS, by_name, shaken
 from torch.distributions import AffineTransform
 from zuko.transforms import AutoregressiveTransform, DependentTransform
 
 from mpdvae.errors import InputError
-from mpdvae.flows import AutoregressiveStep, vector_flow, vector_step
+from mpdvae.flows import AutoregressiveStep, map_flow, map_step, vector_flow, vector_step
 from mpdvae.networks.made import MADE
 from mpdvae.networks.weight_norm import initialising_by_data
 
@@ -152,5 +152,114 @@ def test_data_dependent_initialisation_starts_near_the_identity(build):
     ],
 )
 def test_empty_networks_are_refused(build, message):
+    with pytest.raises(InputError, match=message):
+        build()
+
+
+# Flows over maps
+
+CHANNELS, HEIGHT, WIDTH = 2, 3, 4
+map_flows = pytest.mark.parametrize("build", by_name(MAP_FLOWS))
+
+
+def map_jacobian(function, z: torch.Tensor) -> torch.Tensor:
+    """d function(z) / dz of one code with numbers ordered position by position, [position channel position channel]."""
+    J = torch.autograd.functional.jacobian(function, z)
+    return J.flatten(4, 5).flatten(1, 2).permute(1, 0, 3, 2)
+
+
+@pytest.mark.usefixtures("float64")
+@both_orders
+@pytest.mark.parametrize(("hidden_layers", "kernel_size"), [(0, 3), (1, 3), (2, 3), (1, 5), (1, 1)])
+def test_map_step_is_triangular_over_positions(reverse, hidden_layers, kernel_size):
+    """Position o depends on positions before it, all channels of them, and on its own value channel by channel: the channels
+    of a position are conditionally independent. In reversed order "before" means after."""
+    step = shaken(map_step(CHANNELS, 5, hidden_layers, kernel_size, reverse))
+    networks = (step.mean, step.log_variance)
+    J = map_jacobian(lambda z: step.to_base(z)[0], torch.randn(CHANNELS, HEIGHT, WIDTH))
+    positions = HEIGHT * WIDTH
+    own = J.diagonal(dim1=0, dim2=2).permute(2, 0, 1)
+    assert (own == torch.diag_embed(own.diagonal(dim1=1, dim2=2))).all()
+    assert (own.diagonal(dim1=1, dim2=2) > 0).all()
+    depends = (J != 0).any(1).any(-1)
+    before = torch.ones(positions, positions, dtype=torch.bool).tril(-1)
+    before = before.mT if reverse else before
+    strictly = depends & ~torch.eye(positions, dtype=torch.bool)
+    assert not (strictly & ~before).any()
+    if kernel_size > 1:
+        neighbours = [(o, o - 1) for o in range(positions) if o % WIDTH]
+        seen = [J[i, :, o] if reverse else J[o, :, i] for o, i in neighbours]
+        assert all((block != 0).all() for block in seen)  # every channel sees every channel
+    for network in networks:
+        assert network is not None
+        of_network = map_jacobian(lambda y, network=network: network(y[None])[0], torch.randn(CHANNELS, HEIGHT, WIDTH))
+        reached = (of_network != 0).any(1).any(-1)
+        assert not (reached & ~torch.ones_like(reached).tril(-1)).any()
+
+
+@pytest.mark.usefixtures("float64")
+@map_flows
+@pytest.mark.parametrize("leading", [(), (3,), (2, 3)], ids=str)
+def test_map_flow_log_determinant_and_inverse(build, leading):
+    flow, z = shaken(build(CHANNELS)), torch.randn(*leading, CHANNELS, HEIGHT, WIDTH)
+    u, log_det = flow.to_base(z)
+    assert (u.shape, log_det.shape) == (z.shape, leading)
+    expected = []
+    for code in z.reshape(-1, CHANNELS, HEIGHT, WIDTH):
+        J = torch.autograd.functional.jacobian(lambda code: flow.to_base(code)[0].flatten(), code).flatten(1)
+        sign, value = torch.linalg.slogdet(J)
+        assert sign == 1
+        expected.append(value)
+    torch.testing.assert_close(log_det, torch.stack(expected).reshape(leading), rtol=1e-9, atol=1e-9)
+    torch.testing.assert_close(flow.from_base(u), z)
+    torch.testing.assert_close(flow.to_base(flow.from_base(z))[0], z)
+
+
+@torch.no_grad()
+def test_inverse_of_the_papers_prior_over_maps():
+    flow, z = map_flow(16), torch.randn(4, 16, 8, 8)
+    with initialising_by_data(flow):
+        flow.to_base(z)
+    u, _ = flow.to_base(z)
+    assert (flow.from_base(u) - z).abs().max() < 1e-4
+
+
+@pytest.mark.usefixtures("float64")
+def test_reversed_map_step_is_a_step_on_turned_maps():
+    step, turned = map_step(CHANNELS, 5, reverse=True), map_step(CHANNELS, 5, reverse=False)
+    shaken(step)
+    turned.load_state_dict(step.state_dict())
+    z = torch.randn(2, CHANNELS, HEIGHT, WIDTH)
+    (u, log_det), (turned_u, turned_log_det) = step.to_base(z), turned.to_base(z.flip(-2, -1))
+    torch.testing.assert_close(u, turned_u.flip(-2, -1))
+    torch.testing.assert_close(log_det, turned_log_det)
+
+
+@pytest.mark.usefixtures("float64")
+@map_flows
+def test_data_dependent_initialisation_of_map_flows(build):
+    """Every layer at a tenth of the usual scale, all blocks in the direction of densities."""
+    flow, z = build(CHANNELS), 3 + 2 * torch.randn(50, CHANNELS, HEIGHT, WIDTH)
+    with initialising_by_data(flow), torch.no_grad():
+        flow.to_base(z)
+    first = flow.steps[0]
+    turned = z.flip(-2, -1)
+    for network in (first.mean, first.log_variance):
+        if network is not None:
+            for path in (network.direct(turned), network(turned) - network.direct(turned)):
+                torch.testing.assert_close(path.mean((0, 2, 3)), torch.zeros(CHANNELS), rtol=0, atol=1e-9)
+                torch.testing.assert_close(path.std((0, 2, 3)), torch.full((CHANNELS,), 0.1), rtol=1e-3, atol=0)
+
+
+@pytest.mark.parametrize(
+    ("build", "message"),
+    [
+        (lambda: map_flow(2, blocks=0), "blocks: expected at least one dual block, got 0"),
+        (lambda: map_flow(0), r"expected numbers >= 1, and hidden_layers >= 0, got 0, 128, 2"),
+        (lambda: map_flow(2, hidden_layers=-1), r"got 2, 128, -1"),
+        (lambda: map_flow(2, kernel_size=4), "needs an odd size, got 4"),
+    ],
+)
+def test_empty_map_networks_are_refused(build, message):
     with pytest.raises(InputError, match=message):
         build()

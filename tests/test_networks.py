@@ -5,11 +5,15 @@ import torch
 from constructors import (
     DECODERS,
     ENCODERS,
+    MAP_DECODERS,
+    MAP_ENCODERS,
     PRIORS,
     binary_images,
     by_name,
+    colour_images,
     parameters_of,
     shaken,
+    with_maps,
     with_shapes,
 )
 from torch import nn
@@ -124,6 +128,19 @@ def test_initialisation_by_data_of_decoders(build, shape):
 def test_initialisation_by_data_of_priors(build):
     prior, z = build(3), 2 + 3 * torch.randn(300, 3)
     assert_initialised(prior, lambda: prior().log_prob(z))
+
+
+@pytest.mark.parametrize(("build", "shape", "code"), with_maps(MAP_ENCODERS))
+def test_initialisation_by_data_of_map_encoders(build, shape, code):
+    encoder, x = build(), torch.rand(40, *shape) * 2 - 1
+    assert_initialised(encoder, lambda: encoder(x))
+    assert encoder(x).mean.std((0, 2, 3)).mean().item() == pytest.approx(1, rel=1e-2)
+
+
+@pytest.mark.parametrize(("build", "shape", "code"), with_maps(MAP_DECODERS))
+def test_initialisation_by_data_of_map_decoders(build, shape, code):
+    decoder, z, x = build().eval(), torch.randn(40, *code), colour_images(40, *shape)
+    assert_initialised(decoder, lambda: decoder(z).log_prob(x))
 
 
 def test_initialisation_leaves_mode_and_hooks_as_they_were():
