@@ -98,19 +98,19 @@ def test_each_channel_sums_to_one(channel, mean, log_scale, error):
 @pytest.mark.slow
 def test_all_16777216_levels_of_a_pixel_sum_to_one_and_samples_follow_them():
     """Every colour of one pixel; then 20,000 draws against the probabilities of 8 x 8 x 8 blocks of colours."""
-    theta = parameters(1, 1, components=2, log_scale=-1.5)
-    p = DiscretisedLogisticMixture(theta)
+    p = DiscretisedLogisticMixture(parameters(1, 1, components=2, log_scale=-1.5).float())
     blocks = torch.zeros(8, 8, 8).double()
-    green_and_blue = torch.cartesian_prod(LEVELS, LEVELS)
+    levels = LEVELS.float()
+    green_and_blue = torch.cartesian_prod(levels, levels)
     for red in range(256):
-        colours = torch.cat([LEVELS[red].expand(len(green_and_blue), 1), green_and_blue], 1)
-        of_red = p.log_prob(colours[..., None, None]).exp().reshape(8, 32, 8, 32)
+        colours = torch.cat([levels[red].expand(len(green_and_blue), 1), green_and_blue], 1)
+        of_red = p.log_prob(colours[..., None, None]).double().exp().reshape(8, 32, 8, 32)
         blocks[red // 32] += of_red.sum((1, 3))
     assert blocks.sum().item() == pytest.approx(1, abs=1e-5)
     draws = 20_000
-    levels = ((p.sample((draws,))[..., 0, 0] + 1) * 127.5).round().long() // 32
+    drawn = ((p.sample((draws,))[..., 0, 0] + 1) * 127.5).round().long() // 32
     counts = torch.zeros(8, 8, 8).double()
-    counts.index_put_(tuple(levels.mT), torch.ones(draws).double(), accumulate=True)
+    counts.index_put_(tuple(drawn.mT), torch.ones(draws).double(), accumulate=True)
     often = blocks * draws > 5
     expected = torch.cat([blocks[often], blocks[~often].sum()[None]])
     found = torch.cat([counts[often], counts[~often].sum()[None]])
