@@ -153,6 +153,14 @@ ROWS = [
         why_not="never reached",
     ),
     Row(
+        "floor",
+        "variance that is divided by",
+        "s^2",
+        "s^2 + 1e-12",
+        "`mutual_posterior_divergence(q, variance_floor=0)` / `1e-12` in Python (here the default is exact)",
+        why_not="4e-10 relative at log s^2 = -6",
+    ),
+    Row(
         "mode",
         "PixelCNN of binary images",
         "not recovered",

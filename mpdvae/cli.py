@@ -191,6 +191,7 @@ def sample(directory: Positional[Path], out: Path, count: int = 64, seed: int = 
     """
     from mpdvae import load, pictures
     from mpdvae.console import busy
+    from mpdvae.runs import model_experiment
     from mpdvae.seeding import seeded
 
     pictures.check_png_path(out)
@@ -198,7 +199,7 @@ def sample(directory: Positional[Path], out: Path, count: int = 64, seed: int = 
     with busy(f"drawing {count} images"), seeded(seed, "sample"):
         images = vae.sample(count)
     columns = max(1, round(count**0.5))
-    _save(out, pictures.png(pictures.in_rows(images.clamp(0, 1), columns)))
+    _save(out, pictures.png(pictures.in_rows(model_experiment(directory).data.shown(images), columns)))
 
 
 def reconstruct(
@@ -219,6 +220,7 @@ def reconstruct(
 
     from mpdvae import load, pictures
     from mpdvae.console import busy
+    from mpdvae.runs import model_experiment
     from mpdvae.seeding import seeded
 
     pictures.check_png_path(out)
@@ -226,7 +228,7 @@ def reconstruct(
     with seeded(seed, "reconstruct"), busy(f"reconstructing {count} images"):
         x = _some_test_images(directory, count, data_dir)
         rows = [x, vae.reconstruct(x), vae.reconstruct(x, greedy=False)]
-    _save(out, pictures.png(torch.stack(rows)))
+    _save(out, pictures.png(model_experiment(directory).data.shown(torch.stack(rows))))
 
 
 def traverse(
@@ -252,6 +254,7 @@ def traverse(
     from mpdvae import load, pictures
     from mpdvae.console import busy
     from mpdvae.evaluation import traversal
+    from mpdvae.runs import model_experiment
     from mpdvae.seeding import seeded
 
     pictures.check_png_path(out)
@@ -259,7 +262,7 @@ def traverse(
     with seeded(seed, "traverse"), busy("walking through the latent space"):
         x = _some_test_images(directory, None, data_dir)
         images = vae.decode(traversal(vae, x, dimensions, columns))
-    _save(out, pictures.png(images))
+    _save(out, pictures.png(model_experiment(directory).data.shown(images)))
 
 
 def report(directories: Positional[tuple[Path, ...]], out: Path) -> None:

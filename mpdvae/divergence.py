@@ -72,11 +72,13 @@ def diagonal_normal(q: Distribution) -> Normal:
     return base
 
 
-def mutual_posterior_divergence(q: Distribution) -> PosteriorDivergence:
+def mutual_posterior_divergence(q: Distribution, variance_floor: float = 0.0) -> PosteriorDivergence:
     """Mean and spread of KL(q_i || q_j) over all ordered pairs i != j, exactly, in time linear in the number of posteriors.
 
     Arguments:
         q: diagonal Gaussian posteriors, one per image: batch shape [N], event shape [*latent], N >= 2.
+        variance_floor: added to the variance that is divided by. The released code adds 1e-12, which moves its values by
+            1e-12 / s_j^2 (4e-10 where log s^2 is -6); here nothing is added, and values are exact.
 
     Returns:
         `PosteriorDivergence` in nats, in the dtype of `q` (sums are accumulated in float64). Gradients are exact; where all
@@ -87,7 +89,7 @@ def mutual_posterior_divergence(q: Distribution) -> PosteriorDivergence:
     """
     normal = diagonal_normal(q)
     mean_q, std_q = normal.loc, normal.scale
-    p = _standardise(mean_q.flatten(1), std_q.flatten(1))
+    p = _standardise(mean_q.flatten(1), std_q.flatten(1), variance_floor)
     per_dimension = _mean_per_dimension(p)
     total = per_dimension.sum()
     return PosteriorDivergence(
@@ -157,7 +159,7 @@ def spread_per_dimension(q: Distribution) -> Float[Tensor, " *latent"]:
     return spreads.reshape(normal.loc.shape[1:]).to(normal.loc.dtype)
 
 
-def _standardise(mean_q: Tensor, std_q: Tensor) -> _Standardised:
+def _standardise(mean_q: Tensor, std_q: Tensor, variance_floor: float = 0.0) -> _Standardised:
     if len(mean_q) < 2:
         raise InputError(
             f"q: the divergence is a mean over pairs and needs a batch of at least 2 posteriors, got {len(mean_q)}."
@@ -165,7 +167,8 @@ def _standardise(mean_q: Tensor, std_q: Tensor) -> _Standardised:
     m, log_variance = mean_q.double(), 2 * std_q.double().log()
     b, c = m.mean(0).detach(), log_variance.mean(0).detach()
     l = log_variance - c  # noqa: E741
-    return _Standardised(u=(m - b) * torch.exp(-c / 2), l=l, a=torch.expm1(l), r=torch.expm1(-l))
+    floor = torch.log1p(variance_floor * torch.exp(-log_variance)) if variance_floor else 0.0
+    return _Standardised(u=(m - b) * torch.exp(-c / 2), l=l, a=torch.expm1(l), r=torch.expm1(-l - floor))
 
 
 def _mean_per_dimension(p: _Standardised) -> Tensor:

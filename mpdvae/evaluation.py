@@ -86,9 +86,13 @@ def draw_pictures(run: Run, vae: VAE, x: Float[Tensor, "n channel height width"]
         samples = vae.sample(SAMPLE_ROWS * columns)
         reconstructions = vae.reconstruct(chosen, greedy=False)
         walks = vae.decode(interpolations(vae, chosen), greedy=False)
-    write_atomically(figures / "samples.png", pictures.png(pictures.in_rows(samples, columns)))
-    write_atomically(figures / "reconstructions.png", pictures.png(torch.stack([chosen, reconstructions])))
-    write_atomically(figures / "interpolations.png", pictures.png(walks))
+    grids = {
+        "samples": pictures.in_rows(samples, columns),
+        "reconstructions": torch.stack([chosen, reconstructions]),
+        "interpolations": walks,
+    }
+    for name, images in grids.items():
+        write_atomically(figures / f"{name}.png", pictures.png(run.experiment.data.shown(images)))
 
 
 def interpolations(

@@ -15,6 +15,8 @@ from mpdvae.errors import InputError
 from mpdvae.parts import DecoderConfig, EncoderConfig, PixelCNNDecoder, PriorConfig, ResNetEncoder, StandardNormalPrior
 
 if TYPE_CHECKING:
+    from torch import Tensor
+
     from mpdvae.data import Protocol
     from mpdvae.objective import Objective, Schedule
     from mpdvae.vae import VAE
@@ -46,6 +48,10 @@ class Data(Config):
                 "set it to 1, or binarisation to dynamic"
             )
         return self
+
+    def shown(self, images: "Tensor") -> "Tensor":
+        """Images in [0, 1], for pictures, from the range that models take and give."""
+        return (images + 1) / 2 if self.binarisation == "levels" else images
 
     def protocol(self) -> "Protocol":
         """What is done to the images."""

@@ -10,7 +10,8 @@ before (the true ones),
           \Big[ \sigma\big(\tfrac{x + h - \mu}{s}\big) - \sigma\big(\tfrac{x - h - \mu}{s}\big) \Big]
 
 where the lowest bin reaches to -infinity and the highest to +infinity: the probabilities of the 256 levels sum to one.
-Where a bin's mass is too small for a difference of sigmoids, the density at its centre times its width stands for it.
+Where a bin's mass is below 1e-5, the density at its centre times its width stands for it; with very small scales this
+moves the sum by up to 2e-5.
 
 Salimans, Karpathy, Chen & Kingma, "PixelCNN++", ICLR 2017, https://arxiv.org/abs/1701.05517; layout of the parameters and
 thresholds as in the released code of MAE.

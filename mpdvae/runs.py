@@ -232,6 +232,12 @@ def save_model(folder: Path, vae: "VAE", experiment: Experiment, image_shape: Im
     write_atomically(folder / "model.safetensors", save(tensors, {METADATA: json.dumps(about)}))
 
 
+def model_experiment(path: Path | str) -> Experiment:
+    """The experiment behind the model in a run folder or model folder. Raises `InputError` where there is none."""
+    folder = Path(path)
+    return _read_experiment(folder / "model" if (folder / "model").is_dir() else folder)
+
+
 def load(path: Path | str) -> "VAE":
     """The trained model in a run folder or model folder: averaged weights, eval mode.
 

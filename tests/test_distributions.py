@@ -140,14 +140,18 @@ def test_samples_use_the_pixels_before_and_the_own_condition():
 
 def test_likelihood_of_saturated_pixels_comes_from_logits():
     """At a logit of 800 the probability is 1 in floating point; log(1 - p) must be -800 all the same."""
-    p = AutoregressivePixels(Logits(lambda x: x * 0 + 800), bernoulli_pixels, torch.Size(), (1, 1, 1), like=torch.zeros(()))
+    p = AutoregressivePixels(
+        Logits(lambda x: x * 0 + 800), bernoulli_pixels, torch.Size(), (1, 1, 1), like=torch.zeros(())
+    )
     assert p.log_prob(torch.zeros(1, 1, 1)).item() == pytest.approx(-800)
     assert p.log_prob(torch.ones(1, 1, 1)).item() == pytest.approx(0)
 
 
 def test_without_dependence_it_is_a_product_of_bernoullis():
     logits = torch.randn(4, 1, 2, 3)
-    ours = AutoregressivePixels(Logits(lambda x: logits + 0 * x), bernoulli_pixels, torch.Size([4]), (1, 2, 3), like=logits)
+    ours = AutoregressivePixels(
+        Logits(lambda x: logits + 0 * x), bernoulli_pixels, torch.Size([4]), (1, 2, 3), like=logits
+    )
     theirs = Independent(Bernoulli(logits=logits), 3)
     x = theirs.sample((7,))
     torch.testing.assert_close(ours.log_prob(x), theirs.log_prob(x))
