@@ -173,7 +173,7 @@ def _map(codes: np.ndarray, labels: Tensor | None) -> dict[str, Any]:
 
 def traversal(
     vae: VAE, x: Float[Tensor, "n channel height width"], dimensions: int, columns: int, reach: float = 3.0
-) -> Float[Tensor, "dimension column latent"]:
+) -> Float[Tensor, "dimension column *latent"]:
     """Codes around that of the first image, each row along one of the most informative dimensions, `reach` standard
     deviations of the codes of `x` to either side."""
     q = representation.posteriors(vae, x)
@@ -188,4 +188,4 @@ def traversal(
     walk = means[0].to(x.dtype).repeat(dimensions, columns, 1)
     for row, k in enumerate(information.argsort(descending=True)[:dimensions].tolist()):
         walk[row, :, k] = means[:, k].mean() + steps * spread[k]
-    return walk
+    return walk.unflatten(-1, vae.encode(x[:1]).shape[1:])

@@ -10,10 +10,15 @@ from small_runs import digits, files, results, tiny, trained
 
 import mpdvae
 from mpdvae.data import Images, Splits
+from mpdvae.decoders import pixelcnnpp_decoder
+from mpdvae.encoders import densenet_encoder
 from mpdvae.errors import InputError
 from mpdvae.evaluation import evaluate, interpolations, traversal
+from mpdvae.experiment import Data
 from mpdvae.jobs import check_fit, check_same_data, complete, load_data
+from mpdvae.priors import StandardNormal
 from mpdvae.runs import Run, read_json
+from mpdvae.vae import VAE
 
 
 def test_results_say_what_they_are_results_of(finished):
@@ -200,3 +205,19 @@ def test_a_run_trained_from_python_can_be_completed(tmp_path):
     manifest = json.loads((run.path / "manifest.json").read_text())
     assert manifest["status"] == "finished"
     assert manifest["data"]["sha256"] == digits().sha256
+
+
+def test_codes_that_are_maps_are_walked_through_and_shown_in_their_range():
+    encoder = densenet_encoder((3, 8, 8), 4, ((2, 1), (2, 1)))
+    decoder = pixelcnnpp_decoder((3, 8, 8), 4, 4, levels=2, blocks=1, condition_channels=2, components=1, doublings=1)
+    vae = VAE(encoder, decoder, StandardNormal((4, 4, 4)))
+    x = torch.randint(256, (6, 3, 8, 8)) / 127.5 - 1
+    vae.initialise(x)
+    walk = traversal(vae.eval(), x, dimensions=2, columns=3)
+    assert walk.shape == (2, 3, 4, 4, 4)
+    data = Data(dataset="cifar10", binarisation="levels", evaluation_draws=1)
+    shown = data.shown(vae.decode(walk))
+    assert shown.shape == (2, 3, 3, 8, 8)
+    assert 0 <= shown.min() <= shown.max() <= 1
+    assert torch.equal(data.shown(torch.tensor([-1.0, 0.0, 1.0])), torch.tensor([0.0, 0.5, 1.0]))
+    assert torch.equal(Data().shown(torch.tensor([0.0, 1.0])), torch.tensor([0.0, 1.0]))
