@@ -168,6 +168,15 @@ def test_unfinished_runs_are_listed_not_used(tmp_path: Path) -> None:
     assert "No run has finished yet" in only.html.read_text()
 
 
+def test_an_imported_model_that_was_not_measured_yet_is_listed(tmp_path: Path) -> None:
+    imported = make_run(tmp_path / "imported", status="trained")
+    manifest = json.loads((imported / "manifest.json").read_text())
+    del manifest["data"]
+    (imported / "manifest.json").write_text(json.dumps(manifest))
+    made = write([make_run(tmp_path / "a"), imported], tmp_path)
+    assert [run.status for run in made.collection.unfinished] == ["trained"]
+
+
 @pytest.mark.parametrize(
     "name", ["experiment.json", "manifest.json", "history.jsonl", "density.json", "diagnostics.json"]
 )

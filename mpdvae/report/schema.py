@@ -53,7 +53,8 @@ class Manifest(Part):
     platform: str = "unknown"
     processor: str = "unknown"
     cores: int | None = None
-    data: DataOrigin
+    data: DataOrigin = DataOrigin(name="unknown", sha256="", protocol="not measured yet")
+    """Noted when a run is trained or first measured: an imported model has none before."""
     parameters: dict[str, int] = {}
     command: str = ""
     started: str | None = None
