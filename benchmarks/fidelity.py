@@ -149,7 +149,7 @@ ROWS = [
         "bounds of log s^2",
         "not said",
         "none for binary images, 7 for colour",
-        "as released (`GaussianEncoder(log_variance_limit=...)` in Python)",
+        "`encoder.log-variance-limit None` / any number (colour: 7)",
         why_not="never reached",
     ),
     Row(

@@ -50,16 +50,28 @@ class GaussianEncoder(nn.Module):
         return Independent(Normal(mean, torch.exp(log_variance / 2)), mean.ndim - 1)
 
 
-def mlp_encoder(image_shape: ImageShape, latent_dim: int, hidden_features: Sequence[int] = (500,)) -> GaussianEncoder:
+def mlp_encoder(
+    image_shape: ImageShape,
+    latent_dim: int,
+    hidden_features: Sequence[int] = (500,),
+    log_variance_limit: float | None = None,
+) -> GaussianEncoder:
     """Fully connected encoder with ELU, for images of any size."""
     check_latent_dim(latent_dim)
     channels, height, width = image_shape
     features = [channels * height * width, *hidden_features]
     hidden = [layer for i, o in pairwise(features) for layer in (linear(i, o), nn.ELU())]
-    return GaussianEncoder(nn.Sequential(nn.Flatten(), *hidden, linear(features[-1], 2 * latent_dim)), image_shape)
+    return GaussianEncoder(
+        nn.Sequential(nn.Flatten(), *hidden, linear(features[-1], 2 * latent_dim)), image_shape, log_variance_limit
+    )
 
 
-def convnet_encoder(image_shape: ImageShape, latent_dim: int, channels: Sequence[int] = (32, 64)) -> GaussianEncoder:
+def convnet_encoder(
+    image_shape: ImageShape,
+    latent_dim: int,
+    channels: Sequence[int] = (32, 64),
+    log_variance_limit: float | None = None,
+) -> GaussianEncoder:
     """Plain convolutional encoder: a 3x3 convolution of stride 2 and an ELU for each entry of `channels`, then linear."""
     check_latent_dim(latent_dim)
     smallest = check_halvings(image_shape, len(channels), "convnet encoder")
@@ -67,11 +79,17 @@ def convnet_encoder(image_shape: ImageShape, latent_dim: int, channels: Sequence
     for i, o in pairwise([image_shape[0], *channels]):
         layers += [conv2d(i, o, 3, stride=2), nn.ELU()]
     features = channels[-1] * smallest[0] * smallest[1]
-    return GaussianEncoder(nn.Sequential(*layers, nn.Flatten(), linear(features, 2 * latent_dim)), image_shape)
+    return GaussianEncoder(
+        nn.Sequential(*layers, nn.Flatten(), linear(features, 2 * latent_dim)), image_shape, log_variance_limit
+    )
 
 
 def resnet_encoder(
-    image_shape: ImageShape, latent_dim: int, channels: Sequence[int] = (32, 64, 64), features: int = 512
+    image_shape: ImageShape,
+    latent_dim: int,
+    channels: Sequence[int] = (32, 64, 64),
+    features: int = 512,
+    log_variance_limit: float | None = None,
 ) -> GaussianEncoder:
     """The paper's encoder of binary 28x28 images, for any size: a residual block of stride 2 for each entry of `channels`,
     a convolution over all that is left to `features` numbers, ELU, linear."""
@@ -80,11 +98,15 @@ def resnet_encoder(
     blocks = [DownBlock(i, o, stride=2) for i, o in pairwise([image_shape[0], *channels])]
     whole = conv2d_over(channels[-1], features, smallest)
     body = nn.Sequential(*blocks, whole, nn.ELU(), nn.Flatten(), linear(features, 2 * latent_dim))
-    return GaussianEncoder(body, image_shape)
+    return GaussianEncoder(body, image_shape, log_variance_limit)
 
 
 def colour_resnet_encoder(
-    image_shape: ImageShape, latent_channels: int, channels: int = 48, blocks: Sequence[int] = (2, 2, 3)
+    image_shape: ImageShape,
+    latent_channels: int,
+    channels: int = 48,
+    blocks: Sequence[int] = (2, 2, 3),
+    log_variance_limit: float | None = COLOUR_LOG_VARIANCE_LIMIT,
 ) -> GaussianEncoder:
     """The released code's residual encoder of 32x32 colour images, to maps: `blocks` residual blocks at each size, a strided
     convolution between sizes that doubles the channels once, then 1x1 to `channels`, ELU, 1x1.
@@ -101,7 +123,7 @@ def colour_resnet_encoder(
         out = channels if level == 0 else 2 * channels
         layers += [DownBlock(i, out, stride=1) for i in [width if level == 0 else out] + [out] * (count - 1)]
         width = out
-    return _map_encoder(layers, width, channels, latent_channels, image_shape)
+    return _map_encoder(layers, width, channels, latent_channels, image_shape, log_variance_limit)
 
 
 def densenet_encoder(
@@ -109,6 +131,7 @@ def densenet_encoder(
     latent_channels: int,
     stages: Sequence[tuple[int, int]] = ((15, 3), (16, 3), (16, 6)),
     features: int = 96,
+    log_variance_limit: float | None = COLOUR_LOG_VARIANCE_LIMIT,
 ) -> GaussianEncoder:
     """The paper's encoder of colour images, to maps: a dense block (growth, steps) at each size, a strided convolution
     between sizes, then 1x1 to `features`, ELU, 1x1. 64x64 images: stages (15, 3), (16, 3), (16, 3), (16, 3).
@@ -125,14 +148,19 @@ def densenet_encoder(
         block = DenseBlock(width, growth, steps)
         layers.append(block)
         width = block.out_channels
-    return _map_encoder(layers, width, features, latent_channels, image_shape)
+    return _map_encoder(layers, width, features, latent_channels, image_shape, log_variance_limit)
 
 
 def _map_encoder(
-    layers: list[nn.Module], width: int, features: int, latent_channels: int, image_shape: ImageShape
+    layers: list[nn.Module],
+    width: int,
+    features: int,
+    latent_channels: int,
+    image_shape: ImageShape,
+    log_variance_limit: float | None,
 ) -> GaussianEncoder:
     head = [conv2d(width, features, 1), nn.ELU(), conv2d(features, 2 * latent_channels, 1)]
-    return GaussianEncoder(nn.Sequential(*layers, *head), image_shape, COLOUR_LOG_VARIANCE_LIMIT)
+    return GaussianEncoder(nn.Sequential(*layers, *head), image_shape, log_variance_limit)
 
 
 def conv2d_over(in_channels: int, out_channels: int, size: tuple[int, int]) -> nn.Conv2d:

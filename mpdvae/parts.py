@@ -16,12 +16,15 @@ if TYPE_CHECKING:
 ComponentChoice = Literal["drawn", "most-probable"]
 Codes = Literal["vectors", "maps"]
 LatentShape = tuple[int, ...]
+Limit = Annotated[float, Field(gt=0)]
 
 
 class _VectorEncoder(Config):
     """An encoder whose codes are vectors."""
 
     codes: ClassVar[Codes] = "vectors"
+    log_variance_limit: Limit | None = None
+    """log s^2 is kept within plus and minus this; None: no limit (released code, binary images)."""
 
     def latent_shape(self, image_shape: ImageShape, latent_dim: int) -> LatentShape:
         """Shape of a code."""
@@ -32,6 +35,8 @@ class _MapEncoder(Config):
     """An encoder whose codes are maps, smaller than the image."""
 
     codes: ClassVar[Codes] = "maps"
+    log_variance_limit: Limit | None = 7.0
+    """log s^2 is kept within plus and minus this (released code, colour images: 7); None: no limit."""
 
     @property
     def halvings(self) -> int:
@@ -52,7 +57,7 @@ class MLPEncoder(_VectorEncoder):
     def build(self, image_shape: ImageShape, latent_dim: int) -> "nn.Module":
         from mpdvae.encoders import mlp_encoder
 
-        return mlp_encoder(image_shape, latent_dim, self.hidden_features)
+        return mlp_encoder(image_shape, latent_dim, self.hidden_features, self.log_variance_limit)
 
 
 class ConvNetEncoder(_VectorEncoder):
@@ -64,7 +69,7 @@ class ConvNetEncoder(_VectorEncoder):
     def build(self, image_shape: ImageShape, latent_dim: int) -> "nn.Module":
         from mpdvae.encoders import convnet_encoder
 
-        return convnet_encoder(image_shape, latent_dim, self.channels)
+        return convnet_encoder(image_shape, latent_dim, self.channels, self.log_variance_limit)
 
 
 class ResNetEncoder(_VectorEncoder):
@@ -77,7 +82,7 @@ class ResNetEncoder(_VectorEncoder):
     def build(self, image_shape: ImageShape, latent_dim: int) -> "nn.Module":
         from mpdvae.encoders import resnet_encoder
 
-        return resnet_encoder(image_shape, latent_dim, self.channels, self.features)
+        return resnet_encoder(image_shape, latent_dim, self.channels, self.features, self.log_variance_limit)
 
 
 class MLPDecoder(Config):
@@ -158,7 +163,7 @@ class DenseNetEncoder(_MapEncoder):
         from mpdvae.encoders import densenet_encoder
 
         stages = list(zip(self.growths, self.steps, strict=True))
-        return densenet_encoder(image_shape, latent_dim, stages, self.features)
+        return densenet_encoder(image_shape, latent_dim, stages, self.features, self.log_variance_limit)
 
 
 class ColourResNetEncoder(_MapEncoder):
@@ -176,7 +181,7 @@ class ColourResNetEncoder(_MapEncoder):
     def build(self, image_shape: ImageShape, latent_dim: int) -> "nn.Module":
         from mpdvae.encoders import colour_resnet_encoder
 
-        return colour_resnet_encoder(image_shape, latent_dim, self.channels, self.blocks)
+        return colour_resnet_encoder(image_shape, latent_dim, self.channels, self.blocks, self.log_variance_limit)
 
 
 class ColourResNetDecoder(Config):

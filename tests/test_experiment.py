@@ -1,6 +1,7 @@
 """Experiments: JSON in, JSON out; whatever cannot work is refused by one sentence that names the field."""
 
 import json
+from typing import get_args
 
 import pytest
 import torch
@@ -23,6 +24,7 @@ from mpdvae.parts import (
     ColourResNetEncoder,
     ConvNetEncoder,
     DenseNetEncoder,
+    EncoderConfig,
     FlowPrior,
     MapFlowPrior,
     MLPDecoder,
@@ -288,3 +290,11 @@ def test_a_step_of_a_colour_model(name):
 def test_parts_for_vectors_and_maps_do_not_mix(change, message):
     with pytest.raises(InputError, match=message):
         with_changes(COLOUR, **{part: config.model_dump() for part, config in change.items()})
+
+
+@pytest.mark.parametrize("kind", ["mlp", "convnet", "resnet", "densenet", "colour-resnet"])
+def test_the_bound_of_the_log_variance_reaches_every_encoder(kind):
+    (part,) = (part for part in get_args(EncoderConfig) if part().kind == kind)
+    shape = (3, 16, 16)
+    assert part(log_variance_limit=0.5).build(shape, 4).log_variance_limit == 0.5
+    assert part().build(shape, 4).log_variance_limit == (7.0 if part.codes == "maps" else None)
