@@ -4,12 +4,11 @@ A file is written aside, synced and renamed, so that a reader sees the old one o
 earlier report, which is known by its mark; anything else that bears the name is left alone.
 """
 
-import os
-import tempfile
 from collections.abc import Mapping
 from pathlib import Path
 
 from mpdvae.errors import InputError
+from mpdvae.runs import write_atomically
 
 MARK = "written by mpdvae report"
 """Stands in every file that the report writes."""
@@ -28,20 +27,4 @@ def write_all(texts: Mapping[Path, str]) -> None:
     for path in texts:
         check_free(path)
     for path, text in texts.items():
-        _write(path, text)
-
-
-def _write(path: Path, text: str) -> None:
-    path.parent.mkdir(parents=True, exist_ok=True)
-    handle, name = tempfile.mkstemp(dir=path.parent, prefix=f".{path.name}.")
-    aside = Path(name)
-    try:
-        with os.fdopen(handle, "w", encoding="utf-8") as file:
-            file.write(text)
-            file.flush()
-            os.fsync(file.fileno())
-        aside.chmod(0o644)
-        aside.replace(path)
-    except BaseException:
-        aside.unlink(missing_ok=True)
-        raise
+        write_atomically(path, text)
