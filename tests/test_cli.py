@@ -16,8 +16,9 @@ from command_line import call, start
 from PIL import Image
 from small_runs import TINY_OPTIONS, files, results, tiny, trained
 
-from mpdvae import cli
 from mpdvae.cli import COMMANDS
+from mpdvae.commands import data as data_commands
+from mpdvae.commands import run as run_commands
 from mpdvae.experiment import LinearWeight, ObjectiveConfig, with_changes
 from mpdvae.recipes import all_recipes, recipe
 from mpdvae.runs import Run
@@ -95,7 +96,7 @@ def test_recipes_lists_them_all(capsys):
 
 def test_any_field_can_be_changed(capsys, tmp_path, monkeypatch):
     made = []
-    monkeypatch.setattr(cli, "_complete", lambda run, *rest: made.append(run.experiment))
+    monkeypatch.setattr(run_commands, "_complete", lambda run, *rest: made.append(run.experiment))
     code, _, _ = call(
         capsys, "train", "mae-digits-smoke", "--out", tmp_path / "run", "--seed", "3", "--objective.diversity-weight", "2.5",
         "--encoder.channels", "4", "5", "--training.clip-norm", "None", "--objective.kl-weight.value", "0.5",
@@ -118,7 +119,7 @@ def test_any_field_can_be_changed(capsys, tmp_path, monkeypatch):
 
 def test_without_options_the_recipe_itself_is_trained(capsys, tmp_path, monkeypatch):
     made = []
-    monkeypatch.setattr(cli, "_complete", lambda run, *rest: made.append(run.experiment))
+    monkeypatch.setattr(run_commands, "_complete", lambda run, *rest: made.append(run.experiment))
     assert call(capsys, "train", "mae-digits-smoke", "--out", tmp_path / "run")[0] == 0
     assert made == [recipe("mae-digits-smoke")]
 
@@ -281,7 +282,7 @@ def test_interruption_elsewhere_exits_with_1(capsys, monkeypatch):
     def interrupt(*arguments: object) -> None:
         raise KeyboardInterrupt
 
-    monkeypatch.setattr(cli, "_list_data", interrupt)
+    monkeypatch.setattr(data_commands, "_list_data", interrupt)
     code, _, err = call(capsys, "data")
     assert code == 1
     assert "mpdvae: interrupted; what is done is saved, and the same command goes on where it stopped." in err

@@ -11,8 +11,9 @@ import pytest
 from command_line import call, start
 from small_runs import files, finish, results, tiny
 
-from mpdvae import cli, recipes
+from mpdvae import recipes
 from mpdvae import reproduce as room
+from mpdvae.commands import run as run_commands
 from mpdvae.errors import InputError, RunError
 from mpdvae.recipes import matrix
 from mpdvae.reproduce import Job, _share, jobs, run_all
@@ -70,7 +71,7 @@ def test_each_run_has_a_command_that_makes_it_alone(tmp_path, small_matrix):
 def test_that_command_finds_the_run_and_leaves_it_alone(tmp_path, capsys, monkeypatch):
     job = jobs([recipes.recipe("mae-digits-smoke")], 2, tmp_path / "a folder")[1]
     found = []
-    monkeypatch.setattr(cli, "_complete", lambda run, *rest: found.append((run.path, run.experiment)))
+    monkeypatch.setattr(run_commands, "_complete", lambda run, *rest: found.append((run.path, run.experiment)))
     Run.create(job.folder, job.experiment)
     assert call(capsys, *shlex.split(job.command)[1:])[0] == 0
     assert found == [(job.folder, job.experiment)]

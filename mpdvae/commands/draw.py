@@ -1,0 +1,121 @@
+"""Commands that draw from a model into a PNG."""
+
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from tyro.conf import Positional
+
+from mpdvae.errors import InputError
+
+if TYPE_CHECKING:
+    from torch import Tensor
+
+
+def sample(directory: Positional[Path], out: Path, count: int = 64, seed: int = 0) -> None:
+    """Draw images from a model into a PNG.
+
+    Args:
+        directory: folder of a run or of a model.
+        out: the PNG.
+        count: how many images.
+        seed: of the draw.
+    """
+    from mpdvae import load, pictures
+    from mpdvae.console import busy
+    from mpdvae.runs import model_experiment
+    from mpdvae.seeding import seeded
+
+    pictures.check_png_path(out)
+    vae = load(directory)
+    with busy(f"drawing {count} images"), seeded(seed, "sample"):
+        images = vae.sample(count)
+    columns = max(1, round(count**0.5))
+    _save(out, pictures.png(pictures.in_rows(model_experiment(directory).data.shown(images), columns)))
+
+
+def reconstruct(
+    directory: Positional[Path], out: Path, count: int = 10, seed: int = 0, data_dir: Path | None = None
+) -> None:
+    """Draw test images and their reconstructions into a PNG.
+
+    Three rows: the images; the more probable value of each pixel, given the posterior mean; one draw.
+
+    Args:
+        directory: folder of the run.
+        out: the PNG.
+        count: how many images, chosen at random.
+        seed: of the choice and the draw.
+        data_dir: folder of the data.
+    """
+    import torch
+
+    from mpdvae import load, pictures
+    from mpdvae.console import busy
+    from mpdvae.runs import model_experiment
+    from mpdvae.seeding import seeded
+
+    pictures.check_png_path(out)
+    vae = load(directory)
+    with seeded(seed, "reconstruct"), busy(f"reconstructing {count} images"):
+        x = _some_test_images(directory, count, data_dir)
+        rows = [x, vae.reconstruct(x), vae.reconstruct(x, greedy=False)]
+    _save(out, pictures.png(model_experiment(directory).data.shown(torch.stack(rows))))
+
+
+def traverse(
+    directory: Positional[Path],
+    out: Path,
+    dimensions: int = 8,
+    columns: int = 9,
+    seed: int = 0,
+    data_dir: Path | None = None,
+) -> None:
+    """Walk along the most informative latent dimensions, in a PNG.
+
+    A row per dimension, from -3 to 3 standard deviations of the codes, around that of a test image.
+
+    Args:
+        directory: folder of the run.
+        out: the PNG.
+        dimensions: how many rows.
+        columns: images in a row.
+        seed: of the choice of the image.
+        data_dir: folder of the data.
+    """
+    from mpdvae import load, pictures
+    from mpdvae.console import busy
+    from mpdvae.evaluation import traversal
+    from mpdvae.runs import model_experiment
+    from mpdvae.seeding import seeded
+
+    pictures.check_png_path(out)
+    vae = load(directory)
+    with seeded(seed, "traverse"), busy("walking through the latent space"):
+        x = _some_test_images(directory, None, data_dir)
+        images = vae.decode(traversal(vae, x, dimensions, columns))
+    _save(out, pictures.png(model_experiment(directory).data.shown(images)))
+
+
+def _some_test_images(directory: Path, count: int | None, data_dir: Path | None) -> "Tensor":
+    """`count` random binary test images of a run's data (None: enough to measure codes), by the ambient generator."""
+    import torch
+
+    from mpdvae.data import evaluation_images
+    from mpdvae.jobs import check_same_data, load_data
+    from mpdvae.runs import Run
+
+    run = Run(directory)
+    data = load_data(run.experiment, data_dir)
+    check_same_data(run, data)
+    count = min(500, len(data.test)) if count is None else count
+    if not 1 <= count <= len(data.test):
+        raise InputError(f"--count: expected 1 to {len(data.test)} images, got {count}.")
+    x, _ = evaluation_images(data.test, run.experiment.data.protocol(), "test", draws=1)
+    return x[torch.randperm(len(x))[:count]]
+
+
+def _save(out: Path, content: bytes) -> None:
+    from mpdvae.runs import write_atomically
+
+    write_atomically(out, content)
+    print(out)

@@ -1,0 +1,112 @@
+"""Commands on many runs: the matrix and its report, the list of recipes."""
+
+from pathlib import Path
+
+from tyro.conf import Positional
+
+from mpdvae.errors import InputError, refuse_unknown
+from mpdvae.experiment import Experiment
+
+
+def reproduce(
+    scale: str = "minutes",
+    datasets: str = "",
+    seeds: int = 3,
+    out: Path = Path("runs/reproduce"),
+    jobs: int | None = None,
+    data_dir: Path | None = None,
+    dry_run: bool = False,
+) -> None:
+    """Train all models with several seeds; report which conclusions hold.
+
+    Args:
+        scale: smoke (a minute), minutes (15 minutes), hours or paper.
+        datasets: names, separated by commas; default: those of the scale.
+        seeds: how many seeds each model is trained with.
+        out: folder of the runs and of report.html, report.md, results.json. What is done there is used again.
+        jobs: runs at a time; default: the number of cores.
+        data_dir: folder of the data; default: $MPDVAE_DATA, else the user's cache folder.
+        dry_run: only print the runs, what they would cost on this machine, and what they would be compared with.
+    """
+    from mpdvae import recipes
+    from mpdvae import reproduce as matrix
+    from mpdvae.jobs import this_command
+    from mpdvae.studies import SCALES
+
+    if scale not in SCALES:
+        refuse_unknown("scale", scale, list(SCALES))
+    chosen = tuple(name.strip() for name in datasets.split(",") if name.strip()) or SCALES[scale].compared
+    experiments = recipes.matrix(scale, chosen)
+    if dry_run:
+        _print_plan(experiments, seeds)
+        return
+    to_do = matrix.jobs(experiments, seeds, out)
+    matrix.run_all(to_do, data_dir, jobs)
+    _write_report([job.folder for job in to_do], out / "report.html", out / "results.json", this_command())
+
+
+def report(directories: Positional[tuple[Path, ...]], out: Path) -> None:
+    """Write a report on any finished runs.
+
+    Args:
+        directories: folders of runs.
+        out: the HTML file; the same in Markdown and JSON go beside it.
+    """
+    from mpdvae.jobs import this_command
+
+    if not directories:
+        raise InputError("report: expected at least one run folder.")
+    _write_report(list(directories), out, out.with_suffix(".json"), this_command())
+
+
+def list_recipes() -> None:
+    """List the named experiments, what each reproduces and its cost."""
+    from rich.table import Table
+
+    from mpdvae.console import stdout
+    from mpdvae.recipes import all_recipes
+    from mpdvae.studies import SCALES
+
+    experiments, console = all_recipes().values(), stdout()
+    names = Table(
+        "recipe", "scale", "data set", "cost of a run, 2 cores", box=None, header_style="bold", pad_edge=False
+    )
+    for scale in SCALES.values():
+        for study in scale.studies:
+            names.add_row(f"MODEL-{study.dataset}-{scale.name}", scale.meant_for, study.dataset, study.cost)
+    console.print(names)
+    models = Table("\nMODEL", "\nwhat it is", "\nat scales", box=None, header_style="bold", pad_edge=False)
+    for model, description in {e.model: e.reproduces for e in experiments}.items():
+        scales = dict.fromkeys(e.scale for e in experiments if e.model == model)
+        models.add_row(model, description, ", ".join(scales))
+    console.print(models)
+
+
+def _print_plan(experiments: list[Experiment], seeds: int) -> None:
+    from rich.table import Table
+
+    from mpdvae.console import busy, stdout
+    from mpdvae.plan import plan
+    from mpdvae.report.published import stands_beside
+
+    with busy("timing a step of each network on this machine"):
+        plans = plan(experiments)
+    head = ("recipe", "parameters", "steps", "s / step", "hours / run", "compared with")
+    table = Table(*head, box=None, header_style="bold", pad_edge=False)
+    for p in plans:
+        e = p.experiment
+        numbers = f"{p.parameters:,}", f"{p.steps:,}", f"{p.step_seconds:.2f}", f"{p.hours:,.1f}"
+        table.add_row(e.name, *numbers, stands_beside(e.model, e.data.dataset, e.scale))
+    stdout().print(table)
+    total = seeds * sum(p.hours for p in plans)
+    print(
+        f"{seeds} seeds: {len(plans) * seeds} runs, about {total:,.0f} hours of training on this machine (an estimate)."
+    )
+
+
+def _write_report(folders: list[Path], html: Path, results: Path, command: str) -> None:
+    from mpdvae import report as room
+
+    found = room.write(folders, html=html, markdown=html.with_suffix(".md"), results=results, command=command)
+    print(room.console(found))
+    print(f"report: {html}")

@@ -1,0 +1,177 @@
+"""Commands on one run: train it, go on with it, measure it, import it."""
+
+import inspect
+import os
+from collections.abc import Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated
+
+import tyro
+from tyro.conf import Positional
+
+from mpdvae.errors import InputError, RunError
+from mpdvae.experiment import Experiment, from_json
+from mpdvae.options import parse, validated
+
+if TYPE_CHECKING:
+    from mpdvae.runs import Run
+
+
+def train(arguments: Sequence[str]) -> None:
+    """Train a recipe, or an experiment.json, with any field changed.
+
+    mpdvae train RECIPE --out DIR [--FIELD VALUE ...]
+
+    `mpdvae recipes` lists recipes; `mpdvae train RECIPE --help` lists the fields."""
+    if not arguments or arguments[0].startswith("-"):
+        if {"-h", "--help"} & set(arguments):
+            print(inspect.getdoc(train))
+            return
+        raise InputError("train: expected the name of a recipe first; `mpdvae recipes` lists them.")
+    name, *rest = arguments
+    experiment = _experiment(name)
+
+    def collect(
+        out: Path,
+        experiment: Annotated[Experiment, tyro.conf.arg(name="")] = experiment,
+        threads: int | None = None,
+        data_dir: Path | None = None,
+    ) -> tuple[Path, Experiment, int | None, Path | None]:
+        """What the options say.
+
+        Args:
+            out: folder of the run; it must be new, or hold this very run, which then goes on.
+            experiment: every field of it is an option.
+            threads: threads of a training step; default: all cores. The last digits of results depend on it.
+            data_dir: folder of the data; default: $MPDVAE_DATA, else the user's cache folder.
+        """
+        return out, experiment, threads, data_dir
+
+    out, given, threads, data_dir = parse(collect, rest, f"mpdvae train {name}", experiment.reproduces)
+    experiment = validated(given)
+    from mpdvae.jobs import check_fit, load_data
+    from mpdvae.runs import Run
+
+    _check_threads(threads)
+    Run.check_free(out, experiment)
+    check_fit(experiment, load_data(experiment, data_dir))  # before a folder is made that could not be used
+    _complete(Run.create(out, experiment), threads, data_dir)
+
+
+def resume(directory: Positional[Path], threads: int | None = None, data_dir: Path | None = None) -> None:
+    """Go on with a run where it stopped.
+
+    Args:
+        directory: folder of the run.
+        threads: threads of a training step; default: all cores.
+        data_dir: folder of the data.
+    """
+    from mpdvae.runs import Run
+
+    run = Run(directory)
+    if run.status == "finished":
+        print(f"{directory}: this run is finished; its results are there.")
+        return
+    _complete(run, threads, data_dir)
+
+
+def evaluate(
+    directory: Positional[Path], samples: int | None = None, split: str = "test", data_dir: Path | None = None
+) -> None:
+    """Measure a trained run again; the results are JSON beside it.
+
+    Args:
+        directory: folder of the run.
+        samples: importance samples per image; default: as the run's experiment says.
+        split: train, validation or test.
+        data_dir: folder of the data.
+    """
+    from mpdvae.console import busy
+    from mpdvae.evaluation import evaluate
+    from mpdvae.jobs import describe_run, load_data, this_command
+    from mpdvae.runs import Run
+
+    run = Run(directory)
+    if run.status not in {"trained", "finished"}:
+        raise InputError(
+            f"{directory}: this run is not trained to its end; `mpdvae resume {directory}` goes on with it."
+        )
+    data = load_data(run.experiment, data_dir)
+    describe_run(run, data, this_command())
+    with busy(f"measuring {directory} on the {split} images"):
+        evaluate(run, data, samples, split)
+    _print_results([directory])
+
+
+def import_official(config: Positional[Path], state: Positional[Path], out: Path, dataset: str | None = None) -> None:
+    """Make a run folder of a model trained with the authors' released code.
+
+    Args:
+        config: the JSON file that describes the model there.
+        state: its weights, saved by torch.save, or as .safetensors. Only tensors are read: a file with anything else in it
+            is refused.
+        out: folder of the run; it must be new.
+        dataset: what it was trained on; default: mnist, or cifar10 for colour.
+    """
+    from mpdvae.console import busy
+    from mpdvae.interop import import_run
+    from mpdvae.jobs import this_command
+
+    with busy(f"importing {state}"):
+        import_run(config, state, out, this_command(), dataset)
+    print(f"run folder: {out}")
+    print(f"`mpdvae evaluate {out}` measures it.")
+
+
+def _experiment(name: str) -> Experiment:
+    """The recipe called `name`, or the experiment in the file of that name."""
+    from mpdvae.recipes import recipe
+
+    path = Path(name)
+    if path.suffix == ".json":
+        if not path.is_file():
+            raise InputError(f"{name}: no such file; expected a recipe's name or an experiment.json.")
+        return from_json(path.read_bytes(), name)
+    return recipe(name)
+
+
+def _check_threads(threads: int | None) -> None:
+    if threads is not None and threads < 1:
+        raise InputError(f"--threads: expected a number >= 1, got {threads}.")
+
+
+def _complete(run: "Run", threads: int | None, data_dir: Path | None) -> None:
+    import torch
+
+    from mpdvae.console import RunProgress, Watcher
+    from mpdvae.jobs import complete, load_data, this_command
+
+    _check_threads(threads)
+    torch.set_num_threads(threads or os.cpu_count() or 1)
+    steps, latest = run.experiment.training.steps, (run.history or [None])[-1]
+    data = load_data(run.experiment, data_dir)
+    with Watcher(
+        f"{run.experiment.name}, seed {run.experiment.seed}", (latest or {"step": 0})["step"] / steps
+    ) as watcher:
+
+        def watch(done: int, entry: dict | None) -> None:
+            nonlocal latest
+            latest = entry or latest
+            if entry:
+                watcher.say(RunProgress("training", done, steps, entry).in_words())
+            watcher.update(done / steps, {run.path.name: RunProgress("training", done, steps, latest)})
+
+        try:
+            complete(run, data, this_command(), say=lambda what: watcher.say(f"measuring: {what}"), watch=watch)
+        except KeyboardInterrupt:
+            raise RunError(f"interrupted; `mpdvae resume {run.path}` goes on from the last checkpoint.") from None
+    _print_results([run.path])
+    print(f"run folder: {run.path}")
+
+
+def _print_results(folders: list[Path]) -> None:
+    from mpdvae.report import collect
+    from mpdvae.report.tables import console_table
+
+    for study in collect(folders).studies:
+        print(console_table(study))
