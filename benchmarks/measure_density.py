@@ -1,0 +1,129 @@
+"""Importance-weighted bounds, and the mutual posterior divergence of whole data sets."""
+
+from collections.abc import Callable
+from functools import partial
+from typing import Any
+
+import torch
+from measure_sampling import initialised
+from plain import plain_bound, plain_divergence, square_kernels
+from timing import Curve, Row, pair, peak_bytes, seconds_of, shown, shown_bytes
+from torch import Tensor
+from torch.distributions import Independent, Normal
+
+from mpdvae import VAE, mutual_posterior_divergence
+from mpdvae.compilation import compile_networks
+from mpdvae.density import estimate
+from mpdvae.seeding import seeded
+
+MODEL = "mae-mnist-paper"
+PLAIN_SAMPLES, SAMPLES = 256, 512
+
+
+def bound() -> tuple[list[Row], list[Curve]]:
+    vae, x = _model(), _images(1)
+    close = _difference(vae, x)
+    plain, times = partial(_plain, vae, x, PLAIN_SAMPLES), SAMPLES // PLAIN_SAMPLES
+    rows = []
+    for what in ("as it is", "compiled"):
+        own = initialised(MODEL, (1, 28, 28))
+        if what == "compiled" and not compile_networks(own):
+            continue
+        both = pair(plain, partial(estimate, own, x, SAMPLES), rounds=5, times=times)
+        plain_rate, rate = (f"{SAMPLES / seconds:.0f} samples/s" for seconds in (both.plain_seconds, both.seconds))
+        rows.append(Row(f"importance-weighted bound, {what}", plain_rate, rate, round(both.ratio, 2), "2.5x", "", close))
+    plain_memory = {n: peak_bytes(_memory_of_plain, n) for n in (256, 1024)}
+    memory = {n: peak_bytes(_memory_of_ours, 1, n) for n in (256, 1024, 4096)}
+    rows.append(
+        Row(
+            "the same, memory at 1,024 samples, budget 1 GiB",
+            shown_bytes(plain_memory[1024]),
+            shown_bytes(memory[1024]),
+            round(plain_memory[1024] / memory[1024], 1),
+            "under the budget",
+            f"{shown_bytes(memory[4096])} at 4,096 samples",
+        )
+    )
+    curves = [
+        Curve("plain bound, memory", "samples", "MB", {str(n): b / 2**20 for n, b in plain_memory.items()}),
+        Curve("our bound, memory", "samples", "MB", {str(n): b / 2**20 for n, b in memory.items()}),
+        Curve(
+            "our bound, memory, 64 samples",
+            "images",
+            "MB",
+            {str(n): peak_bytes(_memory_of_ours, n, 64) / 2**20 for n in (1, 8, 32)},
+        ),
+        Curve(
+            "our bound",
+            "samples",
+            "s",
+            {str(n): seconds_of(partial(estimate, vae, x, n)) for n in (128, 512, 2048)},
+        ),
+    ]
+    return rows, curves
+
+
+def divergence() -> tuple[list[Row], list[Curve]]:
+    q = _posteriors(1000)
+    plain, ours = plain_divergence(q), mutual_posterior_divergence(q)
+    error = max(abs(a / b - 1).item() for a, b in zip(plain, (ours.mean, ours.std), strict=True))
+    both = pair(partial(plain_divergence, q), partial(mutual_posterior_divergence, q), rounds=5)
+    memory = peak_bytes(_memory_of_divergence, 1000, True), peak_bytes(_memory_of_divergence, 60_000, False)
+    seconds = {n: _best(partial(mutual_posterior_divergence, _posteriors(n))) for n in (1000, 10_000, 60_000, 600_000)}
+    return [
+        Row(
+            "divergence, all pairs of 1,000 x 32",
+            shown(both.plain_seconds),
+            shown(both.seconds),
+            round(both.ratio, 1),
+            "equal to 1e-6",
+            f"{shown_bytes(memory[0])} plain",
+            f"relative difference {error:.0e}",
+        ),
+        Row("divergence, all pairs of 60,000 x 32", "", shown(seconds[60_000]), None, "1 s", shown_bytes(memory[1])),
+    ], [Curve("divergence, 32 dimensions", "posteriors", "s", {str(n): s for n, s in seconds.items()})]
+
+
+def _model() -> VAE:
+    return initialised(MODEL, (1, 28, 28))
+
+
+def _images(count: int) -> Tensor:
+    with seeded("binary images"):
+        return (torch.rand(count, 1, 28, 28) < 0.2).float()
+
+
+def _plain(vae: VAE, x: Tensor, samples: int) -> Tensor:
+    with square_kernels(vae):
+        return plain_bound(vae, x, samples)
+
+
+def _difference(vae: VAE, x: Tensor) -> str:
+    """Between both methods, in standard errors of Monte Carlo."""
+    ours, plain = estimate(vae, x, SAMPLES), _plain(_model(), x, SAMPLES).double()
+    error = (2**0.5 * ours.standard_error).item()
+    return f"bounds differ by {abs(ours.log_prob - plain).item() / error:.1f} standard errors"
+
+
+def _posteriors(count: int) -> Independent:
+    with seeded("posteriors"):
+        mean, log_variance = torch.randn(count, 32), torch.randn(count, 32) - 2
+    return Independent(Normal(mean, torch.exp(log_variance / 2)), 1)
+
+
+def _best(function: Callable[[], Any]) -> float:
+    return min(seconds_of(function) for _ in range(3))
+
+
+def _memory_of_plain(samples: int) -> Callable[[], Any]:
+    vae, x = _model(), _images(1)
+    return partial(_plain, vae, x, samples)
+
+
+def _memory_of_ours(images: int, samples: int) -> Callable[[], Any]:
+    vae, x = _model(), _images(images)
+    return partial(estimate, vae, x, samples)
+
+
+def _memory_of_divergence(count: int, plain: bool) -> Callable[[], Any]:
+    return partial(plain_divergence if plain else mutual_posterior_divergence, _posteriors(count))

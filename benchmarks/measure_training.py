@@ -1,0 +1,121 @@
+"""A training step of the paper's 28x28 MAE, and how long the command line takes to start.
+
+The step is what the loop does: forward pass, all terms of the loss, backward pass, clipping, Adam. *Needed operations* are
+two for each weight that is not masked, at each position, once forward and twice backward; their rate is set beside that of
+a product of two large matrices on the same machine.
+"""
+
+import statistics
+import subprocess
+import sys
+from collections.abc import Callable
+from functools import partial
+
+import torch
+from measure_sampling import initialised
+from plain import square_kernels
+from timing import Curve, Row, pair, seconds_of, shown
+from torch import Tensor, nn
+
+from mpdvae import VAE
+from mpdvae.compilation import compile_networks
+from mpdvae.recipes import recipe
+from mpdvae.seeding import seeded
+from mpdvae.training import optimizer_of
+
+MODEL, BATCH = "mae-mnist-paper", 100
+CONVOLUTIONS = nn.Conv2d | nn.ConvTranspose2d | nn.Linear
+
+
+def training() -> tuple[list[Row], list[Curve]]:
+    plain = partial(_plain_step, *_parts())
+    needed, peak = needed_operations(_model(), _images(BATCH)), matrix_rate()
+    rows, curves = [], []
+    for what in ("as it is", "compiled"):
+        vae, optimizer = _parts()
+        if what == "compiled" and not compile_networks(vae):
+            continue
+        both = pair(plain, partial(_step, vae, optimizer, _images(BATCH)), rounds=5)
+        plain_rate, rate = (f"{BATCH / seconds:.0f} images/s" for seconds in (both.plain_seconds, both.seconds))
+        share = f"needed operations at {needed / both.seconds / 1e9:.0f} GFLOP/s, {needed / both.seconds / peak:.0%} of "
+        share += f"the {peak / 1e9:.0f} of large matrix products"
+        rows.append(
+            Row(f"training step, batch {BATCH}, {what}", plain_rate, rate, round(both.ratio, 2), "1.8x", "", share)
+        )
+    vae, optimizer = _parts()
+    steps = {str(n): _median(partial(_step, vae, optimizer, _images(n))) for n in (25, 50, 100, 200)}
+    curves.append(Curve("training step", "images", "s", steps))
+    return rows, curves
+
+
+def start_up() -> tuple[list[Row], list[Curve]]:
+    commands = {
+        "`mpdvae --help`": ([sys.executable, "-m", "mpdvae.cli", "--help"], "0.7 s"),
+        "`import mpdvae`": ([sys.executable, "-c", "import mpdvae"], "2 s"),
+    }
+    rows = []
+    for what, (command, to_reach) in commands.items():
+        run = partial(subprocess.run, command, check=True, capture_output=True)
+        rows.append(Row(what, "", shown(_median(run, rounds=7)), None, to_reach))
+    return rows, []
+
+
+def needed_operations(vae: VAE, x: Tensor) -> float:
+    """Floating-point operations that a training step cannot do without in linear layers and convolutions."""
+    found: list[float] = []
+
+    def count(layer: nn.Module, inputs: tuple[Tensor, ...], output: Tensor) -> None:
+        weight = layer.get_parameter("weight") if "weight" in dict(layer.named_parameters()) else layer.weight
+        assert isinstance(weight, Tensor)
+        axis = 1 if not isinstance(layer, nn.Linear) else -1
+        places = inputs[0] if isinstance(layer, nn.ConvTranspose2d) else output
+        found.append(2 * int((weight != 0).sum()) * places.numel() / places.shape[axis])
+
+    hooks = [layer.register_forward_hook(count) for layer in vae.modules() if isinstance(layer, CONVOLUTIONS)]
+    with torch.no_grad():
+        z = vae.encoder(x).rsample()
+        vae.prior().log_prob(z), vae.decoder(z).log_prob(x)
+    for hook in hooks:
+        hook.remove()
+    return 3 * sum(found)
+
+
+def matrix_rate(size: int = 2048) -> float:
+    """Operations per second of a product of two square matrices in float32: the best of twenty."""
+    a, b = torch.randn(size, size), torch.randn(size, size)
+    return 2 * size**3 / min(seconds_of(lambda: torch.mm(a, b)) for _ in range(20))
+
+
+def _model() -> VAE:
+    return initialised(MODEL, (1, 28, 28)).train()
+
+
+def _parts() -> tuple[VAE, torch.optim.Optimizer]:
+    vae = _model()
+    return vae, optimizer_of(recipe(MODEL).training, vae)
+
+
+def _images(count: int) -> Tensor:
+    with seeded("binary images"):
+        return (torch.rand(count, 1, 28, 28) < 0.2).float()
+
+
+def _step(vae: VAE, optimizer: torch.optim.Optimizer, x: Tensor) -> None:
+    loss = OBJECTIVE(vae, x, 0)
+    optimizer.zero_grad(set_to_none=True)
+    loss.total.backward()
+    nn.utils.clip_grad_norm_(vae.parameters(), 5.0)
+    optimizer.step()
+
+
+def _plain_step(vae: VAE, optimizer: torch.optim.Optimizer) -> None:
+    with square_kernels(vae):
+        _step(vae, optimizer, _images(BATCH))
+
+
+def _median(function: Callable[[], object], rounds: int = 5) -> float:
+    function()
+    return statistics.median(seconds_of(function) for _ in range(rounds))
+
+
+OBJECTIVE = recipe(MODEL).objective.build()

@@ -1,0 +1,106 @@
+r"""The plain methods that `speed.py` measures ours against: what is usually written, exact, and slow.
+
+- `square_kernels`: causal convolutions with their whole square kernel, zeros below the centre included, in torch's default
+  memory layout.
+- `plain_sample`: the whole network for every pixel.
+- `plain_inverse`: the whole networks of a flow step for every site.
+- `plain_bound`: all importance samples at once, the likelihood from probabilities, log(p + 1e-12).
+- `plain_divergence`: one tensor [image, image, latent] of pairwise KL divergences.
+"""
+
+import math
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+
+import torch
+from jaxtyping import Float
+from torch import Tensor, nn
+from torch.distributions import Distribution, Independent, Normal, kl_divergence
+from torch.nn.functional import conv2d
+
+from mpdvae import VAE
+from mpdvae.flows import AutoregressiveFlow, AutoregressiveStep
+from mpdvae.networks import masked
+from mpdvae.networks.incremental import incremental
+
+
+@contextmanager
+def square_kernels(module: nn.Module) -> Iterator[None]:
+    """Inside, causal convolutions multiply the zeros of their masks too; `module` is in the default memory layout."""
+    cropped = masked._causal_conv2d
+    module.to(memory_format=torch.contiguous_format)  # pyright: ignore[reportCallIssue] - unknown to torch's stubs
+    masked._causal_conv2d = lambda x, weight, bias: conv2d(x, weight, bias, padding=weight.shape[-1] // 2)
+    try:
+        yield
+    finally:
+        masked._causal_conv2d = cropped
+
+
+@torch.no_grad()
+def plain_pixel(
+    parameters: Callable[[Tensor], Tensor],
+    draw: Callable[[Tensor, int, int], Tensor],
+    x: Float[Tensor, "*batch channel height width"],
+    row: int,
+    column: int,
+) -> None:
+    """Draws one pixel of the images `x` in place: parameters of all pixels, of which one is used."""
+    x[..., row, column] = draw(parameters(x)[..., row, column], row, column)
+
+
+def plain_sample(
+    parameters: Callable[[Tensor], Tensor],
+    draw: Callable[[Tensor, int, int], Tensor],
+    x: Float[Tensor, "*batch channel height width"],
+) -> Float[Tensor, "*batch channel height width"]:
+    """Images drawn pixel by pixel into `x`, with the whole network for every pixel.
+
+    Arguments:
+        parameters: from images to the parameters of all their pixels.
+        draw: from the parameters [*batch parameter] of the pixel at a row and column to its values [*batch channel].
+    """
+    for row in range(x.shape[-2]):
+        for column in range(x.shape[-1]):
+            plain_pixel(parameters, draw, x, row, column)
+    return x
+
+
+@torch.no_grad()
+def plain_inverse(flow: AutoregressiveFlow, u: Float[Tensor, "batch *event"]) -> Float[Tensor, "batch *event"]:
+    """z with flow.to_base(z) = u: each step's whole networks, for one site after the other."""
+    for step in reversed(flow.steps):
+        assert isinstance(step, AutoregressiveStep)
+        u = _plain_inverse_of_step(step, u)
+    return u
+
+
+def _plain_inverse_of_step(step: AutoregressiveStep, u: Tensor) -> Tensor:
+    z, sites = torch.zeros_like(u), math.prod(u.shape[-2:]) if step.event_ndim == 3 else u.shape[-1]
+    order = range(sites)[::-1] if step.reverse else range(sites)
+    for site in order:
+        mean, half_log_variance = step._location_and_scale(z)
+        value = u - mean if half_log_variance is None else (u - mean) * torch.exp(-half_log_variance)
+        flat, found = (y.flatten(-2) if step.event_ndim == 3 else y for y in (z, value))
+        flat[..., site] = found[..., site]
+    return z
+
+
+@torch.no_grad()
+def plain_bound(vae: VAE, x: Float[Tensor, "1 channel height width"], samples: int) -> Float[Tensor, ""]:
+    """Importance-weighted bound of one binary image: encoder on `samples` copies, all samples through the decoder at once,
+    the likelihood from probabilities."""
+    q = vae.encoder(x.expand(samples, *x.shape[1:]))
+    z = q.sample()
+    p = vae.decoder(z).parameters(x).sigmoid()
+    log_likelihood = (x * (p + 1e-12).log() + (1 - x) * (1 - p + 1e-12).log()).sum((-3, -2, -1))
+    return (log_likelihood + vae.prior().log_prob(z) - q.log_prob(z)).logsumexp(0) - math.log(samples)
+
+
+def plain_divergence(q: Distribution) -> tuple[Tensor, Tensor]:
+    """Mean and sample standard deviation of KL(q_i || q_j) over ordered pairs i != j, from the tensor of all of them."""
+    base = q.base_dist if isinstance(q, Independent) else q
+    assert isinstance(base, Normal)
+    rows, columns = (Normal(base.loc[axis], base.scale[axis]) for axis in ((slice(None), None), (None,)))
+    totals = kl_divergence(rows, columns).sum(-1)
+    others = totals[~torch.eye(len(totals), dtype=torch.bool)]
+    return others.mean(), others.std()

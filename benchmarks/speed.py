@@ -1,0 +1,125 @@
+"""How fast mpdvae is, against the plain methods of `plain.py`: a table, benchmarks/results.json, docs/performance.md.
+
+    python benchmarks/speed.py                          # everything, about 15 minutes on two cores
+    python benchmarks/speed.py --only sampling bound    # these are measured again, the others are kept
+
+Both methods run in turn within one process, with the same weights, in float32; a ratio is the median over rounds. Where the
+plain method takes minutes, one of its equal parts is timed (a pixel) and multiplied. Equality is checked first.
+"""
+
+import argparse
+import json
+import os
+import platform
+import re
+from collections.abc import Callable, Sequence
+from dataclasses import asdict
+from pathlib import Path
+from typing import Any
+
+import torch
+from measure_density import bound, divergence
+from measure_sampling import flows, sampling
+from measure_training import start_up, training
+from rich.console import Console
+from rich.table import Table
+from timing import Curve, Row
+
+from mpdvae.runs import read_json, write_atomically
+from mpdvae.version import __version__
+
+RESULTS = Path(__file__).with_name("results.json")
+PAGE = Path(__file__).parents[1] / "docs" / "performance.md"
+SECTIONS: dict[str, Callable[[], tuple[list[Row], list[Curve]]]] = {
+    "sampling": sampling,
+    "flows": flows,
+    "bound": bound,
+    "divergence": divergence,
+    "training": training,
+    "start-up": start_up,
+}
+HEAD = ("what", "plain", "ours", "ratio", "to reach", "memory", "check")
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=(__doc__ or "").splitlines()[0])
+    parser.add_argument("--only", nargs="+", choices=list(SECTIONS), default=list(SECTIONS))
+    parser.add_argument("--threads", type=int, default=os.cpu_count())
+    arguments = parser.parse_args()
+    torch.set_num_threads(arguments.threads)
+    results = read_json(RESULTS) if RESULTS.exists() else {}
+    for name in arguments.only:
+        print(f"measuring: {name}", flush=True)
+        rows, curves = SECTIONS[name]()
+        results[name] = {
+            "rows": [asdict(row) for row in rows],
+            "growth": [asdict(curve) for curve in curves],
+            "machine": machine(arguments.threads),
+        }
+        results = {key: results[key] for key in SECTIONS if key in results}
+        write_atomically(RESULTS, json.dumps(results, indent=2) + "\n")
+    console = Table(*HEAD, box=None, header_style="bold", pad_edge=False)
+    for cells in table(results):
+        console.add_row(*cells)
+    Console(width=None if os.isatty(1) else 240).print(console)
+    rewrite_page(results)
+
+
+def machine(threads: int) -> dict[str, Any]:
+    """What the figures depend on."""
+    return {
+        "threads": threads,
+        "cores": os.cpu_count(),
+        "processor": platform.machine(),
+        "instructions": torch.backends.cpu.get_cpu_capability(),
+        "torch": torch.__version__,
+        "mpdvae": __version__,
+    }
+
+
+def table(results: dict[str, Any]) -> list[tuple[str, ...]]:
+    """The cells of all rows."""
+    cells = []
+    for section in results.values():
+        for row in section["rows"]:
+            ratio = "" if row["ratio"] is None else f"{row['ratio']:g}x"
+            cells.append((row["what"], row["plain"], row["ours"], ratio, row["to_reach"], row["memory"], row["check"]))
+    return cells
+
+
+def growth(results: dict[str, Any]) -> list[tuple[str, ...]]:
+    """The cells of all growth curves."""
+    cells = []
+    for section in results.values():
+        for curve in section["growth"]:
+            points = ", ".join(f"{int(at):,}: {value:.3g}" for at, value in curve["points"].items())
+            cells.append((curve["what"], curve["by"], points, curve["unit"]))
+    return cells
+
+
+def rewrite_page(results: dict[str, Any]) -> None:
+    """Puts both tables and the machine into docs/performance.md."""
+    made_on = "; ".join(
+        dict.fromkeys(
+            f"{m['threads']} threads of {m['cores']} {m['processor']} cores ({m['instructions']}), torch {m['torch']}"
+            for m in (section["machine"] for section in results.values())
+        )
+    )
+    parts = {
+        "table": _markdown(HEAD, table(results)),
+        "growth": _markdown(("what", "by", "measured", "unit"), growth(results)),
+        "machine": f"Measured on {made_on}.",
+    }
+    page = PAGE.read_text()
+    for name, text in parts.items():
+        page = re.sub(rf"(<!-- {name} -->\n).*?(\n<!-- end -->)", lambda m, text=text: m[1] + text + m[2], page, flags=re.S)
+    write_atomically(PAGE, page)
+
+
+def _markdown(head: Sequence[str], lines: Sequence[Sequence[str]]) -> str:
+    rows = [head, ["---"] * len(head), *lines]
+    return "\n".join("| " + " | ".join(row) + " |" for row in rows)
+
+
+if __name__ == "__main__":
+    main()

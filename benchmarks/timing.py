@@ -1,0 +1,94 @@
+"""Timing two ways of doing one thing: in turn, within one process, so that a machine whose speed drifts slows both."""
+
+import multiprocessing
+import resource
+import statistics
+import time
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import Any
+
+
+@dataclass(frozen=True)
+class Pair:
+    """Seconds of the plain method and of ours."""
+
+    plain_seconds: float
+    """Median."""
+    seconds: float
+    """Median."""
+    ratio: float
+    """Median of the ratios of consecutive runs."""
+
+
+def seconds_of(function: Callable[[], Any]) -> float:
+    """Wall time of one call."""
+    started = time.perf_counter()
+    function()
+    return time.perf_counter() - started
+
+
+def pair(plain: Callable[[], Any], ours: Callable[[], Any], rounds: int, times: int = 1) -> Pair:
+    """Both in turn, `rounds` times after one call of each that is not counted. `plain` does one part in `times` of what `ours`
+    does, and its time is multiplied by it."""
+    plain(), ours()
+    both = [(times * seconds_of(plain), seconds_of(ours)) for _ in range(rounds)]
+    plains, own = zip(*both, strict=True)
+    return Pair(statistics.median(plains), statistics.median(own), statistics.median(p / o for p, o in both))
+
+
+def peak_bytes(function: Callable[..., Any], *arguments: Any) -> int:
+    """Most resident memory that `function(*arguments)` adds to a process of its own, which has imported all that it needs:
+    `function` returns what is to be measured as a function without arguments."""
+    with multiprocessing.get_context("spawn").Pool(1) as pool:
+        return pool.apply(_grown_by, (function, arguments))
+
+
+def _grown_by(function: Callable[..., Callable[[], Any]], arguments: tuple[Any, ...]) -> int:
+    call = function(*arguments)
+    before = _resident()
+    call()
+    return max(0, 1024 * resource.getrusage(resource.RUSAGE_SELF).ru_maxrss - before)
+
+
+def _resident() -> int:
+    with open("/proc/self/statm") as file:
+        return int(file.read().split()[1]) * resource.getpagesize()
+
+
+@dataclass(frozen=True)
+class Row:
+    """One line of the table."""
+
+    what: str
+    plain: str
+    """The plain method, in words; empty where there is nothing to compare with."""
+    ours: str
+    ratio: float | None
+    to_reach: str
+    memory: str = ""
+    """Peak beyond the model and the images: plain, ours."""
+    check: str = ""
+    """How equality was checked, and what came out."""
+
+
+@dataclass(frozen=True)
+class Curve:
+    """How seconds or bytes grow with something."""
+
+    what: str
+    by: str
+    unit: str
+    points: dict[str, float]
+
+
+def shown(seconds: float) -> str:
+    """Seconds with three digits, in s, ms or minutes."""
+    if seconds < 1:
+        return f"{1000 * seconds:.3g} ms"
+    return f"{seconds:.3g} s" if seconds < 300 else f"{seconds / 60:.3g} min"
+
+
+def shown_bytes(size: float) -> str:
+    """Bytes in MB or GB."""
+    return f"{size / 2**20:,.0f} MB" if size < 2**30 else f"{size / 2**30:.1f} GB"
