@@ -62,18 +62,23 @@ class AutoregressiveStep(nn.Module):
         return self._turned(z)
 
     def _invert(self, u: Tensor) -> Tensor:
-        z = torch.zeros_like(u)
+        z = torch.zeros(u.shape, dtype=u.dtype, device=u.device)
         height, width = u.shape[-2:] if self.event_ndim == 3 else (1, u.shape[-1])
-        with incremental(self, height, width) as at:
-            for at.row in range(height):
-                for at.column in range(width):
-                    o = width - 1 - at.column if self.reverse and self.event_ndim == 1 else at.column
-                    site = (slice(None), slice(None), at.row, o) if self.event_ndim == 3 else (slice(None), o)
-                    shifted = u[site] - self.mean(z).reshape(u[site].shape)
-                    if self.log_variance is not None:
-                        shifted = shifted * torch.exp(-self.log_variance(z).reshape(u[site].shape) / 2)
-                    z[site] = shifted
+        beside = () if self.log_variance is None else (self.log_variance,)
+        with incremental(self.mean, height, width, *beside) as at:
+            for _, u_o, z_o in zip(at.visit(), self._sites(u), self._sites(z), strict=True):
+                if self.log_variance is None:
+                    torch.sub(u_o, self.mean(z), out=z_o)
+                else:
+                    mean, log_variance = self.mean(z).unbind()
+                    torch.mul(u_o - mean, log_variance.mul(-0.5).exp_(), out=z_o)
         return z
+
+    def _sites(self, y: Tensor) -> tuple[Tensor, ...]:
+        """Views of the numbers at each site, in the order of the step: [batch 1], or [batch channel 1 1] of maps."""
+        if self.event_ndim == 3:
+            return y.flatten(-2)[..., None].split(1, -2)
+        return y.split(1, -1)[:: -1 if self.reverse else 1]
 
     def _location_and_scale(self, z: Tensor) -> tuple[Tensor, Tensor | None]:
         turned = self._turned(z)

@@ -5,13 +5,17 @@ channel 1 1]) or of one row ([batch channel 1 width]). What acts on each positio
 needs no change; a causal layer keeps what it has been given so far and answers for the present position from that. No second
 copy of an architecture is needed: a new causal layer implements `column`.
 
+Networks of the same architecture can be evaluated beside each other, as one: `incremental(network, height, width, *beside)`.
+What `network` answers then has an axis of networks in front, [network batch channel 1 1]; its causal layers work with the
+weights of their counterparts as well (`together`). All parameters of such networks must belong to causal layers.
+
 Networks with several sizes: at level l, which is halved l times, the present position is (row >> l, column >> l), and it is
 *due* when both row and column are multiples of 2^l; in between, what was computed last still holds.
 """
 
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
-from typing import Any
+from typing import Any, Self
 
 import torch
 from torch import Tensor, nn
@@ -29,6 +33,12 @@ class Raster:
         self.height, self.width = height, width
         self.row, self.column = 0, 0
         self.memory: dict[Any, Any] = {}
+
+    def visit(self) -> Iterator[None]:
+        """Goes through all positions in raster order."""
+        for self.row in range(self.height):
+            for self.column in range(self.width):
+                yield
 
     def position(self, level: int = 0) -> tuple[int, int]:
         """Row and column at a level."""
@@ -57,6 +67,12 @@ class CausalLayer(nn.Module):
     raster: Raster | None = None
     level: int = 0
     """How often the maps that it works on are halved."""
+    beside: tuple[Self, ...] = ()
+    """The layers in its place in the networks that are evaluated beside its own."""
+
+    def together(self, value: Callable[[Self], Tensor]) -> Tensor:
+        """`value` of this layer; with networks beside, that of each network's layer, [network ...]."""
+        return torch.stack([value(layer) for layer in (self, *self.beside)]) if self.beside else value(self)
 
     def once(self, name: str, compute: Callable[[], Tensor]) -> Tensor:
         """`compute()`; in an incremental evaluation computed once and remembered."""
@@ -90,16 +106,22 @@ class CausalLayer(nn.Module):
         return row[..., column : column + 1]
 
 
+def affine(bias: Tensor, a: Tensor, b: Tensor) -> Tensor:
+    """bias + a @ b, for matrices of one network or of several, [network row column]."""
+    return torch.addmm(bias, a, b) if a.ndim == 2 else torch.baddbmm(bias, a, b)
+
+
 @contextmanager
-def incremental(network: nn.Module, height: int, width: int) -> Iterator[Raster]:
-    """Inside, `network` answers for the position (`row`, `column`) of the yielded raster; visit positions in raster order."""
+def incremental(network: nn.Module, height: int, width: int, *beside: nn.Module) -> Iterator[Raster]:
+    """Inside, `network` answers for the position (`row`, `column`) of the yielded raster, and so do the networks `beside` it,
+    of the same architecture, through it; visit positions in raster order."""
     raster = Raster(height, width)
-    layers = [layer for layer in network.modules() if isinstance(layer, CausalLayer)]
-    for layer in layers:
-        layer.raster = raster
+    layers, *counterparts = ([layer for layer in n.modules() if isinstance(layer, CausalLayer)] for n in (network, *beside))
+    for layer, *others in zip(layers, *counterparts, strict=True):
+        layer.raster, layer.beside = raster, tuple(others)
     try:
         with torch.no_grad(), parametrize.cached():
             yield raster
     finally:
         for layer in layers:
-            layer.raster = None
+            layer.raster, layer.beside = None, ()

@@ -9,14 +9,14 @@ Germain et al., "MADE: Masked Autoencoder for Distribution Estimation", ICML 201
 """
 
 import math
-from itertools import pairwise
+from itertools import pairwise, repeat
 
 import torch
 from jaxtyping import Float
 from torch import Tensor, nn
 
 from mpdvae.errors import InputError
-from mpdvae.networks.incremental import CausalLayer, Raster
+from mpdvae.networks.incremental import CausalLayer, Raster, affine
 from mpdvae.networks.masked import MaskedLinear
 
 
@@ -48,11 +48,12 @@ class MADE(CausalLayer):
         self.features, self.reverse = features, reverse
         units = [math.ceil((i + 1) * (features - 1) / hidden_features) for i in range(hidden_features)]
         inputs, outputs = list(range(1, features + 1)), list(range(features))
+        if reverse:
+            inputs, units, outputs = inputs[::-1], units[::-1], outputs[::-1]
         degrees = [inputs, *[units] * hidden_layers, outputs]
-        self.layers = nn.ModuleList(
-            MaskedLinear(_mask(before, after, reverse), init_scale) for before, after in pairwise(degrees)
-        )
-        self.direct = MaskedLinear(_mask(inputs, outputs, reverse), init_scale)
+        self.units_of_degree = [units.count(degree) for degree in range(features)]
+        self.layers = nn.ModuleList(MaskedLinear(_mask(before, after), init_scale) for before, after in pairwise(degrees))
+        self.direct = MaskedLinear(_mask(inputs, outputs), init_scale)
 
     def forward(self, y: Float[Tensor, "*batch features"]) -> Float[Tensor, "*batch outputs"]:
         """All outputs; in an incremental evaluation, the one of the present site, given the earlier inputs of `y`."""
@@ -64,33 +65,57 @@ class MADE(CausalLayer):
             h = layer(h).relu()
         return last(h) + self.direct(y)
 
-    def column(self, y: Float[Tensor, "batch features"], at: Raster) -> Float[Tensor, "batch 1"]:
-        """The output of the present site: the first hidden layer takes in one input a step, the last gives one output."""
-        first, *middle, last = (layer for layer in self.layers if isinstance(layer, MaskedLinear))
+    def column(self, y: Float[Tensor, "batch features"], at: Raster) -> Float[Tensor, "*network batch 1"]:
+        """The output of the present site, whose degree is its column. The input of the site before completes the hidden units
+        of that degree: each unit is computed once."""
         if self not in at.memory:
-            sums = first.bias.expand(len(y), -1).clone()
-            rows = torch.cat([last.weight, self.direct.weight], 1).unbind(0)  # of the last hidden units, and of y
-            at.memory[self] = (
-                sums,
-                first.weight.mT.contiguous().unbind(0),
-                rows,
-                (last.bias + self.direct.bias).unbind(0),
-            )
-        sums, columns, rows, biases = at.memory[self]
-        site = self.features - 1 - at.column if self.reverse else at.column
+            at.memory[self] = _Units(self, len(y))
+        units = at.memory[self]
         if at.column:
-            before = site + 1 if self.reverse else site - 1
-            sums.addr_(y[:, before], columns[before])
-        h = sums.relu()
-        for layer in middle:
-            h = layer(h).relu()
-        return torch.addmv(biases[site], torch.cat([h, y], 1), rows[site])[:, None]
+            units.inputs[at.column - 1].copy_(y[:, self.features - at.column if self.reverse else at.column - 1])
+        for layer in units.hidden:
+            bias, weight, seen, complete = layer[at.column]
+            torch.clamp_min(affine(bias, weight, seen), 0, out=complete)
+        bias, weight = units.outputs[at.column]
+        return affine(bias, weight, units.seen_by_outputs).mT
+
+    def linear(self, layer: int) -> MaskedLinear:
+        """One of `layers`."""
+        linear = self.layers[layer]
+        assert isinstance(linear, MaskedLinear)
+        return linear
 
     def extra_repr(self) -> str:
         order = f"{self.features - 1}..0" if self.reverse else f"0..{self.features - 1}"
         return f"features={self.features}, order={order}"
 
 
-def _mask(before: list[int], after: list[int], reverse: bool) -> Float[Tensor, "after before"]:
-    mask = (torch.tensor(after)[:, None] >= torch.tensor(before)).float()
-    return mask.flip(0, 1) if reverse else mask
+class _Units:
+    """The values of all units of a MADE, and of those beside it, in an incremental evaluation: for each layer [*network unit
+    batch], zero until known. Lists are in the order of degrees; what computes a layer's units of one degree is a row."""
+
+    def __init__(self, made: MADE, batch: int) -> None:
+        features, count = made.features, made.units_of_degree
+        *hidden, last = range(len(made.layers))
+        weights = [made.together(lambda made, i=i: made.linear(i).weight) for i in hidden]
+        biases = [made.together(lambda made, i=i: made.linear(i).bias[:, None]) for i in hidden]
+        *network, units, _ = weights[-1].shape
+        self.seen_by_outputs = biases[-1].new_zeros(*network, units + features, batch)
+        top, inputs = self.seen_by_outputs.split([units, features], -2)
+        values = [inputs, *(torch.zeros_like(top) for _ in hidden[1:]), top]
+
+        def in_order(x: Tensor, sizes: list[int]) -> list[Tensor]:
+            return list(x.split(sizes, -2)) if not made.reverse else list(x.split(sizes[::-1], -2))[::-1]
+
+        self.inputs = [x.squeeze(-2) for x in in_order(inputs, [1] * features)]
+        self.hidden = [
+            list(zip(in_order(bias, count), in_order(weight, count), repeat(seen), in_order(complete, count)))
+            for bias, weight, seen, complete in zip(biases, weights, values[:-1], values[1:], strict=True)
+        ]
+        bias = made.together(lambda made: (made.linear(last).bias + made.direct.bias)[:, None])
+        weight = made.together(lambda made: torch.cat([made.linear(last).weight, made.direct.weight], -1))
+        self.outputs = list(zip(in_order(bias, [1] * features), in_order(weight, [1] * features), strict=True))
+
+
+def _mask(before: list[int], after: list[int]) -> Float[Tensor, "after before"]:
+    return (torch.tensor(after)[:, None] >= torch.tensor(before)).float()
