@@ -64,14 +64,15 @@ class AutoregressiveStep(nn.Module):
     def _invert(self, u: Tensor) -> Tensor:
         z = torch.zeros(u.shape, dtype=u.dtype, device=u.device)
         height, width = u.shape[-2:] if self.event_ndim == 3 else (1, u.shape[-1])
-        beside = () if self.log_variance is None else (self.log_variance,)
-        with incremental(self.mean, height, width, *beside) as at:
+        network, beside = self.mean, () if self.log_variance is None else (self.log_variance,)
+        minus_half = u.new_tensor(-0.5)
+        with incremental(network, height, width, *beside) as at:
             for _, u_o, z_o in zip(at.visit(), self._sites(u), self._sites(z), strict=True):
-                if self.log_variance is None:
-                    torch.sub(u_o, self.mean(z), out=z_o)
+                if beside:
+                    mean, log_variance = network(z).unbind()
+                    torch.mul(u_o - mean, log_variance.mul(minus_half).exp_(), out=z_o)
                 else:
-                    mean, log_variance = self.mean(z).unbind()
-                    torch.mul(u_o - mean, log_variance.mul(-0.5).exp_(), out=z_o)
+                    torch.sub(u_o, network(z), out=z_o)
         return z
 
     def _sites(self, y: Tensor) -> tuple[Tensor, ...]:

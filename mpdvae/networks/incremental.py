@@ -71,8 +71,8 @@ class CausalLayer(nn.Module):
     """The layers in its place in the networks that are evaluated beside its own."""
 
     def together(self, value: Callable[[Self], Tensor]) -> Tensor:
-        """`value` of this layer; with networks beside, that of each network's layer, [network ...]."""
-        return torch.stack([value(layer) for layer in (self, *self.beside)]) if self.beside else value(self)
+        """`value` of this layer and of those beside it, [network ...]."""
+        return torch.stack([value(layer) for layer in (self, *self.beside)])
 
     def once(self, name: str, compute: Callable[[], Tensor]) -> Tensor:
         """`compute()`; in an incremental evaluation computed once and remembered."""
@@ -104,11 +104,6 @@ class CausalLayer(nn.Module):
             return row
         _, column = self.raster.position(self.level)
         return row[..., column : column + 1]
-
-
-def affine(bias: Tensor, a: Tensor, b: Tensor) -> Tensor:
-    """bias + a @ b, for matrices of one network or of several, [network row column]."""
-    return torch.addmm(bias, a, b) if a.ndim == 2 else torch.baddbmm(bias, a, b)
 
 
 @contextmanager

@@ -16,7 +16,7 @@ from jaxtyping import Float
 from torch import Tensor, nn
 
 from mpdvae.errors import InputError
-from mpdvae.networks.incremental import CausalLayer, Raster, affine
+from mpdvae.networks.incremental import CausalLayer, Raster
 from mpdvae.networks.masked import MaskedLinear
 
 
@@ -72,12 +72,12 @@ class MADE(CausalLayer):
             at.memory[self] = _Units(self, len(y))
         units = at.memory[self]
         if at.column:
-            units.inputs[at.column - 1].copy_(y[:, self.features - at.column if self.reverse else at.column - 1])
-        for layer in units.hidden:
-            bias, weight, seen, complete = layer[at.column]
-            torch.clamp_min(affine(bias, weight, seen), 0, out=complete)
-        bias, weight = units.outputs[at.column]
-        return affine(bias, weight, units.seen_by_outputs).mT
+            before = self.features - at.column if self.reverse else at.column - 1
+            units.inputs[before].copy_(y.select(1, before))
+        for weight, seen, complete in units.hidden[at.column]:
+            torch.clamp_min(torch.bmm(weight, seen), 0, out=complete)
+        output = torch.bmm(units.outputs[at.column], units.seen_by_outputs).mT
+        return output if self.beside else output[0]
 
     def linear(self, layer: int) -> MaskedLinear:
         """One of `layers`."""
@@ -91,31 +91,47 @@ class MADE(CausalLayer):
 
 
 class _Units:
-    """The values of all units of a MADE, and of those beside it, in an incremental evaluation: for each layer [*network unit
-    batch], zero until known. Lists are in the order of degrees; what computes a layer's units of one degree is a row."""
+    """The values of all units of a MADE, and of those beside it, in an incremental evaluation: for each layer [network unit
+    batch], zero until known, and at the end a one for the biases of the next layer. Lists are in the order of degrees."""
 
     def __init__(self, made: MADE, batch: int) -> None:
-        features, count = made.features, made.units_of_degree
-        *hidden, last = range(len(made.layers))
-        weights = [made.together(lambda made, i=i: made.linear(i).weight) for i in hidden]
-        biases = [made.together(lambda made, i=i: made.linear(i).bias[:, None]) for i in hidden]
-        *network, units, _ = weights[-1].shape
-        self.seen_by_outputs = biases[-1].new_zeros(*network, units + features, batch)
-        top, inputs = self.seen_by_outputs.split([units, features], -2)
-        values = [inputs, *(torch.zeros_like(top) for _ in hidden[1:]), top]
+        hidden = range(len(made.layers) - 1)
+        weights = [made.together(lambda made, i=i: _with_bias(made.linear(i))) for i in hidden]
+        networks, count, _ = weights[0].shape
 
-        def in_order(x: Tensor, sizes: list[int]) -> list[Tensor]:
-            return list(x.split(sizes, -2)) if not made.reverse else list(x.split(sizes[::-1], -2))[::-1]
+        def values(units: int) -> Tensor:
+            ones = weights[0].new_ones(networks, 1, batch)
+            return torch.cat([ones.new_zeros(networks, units, batch), ones], 1)
 
-        self.inputs = [x.squeeze(-2) for x in in_order(inputs, [1] * features)]
-        self.hidden = [
-            list(zip(in_order(bias, count), in_order(weight, count), repeat(seen), in_order(complete, count)))
-            for bias, weight, seen, complete in zip(biases, weights, values[:-1], values[1:], strict=True)
+        def by_degree(x: Tensor, degrees: list[int]) -> list[Tensor]:
+            return list(x.split(degrees[::-1], 1))[::-1] if made.reverse else list(x.split(degrees, 1))
+
+        self.seen_by_outputs = values(count + made.features)
+        first = self.seen_by_outputs[:, count:]
+        self.inputs = first.unbind(1)
+        seen = [first, *(values(count) for _ in hidden[1:]), self.seen_by_outputs]
+        layers = [
+            zip(
+                by_degree(weight, made.units_of_degree),
+                repeat(before),
+                by_degree(after[:, :count], made.units_of_degree),
+                strict=False,
+            )
+            for weight, before, after in zip(weights, seen[:-1], seen[1:], strict=True)
         ]
-        bias = made.together(lambda made: (made.linear(last).bias + made.direct.bias)[:, None])
-        weight = made.together(lambda made: torch.cat([made.linear(last).weight, made.direct.weight], -1))
-        self.outputs = list(zip(in_order(bias, [1] * features), in_order(weight, [1] * features), strict=True))
+        self.hidden = list(zip(*layers, strict=True))
+        self.outputs = by_degree(made.together(_output_weight), [1] * made.features)
 
 
 def _mask(before: list[int], after: list[int]) -> Float[Tensor, "after before"]:
     return (torch.tensor(after)[:, None] >= torch.tensor(before)).float()
+
+
+def _with_bias(layer: MaskedLinear) -> Float[Tensor, "out more"]:
+    return torch.cat([layer.weight, layer.bias[:, None]], 1)
+
+
+def _output_weight(made: MADE) -> Float[Tensor, "out more"]:
+    """Of the last hidden units, the inputs and 1."""
+    last = made.linear(-1)
+    return torch.cat([last.weight, made.direct.weight, (last.bias + made.direct.bias)[:, None]], 1)

@@ -68,16 +68,16 @@ class CausalConv2d(CausalLayer, nn.Conv2d):
         """The output at the present position, given the input there and what was given before. With mask A, which does not
         look at the present position, `x` is the whole maps, of which the earlier positions are known."""
         if self not in at.memory:
-            weight, bias = self.together(lambda layer: layer.weight), self.together(_bias)
-            at.memory[self] = Neighbours(weight, bias, self.mask_type == "B", x.shape[-4], at.width)
+            weights, biases = self.together(lambda layer: layer.weight), self.together(_bias)
+            at.memory[self] = Neighbours(weights, biases, self.mask_type == "B", x.shape[-4], at.width)
         near = at.memory[self]
         if self.mask_type == "A":
             near.add_previous(x, at)
         if at.column == 0:
             near.begin_row()
         if self.mask_type == "B":
-            near.add(at.column, x[..., 0, 0])
-        return near.sums(at.column)[..., None, None]
+            near.add(at.column, x.flatten(-3))
+        return near.sums(at.column)
 
     def extra_repr(self) -> str:
         return f"{super().extra_repr()}, mask {self.mask_type}"
@@ -110,15 +110,15 @@ class ConditionedCausalConv2d(CausalLayer, nn.Conv2d):
         """The output at the present position of the image `x`, whose earlier pixels are known; `condition` is seen once."""
         images = math.prod(x.shape[:-3])
         if self not in at.memory:
-            weight = self.weight[:, : self.image_channels]
-            near = Neighbours(weight, weight.new_zeros(len(weight)), centre=False, batch=images, width=at.width)
+            weight = self.weight[None, :, : self.image_channels]
+            near = Neighbours(weight, weight.new_zeros(weight.shape[:2]), centre=False, batch=images, width=at.width)
             at.memory[self] = near, self._told(condition)
         near, told = at.memory[self]
         near.add_previous(x.reshape(images, *x.shape[-3:]), at)
         if at.column == 0:
             near.begin_row()
-        seen = near.sums(at.column).reshape(*x.shape[:-3], -1)
-        return (seen + told[..., at.row, at.column])[..., None, None]
+        seen = near.sums(at.column).reshape(*x.shape[:-3], -1, 1, 1)
+        return seen + told[..., at.row : at.row + 1, at.column : at.column + 1]
 
     def _told(self, condition: Tensor) -> Tensor:
         """What the condition adds to every position, bias included: seen whole, future positions too."""
