@@ -111,7 +111,9 @@ def incremental(network: nn.Module, height: int, width: int, *beside: nn.Module)
     """Inside, `network` answers for the position (`row`, `column`) of the yielded raster, and so do the networks `beside` it,
     of the same architecture, through it; visit positions in raster order."""
     raster = Raster(height, width)
-    layers, *counterparts = ([layer for layer in n.modules() if isinstance(layer, CausalLayer)] for n in (network, *beside))
+    layers, *counterparts = (
+        [layer for layer in n.modules() if isinstance(layer, CausalLayer)] for n in (network, *beside)
+    )
     for layer, *others in zip(layers, *counterparts, strict=True):
         layer.raster, layer.beside = raster, tuple(others)
     try:

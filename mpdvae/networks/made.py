@@ -52,10 +52,12 @@ class MADE(CausalLayer):
             inputs, units, outputs = inputs[::-1], units[::-1], outputs[::-1]
         degrees = [inputs, *[units] * hidden_layers, outputs]
         self.units_of_degree = [units.count(degree) for degree in range(features)]
-        self.layers = nn.ModuleList(MaskedLinear(_mask(before, after), init_scale) for before, after in pairwise(degrees))
+        self.layers = nn.ModuleList(
+            MaskedLinear(_mask(before, after), init_scale) for before, after in pairwise(degrees)
+        )
         self.direct = MaskedLinear(_mask(inputs, outputs), init_scale)
 
-    def forward(self, y: Float[Tensor, "*batch features"]) -> Float[Tensor, "*batch outputs"]:
+    def forward(self, y: Float[Tensor, "*batch features"]) -> Float[Tensor, "... outputs"]:
         """All outputs; in an incremental evaluation, the one of the present site, given the earlier inputs of `y`."""
         if self.raster is not None:
             return self.column(y, self.raster)
@@ -65,7 +67,7 @@ class MADE(CausalLayer):
             h = layer(h).relu()
         return last(h) + self.direct(y)
 
-    def column(self, y: Float[Tensor, "batch features"], at: Raster) -> Float[Tensor, "*network batch 1"]:
+    def column(self, y: Float[Tensor, "batch features"], at: Raster) -> Float[Tensor, "... batch 1"]:
         """The output of the present site, whose degree is its column. The input of the site before completes the hidden units
         of that degree: each unit is computed once."""
         if self not in at.memory:

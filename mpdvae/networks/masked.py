@@ -59,24 +59,27 @@ class CausalConv2d(CausalLayer, nn.Conv2d):
         weight_norm(self, causal_mask(self.weight, mask_type), init_scale)
         self.mask_type = mask_type
 
-    def forward(self, x: Float[Tensor, "batch in height width"]) -> Float[Tensor, "batch out rows columns"]:
+    def forward(self, x: Float[Tensor, "*batch in height width"]) -> Float[Tensor, "... out rows columns"]:
         if self.raster is not None:
             return self.column(x, self.raster)
         return _causal_conv2d(x, self.weight, self.bias)
 
-    def column(self, x: Float[Tensor, "*batch in rows columns"], at: Raster) -> Float[Tensor, "*batch out 1 1"]:
+    def column(self, x: Float[Tensor, "*batch in rows columns"], at: Raster) -> Float[Tensor, "... out 1 1"]:
         """The output at the present position, given the input there and what was given before. With mask A, which does not
         look at the present position, `x` is the whole maps, of which the earlier positions are known."""
         if self not in at.memory:
-            weights, biases = self.together(lambda layer: layer.weight), self.together(_bias)
-            at.memory[self] = Neighbours(weights, biases, self.mask_type == "B", x.shape[-4], at.width)
+            above = self.together(lambda layer: _above(layer.weight))
+            left = self.together(lambda layer: _left(layer.weight, layer.mask_type))
+            at.memory[self] = Neighbours(
+                above, left, self.together(lambda layer: layer.get_parameter("bias")), x.shape[-4], at.width
+            )
         near = at.memory[self]
         if self.mask_type == "A":
             near.add_previous(x, at)
         if at.column == 0:
             near.begin_row()
         if self.mask_type == "B":
-            near.add(at.column, x.flatten(-3))
+            near.add(at.column, x)
         return near.sums(at.column)
 
     def extra_repr(self) -> str:
@@ -110,8 +113,9 @@ class ConditionedCausalConv2d(CausalLayer, nn.Conv2d):
         """The output at the present position of the image `x`, whose earlier pixels are known; `condition` is seen once."""
         images = math.prod(x.shape[:-3])
         if self not in at.memory:
-            weight = self.weight[None, :, : self.image_channels]
-            near = Neighbours(weight, weight.new_zeros(weight.shape[:2]), centre=False, batch=images, width=at.width)
+            weight = self.weight[:, : self.image_channels]
+            no_bias = weight.new_zeros(1, self.out_channels)
+            near = Neighbours(_above(weight)[None], _left(weight, "A")[None], no_bias, images, at.width)
             at.memory[self] = near, self._told(condition)
         near, told = at.memory[self]
         near.add_previous(x.reshape(images, *x.shape[-3:]), at)
@@ -126,9 +130,15 @@ class ConditionedCausalConv2d(CausalLayer, nn.Conv2d):
         return over_leading(lambda c: conv2d(c, weight, self.bias, padding=weight.shape[-1] // 2), condition, 3)
 
 
-def _bias(layer: nn.Conv2d) -> Tensor:
-    assert layer.bias is not None
-    return layer.bias
+def _above(weight: Float[Tensor, "out in size size"]) -> Float[Tensor, "row column in out"]:
+    """What a causal convolution looks at in the rows above the centre."""
+    return weight[:, :, : weight.shape[-1] // 2].permute(2, 3, 1, 0)
+
+
+def _left(weight: Float[Tensor, "out in size size"], mask_type: MaskType) -> Float[Tensor, "tap in out"]:
+    """What it looks at in the centre's row."""
+    reach = weight.shape[-1] // 2
+    return weight[:, :, reach, : reach + (mask_type == "B")].permute(2, 1, 0)
 
 
 def _causal_conv2d(x: Tensor, weight: Tensor, bias: Tensor | None) -> Tensor:

@@ -21,35 +21,31 @@ class Neighbours:
     """The rows above the present one that a kernel reaches, and the present row; of one network, or of several beside it.
 
     Arguments:
-        weights: of the convolutions; what lies below and to the right of the centre is not looked at.
-        biases: of the output channels.
-        centre: whether a position sees itself.
+        above: weights of the rows above.
+        left: weights of the positions to the left and, with mask B, of the centre.
+        bias: of the output channels.
         batch: number of maps for each network.
         width: of the maps.
     """
 
     def __init__(
         self,
-        weights: Float[Tensor, "network out in size size"],
-        biases: Float[Tensor, "network out"],
-        centre: bool,
+        above: Float[Tensor, "network row column in out"],
+        left: Float[Tensor, "network tap in out"],
+        bias: Float[Tensor, "network out"],
         batch: int,
         width: int,
     ) -> None:
-        networks, out, channels, self.size, _ = weights.shape
-        self.batch, reach = batch, self.size // 2
-        taps = weights.movedim(2, 4)
-        self.above_weights = taps[:, :, :reach].flatten(2).mT.contiguous()
-        self.left_weights = taps[:, :, reach, : reach + centre].flatten(2).mT.contiguous()
-        self.biases = biases[:, None]
-        self.rows = weights.new_zeros(networks, batch, reach + 1, width + 2 * reach, channels)
+        networks, reach, self.size, channels, out = above.shape
+        self.above, self.left, self.bias = above.flatten(1, 3), left.flatten(1, 2), bias[:, None]
+        self.rows = above.new_zeros(networks, batch, reach + 1, width + 2 * reach, channels)
         present = self.rows[:, :, reach]
-        self.places = present[:, :, reach : reach + width].unbind(2)
-        self.windows = [present[:, :, column : column + reach + centre].flatten(2) for column in range(width)]
-        self.above: tuple[Tensor, ...] = ()
+        self.places = present[:, :, reach : reach + width, :, None, None].unbind(2)
+        self.windows = [present[:, :, column : column + left.shape[1]].flatten(2) for column in range(width)]
+        self.sums_above: tuple[Tensor, ...] = ()
         self.shape = (*([networks] if networks > 1 else []), batch, out, 1, 1)
 
-    def add(self, column: int, x: Float[Tensor, "*#network batch in"]) -> None:
+    def add(self, column: int, x: Float[Tensor, "... batch in 1 1"]) -> None:
         """Takes in what is at a column of the present row."""
         self.places[column].copy_(x)
 
@@ -57,16 +53,16 @@ class Neighbours:
         """Takes in what the whole maps `x` have at the position before the present one; before a new row begins."""
         if at.previous is not None:
             row, column = at.previous
-            self.add(column, x[..., row, column])
+            self.add(column, x.narrow(-2, row, 1).narrow(-1, column, 1))
 
     def begin_row(self) -> None:
         """Moves the present row to those above, and sums over these for all columns of the new one."""
         above = self.rows[:, :, :-1]
         above.copy_(self.rows[:, :, 1:].clone())
         windows = above.unfold(3, self.size, 1).permute(0, 1, 3, 2, 5, 4)  # network batch column row column channel
-        sums = torch.baddbmm(self.biases, windows.flatten(3).flatten(1, 2), self.above_weights)
-        self.above = sums.unflatten(1, (self.batch, -1)).unbind(2)
+        sums = torch.baddbmm(self.bias, windows.flatten(3).flatten(1, 2), self.above)
+        self.sums_above = sums.unflatten(1, windows.shape[1:3]).unbind(2)
 
-    def sums(self, column: int) -> Float[Tensor, "*network batch out 1 1"]:
-        """The convolutions' outputs at a column of the present row."""
-        return torch.baddbmm(self.above[column], self.windows[column], self.left_weights).view(self.shape)
+    def sums(self, column: int) -> Float[Tensor, "... batch out 1 1"]:
+        """The convolution's output at a column of the present row."""
+        return torch.baddbmm(self.sums_above[column], self.windows[column], self.left).view(*self.shape)
