@@ -20,7 +20,7 @@ from torch import Tensor, nn
 
 from mpdvae.errors import InputError
 from mpdvae.networks.batching import over_leading
-from mpdvae.networks.incremental import incremental
+from mpdvae.networks.incremental import check_alike, incremental
 from mpdvae.networks.made import MADE
 from mpdvae.networks.made2d import MADE2d
 
@@ -35,7 +35,7 @@ class AutoregressiveStep(nn.Module):
 
     Arguments:
         mean: causal network of mu, from [batch *event] to the same, that can be evaluated incrementally.
-        log_variance: network of l; None for l = 0.
+        log_variance: network of l, of the same architecture, since both are evaluated as one; None for l = 0.
         event_ndim: axes of a code: 1 (vectors) or 3 (maps: channel, height, width).
         reverse: whether sites come last to first. The networks of vectors are built for their order; maps are turned by 180
             degrees before and after their networks instead.
@@ -45,6 +45,8 @@ class AutoregressiveStep(nn.Module):
         self, mean: nn.Module, log_variance: nn.Module | None, event_ndim: int = 1, reverse: bool = False
     ) -> None:
         super().__init__()
+        if log_variance is not None:
+            check_alike(mean, log_variance)
         self.mean, self.log_variance = mean, log_variance
         self.event_ndim, self.reverse = event_ndim, reverse
 

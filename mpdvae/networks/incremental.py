@@ -6,8 +6,8 @@ needs no change; a causal layer keeps what it has been given so far and answers 
 copy of an architecture is needed: a new causal layer implements `column`.
 
 Networks of the same architecture can be evaluated beside each other, as one: `incremental(network, height, width, *beside)`.
-What `network` answers then has an axis of networks in front, [network batch channel 1 1]; its causal layers work with the
-weights of their counterparts as well (`together`). All parameters of such networks must belong to causal layers.
+What `network` answers then has an axis of networks in front, [network batch channel 1 1]: its causal layers work with the
+weights of their counterparts as well (`together`).
 
 Networks with several sizes: at level l, which is halved l times, the present position is (row >> l, column >> l), and it is
 *due* when both row and column are multiples of 2^l; in between, what was computed last still holds.
@@ -20,6 +20,8 @@ from typing import Any, Self
 import torch
 from torch import Tensor, nn
 from torch.nn.utils import parametrize
+
+from mpdvae.errors import InputError
 
 
 class Raster:
@@ -36,9 +38,9 @@ class Raster:
 
     def visit(self) -> Iterator[None]:
         """Goes through all positions in raster order."""
-        for self.row in range(self.height):
-            for self.column in range(self.width):
-                yield
+        for position in range(self.height * self.width):
+            self.row, self.column = divmod(position, self.width)
+            yield
 
     def position(self, level: int = 0) -> tuple[int, int]:
         """Row and column at a level."""
@@ -106,14 +108,23 @@ class CausalLayer(nn.Module):
         return row[..., column : column + 1]
 
 
+def check_alike(network: nn.Module, other: nn.Module) -> None:
+    """Raises `InputError` unless the two can be evaluated beside each other: the same architecture (which is what `repr`
+    shows), and all parameters in causal layers."""
+    if repr(network) != repr(other):
+        raise InputError(f"networks evaluated as one need the same architecture, got {network} and {other}.")
+    covered = {id(p) for layer in _causal_layers(network) for p in layer.parameters()}
+    outside = [name for name, p in network.named_parameters() if id(p) not in covered]
+    if outside:
+        raise InputError(f"networks evaluated as one need all parameters in causal layers, got others: {outside}.")
+
+
 @contextmanager
 def incremental(network: nn.Module, height: int, width: int, *beside: nn.Module) -> Iterator[Raster]:
     """Inside, `network` answers for the position (`row`, `column`) of the yielded raster, and so do the networks `beside` it,
     of the same architecture, through it; visit positions in raster order."""
     raster = Raster(height, width)
-    layers, *counterparts = (
-        [layer for layer in n.modules() if isinstance(layer, CausalLayer)] for n in (network, *beside)
-    )
+    layers, *counterparts = map(_causal_layers, (network, *beside))
     for layer, *others in zip(layers, *counterparts, strict=True):
         layer.raster, layer.beside = raster, tuple(others)
     try:
@@ -122,3 +133,7 @@ def incremental(network: nn.Module, height: int, width: int, *beside: nn.Module)
     finally:
         for layer in layers:
             layer.raster, layer.beside = None, ()
+
+
+def _causal_layers(network: nn.Module) -> list[CausalLayer]:
+    return [layer for layer in network.modules() if isinstance(layer, CausalLayer)]

@@ -9,7 +9,7 @@ Germain et al., "MADE: Masked Autoencoder for Distribution Estimation", ICML 201
 """
 
 import math
-from itertools import pairwise, repeat
+from itertools import pairwise
 
 import torch
 from jaxtyping import Float
@@ -51,7 +51,7 @@ class MADE(CausalLayer):
         if reverse:
             inputs, units, outputs = inputs[::-1], units[::-1], outputs[::-1]
         degrees = [inputs, *[units] * hidden_layers, outputs]
-        self.units_of_degree = [units.count(degree) for degree in range(features)]
+        self.hidden_units = [units.count(degree) for degree in range(features)]
         self.layers = nn.ModuleList(
             MaskedLinear(_mask(before, after), init_scale) for before, after in pairwise(degrees)
         )
@@ -72,13 +72,13 @@ class MADE(CausalLayer):
         of that degree: each unit is computed once."""
         if self not in at.memory:
             at.memory[self] = _Units(self, len(y))
-        units = at.memory[self]
-        if at.column:
-            before = self.features - at.column if self.reverse else at.column - 1
+        units, column = at.memory[self], at.column
+        if column:
+            before = self.features - column if self.reverse else column - 1
             units.inputs[before].copy_(y.select(1, before))
-        for weight, seen, complete in units.hidden[at.column]:
-            torch.clamp_min(torch.bmm(weight, seen), 0, out=complete)
-        output = torch.bmm(units.outputs[at.column], units.seen_by_outputs).mT
+        for seen, weights, complete in units.hidden:
+            torch.clamp_min(torch.bmm(weights[column], seen), 0, out=complete[column])
+        output = torch.bmm(units.output_weights[column], units.seen_by_outputs).mT
         return output if self.beside else output[0]
 
     def linear(self, layer: int) -> MaskedLinear:
@@ -94,7 +94,7 @@ class MADE(CausalLayer):
 
 class _Units:
     """The values of all units of a MADE, and of those beside it, in an incremental evaluation: for each layer [network unit
-    batch], zero until known, and at the end a one for the biases of the next layer. Lists are in the order of degrees."""
+    batch], zero until known, with a one at the end, which the next layer's biases are weights of."""
 
     def __init__(self, made: MADE, batch: int) -> None:
         hidden = range(len(made.layers) - 1)
@@ -105,24 +105,22 @@ class _Units:
             ones = weights[0].new_ones(networks, 1, batch)
             return torch.cat([ones.new_zeros(networks, units, batch), ones], 1)
 
-        def by_degree(x: Tensor, degrees: list[int]) -> list[Tensor]:
-            return list(x.split(degrees[::-1], 1))[::-1] if made.reverse else list(x.split(degrees, 1))
+        def by_degree(units: Tensor, counts: list[int]) -> list[Tensor]:
+            return list(units.split(counts[::-1], 1))[::-1] if made.reverse else list(units.split(counts, 1))
 
         self.seen_by_outputs = values(count + made.features)
-        first = self.seen_by_outputs[:, count:]
-        self.inputs = first.unbind(1)
-        seen = [first, *(values(count) for _ in hidden[1:]), self.seen_by_outputs]
-        layers = [
-            zip(
-                by_degree(weight, made.units_of_degree),
-                repeat(before),
-                by_degree(after[:, :count], made.units_of_degree),
-                strict=False,
+        inputs = self.seen_by_outputs[:, count:]
+        layers = [inputs, *(values(count) for _ in hidden[1:]), self.seen_by_outputs]
+        self.inputs = inputs.unbind(1)
+        self.hidden = [
+            (
+                layers[i],
+                by_degree(weights[i], made.hidden_units),
+                by_degree(layers[i + 1][:, :count], made.hidden_units),
             )
-            for weight, before, after in zip(weights, seen[:-1], seen[1:], strict=True)
+            for i in hidden
         ]
-        self.hidden = list(zip(*layers, strict=True))
-        self.outputs = by_degree(made.together(_output_weight), [1] * made.features)
+        self.output_weights = by_degree(made.together(_output_weight), [1] * made.features)
 
 
 def _mask(before: list[int], after: list[int]) -> Float[Tensor, "after before"]:
