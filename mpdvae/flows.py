@@ -68,7 +68,7 @@ class AutoregressiveStep(nn.Module):
         height, width = u.shape[-2:] if self.event_ndim == 3 else (1, u.shape[-1])
         network, beside = self.mean, () if self.log_variance is None else (self.log_variance,)
         minus_half = u.new_tensor(-0.5)
-        with incremental(network, height, width, *beside) as at:
+        with incremental(network, height, width, beside=beside) as at:
             for _, u_o, z_o in zip(at.visit(), self._sites(u), self._sites(z), strict=True):
                 if beside:
                     mean, log_variance = network(z).unbind()

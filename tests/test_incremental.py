@@ -94,7 +94,7 @@ def known_before(x: Tensor, row: int, column: int) -> Tensor:
 def test_incremental_equals_full_from_what_was_before(build, count, height, width):
     networks, x = networks_of(build, count), torch.randn(4, CHANNELS, height, width)
     expected = expected_of(networks, [x] * count)
-    with incremental(networks[0], height, width, *networks[1:]) as at:
+    with incremental(networks[0], height, width, beside=networks[1:]) as at:
         for _ in at.visit():
             answer = networks[0](known_before(x, at.row, at.column))
             torch.testing.assert_close(answer, expected[..., at.row, at.column, None, None])
@@ -109,7 +109,7 @@ def test_incremental_equals_full_position_by_position(build, count, height, widt
     inputs = list(torch.randn(count, 4, CHANNELS, height, width))
     expected = expected_of(networks, inputs)
     given = torch.stack(inputs) if count > 1 else inputs[0]
-    with incremental(networks[0], height, width, *networks[1:]) as at:
+    with incremental(networks[0], height, width, beside=networks[1:]) as at:
         for _ in at.visit():
             position = (..., slice(at.row, at.row + 1), slice(at.column, at.column + 1))
             torch.testing.assert_close(networks[0](given[position]), expected[position])
@@ -124,7 +124,7 @@ def test_incremental_equals_full_for_mades(build, features, count):
     expected = expected_of(networks, [y] * count)
     order = range(features)[::-1] if networks[0].reverse else range(features)
     unknown = torch.ones(features, dtype=torch.bool)
-    with incremental(networks[0], 1, features, *networks[1:]) as at:
+    with incremental(networks[0], 1, features, beside=networks[1:]) as at:
         for _, o in zip(at.visit(), order, strict=True):
             answer = networks[0](y.masked_fill(unknown, torch.nan))
             torch.testing.assert_close(answer, expected[..., o, None])

@@ -5,15 +5,15 @@ channel 1 1]) or of one row ([batch channel 1 width]). What acts on each positio
 needs no change; a causal layer keeps what it has been given so far and answers for the present position from that. No second
 copy of an architecture is needed: a new causal layer implements `column`.
 
-Networks of the same architecture can be evaluated beside each other, as one: `incremental(network, height, width, *beside)`.
-What `network` answers then has an axis of networks in front, [network batch channel 1 1]: its causal layers work with the
-weights of their counterparts as well (`together`).
+Networks of one architecture can be evaluated as one, `beside` each other. What the first of them answers then has an axis of
+networks in front, [network batch channel 1 1]: its causal layers work with the weights of their counterparts as well
+(`together`), so that there are half as many steps for two networks.
 
 Networks with several sizes: at level l, which is halved l times, the present position is (row >> l, column >> l), and it is
 *due* when both row and column are multiples of 2^l; in between, what was computed last still holds.
 """
 
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from typing import Any, Self
 
@@ -120,9 +120,9 @@ def check_alike(network: nn.Module, other: nn.Module) -> None:
 
 
 @contextmanager
-def incremental(network: nn.Module, height: int, width: int, *beside: nn.Module) -> Iterator[Raster]:
-    """Inside, `network` answers for the position (`row`, `column`) of the yielded raster, and so do the networks `beside` it,
-    of the same architecture, through it; visit positions in raster order."""
+def incremental(network: nn.Module, height: int, width: int, *, beside: Sequence[nn.Module] = ()) -> Iterator[Raster]:
+    """Inside, `network` answers for the position (`row`, `column`) of the yielded raster, and for those `beside` it, of the
+    same architecture, too; visit positions in raster order."""
     raster = Raster(height, width)
     layers, *counterparts = map(_causal_layers, (network, *beside))
     for layer, *others in zip(layers, *counterparts, strict=True):

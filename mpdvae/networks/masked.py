@@ -69,7 +69,7 @@ class CausalConv2d(CausalLayer, nn.Conv2d):
         look at the present position, `x` is the whole maps, of which the earlier positions are known."""
         if self not in at.memory:
             above = self.together(lambda layer: _above(layer.weight))
-            left = self.together(lambda layer: _left(layer.weight, layer.mask_type))
+            left = self.together(lambda layer: _left(layer.weight, centre=layer.mask_type == "B"))
             at.memory[self] = Neighbours(
                 above, left, self.together(lambda layer: layer.get_parameter("bias")), x.shape[-4], at.width
             )
@@ -115,7 +115,7 @@ class ConditionedCausalConv2d(CausalLayer, nn.Conv2d):
         if self not in at.memory:
             weight = self.weight[:, : self.image_channels]
             no_bias = weight.new_zeros(1, self.out_channels)
-            near = Neighbours(_above(weight)[None], _left(weight, "A")[None], no_bias, images, at.width)
+            near = Neighbours(_above(weight)[None], _left(weight, centre=False)[None], no_bias, images, at.width)
             at.memory[self] = near, self._told(condition)
         near, told = at.memory[self]
         near.add_previous(x.reshape(images, *x.shape[-3:]), at)
@@ -135,10 +135,10 @@ def _above(weight: Float[Tensor, "out in size size"]) -> Float[Tensor, "row colu
     return weight[:, :, : weight.shape[-1] // 2].permute(2, 3, 1, 0)
 
 
-def _left(weight: Float[Tensor, "out in size size"], mask_type: MaskType) -> Float[Tensor, "tap in out"]:
+def _left(weight: Float[Tensor, "out in size size"], centre: bool) -> Float[Tensor, "tap in out"]:
     """What it looks at in the centre's row."""
     reach = weight.shape[-1] // 2
-    return weight[:, :, reach, : reach + (mask_type == "B")].permute(2, 1, 0)
+    return weight[:, :, reach, : reach + centre].permute(2, 1, 0)
 
 
 def _causal_conv2d(x: Tensor, weight: Tensor, bias: Tensor | None) -> Tensor:
