@@ -21,7 +21,6 @@ from torch.nn.functional import conv2d
 from mpdvae import VAE
 from mpdvae.flows import AutoregressiveFlow, AutoregressiveStep
 from mpdvae.networks import masked
-from mpdvae.networks.incremental import incremental
 
 
 @contextmanager
@@ -66,23 +65,38 @@ def plain_sample(
 
 
 @torch.no_grad()
-def plain_inverse(flow: AutoregressiveFlow, u: Float[Tensor, "batch *event"]) -> Float[Tensor, "batch *event"]:
-    """z with flow.to_base(z) = u: each step's whole networks, for one site after the other."""
+def plain_inverse(flow: AutoregressiveFlow, u: Tensor) -> Tensor:
+    """z with flow.to_base(z) = u, [batch *event]: for each site of each step one full forward pass of the step's networks.
+
+    Weights are normalised in each pass; inside `torch.nn.utils.parametrize.cached()` once for all.
+    """
     for step in reversed(flow.steps):
         assert isinstance(step, AutoregressiveStep)
-        u = _plain_inverse_of_step(step, u)
+        u = _plain_inverse_of_vectors(step, u) if step.event_ndim == 1 else _plain_inverse_of_maps(step, u)
     return u
 
 
-def _plain_inverse_of_step(step: AutoregressiveStep, u: Tensor) -> Tensor:
-    z, sites = torch.zeros_like(u), math.prod(u.shape[-2:]) if step.event_ndim == 3 else u.shape[-1]
-    order = range(sites)[::-1] if step.reverse else range(sites)
-    for site in order:
-        mean, half_log_variance = step._location_and_scale(z)
-        value = u - mean if half_log_variance is None else (u - mean) * torch.exp(-half_log_variance)
-        flat, found = (y.flatten(-2) if step.event_ndim == 3 else y for y in (z, value))
-        flat[..., site] = found[..., site]
+def _plain_inverse_of_vectors(step: AutoregressiveStep, u: Tensor) -> Tensor:
+    z = torch.zeros_like(u)
+    sites = range(u.shape[-1])
+    for o in reversed(sites) if step.reverse else sites:
+        z[:, o] = _solved(step, z, u)[:, o]
     return z
+
+
+def _plain_inverse_of_maps(step: AutoregressiveStep, u: Tensor) -> Tensor:
+    u = u.flip(-2, -1) if step.reverse else u
+    z = torch.zeros_like(u)
+    for i in range(u.shape[-2]):
+        for j in range(u.shape[-1]):
+            z[:, :, i, j] = _solved(step, z, u)[:, :, i, j]
+    return z.flip(-2, -1) if step.reverse else z
+
+
+def _solved(step: AutoregressiveStep, z: Tensor, u: Tensor) -> Tensor:
+    """(u - mu(z)) exp(-l(z) / 2), right at each site before which z is right."""
+    shifted = u - step.mean(z)
+    return shifted if step.log_variance is None else shifted * torch.exp(-step.log_variance(z) / 2)
 
 
 @torch.no_grad()

@@ -20,7 +20,7 @@ from torch import Tensor, nn
 
 from mpdvae.errors import InputError
 from mpdvae.networks.batching import over_leading
-from mpdvae.networks.incremental import incremental
+from mpdvae.networks.incremental import check_alike, incremental
 from mpdvae.networks.made import MADE
 from mpdvae.networks.made2d import MADE2d
 
@@ -35,7 +35,7 @@ class AutoregressiveStep(nn.Module):
 
     Arguments:
         mean: causal network of mu, from [batch *event] to the same, that can be evaluated incrementally.
-        log_variance: network of l; None for l = 0.
+        log_variance: network of l, of the same architecture, since both are evaluated as one; None for l = 0.
         event_ndim: axes of a code: 1 (vectors) or 3 (maps: channel, height, width).
         reverse: whether sites come last to first. The networks of vectors are built for their order; maps are turned by 180
             degrees before and after their networks instead.
@@ -45,6 +45,8 @@ class AutoregressiveStep(nn.Module):
         self, mean: nn.Module, log_variance: nn.Module | None, event_ndim: int = 1, reverse: bool = False
     ) -> None:
         super().__init__()
+        if log_variance is not None:
+            check_alike(mean, log_variance)
         self.mean, self.log_variance = mean, log_variance
         self.event_ndim, self.reverse = event_ndim, reverse
 
@@ -62,18 +64,24 @@ class AutoregressiveStep(nn.Module):
         return self._turned(z)
 
     def _invert(self, u: Tensor) -> Tensor:
-        z = torch.zeros_like(u)
+        z = torch.zeros(u.shape, dtype=u.dtype, device=u.device)
         height, width = u.shape[-2:] if self.event_ndim == 3 else (1, u.shape[-1])
-        with incremental(self, height, width) as at:
-            for at.row in range(height):
-                for at.column in range(width):
-                    o = width - 1 - at.column if self.reverse and self.event_ndim == 1 else at.column
-                    site = (slice(None), slice(None), at.row, o) if self.event_ndim == 3 else (slice(None), o)
-                    shifted = u[site] - self.mean(z).reshape(u[site].shape)
-                    if self.log_variance is not None:
-                        shifted = shifted * torch.exp(-self.log_variance(z).reshape(u[site].shape) / 2)
-                    z[site] = shifted
+        network, beside = self.mean, () if self.log_variance is None else (self.log_variance,)
+        minus_half = u.new_tensor(-0.5)
+        with incremental(network, height, width, beside=beside) as at:
+            for _, u_o, z_o in zip(at.visit(), self._sites(u), self._sites(z), strict=True):
+                if beside:
+                    mean, log_variance = network(z).unbind()
+                    torch.mul(u_o - mean, log_variance.mul(minus_half).exp_(), out=z_o)
+                else:
+                    torch.sub(u_o, network(z), out=z_o)
         return z
+
+    def _sites(self, y: Tensor) -> tuple[Tensor, ...]:
+        """Views of the numbers at each site, in the order of the step: [batch 1], or [batch channel 1 1] of maps."""
+        if self.event_ndim == 3:
+            return y.flatten(-2)[..., None].split(1, -2)
+        return y.split(1, -1)[:: -1 if self.reverse else 1]
 
     def _location_and_scale(self, z: Tensor) -> tuple[Tensor, Tensor | None]:
         turned = self._turned(z)

@@ -1,5 +1,8 @@
 """Autoregressive flows: against zuko, against autograd's Jacobian, inverted, and composed by hand."""
 
+import runpy
+from pathlib import Path
+
 import pytest
 import torch
 from constructors import FLOWS, MAP_FLOWS, by_name, shaken
@@ -12,7 +15,10 @@ from mpdvae.networks.made import MADE
 from mpdvae.networks.weight_norm import initialising_by_data
 
 FEATURES = 5
+PLAIN = runpy.run_path(str(Path(__file__).parents[1] / "benchmarks" / "plain.py"))
 flows = pytest.mark.parametrize("build", by_name(FLOWS))
+batches = pytest.mark.parametrize("batch", [0, 1, 33])
+precisions = pytest.mark.parametrize(("dtype", "atol"), [(torch.float32, 1e-5), (torch.float64, 1e-12)], ids=str)
 both_orders = pytest.mark.parametrize("reverse", [False, True])
 
 
@@ -101,6 +107,22 @@ def test_inverse_in_single_precision(build):
     assert (u - z).abs().mean() > 0.1
     assert (flow.from_base(u) - z).abs().max() < 1e-5
     assert (flow.to_base(flow.from_base(z))[0] - z).abs().max() < 1e-5
+
+
+@precisions
+@batches
+@pytest.mark.parametrize("features", [1, 2, 7])
+@flows
+def test_inverse_is_that_of_the_plain_method(build, features, batch, dtype, atol):
+    """A full pass for each number of each step."""
+    flow, u = shaken(build(features)).to(dtype), torch.randn(batch, features, dtype=dtype)
+    torch.testing.assert_close(flow.from_base(u), PLAIN["plain_inverse"](flow, u), rtol=0, atol=atol)
+
+
+@precisions
+def test_inverse_of_the_papers_prior_is_that_of_the_plain_method(dtype, atol):
+    flow, u = vector_flow(32, blocks=1).to(dtype), torch.randn(16, 32, dtype=dtype)
+    torch.testing.assert_close(flow.from_base(u), PLAIN["plain_inverse"](flow, u), rtol=0, atol=atol)
 
 
 @torch.no_grad()
@@ -213,6 +235,16 @@ def test_map_flow_log_determinant_and_inverse(build, leading):
     torch.testing.assert_close(log_det, torch.stack(expected).reshape(leading), rtol=1e-9, atol=1e-9)
     torch.testing.assert_close(flow.from_base(u), z)
     torch.testing.assert_close(flow.to_base(flow.from_base(z))[0], z)
+
+
+@precisions
+@batches
+@pytest.mark.parametrize(("height", "width"), [(1, 1), (1, 4), (4, 1), (3, 5)])
+@map_flows
+def test_inverse_over_maps_is_that_of_the_plain_method(build, height, width, batch, dtype, atol):
+    """A full pass for each position of each step."""
+    flow, u = shaken(build(CHANNELS)).to(dtype), torch.randn(batch, CHANNELS, height, width, dtype=dtype)
+    torch.testing.assert_close(flow.from_base(u), PLAIN["plain_inverse"](flow, u), rtol=0, atol=atol)
 
 
 @torch.no_grad()

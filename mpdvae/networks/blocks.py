@@ -14,6 +14,7 @@ from jaxtyping import Float
 from torch import Tensor, nn
 from torch.nn.functional import elu
 
+from mpdvae.networks.incremental import CausalLayer, Raster
 from mpdvae.networks.weight_norm import weight_norm
 
 
@@ -28,6 +29,28 @@ def conv2d(
     """Weight-normalised convolution that keeps (stride 1) or halves upwards (stride 2) the size unless `padding` is given."""
     padding = kernel_size // 2 if padding is None else padding
     return weight_norm(nn.Conv2d(in_channels, out_channels, kernel_size, stride, padding), init_scale=init_scale)
+
+
+class PointwiseConv2d(CausalLayer, nn.Conv2d):
+    """Weight-normalised 1x1 convolution. At a single position it is evaluated as a product of matrices, which is quicker."""
+
+    def __init__(self, in_channels: int, out_channels: int) -> None:
+        super().__init__(in_channels, out_channels, 1)
+        weight_norm(self)
+
+    def forward(self, input: Float[Tensor, "*batch in height width"]) -> Float[Tensor, "*batch out height width"]:
+        if self.raster is not None and input.shape[-2:] == (1, 1):
+            return self.column(input, self.raster)
+        return super().forward(input)
+
+    def column(self, x: Float[Tensor, "*batch in 1 1"], at: Raster) -> Float[Tensor, "*batch out 1 1"]:
+        """The output at the present position."""
+        if self not in at.memory:
+            weight = self.together(lambda layer: layer.weight.flatten(1).mT)
+            at.memory[self] = weight, self.together(lambda layer: layer.get_parameter("bias"))[:, None]
+        weight, bias = at.memory[self]
+        y = torch.baddbmm(bias, x.reshape(len(weight), -1, self.in_channels), weight)
+        return y.view(*x.shape[:-3], self.out_channels, 1, 1)
 
 
 def linear(in_features: int, out_features: int) -> nn.Linear:

@@ -5,17 +5,23 @@ channel 1 1]) or of one row ([batch channel 1 width]). What acts on each positio
 needs no change; a causal layer keeps what it has been given so far and answers for the present position from that. No second
 copy of an architecture is needed: a new causal layer implements `column`.
 
+Networks of one architecture can be evaluated as one, `beside` each other. What the first of them answers then has an axis of
+networks in front, [network batch channel 1 1]: its causal layers work with the weights of their counterparts as well
+(`together`), so that there are half as many steps for two networks.
+
 Networks with several sizes: at level l, which is halved l times, the present position is (row >> l, column >> l), and it is
 *due* when both row and column are multiples of 2^l; in between, what was computed last still holds.
 """
 
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
-from typing import Any
+from typing import Any, Self
 
 import torch
 from torch import Tensor, nn
 from torch.nn.utils import parametrize
+
+from mpdvae.errors import InputError
 
 
 class Raster:
@@ -29,6 +35,12 @@ class Raster:
         self.height, self.width = height, width
         self.row, self.column = 0, 0
         self.memory: dict[Any, Any] = {}
+
+    def visit(self) -> Iterator[None]:
+        """Goes through all positions in raster order."""
+        for position in range(self.height * self.width):
+            self.row, self.column = divmod(position, self.width)
+            yield
 
     def position(self, level: int = 0) -> tuple[int, int]:
         """Row and column at a level."""
@@ -57,6 +69,12 @@ class CausalLayer(nn.Module):
     raster: Raster | None = None
     level: int = 0
     """How often the maps that it works on are halved."""
+    beside: tuple[Self, ...] = ()
+    """The layers in its place in the networks that are evaluated beside its own."""
+
+    def together(self, value: Callable[[Self], Tensor]) -> Tensor:
+        """`value` of this layer and of those beside it, [network ...]."""
+        return torch.stack([value(layer) for layer in (self, *self.beside)])
 
     def once(self, name: str, compute: Callable[[], Tensor]) -> Tensor:
         """`compute()`; in an incremental evaluation computed once and remembered."""
@@ -90,16 +108,32 @@ class CausalLayer(nn.Module):
         return row[..., column : column + 1]
 
 
+def check_alike(network: nn.Module, other: nn.Module) -> None:
+    """Raises `InputError` unless the two can be evaluated beside each other: the same architecture (which is what `repr`
+    shows), and all parameters in causal layers."""
+    if repr(network) != repr(other):
+        raise InputError(f"networks evaluated as one need the same architecture, got {network} and {other}.")
+    covered = {id(p) for layer in _causal_layers(network) for p in layer.parameters()}
+    outside = [name for name, p in network.named_parameters() if id(p) not in covered]
+    if outside:
+        raise InputError(f"networks evaluated as one need all parameters in causal layers, got others: {outside}.")
+
+
 @contextmanager
-def incremental(network: nn.Module, height: int, width: int) -> Iterator[Raster]:
-    """Inside, `network` answers for the position (`row`, `column`) of the yielded raster; visit positions in raster order."""
+def incremental(network: nn.Module, height: int, width: int, *, beside: Sequence[nn.Module] = ()) -> Iterator[Raster]:
+    """Inside, `network` answers for the position (`row`, `column`) of the yielded raster, and for those `beside` it, of the
+    same architecture, too; visit positions in raster order."""
     raster = Raster(height, width)
-    layers = [layer for layer in network.modules() if isinstance(layer, CausalLayer)]
-    for layer in layers:
-        layer.raster = raster
+    layers, *counterparts = map(_causal_layers, (network, *beside))
+    for layer, *others in zip(layers, *counterparts, strict=True):
+        layer.raster, layer.beside = raster, tuple(others)
     try:
         with torch.no_grad(), parametrize.cached():
             yield raster
     finally:
         for layer in layers:
-            layer.raster = None
+            layer.raster, layer.beside = None, ()
+
+
+def _causal_layers(network: nn.Module) -> list[CausalLayer]:
+    return [layer for layer in network.modules() if isinstance(layer, CausalLayer)]

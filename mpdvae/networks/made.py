@@ -48,13 +48,16 @@ class MADE(CausalLayer):
         self.features, self.reverse = features, reverse
         units = [math.ceil((i + 1) * (features - 1) / hidden_features) for i in range(hidden_features)]
         inputs, outputs = list(range(1, features + 1)), list(range(features))
+        if reverse:
+            inputs, units, outputs = inputs[::-1], units[::-1], outputs[::-1]
         degrees = [inputs, *[units] * hidden_layers, outputs]
+        self.hidden_units = [units.count(degree) for degree in range(features)]
         self.layers = nn.ModuleList(
-            MaskedLinear(_mask(before, after, reverse), init_scale) for before, after in pairwise(degrees)
+            MaskedLinear(_mask(before, after), init_scale) for before, after in pairwise(degrees)
         )
-        self.direct = MaskedLinear(_mask(inputs, outputs, reverse), init_scale)
+        self.direct = MaskedLinear(_mask(inputs, outputs), init_scale)
 
-    def forward(self, y: Float[Tensor, "*batch features"]) -> Float[Tensor, "*batch outputs"]:
+    def forward(self, y: Float[Tensor, "*batch features"]) -> Float[Tensor, "... outputs"]:
         """All outputs; in an incremental evaluation, the one of the present site, given the earlier inputs of `y`."""
         if self.raster is not None:
             return self.column(y, self.raster)
@@ -64,33 +67,71 @@ class MADE(CausalLayer):
             h = layer(h).relu()
         return last(h) + self.direct(y)
 
-    def column(self, y: Float[Tensor, "batch features"], at: Raster) -> Float[Tensor, "batch 1"]:
-        """The output of the present site: the first hidden layer takes in one input a step, the last gives one output."""
-        first, *middle, last = (layer for layer in self.layers if isinstance(layer, MaskedLinear))
+    def column(self, y: Float[Tensor, "batch features"], at: Raster) -> Float[Tensor, "... batch 1"]:
+        """The output of the present site, whose degree is its column. The input of the site before completes the hidden units
+        of that degree: each unit is computed once."""
         if self not in at.memory:
-            sums = first.bias.expand(len(y), -1).clone()
-            rows = torch.cat([last.weight, self.direct.weight], 1).unbind(0)  # of the last hidden units, and of y
-            at.memory[self] = (
-                sums,
-                first.weight.mT.contiguous().unbind(0),
-                rows,
-                (last.bias + self.direct.bias).unbind(0),
-            )
-        sums, columns, rows, biases = at.memory[self]
-        site = self.features - 1 - at.column if self.reverse else at.column
-        if at.column:
-            before = site + 1 if self.reverse else site - 1
-            sums.addr_(y[:, before], columns[before])
-        h = sums.relu()
-        for layer in middle:
-            h = layer(h).relu()
-        return torch.addmv(biases[site], torch.cat([h, y], 1), rows[site])[:, None]
+            at.memory[self] = _Units(self, len(y))
+        units, column = at.memory[self], at.column
+        if column:
+            before = self.features - column if self.reverse else column - 1
+            units.inputs[before].copy_(y.select(1, before))
+        for seen, weights, complete in units.hidden:
+            torch.clamp_min(torch.bmm(weights[column], seen), 0, out=complete[column])
+        output = torch.bmm(units.output_weights[column], units.seen_by_outputs).mT
+        return output if self.beside else output[0]
+
+    def linear(self, layer: int) -> MaskedLinear:
+        """One of `layers`."""
+        linear = self.layers[layer]
+        assert isinstance(linear, MaskedLinear)
+        return linear
 
     def extra_repr(self) -> str:
         order = f"{self.features - 1}..0" if self.reverse else f"0..{self.features - 1}"
         return f"features={self.features}, order={order}"
 
 
-def _mask(before: list[int], after: list[int], reverse: bool) -> Float[Tensor, "after before"]:
-    mask = (torch.tensor(after)[:, None] >= torch.tensor(before)).float()
-    return mask.flip(0, 1) if reverse else mask
+class _Units:
+    """The values of all units of a MADE, and of those beside it, in an incremental evaluation: for each layer [network unit
+    batch], zero until known, with a one at the end, which the next layer's biases are weights of."""
+
+    def __init__(self, made: MADE, batch: int) -> None:
+        hidden = range(len(made.layers) - 1)
+        weights = [made.together(lambda made, i=i: _with_bias(made.linear(i))) for i in hidden]
+        networks, count, _ = weights[0].shape
+
+        def values(units: int) -> Tensor:
+            ones = weights[0].new_ones(networks, 1, batch)
+            return torch.cat([ones.new_zeros(networks, units, batch), ones], 1)
+
+        def by_degree(units: Tensor, counts: list[int]) -> list[Tensor]:
+            return list(units.split(counts[::-1], 1))[::-1] if made.reverse else list(units.split(counts, 1))
+
+        self.seen_by_outputs = values(count + made.features)
+        inputs = self.seen_by_outputs[:, count:]
+        layers = [inputs, *(values(count) for _ in hidden[1:]), self.seen_by_outputs]
+        self.inputs = inputs.unbind(1)
+        self.hidden = [
+            (
+                layers[i],
+                by_degree(weights[i], made.hidden_units),
+                by_degree(layers[i + 1][:, :count], made.hidden_units),
+            )
+            for i in hidden
+        ]
+        self.output_weights = by_degree(made.together(_output_weight), [1] * made.features)
+
+
+def _mask(before: list[int], after: list[int]) -> Float[Tensor, "after before"]:
+    return (torch.tensor(after)[:, None] >= torch.tensor(before)).float()
+
+
+def _with_bias(layer: MaskedLinear) -> Float[Tensor, "out more"]:
+    return torch.cat([layer.weight, layer.bias[:, None]], 1)
+
+
+def _output_weight(made: MADE) -> Float[Tensor, "out more"]:
+    """Of the last hidden units, the inputs and 1."""
+    last = made.linear(-1)
+    return torch.cat([last.weight, made.direct.weight, (last.bias + made.direct.bias)[:, None]], 1)

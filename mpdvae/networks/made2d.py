@@ -48,7 +48,9 @@ class MADE2d(nn.Module):
         self.last = CausalConv2d(hidden_channels, channels, kernel_size, "B", init_scale)
         self.direct = CausalConv2d(channels, channels, kernel_size, "A", init_scale)
 
-    def forward(self, y: Float[Tensor, "batch channel height width"]) -> Float[Tensor, "batch channel rows columns"]:
+    def forward(
+        self, y: Float[Tensor, "batch channel height width"]
+    ) -> Float[Tensor, "... batch channel rows columns"]:
         """Outputs of all positions; in an incremental evaluation, of the present one, given the earlier ones of `y`."""
         h = self.first(y).relu()
         for layer in self.hidden:

@@ -15,6 +15,7 @@ number is that of the literature; the rows below the centre are cut off before a
 van den Oord, Kalchbrenner & Kavukcuoglu, "Pixel Recurrent Neural Networks", ICML 2016, https://arxiv.org/abs/1601.06759.
 """
 
+import math
 from typing import Literal
 
 import torch
@@ -25,6 +26,7 @@ from torch.nn.functional import conv2d, pad
 from mpdvae.errors import InputError
 from mpdvae.networks.batching import over_leading
 from mpdvae.networks.incremental import CausalLayer, Raster
+from mpdvae.networks.neighbours import Neighbours
 from mpdvae.networks.weight_norm import weight_norm
 
 MaskType = Literal["A", "B"]
@@ -57,27 +59,28 @@ class CausalConv2d(CausalLayer, nn.Conv2d):
         weight_norm(self, causal_mask(self.weight, mask_type), init_scale)
         self.mask_type = mask_type
 
-    def forward(self, x: Float[Tensor, "batch in height width"]) -> Float[Tensor, "batch out rows columns"]:
+    def forward(self, x: Float[Tensor, "*batch in height width"]) -> Float[Tensor, "... out rows columns"]:
         if self.raster is not None:
             return self.column(x, self.raster)
         return _causal_conv2d(x, self.weight, self.bias)
 
-    def column(self, x: Float[Tensor, "batch in rows columns"], at: Raster) -> Float[Tensor, "batch out 1 1"]:
+    def column(self, x: Float[Tensor, "*batch in rows columns"], at: Raster) -> Float[Tensor, "... out 1 1"]:
         """The output at the present position, given the input there and what was given before. With mask A, which does not
         look at the present position, `x` is the whole maps, of which the earlier positions are known."""
-        reach = self.kernel_size[0] // 2
         if self not in at.memory:
-            seen = x.new_zeros(len(x), x.shape[1], at.height + reach, at.width + 2 * reach)
-            at.memory[self] = seen, self.weight[:, :, : reach + 1].flatten(1).mT.contiguous()
-        seen, weight = at.memory[self]
+            above = self.together(lambda layer: _above(layer.weight))
+            left = self.together(lambda layer: _left(layer.weight, centre=layer.mask_type == "B"))
+            at.memory[self] = Neighbours(
+                above, left, self.together(lambda layer: layer.get_parameter("bias")), x.shape[-4], at.width
+            )
+        near = at.memory[self]
+        if self.mask_type == "A":
+            near.add_previous(x, at)
+        if at.column == 0:
+            near.begin_row()
         if self.mask_type == "B":
-            seen[:, :, at.row + reach, at.column + reach] = x[:, :, 0, 0]
-        elif at.previous is not None:
-            row, column = at.previous
-            seen[:, :, row + reach, column + reach] = x[:, :, row, column]
-        window = seen[:, :, at.row : at.row + reach + 1, at.column : at.column + 2 * reach + 1]
-        assert self.bias is not None
-        return torch.addmm(self.bias, window.flatten(1), weight)[..., None, None]
+            near.add(at.column, x)
+        return near.sums(at.column)
 
     def extra_repr(self) -> str:
         return f"{super().extra_repr()}, mask {self.mask_type}"
@@ -108,22 +111,34 @@ class ConditionedCausalConv2d(CausalLayer, nn.Conv2d):
 
     def column(self, x: Tensor, condition: Tensor, at: Raster) -> Float[Tensor, "*batch out 1 1"]:
         """The output at the present position of the image `x`, whose earlier pixels are known; `condition` is seen once."""
-        reach = self.kernel_size[0] // 2
+        images = math.prod(x.shape[:-3])
         if self not in at.memory:
-            seen = x.new_zeros(*x.shape[:-2], at.height + reach, at.width + 2 * reach)
-            weight = self.weight[:, : self.image_channels, : reach + 1].flatten(1).mT.contiguous()
-            at.memory[self] = seen, weight, self._told(condition)
-        seen, weight, told = at.memory[self]
-        if at.previous is not None:
-            row, column = at.previous
-            seen[..., row + reach, column + reach] = x[..., row, column]
-        window = seen[..., at.row : at.row + reach + 1, at.column : at.column + 2 * reach + 1]
-        return (window.flatten(-3) @ weight + told[..., at.row, at.column])[..., None, None]
+            weight = self.weight[:, : self.image_channels]
+            no_bias = weight.new_zeros(1, self.out_channels)
+            near = Neighbours(_above(weight)[None], _left(weight, centre=False)[None], no_bias, images, at.width)
+            at.memory[self] = near, self._told(condition)
+        near, told = at.memory[self]
+        near.add_previous(x.reshape(images, *x.shape[-3:]), at)
+        if at.column == 0:
+            near.begin_row()
+        seen = near.sums(at.column).reshape(*x.shape[:-3], -1, 1, 1)
+        return seen + told[..., at.row : at.row + 1, at.column : at.column + 1]
 
     def _told(self, condition: Tensor) -> Tensor:
         """What the condition adds to every position, bias included: seen whole, future positions too."""
         weight = self.weight[:, self.image_channels :]
         return over_leading(lambda c: conv2d(c, weight, self.bias, padding=weight.shape[-1] // 2), condition, 3)
+
+
+def _above(weight: Float[Tensor, "out in size size"]) -> Float[Tensor, "row column in out"]:
+    """What a causal convolution looks at in the rows above the centre."""
+    return weight[:, :, : weight.shape[-1] // 2].permute(2, 3, 1, 0)
+
+
+def _left(weight: Float[Tensor, "out in size size"], centre: bool) -> Float[Tensor, "tap in out"]:
+    """What it looks at in the centre's row."""
+    reach = weight.shape[-1] // 2
+    return weight[:, :, reach, : reach + centre].permute(2, 1, 0)
 
 
 def _causal_conv2d(x: Tensor, weight: Tensor, bias: Tensor | None) -> Tensor:

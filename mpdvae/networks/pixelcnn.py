@@ -25,7 +25,7 @@ from torch.nn.functional import elu
 
 from mpdvae.errors import InputError
 from mpdvae.networks.batching import over_leading
-from mpdvae.networks.blocks import conv2d
+from mpdvae.networks.blocks import PointwiseConv2d
 from mpdvae.networks.masked import CausalConv2d, ConditionedCausalConv2d
 
 PAPER_SMALL = (7, 7, 7, 5, 5, 3, 3)
@@ -39,9 +39,9 @@ class BottleneckBlock(nn.Module):
 
     def __init__(self, channels: int, kernel_size: int) -> None:
         super().__init__()
-        self.narrow = conv2d(channels, channels // 2, 1)
+        self.narrow = PointwiseConv2d(channels, channels // 2)
         self.causal = CausalConv2d(channels // 2, channels // 2, kernel_size, "B")
-        self.widen = conv2d(channels // 2, channels, 1)
+        self.widen = PointwiseConv2d(channels // 2, channels)
 
     def forward(self, x: Float[Tensor, "batch channel height width"]) -> Float[Tensor, "batch channel height width"]:
         return elu(x + self.widen(elu(self.causal(elu(self.narrow(x))))))
@@ -67,8 +67,8 @@ class PixelCNN(nn.Module):
         self.first = ConditionedCausalConv2d(1, condition_channels, channels, first)
         self.blocks = nn.ModuleList(BottleneckBlock(channels, k) for k in rest)
         self.skips = nn.ModuleList(BottleneckBlock(channels, k) for k in kernel_sizes[1 : len(kernel_sizes) - SKIP + 2])
-        self.widen = conv2d(channels, channels, 1)
-        self.logits = conv2d(channels, 1, 1)
+        self.widen = PointwiseConv2d(channels, channels)
+        self.logits = PointwiseConv2d(channels, 1)
         # Channels last in memory: a training step on CPU takes about a quarter less time.
         self.to(memory_format=torch.channels_last)  # pyright: ignore[reportCallIssue] - unknown to torch's stubs
 

@@ -29,7 +29,7 @@ from torch import Tensor, nn
 from torch.nn.functional import conv_transpose2d, elu, pad
 
 from mpdvae.errors import InputError
-from mpdvae.networks.blocks import conv2d, conv2d_doubling
+from mpdvae.networks.blocks import PointwiseConv2d, conv2d, conv2d_doubling
 from mpdvae.networks.incremental import CausalLayer, Raster
 from mpdvae.networks.weight_norm import weight_norm
 
@@ -202,7 +202,7 @@ class GatedBlock(CausalLayer):
         self.down_third = ShiftedConv2d(wide, 2 * channels, (2, 3), False, init_scale=GATE_SCALE, level=level)
         self.right_first = ShiftedConv2d(wide, channels, (2, 2), right=True, level=level)
         self.right_second = ShiftedConv2d(wide, channels, (2, 2), right=True, level=level)
-        self.nin = conv2d(wide, channels, 1)
+        self.nin = PointwiseConv2d(wide, channels)
         self.right_third = ShiftedConv2d(wide, 2 * channels, (2, 2), True, init_scale=GATE_SCALE, level=level)
         self.activation, self.dropout, self.level = activation, nn.Dropout(dropout), level
 
@@ -249,8 +249,8 @@ class Merge(CausalLayer):
 
     def __init__(self, channels: int, activation: Activation) -> None:
         super().__init__()
-        self.down = conv2d(channels * activation.factor, channels, 1)
-        self.right = conv2d(channels * activation.factor, channels, 1)
+        self.down = PointwiseConv2d(channels * activation.factor, channels)
+        self.right = PointwiseConv2d(channels * activation.factor, channels)
         self.activation = activation
 
     def forward(self, v: Tensor, r: Tensor, pushed: Streams) -> Streams:
@@ -301,8 +301,8 @@ class PixelCNNPP(CausalLayer):
         self.h_halvings = nn.ModuleList(conv2d(width, 2 * width, 3, stride=2) for width in widths[:-1])
         self.h_doublings = nn.ModuleList(conv2d_doubling(width, width // 2) for width in widths[:0:-1])
         self.merges = nn.ModuleList(Merge(channels, act) for _ in range(levels * (blocks + 1) - 2))
-        self.widen = conv2d(channels, channels, 1)
-        self.parameters_of_pixels = conv2d(channels, out_channels, 1)
+        self.widen = PointwiseConv2d(channels, channels)
+        self.parameters_of_pixels = PointwiseConv2d(channels, out_channels)
 
     def forward(
         self, x: Float[Tensor, "*#batch 3 height width"], h: Float[Tensor, "*#batch condition height width"]
