@@ -10,11 +10,11 @@ from scipy.stats import genpareto
 from torch import Tensor, nn
 from torch.distributions import Distribution, Independent, MultivariateNormal, Normal
 
-from mpdvae import density
 from mpdvae.decoders import IndependentDecoder
 from mpdvae.density import DensityEstimate, estimate, pareto_shape, summarise
 from mpdvae.errors import InputError, RunError
 from mpdvae.flows import vector_flow
+from mpdvae.memory import TRIAL, LiveBytes
 from mpdvae.priors import FlowPrior, StandardNormal
 from mpdvae.seeding import seeded
 from mpdvae.vae import VAE
@@ -146,7 +146,7 @@ def test_the_memory_budget_changes_nothing_and_is_kept():
     # Pieces of 48 samples of one image, of one image, and of two images.
     for budget in (170_000, 200_000, 500_000):
         calls.clear()
-        with density._LiveBytes() as live:
+        with LiveBytes() as live:
             parts = estimate(vae, x, samples=150, memory_budget=budget, progress=lambda *call: calls.append(call))
         assert live.peak < budget
         assert len(calls) > 6
@@ -164,7 +164,7 @@ def test_the_encoder_runs_once_and_modes_come_back():
     vae.encoder.eval()
     before, state = vae.encoder.calls, torch.get_rng_state()
     estimate(vae, images(law, 20), samples=200, memory_budget=200_000)
-    assert vae.encoder.calls - before == 20 + density.TRIAL
+    assert vae.encoder.calls - before == 20 + TRIAL
     assert vae.training
     assert vae.decoder.dropout.training
     assert not vae.encoder.training
