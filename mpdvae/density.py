@@ -221,6 +221,11 @@ def _of_weights(log_w: Tensor, sizes: int) -> tuple[Tensor, ...]:
 def _check(x: Tensor, samples: int, tolerance: float | None, indices: Sequence[int]) -> None:
     check_samples(samples)
     check_tolerance(tolerance)
+    check_images(x, indices)
+
+
+def check_images(x: Tensor, indices: Sequence[int]) -> None:
+    """Raises `InputError` unless `x` are images of finite pixels, as many as `indices`."""
     if x.ndim != 4 or len(x) == 0:
         raise InputError(f"x: expected images [batch channel height width], at least one, got shape {tuple(x.shape)}.")
     if len(indices) != len(x):

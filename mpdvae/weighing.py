@@ -44,7 +44,7 @@ class Sampler:
             for block in range(done, look, NOISE_BLOCK):
                 log_w[block : min(block + NOISE_BLOCK, look), active] = self._weigh(active, block, look)
             drawn[active] = look
-            _refuse_broken_weights(log_w[:look, active], [self.indices[i] for i in active])
+            refuse_broken_weights(log_w[:look, active], [self.indices[i] for i in active])
             if tolerance is not None:
                 settled = _is_settled(log_w[:look, active], tolerance)
                 self.report(int(settled.sum()) * (looks[-1] - look))
@@ -93,7 +93,8 @@ def _is_settled(log_w: Tensor, tolerance: float) -> Tensor:
     return (standard_error(log_w) <= tolerance) & ~(pareto_shape(log_w) > RELIABLE)
 
 
-def _refuse_broken_weights(log_w: Tensor, indices: Sequence[int]) -> None:
+def refuse_broken_weights(log_w: Tensor, indices: Sequence[int]) -> None:
+    """Raises `RunError`, naming the image, for weights [samples batch] that are not numbers, or are all zero."""
     broken = (log_w.isnan() | log_w.isposinf()).any(0) | log_w.isneginf().all(0)
     if broken.any():
         i = int(broken.nonzero()[0].item())
