@@ -28,28 +28,19 @@ the pilot's geometric mean over chains. The pilot's noise is its own, hence weig
 """
 
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, fields, replace
 
 import torch
 from jaxtyping import Float, Float64
 from torch import Tensor
 
+from mpdvae.chains import Plan, Report, annealed_density, pilot, prior_samples, schedule, weigh
 from mpdvae.density import check_images, evaluating
 from mpdvae.errors import InputError
-from mpdvae.hamiltonian import Density, adapted, move
 from mpdvae.importance import effective_sample_size, log_mean, standard_error
 from mpdvae.memory import TRIAL, LiveBytes, usable_bytes
-from mpdvae.seeding import derive_seed, seeded
+from mpdvae.seeding import seeded
 from mpdvae.vae import VAE, check_samples
-from mpdvae.weighing import refuse_broken_weights
-
-PILOT_CHAINS = 4
-FIRST_STEP_SIZE = 0.2
-"""Where the pilot's adaptation begins."""
-SHARPNESS = 4.0
-"""The schedule is the part of the logistic function between minus and plus this."""
-
-Report = Callable[[int], None]
 
 
 @dataclass(frozen=True)
@@ -69,6 +60,10 @@ class AnnealedEstimate:
     steps: int
     """T, the number of betas above 0."""
 
+    def tensors(self) -> dict[str, Float64[Tensor, " batch"]]:
+        """The fields that have a value for each image, by name."""
+        return {f.name: value for f in fields(self) if isinstance(value := getattr(self, f.name), Tensor)}
+
 
 @dataclass(frozen=True)
 class Sandwich:
@@ -79,22 +74,6 @@ class Sandwich:
     """By forward chains."""
     upper: AnnealedEstimate
     """By reverse chains from the codes that the images were made from."""
-
-
-@dataclass(frozen=True)
-class _Plan:
-    """How chains are run: their number, the betas, leapfrog steps per move, the seed, and who is told of each move."""
-
-    chains: int
-    betas: Float64[Tensor, " betas"]
-    leapfrog_steps: int
-    memory_budget: int
-    seed: int
-    report: Report
-
-    @property
-    def steps(self) -> int:
-        return len(self.betas) - 1
 
 
 def estimate(
@@ -129,7 +108,8 @@ def estimate(
     indices = list(range(len(x)) if indices is None else indices)
     check_images(x, indices)
     with evaluating(vae):
-        return _in_groups(vae, x, indices, plan, lambda piece, numbers: (_forward(vae, piece, numbers, plan)[0],))[0]
+        (found,) = _in_groups(vae, x, indices, plan, lambda *group: (_forward(vae, *group, plan)[0],))
+    return found
 
 
 def sandwich(
@@ -153,122 +133,37 @@ def sandwich(
         def both(piece: Tensor, numbers: list[int]) -> tuple[AnnealedEstimate, AnnealedEstimate]:
             lower, step_sizes = _forward(vae, piece, numbers, plan)
             start = z[numbers].expand(chains, *z[numbers].shape)
-            upper = _run(vae, piece, numbers, start, step_sizes, plan, reverse=True)
-            return lower, upper
+            log_w, acceptance = weigh(vae, piece, numbers, start, step_sizes, plan, reverse=True)
+            upper = _of_weights(-log_w, acceptance, plan)
+            return lower, replace(upper, log_prob=-upper.log_prob)
 
         lower, upper = _in_groups(vae, x, list(range(count)), plan, both)
     return Sandwich(x, lower, upper)
 
 
-def schedule(steps: int) -> Float64[Tensor, " betas"]:
-    """beta_0 = 0, ..., beta_T = 1 by a sigmoid (Wu et al. 2017, appendix)."""
-    s = torch.sigmoid(SHARPNESS * torch.linspace(-1, 1, steps + 1, dtype=torch.float64))
-    return (s - s[0]) / (s[-1] - s[0])
-
-
-def _forward(vae: VAE, x: Tensor, numbers: list[int], plan: _Plan) -> tuple[AnnealedEstimate, Tensor]:
+def _forward(vae: VAE, x: Tensor, numbers: list[int], plan: Plan) -> tuple[AnnealedEstimate, Tensor]:
     """The estimate by forward chains, and the step sizes [moves batch] that the pilot run found."""
-    step_sizes = _pilot(vae, x, numbers, plan)
-    start = _prior_samples(vae, numbers, plan.chains, plan.seed, "forward").to(x)
-    return _run(vae, x, numbers, start, step_sizes, plan), step_sizes
+    step_sizes = pilot(vae, x, numbers, plan)
+    start = prior_samples(vae, numbers, plan.chains, plan.seed, "forward").to(x)
+    return _of_weights(*weigh(vae, x, numbers, start, step_sizes, plan), plan), step_sizes
 
 
-def _run(
-    vae: VAE, x: Tensor, numbers: list[int], start: Tensor, step_sizes: Tensor, plan: _Plan, reverse: bool = False
-) -> AnnealedEstimate:
-    """Chains from `start` [chains batch *latent], along the betas or, reversed, back."""
-    noise = _Noise(plan.seed, "reverse" if reverse else "forward", numbers)
-    widths, z = plan.betas.diff(), start
-    log_w = torch.zeros(start.shape[:2], dtype=torch.float64)
-    acceptances = []
-    order = range(plan.steps)
-    for t in reversed(order) if reverse else order:
-        # z follows beta_t when going forward and beta_(t + 1) when going back: the weight's factor is the same.
-        log_w += widths[t] * _log_likelihood(vae, x, z)
-        moves = t - 1 if reverse else t  # the index of the move that comes next; there is one at each inner beta
-        if 0 <= moves < plan.steps - 1:
-            density = _annealed(vae, x, float(plan.betas[moves + 1]))
-            momentum, uniform = noise.draw(z)
-            step_size = step_sizes[moves].expand(start.shape[:2])
-            z, acceptance = move(density, z, step_size, momentum, uniform, plan.leapfrog_steps)
-            acceptances.append(acceptance.mean(0).cpu().double())
-        plan.report(len(x))
-    refuse_broken_weights(log_w, numbers)
-    sign = -1 if reverse else 1
+def _of_weights(log_w: Tensor, acceptance: Tensor, plan: Plan) -> AnnealedEstimate:
     return AnnealedEstimate(
-        log_prob=sign * log_mean(sign * log_w),
-        standard_error=standard_error(sign * log_w),
-        effective_sample_size=effective_sample_size(sign * log_w),
-        acceptance_rate=torch.stack(acceptances).mean(0) if acceptances else torch.full_like(log_w[0], torch.nan),
+        log_prob=log_mean(log_w),
+        standard_error=standard_error(log_w),
+        effective_sample_size=effective_sample_size(log_w),
+        acceptance_rate=acceptance,
         chains=plan.chains,
         steps=plan.steps,
     )
-
-
-def _pilot(vae: VAE, x: Tensor, numbers: list[int], plan: _Plan) -> Tensor:
-    """Step sizes [moves batch]: adapted for each chain of a run along the betas, averaged over chains."""
-    noise = _Noise(plan.seed, "pilot", numbers)
-    z = _prior_samples(vae, numbers, PILOT_CHAINS, plan.seed, "pilot").to(x)
-    step_size = torch.full_like(z[..., *[0] * (z.ndim - 2)], FIRST_STEP_SIZE)
-    found = [step_size.new_empty(0, len(x))]
-    for beta in plan.betas[1:-1].tolist():
-        momentum, uniform = noise.draw(z)
-        z, acceptance = move(_annealed(vae, x, beta), z, step_size, momentum, uniform, plan.leapfrog_steps)
-        step_size = adapted(step_size, acceptance)
-        found.append(step_size.log().mean(0, keepdim=True).exp())
-        plan.report(len(x))
-    plan.report(len(x))  # for the last beta, at which nothing moves
-    return torch.cat(found)
-
-
-def _annealed(vae: VAE, x: Tensor, beta: float) -> Callable[[Tensor], Density]:
-    """log p(z) + beta log p(x|z) and its gradient, for z [chains batch *latent]."""
-
-    def density(z: Tensor) -> Density:
-        with torch.enable_grad():
-            z = z.detach().requires_grad_()
-            log_prob = vae.prior().log_prob(z) + beta * vae.decoder(z).log_prob(x)
-            (gradient,) = torch.autograd.grad(log_prob.sum(), z)
-        return Density(log_prob.detach(), gradient)
-
-    return density
-
-
-@torch.no_grad()
-def _log_likelihood(vae: VAE, x: Tensor, z: Tensor) -> Float64[Tensor, "chains batch"]:
-    return vae.decoder(z).log_prob(x).cpu().double()
-
-
-@torch.no_grad()
-def _prior_samples(vae: VAE, numbers: list[int], chains: int, seed: int, stream: str) -> Tensor:
-    """Codes [chains batch *latent], those of an image being a function of its number."""
-    codes = []
-    for number in numbers:
-        with seeded(seed, "annealed start", stream, number):
-            codes.append(vae.prior().sample((chains,)))
-    return torch.stack(codes, 1)
-
-
-class _Noise:
-    """The noise of moves, of each image from a generator of its own."""
-
-    def __init__(self, seed: int, stream: str, numbers: list[int]) -> None:
-        seeds = [derive_seed(seed, "annealed moves", stream, number) for number in numbers]
-        self.generators = [torch.Generator().manual_seed(s) for s in seeds]
-
-    def draw(self, z: Tensor) -> tuple[Tensor, Tensor]:
-        """Momentum like z [chains batch *latent], and uniform numbers [chains batch]."""
-        shape = (len(z), *z.shape[2:])
-        momentum = torch.stack([torch.randn(shape, generator=g) for g in self.generators], 1)
-        uniform = torch.stack([torch.rand(len(z), generator=g) for g in self.generators], 1)
-        return momentum.to(z), uniform.to(z)
 
 
 def _in_groups(
     vae: VAE,
     x: Tensor,
     numbers: list[int],
-    plan: _Plan,
+    plan: Plan,
     run: Callable[[Tensor, list[int]], tuple[AnnealedEstimate, ...]],
 ) -> list[AnnealedEstimate]:
     """`run` on as many images at a time as fit the memory budget, its results put together."""
@@ -278,16 +173,15 @@ def _in_groups(
 
 
 def _joined(parts: Sequence[AnnealedEstimate]) -> AnnealedEstimate:
-    fields = ("log_prob", "standard_error", "effective_sample_size", "acceptance_rate")
-    values = (torch.cat([getattr(part, name) for part in parts]) for name in fields)
-    return AnnealedEstimate(*values, chains=parts[0].chains, steps=parts[0].steps)
+    values = {name: torch.cat([part.tensors()[name] for part in parts]) for name in parts[0].tensors()}
+    return replace(parts[0], **values)
 
 
-def _group_size(vae: VAE, x: Tensor, plan: _Plan) -> int:
+def _group_size(vae: VAE, x: Tensor, plan: Plan) -> int:
     """Images whose chains move together within the memory budget, by the bytes that a trial gradient holds."""
-    z = _prior_samples(vae, [0], TRIAL, plan.seed, "trial").to(x)
+    z = prior_samples(vae, [0], TRIAL, plan.seed, "trial").to(x)
     with LiveBytes() as live:
-        _annealed(vae, x[:1], 0.5)(z)
+        annealed_density(vae, x[:1], 0.5)(z)
     image = plan.chains * (live.peak // TRIAL + 6 * z[0, 0].nbytes)
     usable = usable_bytes(plan.memory_budget, x, image)
     if usable < image:
@@ -298,10 +192,10 @@ def _group_size(vae: VAE, x: Tensor, plan: _Plan) -> int:
     return usable // image
 
 
-def _plan(chains: int, steps: int, leapfrog_steps: int, memory_budget: int, seed: int, report: Report) -> _Plan:
+def _plan(chains: int, steps: int, leapfrog_steps: int, memory_budget: int, seed: int, report: Report) -> Plan:
     for name, count in (("chains", chains), ("steps", steps), ("leapfrog_steps", leapfrog_steps)):
         check_samples(count, name)
-    return _Plan(chains, schedule(steps), leapfrog_steps, memory_budget, seed, report)
+    return Plan(chains, schedule(steps), leapfrog_steps, memory_budget, seed, report)
 
 
 def _reporter(progress: Callable[[float], None] | None, total: int) -> Report:

@@ -33,7 +33,7 @@ from mpdvae.errors import InputError, RunError
 from mpdvae.importance import bound_curve, effective_sample_size, group_sizes, jackknife, log_mean, standard_error
 from mpdvae.memory import piece_sizes
 from mpdvae.pareto import RELIABLE, pareto_shape
-from mpdvae.subsets import finite, mean_and_error
+from mpdvae.subsets import error_of_mean, finite, mean_and_error
 from mpdvae.vae import VAE, check_samples
 from mpdvae.weighing import NOISE_BLOCK, Sampler, looks
 
@@ -159,7 +159,7 @@ def summarise(estimate: DensityEstimate, draws: int = 1, population: int | None 
         "nll_nats": mean_and_error(-e.log_prob, draws, population, e.standard_error),
         "extrapolated_nll_nats": mean_and_error(-e.extrapolated_log_prob, draws)
         | {
-            "monte_carlo_error": finite(_error_of_mean(e.extrapolated_standard_error)),
+            "monte_carlo_error": finite(error_of_mean(e.extrapolated_standard_error)),
             "method": "jackknife of order 1 in the number of samples (Nowozin 2018)",
         },
         "bound_curve": {
@@ -169,7 +169,7 @@ def summarise(estimate: DensityEstimate, draws: int = 1, population: int | None 
         "kl_nats": mean_and_error(e.kl, draws),
         "reconstruction_nats": mean_and_error(e.reconstruction, draws),
         "bits_per_dim": mean_and_error(e.bits_per_dim, draws),
-        "nll_monte_carlo_error_nats": finite(_error_of_mean(e.standard_error)),
+        "nll_monte_carlo_error_nats": finite(error_of_mean(e.standard_error)),
         "samples": e.samples,
         "samples_drawn": {"mean": finite(drawn.mean()), "min": int(drawn.min()), "max": int(drawn.max())},
         "images": len(e.log_prob),
@@ -239,8 +239,3 @@ def check_tolerance(tolerance: float | None) -> None:
     """Raises `InputError` unless the tolerance is None or a positive number of nats."""
     if tolerance is not None and not 0 < tolerance < math.inf:
         raise InputError(f"tolerance: expected a number of nats > 0, got {tolerance}.")
-
-
-def _error_of_mean(errors: Tensor) -> Tensor:
-    """Standard error of the mean of independent values with these errors."""
-    return errors.square().sum().sqrt() / len(errors)

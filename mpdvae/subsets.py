@@ -79,3 +79,8 @@ def student_quantile(degrees: int) -> float:
 def finite(value: Tensor) -> float | None:
     """A number for JSON: null for what is not finite."""
     return value.item() if value.isfinite() else None
+
+
+def error_of_mean(errors: Float64[Tensor, " values"]) -> Float64[Tensor, ""]:
+    """Standard error of the mean of independent values with these errors."""
+    return errors.square().sum().sqrt() / len(errors)

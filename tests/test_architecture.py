@@ -29,7 +29,7 @@ LEVELS: list[set[str]] = [
         "validation",
     },
     {"config", "parts", "experiment", "studies", "recipes", "runs", "interop"},
-    {"training", "evaluation", "jobs", "console", "plan", "reproduce", "report"},
+    {"training", "evaluation", "likelihoods", "referee", "partial", "jobs", "console", "plan", "reproduce", "report"},
     {"cli", "commands", "options", "__main__"},
 ]
 """A new room gets a level here. Within a level imports are allowed as long as they make no circle."""
