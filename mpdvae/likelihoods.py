@@ -33,6 +33,7 @@ PART_PAIRS = 2**14
 """Image x sample pairs in a part that is kept: some seconds of a small model on a laptop."""
 EXPECTED_SAMPLES = 512
 """Samples per image that parts are made for where a tolerance will end most images early."""
+REFEREE_STEPS = 200
 PAPER_SAMPLES, PAPER_COLOUR_SAMPLES, PAPER_DRAWS = 4096, 512, 5
 
 Watch = Callable[[str, float], None]
@@ -52,11 +53,14 @@ class Request:
     protocol: Literal["paper"] | None = None
     """All images, draws and samples as in the paper."""
 
-    def options(self) -> list[str]:
-        """As options of `mpdvae evaluate`."""
-        names = ("samples", "images", "tolerance", "protocol")
-        given = [(name, getattr(self, name)) for name in names if getattr(self, name) is not None]
-        return [word for name, value in given for word in (f"--{name}", str(value))]
+    referee: int | None = None
+    """Images that annealed importance sampling judges, and as many simulated ones; None: none."""
+    referee_steps: int | None = None
+    """Of the annealing; None: `REFEREE_STEPS`."""
+
+    @property
+    def annealing_steps(self) -> int:
+        return REFEREE_STEPS if self.referee_steps is None else self.referee_steps
 
 
 @dataclass(frozen=True)
@@ -92,6 +96,7 @@ def prepare(run: Run, data: Splits, split: str, request: Request) -> Measurement
     draws = protocol.evaluation_draws if chosen is None else 1
     x, _ = evaluation_images(images, protocol, split, draws)
     indices = torch.arange(len(x)) if chosen is None else chosen
+    _check_referee(request, len(x) // draws)
     return Measurement(
         x=x[indices.to(x.device)],
         indices=indices,
@@ -202,4 +207,12 @@ def _as_in_the_paper(request: Request, protocol: Protocol, data: Splits) -> tupl
         )
     samples = PAPER_SAMPLES if protocol.binarises else PAPER_COLOUR_SAMPLES
     several = protocol.binarisation == "dynamic" and not data.binarised
-    return Request(samples=samples), replace(protocol, evaluation_draws=PAPER_DRAWS if several else 1), None
+    return replace(request, samples=samples), replace(protocol, evaluation_draws=PAPER_DRAWS if several else 1), None
+
+
+def _check_referee(request: Request, measured: int) -> None:
+    if request.referee is not None and not 1 <= request.referee <= measured:
+        raise InputError(
+            f"--referee: expected 1 to {measured:,} images, which is how many are measured, got {request.referee:,}."
+        )
+    check_samples(request.annealing_steps, "--referee-steps")

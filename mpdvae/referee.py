@@ -11,8 +11,7 @@ from torch import Tensor
 
 from mpdvae import annealed, density
 from mpdvae.density import DensityEstimate
-from mpdvae.errors import InputError
-from mpdvae.likelihoods import Measurement, Watch
+from mpdvae.likelihoods import Measurement, Request, Watch
 from mpdvae.partial import Partial
 from mpdvae.subsets import error_of_mean, finite, mean_and_error, random_subset
 from mpdvae.vae import VAE
@@ -20,23 +19,11 @@ from mpdvae.vae import VAE
 CHAINS, LEAPFROG_STEPS = 16, 10
 
 
-def check(measurement: Measurement, images: int, steps: int) -> None:
-    """Raises `InputError` where the referee is asked for more images than are measured, or for none."""
-    measured = len(measurement.x) // measurement.draws
-    if not 1 <= images <= measured:
-        raise InputError(
-            f"--referee: expected 1 to {measured:,} images, which is how many are measured, got {images:,}."
-        )
-    if steps < 1:
-        raise InputError(f"--referee-steps: expected a number >= 1, got {steps}.")
-
-
 def judge(
     vae: VAE,
     measurement: Measurement,
     estimate: DensityEstimate,
-    images: int,
-    steps: int,
+    request: Request,
     partial: Partial,
     watch: Watch,
 ) -> dict[str, Any]:
@@ -44,10 +31,10 @@ def judge(
 
     Arguments:
         estimate: the importance-weighted one of all images of `measurement`.
-        images: how many of them, and how many simulated ones.
-        steps: of the annealing.
+        request: says how many of them, as many simulated ones, and how many steps of annealing.
     """
-    m = measurement
+    assert request.referee is not None
+    m, images, steps = measurement, request.referee, request.annealing_steps
     chosen = random_subset(images, m.images_of_split)
     rows = (m.indices[:, None] == chosen).nonzero()
     rows = rows[rows[:, 1].argsort(), 0]
