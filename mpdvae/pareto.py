@@ -14,6 +14,9 @@ from torch import Tensor
 RELIABLE = 0.7
 """Up to this shape the mean of the weights and its error can be relied on."""
 
+ROUNDING = 1e-4
+"""A tail that spans less than this share of the largest weight is none: float32 likelihoods are not more exact."""
+
 
 def pareto_shape(log_weights: Float64[Tensor, "samples batch"]) -> Float64[Tensor, " batch"]:
     """Shape k-hat of a generalised Pareto law fitted to the largest weights of each image.
@@ -23,7 +26,8 @@ def pareto_shape(log_weights: Float64[Tensor, "samples batch"]) -> Float64[Tenso
     by ten further observations (Vehtari et al. 2024). Weights with shape k-hat have moments of orders up to 1 / k-hat.
 
     Returns:
-        nan where M < 5 (fewer than 21 samples) or all tail weights are equal (an exact posterior: there is no tail);
+        nan where M < 5 (fewer than 21 samples) or all tail weights are equal but for rounding (an exact posterior: there is
+        no tail);
         inf where the tail spans more orders of magnitude than float64 holds.
     """
     samples, images = log_weights.shape
@@ -41,5 +45,5 @@ def pareto_shape(log_weights: Float64[Tensor, "samples batch"]) -> Float64[Tenso
     log_likelihood = tail * ((-b / k).log() - k - 1)
     b_hat = (torch.softmax(log_likelihood, dim=1) * b).sum(1, keepdim=True)
     k_hat = (torch.log1p(-b_hat * x).sum(1) + 10 * 0.5) / (tail + 10)
-    lost = torch.where(x_max.squeeze(1) > 0, math.inf, math.nan).to(x.dtype)
-    return torch.where(x_quarter.squeeze(1) > 0, k_hat, lost)
+    lost = torch.where(x_quarter.squeeze(1) > 0, k_hat, math.inf)
+    return torch.where(x_max.squeeze(1) > ROUNDING, lost, math.nan)
