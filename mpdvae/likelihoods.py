@@ -96,7 +96,7 @@ def prepare(run: Run, data: Splits, split: str, request: Request) -> Measurement
     draws = protocol.evaluation_draws if chosen is None else 1
     x, _ = evaluation_images(images, protocol, split, draws)
     indices = torch.arange(len(x)) if chosen is None else chosen
-    _check_referee(request, len(x) // draws)
+    _check_referee(request, len(indices) // draws)
     return Measurement(
         x=x[indices.to(x.device)],
         indices=indices,

@@ -16,8 +16,8 @@ from mpdvae.hamiltonian import TARGET, Density, adapted, move
 from mpdvae.priors import StandardNormal
 from mpdvae.vae import VAE
 
-STEPS, CHAINS = 25, 16
-LEAPFROG = 4
+STEPS, CHAINS = 12, 16
+LEAPFROG = 3
 
 
 # -- estimates ---------------------------------------------------------------------------------------------------------
@@ -38,7 +38,7 @@ def test_weights_are_unbiased_whatever_the_encoder(name):
 def test_the_sandwich_holds_the_truth_and_closes(name):
     model = known(name)
     gaps = []
-    for steps in (3, STEPS):
+    for steps in (2, STEPS):
         s = annealed.sandwich(model.vae, 12, CHAINS, steps, LEAPFROG)
         true = model.law(s.x)
         below, above = (true - s.lower.log_prob), (s.upper.log_prob - true)
@@ -48,12 +48,11 @@ def test_the_sandwich_holds_the_truth_and_closes(name):
     assert gaps[1] < gaps[0] / 2
 
 
-def test_many_steps_reach_the_value_from_both_sides():
-    vae, law = linear_gaussian()
-    s = annealed.sandwich(vae, 8, chains=CHAINS, steps=300, leapfrog_steps=LEAPFROG)
-    true = law.log_prob(s.x.flatten(1))
-    assert (s.lower.log_prob - true).mean().item() == pytest.approx(0, abs=0.05)
-    assert (s.upper.log_prob - true).mean().item() == pytest.approx(0, abs=0.05)
+def test_reverse_weights_are_unbiased():
+    vae, law = linear_gaussian(latent=2)
+    s = annealed.sandwich(vae, 200, CHAINS, 8, LEAPFROG)
+    ratios = (law.log_prob(s.x.flatten(1)) - s.upper.log_prob).exp()
+    assert abs(ratios.mean() - 1) < 4 * ratios.std() / 200**0.5
 
 
 def test_errors_are_as_large_as_they_say():
@@ -74,7 +73,7 @@ def test_one_step_is_plain_importance_sampling_from_the_prior():
 
 def test_moves_are_accepted_about_as_often_as_aimed_at():
     vae, law = linear_gaussian()
-    e = annealed.estimate(vae, images(law, 6), CHAINS, 200, LEAPFROG)
+    e = annealed.estimate(vae, images(law, 6), CHAINS, 100, LEAPFROG)
     assert ((e.acceptance_rate - TARGET).abs() < 0.15).all()
 
 

@@ -62,4 +62,4 @@ def test_what_one_image_cannot_give_is_null():
 
 
 def test_the_error_of_a_mean():
-    assert error_of_mean(torch.tensor([3.0, 4.0])) == pytest.approx(2.5)
+    assert error_of_mean(torch.tensor([3.0, 4.0], dtype=torch.float64)).item() == pytest.approx(2.5)
