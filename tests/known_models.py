@@ -16,6 +16,7 @@ from torch.distributions import Categorical, Distribution, Independent, MixtureS
 
 from mpdvae.decoders import IndependentDecoder, pixelcnn_decoder
 from mpdvae.flows import vector_flow
+from mpdvae.networks.weight_norm import initialising_by_data
 from mpdvae.priors import FlowPrior, StandardNormal
 from mpdvae.seeding import seeded
 from mpdvae.vae import VAE
@@ -138,8 +139,12 @@ def independent_pixels() -> nn.Module:
 
 
 def dependent_pixels() -> nn.Module:
+    """Initialised by data, without which z would hardly matter."""
     with seeded("enumeration"):
-        return shaken(pixelcnn_decoder((1, 2, 2), 2, 4, (3, 5), 2))
+        decoder = pixelcnn_decoder((1, 2, 2), 2, 4, (3, 5), 2)
+        with initialising_by_data(decoder):
+            decoder(2 * torch.randn(16, 2)).log_prob(all_binary_images(2, 2))
+    return decoder
 
 
 def flow_prior() -> nn.Module:
