@@ -52,7 +52,6 @@ class Request:
     """Monte-Carlo standard error in nats at which an image is done."""
     protocol: Literal["paper"] | None = None
     """All images, draws and samples as in the paper."""
-
     referee: int | None = None
     """Images that annealed importance sampling judges, and as many simulated ones; None: none."""
     referee_steps: int | None = None
@@ -130,6 +129,7 @@ def partial_results(run: Run, measurement: Measurement) -> Partial:
         "indices": hashlib.sha256(m.indices.numpy().tobytes()).hexdigest(),
         "samples": m.samples,
         "tolerance": m.tolerance,
+        "part_pairs": PART_PAIRS,
     }
     return Partial(run.path / "partial", depends_on)
 

@@ -125,6 +125,7 @@ def evaluate(
             protocol=protocol,
             referee_images=referee,
             referee_steps=referee_steps,
+            say=lambda what: watcher.say(f"measuring: {what}"),
             watch=watcher.watch,
         )
     if split == "test":
@@ -192,7 +193,14 @@ def _complete(run: "Run", threads: int | None, data_dir: Path | None) -> None:
             watcher.update(done / steps, {run.path.name: RunProgress("training", done, steps, latest)})
 
         try:
-            complete(run, data, this_command(), say=lambda what: watcher.say(f"measuring: {what}"), watch=watch)
+            complete(
+                run,
+                data,
+                this_command(),
+                say=lambda what: watcher.say(f"measuring: {what}"),
+                watch=watch,
+                watch_likelihoods=watcher.watch,
+            )
         except KeyboardInterrupt:
             raise RunError(f"interrupted; `mpdvae resume {run.path}` goes on from the last checkpoint.") from None
     _print_results([run.path])
