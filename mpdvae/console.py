@@ -83,6 +83,12 @@ class Watcher:
         if self.live:
             self.live.stop()
 
+    def watch(self, title: str, share: float) -> None:
+        """`share` of what is called `title` is done. The first time, it was done before, and the clock starts anew."""
+        if title != self.title:
+            self.title, self.started_share, self.started = title, share, time.monotonic()
+        self.update(share, {})
+
     def say(self, line: str) -> None:
         """A line that stays."""
         self.console.print(Text(line))

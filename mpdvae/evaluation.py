@@ -7,16 +7,19 @@ that makes it again. Noise of the evaluation depends on no run's seed, so that m
 import shlex
 import time
 from collections.abc import Callable
-from typing import Any
+from pathlib import Path
+from typing import Any, Literal
 
 import numpy as np
 import torch
 from jaxtyping import Float
 from torch import Tensor
 
-from mpdvae import density, diagnostics, pictures, representation
-from mpdvae.data import Images, Protocol, Splits, evaluation_images
+from mpdvae import diagnostics, pictures, representation
+from mpdvae.data import Images, Splits, evaluation_images
 from mpdvae.errors import InputError
+from mpdvae.likelihoods import Measurement, Request, Watch, images_of, measure, partial_results, prepare, summary, table
+from mpdvae.referee import judge
 from mpdvae.runs import Run, load, write_atomically, write_json
 from mpdvae.seeding import seeded
 from mpdvae.vae import VAE
@@ -30,51 +33,93 @@ SAMPLE_ROWS = 4
 INTERPOLATIONS = 4
 
 Say = Callable[[str], None]
-SPLITS = ("train", "validation", "test")
 
 
 def evaluate(
-    run: Run, data: Splits, samples: int | None = None, split: str = "test", say: Say = lambda _: None
+    run: Run,
+    data: Splits,
+    samples: int | None = None,
+    split: str = "test",
+    say: Say = lambda _: None,
+    *,
+    images: int | None = None,
+    tolerance: float | None = None,
+    protocol: Literal["paper"] | None = None,
+    referee_images: int | None = None,
+    referee_steps: int | None = None,
+    watch: Watch = lambda _, __: None,
 ) -> None:
-    """Writes density.json, representation.json, diagnostics.json, codes.json and figures/ of `run`.
+    """Writes density.json, density.csv, representation.json, diagnostics.json, codes.json and figures/ of `run`.
+
+    Results of another split than test have names of their own, density-train.json and so on. Killed and called again with
+    the same arguments, it goes on with the likelihoods where it stopped.
 
     Arguments:
         run: with a trained model.
         data: of the run's experiment.
-        samples: importance samples per image; None: as the experiment says.
+        samples: importance samples per image, with a tolerance at the most; None: as the experiment says.
         split: the images that density and diagnostics are measured on.
         say: told what comes next.
+        images: random images of the split for the likelihoods; None: as the experiment says.
+        tolerance: Monte-Carlo standard error in nats at which the likelihood of an image is good enough.
+        protocol: "paper" measures likelihoods as the paper does, see `likelihoods`.
+        referee_images: how many of the images annealed importance sampling judges; None: none.
+        referee_steps: of the annealing; None: 200.
+        watch: told how far the likelihoods are.
 
     Raises:
-        InputError: no model in the folder, an unknown split, or data that it cannot take.
+        InputError: no model in the folder, an unknown split, data that it cannot take, or numbers that there cannot be.
     """
-    if split not in SPLITS:
-        raise InputError(f"--split: expected one of {', '.join(SPLITS)}, got {split!r}.")
     started = time.perf_counter()
-    vae, e = load(run.path), run.experiment
-    protocol = e.data.protocol()
-    samples = e.evaluation.density_samples if samples is None else samples
-    command = ["mpdvae", "evaluate", str(run.path), "--samples", str(samples), "--split", split]
-    again = {"command": shlex.join(command)}
+    vae, settings = load(run.path), run.experiment.evaluation
+    request = Request(samples, images, tolerance, protocol, referee_images, referee_steps)
+    measurement = prepare(run, data, split, request)
+    again = {"command": shlex.join(["mpdvae", "evaluate", str(run.path), *_options(request, measurement)])}
+    kept = partial_results(run, measurement)
+
+    def path(name: str) -> Path:
+        stem, _, kind = name.partition(".")
+        return run.path / (name if split == "test" else f"{stem}-{split}.{kind}")
 
     say("density")
-    write_json(run.path / "density.json", _density(vae, run, data, protocol, split, samples) | again)
+    estimate = measure(vae, measurement, kept, watch)
+    likelihoods = summary(measurement, estimate)
+    if request.referee is not None:
+        say("referee")
+        likelihoods["referee"] = judge(vae, measurement, estimate, request, kept, watch)
+    write_json(path("density.json"), likelihoods | again)
+    write_atomically(path("density.csv"), table(measurement, estimate))
     say("diagnostics")
-    x, labels = evaluation_images(_images(data, split), protocol, split, draws=1)
-    write_json(run.path / "diagnostics.json", diagnostics.measure(vae, x).to_dict() | {"split": split} | again)
-    codes = _codes(vae, run, _images(data, split), protocol, split)
-    write_json(run.path / "codes.json", _map(codes, labels))
+    x, labels = evaluation_images(images_of(data, split), run.experiment.data.protocol(), split, draws=1)
+    write_json(path("diagnostics.json"), diagnostics.measure(vae, x).to_dict() | {"split": split} | again)
+    codes = _codes(vae, run, images_of(data, split), split)
+    write_json(path("codes.json"), _map(codes, labels))
     if labels is None or data.train.labels is None or len(data.train.labels.unique()) < 2:
         say("no labels of at least two classes: representation scores are left out")
     else:
         say("representation")
-        scores = _representation(vae, run, data.train, protocol, codes, labels)
-        write_json(run.path / "representation.json", scores | {"split": split} | again)
-    if e.evaluation.pictures:
-        say("pictures")
-        draw_pictures(run, vae, x)
-    seconds = round(time.perf_counter() - started, 1)
-    run.note(status="finished", evaluation_seconds=seconds)
+        scores = _representation(vae, run, data.train, codes, labels)
+        write_json(path("representation.json"), scores | {"split": split} | again)
+    if split == "test":
+        if settings.pictures:
+            say("pictures")
+            draw_pictures(run, vae, x)
+        run.note(status="finished", evaluation_seconds=round(time.perf_counter() - started, 1))
+    kept.remove()
+
+
+def _options(request: Request, measurement: Measurement) -> list[str]:
+    """The options of `mpdvae evaluate` that make the same measurement again, whatever the experiment's defaults become."""
+    given = {
+        "samples": measurement.samples if request.protocol is None else None,
+        "images": request.images,
+        "tolerance": request.tolerance,
+        "protocol": request.protocol,
+        "split": measurement.split,
+        "referee": request.referee,
+        "referee-steps": None if request.referee is None else request.annealing_steps,
+    }
+    return [word for name, value in given.items() if value is not None for word in (f"--{name}", str(value))]
 
 
 def draw_pictures(run: Run, vae: VAE, x: Float[Tensor, "n channel height width"]) -> None:
@@ -106,25 +151,9 @@ def interpolations(
     return start + t * (end - start)
 
 
-def _images(data: Splits, split: str) -> Images:
-    return {"train": data.train, "validation": data.validation, "test": data.test}[split]
-
-
-def _density(vae: VAE, run: Run, data: Splits, protocol: Protocol, split: str, samples: int) -> dict[str, Any]:
-    images, wanted = _images(data, split), run.experiment.evaluation.density_images
-    x, _ = evaluation_images(images, protocol, split, draws=None if wanted is None else 1)
-    if wanted is not None and wanted < len(x):
-        # A random subset, the same for all runs; never a prefix, which may be sorted by class.
-        with seeded("density images"):
-            x = x[torch.randperm(len(x))[:wanted].to(x.device)]
-    estimate = density.estimate(vae, x, samples)
-    of = {"split": split, "protocol": protocol.describe(data), "images_of_split": len(images)}
-    return of | density.summarise(estimate)
-
-
-def _codes(vae: VAE, run: Run, images: Images, protocol: Protocol, split: str) -> np.ndarray:
+def _codes(vae: VAE, run: Run, images: Images, split: str) -> np.ndarray:
     """Codes of all `images`, from the input and by the estimate that the experiment says."""
-    settings = run.experiment.evaluation
+    settings, protocol = run.experiment.evaluation, run.experiment.data.protocol()
     if settings.code_input == "thresholded" and protocol.binarisation != "levels":
         x = (images.pixels >= GREY_HALF).float()
     else:
@@ -132,12 +161,10 @@ def _codes(vae: VAE, run: Run, images: Images, protocol: Protocol, split: str) -
     return representation.codes(vae, x, posterior_samples=settings.code_samples)
 
 
-def _representation(
-    vae: VAE, run: Run, train: Images, protocol: Protocol, test_codes: np.ndarray, test_labels: Tensor
-) -> dict[str, Any]:
+def _representation(vae: VAE, run: Run, train: Images, test_codes: np.ndarray, test_labels: Tensor) -> dict[str, Any]:
     settings = run.experiment.evaluation
     assert train.labels is not None
-    codes, labels = _codes(vae, run, train, protocol, "train"), train.labels.cpu().numpy()
+    codes, labels = _codes(vae, run, train, "train"), train.labels.cpu().numpy()
     if settings.representation_images is not None and settings.representation_images < len(codes):
         chosen = np.random.default_rng(0).permutation(len(codes))[: settings.representation_images]
         codes, labels = codes[chosen], labels[chosen]

@@ -77,7 +77,14 @@ def describe_run(run: Run, data: Splits, command: str) -> None:
     )
 
 
-def complete(run: Run, data: Splits, command: str, say: Say = lambda _: None, watch: Any = None) -> None:
+def complete(
+    run: Run,
+    data: Splits,
+    command: str,
+    say: Say = lambda _: None,
+    watch: Any = None,
+    watch_likelihoods: Callable[[str, float], None] = lambda _, __: None,
+) -> None:
     """Trains and evaluates what of `run` is not done yet. Notes its progress in progress.json for whoever looks on."""
     from mpdvae.evaluation import evaluate
     from mpdvae.training import train
@@ -93,7 +100,7 @@ def complete(run: Run, data: Splits, command: str, say: Say = lambda _: None, wa
     if run.status not in {"trained", "finished"}:
         train(run, data, watch_both)
     if run.status != "finished":
-        evaluate(run, data, say=lambda what: (noter.phase(what), say(what))[-1])
+        evaluate(run, data, say=lambda what: (noter.phase(what), say(what))[-1], watch=watch_likelihoods)
         run.note(finished=datetime.now(UTC).isoformat(timespec="seconds"))
     (run.path / "progress.json").unlink(missing_ok=True)
 

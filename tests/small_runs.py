@@ -48,6 +48,7 @@ RUN_FILES = {
     "model/experiment.json",
     "model/README.md",
     "density.json",
+    "density.csv",
     "representation.json",
     "diagnostics.json",
     "codes.json",

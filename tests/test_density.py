@@ -1,67 +1,23 @@
-"""Density against models whose likelihood is known: linear-Gaussian, and 2x2 binary images by enumeration."""
+"""Density estimates: what they are made of, how they are run and summarised, what is refused. Laws over models whose
+likelihood is known are in test_density_laws.py."""
 
 import json
 import math
-from itertools import product
 
 import pytest
 import torch
+from known_models import images, known, linear_gaussian
 from scipy.stats import genpareto
 from torch import Tensor, nn
-from torch.distributions import Distribution, Independent, MultivariateNormal, Normal
+from torch.distributions import Distribution, Normal
 
-from mpdvae import density
-from mpdvae.decoders import IndependentDecoder
 from mpdvae.density import DensityEstimate, estimate, pareto_shape, summarise
 from mpdvae.errors import InputError, RunError
 from mpdvae.flows import vector_flow
-from mpdvae.priors import FlowPrior, StandardNormal
+from mpdvae.memory import TRIAL, LiveBytes
+from mpdvae.priors import FlowPrior
 from mpdvae.seeding import seeded
 from mpdvae.vae import VAE
-
-NOISE = 0.5
-
-
-class LinearEncoder(nn.Module):
-    """The exact posterior of `linear_gaussian`, with its standard deviation `widened` and its mean `shifted`."""
-
-    def __init__(self, weight: Tensor, widened: float, shifted: float) -> None:
-        super().__init__()
-        self.weight, self.widened, self.shifted = nn.Parameter(weight), widened, shifted
-        self.calls = 0
-
-    def forward(self, x: Tensor) -> Distribution:
-        self.calls += len(x)
-        variance = 1 / (1 + self.weight.square().sum(0) / NOISE**2)
-        mean = variance * (x.flatten(1) @ self.weight) / NOISE**2
-        return Independent(Normal(mean + self.shifted, self.widened * variance.sqrt().expand_as(mean)), 1)
-
-
-class LinearDecoder(nn.Module):
-    def __init__(self, weight: Tensor, image_shape: tuple[int, int, int]) -> None:
-        super().__init__()
-        self.weight, self.image_shape = nn.Parameter(weight), image_shape
-        self.dropout = nn.Dropout(0.9)
-
-    def forward(self, z: Tensor) -> Distribution:
-        mean = self.dropout(z @ self.weight.mT).unflatten(-1, self.image_shape)
-        return Independent(Normal(mean, NOISE), 3)
-
-
-def linear_gaussian(widened: float = 1.0, shifted: float = 0.0, latent: int = 3) -> tuple[VAE, Distribution]:
-    """x = W z + noise with orthogonal columns of W, so that the posterior is diagonal; and the law of flattened x."""
-    with seeded("linear-gaussian"):
-        weight = (
-            torch.linalg.qr(torch.randn(6, latent, dtype=torch.float64)).Q * torch.linspace(0.5, 2.0, latent).double()
-        )
-    vae = VAE(LinearEncoder(weight, widened, shifted), LinearDecoder(weight, (1, 2, 3)), StandardNormal((latent,)))
-    covariance = weight @ weight.mT + NOISE**2 * torch.eye(6, dtype=torch.float64)
-    return vae.double().train(), MultivariateNormal(torch.zeros(6, dtype=torch.float64), covariance)
-
-
-def images(law: Distribution, count: int) -> Tensor:
-    with seeded("images"):
-        return law.sample((count,)).reshape(count, 1, 2, 3)
 
 
 def test_exact_posterior_gives_the_likelihood_without_noise():
@@ -104,38 +60,11 @@ def test_rate_under_a_flow_prior_comes_from_the_same_samples():
     torch.testing.assert_close(e.kl + e.reconstruction, -e.elbo)
 
 
-def test_weights_are_unbiased_and_the_error_bar_covers():
-    vae, law = linear_gaussian(widened=1.3, latent=2)
-    x = images(law, 1).expand(400, -1, -1, -1)  # one image 400 times: independent noise for each
-    e = estimate(vae, x, samples=200)
-    error = e.log_prob - law.log_prob(x.flatten(1))
-    ratios = error.exp()
-    assert abs(ratios.mean() - 1) < 4 * ratios.std() / 20
-    covered = (error.abs() < 1.96 * e.standard_error).double().mean()
-    assert 0.91 < covered < 0.985
-    assert e.standard_error.mean() == pytest.approx(error.std().item(), rel=0.15)
-
-
 def test_probabilities_of_all_binary_images_sum_to_one():
-    with seeded("enumeration"):
-        body = nn.Sequential(nn.Linear(2, 8), nn.Tanh(), nn.Linear(8, 4), nn.Unflatten(-1, (1, 2, 2)))
-    with torch.no_grad():
-        body[2].weight.mul_(4)
-
-    class Encoder(nn.Module):
-        def forward(self, x: Tensor) -> Distribution:
-            return Independent(Normal(x.flatten(1)[:, :2] - 0.5, torch.full((len(x), 2), 1.3)), 1)
-
-    vae = VAE(Encoder(), IndependentDecoder(body), StandardNormal((2,)))
-    x = torch.tensor(list(product([0.0, 1.0], repeat=4))).reshape(16, 1, 2, 2)
-    e = estimate(vae, x, samples=4000)
+    model = known("binary")
+    e = estimate(model.vae, model.x, samples=4000)
     p, error = e.log_prob.exp(), (e.log_prob.exp() * e.standard_error).square().sum().sqrt()
     assert p.sum() == pytest.approx(1, abs=4 * error.item())
-    grid = torch.cartesian_prod(torch.linspace(-7, 7, 141), torch.linspace(-7, 7, 141))
-    with torch.no_grad():
-        joint = vae.decoder(grid[:, None]).log_prob(x) + vae.prior().log_prob(grid)[:, None]
-    by_quadrature = joint.double().logsumexp(0) + 2 * math.log(0.1)
-    assert ((e.log_prob - by_quadrature).abs() < 4.5 * e.standard_error).all()
 
 
 def test_the_memory_budget_changes_nothing_and_is_kept():
@@ -146,7 +75,7 @@ def test_the_memory_budget_changes_nothing_and_is_kept():
     # Pieces of 48 samples of one image, of one image, and of two images.
     for budget in (170_000, 200_000, 500_000):
         calls.clear()
-        with density._LiveBytes() as live:
+        with LiveBytes() as live:
             parts = estimate(vae, x, samples=150, memory_budget=budget, progress=lambda *call: calls.append(call))
         assert live.peak < budget
         assert len(calls) > 6
@@ -164,7 +93,7 @@ def test_the_encoder_runs_once_and_modes_come_back():
     vae.encoder.eval()
     before, state = vae.encoder.calls, torch.get_rng_state()
     estimate(vae, images(law, 20), samples=200, memory_budget=200_000)
-    assert vae.encoder.calls - before == 20 + density.TRIAL
+    assert vae.encoder.calls - before == 20 + TRIAL
     assert vae.training
     assert vae.decoder.dropout.training
     assert not vae.encoder.training

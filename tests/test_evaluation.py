@@ -54,7 +54,7 @@ def test_evaluating_again_gives_the_same_bytes(own_copy, finished):
 
 def test_other_samples_and_another_split(own_copy):
     evaluate(Run(own_copy), digits(), samples=2, split="validation")
-    density = read_json(own_copy / "density.json")
+    density = read_json(own_copy / "density-validation.json")
     assert (density["samples"], density["split"], density["images_of_split"]) == (2, "validation", 200)
     assert density["command"].endswith("--samples 2 --split validation")
 

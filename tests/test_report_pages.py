@@ -6,7 +6,7 @@ from html.parser import HTMLParser
 from pathlib import Path
 
 import pytest
-from report_folders import PROTOCOL, edit, make_matrix, make_run
+from report_folders import PROTOCOL, add_referee, edit, make_matrix, make_run
 
 from mpdvae import report
 from mpdvae.errors import InputError
@@ -147,6 +147,30 @@ def test_protocols_are_never_in_one_table(tmp_path: Path) -> None:
     assert sorted(len(study.variants) for study in made.collection.studies) == [1, 1, 1, 2]
     assert made.html.read_text().count('aria-label="Table of all models"') == 4
     assert len(json.loads(made.json.read_text())["claims"]) == 4 * len(made.verdicts[0])
+
+
+def test_the_sandwich_stands_beside_the_estimate_where_a_run_has_it(tmp_path: Path) -> None:
+    judged, other = make_run(tmp_path / "a", "mae"), make_run(tmp_path / "b", "vlae")
+    add_referee(judged)
+    made = write([judged, other], tmp_path)
+    rows = {tuple(cell.strip() for cell in row) for row in Page(made.html.read_text()).rows}
+    assert ("Simulated images: NLL is at least (nats)", "–", "84.50") in rows
+    assert ("Simulated images: NLL, importance-weighted (nats)", "–", "84.88") in rows
+    assert ("Simulated images: NLL is at most (nats)", "–", "85.25") in rows
+    assert ("Images of the split: NLL, annealed (nats)", "–", "86.75") in rows
+    for path in (made.html, made.markdown):
+        assert "16 chains of 200 steps on 10 images" in path.read_text()
+    metrics = json.loads(made.json.read_text())["rows"][1]["metrics"]
+    assert metrics["referee_simulated_nll_at_most_nats"]["values"] == {"0": 85.25}
+    assert "Simulated images" not in write([other], tmp_path).html.read_text()
+
+
+def test_a_tolerance_makes_another_study(tmp_path: Path) -> None:
+    folders = [make_run(tmp_path / "a", "mae"), make_run(tmp_path / "b", "vlae")]
+    edit(folders[0] / "density.json", tolerance_nats=0.05)
+    studies = collect(folders).studies
+    assert len(studies) == 2
+    assert sum("or an error of 0.05 nats" in study.setting.measured for study in studies) == 1
 
 
 def test_one_seed_shows_no_interval(tmp_path: Path) -> None:

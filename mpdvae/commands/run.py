@@ -4,7 +4,7 @@ import inspect
 import os
 from collections.abc import Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated
+from typing import TYPE_CHECKING, Annotated, Literal
 
 import tyro
 from tyro.conf import Positional
@@ -76,17 +76,33 @@ def resume(directory: Positional[Path], threads: int | None = None, data_dir: Pa
 
 
 def evaluate(
-    directory: Positional[Path], samples: int | None = None, split: str = "test", data_dir: Path | None = None
+    directory: Positional[Path],
+    samples: int | None = None,
+    split: str = "test",
+    images: int | None = None,
+    tolerance: float | None = None,
+    protocol: Literal["paper"] | None = None,
+    referee: int | None = None,
+    referee_steps: int | None = None,
+    data_dir: Path | None = None,
 ) -> None:
     """Measure a trained run again; the results are JSON beside it.
+
+    Killed, the same command goes on where it stopped.
 
     Args:
         directory: folder of the run.
         samples: importance samples per image; default: as the run's experiment says.
-        split: train, validation or test.
+        split: train, validation or test; results of another than test get names of their own (density-train.json).
+        images: random images for the likelihoods; default: as the run's experiment says.
+        tolerance: draw for each image until the Monte-Carlo error of its log-likelihood is below this, in nats, or
+            `samples` are drawn.
+        protocol: paper: all images, five binary draws of each and 4,096 samples (512 for colour).
+        referee: this many of the images, and as many simulated ones, are judged by annealed importance sampling.
+        referee_steps: steps of the annealing, more of which close the sandwich; default: 200.
         data_dir: folder of the data.
     """
-    from mpdvae.console import busy
+    from mpdvae.console import Watcher
     from mpdvae.evaluation import evaluate
     from mpdvae.jobs import describe_run, load_data, this_command
     from mpdvae.runs import Run
@@ -98,9 +114,24 @@ def evaluate(
         )
     data = load_data(run.experiment, data_dir)
     describe_run(run, data, this_command())
-    with busy(f"measuring {directory} on the {split} images"):
-        evaluate(run, data, samples, split)
-    _print_results([directory])
+    with Watcher(f"measuring {directory} on the {split} images") as watcher:
+        evaluate(
+            run,
+            data,
+            samples,
+            split,
+            images=images,
+            tolerance=tolerance,
+            protocol=protocol,
+            referee_images=referee,
+            referee_steps=referee_steps,
+            say=lambda what: watcher.say(f"measuring: {what}"),
+            watch=watcher.watch,
+        )
+    if split == "test":
+        _print_results([directory])
+    else:
+        print(f"results: {directory}/*-{split}.json")
 
 
 def import_official(config: Positional[Path], state: Positional[Path], out: Path, dataset: str | None = None) -> None:
@@ -162,7 +193,14 @@ def _complete(run: "Run", threads: int | None, data_dir: Path | None) -> None:
             watcher.update(done / steps, {run.path.name: RunProgress("training", done, steps, latest)})
 
         try:
-            complete(run, data, this_command(), say=lambda what: watcher.say(f"measuring: {what}"), watch=watch)
+            complete(
+                run,
+                data,
+                this_command(),
+                say=lambda what: watcher.say(f"measuring: {what}"),
+                watch=watch,
+                watch_likelihoods=watcher.watch,
+            )
         except KeyboardInterrupt:
             raise RunError(f"interrupted; `mpdvae resume {run.path}` goes on from the last checkpoint.") from None
     _print_results([run.path])

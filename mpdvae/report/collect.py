@@ -54,11 +54,13 @@ class Setting:
     representation: str
     """How much the representation was measured on, as JSON."""
     data_hash: str
+    tolerance_nats: float | None = None
 
     @property
     def measured(self) -> str:
         """How the likelihood was measured, in words."""
-        return f"{self.split} split, {self.images:,} images, {self.samples:,} importance samples each"
+        words = f"{self.split} split, {self.images:,} images, {self.samples:,} importance samples each"
+        return words if self.tolerance_nats is None else f"{words} or an error of {self.tolerance_nats:g} nats"
 
     @property
     def title(self) -> str:
@@ -212,6 +214,7 @@ def _setting(
         diagnosed_images=diagnostics.images,
         representation=json.dumps({name: evaluation.get(name) for name in names}),
         data_hash=manifest.data.sha256,
+        tolerance_nats=density.tolerance_nats,
     )
 
 

@@ -14,7 +14,7 @@ from collections.abc import Callable, Iterable
 from dataclasses import dataclass
 
 from mpdvae.report.collect import Run, Variant
-from mpdvae.report.schema import Accuracy
+from mpdvae.report.schema import Accuracy, MeanAndError, Referee
 from mpdvae.report.statistics import Estimate, estimate
 
 
@@ -36,6 +36,11 @@ FIXED = [
     Metric("kl_nats", "KL from prior (rate)", "nats", 2),
     Metric("reconstruction_nats", "Reconstruction (distortion)", "nats", 2),
     Metric("bits_per_dim", "NLL", "bits/dim", 4),
+    Metric("referee_annealed_nll_nats", "Images of the split: NLL, annealed", "nats", 2),
+    Metric("referee_weighted_nll_nats", "Images of the split: NLL, importance-weighted", "nats", 2),
+    Metric("referee_simulated_nll_at_least_nats", "Simulated images: NLL is at least", "nats", 2),
+    Metric("referee_simulated_weighted_nll_nats", "Simulated images: NLL, importance-weighted", "nats", 2),
+    Metric("referee_simulated_nll_at_most_nats", "Simulated images: NLL is at most", "nats", 2),
     Metric("mutual_information_nats", "Mutual information", "nats", 2),
     Metric("active_units", "Active units", "", 1),
     Metric("mpd_mean_nats", "MPD, mean over pairs", "nats", 1),
@@ -60,6 +65,11 @@ def diversity_share(run: Run) -> float | None:
     return penalty / (len(divergences) * math.log(2))
 
 
+def _of_referee(read: Callable[[Referee], MeanAndError]) -> Callable[[Run], float | None]:
+    """A mean that the referee gave; None where a run had none."""
+    return lambda run: None if run.density.referee is None else read(run.density.referee).mean
+
+
 _VALUES: dict[str, Callable[[Run], float | None]] = {
     "negative_elbo_nats": lambda run: run.density.negative_elbo_nats.mean,
     "nll_nats": lambda run: run.density.nll_nats.mean,
@@ -70,6 +80,11 @@ _VALUES: dict[str, Callable[[Run], float | None]] = {
         run.density.reconstruction_nats.mean if run.density.reconstruction_nats else None
     ),
     "bits_per_dim": lambda run: run.density.bits_per_dim.mean if run.density.bits_per_dim else None,
+    "referee_annealed_nll_nats": _of_referee(lambda referee: referee.of_split.annealed),
+    "referee_weighted_nll_nats": _of_referee(lambda referee: referee.of_split.weighted),
+    "referee_simulated_nll_at_least_nats": _of_referee(lambda referee: referee.simulated.at_least),
+    "referee_simulated_weighted_nll_nats": _of_referee(lambda referee: referee.simulated.weighted),
+    "referee_simulated_nll_at_most_nats": _of_referee(lambda referee: referee.simulated.at_most),
     "mutual_information_nats": lambda run: run.diagnostics.mutual_information_nats,
     "active_units": lambda run: run.diagnostics.active_units,
     "mpd_mean_nats": lambda run: run.diagnostics.mpd_mean_nats,

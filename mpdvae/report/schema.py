@@ -89,6 +89,27 @@ class ParetoShape(Part):
     share_above: Number = Field(default=None, alias="share_above_0.7")
 
 
+class RefereeOnImages(Part):
+    annealed: MeanAndError = Field(alias="annealed_nll_nats")
+    weighted: MeanAndError = Field(alias="importance_weighted_nll_nats")
+
+
+class RefereeOnSimulated(Part):
+    at_least: MeanAndError = Field(alias="nll_at_least_nats")
+    weighted: MeanAndError = Field(alias="importance_weighted_nll_nats")
+    at_most: MeanAndError = Field(alias="nll_at_most_nats")
+
+
+class Referee(Part):
+    """Annealed importance sampling beside the importance-weighted estimate."""
+
+    images: int
+    chains: int
+    steps: int
+    of_split: RefereeOnImages
+    simulated: RefereeOnSimulated
+
+
 class Density(Part):
     """density.json"""
 
@@ -96,6 +117,7 @@ class Density(Part):
     protocol: str = ""
     images: int
     samples: int
+    tolerance_nats: Number = None
     negative_elbo_nats: MeanAndError
     nll_nats: MeanAndError
     nll_monte_carlo_error_nats: Number = None
@@ -104,6 +126,7 @@ class Density(Part):
     bits_per_dim: MeanAndError | None = None
     effective_sample_size: EffectiveSampleSize = EffectiveSampleSize()
     pareto_k: ParetoShape = ParetoShape()
+    referee: Referee | None = None
     command: str = ""
 
 

@@ -22,10 +22,18 @@ from mpdvae.report.metrics import (
     values,
 )
 from mpdvae.report.numbers import MISSING, number, plural, with_interval
+from mpdvae.report.schema import Referee
 
 DENSITY = ["nll_nats", "negative_elbo_nats", "kl_nats", "reconstruction_nats", "bits_per_dim"]
 CODE = ["mutual_information_nats", "active_units", "mpd_mean_nats", "mpd_std_nats", "diversity_share"]
 NOISE = ["nll_monte_carlo_error_nats", "nll_standard_error_nats", "pareto_share"]
+REFEREE = [
+    "referee_annealed_nll_nats",
+    "referee_weighted_nll_nats",
+    "referee_simulated_nll_at_least_nats",
+    "referee_simulated_weighted_nll_nats",
+    "referee_simulated_nll_at_most_nats",
+]
 NOISE_TITLE = "Noise of one evaluation, worst seed"
 
 
@@ -60,6 +68,7 @@ def table(study: Study) -> Table:
     """The table of one study."""
     sections = [
         Section("Density", _rows(study, [metric(name) for name in DENSITY])),
+        Section("Likelihood judged by annealed importance sampling", _rows(study, [metric(name) for name in REFEREE])),
         Section("Code", _rows(study, [metric(name) for name in CODE])),
         Section("Representation: test accuracy", _rows(study, accuracy_metrics(study.runs))),
         Section(NOISE_TITLE, _noise_rows(study)),
@@ -177,5 +186,15 @@ def _notes(study: Study) -> list[str]:
             f"* Saturated: an estimate from {plural(study.setting.diagnosed_images, 'image')} cannot exceed the logarithm of "
             "their number; the true mutual information may be far larger."
         )
+    notes += sorted({_referee_note(run.density.referee) for run in study.runs if run.density.referee})
     notes += sorted({sentence for run in study.runs if run.representation for sentence in run.representation.left_out})
     return notes
+
+
+def _referee_note(referee: Referee) -> str:
+    return (
+        f"Annealed importance sampling with {plural(referee.chains, 'chain')} of {plural(referee.steps, 'step')} on "
+        f"{plural(referee.images, 'image')} of the split and as many simulated ones, for which reverse chains give the bound "
+        "from below. An importance-weighted NLL above the annealed one, or above the bounds, says that the encoder misses "
+        "codes."
+    )

@@ -1,0 +1,218 @@
+"""Likelihoods of a run's images: which images, with how many samples, part by part, and what a referee says of them.
+
+Images go through `density.estimate` in parts that are kept as they come (`partial`): a measurement that was killed goes on
+after the last whole part and ends with the same bytes, given the same machine and number of threads.
+
+The paper's protocol is a setting of its own: all images of the split with all fixed draws (five for binary images), 4,096
+importance samples for each, 512 for colour (Ma, Zhou & Hovy 2019, and their released code).
+"""
+
+import csv
+import hashlib
+import io
+import math
+from collections.abc import Callable
+from dataclasses import dataclass, replace
+from typing import Any, Literal
+
+import torch
+from jaxtyping import Float, Int64
+from torch import Tensor
+
+from mpdvae import density
+from mpdvae.data import Images, Protocol, Splits, evaluation_images
+from mpdvae.density import DensityEstimate, check_tolerance
+from mpdvae.errors import InputError
+from mpdvae.partial import Partial
+from mpdvae.runs import Run
+from mpdvae.subsets import random_subset
+from mpdvae.vae import VAE, check_samples
+from mpdvae.version import __version__
+
+PART_PAIRS = 2**14
+"""Image x sample pairs in a part that is kept: some seconds of a small model on a laptop."""
+EXPECTED_SAMPLES = 512
+"""Samples per image that parts are made for where a tolerance will end most images early."""
+REFEREE_STEPS = 200
+PAPER_SAMPLES, PAPER_COLOUR_SAMPLES, PAPER_DRAWS = 4096, 512, 5
+
+Watch = Callable[[str, float], None]
+"""Told what is being measured, and the share of it that is done; first the share that was done before."""
+
+
+@dataclass(frozen=True)
+class Request:
+    """What is asked for; None: as the run's experiment says."""
+
+    samples: int | None = None
+    """Importance samples per image; with a tolerance, at the most."""
+    images: int | None = None
+    """Random images of the split, one draw of each."""
+    tolerance: float | None = None
+    """Monte-Carlo standard error in nats at which an image is done."""
+    protocol: Literal["paper"] | None = None
+    """All images, draws and samples as in the paper."""
+    referee: int | None = None
+    """Images that annealed importance sampling judges, and as many simulated ones; None: none."""
+    referee_steps: int | None = None
+    """Of the annealing; None: `REFEREE_STEPS`."""
+
+    @property
+    def annealing_steps(self) -> int:
+        return REFEREE_STEPS if self.referee_steps is None else self.referee_steps
+
+
+@dataclass(frozen=True)
+class Measurement:
+    """The images that are measured, and how."""
+
+    x: Float[Tensor, "n channel height width"]
+    indices: Int64[Tensor, " n"]
+    """The place of each image in the split; that of draw d adds d times the split's size."""
+    images_of_split: int
+    draws: int
+    samples: int
+    tolerance: float | None
+    protocol: str
+    """In words."""
+    split: str
+
+
+def prepare(run: Run, data: Splits, split: str, request: Request) -> Measurement:
+    """What `request` means for this run. Raises `InputError` for what cannot be measured."""
+    settings, images, protocol = run.experiment.evaluation, images_of(data, split), run.experiment.data.protocol()
+    if request.protocol == "paper":
+        request, protocol, chosen = _as_in_the_paper(request, protocol, data)
+    elif request.images is not None:
+        chosen = random_subset(request.images, len(images))
+    elif settings.density_images is not None:
+        chosen = random_subset(min(settings.density_images, len(images)), len(images))
+    else:
+        chosen = None
+    samples = settings.density_samples if request.samples is None else request.samples
+    check_samples(samples)
+    check_tolerance(request.tolerance)
+    draws = protocol.evaluation_draws if chosen is None else 1
+    x, _ = evaluation_images(images, protocol, split, draws)
+    indices = torch.arange(len(x)) if chosen is None else chosen
+    _check_referee(request, len(indices) // draws)
+    return Measurement(
+        x=x[indices.to(x.device)],
+        indices=indices,
+        images_of_split=len(images),
+        draws=draws,
+        samples=samples,
+        tolerance=request.tolerance,
+        protocol=protocol.describe(data),
+        split=split,
+    )
+
+
+def images_of(data: Splits, split: str) -> Images:
+    """A part of the data by name. Raises `InputError` where there is none of this name."""
+    parts = {"train": data.train, "validation": data.validation, "test": data.test}
+    if split not in parts:
+        raise InputError(f"--split: expected one of {', '.join(parts)}, got {split!r}.")
+    return parts[split]
+
+
+def partial_results(run: Run, measurement: Measurement) -> Partial:
+    """Where the parts of this measurement are kept. The number of threads moves last digits only and is left out."""
+    m = measurement
+    weights = (run.path / "model" / "model.safetensors").read_bytes()
+    depends_on = {
+        "versions": [__version__, torch.__version__],
+        "device": m.x.device.type,
+        "weights": hashlib.sha256(weights).hexdigest(),
+        "experiment": run.experiment.model_dump(mode="json"),
+        "images": hashlib.sha256(m.x.cpu().numpy().tobytes()).hexdigest(),
+        "indices": hashlib.sha256(m.indices.numpy().tobytes()).hexdigest(),
+        "samples": m.samples,
+        "tolerance": m.tolerance,
+        "part_pairs": PART_PAIRS,
+    }
+    return Partial(run.path / "partial", depends_on)
+
+
+def measure(vae: VAE, measurement: Measurement, partial: Partial, watch: Watch) -> DensityEstimate:
+    """The likelihood of every image, part by part."""
+    m, count = measurement, len(measurement.x)
+    expected = m.samples if m.tolerance is None else min(m.samples, EXPECTED_SAMPLES)
+    size = max(1, PART_PAIRS // expected)
+    parts = []
+    for start in range(0, count, size):
+        piece = slice(start, start + size)
+        if not partial.has(f"density-{start}"):
+            watch("density", start / count)
+
+        def compute(piece: slice = piece) -> dict[str, Tensor]:
+            return density.estimate(
+                vae,
+                m.x[piece],
+                m.samples,
+                tolerance=m.tolerance,
+                indices=m.indices[piece].tolist(),
+                progress=lambda done, _: watch("density", (piece.start + done / m.samples) / count),
+            ).tensors()
+
+        parts.append(partial.get(f"density-{start}", compute))
+    values = {name: torch.cat([part[name] for part in parts]) for name in parts[0]}
+    return DensityEstimate(**values, samples=m.samples, data_dimensions=m.x[0].numel())
+
+
+def summary(measurement: Measurement, estimate: DensityEstimate) -> dict[str, Any]:
+    """What density.json says of the images."""
+    m = measurement
+    of = {
+        "split": m.split,
+        "protocol": m.protocol,
+        "images_of_split": m.images_of_split,
+        "draws": m.draws,
+        "tolerance_nats": m.tolerance,
+    }
+    return of | density.summarise(estimate, m.draws, m.images_of_split)
+
+
+def table(measurement: Measurement, estimate: DensityEstimate) -> str:
+    """One line for each image, as CSV, with units in the head; an empty cell is what cannot be had."""
+    columns = {
+        "log_prob_nats": estimate.log_prob,
+        "standard_error_nats": estimate.standard_error,
+        "elbo_nats": estimate.elbo,
+        "extrapolated_log_prob_nats": estimate.extrapolated_log_prob,
+        "kl_nats": estimate.kl,
+        "reconstruction_nats": estimate.reconstruction,
+        "bits_per_dim": estimate.bits_per_dim,
+        "effective_sample_size": estimate.effective_sample_size,
+        "pareto_k": estimate.pareto_k,
+        "samples": estimate.samples_drawn,
+    }
+    text = io.StringIO()
+    writer = csv.writer(text, lineterminator="\n")
+    writer.writerow(["image", "draw", *columns])
+    for index, *row in zip(
+        measurement.indices.tolist(), *(column.tolist() for column in columns.values()), strict=True
+    ):
+        draw, image = divmod(index, measurement.images_of_split)
+        writer.writerow([image, draw, *("" if math.isnan(value) else repr(value) for value in row)])
+    return text.getvalue()
+
+
+def _as_in_the_paper(request: Request, protocol: Protocol, data: Splits) -> tuple[Request, Protocol, None]:
+    """The paper's samples, draws and (all) images."""
+    if (request.samples, request.images, request.tolerance) != (None, None, None):
+        raise InputError(
+            "--protocol paper: says itself how many samples and images there are; leave out --samples, --images and "
+            "--tolerance."
+        )
+    samples = PAPER_SAMPLES if protocol.binarises else PAPER_COLOUR_SAMPLES
+    several = protocol.binarisation == "dynamic" and not data.binarised
+    return replace(request, samples=samples), replace(protocol, evaluation_draws=PAPER_DRAWS if several else 1), None
+
+
+def _check_referee(request: Request, measured: int) -> None:
+    if request.referee is not None and not 1 <= request.referee <= measured:
+        raise InputError(
+            f"--referee: expected 1 to {measured:,} images, which is how many are measured, got {request.referee:,}."
+        )
+    check_samples(request.annealing_steps, "--referee-steps")

@@ -1,0 +1,93 @@
+"""The referee of a run's likelihoods: annealed importance sampling beside importance sampling, on the same images.
+
+Two questions, with the same number of images each. On random images of the split: do both estimates of log p(x) agree? Both
+are lower bounds in expectation, so the higher one is nearer to the truth. On images that the model made itself: does the
+importance-weighted estimate lie in the sandwich of bidirectional Monte Carlo, and how wide is it (see `annealed`)?
+"""
+
+from typing import Any
+
+from torch import Tensor
+
+from mpdvae import annealed, density
+from mpdvae.density import DensityEstimate
+from mpdvae.likelihoods import Measurement, Request, Watch
+from mpdvae.partial import Partial
+from mpdvae.subsets import error_of_mean, finite, mean_and_error, random_subset
+from mpdvae.vae import VAE
+
+CHAINS, LEAPFROG_STEPS = 16, 10
+
+
+def judge(
+    vae: VAE,
+    measurement: Measurement,
+    estimate: DensityEstimate,
+    request: Request,
+    partial: Partial,
+    watch: Watch,
+) -> dict[str, Any]:
+    """What density.json says of the referee; NLL in nats, `monte_carlo_error` being that of the mean over the images.
+
+    Arguments:
+        estimate: the importance-weighted one of all images of `measurement`.
+        request: says how many of them, as many simulated ones, and how many steps of annealing.
+    """
+    assert request.referee is not None
+    m, images, steps = measurement, request.referee, request.annealing_steps
+    chosen = random_subset(images, m.images_of_split)
+    rows = (m.indices[:, None] == chosen).nonzero()
+    rows = rows[rows[:, 1].argsort(), 0]
+
+    def of_split() -> dict[str, Tensor]:
+        return annealed.estimate(
+            vae,
+            m.x[rows.to(m.x.device)],
+            CHAINS,
+            steps,
+            LEAPFROG_STEPS,
+            indices=chosen.tolist(),
+            progress=lambda share: watch("referee: images of the split", share),
+        ).tensors()
+
+    def simulated() -> dict[str, Tensor]:
+        s = annealed.sandwich(
+            vae,
+            images,
+            CHAINS,
+            steps,
+            LEAPFROG_STEPS,
+            progress=lambda share: watch("referee: simulated images", share),
+        )
+        weighted = density.estimate(vae, s.x, m.samples, tolerance=m.tolerance).tensors()
+        sides = {"lower": s.lower.tensors(), "upper": s.upper.tensors(), "weighted": weighted}
+        return {f"{side}.{name}": value for side, values in sides.items() for name, value in values.items()}
+
+    ais = partial.get(f"annealed-{images}-{steps}", of_split)
+    bdmc = partial.get(f"sandwich-{images}-{steps}", simulated)
+    return {
+        "images": images,
+        "chains": CHAINS,
+        "steps": steps,
+        "leapfrog_steps": LEAPFROG_STEPS,
+        "of_split": {
+            "indices": chosen.tolist(),
+            "annealed_nll_nats": _nll(ais["log_prob"], ais["standard_error"]),
+            "importance_weighted_nll_nats": _nll(estimate.log_prob[rows], estimate.standard_error[rows]),
+            "acceptance_rate": finite(ais["acceptance_rate"].mean()),
+        },
+        "simulated": {
+            "nll_at_least_nats": _nll(bdmc["upper.log_prob"], bdmc["upper.standard_error"]),
+            "importance_weighted_nll_nats": _nll(bdmc["weighted.log_prob"], bdmc["weighted.standard_error"]),
+            "nll_at_most_nats": _nll(bdmc["lower.log_prob"], bdmc["lower.standard_error"]),
+            "gap_nats": mean_and_error(bdmc["upper.log_prob"] - bdmc["lower.log_prob"]),
+            "acceptance_rate": finite(bdmc["lower.acceptance_rate"].mean()),
+        },
+    }
+
+
+def _nll(log_prob: Tensor, errors: Tensor) -> dict[str, Any]:
+    return mean_and_error(-log_prob) | {
+        "monte_carlo_error": finite(error_of_mean(errors)),
+        "per_image": (-log_prob).tolist(),
+    }
