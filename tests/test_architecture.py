@@ -13,10 +13,10 @@ import mpdvae
 PACKAGE = Path(mpdvae.__file__).parent
 
 LEVELS: list[set[str]] = [
-    {"networks", "distributions", "logistic_mixture", "divergence", "data", "errors", "seeding", "version"},
+    {"networks", "distributions", "logistic_mixture", "divergence", "data", "errors", "seeding", "statistics", "version"},
     {"flows"},
     {"encoders", "decoders", "priors", "vae"},
-    {"objective", "density", "representation", "diagnostics", "pictures", "validation"},
+    {"objective", "density", "representation", "diagnostics", "information", "code_use", "pictures", "validation"},
     {"config", "parts", "experiment", "studies", "recipes", "runs", "interop"},
     {"training", "evaluation", "jobs", "console", "plan", "reproduce", "report"},
     {"cli", "commands", "options", "__main__"},

@@ -20,7 +20,7 @@ from pathlib import Path
 from mpdvae.report.collect import Collection, collect
 from mpdvae.report.files import check_free, write_all
 from mpdvae.report.results import Results
-from mpdvae.report.statistics import Estimate
+from mpdvae.statistics import Estimate
 
 __all__ = ["Collection", "Estimate", "Results", "collect", "console", "write"]
 

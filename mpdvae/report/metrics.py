@@ -15,7 +15,7 @@ from dataclasses import dataclass
 
 from mpdvae.report.collect import Run, Variant
 from mpdvae.report.schema import Accuracy
-from mpdvae.report.statistics import Estimate, estimate
+from mpdvae.statistics import Estimate, estimate
 
 
 @dataclass(frozen=True)
