@@ -1,4 +1,5 @@
-"""Measures a trained run: density, representation, diagnostics, a map of the codes and pictures, as files in its folder.
+"""Measures a trained run: density, diagnostics, information, use of the code, representation, a map of the codes and
+pictures, as files in its folder.
 
 Everything is measured with the averaged weights on fixed binary draws of the images, and every file names the command
 that makes it again. Noise of the evaluation depends on no run's seed, so that models are compared on the same draws.
@@ -14,15 +15,13 @@ import torch
 from jaxtyping import Float
 from torch import Tensor
 
-from mpdvae import density, diagnostics, pictures, representation
+from mpdvae import code_use, density, diagnostics, information, pictures, representation, scoring
 from mpdvae.data import Images, Protocol, Splits, evaluation_images
 from mpdvae.errors import InputError
 from mpdvae.runs import Run, load, write_atomically, write_json
 from mpdvae.seeding import seeded
 from mpdvae.vae import VAE
 
-GREY_HALF = 128
-"""The first grey level of 0..255 that counts as ink where images are cut at one half."""
 MAP_CODES = 2_000
 """Test codes on the map."""
 PICTURE_COLUMNS = 10
@@ -36,7 +35,8 @@ SPLITS = ("train", "validation", "test")
 def evaluate(
     run: Run, data: Splits, samples: int | None = None, split: str = "test", say: Say = lambda _: None
 ) -> None:
-    """Writes density.json, representation.json, diagnostics.json, codes.json and figures/ of `run`.
+    """Writes density.json, diagnostics.json, information.json, code_use.json, representation.json, codes.json and figures/
+    of `run`.
 
     Arguments:
         run: with a trained model.
@@ -62,13 +62,17 @@ def evaluate(
     say("diagnostics")
     x, labels = evaluation_images(_images(data, split), protocol, split, draws=1)
     write_json(run.path / "diagnostics.json", diagnostics.measure(vae, x).to_dict() | {"split": split} | again)
-    codes = _codes(vae, run, _images(data, split), protocol, split)
+    say("information and use of the code")
+    write_json(run.path / "information.json", _information(vae, run, x) | {"split": split} | again)
+    write_json(run.path / "code_use.json", _code_use(vae, run, x) | {"split": split} | again)
+    codes = representation.codes(
+        vae, code_images(e, _images(data, split), split), posterior_samples=e.evaluation.code_samples
+    )
     write_json(run.path / "codes.json", _map(codes, labels))
-    if labels is None or data.train.labels is None or len(data.train.labels.unique()) < 2:
-        say("no labels of at least two classes: representation scores are left out")
-    else:
-        say("representation")
-        scores = _representation(vae, run, data.train, protocol, codes, labels)
+    reason = scoring.unscored_because(data, _images(data, split))
+    say(reason or "representation")
+    if not reason:
+        scores = scoring.score(vae, e, data, _images(data, split), split, codes)
         write_json(run.path / "representation.json", scores | {"split": split} | again)
     if e.evaluation.pictures:
         say("pictures")
@@ -122,35 +126,17 @@ def _density(vae: VAE, run: Run, data: Splits, protocol: Protocol, split: str, s
     return of | density.summarise(estimate)
 
 
-def _codes(vae: VAE, run: Run, images: Images, protocol: Protocol, split: str) -> np.ndarray:
-    """Codes of all `images`, from the input and by the estimate that the experiment says."""
-    settings = run.experiment.evaluation
-    if settings.code_input == "thresholded" and protocol.binarisation != "levels":
-        x = (images.pixels >= GREY_HALF).float()
-    else:
-        x, _ = evaluation_images(images, protocol, split, draws=1)
-    return representation.codes(vae, x, posterior_samples=settings.code_samples)
+def _information(vae: VAE, run: Run, x: Tensor) -> dict[str, Any]:
+    q = representation.posteriors(vae, x)
+    with torch.no_grad(), density.evaluating(vae):
+        return information.measure(q, vae.prior(), run.experiment.evaluation.information_samples).to_dict()
 
 
-def _representation(
-    vae: VAE, run: Run, train: Images, protocol: Protocol, test_codes: np.ndarray, test_labels: Tensor
-) -> dict[str, Any]:
-    settings = run.experiment.evaluation
-    assert train.labels is not None
-    codes, labels = _codes(vae, run, train, protocol, "train"), train.labels.cpu().numpy()
-    if settings.representation_images is not None and settings.representation_images < len(codes):
-        chosen = np.random.default_rng(0).permutation(len(codes))[: settings.representation_images]
-        codes, labels = codes[chosen], labels[chosen]
-    return representation.evaluate(
-        codes,
-        labels,
-        test_codes,
-        test_labels.cpu().numpy(),
-        label_counts=[*settings.label_counts, *(["all"] if settings.all_labels else [])],
-        subsets=settings.label_subsets,
-        clusters=settings.clusters,
-        cluster_seeds=settings.cluster_seeds,
-    )
+def _code_use(vae: VAE, run: Run, x: Tensor) -> dict[str, Any]:
+    wanted = run.experiment.evaluation.code_use_images
+    with seeded("use of the code"):
+        chosen = x[torch.randperm(len(x))[:wanted].to(x.device)]
+    return code_use.measure(vae, chosen).to_dict() | {"images_of_split": len(x)}
 
 
 def _map(codes: np.ndarray, labels: Tensor | None) -> dict[str, Any]:

@@ -211,9 +211,7 @@ class _Densities:
             log_density[torch.arange(len(rows)), self.image[rows]] = -math.inf
             others = log_density.logsumexp(1) - math.log(n - 1)
             pieces.append((own, average, aggregate, others))
-        self.own, self.average, self.aggregate, self.others = (
-            torch.cat(piece) for piece in zip(*pieces, strict=True)
-        )
+        self.own, self.average, self.aggregate, self.others = (torch.cat(piece) for piece in zip(*pieces, strict=True))
         """log q(z|x) of the image that z comes from, its mean over all images, log q_N(z), and that without the image."""
 
 

@@ -13,12 +13,22 @@ import mpdvae
 PACKAGE = Path(mpdvae.__file__).parent
 
 LEVELS: list[set[str]] = [
-    {"networks", "distributions", "logistic_mixture", "divergence", "data", "errors", "seeding", "statistics", "version"},
+    {
+        "networks",
+        "distributions",
+        "logistic_mixture",
+        "divergence",
+        "data",
+        "errors",
+        "seeding",
+        "statistics",
+        "version",
+    },
     {"flows"},
     {"encoders", "decoders", "priors", "vae"},
     {"objective", "density", "representation", "diagnostics", "information", "code_use", "pictures", "validation"},
     {"config", "parts", "experiment", "studies", "recipes", "runs", "interop"},
-    {"training", "evaluation", "jobs", "console", "plan", "reproduce", "report"},
+    {"training", "evaluation", "scoring", "memo", "jobs", "console", "plan", "reproduce", "report"},
     {"cli", "commands", "options", "__main__"},
 ]
 """A new room gets a level here. Within a level imports are allowed as long as they make no circle."""

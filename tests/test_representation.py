@@ -206,6 +206,7 @@ def test_principal_components_are_those_of_the_training_features():
     assert (z.var(0)[:-1] >= z.var(0)[1:]).all()
     assert principal_components(train, test, 100)[0].shape == (50, 6)
 
+
 def test_labels_need_not_be_consecutive_and_unseen_ones_count_as_wrong():
     z, labels = blobs(200, 20.0)
     test_z, test_labels = blobs(100, 20.0)

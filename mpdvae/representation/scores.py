@@ -128,9 +128,7 @@ def _accuracy(name: str, data: Labelled, rows: np.ndarray) -> float:
     """One thread, since sums over threads come in no fixed order: equal seeds would differ."""
     classifier = CLASSIFIERS[name](len(rows))
     with threadpool_limits(limits=1):
-        return accuracy(
-            classifier, data.train_codes[rows], data.train_labels[rows], data.test_codes, data.test_labels
-        )
+        return accuracy(classifier, data.train_codes[rows], data.train_labels[rows], data.test_codes, data.test_labels)
 
 
 def _spread(values: list[float], name: str) -> dict[str, Any]:
