@@ -65,9 +65,7 @@ def evaluate(
     say("information and use of the code")
     write_json(run.path / "information.json", _information(vae, run, x) | {"split": split} | again)
     write_json(run.path / "code_use.json", _code_use(vae, run, x) | {"split": split} | again)
-    codes = representation.codes(
-        vae, code_images(e, _images(data, split), split), posterior_samples=e.evaluation.code_samples
-    )
+    codes = scoring.codes(vae, e, _images(data, split), split)
     write_json(run.path / "codes.json", _map(codes, labels))
     reason = scoring.unscored_because(data, _images(data, split))
     say(reason or "representation")

@@ -37,6 +37,15 @@ FIXED = [
     Metric("reconstruction_nats", "Reconstruction (distortion)", "nats", 2),
     Metric("bits_per_dim", "NLL", "bits/dim", 4),
     Metric("mutual_information_nats", "Mutual information", "nats", 2),
+    Metric("mutual_information_upper_nats", "Mutual information, upper bound", "nats", 2),
+    Metric("aggregate_kl_nats", "KL of the aggregate posterior from the prior", "nats", 2),
+    Metric("dimension_wise_kl_nats", "The same by dimension, summed", "nats", 2),
+    Metric("total_correlation_nats", "Total correlation", "nats", 2),
+    Metric("identity_residual", "MPD − mutual − lautum information", "standard errors", 1),
+    Metric("another_code_nats", "Code of another image", "nats", 2),
+    Metric("prior_code_nats", "Code from the prior", "nats", 2),
+    Metric("mean_code_nats", "Mean code", "nats", 2),
+    Metric("used_dimensions", "Dimensions whose exchange costs 0.01 nats", "", 1),
     Metric("active_units", "Active units", "", 1),
     Metric("mpd_mean_nats", "MPD, mean over pairs", "nats", 1),
     Metric("mpd_std_nats", "MPD, spread over pairs", "nats", 1),
@@ -47,8 +56,15 @@ FIXED = [
 MEASURES = {
     "knn10_accuracy": ("10-NN", "labels"),
     "linear_accuracy": ("Linear", "labels"),
+    "linear_svm_accuracy": ("Linear SVM", "labels"),
+    "rbf_svm_accuracy": ("RBF SVM", "labels"),
     "kmeans_accuracy": ("k-means", "K"),
+    "kmeans_hungarian_accuracy": ("k-means, one class per cluster", "K"),
+    "kmeans_nmi": ("k-means, NMI", "K"),
+    "kmeans_ari": ("k-means, ARI", "K"),
 }
+USED_NATS = 0.01
+"""Increase of the distortion from which a dimension counts as used by the decoder."""
 
 
 def diversity_share(run: Run) -> float | None:
@@ -58,6 +74,14 @@ def diversity_share(run: Run) -> float | None:
         return None
     penalty = sum(math.log1p(math.exp(-max(value, 0.0))) for value in divergences if value is not None)
     return penalty / (len(divergences) * math.log(2))
+
+
+def used_dimensions(run: Run) -> float | None:
+    """Dimensions of the code whose exchange for another image's raises the distortion by at least `USED_NATS`."""
+    if run.code_use is None:
+        return None
+    swapped = run.code_use.increase_per_dimension_nats.swapped
+    return float(sum(increase.mean is not None and increase.mean >= USED_NATS for increase in swapped))
 
 
 _VALUES: dict[str, Callable[[Run], float | None]] = {
@@ -71,6 +95,19 @@ _VALUES: dict[str, Callable[[Run], float | None]] = {
     ),
     "bits_per_dim": lambda run: run.density.bits_per_dim.mean if run.density.bits_per_dim else None,
     "mutual_information_nats": lambda run: run.diagnostics.mutual_information_nats,
+    "mutual_information_upper_nats": lambda run: (
+        run.information.mutual_information.upper_bound.nats if run.information else None
+    ),
+    "aggregate_kl_nats": lambda run: run.information.aggregate_kl.nats if run.information else None,
+    "dimension_wise_kl_nats": lambda run: (
+        run.information.dimension_wise_kl.nats if run.information and run.information.dimension_wise_kl else None
+    ),
+    "total_correlation_nats": lambda run: run.information.total_correlation.nats if run.information else None,
+    "identity_residual": lambda run: run.information.identity_residual_in_standard_errors if run.information else None,
+    "another_code_nats": lambda run: run.code_use.increase_nats.another.mean if run.code_use else None,
+    "prior_code_nats": lambda run: run.code_use.increase_nats.prior.mean if run.code_use else None,
+    "mean_code_nats": lambda run: run.code_use.increase_nats.mean.mean if run.code_use else None,
+    "used_dimensions": used_dimensions,
     "active_units": lambda run: run.diagnostics.active_units,
     "mpd_mean_nats": lambda run: run.diagnostics.mpd_mean_nats,
     "mpd_std_nats": lambda run: run.diagnostics.mpd_std_nats,

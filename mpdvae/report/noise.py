@@ -42,9 +42,10 @@ def noise(scores: Sequence[Sequence[float]]) -> Noise:
     Raises:
         ValueError: for runs with different numbers of subsets.
     """
+    counts = sorted({len(run) for run in scores})
+    if len(counts) != 1:
+        raise ValueError(f"scores: expected as many subsets for each run, got {' and '.join(map(str, counts))}.")
     y = np.array([list(run) for run in scores], dtype=float)
-    if y.ndim != 2:
-        raise ValueError("scores: expected as many subsets for each run")
     runs, subsets = y.shape
     within = float(y.var(axis=1, ddof=1).mean()) if subsets > 1 else None
     between = _between_seeds(y) if runs > 1 else None

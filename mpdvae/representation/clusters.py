@@ -48,7 +48,7 @@ def cluster(
     kmeans = KMeans(clusters, init="k-means++", n_init=restarts, max_iter=300, tol=1e-4, random_state=seed % 2**32)  # pyright: ignore[reportArgumentType] - "auto" is the stub's guess
     with warnings.catch_warnings(action="ignore", category=ConvergenceWarning):
         train_clusters = kmeans.fit_predict(train_codes)
-        test_clusters = kmeans.predict(test_codes)
+        test_clusters = np.asarray(kmeans.predict(test_codes))
     classes, label_index = np.unique(train_labels, return_inverse=True)
     votes = np.zeros((clusters, len(classes)), dtype=np.int64)
     np.add.at(votes, (train_clusters, label_index), 1)
