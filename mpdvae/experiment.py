@@ -211,7 +211,9 @@ class Evaluation(Config):
     """Labels that SVMs are trained on at the most: their time grows with the square; None: any number."""
     clusters: Sizes = (10, 20, 30)
     cluster_seeds: Count = 5
-    """Runs of k-means, each the best of ten starts."""
+    """Runs of k-means."""
+    cluster_restarts: Count = 10
+    """Starts of each run, the best of which counts."""
     baselines: bool = True
     """Whether raw pixels, principal components and an untrained encoder get the same scores."""
     code_input: Literal["drawn", "thresholded"] = "drawn"

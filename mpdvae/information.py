@@ -42,6 +42,7 @@ On the bounds: Poole, Ozair, van den Oord, Alemi & Tucker, ICML 2019, https://ar
 """
 
 import math
+from collections.abc import Iterator
 from dataclasses import dataclass
 from typing import Any, NamedTuple
 
@@ -165,7 +166,7 @@ def measure(q: Distribution, prior: Distribution, samples: int = 2_000, seed: in
     drawn = _Densities(mean, stddev, samples, derive_seed(seed, "information"))
     again = _Densities(mean, stddev, samples, derive_seed(seed, "lautum information"))
     log_prior = _log_prior(prior, drawn)
-    marginals, own_marginals = _log_marginals(drawn.z, drawn.image, mean, stddev)
+    marginals, own_marginals = _log_marginals(drawn, mean, stddev)
     prior_marginals = _log_prior_marginals(prior, drawn.z)
     n = len(mean)
     return Information(
@@ -185,11 +186,7 @@ def measure(q: Distribution, prior: Distribution, samples: int = 2_000, seed: in
 
 
 class _Densities:
-    """Codes z from the aggregate posterior, and log-densities of each, all [samples].
-
-    The log-density of z under posterior j is -1/2 sum_k (z_k^2 / s_jk^2 - 2 z_k m_jk / s_jk^2) plus what depends on j
-    alone: two matrix products, taken for some codes at a time.
-    """
+    """Codes z from the aggregate posterior, and log-densities of each, all [samples]."""
 
     def __init__(self, mean: Tensor, stddev: Tensor, samples: int, seed: int) -> None:
         n, latent = mean.shape
@@ -197,35 +194,41 @@ class _Densities:
         self.image = torch.randint(n, (samples,), generator=generator)
         noise = torch.randn(samples, latent, generator=generator, dtype=torch.float64)
         self.z = mean[self.image] + stddev[self.image] * noise
-        centre = mean.mean(0)  # takes digits that all posteriors share out of the squares
-        z, mean = self.z - centre, mean - centre
-        precision = stddev.square().reciprocal()
-        linear = mean * precision
-        constant = (mean * linear).sum(1) + 2 * stddev.log().sum(1) + latent * math.log(2 * math.pi)
         pieces = []
-        for rows in torch.arange(samples).split(max(1, ELEMENTS_AT_ONCE // n)):
-            squares = torch.addmm(constant, z[rows].square(), precision.mT).addmm_(z[rows], linear.mT, alpha=-2)
-            log_density = squares.mul_(-0.5)
-            own = log_density[torch.arange(len(rows)), self.image[rows]]
+        for rows, log_density in _log_densities(self.z, mean, stddev):
+            drawn = torch.arange(len(rows)), self.image[rows]
+            own = log_density[drawn]
             average, aggregate = log_density.mean(1), log_density.logsumexp(1) - math.log(n)
-            log_density[torch.arange(len(rows)), self.image[rows]] = -math.inf
-            others = log_density.logsumexp(1) - math.log(n - 1)
-            pieces.append((own, average, aggregate, others))
+            log_density[drawn] = -math.inf
+            pieces.append((own, average, aggregate, log_density.logsumexp(1) - math.log(n - 1)))
         self.own, self.average, self.aggregate, self.others = (torch.cat(piece) for piece in zip(*pieces, strict=True))
         """log q(z|x) of the image that z comes from, its mean over all images, log q_N(z), and that without the image."""
 
 
-def _log_marginals(z: Tensor, image: Tensor, mean: Tensor, stddev: Tensor) -> tuple[Tensor, Tensor]:
+def _log_densities(z: Tensor, mean: Tensor, stddev: Tensor) -> Iterator[tuple[Tensor, Tensor]]:
+    """Some codes at a time, by their rows: log N(z; mean, stddev^2), [rows images].
+
+    It is -1/2 sum_k (z_k^2 / s_jk^2 - 2 z_k m_jk / s_jk^2) plus what depends on image j alone: two matrix products.
+    """
+    n, latent = mean.shape
+    centre = mean.mean(0)  # takes digits that all posteriors share out of the squares
+    z, mean = z - centre, mean - centre
+    precision = stddev.square().reciprocal()
+    linear = mean * precision
+    constant = (mean * linear).sum(1) + 2 * stddev.log().sum(1) + latent * math.log(2 * math.pi)
+    for rows in torch.arange(len(z)).split(max(1, ELEMENTS_AT_ONCE // n)):
+        squares = torch.addmm(constant, z[rows].square(), precision.mT).addmm_(z[rows], linear.mT, alpha=-2)
+        yield rows, squares.mul_(-0.5)
+
+
+def _log_marginals(drawn: _Densities, mean: Tensor, stddev: Tensor) -> tuple[Tensor, Tensor]:
     """log q_N(z_k), and log q(z_k|x) of the image that z comes from; [samples latent]."""
-    own = Normal(mean[image], stddev[image]).log_prob(z)
-    constant = math.log(len(mean)) + math.log(2 * math.pi) / 2
-    aggregate = torch.empty_like(z)
-    for k in range(z.shape[1]):
-        m, s, log_s = mean[:, k], stddev[:, k], stddev[:, k].log()
-        for rows in torch.arange(len(z)).split(max(1, ELEMENTS_AT_ONCE // len(mean))):
-            exponents = z[rows, k, None].sub(m).div_(s).square_().mul_(-0.5).sub_(log_s)
-            aggregate[rows, k] = exponents.logsumexp(1) - constant
-    return aggregate, own
+    aggregate = torch.empty_like(drawn.z)
+    for k in range(mean.shape[1]):
+        column = slice(k, k + 1)
+        for rows, log_density in _log_densities(drawn.z[:, column], mean[:, column], stddev[:, column]):
+            aggregate[rows, k] = log_density.logsumexp(1) - math.log(len(mean))
+    return aggregate, Normal(mean[drawn.image], stddev[drawn.image]).log_prob(drawn.z)
 
 
 def _gaussian_bound(mean: Tensor, stddev: Tensor, seed: int) -> Estimate:

@@ -49,6 +49,16 @@ class Scored(NamedTuple):
         return Labelled(train, self.train_labels, test, self.test_labels)
 
 
+class Features(NamedTuple):
+    """What codes are compared with."""
+
+    key: dict[str, Any]
+    """What the features depend on besides data and protocol."""
+    dimensions: int
+    labelled: Callable[[], Labelled]
+    """The features, made when they are needed."""
+
+
 def code_images(e: Experiment, images: Images, split: str) -> Float[Tensor, "n channel height width"]:
     """What codes of `images` are computed from: a fixed draw, grey levels cut at one half, or levels."""
     protocol = e.data.protocol()
@@ -109,6 +119,7 @@ def _settings(evaluation: Evaluation) -> dict[str, Any]:
         "subsets": evaluation.label_subsets,
         "clusters": list(evaluation.clusters),
         "cluster_seeds": evaluation.cluster_seeds,
+        "cluster_restarts": evaluation.cluster_restarts,
         "svm_labels": evaluation.svm_labels,
     }
 
@@ -118,39 +129,36 @@ def _baselines(e: Experiment, data: Splits, split: str, x: Scored) -> dict[str, 
     pixels = x.train[0].numel()
     dimensions = int(np.prod(e.encoder.latent_shape(data.image_shape, e.latent_dim)))
     components = min(dimensions, pixels, len(x.train))
-    features: dict[str, tuple[dict[str, Any], int, Callable[[], Labelled]]] = {
-        "raw_pixels": ({}, pixels, cache(partial(_raw_pixels, x))),
-        "pca": ({"components": components}, components, cache(partial(_components, x, components))),
-        "untrained_encoder": (_encoder_key(e), dimensions, cache(partial(_untrained_codes, e, data, x))),
+    features = {
+        "raw_pixels": Features({}, pixels, cache(partial(_raw_pixels, x))),
+        "pca": Features({"components": components}, components, cache(partial(_components, x, components))),
+        "untrained_encoder": Features(_encoder_key(e), dimensions, cache(partial(_untrained_codes, e, data, x))),
     }
     common = _common_key(e, data, split)
-    pieces: dict[str, tuple[dict[str, Any], Callable[[], dict[str, Any]]]] = {}
-    for name, (key, _, labelled) in features.items():
-        for piece, compute in _pieces(e.evaluation, labelled).items():
-            pieces[f"{name}/{piece}"] = (common | {"features": name, **key, "scores": piece}, compute)
+    pieces = {
+        f"{name}/{piece}": (common | {"features": name, "scores": piece} | of.key, compute)
+        for name, of in features.items()
+        for piece, compute in _pieces(e.evaluation, of.labelled).items()
+    }
     found = shared(data_dir() / "baselines", pieces)
     return {
         name: representation.merged(*(scores for piece, scores in found.items() if piece.startswith(f"{name}/")))
-        | {"dimensions": size}
-        for name, (_, size, _) in features.items()
+        | {"dimensions": of.dimensions}
+        for name, of in features.items()
     }
 
 
 def _pieces(evaluation: Evaluation, labelled: Callable[[], Labelled]) -> Mapping[str, Callable[[], dict[str, Any]]]:
     """The protocol in parts that several processes can share."""
     s = _settings(evaluation)
-    parts: dict[str, Callable[[], dict[str, Any]]] = {
-        "classifiers": lambda: representation.classifier_scores(
-            labelled(), s["label_counts"], s["subsets"], s["svm_labels"]
-        )
-    }
-    for k in s["clusters"]:
-        parts[f"K = {k}"] = partial(_cluster_scores, labelled, k, s["cluster_seeds"])
-    return parts
 
+    def classifiers() -> dict[str, Any]:
+        return representation.classifier_scores(labelled(), s["label_counts"], s["subsets"], s["svm_labels"])
 
-def _cluster_scores(labelled: Callable[[], Labelled], clusters: int, seeds: int) -> dict[str, Any]:
-    return representation.cluster_scores(labelled(), clusters, seeds)
+    def clusters(k: int) -> dict[str, Any]:
+        return representation.cluster_scores(labelled(), k, s["cluster_seeds"], s["cluster_restarts"])
+
+    return {"classifiers": classifiers} | {f"K = {k}": partial(clusters, k) for k in s["clusters"]}
 
 
 def _raw_pixels(x: Scored) -> Labelled:

@@ -301,3 +301,14 @@ def test_bad_images_get_a_sentence():
     x[2] = math.nan
     with pytest.raises(RunError, match="the posterior of image 2 is not finite"):
         codes(vae, x, batch_size=2)
+
+
+def test_a_posterior_that_torch_refuses_is_reported_with_its_image():
+    class Refusing(nn.Module):
+        def forward(self, x: Tensor) -> Distribution:
+            return Independent(Normal(x, torch.ones_like(x), validate_args=True), 3)
+
+    x = torch.zeros(9, 1, 2, 2)
+    x[7] = math.nan
+    with pytest.raises(RunError, match="the posterior of image 7 is not finite"):
+        posteriors(VAE(Refusing(), nn.Identity(), nn.Identity()), x, batch_size=4)

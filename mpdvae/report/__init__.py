@@ -6,11 +6,12 @@
 
 The report reads run folders and nothing else: no model, no data set, no torch.
 
-    schema      what a run folder's files must hold      statistics  means, intervals, paired differences
+    schema      what a run folder's files must hold      statistics  differences paired by seed
     collect     folders -> comparable groups             metrics     the numbers of a run by name
     claims      what is claimed, as data                 verdicts    the rule that judges it
     published   numbers of the literature, by protocol   setup       what differs from the released set-up
-    tables, charts                                       what is shown, whatever the form
+    noise       of subsets, of seeds, of both            scores      codes beside what they must beat
+    tables, grid, charts                                 what is shown, whatever the form
     page, markdown, results                              the three forms
 """
 

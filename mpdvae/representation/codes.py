@@ -62,7 +62,8 @@ def posteriors(vae: VAE, x: Float[Tensor, "n channel height width"], batch_size:
     if batch_size < 1:
         raise InputError(f"batch_size: expected at least 1, got {batch_size}.")
     with torch.no_grad(), evaluating(vae):
-        parts = [diagonal_normal(vae.encoder(batch)) for batch in x.split(batch_size)]
+        starts = range(0, len(x), batch_size)
+        parts = [_posterior(vae, x[start : start + batch_size], start) for start in starts]
     mean = torch.cat([part.loc.flatten(1).cpu().double() for part in parts])
     stddev = torch.cat([part.scale.flatten(1).cpu().double() for part in parts])
     broken = (~(mean.isfinite() & stddev.isfinite() & (stddev > 0))).any(1).nonzero()
@@ -72,6 +73,23 @@ def posteriors(vae: VAE, x: Float[Tensor, "n channel height width"], batch_size:
             "check that training did not diverge and that x is in the model's range."
         )
     return Independent(Normal(mean, stddev), 1)
+
+
+def _posterior(vae: VAE, x: Tensor, first: int) -> Normal:
+    """That of a batch whose first image has the index `first`. torch refuses parameters that are no numbers by a
+    `ValueError` about the batch; which image it is, is found one by one."""
+    try:
+        return diagonal_normal(vae.encoder(x))
+    except InputError:
+        raise
+    except ValueError as error:
+        if len(x) > 1:
+            for i in range(len(x)):
+                _posterior(vae, x[i : i + 1], first + i)
+        raise RunError(
+            f"the posterior of image {first} is not finite; check that training did not diverge and that x is in the "
+            "model's range."
+        ) from error
 
 
 def principal_components(
