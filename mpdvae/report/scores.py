@@ -21,8 +21,7 @@ NAMES = {"raw_pixels": "raw pixels", "pca": "PCA", "untrained_encoder": "untrain
 NOISE_TITLE = "Standard deviation of a score over subsets or restarts / over training seeds / over both"
 NOTE = (
     "Raw pixels, as many principal components as the code has dimensions, and codes of the same encoder before training are "
-    "scored on the same images, labels and subsets. A code that does not exceed them has learned nothing that helps these "
-    "classifiers."
+    "scored on the same images, labels and subsets: what a code does not add to these, training did not give it."
 )
 NOISE_NOTE = (
     "Standard deviations: of one run over label subsets or k-means restarts; of runs with different seeds, with the noise of "

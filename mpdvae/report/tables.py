@@ -31,7 +31,10 @@ def table(study: Study) -> Table:
     sections = [
         Section("Density", _rows(study, [metric(name) for name in DENSITY])),
         Section("Code", _rows(study, [metric(name) for name in CODE])),
-        Section("Use of the code: distortion above that with the image's own", _rows(study, [metric(n) for n in USE])),
+        Section(
+            "Use of the code by the decoder: distortion over that with the image's own",
+            _rows(study, [metric(n) for n in USE]),
+        ),
         Section(NOISE_TITLE, _noise_rows(study)),
     ]
     shown = tuple(section for section in sections if section.rows)
