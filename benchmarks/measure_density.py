@@ -31,7 +31,9 @@ def bound() -> tuple[list[Row], list[Curve]]:
             continue
         both = pair(plain, partial(estimate, own, x, SAMPLES), rounds=5, times=times)
         plain_rate, rate = (f"{SAMPLES / seconds:.0f} samples/s" for seconds in (both.plain_seconds, both.seconds))
-        rows.append(Row(f"importance-weighted bound, {what}", plain_rate, rate, round(both.ratio, 2), "2.5x", "", close))
+        rows.append(
+            Row(f"importance-weighted bound, {what}", plain_rate, rate, round(both.ratio, 2), "2.5x", "", close)
+        )
     plain_memory = {n: peak_bytes(_memory_of_plain, n) for n in (256, 1024)}
     memory = {n: peak_bytes(_memory_of_ours, 1, n) for n in (256, 1024, 4096)}
     rows.append(

@@ -37,7 +37,9 @@ def training() -> tuple[list[Row], list[Curve]]:
             continue
         both = pair(plain, partial(_step, vae, optimizer, _images(BATCH)), rounds=5)
         plain_rate, rate = (f"{BATCH / seconds:.0f} images/s" for seconds in (both.plain_seconds, both.seconds))
-        share = f"needed operations at {needed / both.seconds / 1e9:.0f} GFLOP/s, {needed / both.seconds / peak:.0%} of "
+        share = (
+            f"needed operations at {needed / both.seconds / 1e9:.0f} GFLOP/s, {needed / both.seconds / peak:.0%} of "
+        )
         share += f"the {peak / 1e9:.0f} of large matrix products"
         rows.append(
             Row(f"training step, batch {BATCH}, {what}", plain_rate, rate, round(both.ratio, 2), "1.8x", "", share)

@@ -112,7 +112,9 @@ def rewrite_page(results: dict[str, Any]) -> None:
     }
     page = PAGE.read_text()
     for name, text in parts.items():
-        page = re.sub(rf"(<!-- {name} -->\n).*?(\n<!-- end -->)", lambda m, text=text: m[1] + text + m[2], page, flags=re.S)
+        page = re.sub(
+            rf"(<!-- {name} -->\n).*?(\n<!-- end -->)", lambda m, text=text: m[1] + text + m[2], page, flags=re.S
+        )
     write_atomically(PAGE, page)
 
 

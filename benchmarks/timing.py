@@ -29,8 +29,8 @@ def seconds_of(function: Callable[[], Any]) -> float:
 
 
 def pair(plain: Callable[[], Any], ours: Callable[[], Any], rounds: int, times: int = 1) -> Pair:
-    """Both in turn, `rounds` times after one call of each that is not counted. `plain` does one part in `times` of what `ours`
-    does, and its time is multiplied by it."""
+    """Both in turn, `rounds` times after one call of each that is not counted. `plain` does one part in `times` of what
+    `ours` does, and its time is multiplied by it."""
     plain(), ours()
     both = [(times * seconds_of(plain), seconds_of(ours)) for _ in range(rounds)]
     plains, own = zip(*both, strict=True)

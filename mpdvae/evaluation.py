@@ -1,4 +1,5 @@
-"""Measures a trained run: density, representation, diagnostics, a map of the codes and pictures, as files in its folder.
+"""Measures a trained run: density, diagnostics, information, use of the code, representation, a map of the codes and
+pictures, as files in its folder.
 
 Everything is measured with the averaged weights on fixed binary draws of the images, and every file names the command
 that makes it again. Noise of the evaluation depends on no run's seed, so that models are compared on the same draws.
@@ -15,8 +16,8 @@ import torch
 from jaxtyping import Float
 from torch import Tensor
 
-from mpdvae import diagnostics, pictures, representation
-from mpdvae.data import Images, Splits, evaluation_images
+from mpdvae import code_use, density, diagnostics, information, pictures, representation, scoring
+from mpdvae.data import Splits, evaluation_images
 from mpdvae.errors import InputError
 from mpdvae.likelihoods import Measurement, Request, Watch, images_of, measure, partial_results, prepare, summary, table
 from mpdvae.referee import judge
@@ -24,8 +25,6 @@ from mpdvae.runs import Run, load, write_atomically, write_json
 from mpdvae.seeding import seeded
 from mpdvae.vae import VAE
 
-GREY_HALF = 128
-"""The first grey level of 0..255 that counts as ink where images are cut at one half."""
 MAP_CODES = 2_000
 """Test codes on the map."""
 PICTURE_COLUMNS = 10
@@ -49,7 +48,8 @@ def evaluate(
     referee_steps: int | None = None,
     watch: Watch = lambda _, __: None,
 ) -> None:
-    """Writes density.json, density.csv, representation.json, diagnostics.json, codes.json and figures/ of `run`.
+    """Writes density.json, density.csv, diagnostics.json, information.json, code_use.json, representation.json, codes.json
+    and figures/ of `run`.
 
     Results of another split than test have names of their own, density-train.json and so on. Killed and called again with
     the same arguments, it goes on with the likelihoods where it stopped.
@@ -90,15 +90,18 @@ def evaluate(
     write_json(path("density.json"), likelihoods | again)
     write_atomically(path("density.csv"), table(measurement, estimate))
     say("diagnostics")
-    x, labels = evaluation_images(images_of(data, split), run.experiment.data.protocol(), split, draws=1)
+    chosen = images_of(data, split)
+    x, labels = evaluation_images(chosen, run.experiment.data.protocol(), split, draws=1)
     write_json(path("diagnostics.json"), diagnostics.measure(vae, x).to_dict() | {"split": split} | again)
-    codes = _codes(vae, run, images_of(data, split), split)
+    say("information and use of the code")
+    write_json(path("information.json"), _information(vae, run, x) | {"split": split} | again)
+    write_json(path("code_use.json"), _code_use(vae, run, x) | {"split": split} | again)
+    codes = scoring.codes(vae, run.experiment, chosen, split)
     write_json(path("codes.json"), _map(codes, labels))
-    if labels is None or data.train.labels is None or len(data.train.labels.unique()) < 2:
-        say("no labels of at least two classes: representation scores are left out")
-    else:
-        say("representation")
-        scores = _representation(vae, run, data.train, codes, labels)
+    reason = scoring.unscored_because(data, chosen)
+    say(reason or "representation")
+    if not reason:
+        scores = scoring.score(vae, run.experiment, data, chosen, split, codes)
         write_json(path("representation.json"), scores | {"split": split} | again)
     if split == "test":
         if settings.pictures:
@@ -151,33 +154,17 @@ def interpolations(
     return start + t * (end - start)
 
 
-def _codes(vae: VAE, run: Run, images: Images, split: str) -> np.ndarray:
-    """Codes of all `images`, from the input and by the estimate that the experiment says."""
-    settings, protocol = run.experiment.evaluation, run.experiment.data.protocol()
-    if settings.code_input == "thresholded" and protocol.binarisation != "levels":
-        x = (images.pixels >= GREY_HALF).float()
-    else:
-        x, _ = evaluation_images(images, protocol, split, draws=1)
-    return representation.codes(vae, x, posterior_samples=settings.code_samples)
+def _information(vae: VAE, run: Run, x: Tensor) -> dict[str, Any]:
+    q = representation.posteriors(vae, x)
+    with torch.no_grad(), density.evaluating(vae):
+        return information.measure(q, vae.prior(), run.experiment.evaluation.information_samples).to_dict()
 
 
-def _representation(vae: VAE, run: Run, train: Images, test_codes: np.ndarray, test_labels: Tensor) -> dict[str, Any]:
-    settings = run.experiment.evaluation
-    assert train.labels is not None
-    codes, labels = _codes(vae, run, train, "train"), train.labels.cpu().numpy()
-    if settings.representation_images is not None and settings.representation_images < len(codes):
-        chosen = np.random.default_rng(0).permutation(len(codes))[: settings.representation_images]
-        codes, labels = codes[chosen], labels[chosen]
-    return representation.evaluate(
-        codes,
-        labels,
-        test_codes,
-        test_labels.cpu().numpy(),
-        label_counts=[*settings.label_counts, *(["all"] if settings.all_labels else [])],
-        subsets=settings.label_subsets,
-        clusters=settings.clusters,
-        cluster_seeds=settings.cluster_seeds,
-    )
+def _code_use(vae: VAE, run: Run, x: Tensor) -> dict[str, Any]:
+    wanted = run.experiment.evaluation.code_use_images
+    with seeded("use of the code"):
+        chosen = x[torch.randperm(len(x))[:wanted].to(x.device)]
+    return code_use.measure(vae, chosen).to_dict() | {"images_of_split": len(x)}
 
 
 def _map(codes: np.ndarray, labels: Tensor | None) -> dict[str, Any]:

@@ -207,13 +207,23 @@ class Evaluation(Config):
     all_labels: bool = False
     """Whether classifiers are trained on all labels, too."""
     label_subsets: Count = 5
+    svm_labels: Count | None = 1_000
+    """Labels that SVMs are trained on at the most: their time grows with the square; None: any number."""
     clusters: Sizes = (10, 20, 30)
     cluster_seeds: Count = 5
-    """Runs of k-means, each the best of ten starts."""
+    """Runs of k-means."""
+    cluster_restarts: Count = 10
+    """Starts of each run, the best of which counts."""
+    baselines: bool = True
+    """Whether raw pixels, principal components and an untrained encoder get the same scores."""
     code_input: Literal["drawn", "thresholded"] = "drawn"
     """Binary images that codes are computed from: a fixed draw, or grey levels cut at one half (released code)."""
     code_samples: Count | None = None
     """Codes are the mean of this many posterior samples (released code: 50); None: the posterior mean."""
+    information_samples: AtLeastTwo = 2_000
+    """Codes drawn for mutual information, total correlation and what goes with them."""
+    code_use_images: AtLeastTwo = 200
+    """Random images on which codes are exchanged, whole and by dimension."""
     pictures: bool = True
     """Whether samples, reconstructions and interpolations are drawn."""
 

@@ -3,8 +3,9 @@
     experiment.json     the complete configuration          manifest.json    versions, data hash, machine, times, command
     history.jsonl       one line per evaluation point       checkpoints/     step-N.safetensors + step-N.json
     model/              model.safetensors (averaged weights) + experiment.json + README.md
-    density.json  density.csv  representation.json  diagnostics.json  codes.json  figures/
+    density.json  density.csv  diagnostics.json  information.json  code_use.json  representation.json  codes.json
     density-train.json  ...    the same of another split    partial/         parts of an unfinished measurement
+    figures/
 
 Files appear whole or not at all: written aside, flushed to disk, renamed. A checkpoint's JSON holds the checksum of its
 tensors and is written last, so an interrupted write leaves the previous checkpoint in force. Times are in the manifest

@@ -87,6 +87,8 @@ DIGITS = Study(
         label_subsets=2,
         clusters=(10,),
         cluster_seeds=1,
+        information_samples=300,
+        code_use_images=50,
     ),
     cost="2 seconds",
 )
@@ -113,11 +115,16 @@ COMPACT_MNIST = Study(
         representation_images=20_000,
         label_subsets=3,
         cluster_seeds=2,
+        cluster_restarts=4,
+        information_samples=500,
+        code_use_images=50,
     ),
     cost="1 minute",
 )
 
-PAPER_EVALUATION = Evaluation(all_labels=True, code_input="thresholded", code_samples=50, density_samples=4096)
+PAPER_EVALUATION = Evaluation(
+    all_labels=True, svm_labels=None, code_input="thresholded", code_samples=50, density_samples=4096
+)
 
 
 def binary_study(dataset: str, epoch_steps: int, epochs: int, evaluation: Evaluation, cost: str) -> Study:
@@ -135,7 +142,7 @@ def binary_study(dataset: str, epoch_steps: int, epochs: int, evaluation: Evalua
     )
 
 
-HOURS_EVALUATION = Evaluation(density_images=500, density_samples=512, all_labels=True)
+HOURS_EVALUATION = Evaluation(density_images=500, density_samples=512, all_labels=True, svm_labels=10_000)
 
 COLOUR_TRAINING = Training(
     steps=750 * 1000,

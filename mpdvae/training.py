@@ -64,7 +64,8 @@ def train(run: Run, data: Splits, watch: Watch = lambda done, entry: None) -> VA
     progress, history = Progress(), []
     checkpoint = run.load_checkpoint()
     if checkpoint is None:
-        _initialise(vae, average, e, data, protocol)
+        initialise(vae, e, data)
+        average.update_parameters(vae)
     else:
         progress = _restore(checkpoint, vae, average, optimizer)
         history = [entry for entry in run.history if entry["step"] <= progress.step]
@@ -176,11 +177,11 @@ def _validation_images(e: Experiment, data: Splits, protocol: Protocol) -> Tenso
     return chosen
 
 
-def _initialise(vae: VAE, average: AveragedModel, e: Experiment, data: Splits, protocol: Protocol) -> None:
+def initialise(vae: VAE, e: Experiment, data: Splits) -> None:
+    """Data-dependent initialisation of the model that `e` builds, on random training images, a function of the seed."""
     with seeded(e.seed, "initial images"):
         indices = torch.randperm(len(data.train))[: e.training.initial_images]
-    vae.initialise(training_batch(data.train, indices, protocol, e.seed, step=-1))
-    average.update_parameters(vae)
+    vae.initialise(training_batch(data.train, indices, e.data.protocol(), e.seed, step=-1))
 
 
 def _optimizer(e: Experiment, vae: VAE, learning_rate: float) -> optim.Optimizer:

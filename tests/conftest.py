@@ -26,6 +26,15 @@ def seed() -> None:
     torch.manual_seed(0)
 
 
+@pytest.fixture(scope="session", autouse=True)
+def data_folder(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Path]:
+    """Nothing that tests keep goes into the user's data folder."""
+    folder = tmp_path_factory.mktemp("data")
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setenv("MPDVAE_DATA", str(folder))
+        yield folder
+
+
 @pytest.fixture
 def float64() -> Iterator[None]:
     """New tensors and modules are in double precision: `pytestmark = pytest.mark.usefixtures("float64")`."""

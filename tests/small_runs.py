@@ -23,6 +23,8 @@ TINY = {
     "evaluation__label_counts": (100,),
     "evaluation__label_subsets": 1,
     "evaluation__clusters": (3,),
+    "evaluation__information_samples": 50,
+    "evaluation__code_use_images": 5,
 }
 """What every run of the tests changes in its recipe."""
 
@@ -51,6 +53,8 @@ RUN_FILES = {
     "density.csv",
     "representation.json",
     "diagnostics.json",
+    "information.json",
+    "code_use.json",
     "codes.json",
     "figures/samples.png",
     "figures/reconstructions.png",

@@ -14,7 +14,7 @@ PACKAGE = Path(mpdvae.__file__).parent
 
 LEVELS: list[set[str]] = [
     {"networks", "distributions", "logistic_mixture", "divergence", "data", "errors", "seeding", "version"}
-    | {"importance", "pareto", "subsets", "hamiltonian"},
+    | {"importance", "pareto", "subsets", "hamiltonian", "statistics"},
     {"flows"},
     {"encoders", "decoders", "priors", "vae"},
     {
@@ -25,11 +25,26 @@ LEVELS: list[set[str]] = [
         "annealed",
         "representation",
         "diagnostics",
+        "information",
+        "code_use",
         "pictures",
         "validation",
     },
     {"config", "parts", "experiment", "studies", "recipes", "runs", "interop"},
-    {"training", "evaluation", "likelihoods", "referee", "partial", "jobs", "console", "plan", "reproduce", "report"},
+    {
+        "training",
+        "evaluation",
+        "scoring",
+        "memo",
+        "likelihoods",
+        "referee",
+        "partial",
+        "jobs",
+        "console",
+        "plan",
+        "reproduce",
+        "report",
+    },
     {"cli", "commands", "options", "__main__"},
 ]
 """A new room gets a level here. Within a level imports are allowed as long as they make no circle."""

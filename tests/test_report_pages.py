@@ -78,16 +78,17 @@ def test_page_is_one_small_file_without_requests(matrix: report.Results) -> None
 def test_figures_are_json_with_every_panel(matrix: report.Results) -> None:
     scripts = re.findall(r'<script type="application/json">(.*?)</script>', matrix.html.read_text())
     figures = [json.loads(script) for script in scripts]
-    assert len(figures) == 2 + 1 + 6 + 2 + 3
+    assert len(figures) == 2 + 2 + 6 + 2 + 5
     assert all(figure["data"] and figure["layout"]["paper_bgcolor"] == "rgba(0,0,0,0)" for figure in figures)
 
 
 def test_markdown_and_page_show_the_same_numbers(matrix: report.Results) -> None:
     page = Page(matrix.html.read_text())
     shown = {(row[0].strip(), *map(str.strip, row[1:])) for row in page.rows}
-    text = matrix.markdown.read_text().split("### All models")[1].split("###")[0]
-    lines = [line for line in text.splitlines() if line.startswith("| ")][2:]
-    assert len(lines) > 20
+    text = matrix.markdown.read_text().split("### All models")[1].split("### Beside")[0]
+    tables = [[line for line in part.splitlines() if line.startswith("| ")] for part in text.split("\n\n")]
+    lines = [line for table in tables for line in table[2:]]
+    assert len(lines) > 40
     for line in lines:
         cells = [c.strip().replace("\\", "").replace("&gt;", ">") for c in line.strip("| ").split(" | ")]
         assert tuple(cells) in shown
@@ -100,6 +101,11 @@ def test_results_hold_what_the_table_shows(matrix: report.Results) -> None:
     row = content["rows"][3]
     nll = row["metrics"]["nll_nats"]
     assert set(nll) == {"mean", "half_width_95", "values", "unit"}
+    knn = row["metrics"]["knn10_accuracy/1000"]["noise"]
+    assert knn["subsets"] == pytest.approx(0.004)
+    assert knn["both"] ** 2 == pytest.approx(knn["subsets"] ** 2 + knn["seeds"] ** 2)
+    assert [b["label"] for b in content["baselines"]] == ["raw pixels", "PCA, 32 dimensions", "untrained encoder"]
+    assert content["baselines"][0]["metrics"]["knn10_accuracy/10000"]["mean"] == pytest.approx(0.91)
     assert nll["mean"] == pytest.approx(sum(nll["values"].values()) / 3)
     assert f"{nll['mean']:.2f} ± {nll['half_width_95']:.2f}" in matrix.markdown.read_text()
     assert row["runs"] == ["runs/mae-0", "runs/mae-1", "runs/mae-2"]
@@ -223,10 +229,13 @@ def test_a_wrong_field_is_named(tmp_path: Path) -> None:
 
 def test_optional_parts_may_be_absent(tmp_path: Path) -> None:
     folder = make_run(tmp_path / "run", labels=False, pictures=False)
-    (folder / "codes.json").unlink()
+    for name in ("codes", "information", "code_use"):
+        (folder / f"{name}.json").unlink()
     text = write([folder], tmp_path).html.read_text()
     assert "A map of the codes" not in text
-    assert "Representation: test accuracy" not in text
+    assert "Test accuracy" not in text
+    assert "Use of the code" not in text
+    assert "No representation scores: they need labels of at least two classes." in text
     (folder / "figures" / "samples.png").write_bytes(b"no picture")
     assert ">Samples<" not in write([folder], tmp_path).html.read_text()
 
@@ -275,3 +284,24 @@ def test_console_fits_its_width(matrix: report.Results) -> None:
     assert max(map(len, text.splitlines())) <= 100
     assert "does not hold" in text
     assert "mae-no-" in text
+
+
+def test_baselines_stand_beside_the_codes(matrix: report.Results) -> None:
+    text = matrix.markdown.read_text().split("### Representation")[1].split("### Beside")[0]
+    assert "| raw pixels | PCA, 32 dimensions | untrained encoder | vae |" in text
+    row = next(
+        line for line in text.splitlines() if line.startswith("| 10-NN, 10,000 labels | 0.910 | 0.930 | 0.852 ± ")
+    )
+    assert len(row.split(" | ")) == 1 + 3 + 6
+    noise = text.split("over both")[1]
+    assert "| 10-NN, 10,000 labels | 0.004 / – / – | 0.004 / – / – | 0.004 / 0.002 / 0.004 |" in noise
+    assert "SVMs with 10,000 labels: too many." in text
+    assert "PCA" in report.console(matrix)
+
+
+def test_encoders_that_differ_have_their_own_untrained_ones(tmp_path: Path) -> None:
+    folders = make_matrix(tmp_path / "runs", ["vae", "mae"], seeds=2)
+    for folder in folders[2:]:
+        edit(folder / "experiment.json", encoder={"kind": "mlp"})
+    text = write(folders, tmp_path).markdown.read_text()
+    assert "| raw pixels | PCA, 32 dimensions | untrained encoder (of vae) | untrained encoder (of mae) |" in text

@@ -1,18 +1,21 @@
 """Representation scores on codes whose classes are known to be separate, mixed or absent."""
 
+import itertools
 import json
 import math
 import warnings
 
 import numpy as np
 import pytest
+import scipy.stats
 import torch
 from sklearn.cluster import KMeans
 from torch import Tensor, nn
 from torch.distributions import Distribution, Independent, Normal
 
 from mpdvae.errors import InputError, RunError
-from mpdvae.representation import cluster_accuracy, codes, evaluate, posteriors
+from mpdvae.representation import CLASSIFIERS, cluster, codes, evaluate, posteriors, principal_components
+from mpdvae.representation.scores import CLUSTER_MEASURES
 from mpdvae.vae import VAE
 
 
@@ -61,14 +64,15 @@ def test_codes_from_samples_have_the_law_of_their_average():
 
 def test_separate_classes_are_found_by_all():
     scores = evaluate(*blobs(300, 20.0), *blobs(200, 20.0), label_counts=(30, "all"), **QUICK)
-    for name in ("knn10_accuracy", "linear_accuracy"):
+    for name in CLASSIFIERS:
         assert list(scores[name]) == ["30", "all"]
         for count, subsets in (("30", 2), ("all", 1)):
             assert scores[name][count]["mean"] > 0.98
             assert len(scores[name][count]["subsets"]) == subsets
         assert scores[name]["all"]["std"] is None
-    assert scores["kmeans_accuracy"]["3"]["mean"] > 0.98
-    assert len(scores["kmeans_accuracy"]["3"]["seeds"]) == 2
+    for name in CLUSTER_MEASURES:
+        assert scores[name]["3"]["mean"] > 0.95
+        assert len(scores[name]["3"]["seeds"]) == 2
     assert scores["left_out"] == []
     json.dumps(scores, allow_nan=False)
 
@@ -89,6 +93,8 @@ def test_scores_are_a_function_of_the_seed_and_carry_their_spread():
     assert score["mean"] == pytest.approx(np.mean(score["subsets"]))
     assert score["std"] == pytest.approx(np.std(score["subsets"]))
     assert score["std"] > 0
+    half_width = scipy.stats.t.ppf(0.975, 3) * np.std(score["subsets"], ddof=1) / 2
+    assert score["half_width_95"] == pytest.approx(half_width)
     runs = evaluate(*data, **{**options, "clusters": (9,), "cluster_seeds": 4, "cluster_restarts": 1})
     assert len(set(runs["kmeans_accuracy"]["9"]["seeds"])) > 1
     more = evaluate(*data, **{**options, "subsets": 2, "label_counts": (100, 20)})
@@ -114,11 +120,91 @@ def test_majority_labels_against_a_loop():
     test_z, test_labels = blobs(100, 2.0)
     kmeans = KMeans(7, n_init=3, random_state=5).fit(z)
     majority = {}
-    for cluster in range(7):
-        members = [int(label) for label, c in zip(labels, kmeans.labels_, strict=True) if c == cluster]
-        majority[cluster] = max(sorted(set(members)), key=members.count)
+    for k in range(7):
+        members = [int(label) for label, c in zip(labels, kmeans.labels_, strict=True) if c == k]
+        majority[k] = max(sorted(set(members)), key=members.count)
     right = sum(majority[c] == label for c, label in zip(kmeans.predict(test_z), test_labels, strict=True))
-    assert cluster_accuracy(z, labels, test_z, test_labels, 7, seed=5, restarts=3) == pytest.approx(right / 100)
+    found = cluster(z, labels, test_z, test_labels, 7, seed=5, restarts=3)
+    assert found.majority_accuracy == pytest.approx(right / 100)
+
+
+def test_pairing_clusters_and_classes_against_all_permutations():
+    z, labels = blobs(150, 2.0)
+    test_z, test_labels = blobs(100, 2.0)
+    kmeans = KMeans(5, n_init=3, random_state=5).fit(z)
+    test_clusters = kmeans.predict(test_z)
+    best, accuracy = -1, 0.0
+    for chosen in itertools.permutations(range(5), 3):  # the cluster of each class; two clusters have none
+        class_of = {c: label for label, c in enumerate(chosen)}
+        agreeing = sum(class_of.get(c) == label for c, label in zip(kmeans.labels_, labels, strict=True))
+        if agreeing > best:
+            best = agreeing
+            accuracy = np.mean([class_of.get(c) == label for c, label in zip(test_clusters, test_labels, strict=True)])
+    found = cluster(z, labels, test_z, test_labels, 5, seed=5, restarts=3)
+    assert found.hungarian_accuracy == pytest.approx(accuracy)
+    assert found.hungarian_accuracy < found.majority_accuracy
+
+
+def test_agreement_of_clusters_and_classes_from_its_definition():
+    z, labels = blobs(150, 2.0)
+    test_z, test_labels = blobs(100, 2.0)
+    found = cluster(z, labels, test_z, test_labels, 4, seed=5, restarts=3)
+    clusters = KMeans(4, n_init=3, random_state=5).fit(z).predict(test_z)
+    joint = np.histogram2d(clusters, test_labels, (4, 3))[0] / 100
+    rows, columns = joint.sum(1), joint.sum(0)
+
+    def entropy(p: np.ndarray) -> float:
+        return -sum(share * math.log(share) for share in p.flatten() if share)
+
+    shared = entropy(rows) + entropy(columns) - entropy(joint)
+    assert found.nmi == pytest.approx(2 * shared / (entropy(rows) + entropy(columns)))
+    together = sum(math.comb(round(100 * share), 2) for share in joint.flatten())
+    of_rows, of_columns = (sum(math.comb(round(100 * share), 2) for share in p) for p in (rows, columns))
+    chance = of_rows * of_columns / math.comb(100, 2)
+    assert found.ari == pytest.approx((together - chance) / ((of_rows + of_columns) / 2 - chance))
+
+
+def test_more_clusters_than_classes_leave_some_without_a_class():
+    z, labels = blobs(200, 30.0)
+    found = cluster(z, labels, z, labels, 6, seed=0)
+    assert found.majority_accuracy == 1
+    assert found.hungarian_accuracy < 0.9
+    exact = cluster(z, labels, z, labels, 3, seed=0)
+    assert exact == (1, 1, pytest.approx(1), pytest.approx(1))
+
+
+def test_svms_with_more_labels_than_allowed_are_left_out_and_it_is_said():
+    data = (*blobs(200, 3.0), *blobs(50, 3.0))
+    scores = evaluate(*data, label_counts=(20, 100, "all"), svm_labels=100, **QUICK)
+    assert list(scores["linear_accuracy"]) == ["20", "100", "all"]
+    assert list(scores["linear_svm_accuracy"]) == list(scores["rbf_svm_accuracy"]) == ["20", "100"]
+    assert scores["left_out"] == [
+        "SVMs with 200 labels: their time grows with the square of the labels, and at most 100 were allowed "
+        "(evaluation.svm-labels)."
+    ]
+
+
+def test_kernels_tell_apart_what_no_line_can():
+    """Two rings: the linear scores are those of chance."""
+    generator = np.random.default_rng(0)
+    labels = np.arange(600) % 2
+    angle = generator.uniform(0, 2 * np.pi, 600)
+    z = ((1 + 2 * labels) * np.stack([np.cos(angle), np.sin(angle)])).T
+    scores = evaluate(z[:300], labels[:300], z[300:], labels[300:], label_counts=("all",), **QUICK)
+    for name in ("knn10_accuracy", "rbf_svm_accuracy"):
+        assert scores[name]["all"]["mean"] == 1
+    for name in ("linear_accuracy", "linear_svm_accuracy"):
+        assert scores[name]["all"]["mean"] < 0.75
+
+
+def test_principal_components_are_those_of_the_training_features():
+    generator = np.random.default_rng(0)
+    train, test = generator.normal(size=(50, 6)) * np.arange(1, 7), generator.normal(size=(20, 6))
+    z, test_z = principal_components(train, test, 3)
+    _, _, axes = np.linalg.svd(train - train.mean(0), full_matrices=False)
+    np.testing.assert_allclose(np.abs(test_z), np.abs((test - train.mean(0)) @ axes[:3].T))
+    assert (z.var(0)[:-1] >= z.var(0)[1:]).all()
+    assert principal_components(train, test, 100)[0].shape == (50, 6)
 
 
 def test_labels_need_not_be_consecutive_and_unseen_ones_count_as_wrong():
@@ -156,7 +242,7 @@ def test_subsets_of_a_single_class_are_drawn_again_or_left_out():
     scores = evaluate(*data, label_counts=(2,), **{**QUICK, "subsets": 5})
     assert len(scores["linear_accuracy"]["2"]["subsets"]) == 5
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr("mpdvae.representation.SUBSET_ATTEMPTS", 1)
+        patch.setattr("mpdvae.representation.classifiers.SUBSET_ATTEMPTS", 1)
         scores = evaluate(*data, label_counts=(2,), **{**QUICK, "subsets": 5})
     assert scores["linear_accuracy"] == {}
     assert scores["left_out"] == ["classifiers with 2 labels: 1 random subsets held a single class."]
@@ -215,3 +301,14 @@ def test_bad_images_get_a_sentence():
     x[2] = math.nan
     with pytest.raises(RunError, match="the posterior of image 2 is not finite"):
         codes(vae, x, batch_size=2)
+
+
+def test_a_posterior_that_torch_refuses_is_reported_with_its_image():
+    class Refusing(nn.Module):
+        def forward(self, x: Tensor) -> Distribution:
+            return Independent(Normal(x, torch.ones_like(x), validate_args=True), 3)
+
+    x = torch.zeros(9, 1, 2, 2)
+    x[7] = math.nan
+    with pytest.raises(RunError, match="the posterior of image 7 is not finite"):
+        posteriors(VAE(Refusing(), nn.Identity(), nn.Identity()), x, batch_size=4)

@@ -6,11 +6,12 @@
 
 The report reads run folders and nothing else: no model, no data set, no torch.
 
-    schema      what a run folder's files must hold      statistics  means, intervals, paired differences
+    schema      what a run folder's files must hold      statistics  differences paired by seed
     collect     folders -> comparable groups             metrics     the numbers of a run by name
     claims      what is claimed, as data                 verdicts    the rule that judges it
     published   numbers of the literature, by protocol   setup       what differs from the released set-up
-    tables, charts                                       what is shown, whatever the form
+    noise       of subsets, of seeds, of both            scores      codes beside what they must beat
+    tables, grid, charts                                 what is shown, whatever the form
     page, markdown, results                              the three forms
 """
 
@@ -20,7 +21,7 @@ from pathlib import Path
 from mpdvae.report.collect import Collection, collect
 from mpdvae.report.files import check_free, write_all
 from mpdvae.report.results import Results
-from mpdvae.report.statistics import Estimate
+from mpdvae.statistics import Estimate
 
 __all__ = ["Collection", "Estimate", "Results", "collect", "console", "write"]
 

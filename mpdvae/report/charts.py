@@ -14,12 +14,18 @@ from mpdvae.report.collect import Run, Study, Variant
 from mpdvae.report.metrics import MEASURES, counts, metric, over_seeds, values
 from mpdvae.report.palette import class_style, model_styles
 from mpdvae.report.schema import HistoryPoint
+from mpdvae.report.scores import baselines
+from mpdvae.statistics import Estimate
 
 MAP_POINTS = 1000
 """Codes that one map shows at the most."""
 IDLE_NATS = 0.01
 LEAST_NATS = 1e-4
 """Information below this is drawn at this value: a logarithmic axis has no zero."""
+
+CHARTED = ["knn10_accuracy", "linear_accuracy", "rbf_svm_accuracy", "kmeans_accuracy", "kmeans_hungarian_accuracy"]
+"""Scores with a panel."""
+BASELINE_STYLES = [("#888888", dash) for dash in ("solid", "dash", "dot", "dashdot")]
 
 Styles = dict[str, tuple[str, str]]
 
@@ -68,11 +74,23 @@ def learning(study: Study, styles: Styles) -> Chart | None:
 
 
 def information(study: Study, styles: Styles) -> Chart | None:
-    """Nats per latent dimension, sorted: a code that collapses falls off a cliff."""
+    """Nats per latent dimension, sorted: a code that collapses falls off a cliff. Beside it, what the decoder makes of it."""
+    panels = [_profiles(study, styles, "Information per dimension", _carried)]
+    if any(run.code_use for run in study.runs):
+        panels.append(_profiles(study, styles, "Increase of the distortion when one dimension is exchanged", _used))
+    caption = (
+        "How many nats each latent dimension carries, sorted within each seed and averaged over seeds: KL from the best "
+        "single Gaussian, which means the same for every prior. Below the dotted line (0.01 nats) a unit is idle. Exchanged: "
+        "one dimension of an image's code has the value of another image."
+    )
+    return _chart("information", "What each dimension carries", caption, styles, panels)
+
+
+def _profiles(study: Study, styles: Styles, title: str, values_of: Callable[[Run], Sequence[float | None]]) -> Panel:
     traces: list[dict[str, Any]] = []
     longest = 0
     for variant in study.variants:
-        mean = _mean_profile(variant)
+        mean = _mean_profile(variant, values_of)
         longest = max(longest, len(mean))
         colour, dash = styles[variant.label]
         x = list(range(1, len(mean) + 1))
@@ -83,12 +101,16 @@ def information(study: Study, styles: Styles) -> Chart | None:
         "xaxis": {"title": {"text": "latent dimension, sorted"}},
         "yaxis": {"title": {"text": "nats"}, "type": "log", "dtick": 1, "tickformat": "~g"},
     }
-    caption = (
-        "How many nats each latent dimension carries, sorted within each seed and averaged over seeds: KL from the best "
-        "single Gaussian, which means the same for every prior. Below the dotted line (0.01 nats) a unit is idle."
-    )
-    panel = _panel("Information per dimension", traces, layout, 360)
-    return _chart("information", "What each dimension carries", caption, styles, [panel])
+    return _panel(title, traces, layout, 360)
+
+
+def _carried(run: Run) -> Sequence[float | None]:
+    return run.diagnostics.information_per_dimension_nats
+
+
+def _used(run: Run) -> Sequence[float | None]:
+    swapped = run.code_use.increase_per_dimension_nats.swapped if run.code_use else []
+    return [increase.mean for increase in swapped]
 
 
 def code_map(study: Study, styles: Styles) -> Chart | None:
@@ -132,20 +154,26 @@ def divergence(study: Study, styles: Styles) -> Chart | None:
 
 def accuracies(study: Study, styles: Styles) -> Chart | None:
     """Test accuracy of simple classifiers on the codes, by labels or clusters."""
-    panels = []
-    for measure, (title, noun) in MEASURES.items():
-        found = counts(study.runs, measure)
+    panels, compared = [], baselines(study)
+    greys = dict(zip((baseline.label for baseline in compared), BASELINE_STYLES, strict=False))
+    for measure in CHARTED:
+        (title, noun), found = MEASURES[measure], counts(study.runs, measure)
         if not found:
             continue
-        traces = [_accuracy_line(v, measure, found, styles[v.label]) for v in study.variants]
+        lines = [(v.label, [over_seeds(v, f"{measure}/{count}") for count in found]) for v in study.variants]
+        lines += [(b.label, [b.over_seeds(measure, count) for count in found]) for b in compared]
+        traces = [_accuracy_line(label, found, estimates, (styles | greys)[label]) for label, estimates in lines]
         axis = "clusters K" if noun == "K" else "labels"
         layout = {
             "xaxis": {"title": {"text": axis}, "type": "category", "range": [-0.4, len(found) - 0.6]},
             "yaxis": {"title": {"text": "test accuracy"}, "tickformat": ".2~f"},
         }
         panels.append(_panel(title, traces, layout, 340))
-    caption = "Mean over seeds; bars: 95% interval over seeds. The axis does not start at zero."
-    return _chart("accuracy", "What simple classifiers make of the codes", caption, styles, panels)
+    caption = (
+        "Mean over seeds; bars: 95% interval over seeds. Grey: raw pixels, principal components and an untrained encoder, on "
+        "the same images. The axis does not start at zero."
+    )
+    return _chart("accuracy", "What simple classifiers make of the codes", caption, styles | greys, panels)
 
 
 def _chart(name: str, title: str, caption: str, styles: Styles, panels: Sequence[Panel]) -> Chart | None:
@@ -183,11 +211,8 @@ def _at(point: HistoryPoint, name: str) -> float | None:
     return getattr(point, name)
 
 
-def _mean_profile(variant: Variant) -> list[float]:
-    profiles = [
-        sorted((v for v in run.diagnostics.information_per_dimension_nats if v is not None), reverse=True)
-        for run in variant.runs
-    ]
+def _mean_profile(variant: Variant, values_of: Callable[[Run], Sequence[float | None]]) -> list[float]:
+    profiles = [sorted((v for v in values_of(run) if v is not None), reverse=True) for run in variant.runs]
     return [sum(column) / len(column) for column in zip(*profiles, strict=False)]
 
 
@@ -232,12 +257,13 @@ def _dots(variant: Variant, name: str, colour: str) -> list[dict[str, Any]]:
     return [common | small, common | large]
 
 
-def _accuracy_line(variant: Variant, measure: str, found: Sequence[str], style: tuple[str, str]) -> dict[str, Any]:
-    estimates = {count: over_seeds(variant, f"{measure}/{count}") for count in found}
-    have = {count: e for count, e in estimates.items() if e is not None}
+def _accuracy_line(
+    label: str, found: Sequence[str], estimates: Sequence[Estimate | None], style: tuple[str, str]
+) -> dict[str, Any]:
+    have = {count: e for count, e in zip(found, estimates, strict=True) if e is not None}
     widths = [e.half_width or 0.0 for e in have.values()]
     labels = [f"{int(count):,}" if count.isdecimal() else count for count in have]
-    line = _line(variant.label, labels, [e.mean for e in have.values()], *style, mode="lines+markers")
+    line = _line(label, labels, [e.mean for e in have.values()], *style, mode="lines+markers")
     return line | {"error_y": {"type": "data", "array": widths, "color": style[0], "thickness": 1.2, "width": 3}}
 
 

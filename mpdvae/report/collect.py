@@ -19,11 +19,14 @@ from typing import Any
 from mpdvae.errors import InputError
 from mpdvae.report.schema import (
     Codes,
+    CodeUse,
     Density,
     Diagnostics,
     Experiment,
     HistoryPoint,
+    Information,
     Manifest,
+    P,
     Representation,
     parse,
     read,
@@ -81,6 +84,8 @@ class Run:
     history: tuple[HistoryPoint, ...]
     density: Density
     diagnostics: Diagnostics
+    information: Information | None
+    code_use: CodeUse | None
     representation: Representation | None
     codes: Codes | None
     pictures: Mapping[str, Path]
@@ -188,6 +193,8 @@ def read_run(folder: Path) -> Run | Unfinished:
         history=_history(folder / "history.jsonl", not_a_run),
         density=density,
         diagnostics=diagnostics,
+        information=_optional(Information, folder / "information.json", again),
+        code_use=_optional(CodeUse, folder / "code_use.json", again),
         representation=_optional(Representation, folder / "representation.json", again),
         codes=_codes(folder / "codes.json", again),
         pictures={name: path for name in PICTURES if (path := folder / "figures" / f"{name}.png").is_file()},
@@ -218,7 +225,7 @@ def _setting(
     )
 
 
-def _optional(kind: type[Representation], path: Path, advice: str) -> Representation | None:
+def _optional(kind: type[P], path: Path, advice: str) -> P | None:
     return read(kind, path, advice) if path.exists() else None
 
 

@@ -7,12 +7,13 @@ from collections.abc import Sequence
 
 from mpdvae.report.collect import Study
 from mpdvae.report.files import MARK
+from mpdvae.report.grid import Table
 from mpdvae.report.numbers import number
 from mpdvae.report.page import commands, headline, summary
 from mpdvae.report.published import comparable, explanation
 from mpdvae.report.results import Results, differing, environments
 from mpdvae.report.setup import differences
-from mpdvae.report.tables import table
+from mpdvae.report.tables import tables
 from mpdvae.report.verdicts import RULE, Verdict
 
 _SPECIAL = str.maketrans({c: f"\\{c}" for c in "\\`*_[]|#"} | {"<": "&lt;", ">": "&gt;", "&": "&amp;", "\n": " "})
@@ -56,8 +57,6 @@ def grid(header: Sequence[str], rows: Sequence[Sequence[str]], align: str) -> st
 
 
 def _study(study: Study, verdicts: Sequence[Verdict]) -> list[str]:
-    made = table(study)
-    rows = [[escape(row.title), *map(escape, row.cells)] for section in made.sections for row in section.rows]
     parts = [
         f"## {escape(study.setting.title)}",
         escape(summary(study)),
@@ -65,9 +64,7 @@ def _study(study: Study, verdicts: Sequence[Verdict]) -> list[str]:
         grid(["", "claim", "verdict"], [_claim(verdict) for verdict in verdicts], "lll"),
         escape(RULE),
         *_evidence(verdicts),
-        "### All models",
-        grid(["", *map(escape, made.columns)], rows, "l" + "r" * len(made.columns)),
-        *map(escape, made.notes),
+        *(part for made in tables(study) for part in _table(made)),
         "### Beside published numbers",
         escape(explanation(study.setting)),
     ]
@@ -86,6 +83,15 @@ def _study(study: Study, verdicts: Sequence[Verdict]) -> list[str]:
         for row in differences(study)
     ]
     return [*parts, "### What differs from the paper's set-up", grid(["", "released code", "here"], setup, "lll")]
+
+
+def _table(made: Table) -> list[str]:
+    parts = [f"### {made.title}"]
+    for section in made.sections:
+        rows = [[escape(row.title), *map(escape, row.cells)] for row in section.rows]
+        header = [escape(section.title), *map(escape, made.columns)]
+        parts.append(grid(header, rows, "l" + "r" * len(made.columns)))
+    return [*parts, *map(escape, made.notes)]
 
 
 def _claim(verdict: Verdict) -> list[str]:

@@ -15,7 +15,7 @@ from dataclasses import dataclass
 
 from mpdvae.report.collect import Run, Variant
 from mpdvae.report.schema import Accuracy, MeanAndError, Referee
-from mpdvae.report.statistics import Estimate, estimate
+from mpdvae.statistics import Estimate, estimate
 
 
 @dataclass(frozen=True)
@@ -42,6 +42,15 @@ FIXED = [
     Metric("referee_simulated_weighted_nll_nats", "Simulated images: NLL, importance-weighted", "nats", 2),
     Metric("referee_simulated_nll_at_most_nats", "Simulated images: NLL is at most", "nats", 2),
     Metric("mutual_information_nats", "Mutual information", "nats", 2),
+    Metric("mutual_information_upper_nats", "Mutual information, upper bound", "nats", 2),
+    Metric("aggregate_kl_nats", "KL of the aggregate posterior from the prior", "nats", 2),
+    Metric("dimension_wise_kl_nats", "The same by dimension, summed", "nats", 2),
+    Metric("total_correlation_nats", "Total correlation", "nats", 2),
+    Metric("identity_residual", "MPD − mutual − lautum information", "standard errors", 1),
+    Metric("another_code_nats", "Distortion increase: another image's code", "nats", 2),
+    Metric("prior_code_nats", "Distortion increase: code from the prior", "nats", 2),
+    Metric("mean_code_nats", "Distortion increase: mean code", "nats", 2),
+    Metric("used_dimensions", "Dimensions whose exchange costs at least 0.01 nats", "", 1),
     Metric("active_units", "Active units", "", 1),
     Metric("mpd_mean_nats", "MPD, mean over pairs", "nats", 1),
     Metric("mpd_std_nats", "MPD, spread over pairs", "nats", 1),
@@ -52,8 +61,15 @@ FIXED = [
 MEASURES = {
     "knn10_accuracy": ("10-NN", "labels"),
     "linear_accuracy": ("Linear", "labels"),
+    "linear_svm_accuracy": ("Linear SVM", "labels"),
+    "rbf_svm_accuracy": ("RBF SVM", "labels"),
     "kmeans_accuracy": ("k-means", "K"),
+    "kmeans_hungarian_accuracy": ("k-means, one class per cluster", "K"),
+    "kmeans_nmi": ("k-means, NMI", "K"),
+    "kmeans_ari": ("k-means, ARI", "K"),
 }
+USED_NATS = 0.01
+"""Increase of the distortion from which a dimension counts as used by the decoder."""
 
 
 def diversity_share(run: Run) -> float | None:
@@ -68,6 +84,14 @@ def diversity_share(run: Run) -> float | None:
 def _of_referee(read: Callable[[Referee], MeanAndError]) -> Callable[[Run], float | None]:
     """A mean that the referee gave; None where a run had none."""
     return lambda run: None if run.density.referee is None else read(run.density.referee).mean
+
+
+def used_dimensions(run: Run) -> float | None:
+    """Dimensions of the code whose exchange for another image's raises the distortion by at least `USED_NATS`."""
+    if run.code_use is None:
+        return None
+    swapped = run.code_use.increase_per_dimension_nats.swapped
+    return float(sum(increase.mean is not None and increase.mean >= USED_NATS for increase in swapped))
 
 
 _VALUES: dict[str, Callable[[Run], float | None]] = {
@@ -86,6 +110,19 @@ _VALUES: dict[str, Callable[[Run], float | None]] = {
     "referee_simulated_weighted_nll_nats": _of_referee(lambda referee: referee.simulated.weighted),
     "referee_simulated_nll_at_most_nats": _of_referee(lambda referee: referee.simulated.at_most),
     "mutual_information_nats": lambda run: run.diagnostics.mutual_information_nats,
+    "mutual_information_upper_nats": lambda run: (
+        run.information.mutual_information.upper_bound.nats if run.information else None
+    ),
+    "aggregate_kl_nats": lambda run: run.information.aggregate_kl.nats if run.information else None,
+    "dimension_wise_kl_nats": lambda run: (
+        run.information.dimension_wise_kl.nats if run.information and run.information.dimension_wise_kl else None
+    ),
+    "total_correlation_nats": lambda run: run.information.total_correlation.nats if run.information else None,
+    "identity_residual": lambda run: run.information.identity_residual_in_standard_errors if run.information else None,
+    "another_code_nats": lambda run: run.code_use.increase_nats.another.mean if run.code_use else None,
+    "prior_code_nats": lambda run: run.code_use.increase_nats.prior.mean if run.code_use else None,
+    "mean_code_nats": lambda run: run.code_use.increase_nats.mean.mean if run.code_use else None,
+    "used_dimensions": used_dimensions,
     "active_units": lambda run: run.diagnostics.active_units,
     "mpd_mean_nats": lambda run: run.diagnostics.mpd_mean_nats,
     "mpd_std_nats": lambda run: run.diagnostics.mpd_std_nats,

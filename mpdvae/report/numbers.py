@@ -1,6 +1,6 @@
 """One way of writing numbers, for the page, the Markdown and the terminal alike."""
 
-from mpdvae.report.statistics import Estimate
+from mpdvae.statistics import Estimate
 
 MISSING = "–"
 

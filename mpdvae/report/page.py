@@ -15,11 +15,12 @@ from pathlib import Path
 from mpdvae.report.charts import Chart, charts
 from mpdvae.report.collect import PICTURES, Run, Study
 from mpdvae.report.files import MARK
+from mpdvae.report.grid import Table
 from mpdvae.report.numbers import duration, number, plural
 from mpdvae.report.published import Published, comparable, explanation
 from mpdvae.report.results import Results, differing, environments
 from mpdvae.report.setup import SOURCE, Matter, differences
-from mpdvae.report.tables import Table, table
+from mpdvae.report.tables import tables
 from mpdvae.report.verdicts import RULE, Verdict
 from mpdvae.version import __version__
 
@@ -60,7 +61,7 @@ class View:
     summary: str
     tally: tuple[tuple[str, int], ...]
     verdicts: tuple[Verdict, ...]
-    table: Table
+    tables: tuple[Table, ...]
     published: tuple[Published, ...]
     explanation: str
     charts: tuple[Chart, ...]
@@ -103,7 +104,7 @@ def view(name: str, study: Study, verdicts: Sequence[Verdict]) -> View:
         summary=summary(study),
         tally=tally(verdicts),
         verdicts=tuple(sorted(verdicts, key=lambda verdict: verdict.word == "not tested")),
-        table=table(study),
+        tables=tuple(tables(study)),
         published=comparable(study.setting),
         explanation=explanation(study.setting),
         charts=tuple(charts(study)),
@@ -175,6 +176,8 @@ def commands(run: Run) -> list[tuple[str, str]]:
         ("the run and its learning curves", run.manifest.command),
         ("likelihoods", run.density.command),
         ("diagnostics", run.diagnostics.command),
+        ("information", run.information.command if run.information else ""),
+        ("use of the code", run.code_use.command if run.code_use else ""),
         ("representation", run.representation.command if run.representation else ""),
     ]
     for what, command in parts:

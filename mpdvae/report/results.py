@@ -2,7 +2,10 @@
 
     {"format": 1, "generator", "version", "command", "title",
      "rows":   [{"label", "model", "dataset", "protocol", "measured", "scale", "seeds", "runs",
-                 "metrics": {name: {"mean", "half_width_95", "values": {seed: value}, "unit"}}}],
+                 "metrics": {name: {"mean", "half_width_95", "values": {seed: value}, "unit",
+                                    "noise": {"subsets", "seeds", "both"} (of accuracies)}}}],
+     "baselines": [{"label", "dataset", "protocol", "measured", "scale",
+                    "metrics": {name: {"mean", "half_width_95", "unit", "noise"}}}],
      "claims": [{"id", "statement", "source", "dataset", "protocol", "scale", "verdict", "reason",
                  "evidence": [{"metric", "relation", "left", "right", "margin", "verdict", "sentence",
                                "differences": {seed: value}, "mean", "interval_95"}]}],
@@ -20,8 +23,10 @@ from typing import Any
 
 from mpdvae.report.collect import Collection, Run, Study, Variant
 from mpdvae.report.files import MARK
-from mpdvae.report.metrics import all_metrics, over_seeds, values
+from mpdvae.report.metrics import accuracy_metrics, all_metrics, over_seeds, values
+from mpdvae.report.noise import Noise
 from mpdvae.report.published import comparable
+from mpdvae.report.scores import Baseline, baselines, noise_of
 from mpdvae.report.verdicts import Evidence, Verdict
 from mpdvae.version import __version__
 
@@ -84,6 +89,7 @@ def to_json(results: Results) -> str:
         "command": results.command,
         "title": results.title,
         "rows": [_row(results, study, variant) for study, _ in pairs for variant in study.variants],
+        "baselines": [_baseline(study, baseline) for study, _ in pairs for baseline in baselines(study)],
         "claims": [_claim(study, verdict) for study, verdicts in pairs for verdict in verdicts],
         "published": [asdict(p) for p in dict.fromkeys(p for study, _ in pairs for p in comparable(study.setting))],
         "environments": [
@@ -114,6 +120,8 @@ def _row(results: Results, study: Study, variant: Variant) -> dict[str, Any]:
                 "values": by_seed,
                 "unit": metric.unit,
             }
+            if (found := _noise(variant, metric.name)) is not None:
+                metrics[metric.name]["noise"] = asdict(found)
     return {
         "label": variant.label,
         "model": variant.model,
@@ -122,6 +130,25 @@ def _row(results: Results, study: Study, variant: Variant) -> dict[str, Any]:
         "runs": [results.relative(run.folder) for run in variant.runs],
         "metrics": metrics,
     }
+
+
+def _noise(variant: Variant, name: str) -> Noise | None:
+    """Where the noise of a representation score comes from; None for any other metric."""
+    measure, _, count = name.partition("/")
+    represented = [run.representation for run in variant.runs if run.representation]
+    return noise_of(represented, measure, count) if count else None
+
+
+def _baseline(study: Study, baseline: Baseline) -> dict[str, Any]:
+    """Scores of features that no training made."""
+    metrics: dict[str, Any] = {}
+    for metric in accuracy_metrics(study.runs):
+        measure, _, count = metric.name.partition("/")
+        mean, found = baseline.over_seeds(measure, count), baseline.noise(measure, count)
+        if mean is not None:
+            metrics[metric.name] = {"mean": mean.mean, "half_width_95": mean.half_width, "unit": metric.unit}
+            metrics[metric.name]["noise"] = None if found is None else asdict(found)
+    return {"label": baseline.label, **_where(study), "metrics": metrics}
 
 
 def _claim(study: Study, verdict: Verdict) -> dict[str, Any]:

@@ -148,17 +148,85 @@ class Diagnostics(Part):
     command: str = ""
 
 
+class Estimate(Part):
+    """A Monte-Carlo estimate."""
+
+    nats: Number
+    standard_error_nats: Number = None
+
+
+class MutualInformation(Part):
+    lower_bound: Estimate
+    lower_bound_ceiling_nats: Number = None
+    upper_bound: Estimate
+
+
+class Information(Part):
+    """information.json"""
+
+    mutual_information: MutualInformation
+    aggregate_kl: Estimate
+    total_correlation: Estimate
+    dimension_wise_kl: Estimate | None = None
+    lautum_information: Estimate
+    identity_residual_in_standard_errors: Number = None
+    command: str = ""
+
+
+class Increases(Part):
+    """Of the distortion, in nats, with another code than the image's own."""
+
+    another: MeanAndError
+    prior: MeanAndError
+    mean: MeanAndError
+
+
+class IncreasesPerDimension(Part):
+    swapped: list[MeanAndError]
+    averaged: list[MeanAndError]
+
+
+class CodeUse(Part):
+    """code_use.json"""
+
+    images: int
+    increase_nats: Increases
+    increase_per_dimension_nats: IncreasesPerDimension
+    command: str = ""
+
+
 class Accuracy(Part):
+    """A score, by label subsets or by k-means seeds."""
+
     mean: Number
     std: Number = None
+    subsets: list[float] = []
+    seeds: list[float] = []
+
+    @property
+    def values(self) -> list[float]:
+        """The score of each subset or seed."""
+        return self.subsets or self.seeds
 
 
-class Representation(Part):
-    """representation.json: accuracy by number of labels or clusters."""
+class Scores(Part):
+    """Scores of one set of features by number of labels or clusters."""
 
     knn10_accuracy: dict[str, Accuracy] = {}
     linear_accuracy: dict[str, Accuracy] = {}
+    linear_svm_accuracy: dict[str, Accuracy] = {}
+    rbf_svm_accuracy: dict[str, Accuracy] = {}
     kmeans_accuracy: dict[str, Accuracy] = {}
+    kmeans_hungarian_accuracy: dict[str, Accuracy] = {}
+    kmeans_nmi: dict[str, Accuracy] = {}
+    kmeans_ari: dict[str, Accuracy] = {}
+    dimensions: int | None = None
+
+
+class Representation(Scores):
+    """representation.json: scores of the codes, and of what they are compared with."""
+
+    baselines: dict[str, Scores] = {}
     left_out: list[str] = []
     command: str = ""
 

@@ -1,32 +1,25 @@
-"""The table of all models, made once and written by every form of the report.
+"""The tables of a study, made once and written by every form of the report.
 
 Models are columns and metrics rows. A cell is the mean over seeds ± half the width of its 95 % interval, which is seed
-noise. The noise of one evaluation (Monte-Carlo error, choice of test images, choice of labels) has rows of its own and is
-given for the worst seed; the two are never mixed.
+noise. The noise of one evaluation (Monte-Carlo error, choice of test images) has rows of its own and is given for the worst
+seed; the two are never mixed. Representation scores, with their baselines and their noise, have a table of their own.
 """
 
 import math
 import textwrap
 from collections.abc import Sequence
-from dataclasses import dataclass
 
 from mpdvae.report.collect import Study, Variant
-from mpdvae.report.metrics import (
-    MEASURES,
-    Metric,
-    accuracy_metric,
-    accuracy_metrics,
-    counts,
-    metric,
-    over_seeds,
-    values,
-)
-from mpdvae.report.numbers import MISSING, number, plural, with_interval
+from mpdvae.report.grid import Row, Section, Table, cell
+from mpdvae.report.metrics import Metric, metric, values
+from mpdvae.report.numbers import MISSING, number, plural
 from mpdvae.report.schema import Referee
+from mpdvae.report.scores import NOISE_TITLE as SCORE_NOISE_TITLE
+from mpdvae.report.scores import score_table
 
 DENSITY = ["nll_nats", "negative_elbo_nats", "kl_nats", "reconstruction_nats", "bits_per_dim"]
-CODE = ["mutual_information_nats", "active_units", "mpd_mean_nats", "mpd_std_nats", "diversity_share"]
-NOISE = ["nll_monte_carlo_error_nats", "nll_standard_error_nats", "pareto_share"]
+CODE = ["mutual_information_nats", "mutual_information_upper_nats", "active_units", "mpd_mean_nats", "mpd_std_nats"]
+CODE += ["diversity_share", "total_correlation_nats", "aggregate_kl_nats", "dimension_wise_kl_nats"]
 REFEREE = [
     "referee_annealed_nll_nats",
     "referee_weighted_nll_nats",
@@ -34,34 +27,11 @@ REFEREE = [
     "referee_simulated_weighted_nll_nats",
     "referee_simulated_nll_at_most_nats",
 ]
+USE = ["another_code_nats", "prior_code_nats", "mean_code_nats", "used_dimensions"]
+NOISE = ["nll_monte_carlo_error_nats", "nll_standard_error_nats", "pareto_share", "identity_residual"]
 NOISE_TITLE = "Noise of one evaluation, worst seed"
-
-
-@dataclass(frozen=True)
-class Row:
-    label: str
-    unit: str
-    cells: tuple[str, ...]
-
-    @property
-    def title(self) -> str:
-        """Label and unit."""
-        return f"{self.label} ({self.unit})" if self.unit else self.label
-
-
-@dataclass(frozen=True)
-class Section:
-    title: str
-    rows: tuple[Row, ...]
-
-
-@dataclass(frozen=True)
-class Table:
-    """Cells are finished text: every form of the report prints the same characters."""
-
-    columns: tuple[str, ...]
-    sections: tuple[Section, ...]
-    notes: tuple[str, ...]
+SHORT_MEASURES = ["knn10_accuracy", "linear_accuracy", "rbf_svm_accuracy", "kmeans_accuracy"]
+"""Scores that a terminal shows."""
 
 
 def table(study: Study) -> Table:
@@ -70,38 +40,54 @@ def table(study: Study) -> Table:
         Section("Density", _rows(study, [metric(name) for name in DENSITY])),
         Section("Likelihood judged by annealed importance sampling", _rows(study, [metric(name) for name in REFEREE])),
         Section("Code", _rows(study, [metric(name) for name in CODE])),
-        Section("Representation: test accuracy", _rows(study, accuracy_metrics(study.runs))),
+        Section(
+            "Use of the code by the decoder: distortion over that with the image's own",
+            _rows(study, [metric(n) for n in USE]),
+        ),
         Section(NOISE_TITLE, _noise_rows(study)),
     ]
     shown = tuple(section for section in sections if section.rows)
-    return Table(tuple(variant.label for variant in study.variants), shown, tuple(_notes(study)))
+    return Table("All models", tuple(variant.label for variant in study.variants), shown, tuple(_notes(study)))
+
+
+def tables(study: Study) -> list[Table]:
+    """All tables of one study."""
+    return [table(study), score_table(study)]
 
 
 def console_table(study: Study, width: int = 124) -> str:
-    """The table for a terminal, in blocks of as many models as fit into `width`."""
-    made = table(study)
+    """The tables for a terminal, in blocks of as many models as fit into `width`."""
+    setting = study.setting
+    heading = f"{setting.title}. {setting.protocol}; {setting.measured}. Without a unit: nats or shares."
+    made = [table(study), score_table(study, SHORT_MEASURES)]
+    return "\n\n".join([textwrap.fill(heading, width), *(part for one in made for part in _in_blocks(one, width))])
+
+
+def _in_blocks(made: Table, width: int) -> list[str]:
     rows = [row for section in made.sections for row in section.rows if _is_short(section, row)]
     labels = [row.label if row.unit in ("", "nats") else row.title for row in rows]
+    notes = [textwrap.fill(note, width) for note in made.notes]
+    if not rows:
+        return notes
     first = max(map(len, labels))
-    cell = max(12, *(len(text) for row in rows for text in row.cells))
+    widest = max(12, *(len(text) for row in rows for text in row.cells))
     blocks = []
-    for columns in _blocks(len(made.columns), (width - first) // (cell + 2)):
-        headings = [textwrap.wrap(label, cell, break_on_hyphens=True) for label in made.columns[columns]]
+    for columns in _blocks(len(made.columns), (width - first) // (widest + 2)):
+        headings = [textwrap.wrap(label, widest, break_on_hyphens=True) for label in made.columns[columns]]
         height = max(map(len, headings))
         padded = [[""] * (height - len(heading)) + heading for heading in headings]
-        lines = [_line("", [heading[i] for heading in padded], first, cell) for i in range(height)]
+        lines = [_line("", [heading[i] for heading in padded], first, widest) for i in range(height)]
         lines.append("─" * len(lines[-1]))
-        lines += [_line(label, row.cells[columns], first, cell) for label, row in zip(labels, rows, strict=True)]
+        lines += [_line(label, row.cells[columns], first, widest) for label, row in zip(labels, rows, strict=True)]
         blocks.append("\n".join(lines))
-    heading = (
-        f"{study.setting.title}. {study.setting.protocol}; {study.setting.measured}. Without a unit: nats or shares."
-    )
-    return "\n\n".join([textwrap.fill(heading, width), *blocks, *(textwrap.fill(note, width) for note in made.notes)])
+    return [*blocks, *notes]
 
 
 def _is_short(section: Section, row: Row) -> bool:
     """Whether a terminal shows the row: not the second unit of the likelihood, and one noise of evaluation only."""
-    return row.label == metric(NOISE[0]).label if section.title == NOISE_TITLE else row.unit != "bits/dim"
+    if section.title in (NOISE_TITLE, SCORE_NOISE_TITLE):
+        return row.label == metric(NOISE[0]).label
+    return row.unit != "bits/dim"
 
 
 def _blocks(count: int, most: int) -> list[slice]:
@@ -125,15 +111,8 @@ def _rows(study: Study, metrics: Sequence[Metric]) -> tuple[Row, ...]:
 
 
 def _cell(variant: Variant, shown: Metric) -> str:
-    text = with_interval(over_seeds(variant, shown.name), shown.digits)
-    have, all_seeds = len(values(variant, shown.name)), len(variant.seeds)
-    if 0 < have < all_seeds:
-        text += f" ({have} of {all_seeds} seeds)"
-    if shown.name == "mutual_information_nats" and any(
-        r.diagnostics.mutual_information_saturated for r in variant.runs
-    ):
-        text += " *"
-    return text
+    saturated = any(run.diagnostics.mutual_information_saturated for run in variant.runs)
+    return cell(variant, shown) + (" *" if shown.name == "mutual_information_nats" and saturated else "")
 
 
 def _label(study: Study, shown: Metric) -> str:
@@ -149,24 +128,9 @@ def _label(study: Study, shown: Metric) -> str:
 def _noise_rows(study: Study) -> tuple[Row, ...]:
     rows = []
     for shown in map(metric, NOISE):
-        worst = [max(values(variant, shown.name).values(), default=None) for variant in study.variants]
-        rows.append((shown.label, shown.unit, [number(value, shown.digits) for value in worst]))
-    for measure, (_, noun) in MEASURES.items():
-        found = counts(study.runs, measure)
-        if found:
-            over = "restarts" if noun == "K" else "subsets"
-            label = f"{accuracy_metric(measure, found[-1]).label}: std of {over}"
-            cells = [number(_worst_spread(variant, measure, found[-1]), 3) for variant in study.variants]
-            rows.append((label, "", cells))
-    return tuple(
-        Row(label, unit, tuple(cells)) for label, unit, cells in rows if any(cell != MISSING for cell in cells)
-    )
-
-
-def _worst_spread(variant: Variant, measure: str, count: str) -> float | None:
-    represented = [run.representation for run in variant.runs if run.representation is not None]
-    found = [getattr(r, measure)[count].std for r in represented if count in getattr(r, measure)]
-    return max((std for std in found if std is not None), default=None)
+        worst = [max(values(variant, shown.name).values(), key=abs, default=None) for variant in study.variants]
+        rows.append(Row(shown.label, shown.unit, tuple(number(value, shown.digits) for value in worst)))
+    return tuple(row for row in rows if set(row.cells) != {MISSING})
 
 
 def _notes(study: Study) -> list[str]:
@@ -184,10 +148,14 @@ def _notes(study: Study) -> list[str]:
     if any(run.diagnostics.mutual_information_saturated for run in study.runs):
         notes.append(
             f"* Saturated: an estimate from {plural(study.setting.diagnosed_images, 'image')} cannot exceed the logarithm of "
-            "their number; the true mutual information may be far larger."
+            "their number; the true mutual information may be as large as the upper bound below it."
+        )
+    if any(run.information for run in study.runs):
+        notes.append(
+            "The upper bound on the mutual information is the least of three that have no ceiling. Total correlation and KL "
+            "of the aggregate posterior are too large by what a saturated mutual information lacks."
         )
     notes += sorted({_referee_note(run.density.referee) for run in study.runs if run.density.referee})
-    notes += sorted({sentence for run in study.runs if run.representation for sentence in run.representation.left_out})
     return notes
 
 

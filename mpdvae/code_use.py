@@ -1,0 +1,131 @@
+r"""Use of the code: what the decoder loses when it is given another one.
+
+A decoder that models pixels from pixels may ignore z however much the encoder puts into it. The distortion of an image,
+:math:`-\log p(x|z)` in nats, tells by its increase when z is exchanged:
+
+    own        z ~ q(z|x), of the image itself
+    another    the code of another image: images are put in a random circle and each takes its predecessor's
+    prior      z ~ p(z)
+    mean       one code for all, the mean over images of the posterior means
+
+A decoder that ignores z has the same distortion with all four. Then one dimension at a time, of the own code:
+
+    swapped    z_k of the predecessor: what z_k alone tells, with a value that occurs
+    averaged   the mean over images of m_k: the same with a value that may never occur, but without noise
+
+The increases of the dimensions need not add up: dimensions may tell the same, or something only together. Of codes that
+are maps a dimension is a channel, at all its positions. Permuting an input is a standard measure of its use (Breiman 2001,
+https://doi.org/10.1023/A:1010933404324); for codes see He et al., ICLR 2019, https://arxiv.org/abs/1901.05534.
+"""
+
+import math
+from dataclasses import dataclass
+from typing import Any
+
+import torch
+from jaxtyping import Float, Float64
+from torch import Tensor
+
+from mpdvae.density import evaluating
+from mpdvae.errors import InputError, RunError
+from mpdvae.representation import posteriors
+from mpdvae.seeding import seeded
+from mpdvae.vae import VAE
+
+
+@dataclass(frozen=True)
+class CodeUse:
+    """Distortions -log p(x|z) of the module's head in nats, float64 on the CPU; increases are over `own`, with the same
+    draw of z."""
+
+    own: Float64[Tensor, " images"]
+    another: Float64[Tensor, " images"]
+    prior: Float64[Tensor, " images"]
+    mean: Float64[Tensor, " images"]
+    swapped_increase: Float64[Tensor, "dimension images"]
+    averaged_increase: Float64[Tensor, "dimension images"]
+
+    def to_dict(self) -> dict[str, Any]:
+        """Means over the images with their standard errors, for JSON, with units in the keys."""
+        return {
+            "images": len(self.own),
+            "distortion_nats": {
+                "own": _mean_and_error(self.own),
+                "another": _mean_and_error(self.another),
+                "prior": _mean_and_error(self.prior),
+                "mean": _mean_and_error(self.mean),
+            },
+            "increase_nats": {
+                "another": _mean_and_error(self.another - self.own),
+                "prior": _mean_and_error(self.prior - self.own),
+                "mean": _mean_and_error(self.mean - self.own),
+            },
+            "increase_per_dimension_nats": {
+                "swapped": [_mean_and_error(row) for row in self.swapped_increase],
+                "averaged": [_mean_and_error(row) for row in self.averaged_increase],
+            },
+        }
+
+
+def measure(vae: VAE, x: Float[Tensor, "images channel height width"], seed: int = 0, batch_size: int = 100) -> CodeUse:
+    """How much the decoder uses the codes of these images.
+
+    Arguments:
+        vae: the model; used in evaluation mode and left in the mode it came in.
+        x: images in the range that the model was made for, at least 2. Each goes through the decoder four times and twice
+            for each dimension.
+        seed: of the draws of z and of the circle of images.
+        batch_size: images that the decoder sees at a time; changes nothing beyond rounding.
+
+    Raises:
+        InputError: for fewer than two images, a batch size below one, or a posterior that is not a diagonal Gaussian.
+        RunError: for a posterior or a distortion that is not finite; names the image.
+    """
+    if x.ndim != 4 or len(x) < 2:
+        raise InputError(f"x: expected images [images channel height width], at least 2, got shape {tuple(x.shape)}.")
+    q = posteriors(vae, x, batch_size)
+    with torch.no_grad(), evaluating(vae):
+        prior = vae.prior()
+        with seeded(seed, "use of the code"):
+            order = torch.randperm(len(x))
+            z = (q.mean + q.stddev * torch.randn_like(q.mean)).to(x).unflatten(1, prior.event_shape)
+            from_prior = prior.sample((len(x),))
+        another = torch.empty_like(z)
+        another[order] = z[order.roll(1)]
+        mean = q.mean.mean(0).to(x).reshape(prior.event_shape).expand_as(z)
+
+        def distortion(codes: Tensor) -> Tensor:
+            return _distortion(vae, x, codes, batch_size)
+
+        own = distortion(z)
+        return CodeUse(
+            own=own,
+            another=distortion(another),
+            prior=distortion(from_prior),
+            mean=distortion(mean),
+            swapped_increase=torch.stack([distortion(_with(z, k, another)) - own for k in range(z.shape[1])]),
+            averaged_increase=torch.stack([distortion(_with(z, k, mean)) - own for k in range(z.shape[1])]),
+        )
+
+
+def _with(z: Tensor, dimension: int, other: Tensor) -> Tensor:
+    """`z` with one dimension (of maps, one channel) from `other`."""
+    changed = z.clone()
+    changed[:, dimension] = other[:, dimension]
+    return changed
+
+
+def _distortion(vae: VAE, x: Tensor, z: Tensor, batch_size: int) -> Tensor:
+    pieces = zip(x.split(batch_size), z.split(batch_size), strict=True)
+    values = torch.cat([-vae.decoder(codes).log_prob(images).cpu().double() for images, codes in pieces])
+    broken = (~values.isfinite()).nonzero()
+    if len(broken):
+        raise RunError(
+            f"the decoder gives image {broken[0].item()} a distortion that is not a finite number; check that training did "
+            "not diverge and that x is in the model's range."
+        )
+    return values
+
+
+def _mean_and_error(values: Tensor) -> dict[str, float]:
+    return {"mean": values.mean().item(), "standard_error": values.std().item() / math.sqrt(len(values))}

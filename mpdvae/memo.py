@@ -1,0 +1,66 @@
+"""Results that many runs share, computed once and kept in a folder as JSON.
+
+A result is found again by the hash of its key: everything that it is a function of. Several processes may ask for the same
+results at once. Each result has a lock; a process takes those that nobody is at first, so that two of them share the work
+instead of waiting for each other. What cannot be read is computed again, and a folder that cannot be written to costs time,
+not results.
+"""
+
+import json
+from collections.abc import Callable, Mapping
+from contextlib import suppress
+from hashlib import sha256
+from pathlib import Path
+from typing import Any
+
+from filelock import FileLock, Timeout
+
+from mpdvae.errors import InputError
+from mpdvae.runs import read_json, write_json
+
+Compute = Callable[[], dict[str, Any]]
+
+
+def shared(folder: Path, wanted: Mapping[str, tuple[dict[str, Any], Compute]]) -> dict[str, dict[str, Any]]:
+    """The results called for, by name.
+
+    Arguments:
+        folder: where they are kept.
+        wanted: the key of each result, as JSON, and how to compute it. Results must be JSON.
+    """
+    try:
+        folder.mkdir(parents=True, exist_ok=True)
+        return _take_or_compute(folder, wanted)
+    except OSError:
+        return {name: compute() for name, (_, compute) in wanted.items()}
+
+
+def _take_or_compute(folder: Path, wanted: Mapping[str, tuple[dict[str, Any], Compute]]) -> dict[str, dict[str, Any]]:
+    found: dict[str, dict[str, Any]] = {}
+    while missing := [name for name in wanted if name not in found]:
+        for name in missing:
+            with suppress(Timeout):  # another process is at it
+                found[name] = _one(folder, *wanted[name], patience=0.0)
+        if not found.keys() & set(missing):
+            found[missing[0]] = _one(folder, *wanted[missing[0]], patience=-1.0)
+    return {name: found[name] for name in wanted}
+
+
+def _one(folder: Path, key: dict[str, Any], compute: Compute, patience: float) -> dict[str, Any]:
+    """Waits `patience` seconds for whoever is at it, for ever if negative; raises `Timeout` after that."""
+    path = folder / f"{sha256(json.dumps(key, sort_keys=True).encode()).hexdigest()}.json"
+    if (kept := _kept(path, key)) is not None:
+        return kept
+    with FileLock(path.with_suffix(".lock"), timeout=patience):
+        if (kept := _kept(path, key)) is None:
+            kept = compute()
+            write_json(path, {"key": key, "result": kept})
+        return kept
+
+
+def _kept(path: Path, key: dict[str, Any]) -> dict[str, Any] | None:
+    try:
+        content = read_json(path)
+    except InputError:
+        return None
+    return content["result"] if isinstance(content, dict) and content.get("key") == key else None

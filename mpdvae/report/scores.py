@@ -1,0 +1,131 @@
+"""The table of representation scores: codes of every model beside raw pixels, principal components, an untrained encoder.
+
+The first two baselines depend on no seed and are one number; the third is as random as a model, and gets an interval over
+seeds as models do.
+"""
+
+import json
+from collections import defaultdict
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass
+
+from mpdvae.report.collect import Run, Study
+from mpdvae.report.grid import Row, Section, Table, cell
+from mpdvae.report.metrics import MEASURES, accuracy_metric, counts
+from mpdvae.report.noise import Noise, noise
+from mpdvae.report.numbers import MISSING, number, with_interval
+from mpdvae.report.schema import Scores
+from mpdvae.statistics import Estimate, estimate
+
+NAMES = {"raw_pixels": "raw pixels", "pca": "PCA", "untrained_encoder": "untrained encoder"}
+NOISE_TITLE = "Standard deviation of a score over subsets or restarts / over training seeds / over both"
+NOTE = (
+    "Raw pixels, as many principal components as the code has dimensions, and codes of the same encoder before training are "
+    "scored on the same images, labels and subsets: what a code does not add to these, training did not give it."
+)
+NOISE_NOTE = (
+    "Standard deviations: of one run over label subsets or k-means restarts; of runs with different seeds, with the noise of "
+    "subsets taken out; of one run on one subset, which has both. Intervals in the rows above are over seeds, with the same "
+    "subsets."
+)
+
+
+@dataclass(frozen=True)
+class Baseline:
+    """Scores of the same features for the seeds of a study; one seed for features that depend on none."""
+
+    label: str
+    by_seed: Mapping[int, Scores]
+
+    def over_seeds(self, measure: str, count: str) -> Estimate | None:
+        """Mean and interval of a score; None where it was not measured."""
+        found = [score.mean for s in self.by_seed.values() if (score := getattr(s, measure).get(count))]
+        numbers = [value for value in found if value is not None]
+        return estimate(numbers) if numbers else None
+
+    def noise(self, measure: str, count: str) -> Noise | None:
+        """Where the noise of a score comes from."""
+        return noise_of(self.by_seed.values(), measure, count)
+
+
+def baselines(study: Study) -> list[Baseline]:
+    """What the codes of a study are compared with. Features that differ between models are told apart by them."""
+    groups: dict[tuple[str, str], dict[int, Scores]] = defaultdict(dict)
+    models: dict[tuple[str, str], list[str]] = defaultdict(list)
+    for variant in study.variants:
+        for run in variant.runs:
+            for name, scores in run.representation.baselines.items() if run.representation else ():
+                if name in NAMES:
+                    key = name, _features(name, run, scores)
+                    groups[key].setdefault(run.seed if name == "untrained_encoder" else 0, scores)
+                    models[key].append(variant.label)
+    ordered = sorted(groups, key=lambda key: list(NAMES).index(key[0]))
+    several = {name for name, _ in groups if sum(name == other for other, _ in groups) > 1}
+    return [Baseline(_label(key, models[key], several), groups[key]) for key in ordered]
+
+
+def noise_of(scores: Iterable[Scores], measure: str, count: str) -> Noise | None:
+    """Where the noise of a score comes from; None where it was not measured, or not alike for all seeds."""
+    runs = [score.values for s in scores if (score := getattr(s, measure).get(count)) and score.values]
+    return noise(runs) if runs and len({len(run) for run in runs}) == 1 else None
+
+
+def score_table(study: Study, measures: Sequence[str] = tuple(MEASURES)) -> Table:
+    """The scores of one study by these measures; no sections where nothing was scored."""
+    found = baselines(study)
+    named = {"labels": "Test accuracy of classifiers", "K": "Clusters: test accuracy, or agreement with classes"}
+    sections = [
+        Section(title, tuple(row for m in measures if MEASURES[m][1] == noun for row in _rows(study, found, m)))
+        for noun, title in named.items()
+    ]
+    sections.append(Section(NOISE_TITLE, tuple(row for m in measures for row in _noise_rows(study, found, m))))
+    columns = (*(baseline.label for baseline in found), *(variant.label for variant in study.variants))
+    return Table("Representation", columns, tuple(s for s in sections if s.rows), tuple(_notes(study, found)))
+
+
+def _features(name: str, run: Run, scores: Scores) -> str:
+    encoder = json.dumps(run.configuration.get("encoder")) if name == "untrained_encoder" else ""
+    return f"{scores.dimensions} {encoder}"
+
+
+def _label(key: tuple[str, str], models: Sequence[str], several: set[str]) -> str:
+    name, features = key
+    title = f"{NAMES[name]}, {features.split()[0]} dimensions" if name == "pca" else NAMES[name]
+    return f"{title} (of {', '.join(dict.fromkeys(models))})" if name in several else title
+
+
+def _rows(study: Study, found: Sequence[Baseline], measure: str) -> list[Row]:
+    rows = []
+    for count in counts(study.runs, measure):
+        shown = accuracy_metric(measure, count)
+        cells = [with_interval(baseline.over_seeds(measure, count), shown.digits) for baseline in found]
+        rows.append(Row(shown.label, "", (*cells, *(cell(variant, shown) for variant in study.variants))))
+    return rows
+
+
+def _noise_rows(study: Study, found: Sequence[Baseline], measure: str) -> list[Row]:
+    counted = counts(study.runs, measure)
+    if not counted:
+        return []
+    count = counted[-1]
+    of_models = [
+        noise_of((run.representation for run in variant.runs if run.representation), measure, count)
+        for variant in study.variants
+    ]
+    cells = tuple(_noise_cell(n) for n in (*(baseline.noise(measure, count) for baseline in found), *of_models))
+    return [Row(accuracy_metric(measure, count).label, "", cells)] if set(cells) != {MISSING} else []
+
+
+def _noise_cell(found: Noise | None) -> str:
+    if found is None:
+        return MISSING
+    parts = [number(value, 3) for value in (found.subsets, found.seeds, found.both)]
+    return MISSING if set(parts) == {MISSING} else " / ".join(parts)
+
+
+def _notes(study: Study, found: Sequence[Baseline]) -> list[str]:
+    represented = [run.representation for run in study.runs if run.representation]
+    if not represented:
+        return ["No representation scores: they need labels of at least two classes."]
+    notes = [NOTE] if found else ["No baselines were scored (evaluation.baselines)."]
+    return [*notes, NOISE_NOTE, *sorted({sentence for scores in represented for sentence in scores.left_out})]

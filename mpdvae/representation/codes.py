@@ -1,0 +1,101 @@
+"""From images to features: codes, posteriors, and principal components of pixels.
+
+The code of an image is the mean of its posterior, or the average of S posterior samples (released code of MAE: S = 50),
+which scatters about it with variance s^2 / S.
+"""
+
+import numpy as np
+import torch
+from jaxtyping import Float, Float32
+from sklearn.decomposition import PCA
+from threadpoolctl import threadpool_limits
+from torch import Tensor
+from torch.distributions import Independent, Normal
+
+from mpdvae.density import evaluating
+from mpdvae.divergence import diagonal_normal
+from mpdvae.errors import InputError, RunError
+from mpdvae.seeding import derive_seed
+from mpdvae.vae import VAE
+
+
+def codes(
+    vae: VAE,
+    x: Float[Tensor, "n channel height width"],
+    batch_size: int = 500,
+    posterior_samples: int | None = None,
+    seed: int = 0,
+) -> Float32[np.ndarray, "n latent"]:
+    """The code of each image: its posterior mean, flattened.
+
+    Arguments:
+        vae: the model; used in evaluation mode and left in the mode it came in.
+        x: images in the range that the model was made for.
+        batch_size: images that the encoder sees at a time; changes nothing beyond rounding.
+        posterior_samples: average this many samples of the posterior instead (the authors: 50). The average of S
+            samples of N(m, s^2) has the law N(m, s^2 / S), from which it is drawn.
+        seed: of those samples.
+
+    Raises:
+        InputError: for no images, a batch size or a sample count below one.
+        RunError: for a posterior that is not finite; names the image.
+    """
+    if posterior_samples is not None and posterior_samples < 1:
+        raise InputError(f"posterior_samples: expected at least 1 (or None for the mean), got {posterior_samples}.")
+    q = posteriors(vae, x, batch_size)
+    z = q.mean
+    if posterior_samples is not None:
+        generator = torch.Generator().manual_seed(derive_seed(seed, "codes"))
+        z = z + q.stddev * torch.randn(z.shape, generator=generator) / posterior_samples**0.5
+    return z.float().numpy()
+
+
+def posteriors(vae: VAE, x: Float[Tensor, "n channel height width"], batch_size: int = 500) -> Independent:
+    """q(z|x) of all images: diagonal Gaussian, batch shape [n], event shape [latent] (flattened), float64 on the CPU.
+
+    Raises:
+        InputError: for no images, a batch size below one, or a posterior that is not a diagonal Gaussian.
+        RunError: for a posterior that is not finite; names the image.
+    """
+    if x.ndim != 4 or len(x) == 0:
+        raise InputError(f"x: expected images [n channel height width], at least one, got shape {tuple(x.shape)}.")
+    if batch_size < 1:
+        raise InputError(f"batch_size: expected at least 1, got {batch_size}.")
+    with torch.no_grad(), evaluating(vae):
+        starts = range(0, len(x), batch_size)
+        parts = [_posterior(vae, x[start : start + batch_size], start) for start in starts]
+    mean = torch.cat([part.loc.flatten(1).cpu().double() for part in parts])
+    stddev = torch.cat([part.scale.flatten(1).cpu().double() for part in parts])
+    broken = (~(mean.isfinite() & stddev.isfinite() & (stddev > 0))).any(1).nonzero()
+    if len(broken):
+        raise RunError(
+            f"the posterior of image {broken[0].item()} is not finite ({len(broken):,} of {len(x):,} are not); "
+            "check that training did not diverge and that x is in the model's range."
+        )
+    return Independent(Normal(mean, stddev), 1)
+
+
+def _posterior(vae: VAE, x: Tensor, first: int) -> Normal:
+    """That of a batch whose first image has the index `first`. torch refuses parameters that are no numbers by a
+    `ValueError` about the batch; which image it is, is found one by one."""
+    try:
+        return diagonal_normal(vae.encoder(x))
+    except InputError:
+        raise
+    except ValueError as error:
+        if len(x) > 1:
+            for i in range(len(x)):
+                _posterior(vae, x[i : i + 1], first + i)
+        raise RunError(
+            f"the posterior of image {first} is not finite; check that training did not diverge and that x is in the "
+            "model's range."
+        ) from error
+
+
+def principal_components(
+    train: Float[np.ndarray, "_train _features"], test: Float[np.ndarray, "_test _features"], dimensions: int
+) -> tuple[Float[np.ndarray, "_train _components"], Float[np.ndarray, "_test _components"]]:
+    """The first principal components of the training features, of both: `dimensions` of them, or as many as there are."""
+    with threadpool_limits(limits=1):  # sums over threads come in no fixed order
+        pca = PCA(min(dimensions, *train.shape), svd_solver="covariance_eigh").fit(train)
+        return pca.transform(train), pca.transform(test)

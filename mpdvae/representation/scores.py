@@ -1,0 +1,180 @@
+"""Scores of one set of features - codes, pixels, principal components - by every classifier and clustering.
+
+A score is `{"mean", "std", "half_width_95", "subsets" or "seeds": [...]}` (see the package's head); it stands under its
+measure and its count of labels or clusters, `scores["knn10_accuracy"]["1000"]`. What the data cannot give is missing, and
+a sentence in `scores["left_out"]` says why.
+"""
+
+from collections.abc import Sequence
+from typing import Any, NamedTuple
+
+import numpy as np
+from jaxtyping import Float, Integer
+from threadpoolctl import threadpool_limits
+
+from mpdvae.errors import InputError
+from mpdvae.representation.classifiers import CLASSIFIERS, SVMS, LabelCount, accuracy, label_subsets
+from mpdvae.representation.clusters import cluster
+from mpdvae.seeding import derive_seed
+from mpdvae.statistics import estimate
+
+CLUSTER_MEASURES = ("kmeans_accuracy", "kmeans_hungarian_accuracy", "kmeans_nmi", "kmeans_ari")
+"""In the order of `Clustering`'s fields."""
+
+
+class Labelled(NamedTuple):
+    """Features of training and test images, with their labels; checked by `check`."""
+
+    train_codes: Float[np.ndarray, "_train _latent"]
+    train_labels: Integer[np.ndarray, " _train"]
+    test_codes: Float[np.ndarray, "_test _latent"]
+    test_labels: Integer[np.ndarray, " _test"]
+
+
+def evaluate(
+    train_codes: Float[np.ndarray, "_train _latent"],
+    train_labels: Integer[np.ndarray, " _train"],
+    test_codes: Float[np.ndarray, "_test _latent"],
+    test_labels: Integer[np.ndarray, " _test"],
+    label_counts: Sequence[LabelCount] = (100, 1_000, 10_000, "all"),
+    subsets: int = 5,
+    clusters: Sequence[int] = (10, 20, 30),
+    cluster_seeds: int = 5,
+    cluster_restarts: int = 10,
+    svm_labels: int | None = None,
+    seed: int = 0,
+) -> dict[str, Any]:
+    """All scores of the protocol, ready for JSON: accuracies in [0, 1], NMI and ARI.
+
+    Arguments:
+        train_codes, train_labels: what classifiers and clusters are fitted on.
+        test_codes, test_labels: what they are scored on.
+        label_counts: sizes of the labelled subsets, drawn uniformly without replacement, again where one class came.
+        subsets: random subsets of each size; all labels make one.
+        clusters: values of K.
+        cluster_seeds: k-means runs for each K.
+        cluster_restarts: starts of each run, the best of which (by inertia) counts.
+        svm_labels: SVMs are trained on at most this many labels; None: on any number.
+        seed: of subsets and k-means.
+
+    Returns:
+        `{"knn10_accuracy": {"100": score, ...}, "linear_accuracy", "linear_svm_accuracy", "rbf_svm_accuracy": the same,
+        "kmeans_accuracy": {"10": score, ...}, "kmeans_hungarian_accuracy", "kmeans_nmi", "kmeans_ari": the same,
+        "left_out": [sentences]}`; see the module's head. `std` and `half_width_95` are null for one value.
+
+    Raises:
+        InputError: for codes and labels that do not fit together, codes that are not finite, a single class, or counts
+            below their minimum.
+    """
+    data = Labelled(train_codes, train_labels, test_codes, test_labels)
+    _check_data(data)
+    _check_counts(label_counts, clusters)
+    _check_positive(subsets=subsets, cluster_seeds=cluster_seeds, cluster_restarts=cluster_restarts)
+    return merged(
+        classifier_scores(data, label_counts, subsets, svm_labels, seed),
+        *(cluster_scores(data, k, cluster_seeds, cluster_restarts, seed) for k in clusters),
+    )
+
+
+def classifier_scores(
+    data: Labelled, label_counts: Sequence[LabelCount], subsets: int, svm_labels: int | None = None, seed: int = 0
+) -> dict[str, Any]:
+    """The part of `evaluate` that needs labels: every classifier at every count."""
+    scores: dict[str, Any] = {name: {} for name in CLASSIFIERS}
+    left_out: list[str] = []
+    for count in label_counts:
+        chosen = label_subsets(data.train_labels, count, subsets, seed)
+        if isinstance(chosen, str):
+            left_out.append(chosen)
+            continue
+        labels = len(chosen[0])
+        too_many = svm_labels is not None and labels > svm_labels
+        if too_many:
+            left_out.append(
+                f"SVMs with {labels:,} labels: their time grows with the square of the labels, and at most {svm_labels:,} "
+                "were allowed (evaluation.svm-labels)."
+            )
+        for name in [name for name in CLASSIFIERS if not (too_many and name in SVMS)]:
+            accuracies = [_accuracy(name, data, rows) for rows in chosen]
+            scores[name][str(count)] = _spread(accuracies, "subsets")
+    return scores | {"left_out": left_out}
+
+
+def cluster_scores(data: Labelled, clusters: int, seeds: int, restarts: int = 10, seed: int = 0) -> dict[str, Any]:
+    """The part of `evaluate` that finds K = `clusters` clusters."""
+    n = len(data.train_codes)
+    if clusters > n:
+        empty: dict[str, Any] = {name: {} for name in CLUSTER_MEASURES}
+        return empty | {"left_out": [f"k-means with K = {clusters:,}: there are only {n:,} training codes."]}
+    with threadpool_limits(limits=1):
+        runs = [cluster(*data, clusters, derive_seed(seed, "k-means", run), restarts) for run in range(seeds)]
+    by_measure = zip(CLUSTER_MEASURES, zip(*runs, strict=True), strict=True)
+    return {name: {str(clusters): _spread(list(values), "seeds")} for name, values in by_measure} | {"left_out": []}
+
+
+def merged(*parts: dict[str, Any]) -> dict[str, Any]:
+    """Scores of several parts of the protocol as one, `left_out` last."""
+    whole: dict[str, Any] = {}
+    left_out: list[str] = []
+    for part in parts:
+        left_out += part["left_out"]
+        for name, by_count in part.items():
+            if name != "left_out":
+                whole.setdefault(name, {}).update(by_count)
+    return whole | {"left_out": left_out}
+
+
+def _accuracy(name: str, data: Labelled, rows: np.ndarray) -> float:
+    """One thread, since sums over threads come in no fixed order: equal seeds would differ."""
+    classifier = CLASSIFIERS[name](len(rows))
+    with threadpool_limits(limits=1):
+        return accuracy(classifier, data.train_codes[rows], data.train_labels[rows], data.test_codes, data.test_labels)
+
+
+def _spread(values: list[float], name: str) -> dict[str, Any]:
+    mean = estimate(values)
+    return {
+        "mean": mean.mean,
+        "std": float(np.std(values)) if len(values) > 1 else None,
+        "half_width_95": mean.half_width,
+        name: values,
+    }
+
+
+def _check_data(data: Labelled) -> None:
+    for name, z, labels in (
+        ("train", data.train_codes, data.train_labels),
+        ("test", data.test_codes, data.test_labels),
+    ):
+        if len(z) == 0:
+            raise InputError(f"{name}_codes: expected at least one code, got none.")
+        if len(z) != len(labels):
+            raise InputError(f"{name}_labels: expected one for each of {len(z):,} codes, got {len(labels):,}.")
+        broken = np.flatnonzero(~np.isfinite(z).all(axis=1))
+        if len(broken):
+            raise InputError(
+                f"{name}_codes: the code of image {broken[0]} is not finite ({len(broken):,} of {len(z):,} are not)."
+            )
+    if data.train_codes.shape[1] != data.test_codes.shape[1]:
+        raise InputError(
+            f"test_codes: expected {data.train_codes.shape[1]} dimensions as in train_codes, got "
+            f"{data.test_codes.shape[1]}."
+        )
+    classes = np.unique(data.train_labels)
+    if len(classes) < 2:
+        raise InputError(f"train_labels: expected at least 2 classes, got only the label {classes[0]}.")
+
+
+def _check_counts(label_counts: Sequence[LabelCount], clusters: Sequence[int]) -> None:
+    for count in label_counts:
+        if isinstance(count, int) and count < 2:
+            raise InputError(f'label_counts: expected numbers of at least 2, or "all", got {count}.')
+    for k in clusters:
+        if k < 1:
+            raise InputError(f"clusters: expected numbers of at least 1, got {k}.")
+
+
+def _check_positive(**counts: int) -> None:
+    for name, value in counts.items():
+        if value < 1:
+            raise InputError(f"{name}: expected at least 1, got {value}.")

@@ -1,0 +1,207 @@
+"""representation.json: the scores of a run's codes, and beside each of them those of what a code must beat.
+
+    raw pixels           the images that codes are computed from, as numbers
+    PCA                  their first principal components, as many as a code has dimensions
+    untrained encoder    codes of the run's encoder before its first step: same architecture, seed and data-dependent
+                         initialisation. Random convolutional features are no weak opponent (Saxe et al., ICML 2011)
+
+All are scored on the same images, labels, subsets and k-means seeds as the codes. The first two depend on no run, the last
+on its seed and encoder alone, so they are computed once for all runs and kept in the data folder, under the hash of all that
+they depend on, the code that computes them included. Kept or computed, they are the same.
+"""
+
+from collections.abc import Callable, Mapping
+from functools import cache, partial
+from hashlib import sha256
+from importlib.metadata import version
+from pathlib import Path
+from typing import Any, NamedTuple
+
+import numpy as np
+import torch
+from jaxtyping import Float
+from torch import Tensor
+
+from mpdvae import representation
+from mpdvae.data import Images, Splits, data_dir, evaluation_images
+from mpdvae.experiment import Evaluation, Experiment
+from mpdvae.memo import shared
+from mpdvae.representation import Labelled
+from mpdvae.training import initialise
+from mpdvae.vae import VAE
+
+GREY_HALF = 128
+"""The first grey level of 0..255 that counts as ink where images are cut at one half."""
+LIBRARIES = ("numpy", "scikit-learn", "scipy", "torch")
+"""Whose versions a kept score depends on."""
+
+
+class Scored(NamedTuple):
+    """The images of a run that scores are made on."""
+
+    train: Float[Tensor, "_train channel height width"]
+    train_labels: np.ndarray
+    test: Float[Tensor, "_test channel height width"]
+    test_labels: np.ndarray
+
+    def labelled(self, train: np.ndarray, test: np.ndarray) -> Labelled:
+        """Features of these images with their labels."""
+        return Labelled(train, self.train_labels, test, self.test_labels)
+
+
+class Features(NamedTuple):
+    """What codes are compared with."""
+
+    key: dict[str, Any]
+    """What the features depend on besides data and protocol."""
+    dimensions: int
+    labelled: Callable[[], Labelled]
+    """The features, made when they are needed."""
+
+
+def code_images(e: Experiment, images: Images, split: str) -> Float[Tensor, "n channel height width"]:
+    """What codes of `images` are computed from: a fixed draw, grey levels cut at one half, or levels."""
+    protocol = e.data.protocol()
+    if e.evaluation.code_input == "thresholded" and protocol.binarises:
+        return (images.pixels >= GREY_HALF).float()
+    return evaluation_images(images, protocol, split, draws=1)[0]
+
+
+def unscored_because(data: Splits, tested: Images) -> str:
+    """Why there can be no scores, as a sentence; empty where there can be."""
+    labels = data.train.labels
+    if labels is None or tested.labels is None:
+        return "no labels: representation scores are left out"
+    if len(labels.unique()) < 2:
+        return "no labels of at least two classes: representation scores are left out"
+    return ""
+
+
+def codes(vae: VAE, e: Experiment, images: Images, split: str) -> np.ndarray:
+    """Codes of all `images`, the part `split` of the data, as the experiment says; [n latent]."""
+    return representation.codes(vae, code_images(e, images, split), posterior_samples=e.evaluation.code_samples)
+
+
+def score(vae: VAE, e: Experiment, data: Splits, tested: Images, split: str, test_codes: np.ndarray) -> dict[str, Any]:
+    """The content of representation.json.
+
+    Arguments:
+        vae: trained.
+        e: that it was trained by.
+        data: of which the training images with their labels are learned from.
+        tested: images with labels that are scored, the part `split` of the data.
+        test_codes: `codes` of these.
+    """
+    x = _scored(e, data, tested, split)
+    z = representation.codes(vae, x.train, posterior_samples=e.evaluation.code_samples)
+    own = representation.evaluate(*x.labelled(z, test_codes), **_settings(e.evaluation))
+    return own | {
+        "dimensions": z.shape[1],
+        "baselines": _baselines(e, data, split, x) if e.evaluation.baselines else {},
+    }
+
+
+def _scored(e: Experiment, data: Splits, tested: Images, split: str) -> Scored:
+    assert data.train.labels is not None
+    assert tested.labels is not None
+    train, labels = code_images(e, data.train, "train"), data.train.labels.cpu().numpy()
+    wanted = e.evaluation.representation_images
+    if wanted is not None and wanted < len(train):
+        # A random subset, the same for all runs; never a prefix, which may be sorted by class.
+        chosen = np.random.default_rng(0).permutation(len(train))[:wanted]
+        train, labels = train[torch.from_numpy(chosen).to(train.device)], labels[chosen]
+    return Scored(train, labels, code_images(e, tested, split), tested.labels.cpu().numpy())
+
+
+def _settings(evaluation: Evaluation) -> dict[str, Any]:
+    return {
+        "label_counts": [*evaluation.label_counts, *(["all"] if evaluation.all_labels else [])],
+        "subsets": evaluation.label_subsets,
+        "clusters": list(evaluation.clusters),
+        "cluster_seeds": evaluation.cluster_seeds,
+        "cluster_restarts": evaluation.cluster_restarts,
+        "svm_labels": evaluation.svm_labels,
+    }
+
+
+def _baselines(e: Experiment, data: Splits, split: str, x: Scored) -> dict[str, Any]:
+    """Scores of each baseline, and how many dimensions it has."""
+    pixels = x.train[0].numel()
+    dimensions = int(np.prod(e.encoder.latent_shape(data.image_shape, e.latent_dim)))
+    components = min(dimensions, pixels, len(x.train))
+    features = {
+        "raw_pixels": Features({}, pixels, cache(partial(_raw_pixels, x))),
+        "pca": Features({"components": components}, components, cache(partial(_components, x, components))),
+        "untrained_encoder": Features(_encoder_key(e), dimensions, cache(partial(_untrained_codes, e, data, x))),
+    }
+    common = _common_key(e, data, split)
+    pieces = {
+        f"{name}/{piece}": (common | {"features": name, "scores": piece} | of.key, compute)
+        for name, of in features.items()
+        for piece, compute in _pieces(e.evaluation, of.labelled).items()
+    }
+    found = shared(data_dir() / "baselines", pieces)
+    return {
+        name: representation.merged(*(scores for piece, scores in found.items() if piece.startswith(f"{name}/")))
+        | {"dimensions": of.dimensions}
+        for name, of in features.items()
+    }
+
+
+def _pieces(evaluation: Evaluation, labelled: Callable[[], Labelled]) -> Mapping[str, Callable[[], dict[str, Any]]]:
+    """The protocol in parts that several processes can share."""
+    s = _settings(evaluation)
+
+    def classifiers() -> dict[str, Any]:
+        return representation.classifier_scores(labelled(), s["label_counts"], s["subsets"], s["svm_labels"])
+
+    def clusters(k: int) -> dict[str, Any]:
+        return representation.cluster_scores(labelled(), k, s["cluster_seeds"], s["cluster_restarts"])
+
+    return {"classifiers": classifiers} | {f"K = {k}": partial(clusters, k) for k in s["clusters"]}
+
+
+def _raw_pixels(x: Scored) -> Labelled:
+    return x.labelled(x.train.flatten(1).cpu().numpy(), x.test.flatten(1).cpu().numpy())
+
+
+def _components(x: Scored, components: int) -> Labelled:
+    raw = _raw_pixels(x)
+    return x.labelled(*representation.principal_components(raw.train_codes, raw.test_codes, components))
+
+
+def _untrained_codes(e: Experiment, data: Splits, x: Scored) -> Labelled:
+    vae = e.build(data.image_shape)
+    initialise(vae, e, data)
+    samples = e.evaluation.code_samples
+    return x.labelled(*(representation.codes(vae, images, posterior_samples=samples) for images in (x.train, x.test)))
+
+
+def _encoder_key(e: Experiment) -> dict[str, Any]:
+    return {
+        "encoder": e.encoder.model_dump(mode="json"),
+        "latent_dim": e.latent_dim,
+        "seed": e.seed,
+        "initial_images": e.training.initial_images,
+        "code_samples": e.evaluation.code_samples,
+    }
+
+
+def _common_key(e: Experiment, data: Splits, split: str) -> dict[str, Any]:
+    return {
+        "data": data.sha256,
+        "protocol": e.data.protocol().describe(data),
+        "split": split,
+        "code_input": e.evaluation.code_input,
+        "representation_images": e.evaluation.representation_images,
+        "settings": _settings(e.evaluation),
+        "source": _source(),
+        "libraries": {name: version(name) for name in LIBRARIES},
+    }
+
+
+@cache
+def _source() -> str:
+    """Hash of this package's code, of which scores are a function too."""
+    package = Path(__file__).parent
+    return sha256(b"".join(path.read_bytes() for path in sorted(package.rglob("*.py")))).hexdigest()
