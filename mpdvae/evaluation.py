@@ -7,6 +7,7 @@ that makes it again. Noise of the evaluation depends on no run's seed, so that m
 import shlex
 import time
 from collections.abc import Callable
+from dataclasses import asdict
 from typing import Any
 
 import numpy as np
@@ -20,11 +21,14 @@ from mpdvae.errors import InputError
 from mpdvae.runs import Run, load, write_atomically, write_json
 from mpdvae.seeding import seeded
 from mpdvae.vae import VAE
+from mpdvae.validation import probe
 
 GREY_HALF = 128
 """The first grey level of 0..255 that counts as ink where images are cut at one half."""
 MAP_CODES = 2_000
 """Test codes on the map."""
+LAG_IMAGES = 64
+"""Test images whose posteriors are refined: more than at an evaluation point of training, so that the error is small."""
 PICTURE_COLUMNS = 10
 SAMPLE_ROWS = 4
 INTERPOLATIONS = 4
@@ -61,7 +65,7 @@ def evaluate(
     write_json(run.path / "density.json", _density(vae, run, data, protocol, split, samples) | again)
     say("diagnostics")
     x, labels = evaluation_images(_images(data, split), protocol, split, draws=1)
-    write_json(run.path / "diagnostics.json", diagnostics.measure(vae, x).to_dict() | {"split": split} | again)
+    write_json(run.path / "diagnostics.json", _diagnostics(vae, run, x) | {"split": split} | again)
     codes = _codes(vae, run, _images(data, split), protocol, split)
     write_json(run.path / "codes.json", _map(codes, labels))
     if labels is None or data.train.labels is None or len(data.train.labels.unique()) < 2:
@@ -120,6 +124,13 @@ def _density(vae: VAE, run: Run, data: Splits, protocol: Protocol, split: str, s
     estimate = density.estimate(vae, x, samples)
     of = {"split": split, "protocol": protocol.describe(data), "images_of_split": len(images)}
     return of | density.summarise(estimate)
+
+
+def _diagnostics(vae: VAE, run: Run, x: Tensor) -> dict[str, Any]:
+    """Posteriors of all images `x`; gradients, lag and code use of some, with the objective as at the end of training."""
+    e = run.experiment
+    probed = probe(vae, e.objective.build(), x, e.training.steps, LAG_IMAGES)
+    return diagnostics.measure(vae, x).to_dict() | asdict(probed)
 
 
 def _codes(vae: VAE, run: Run, images: Images, protocol: Protocol, split: str) -> np.ndarray:

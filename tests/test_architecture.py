@@ -13,11 +13,11 @@ import mpdvae
 PACKAGE = Path(mpdvae.__file__).parent
 
 LEVELS: list[set[str]] = [
-    {"networks", "distributions", "logistic_mixture", "divergence", "data", "errors", "seeding", "version"},
+    {"networks", "distributions", "logistic_mixture", "divergence", "data", "errors", "seeding", "version", "collapse"},
     {"flows"},
     {"encoders", "decoders", "priors", "vae"},
-    {"objective", "density", "representation", "diagnostics", "pictures", "validation"},
-    {"config", "parts", "experiment", "studies", "recipes", "runs", "interop"},
+    {"objective", "density", "representation", "diagnostics", "pictures", "validation", "gradients", "lag"},
+    {"config", "parts", "experiment", "studies", "recipes", "runs", "interop", "diagnosis"},
     {"training", "evaluation", "jobs", "console", "plan", "reproduce", "report"},
     {"cli", "commands", "options", "__main__"},
 ]
