@@ -19,7 +19,7 @@ COLLAPSE_NATS = 0.01
 
 
 def in_words(idle: int, units: int, threshold: float = COLLAPSE_NATS) -> str:
-    """ "collapsed" where more than half of the units are idle, "partly collapsed" where some are."""
+    """ "collapsed" where more than half of the units are idle, `partly collapsed` where some are."""
     if idle == 0:
         return f"no collapse: {units} of {units} units carry at least {threshold:g} nats"
     word = "collapsed" if idle > units / 2 else "partly collapsed"

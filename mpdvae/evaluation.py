@@ -27,7 +27,7 @@ GREY_HALF = 128
 """The first grey level of 0..255 that counts as ink where images are cut at one half."""
 MAP_CODES = 2_000
 """Test codes on the map."""
-LAG_IMAGES = 64
+LAG_IMAGES = 32
 """Test images whose posteriors are refined: more than at an evaluation point of training, so that the error is small."""
 PICTURE_COLUMNS = 10
 SAMPLE_ROWS = 4

@@ -3,13 +3,15 @@ r"""Which term of the loss pulls the posteriors, and how hard.
 The encoder hears of a term T of the loss (in nats per image, a mean over the batch of N images) only through the gradient
 with respect to its outputs. For image i these are :math:`\theta_i = (m_i, \log s_i^2)`, and
 
-.. math:: G_T = \Big( \frac1N \sum_i \big\| N \, \partial T / \partial \theta_i \big\|^2 \Big)^{1/2}
+.. math:: G_T = \Big( \frac1N \sum_i \big\| N \, E_z \, \partial T / \partial \theta_i \big\|^2 \Big)^{1/2}
 
 is the root mean square over images of the gradient that an image feels, in nats per unit of (m, log s^2). Terms that couple
-the images of a batch, as those of MAE do, are treated alike.
+the images of a batch, as those of MAE do, are treated alike. The expectation over z matters: one draw of z gives the
+reconstruction a noise that is larger than its pull. With independent draws g_1, ..., g_D of the gradient, the mean of
+:math:`\langle g_a, g_b \rangle` over a != b is an unbiased estimate of its squared norm; one below zero counts as zero.
 
-How to read it: where training stands still the terms balance, and `total`, the norm of their sum, is small beside the norms of
-the terms. Where a code collapses, the gradient of the reconstruction fades first, because the decoder no longer uses z, and
+How to read it: where training stands still the terms balance, and `total`, the norm of their sum, is small beside the norms
+of the terms. Where a code collapses, the gradient of the reconstruction fades first, because the decoder no longer uses z, and
 the KL wins. Norms near zero in all terms are a code that has collapsed: neither side has anything to say.
 """
 
@@ -24,6 +26,8 @@ from mpdvae.objective import Objective
 from mpdvae.seeding import seeded
 from mpdvae.vae import VAE
 
+DRAWS = 2
+"""Independent draws of the gradient."""
 TOTAL = "total"
 """Name of the norm of the sum of all terms."""
 
@@ -46,12 +50,20 @@ def gradient_norms(
     """
     if x.ndim != 4 or len(x) < 2:
         raise InputError(f"x: expected images [images channel height width], at least 2, got shape {tuple(x.shape)}.")
-    with torch.enable_grad(), evaluating(vae), seeded(seed, "gradient norms"):
+    with torch.enable_grad(), evaluating(vae):
+        draws = [_gradients(objective, vae, x, step, seed, draw) for draw in range(DRAWS)]
+    return {name: _norm(name, torch.stack([draw[name] for draw in draws])) for name in draws[0]}
+
+
+def _gradients(
+    objective: Objective, vae: VAE, x: Tensor, step: int, seed: int, draw: int
+) -> dict[str, Float[Tensor, "images twice_latent"]]:
+    """One draw of the gradient of each term, and of their sum."""
+    with seeded(seed, "gradient norms", draw):
         loss = objective(vae, x, step)
-        q = diagonal_normal(loss.forward.q)
-        gradients = {name: _per_image(term, q.loc, q.scale) for name, term in loss.terms.items()}
-    gradients[TOTAL] = torch.stack(list(gradients.values())).sum(0)
-    return {name: _norm(name, gradient) for name, gradient in gradients.items()}
+    q = diagonal_normal(loss.forward.q)
+    gradients = {name: _per_image(term, q.loc, q.scale) for name, term in loss.terms.items()}
+    return {**gradients, TOTAL: torch.stack(list(gradients.values())).sum(0)}
 
 
 def _per_image(term: Tensor, mean: Tensor, scale: Tensor) -> Float[Tensor, "images twice_latent"]:
@@ -65,11 +77,13 @@ def _per_image(term: Tensor, mean: Tensor, scale: Tensor) -> Float[Tensor, "imag
     return len(mean) * torch.cat([by_mean.flatten(1), (by_scale * scale / 2).flatten(1)], 1)
 
 
-def _norm(name: str, per_image: Tensor) -> float:
-    broken = (~per_image.isfinite()).any(1).nonzero()
+def _norm(name: str, draws: Float[Tensor, "draws images twice_latent"]) -> float:
+    broken = (~draws.isfinite()).any(2).any(0).nonzero()
     if len(broken):
         raise RunError(
             f"the gradient of the term {name} is not finite for image {broken[0].item()}; "
             "check that training did not diverge and that x is in the model's range."
         )
-    return per_image.double().square().sum(1).mean().sqrt().item()
+    g, count = draws.double(), len(draws)
+    different = g.sum(0).square().sum(1) - g.square().sum((0, 2))
+    return (different.mean() / (count * (count - 1))).clamp_min(0.0).sqrt().item()

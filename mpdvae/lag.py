@@ -31,6 +31,7 @@ import torch
 from jaxtyping import Float
 from torch import Tensor
 from torch.distributions import Independent, Normal, kl_divergence
+from torch.nn.utils import parametrize
 
 from mpdvae.density import evaluating
 from mpdvae.divergence import diagonal_normal
@@ -86,7 +87,7 @@ def encoder_lag(
         raise InputError(f"x: expected images [images channel height width], at least 2, got shape {tuple(x.shape)}.")
     check_samples(steps, "steps")
     check_samples(pairs, "pairs")
-    with evaluating(vae), seeded(seed, "encoder lag"):
+    with evaluating(vae), seeded(seed, "encoder lag"), parametrize.cached():
         with torch.no_grad():
             encoded = diagonal_normal(vae.encoder(x))
         mean, log_variance = encoded.loc, 2 * encoded.scale.log()

@@ -30,10 +30,10 @@ from mpdvae.seeding import seeded
 from mpdvae.vae import VAE
 
 IMAGES_AT_ONCE = 500
-GRADIENT_IMAGES = 100
+GRADIENT_IMAGES = 50
 """Images whose gradients are compared and whose codes are exchanged."""
 LAG_IMAGES = 16
-"""Images whose posteriors are refined: with 10 steps about half the cost of the point's other measures."""
+"""Images whose posteriors are refined, which is most of what a probe costs."""
 
 
 @dataclass(frozen=True)

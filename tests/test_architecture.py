@@ -17,7 +17,7 @@ LEVELS: list[set[str]] = [
     {"flows"},
     {"encoders", "decoders", "priors", "vae"},
     {"objective", "density", "representation", "diagnostics", "pictures", "validation", "gradients", "lag"},
-    {"config", "parts", "experiment", "studies", "recipes", "runs", "interop", "diagnosis"},
+    {"config", "parts", "experiment", "studies", "recipes", "runs", "interop", "diagnosis", "advice"},
     {"training", "evaluation", "jobs", "console", "plan", "reproduce", "report"},
     {"cli", "commands", "options", "__main__"},
 ]
