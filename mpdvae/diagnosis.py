@@ -87,7 +87,7 @@ def verdict(history: Sequence[Record], otherwise: Record) -> str:
     """The newest verdict of a history with the step at which it became true; without a history, that of `otherwise`."""
     if not history:
         return collapse.sentence(otherwise.get("verdict", "not known"), None)
-    step = collapse.since(history)
+    step = history[-1].get("verdict_since_step")
     return collapse.sentence(history[-1]["verdict"], step, first=step == history[0]["step"])
 
 

@@ -11,8 +11,8 @@ reconstruction a noise that is larger than its pull. With independent draws g_1,
 :math:`\langle g_a, g_b \rangle` over a != b is an unbiased estimate of its squared norm; one below zero counts as zero.
 
 How to read it: where training stands still the terms balance, and `total`, the norm of their sum, is small beside the norms
-of the terms. Where a code collapses, the gradient of the reconstruction fades first, because the decoder no longer uses z, and
-the KL wins. Norms near zero in all terms are a code that has collapsed: neither side has anything to say.
+of the terms. Where a code collapses, the gradient of the reconstruction fades first, because the decoder no longer uses z,
+and the KL wins. Norms near zero in all terms are a code that has collapsed: neither side has anything to say.
 """
 
 import torch

@@ -10,7 +10,7 @@ The report reads run folders and nothing else: no model, no data set, no torch.
     collect     folders -> comparable groups             metrics     the numbers of a run by name
     claims      what is claimed, as data                 verdicts    the rule that judges it
     published   numbers of the literature, by protocol   setup       what differs from the released set-up
-    tables, charts                                       what is shown, whatever the form
+    tables, charts, development                          what is shown, whatever the form
     page, markdown, results                              the three forms
 """
 

@@ -12,8 +12,10 @@ from dataclasses import dataclass
 from importlib.resources import files
 from pathlib import Path
 
-from mpdvae.report.charts import Chart, charts
+from mpdvae.report.charts import charts
 from mpdvae.report.collect import PICTURES, Run, Study
+from mpdvae.report.development import CAPTION, HEADING, Fate, fates
+from mpdvae.report.figures import Chart
 from mpdvae.report.files import MARK
 from mpdvae.report.numbers import duration, number, plural
 from mpdvae.report.published import Published, comparable, explanation
@@ -63,6 +65,7 @@ class View:
     table: Table
     published: tuple[Published, ...]
     explanation: str
+    fates: tuple[Fate, ...]
     charts: tuple[Chart, ...]
     galleries: tuple[Gallery, ...]
     setup: tuple[Matter, ...]
@@ -86,6 +89,8 @@ def render(results: Results) -> str:
         environments=found,
         differing=differing(found),
         rule=RULE,
+        fate_heading=HEADING,
+        fate_caption=CAPTION,
         released=SOURCE,
         mark=MARK,
         version=__version__,
@@ -106,6 +111,7 @@ def view(name: str, study: Study, verdicts: Sequence[Verdict]) -> View:
         table=table(study),
         published=comparable(study.setting),
         explanation=explanation(study.setting),
+        fates=fates(study),
         charts=tuple(charts(study)),
         galleries=tuple(galleries(study)),
         setup=tuple(differences(study)),
