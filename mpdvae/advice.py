@@ -81,8 +81,12 @@ def options(changes: Changes) -> str:
     """`changes` as options of `mpdvae train`."""
     words = []
     for path, value in changes.items():
-        words.append("--" + path.replace("__", ".").replace("_", "-"))
-        words += map(_number, value if isinstance(value, tuple) else [value])
+        *groups, field = path.replace("_", "-").split("--")
+        if value is False:
+            field = f"no-{field}"
+        words.append("--" + ".".join([*groups, field]))
+        if not isinstance(value, bool):
+            words += map(_in_words, value if isinstance(value, tuple) else [value])
     return " ".join(words)
 
 
@@ -102,5 +106,5 @@ def smaller(experiment: Experiment) -> tuple[int, ...]:
     return (3,) * max(1, layers - 1)
 
 
-def _number(value: float | str) -> str:
+def _in_words(value: object) -> str:
     return f"{value:g}" if isinstance(value, float) else str(value)

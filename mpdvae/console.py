@@ -170,13 +170,17 @@ def _panel(progress: RunProgress, entry: Mapping[str, Any]) -> Panel:
         "active": _sweep(entry),
         "gradients": "  ".join(f"{name} {norm:.2g}" for name, norm in (entry.get("gradient_norms") or {}).items()),
         "encoder": _lag(entry),
-        "verdict": said(entry),
     }
     for name, words in rows.items():
         if words:
             table.add_row(Text(name, style="dim"), Text(words))
     where = f"step {progress.step}/{progress.steps}" if progress.phase == "training" else progress.phase
-    return Panel(table, title=f"{where}, measured at step {entry['step']}", title_align="left", border_style="dim")
+    return Panel(
+        Group(table, Text(said(entry), style="bold")),
+        title=f"{where}, measured at step {entry['step']}",
+        title_align="left",
+        border_style="dim",
+    )
 
 
 def _information(entry: Mapping[str, Any]) -> str:

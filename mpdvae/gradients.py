@@ -67,13 +67,11 @@ def _gradients(
 
 
 def _per_image(term: Tensor, mean: Tensor, scale: Tensor) -> Float[Tensor, "images twice_latent"]:
-    """N dT / d(m, log s^2) of each image. A term may not depend on either (a constant, no noise)."""
-    found = (
-        torch.autograd.grad(term, [mean, scale], retain_graph=True, allow_unused=True)
-        if term.requires_grad
-        else (None, None)
-    )
-    by_mean, by_scale = (torch.zeros_like(mean) if gradient is None else gradient for gradient in found)
+    """N dT / d(m, log s^2) of each image. Zero for what a term, or the encoder's weights, have no say in."""
+    learned = [output for output in (mean, scale) if output.requires_grad]
+    found = torch.autograd.grad(term, learned, retain_graph=True, allow_unused=True) if term.requires_grad else ()
+    by_output = {id(output): gradient for output, gradient in zip(learned, found, strict=False) if gradient is not None}
+    by_mean, by_scale = (by_output.get(id(output), torch.zeros_like(output)) for output in (mean, scale))
     return len(mean) * torch.cat([by_mean.flatten(1), (by_scale * scale / 2).flatten(1)], 1)
 
 

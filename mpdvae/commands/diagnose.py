@@ -1,7 +1,7 @@
 """The command that explains to its owner what happened to the code of a run."""
 
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from tyro.conf import Positional
 
@@ -23,11 +23,10 @@ def diagnose(directory: Positional[Path]) -> None:
     """
     from mpdvae.console import sparkline, stdout
     from mpdvae.diagnosis import diagnose
-    from mpdvae.runs import Run, read_json
+    from mpdvae.runs import Run
 
     run = Run(directory)
-    measured = directory / "diagnostics.json"
-    found = diagnose(run.experiment, run.history, read_json(measured) if measured.is_file() else None)
+    found = diagnose(run.experiment, run.history, _diagnostics(run))
     if found is None:
         raise InputError(
             f"{directory}: nothing has been measured yet; the first evaluation point comes after "
@@ -40,6 +39,16 @@ def diagnose(directory: Positional[Path]) -> None:
         console.print(f"\n{sparkline(found.information_per_dimension_nats)}  nats per unit, logarithmic", markup=False)
     _print_findings(found, directory)
     _print_advice(found, directory)
+
+
+def _diagnostics(run: "Run") -> dict[str, Any] | None:
+    from mpdvae.runs import read_json
+
+    path = run.path / "diagnostics.json"
+    content = read_json(path) if path.is_file() else None
+    if content is not None and not isinstance(content, dict):
+        raise InputError(f"{path}: is damaged (no JSON object); `mpdvae evaluate {run.path}` makes it again.")
+    return content
 
 
 def _heading(run: "Run") -> str:
