@@ -117,14 +117,14 @@ class Watcher:
 
     def update(self, share: float, running: Mapping[str, RunProgress]) -> None:
         """`share` of everything is done, in [0, 1]; `running` is how far each run under way is, by name."""
-        head = f"{self.title}  {share:4.0%}  {self._eta(share)}"
+        far = f"{share:4.0%}  {self._eta(share)}"
         if self.live:
             single = next(iter(running.values())) if len(running) == 1 else None
             shown = _lines(running) if single is None or single.latest is None else _panel(single, single.latest)
-            self.live.update(Group(Text(f"{_bar(share)} {head}"), shown))
+            self.live.update(Group(Text(self.title, style="bold"), Text(f"{_bar(share)} {far}"), shown))
         elif time.monotonic() - self.said > PLAIN_SECONDS:
             self.said = time.monotonic()
-            self.console.print(Text(head))
+            self.console.print(Text(f"{self.title}  {far}"))
             for name, progress in running.items():
                 self.console.print(Text(f"  {name}  {progress.in_words()}"))
 

@@ -101,11 +101,11 @@ def _units(newest: Record, history: Sequence[Record]) -> Finding | None:
     if not idle:
         return Finding("units", sentence + "; none is idle")
     sentence += f"; {len(idle)} {'is' if len(idle) == 1 else 'are'} idle ({_ranges(idle)})"
-    best = {k: max(_course(history, k), key=lambda point: point[1], default=(0, 0.0)) for k in idle}
-    lost = {k: point for k, point in best.items() if point[1] >= COLLAPSE_NATS}
-    if lost:
-        k, (step, nats) = max(lost.items(), key=lambda item: item[1][1])
-        sentence += f", of which {len(lost)} carried more before (unit {k}: {nats:.3g} nats at step {step})"
+    carried = [(nats, step, k) for k in idle for step, nats in _course(history, k) if nats >= COLLAPSE_NATS]
+    if carried:
+        lost, last, (nats, step, k) = len({k for _, _, k in carried}), max(step for _, step, _ in carried), max(carried)
+        sentence += f", of which {lost} carried more before, the last until step {last}"
+        sentence += f" (the most: unit {k}, {nats:.3g} nats at step {step})"
     elif history and "information_per_dimension_nats" in history[0]:
         sentence += ", and never carried more at any evaluation point"
     return Finding("units", sentence)

@@ -109,8 +109,8 @@ def test_units_that_were_lost_are_told_from_those_that_never_carried_anything():
         entry(150, 0.001, 0.001, 2.5, 0.0),
     ]
     assert findings(*history)["units"] == (
-        "the 4 units carry at most 2.50 nats in all, one at most 2.5; 3 are idle (0-1, 3), of which 2 carried more before "
-        "(unit 1: 0.3 nats at step 50)"
+        "the 4 units carry at most 2.50 nats in all, one at most 2.5; 3 are idle (0-1, 3), of which 2 carried more before, "
+        "the last until step 50 (the most: unit 1, 0.3 nats at step 50)"
     )
     assert findings(entry(50, 0.001, 1.0))["units"].endswith(
         "1 is idle (0), and never carried more at any evaluation point"
@@ -244,7 +244,7 @@ def test_diagnose_explains_a_finished_run(finished, capsys):
     measured = read_json(finished / "diagnostics.json")
     assert f"it loses {measured['code_use_nats']:.2f} nats of log p(x|z)" in out
     assert f"gain {measured['encoder_lag']['gain_nats']:.2f} ± " in out
-    assert "--objective.free-bits-nats 2 " in out
+    assert "--objective.free-bits-nats 2\n" in out
     assert "not known" not in out
 
 

@@ -75,6 +75,7 @@ def _print_findings(found: "Diagnosis", directory: Path) -> None:
 
 def _print_advice(found: "Diagnosis", directory: Path) -> None:
     from rich.table import Table
+    from rich.text import Text
 
     from mpdvae.console import stdout
 
@@ -85,12 +86,12 @@ def _print_advice(found: "Diagnosis", directory: Path) -> None:
     order = "those against what was found first" if found.causes else "although nothing calls for it"
     command = f"mpdvae train {directory / 'experiment.json'} --out NEW OPTIONS"
     console.print(f"\nWhat to try, {order}, with `{command}`:", markup=False)
-    table = Table("against", "remedy", "options", "source", box=None, header_style="bold", pad_edge=False)
+    table = Table("against", "remedy, and OPTIONS to try it", box=None, header_style="bold", pad_edge=False)
     for advice in found.advice:
         remedy = advice.remedy
-        table.add_row(remedy.against, remedy.name, _how(advice), remedy.source)
-    console.print(table, markup=False)
+        table.add_row(remedy.against, Text(f"{remedy.name} ({remedy.source})\n{_how(advice)}"))
+    console.print(table)
 
 
 def _how(advice: "Advice") -> str:
-    return advice.options or f"a copy of experiment.json with {advice.edit}"
+    return advice.options or f"none; in a copy of experiment.json, {advice.edit}"
