@@ -1,8 +1,8 @@
 """Remedies for collapse that exist here, as data: what each is against, and the change of an experiment that tries it.
 
 A remedy is a function from an experiment to the fields that it changes, under their dotted path with `__` for the dot (as
-`experiment.with_changes` takes them). Everything else follows from that: whether it suits a run (the changed experiment is a
-valid one, and another), and the options of `mpdvae train` that try it. A new remedy is one more line of `REMEDIES`.
+`experiment.with_changes` takes them). Everything else follows from that: whether it suits a run (the changed experiment is
+valid, and has not all of it already), and the options of `mpdvae train` that try it. A new remedy is one more line of `REMEDIES`.
 
 Causes, by what went wrong: `price` - the KL is paid before the decoder has learned what z is good for; `decoder` - the
 decoder models the images well enough without z; `encoder` - the encoder is behind the decoder, which finds z of no use.
@@ -11,6 +11,7 @@ decoder models the images well enough without z; `encoder` - the encoder is behi
 import json
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
+from functools import reduce
 from typing import Any, Literal
 
 from mpdvae.errors import InputError
@@ -68,10 +69,10 @@ def advise(experiment: Experiment) -> tuple[Advice, ...]:
     for remedy in REMEDIES:
         changes = remedy.changes(experiment)
         try:
-            changed = with_changes(experiment, **changes)
+            with_changes(experiment, **changes)
         except InputError:
             continue  # it does not fit the experiment's parts
-        if changed != experiment:
+        if not all(_applied(experiment, path, value) for path, value in changes.items()):
             kinds = any(isinstance(value, Mapping) for value in changes.values())
             found.append(Advice(remedy, "" if kinds else options(changes), edit(changes) if kinds else ""))
     return tuple(found)
@@ -93,6 +94,12 @@ def options(changes: Changes) -> str:
 def edit(changes: Changes) -> str:
     """`changes` as they stand in experiment.json."""
     return ", ".join(f"{path.replace('__', '.')}: {json.dumps(value)}" for path, value in changes.items())
+
+
+def _applied(experiment: Experiment, path: str, value: object) -> bool:
+    """Whether a field has this value; of parts, whether it is of this kind, whatever its sizes."""
+    present = reduce(getattr, path.split("__"), experiment)
+    return present.kind == value["kind"] if isinstance(value, Mapping) else present == value
 
 
 def half(steps: int) -> int:

@@ -75,7 +75,7 @@ def _at(point: HistoryPoint, name: str) -> float | None:
 
 def make_line(
     label: str,
-    x: Sequence[float] | Sequence[str],
+    x: Sequence[int] | Sequence[float] | Sequence[str],
     y: Sequence[float],
     colour: str,
     dash: str,
