@@ -2,7 +2,8 @@
 
 A remedy is a function from an experiment to the fields that it changes, under their dotted path with `__` for the dot (as
 `experiment.with_changes` takes them). Everything else follows from that: whether it suits a run (the changed experiment is
-valid, and has not all of it already), and the options of `mpdvae train` that try it. A new remedy is one more line of `REMEDIES`.
+valid, and has not all of it already), and the options of `mpdvae train` that try it. A new remedy is one more line of
+`REMEDIES`.
 
 Causes, by what went wrong: `price` - the KL is paid before the decoder has learned what z is good for; `decoder` - the
 decoder models the images well enough without z; `encoder` - the encoder is behind the decoder, which finds z of no use.
@@ -98,7 +99,7 @@ def edit(changes: Changes) -> str:
 
 def _applied(experiment: Experiment, path: str, value: object) -> bool:
     """Whether a field has this value; of parts, whether it is of this kind, whatever its sizes."""
-    present = reduce(getattr, path.split("__"), experiment)
+    present: Any = reduce(getattr, path.split("__"), experiment)
     return present.kind == value["kind"] if isinstance(value, Mapping) else present == value
 
 
