@@ -10,6 +10,7 @@ import tyro
 from pydantic import ValidationError
 
 from mpdvae.commands.data import data
+from mpdvae.commands.diagnose import diagnose
 from mpdvae.commands.draw import reconstruct, sample, traverse
 from mpdvae.commands.matrix import list_recipes, report, reproduce
 from mpdvae.commands.run import evaluate, import_official, resume, train
@@ -37,6 +38,7 @@ COMMANDS: dict[str, Callable[..., None]] = {
     "train": train,
     "resume": resume,
     "evaluate": evaluate,
+    "diagnose": diagnose,
     "sample": sample,
     "reconstruct": reconstruct,
     "traverse": traverse,

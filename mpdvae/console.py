@@ -1,22 +1,32 @@
-"""What a person sees while something runs: a live line per run and an ETA on a terminal, plain lines elsewhere."""
+"""What a person sees while something runs: on a terminal a live panel for one run, a line for each of several, and an ETA;
+plain lines elsewhere."""
 
+import math
 import sys
 import time
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from typing import Any
 
 from rich.console import Console, Group
 from rich.live import Live
+from rich.panel import Panel
 from rich.table import Table
 from rich.text import Text
+
+from mpdvae import collapse
 
 PLAIN_SECONDS = 20
 """Without a terminal, how far everything is is said this often."""
 BAR = 24
 UNWRAPPED = 1000
 """Columns of what is no terminal."""
+BLOCKS = "▁▂▃▄▅▆▇█"
+LEAST_NATS, MOST_NATS = 0.001, 10.0
+"""Ends of the logarithmic scale of a sparkline."""
+SPARKS = 64
+"""Units that a sparkline shows one by one."""
 
 
 @dataclass(frozen=True)
@@ -35,9 +45,27 @@ class RunProgress:
         if self.latest:
             words += (
                 f"  -ELBO {self.latest['negative_elbo_nats']:.1f}  KL {self.latest['kl_nats']:.1f} nats  "
-                f"active {self.latest['active_units']}/{self.latest['latent_dim']}  {self.latest['verdict']}"
+                f"active {self.latest['active_units']}/{self.latest['latent_dim']}  "
             )
+            words += "".join(f"{number}  " for number in (_information(self.latest), _lag(self.latest)) if number)
+            words += said(self.latest)
         return words
+
+
+def said(entry: Mapping[str, Any]) -> str:
+    """The verdict of a history entry, with the step at which it became true where that was noted."""
+    step = entry.get("verdict_since_step")
+    return entry["verdict"] if step is None else collapse.sentence(entry["verdict"], step)
+
+
+def sparkline(nats: Sequence[float]) -> str:
+    """A bar for each unit on a logarithmic scale from 0.001 to 10 nats; of more than `SPARKS` units, for sorted groups."""
+    if len(nats) > SPARKS:
+        ordered, size = sorted(nats, reverse=True), math.ceil(len(nats) / SPARKS)
+        nats = [sum(group) / len(group) for i in range(0, len(ordered), size) if (group := ordered[i : i + size])]
+    reach = math.log(MOST_NATS / LEAST_NATS)
+    shares = (math.log(min(max(value, LEAST_NATS), MOST_NATS) / LEAST_NATS) / reach for value in nats)
+    return "".join(BLOCKS[round(share * (len(BLOCKS) - 1))] for share in shares)
 
 
 def stdout() -> Console:
@@ -95,12 +123,14 @@ class Watcher:
 
     def update(self, share: float, running: Mapping[str, RunProgress]) -> None:
         """`share` of everything is done, in [0, 1]; `running` is how far each run under way is, by name."""
-        head = f"{self.title}  {share:4.0%}  {self._eta(share)}"
+        far = f"{share:4.0%}  {self._eta(share)}"
         if self.live:
-            self.live.update(Group(Text(f"{_bar(share)} {head}"), _lines(running)))
+            single = next(iter(running.values())) if len(running) == 1 else None
+            shown = _lines(running) if single is None or single.latest is None else _panel(single, single.latest)
+            self.live.update(Group(Text(self.title, style="bold"), Text(f"{_bar(share)} {far}"), shown))
         elif time.monotonic() - self.said > PLAIN_SECONDS:
             self.said = time.monotonic()
-            self.console.print(Text(head))
+            self.console.print(Text(f"{self.title}  {far}"))
             for name, progress in running.items():
                 self.console.print(Text(f"  {name}  {progress.in_words()}"))
 
@@ -133,3 +163,51 @@ def _lines(running: Mapping[str, RunProgress]) -> Table:
     for name, progress in running.items():
         table.add_row(Text(f"  {name}", style="bold"), Text(progress.in_words(), overflow="ellipsis", no_wrap=True))
     return table
+
+
+def _panel(progress: RunProgress, entry: Mapping[str, Any]) -> Panel:
+    """The newest evaluation point of one run. Rows whose numbers an entry of an earlier version lacks are left out."""
+    table = Table.grid(padding=(0, 2))
+    density = {"-ELBO": "negative_elbo_nats", "reconstruction": "reconstruction_nats", "KL": "kl_nats"}
+    rows = {
+        "nats": ", ".join(f"{name} {entry[key]:.2f}" for name, key in density.items()),
+        "per unit": sparkline(entry.get("information_per_dimension_nats") or ()),
+        "code": ", ".join(filter(None, (_information(entry), _mpd(entry), _use(entry)))),
+        "active": _sweep(entry),
+        "gradients": "  ".join(f"{name} {norm:.2g}" for name, norm in (entry.get("gradient_norms") or {}).items()),
+        "encoder": _lag(entry),
+    }
+    for name, words in rows.items():
+        if words:
+            table.add_row(Text(name, style="dim"), Text(words))
+    where = f"step {progress.step}/{progress.steps}" if progress.phase == "training" else progress.phase
+    return Panel(
+        Group(table, Text(said(entry), style="bold")),
+        title=f"{where}, measured at step {entry['step']}",
+        title_align="left",
+        border_style="dim",
+    )
+
+
+def _information(entry: Mapping[str, Any]) -> str:
+    nats, ceiling = entry.get("mutual_information_nats"), entry.get("mutual_information_ceiling_nats")
+    return "" if nats is None or ceiling is None else f"MI {nats:.2f} of at most {ceiling:.2f}"
+
+
+def _mpd(entry: Mapping[str, Any]) -> str:
+    return f"MPD {entry['mpd_mean_nats']:.1f} ± {entry['mpd_std_nats']:.1f}"
+
+
+def _use(entry: Mapping[str, Any]) -> str:
+    nats = entry.get("code_use_nats")
+    return "" if nats is None else f"a wrong code costs {nats:.1f}"
+
+
+def _lag(entry: Mapping[str, Any]) -> str:
+    lag = entry.get("encoder_lag")
+    return "" if lag is None else f"lag {lag['gain_nats']:.2f} ± {lag['gain_standard_error_nats']:.2f}"
+
+
+def _sweep(entry: Mapping[str, Any]) -> str:
+    counts = entry.get("active_units_by_variance") or {}
+    return ", ".join(f"{count} > {threshold}" for threshold, count in counts.items())

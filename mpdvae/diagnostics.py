@@ -20,7 +20,8 @@ that ceiling says only "at least about this much": above `SATURATION` of log N i
 
 **Mutual posterior divergence**, mean and spread over all pairs: see `mpdvae.divergence`. It has no ceiling.
 
-**Active units**: those with Var_x(m) > 0.01 (Burda, Grosse & Salakhutdinov 2016, https://arxiv.org/abs/1509.00519).
+**Active units**: those with Var_x(m) > 0.01 (Burda, Grosse & Salakhutdinov 2016, https://arxiv.org/abs/1509.00519), and, as
+that number depends on the threshold, the same over `ACTIVE_VARIANCES`.
 
 On the mutual information of a VAE: Hoffman & Johnson, "ELBO surgery" (2016); on collapse and these measures: He,
 Spokoyny, Neubig & Berg-Kirkpatrick, ICLR 2019, https://arxiv.org/abs/1901.05534.
@@ -35,6 +36,8 @@ from jaxtyping import Float, Float64
 from torch import Tensor
 from torch.distributions import Distribution, Independent, Normal, kl_divergence
 
+from mpdvae import collapse
+from mpdvae.collapse import COLLAPSE_NATS
 from mpdvae.divergence import diagonal_normal, mutual_posterior_divergence
 from mpdvae.errors import InputError
 from mpdvae.representation import posteriors
@@ -44,8 +47,8 @@ from mpdvae.vae import VAE
 ACTIVE_VARIANCE = 0.01
 """Variance over images of the posterior mean above which a unit counts as active."""
 
-COLLAPSE_NATS = 0.01
-"""Information below which a unit counts as collapsed."""
+ACTIVE_VARIANCES = (0.001, 0.003, 0.01, 0.03, 0.1, 0.3)
+"""Thresholds over which active units are counted: where the count falls slowly, 0.01 is an arbitrary cut."""
 
 SATURATION = 0.9
 """Share of log N above which an estimate of the mutual information is called saturated."""
@@ -66,6 +69,8 @@ class Diagnostics:
     """R_k of the module's head: an upper bound on I(x; z_k), zero at collapse, for any prior."""
     active_units: int
     """Dimensions whose posterior mean varies by more than `ACTIVE_VARIANCE` over the images."""
+    active_units_by_variance: dict[str, int]
+    """The same at each of `ACTIVE_VARIANCES`, by the threshold as text."""
     mutual_information: float
     """Estimate of I_q(x; z) over the N images, at most `mutual_information_ceiling`."""
     mutual_information_standard_error: float
@@ -93,6 +98,11 @@ class Diagnostics:
         return self.mutual_information > SATURATION * self.mutual_information_ceiling
 
     @property
+    def idle_units(self) -> int:
+        """Dimensions that carry less than `COLLAPSE_NATS`."""
+        return idle_units(self.information_per_dimension)
+
+    @property
     def verdict(self) -> str:
         """Collapse in words; see `verdict`."""
         return verdict(self.information_per_dimension)
@@ -108,6 +118,8 @@ class Diagnostics:
             "mpd_mean_nats": self.mpd_mean,
             "mpd_std_nats": self.mpd_std,
             "active_units": self.active_units,
+            "active_units_by_variance": self.active_units_by_variance,
+            "idle_units": self.idle_units,
             "kl_per_dimension_nats": None if self.kl_per_dimension is None else self.kl_per_dimension.tolist(),
             "information_per_dimension_nats": self.information_per_dimension.tolist(),
             "latent_dim": self.latent_dim,
@@ -134,21 +146,37 @@ def measure(
     if x.ndim != 4 or len(x) < 2:
         raise InputError(f"x: expected images [images channel height width], at least 2, got shape {tuple(x.shape)}.")
     q = posteriors(vae, x, batch_size)
+    with torch.no_grad():
+        return of_posteriors(q, vae.prior(), seed)
+
+
+def of_posteriors(q: Independent, prior: Distribution, seed: int = 0) -> Diagnostics:
+    """All diagnostics of posteriors that have been computed already.
+
+    Arguments:
+        q: diagonal Gaussian, flattened, float64 on the CPU, no gradient: batch shape [images], at least 2.
+        prior: of the same size.
+        seed: of the one posterior sample for each image.
+    """
     information, error = mutual_information(q, seed)
     divergence = mutual_posterior_divergence(q)
-    with torch.no_grad():
-        kl_per_dimension = _kl_per_dimension(q, vae.prior())
     return Diagnostics(
-        images=len(x),
-        kl_per_dimension=kl_per_dimension,
+        images=len(q.mean),
+        kl_per_dimension=_kl_per_dimension(q, prior),
         information_per_dimension=information_per_dimension(q),
-        active_units=int((q.mean.var(0, correction=0) > ACTIVE_VARIANCE).sum()),
+        active_units=active_units(q, ACTIVE_VARIANCE),
+        active_units_by_variance={f"{threshold:g}": active_units(q, threshold) for threshold in ACTIVE_VARIANCES},
         mutual_information=information,
         mutual_information_standard_error=error,
         mpd_per_dimension=divergence.per_dimension,
         mpd_mean=divergence.mean.item(),
         mpd_std=divergence.std.item(),
     )
+
+
+def active_units(q: Distribution, threshold: float = ACTIVE_VARIANCE) -> int:
+    """Latent dimensions whose posterior mean varies by more than `threshold` over the images."""
+    return int((diagonal_normal(q).loc.var(0, correction=0) > threshold).sum())
 
 
 def information_per_dimension(q: Distribution) -> Float64[Tensor, " latent"]:
@@ -190,20 +218,19 @@ def mutual_information(q: Distribution, seed: int = 0) -> tuple[float, float]:
     return value.mean().item(), (value.std() / math.sqrt(n)).item()
 
 
-def verdict(information_per_dimension: Float[Tensor, " latent"], threshold: float = COLLAPSE_NATS) -> str:
-    """Collapse in words, from the nats that each unit carries (`information_per_dimension`).
-
-    "collapsed" where more than half of the units carry less than `threshold`, "partly collapsed" where some do.
-    """
-    units = len(information_per_dimension)
+def idle_units(information_per_dimension: Float[Tensor, " latent"], threshold: float = COLLAPSE_NATS) -> int:
+    """How many units carry less than `threshold` nats. Raises `InputError` for what is not a number."""
     if information_per_dimension.isnan().any():
         unit = int(information_per_dimension.isnan().nonzero()[0].item())
+        units = len(information_per_dimension)
         raise InputError(f"information_per_dimension: unit {unit} of {units} is not a number.")
-    idle = int((information_per_dimension < threshold).sum())
-    if idle == 0:
-        return f"no collapse: {units} of {units} units carry at least {threshold:g} nats"
-    word = "collapsed" if idle > units / 2 else "partly collapsed"
-    return f"{word}: {idle} of {units} units carry less than {threshold:g} nats"
+    return int((information_per_dimension < threshold).sum())
+
+
+def verdict(information_per_dimension: Float[Tensor, " latent"], threshold: float = COLLAPSE_NATS) -> str:
+    """Collapse in words, from the nats that each unit carries: see `mpdvae.collapse.in_words`."""
+    idle = idle_units(information_per_dimension, threshold)
+    return collapse.in_words(idle, len(information_per_dimension), threshold)
 
 
 def _kl_per_dimension(q: Independent, prior: Distribution) -> Tensor | None:

@@ -8,6 +8,7 @@ that makes it again. Noise of the evaluation depends on no run's seed, so that m
 import shlex
 import time
 from collections.abc import Callable
+from dataclasses import asdict
 from pathlib import Path
 from typing import Any, Literal
 
@@ -24,9 +25,12 @@ from mpdvae.referee import judge
 from mpdvae.runs import Run, load, write_atomically, write_json
 from mpdvae.seeding import seeded
 from mpdvae.vae import VAE
+from mpdvae.validation import probe
 
 MAP_CODES = 2_000
 """Test codes on the map."""
+LAG_IMAGES = 32
+"""Test images whose posteriors are refined: more than at an evaluation point of training, so that the error is small."""
 PICTURE_COLUMNS = 10
 SAMPLE_ROWS = 4
 INTERPOLATIONS = 4
@@ -92,7 +96,7 @@ def evaluate(
     say("diagnostics")
     chosen = images_of(data, split)
     x, labels = evaluation_images(chosen, run.experiment.data.protocol(), split, draws=1)
-    write_json(path("diagnostics.json"), diagnostics.measure(vae, x).to_dict() | {"split": split} | again)
+    write_json(path("diagnostics.json"), _diagnostics(vae, run, x) | {"split": split} | again)
     say("information and use of the code")
     write_json(path("information.json"), _information(vae, run, x) | {"split": split} | again)
     write_json(path("code_use.json"), _code_use(vae, run, x) | {"split": split} | again)
@@ -165,6 +169,13 @@ def _code_use(vae: VAE, run: Run, x: Tensor) -> dict[str, Any]:
     with seeded("use of the code"):
         chosen = x[torch.randperm(len(x))[:wanted].to(x.device)]
     return code_use.measure(vae, chosen).to_dict() | {"images_of_split": len(x)}
+
+
+def _diagnostics(vae: VAE, run: Run, x: Tensor) -> dict[str, Any]:
+    """Posteriors of all images `x`; gradients, lag and code use of some, with the objective as at the end of training."""
+    e = run.experiment
+    probed = probe(vae, e.objective.build(), x, e.training.steps, LAG_IMAGES)
+    return diagnostics.measure(vae, x).to_dict() | asdict(probed)
 
 
 def _map(codes: np.ndarray, labels: Tensor | None) -> dict[str, Any]:

@@ -20,14 +20,15 @@ import torch
 from torch import Tensor, nn, optim
 from torch.optim.swa_utils import AveragedModel, get_ema_multi_avg_fn
 
+from mpdvae import collapse
 from mpdvae.data import Protocol, Splits, batch_indices, evaluation_images, steps_per_epoch, training_batch
 from mpdvae.errors import InputError, RunError
 from mpdvae.experiment import Experiment
-from mpdvae.objective import Loss
+from mpdvae.objective import Loss, Objective
 from mpdvae.runs import Run, load
 from mpdvae.seeding import seeded
 from mpdvae.vae import VAE
-from mpdvae.validation import Validation, validate
+from mpdvae.validation import probe, validate
 
 Watch = Callable[[int, dict[str, Any] | None], None]
 """Called after every step with the number of steps done, and with the new history entry at evaluation points."""
@@ -93,18 +94,19 @@ def train(run: Run, data: Splits, watch: Watch = lambda done, entry: None) -> VA
         entry = None
         if progress.step % t.evaluate_every == 0 or progress.step == t.steps:
             terms = sums.means()
-            validation = _validate(averaged, x_validation, t.validation_samples, progress.step)
+            measured = _measure(averaged, objective, x_validation, t.validation_samples, progress.step)
             entry = {
                 "step": progress.step,
                 "epoch": round(progress.step / epoch_steps, 6),
                 "learning_rate": optimizer.param_groups[0]["lr"],
                 "loss_nats": sum(terms.values()),
                 "terms_nats": terms,
-                **asdict(validation),
+                **measured,
             }
+            entry["verdict_since_step"] = collapse.since([*history, entry])
             history.append(entry)
-            if validation.negative_elbo_nats < progress.best_negative_elbo_nats:
-                progress.best_negative_elbo_nats = validation.negative_elbo_nats
+            if measured["negative_elbo_nats"] < progress.best_negative_elbo_nats:
+                progress.best_negative_elbo_nats = measured["negative_elbo_nats"]
                 progress.evaluations_without_progress = 0
                 run.save_model(averaged, data.image_shape)
             else:
@@ -137,14 +139,24 @@ class _Sums:
         return {name: value.item() / self.count for name, value in self.terms.items()}
 
 
-def _validate(vae: VAE, x: Tensor, samples: int, step: int) -> Validation:
+def _measure(vae: VAE, objective: Objective, x: Tensor, samples: int, step: int) -> dict[str, Any]:
+    """All that is measured at an evaluation point, for the history."""
     try:
-        validation = validate(vae, x, samples, seed=0)
+        measured = asdict(validate(vae, x, samples, seed=0)) | asdict(probe(vae, objective, x, step))
     except (ValueError, RunError) as error:  # a law or a measure that was given what is no number
         raise _diverged(step) from error
-    if not all(math.isfinite(value) for value in asdict(validation).values() if isinstance(value, float)):
+    if not all(map(math.isfinite, _numbers(measured))):
         raise _diverged(step)
-    return validation
+    return measured
+
+
+def _numbers(tree: Any) -> Iterator[float]:
+    """All numbers with a fraction anywhere in `tree`."""
+    if isinstance(tree, float):
+        yield tree
+    elif isinstance(tree, dict | list):
+        for part in tree.values() if isinstance(tree, dict) else tree:
+            yield from _numbers(part)
 
 
 @contextmanager

@@ -1,6 +1,15 @@
 """What is measured at an evaluation point of a training run: density, use of the code, and collapse in words.
 
-Averaged weights in eval mode; fixed images and fixed noise, so that consecutive points differ by the weights alone.
+Averaged weights in eval mode; fixed images and fixed noise, so that consecutive points differ by the weights alone. Nothing
+here changes the model, its gradients or the caller's generators.
+
+`validate` needs forward passes only and looks at all validation images. `probe` needs gradients and looks at a fixed random
+part of them: how hard the terms of the loss pull (`mpdvae.gradients`), how far the encoder lags (`mpdvae.lag`), and what the
+decoder loses when it is given the code of another image,
+
+    code use = E[log p(x|z) - log p(x|z')],   z ~ q(z|x),  z' ~ q(z|x'),  x' the next image of the batch,
+
+which is zero where the decoder could do without z.
 """
 
 from dataclasses import dataclass
@@ -10,14 +19,21 @@ from jaxtyping import Float
 from torch import Tensor
 from torch.distributions import Independent, Normal
 
+from mpdvae import diagnostics
 from mpdvae.density import evaluating
-from mpdvae.diagnostics import ACTIVE_VARIANCE, information_per_dimension, verdict
-from mpdvae.divergence import diagonal_normal, mutual_posterior_divergence
-from mpdvae.objective import ForwardPass
+from mpdvae.divergence import diagonal_normal
+from mpdvae.errors import InputError
+from mpdvae.gradients import gradient_norms
+from mpdvae.lag import EncoderLag, encoder_lag
+from mpdvae.objective import ForwardPass, Objective
 from mpdvae.seeding import seeded
 from mpdvae.vae import VAE
 
 IMAGES_AT_ONCE = 500
+GRADIENT_IMAGES = 50
+"""Images whose gradients are compared and whose codes are exchanged."""
+LAG_IMAGES = 16
+"""Images whose posteriors are refined, which is most of what a probe costs."""
 
 
 @dataclass(frozen=True)
@@ -34,6 +50,26 @@ class Validation:
     mpd_mean_nats: float
     mpd_std_nats: float
     verdict: str
+    idle_units: int
+    """Latent dimensions that carry less than 0.01 nats."""
+    active_units_by_variance: dict[str, int]
+    information_per_dimension_nats: list[float]
+    kl_per_dimension_nats: list[float] | None
+    """None where the prior does not factorise into Gaussians."""
+    mutual_information_nats: float
+    mutual_information_ceiling_nats: float
+    mutual_information_saturated: bool
+
+
+@dataclass(frozen=True)
+class Probe:
+    """What gradients and exchanged codes tell at an evaluation point."""
+
+    gradient_norms: dict[str, float]
+    """By term of the loss, and `total`; nats per unit of (m, log s^2)."""
+    encoder_lag: EncoderLag
+    code_use_nats: float
+    """What log p(x|z) loses when z is that of another image."""
 
 
 def validate(vae: VAE, x: Float[Tensor, "n channel height width"], samples: int, seed: int) -> Validation:
@@ -43,20 +79,72 @@ def validate(vae: VAE, x: Float[Tensor, "n channel height width"], samples: int,
         for part in x.split(IMAGES_AT_ONCE):
             forward = ForwardPass(vae, part, samples)
             q = diagonal_normal(forward.q)
-            means.append(q.loc)
-            scales.append(q.scale)
+            means.append(q.loc.flatten(1).cpu().double())
+            scales.append(q.scale.flatten(1).cpu().double())
             reconstruction += forward.reconstruction.double().sum().item() / len(x)
             kl += forward.kl.double().sum().item() / len(x)
-        q = Independent(Normal(torch.cat(means), torch.cat(scales)), means[0].ndim - 1)
-        divergence = mutual_posterior_divergence(q)
-        information = information_per_dimension(q)
-        return Validation(
-            negative_elbo_nats=reconstruction + kl,
-            reconstruction_nats=reconstruction,
-            kl_nats=kl,
-            active_units=int((q.mean.var(0) > ACTIVE_VARIANCE).sum()),
-            latent_dim=information.numel(),
-            mpd_mean_nats=divergence.mean.item(),
-            mpd_std_nats=divergence.std.item(),
-            verdict=verdict(information),
-        )
+        measured = diagnostics.of_posteriors(Independent(Normal(torch.cat(means), torch.cat(scales)), 1), vae.prior())
+    per_dimension = measured.kl_per_dimension
+    return Validation(
+        negative_elbo_nats=reconstruction + kl,
+        reconstruction_nats=reconstruction,
+        kl_nats=kl,
+        active_units=measured.active_units,
+        latent_dim=measured.latent_dim,
+        mpd_mean_nats=measured.mpd_mean,
+        mpd_std_nats=measured.mpd_std,
+        verdict=measured.verdict,
+        idle_units=measured.idle_units,
+        active_units_by_variance=measured.active_units_by_variance,
+        information_per_dimension_nats=_short(measured.information_per_dimension),
+        kl_per_dimension_nats=None if per_dimension is None else _short(per_dimension),
+        mutual_information_nats=measured.mutual_information,
+        mutual_information_ceiling_nats=measured.mutual_information_ceiling,
+        mutual_information_saturated=measured.saturated,
+    )
+
+
+def probe(
+    vae: VAE,
+    objective: Objective,
+    x: Float[Tensor, "n channel height width"],
+    step: int,
+    lag_images: int = LAG_IMAGES,
+    seed: int = 0,
+) -> Probe:
+    """Gradient norms, encoder lag and code use on a random part of `x`, the same at every call with as many images.
+
+    Arguments:
+        vae: the model.
+        objective: whose terms are compared, weighted as at `step`.
+        x: at least 2 images.
+        step: of the schedules.
+        lag_images: for the lag, at least 2; of the images for the gradients, `GRADIENT_IMAGES`.
+        seed: of the choice and of all noise.
+
+    Raises:
+        InputError: for fewer than two images.
+        RunError: for a posterior or a gradient that is not finite; names the image.
+    """
+    if len(x) < 2:
+        raise InputError(f"x: expected at least 2 images, got {len(x)}.")
+    with seeded(seed, "probed images"):
+        chosen = x[torch.randperm(len(x))[:GRADIENT_IMAGES].to(x.device)]
+    return Probe(
+        gradient_norms=gradient_norms(objective, vae, chosen, step, seed),
+        encoder_lag=encoder_lag(vae, chosen[:lag_images], seed=seed),
+        code_use_nats=code_use(vae, chosen, seed),
+    )
+
+
+def code_use(vae: VAE, x: Float[Tensor, "n channel height width"], seed: int = 0) -> float:
+    """What log p(x|z) loses, in nats per image, when z is that of the next image of `x`; see the module's head."""
+    with torch.no_grad(), evaluating(vae), seeded(seed, "code use"):
+        forward = ForwardPass(vae, x)
+        exchanged = vae.decoder(forward.z.roll(-1, dims=1)).log_prob(x).mean(0)
+        return (-forward.reconstruction - exchanged).double().mean().item()
+
+
+def _short(values: Float[Tensor, " latent"]) -> list[float]:
+    """Six significant digits: there are many of these in a history."""
+    return [float(f"{value:.6g}") for value in values.tolist()]

@@ -93,9 +93,10 @@ def make_run(
     command: str | None = None,
     labels: bool = True,
     pictures: bool = True,
+    probed: bool = True,
 ) -> Path:
     """One run folder. `numbers` replaces some of `MODELS[model]`; noise is common to the models of a seed but for a part;
-    without `pictures` the map of codes is small too."""
+    without `pictures` the map of codes is small too; without `probed` it is as versions before gradients and lag made it."""
     n = {**MODELS.get(model, MODELS["mae"]), **(numbers or {})}
     common = np.random.default_rng(seed).normal() * noise * 4
     own = np.random.default_rng([seed, *model.encode()]).normal(size=8) * noise
@@ -106,9 +107,10 @@ def make_run(
     _write(folder / "manifest.json", _manifest(status, torch, dataset, protocol, seed, command))
     nll = n["nll"] + common + own[0]
     points = [_point(step, nll, n["kl"], common) for step in range(0, 301, 25)]
+    points = [point | _probed(point["step"], n) | _noted(point["step"], n) if probed else point for point in points]
     (folder / "history.jsonl").write_text("".join(json.dumps(point) + "\n" for point in points))
     _write(folder / "density.json", _density(nll, n["kl"] + own[1], protocol, samples, images, evaluate))
-    _write(folder / "diagnostics.json", _diagnostics(n, own, evaluate))
+    _write(folder / "diagnostics.json", _diagnostics(n, own, evaluate) | (_probed(300, n) | SWEEP if probed else {}))
     _write(folder / "information.json", _information(n, own, evaluate))
     _write(folder / "code_use.json", _code_use(n, own, evaluate))
     if labels:
@@ -217,6 +219,24 @@ def _point(step: int, nll: float, kl: float, wiggle: float) -> dict[str, Any]:
         "verdict": "partly collapsed: 12 of 32 units carry less than 0.01 nats",
         "learning_rate": 0.002,
     }
+
+
+SWEEP = {"active_units_by_variance": {"0.001": 32, "0.01": 20, "0.1": 6}, "idle_units": 12}
+
+
+def _probed(step: int, n: Mapping[str, float]) -> dict[str, Any]:
+    return {
+        "gradient_norms": {"reconstruction": 2.0, "kl": 2.5, "diversity": 0.5, "total": 0.6},
+        "encoder_lag": {"gain_nats": 1 + 300 / (step + 50), "gain_standard_error_nats": 0.1, "images": 16, "steps": 10},
+        "code_use_nats": 4 * n["mi"] - 8,
+    }
+
+
+def _noted(step: int, n: Mapping[str, float]) -> dict[str, Any]:
+    since = 50 if step >= 50 else step
+    information = [n["information"]] * 20 + [0.001] * 12
+    noted = {"information_per_dimension_nats": information, "mutual_information_nats": n["mi"]}
+    return SWEEP | noted | {"verdict_since_step": since}
 
 
 def _density(nll: float, kl: float, protocol: str, samples: int, images: int, command: str) -> dict[str, Any]:

@@ -14,7 +14,7 @@ PACKAGE = Path(mpdvae.__file__).parent
 
 LEVELS: list[set[str]] = [
     {"networks", "distributions", "logistic_mixture", "divergence", "data", "errors", "seeding", "version"}
-    | {"importance", "pareto", "subsets", "hamiltonian", "statistics"},
+    | {"importance", "pareto", "subsets", "hamiltonian", "statistics", "collapse"},
     {"flows"},
     {"encoders", "decoders", "priors", "vae"},
     {
@@ -29,8 +29,10 @@ LEVELS: list[set[str]] = [
         "code_use",
         "pictures",
         "validation",
+        "gradients",
+        "lag",
     },
-    {"config", "parts", "experiment", "studies", "recipes", "runs", "interop"},
+    {"config", "parts", "experiment", "studies", "recipes", "runs", "interop", "diagnosis", "advice"},
     {
         "training",
         "evaluation",

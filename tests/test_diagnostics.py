@@ -182,6 +182,8 @@ def test_results_are_ready_for_json():
         "mpd_mean_nats",
         "mpd_std_nats",
         "active_units",
+        "active_units_by_variance",
+        "idle_units",
         "kl_per_dimension_nats",
         "information_per_dimension_nats",
         "latent_dim",

@@ -78,7 +78,7 @@ def test_page_is_one_small_file_without_requests(matrix: report.Results) -> None
 def test_figures_are_json_with_every_panel(matrix: report.Results) -> None:
     scripts = re.findall(r'<script type="application/json">(.*?)</script>', matrix.html.read_text())
     figures = [json.loads(script) for script in scripts]
-    assert len(figures) == 2 + 2 + 6 + 2 + 5
+    assert len(figures) == 2 + 6 + 2 + 6 + 2 + 5
     assert all(figure["data"] and figure["layout"]["paper_bgcolor"] == "rgba(0,0,0,0)" for figure in figures)
 
 
@@ -92,6 +92,35 @@ def test_markdown_and_page_show_the_same_numbers(matrix: report.Results) -> None
     for line in lines:
         cells = [c.strip().replace("\\", "").replace("&gt;", ">") for c in line.strip("| ").split(" | ")]
         assert tuple(cells) in shown
+
+
+def test_verdicts_have_their_step_in_every_form(matrix: report.Results) -> None:
+    row = [
+        "mae",
+        "0",
+        "since step 50: partly collapsed: 12 of 32 units carry less than 0.01 nats",
+        "1.86 ± 0.10",
+        "27.60",
+        "0.80",
+    ]
+    assert row in [[cell.strip() for cell in shown] for shown in Page(matrix.html.read_text()).rows]
+    assert "| " + " | ".join(row) + " |" in matrix.markdown.read_text()
+
+
+def test_runs_of_earlier_versions_show_what_they_noted(tmp_path: Path) -> None:
+    """Beside newer ones, whose curves are drawn alone."""
+    old = make_run(tmp_path / "old", "vae", probed=False)
+    alone = write([old], tmp_path)
+    page = Page(alone.html.read_text())
+    verdict = "partly collapsed: 12 of 32 units carry less than 0.01 nats (since which step is not known)"
+    assert ["vae", "0", verdict, "–", "–", "–"] in [[cell.strip() for cell in shown] for shown in page.rows]
+    assert "How the codes developed" not in alone.html.read_text()
+    both = write([old, make_run(tmp_path / "new", "mae")], tmp_path)
+    figures = [
+        json.loads(s) for s in re.findall(r'<script type="application/json">(.*?)</script>', both.html.read_text())
+    ]
+    lag = [figure for figure in figures if any(trace["y"][:1] == [7.0] for trace in figure["data"])]
+    assert [{trace["meta"] for trace in figure["data"]} for figure in lag] == [{"mae"}]
 
 
 def test_results_hold_what_the_table_shows(matrix: report.Results) -> None:

@@ -1,6 +1,7 @@
 """The training loop: a run is a function of its configuration, however often it is interrupted, and does what it says."""
 
 import math
+from dataclasses import replace
 
 import pytest
 import torch
@@ -14,7 +15,7 @@ from mpdvae.errors import InputError, RunError
 from mpdvae.runs import Run
 from mpdvae.seeding import seeded
 from mpdvae.training import Progress, train
-from mpdvae.validation import Validation
+from mpdvae.validation import Validation, validate
 
 NINE = {"training__steps": 9}
 STILL = {"training__learning_rate": 1e-30, "training__evaluate_every": 1}
@@ -23,7 +24,7 @@ STILL = {"training__learning_rate": 1e-30, "training__evaluate_every": 1}
 
 def standing_still(vae, x, samples, seed) -> Validation:
     """Instead of `validate`: an evaluation that never gets better."""
-    return Validation(50.0, 49.0, 1.0, 1, 8, 1.0, 1.0, "no collapse")
+    return replace(validate(vae, x, samples, seed), negative_elbo_nats=50.0)
 
 
 # -- a function of the configuration -----------------------------------------------------------------------------------
@@ -338,8 +339,10 @@ def test_too_large_a_rate_is_told_in_one_sentence(tmp_path, name, rate, every):
 
 
 def test_a_measure_that_is_no_number_ends_the_run(tmp_path, monkeypatch):
-    broken = Validation(math.nan, 49.0, 1.0, 1, 8, 1.0, 1.0, "")
-    monkeypatch.setattr(training, "validate", lambda *arguments, **options: broken)
+    def broken(*arguments, **options):
+        return replace(validate(*arguments, **options), information_per_dimension_nats=[1.0, math.nan])
+
+    monkeypatch.setattr(training, "validate", broken)
     with pytest.raises(RunError, match="no longer a finite number at step 3"):
         trained(tmp_path / "run", tiny())
 

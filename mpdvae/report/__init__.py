@@ -11,7 +11,7 @@ The report reads run folders and nothing else: no model, no data set, no torch.
     claims      what is claimed, as data                 verdicts    the rule that judges it
     published   numbers of the literature, by protocol   setup       what differs from the released set-up
     noise       of subsets, of seeds, of both            scores      codes beside what they must beat
-    tables, grid, charts                                 what is shown, whatever the form
+    tables, grid, charts, figures, development           what is shown, whatever the form
     page, markdown, results                              the three forms
 """
 

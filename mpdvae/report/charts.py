@@ -5,15 +5,14 @@ page lays out side by side or below each other, as the width allows. Backgrounds
 its own, so that the page can follow the reader's light or dark scheme. Traces name their legend entry in `meta`.
 """
 
-import json
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
 from typing import Any
 
 from mpdvae.report.collect import Run, Study, Variant
+from mpdvae.report.development import development
+from mpdvae.report.figures import Chart, Panel, Styles, curves, make_chart, make_line, make_panel, settled
 from mpdvae.report.metrics import MEASURES, counts, metric, over_seeds, values
 from mpdvae.report.palette import class_style, model_styles
-from mpdvae.report.schema import HistoryPoint
 from mpdvae.report.scores import baselines
 from mpdvae.statistics import Estimate
 
@@ -27,33 +26,18 @@ CHARTED = ["knn10_accuracy", "linear_accuracy", "rbf_svm_accuracy", "kmeans_accu
 """Scores with a panel."""
 BASELINE_STYLES = [("#888888", dash) for dash in ("solid", "dash", "dot", "dashdot")]
 
-Styles = dict[str, tuple[str, str]]
-
-
-@dataclass(frozen=True)
-class Panel:
-    title: str
-    figure: str
-    """JSON of a plotly figure, safe inside a script element."""
-    height: int
-    summary: str
-    """What the panel shows, for those who cannot see it."""
-
-
-@dataclass(frozen=True)
-class Chart:
-    name: str
-    title: str
-    caption: str
-    legend: tuple[tuple[str, str], ...]
-    """Entries and their colours."""
-    panels: tuple[Panel, ...]
-
 
 def charts(study: Study) -> list[Chart]:
     """All charts for which the study has data, in the order of the page."""
     styles = model_styles([v.label for v in study.variants], [v.model for v in study.variants])
-    makers: list[Callable[[Study, Styles], Chart | None]] = [learning, information, code_map, divergence, accuracies]
+    makers: list[Callable[[Study, Styles], Chart | None]] = [
+        learning,
+        development,
+        information,
+        code_map,
+        divergence,
+        accuracies,
+    ]
     return [chart for make in makers if (chart := make(study, styles)) is not None]
 
 
@@ -61,16 +45,16 @@ def learning(study: Study, styles: Styles) -> Chart | None:
     """Validation curves: a thin line for each seed, a bold one for their mean."""
     panels = []
     for name, title in (("negative_elbo_nats", "Negative ELBO"), ("kl_nats", "KL from the prior")):
-        traces = [trace for v in study.variants for trace in _curves(v, name, styles[v.label])]
+        traces = [trace for v in study.variants for trace in curves(v, name, styles[v.label])]
         if traces:
-            y_axis = {"title": {"text": "nats"}} | _settled(traces)
+            y_axis = {"title": {"text": "nats"}} | settled(traces)
             layout = {"xaxis": {"title": {"text": "step"}}, "yaxis": y_axis}
-            panels.append(_panel(f"{title}, validation", traces, layout, 340))
+            panels.append(make_panel(f"{title}, validation", traces, layout, 340))
     caption = (
         "On validation images, with averaged weights. Thin: one seed; bold: mean over seeds. The axis leaves out the first "
         "quarter's extremes; a double click shows all."
     )
-    return _chart("learning", "Learning curves", caption, styles, panels)
+    return make_chart("learning", "Learning curves", caption, styles, panels)
 
 
 def information(study: Study, styles: Styles) -> Chart | None:
@@ -83,7 +67,7 @@ def information(study: Study, styles: Styles) -> Chart | None:
         "single Gaussian, which means the same for every prior. Below the dotted line (0.01 nats) a unit is idle. Exchanged: "
         "one dimension of an image's code has the value of another image."
     )
-    return _chart("information", "What each dimension carries", caption, styles, panels)
+    return make_chart("information", "What each dimension carries", caption, styles, panels)
 
 
 def _profiles(study: Study, styles: Styles, title: str, values_of: Callable[[Run], Sequence[float | None]]) -> Panel:
@@ -94,14 +78,16 @@ def _profiles(study: Study, styles: Styles, title: str, values_of: Callable[[Run
         longest = max(longest, len(mean))
         colour, dash = styles[variant.label]
         x = list(range(1, len(mean) + 1))
-        traces.append(_line(variant.label, x, [max(v, LEAST_NATS) for v in mean], colour, dash, mode="lines+markers"))
+        traces.append(
+            make_line(variant.label, x, [max(v, LEAST_NATS) for v in mean], colour, dash, mode="lines+markers")
+        )
     rule = {"x": [1, longest], "y": [IDLE_NATS, IDLE_NATS], "mode": "lines", "type": "scatter", "hoverinfo": "skip"}
     traces.append(rule | {"line": {"color": "#888888", "width": 1, "dash": "dot"}})
     layout = {
         "xaxis": {"title": {"text": "latent dimension, sorted"}},
         "yaxis": {"title": {"text": "nats"}, "type": "log", "dtick": 1, "tickformat": "~g"},
     }
-    return _panel(title, traces, layout, 360)
+    return make_panel(title, traces, layout, 360)
 
 
 def _carried(run: Run) -> Sequence[float | None]:
@@ -125,7 +111,7 @@ def code_map(study: Study, styles: Styles) -> Chart | None:
         layout = {"xaxis": bare, "yaxis": bare | {"scaleanchor": "x"}}
         explained = sum(run.codes.explained_variance)
         title = f"{variant.label}, seed {run.seed}" + (f" ({explained:.0%} of variance)" if explained else "")
-        panels.append(_panel(title, _points(run), layout, 320, margin_left=8))
+        panels.append(make_panel(title, _points(run), layout, 320, margin_left=8))
     caption = (
         f"Posterior means of up to {MAP_POINTS:,} test images, projected on their first two principal components: a view "
         "from one side, which shows only the stated share of the variance. Colour and shape: class."
@@ -144,12 +130,12 @@ def divergence(study: Study, styles: Styles) -> Chart | None:
             "xaxis": {"title": {"text": "nats"}, "type": "log", "tickformat": "~g"},
             "yaxis": {"autorange": "reversed", "showgrid": False},
         }
-        panels.append(_panel(shown.label, traces, layout, 130 + 34 * len(study.variants), margin_left=140))
+        panels.append(make_panel(shown.label, traces, layout, 130 + 34 * len(study.variants), margin_left=140))
     caption = (
         "KL between the posteriors of two images, over all pairs. A large mean says that codes differ; a spread far above "
         "it says that a few isolated posteriors make the mean. Small dots: seeds; bars: 95% interval of the mean."
     )
-    return _chart("divergence", "Mutual posterior divergence", caption, styles, panels)
+    return make_chart("divergence", "Mutual posterior divergence", caption, styles, panels)
 
 
 def accuracies(study: Study, styles: Styles) -> Chart | None:
@@ -168,47 +154,12 @@ def accuracies(study: Study, styles: Styles) -> Chart | None:
             "xaxis": {"title": {"text": axis}, "type": "category", "range": [-0.4, len(found) - 0.6]},
             "yaxis": {"title": {"text": "test accuracy"}, "tickformat": ".2~f"},
         }
-        panels.append(_panel(title, traces, layout, 340))
+        panels.append(make_panel(title, traces, layout, 340))
     caption = (
         "Mean over seeds; bars: 95% interval over seeds. Grey: raw pixels, principal components and an untrained encoder, on "
         "the same images. The axis does not start at zero."
     )
-    return _chart("accuracy", "What simple classifiers make of the codes", caption, styles | greys, panels)
-
-
-def _chart(name: str, title: str, caption: str, styles: Styles, panels: Sequence[Panel]) -> Chart | None:
-    legend = tuple((label, colour) for label, (colour, _) in styles.items())
-    return Chart(name, title, caption, legend, tuple(panels)) if panels else None
-
-
-def _curves(variant: Variant, name: str, style: tuple[str, str]) -> list[dict[str, Any]]:
-    by_step: dict[int, list[float]] = {}
-    traces = []
-    for run in variant.runs:
-        points = [(p.step, v) for p in run.history if (v := _at(p, name)) is not None]
-        if not points:
-            continue
-        for step, value in points:
-            by_step.setdefault(step, []).append(value)
-        x, y = [list(axis) for axis in zip(*points, strict=True)]
-        thin = _line(variant.label, x, y, *style, width=0.8) | {"opacity": 0.5, "hoverinfo": "skip"}
-        traces.append(thin)
-    # The mean is drawn only where every seed has a point, lest it jump where one ends.
-    complete = sorted(step for step, found in by_step.items() if len(found) == len(traces))
-    mean = [sum(by_step[step]) / len(by_step[step]) for step in complete]
-    return [*traces, _line(variant.label, complete, mean, *style, width=2.4)] if traces else []
-
-
-def _settled(traces: Sequence[dict[str, Any]]) -> dict[str, Any]:
-    """The range of a vertical axis that holds everything after the first quarter of training."""
-    last = max(x for trace in traces for x in trace["x"])
-    late = [y for trace in traces for x, y in zip(trace["x"], trace["y"], strict=True) if x >= last / 4]
-    margin = 0.06 * (max(late) - min(late)) or 1.0
-    return {"range": [min(late) - margin, max(late) + margin]}
-
-
-def _at(point: HistoryPoint, name: str) -> float | None:
-    return getattr(point, name)
+    return make_chart("accuracy", "What simple classifiers make of the codes", caption, styles | greys, panels)
 
 
 def _mean_profile(variant: Variant, values_of: Callable[[Run], Sequence[float | None]]) -> list[float]:
@@ -263,59 +214,5 @@ def _accuracy_line(
     have = {count: e for count, e in zip(found, estimates, strict=True) if e is not None}
     widths = [e.half_width or 0.0 for e in have.values()]
     labels = [f"{int(count):,}" if count.isdecimal() else count for count in have]
-    line = _line(label, labels, [e.mean for e in have.values()], *style, mode="lines+markers")
+    line = make_line(label, labels, [e.mean for e in have.values()], *style, mode="lines+markers")
     return line | {"error_y": {"type": "data", "array": widths, "color": style[0], "thickness": 1.2, "width": 3}}
-
-
-def _line(
-    label: str,
-    x: Sequence[int] | Sequence[str],
-    y: Sequence[float],
-    colour: str,
-    dash: str,
-    width: float = 1.8,
-    mode: str = "lines",
-) -> dict[str, Any]:
-    line = {"color": colour, "dash": dash, "width": width}
-    data = {"x": list(x), "y": [float(f"{value:.5g}") for value in y]}
-    return {"type": "scatter", "mode": mode, "name": label, "meta": label, "line": line, "marker": {"size": 5}} | data
-
-
-def _panel(
-    title: str, traces: list[dict[str, Any]], layout: dict[str, Any], height: int, margin_left: int = 52
-) -> Panel:
-    import plotly.graph_objects as go
-
-    shared: dict[str, Any] = {
-        "template": go.layout.Template(),
-        "height": height,
-        "showlegend": False,
-        "margin": {"l": margin_left, "r": 8 if margin_left == 8 else 16, "t": 8, "b": 8 if margin_left == 8 else 44},
-        "paper_bgcolor": "rgba(0,0,0,0)",
-        "plot_bgcolor": "rgba(0,0,0,0)",
-        "hovermode": "closest",
-        "font": {"size": 12},
-    }
-    axis = {"zeroline": False, "automargin": True, "fixedrange": False}
-    for name in ("xaxis", "yaxis"):
-        shared[name] = axis | layout.get(name, {})
-    # Names come from run folders: plotly reads some HTML in text, so angle brackets do not get there.
-    figure = go.Figure(data=[_plain(trace) for trace in traces], layout=shared)
-    shown = list(dict.fromkeys(str(trace["name"]) for trace in traces if trace.get("name")))
-    summary = f"{title}: {', '.join(shown)}" if shown else title
-    return Panel(title, script_safe(figure.to_plotly_json()), height, summary)
-
-
-def _plain(value: Any) -> Any:
-    """The same with HTML's special characters escaped in texts that a reader sees."""
-    if isinstance(value, dict):
-        return {k: v if k in ("hovertemplate", "meta") else _plain(v) for k, v in value.items()}
-    if isinstance(value, list):
-        return [_plain(v) for v in value]
-    return value.replace("&", "&amp;").replace("<", "&lt;") if isinstance(value, str) else value
-
-
-def script_safe(value: Any) -> str:
-    """JSON that cannot end the script element it stands in."""
-    text = json.dumps(value, allow_nan=False, separators=(",", ":"))
-    return text.replace("<", "\\u003c").replace(">", "\\u003e").replace("&", "\\u0026")

@@ -6,6 +6,7 @@ Text from run folders is escaped, so that a name can neither break a table nor b
 from collections.abc import Sequence
 
 from mpdvae.report.collect import Study
+from mpdvae.report.development import CAPTION, HEADING, fates
 from mpdvae.report.files import MARK
 from mpdvae.report.grid import Table
 from mpdvae.report.numbers import number
@@ -74,6 +75,8 @@ def _study(study: Study, verdicts: Sequence[Verdict]) -> list[str]:
     ]
     if published:
         parts.append(grid(["published model", "NLL (nats)", "KL (nats)", "our model", "source"], published, "lrrll"))
+    rows = [list(map(escape, fate.cells)) for fate in fates(study)]
+    parts += ["### What became of the codes", escape(CAPTION), grid(HEADING, rows, "lrlrrr")]
     setup = [
         [
             row.title,

@@ -12,8 +12,10 @@ from dataclasses import dataclass
 from importlib.resources import files
 from pathlib import Path
 
-from mpdvae.report.charts import Chart, charts
+from mpdvae.report.charts import charts
 from mpdvae.report.collect import PICTURES, Run, Study
+from mpdvae.report.development import CAPTION, HEADING, Fate, fates
+from mpdvae.report.figures import Chart
 from mpdvae.report.files import MARK
 from mpdvae.report.grid import Table
 from mpdvae.report.numbers import duration, number, plural
@@ -64,6 +66,7 @@ class View:
     tables: tuple[Table, ...]
     published: tuple[Published, ...]
     explanation: str
+    fates: tuple[Fate, ...]
     charts: tuple[Chart, ...]
     galleries: tuple[Gallery, ...]
     setup: tuple[Matter, ...]
@@ -87,6 +90,8 @@ def render(results: Results) -> str:
         environments=found,
         differing=differing(found),
         rule=RULE,
+        fate_heading=HEADING,
+        fate_caption=CAPTION,
         released=SOURCE,
         mark=MARK,
         version=__version__,
@@ -107,6 +112,7 @@ def view(name: str, study: Study, verdicts: Sequence[Verdict]) -> View:
         tables=tuple(tables(study)),
         published=comparable(study.setting),
         explanation=explanation(study.setting),
+        fates=fates(study),
         charts=tuple(charts(study)),
         galleries=tuple(galleries(study)),
         setup=tuple(differences(study)),

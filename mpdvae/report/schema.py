@@ -63,7 +63,33 @@ class Manifest(Part):
     evaluation_seconds: Number = None
 
 
-class HistoryPoint(Part):
+class EncoderLag(Part):
+    """How far the encoder is behind; see mpdvae/lag.py."""
+
+    gain_nats: Number = None
+    gain_standard_error_nats: Number = None
+
+
+class Probed(Part):
+    """What gradients and exchanged codes told, in history.jsonl and diagnostics.json; absent from earlier versions'."""
+
+    gradient_norms: dict[str, Number] = {}
+    encoder_lag: EncoderLag = EncoderLag()
+    code_use_nats: Number = None
+
+    @property
+    def encoder_lag_nats(self) -> float | None:
+        return self.encoder_lag.gain_nats
+
+    @property
+    def pull_ratio(self) -> float | None:
+        """Gradient norm of the reconstruction over the largest of the other terms'."""
+        others = [v for k, v in self.gradient_norms.items() if k not in ("reconstruction", "total") and v is not None]
+        reconstruction, most = self.gradient_norms.get("reconstruction"), max(others, default=0.0)
+        return reconstruction / most if reconstruction is not None and most > 0 else None
+
+
+class HistoryPoint(Probed):
     """A line of history.jsonl: one evaluation point during training."""
 
     step: int
@@ -72,6 +98,16 @@ class HistoryPoint(Part):
     reconstruction_nats: Number = None
     kl_nats: Number = None
     active_units: Number = None
+    mutual_information_nats: Number = None
+    information_per_dimension_nats: list[Number] | None = None
+    verdict: str = ""
+    verdict_since_step: int | None = None
+
+    @property
+    def information_nats(self) -> float | None:
+        """Information of all dimensions together."""
+        information = self.information_per_dimension_nats
+        return None if information is None else sum(nats for nats in information if nats is not None)
 
 
 class MeanAndError(Part):
@@ -130,7 +166,7 @@ class Density(Part):
     command: str = ""
 
 
-class Diagnostics(Part):
+class Diagnostics(Probed):
     """diagnostics.json"""
 
     images: int
@@ -138,6 +174,7 @@ class Diagnostics(Part):
     kl_per_dimension_nats: list[Number] | None = None
     information_per_dimension_nats: list[Number]
     active_units: Number
+    active_units_by_variance: dict[str, Number] | None = None
     mutual_information_nats: Number
     mutual_information_ceiling_nats: Number
     mutual_information_saturated: bool

@@ -1,0 +1,97 @@
+"""The command that explains to its owner what happened to the code of a run."""
+
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from tyro.conf import Positional
+
+from mpdvae.errors import InputError
+
+if TYPE_CHECKING:
+    from mpdvae.advice import Advice
+    from mpdvae.diagnosis import Diagnosis
+    from mpdvae.runs import Run
+
+
+def diagnose(directory: Positional[Path]) -> None:
+    """Explain a run: what collapsed, when, why, and what to try.
+
+    Works on runs that are not finished, too, from what they have noted so far.
+
+    Args:
+        directory: folder of the run.
+    """
+    from mpdvae.console import sparkline, stdout
+    from mpdvae.diagnosis import diagnose
+    from mpdvae.runs import Run
+
+    run = Run(directory)
+    found = diagnose(run.experiment, run.history, _diagnostics(run))
+    if found is None:
+        raise InputError(
+            f"{directory}: nothing has been measured yet; the first evaluation point comes after "
+            f"{run.experiment.training.evaluate_every} steps, and `mpdvae resume {directory}` goes on."
+        )
+    console = stdout()
+    console.print(_heading(run), style="bold", markup=False)
+    console.print(found.verdict, markup=False)
+    if found.information_per_dimension_nats:
+        console.print(f"\n{sparkline(found.information_per_dimension_nats)}  nats per unit, logarithmic", markup=False)
+    _print_findings(found, directory)
+    _print_advice(found, directory)
+
+
+def _diagnostics(run: "Run") -> dict[str, Any] | None:
+    from mpdvae.runs import read_json
+
+    path = run.path / "diagnostics.json"
+    content = read_json(path) if path.is_file() else None
+    if content is not None and not isinstance(content, dict):
+        raise InputError(f"{path}: is damaged (no JSON object); `mpdvae evaluate {run.path}` makes it again.")
+    return content
+
+
+def _heading(run: "Run") -> str:
+    history, steps = run.history, run.experiment.training.steps
+    done = history[-1]["step"] if history else steps
+    return f"{run.experiment.name}, seed {run.experiment.seed}: {run.status}, measured at step {done} of {steps}"
+
+
+def _print_findings(found: "Diagnosis", directory: Path) -> None:
+    from rich.table import Table
+    from rich.text import Text
+
+    from mpdvae.console import stdout
+
+    console = stdout()
+    table = Table.grid(padding=(0, 2))
+    for finding in found.findings:
+        table.add_row(Text(finding.matter, style="bold"), Text(finding.sentence))
+    if found.unknown:
+        hint = f"the run was made by an earlier version; `mpdvae evaluate {directory}` measures them once it is trained"
+        table.add_row(Text("not known", style="bold"), Text(f"{', '.join(found.unknown)} ({hint})"))
+    console.print(table)
+
+
+def _print_advice(found: "Diagnosis", directory: Path) -> None:
+    from rich.table import Table
+    from rich.text import Text
+
+    from mpdvae.console import stdout
+
+    console = stdout()
+    if not found.advice:
+        console.print("\nNo remedy that exists here suits this run, or all are applied.", markup=False)
+        return
+    order = "those against what was found first" if found.causes else "although nothing calls for it"
+    command = f"mpdvae train {directory / 'experiment.json'} --out NEW OPTIONS"
+    console.print(f"\nWhat to try, {order}, with `{command}`:", markup=False)
+    table = Table("against", "remedy, and OPTIONS to try it", box=None, header_style="bold", pad_edge=False)
+    for advice in found.advice:
+        remedy = advice.remedy
+        table.add_row(remedy.against, Text(f"{remedy.name} ({remedy.source})\n{_how(advice)}"))
+    console.print(table)
+
+
+def _how(advice: "Advice") -> str:
+    return advice.options or f"none; in a copy of experiment.json, {advice.edit}"

@@ -1,0 +1,221 @@
+"""What happened to the code of a run, from what it noted: findings in words, their causes, and what to try.
+
+    diagnose(experiment, history, diagnostics) -> Diagnosis
+
+reads no model and no data set. Fields that a run did not note, because it is not that far or was made by an earlier version,
+are said to be unknown; nothing is guessed. What the numbers mean is told where they are measured: information, active units
+and mutual information in `mpdvae.diagnostics`, gradients in `mpdvae.gradients`, lag in `mpdvae.lag`, code use in
+`mpdvae.validation`.
+"""
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from itertools import groupby
+from typing import Any
+
+from mpdvae import collapse
+from mpdvae.advice import Advice, Cause, advise
+from mpdvae.collapse import COLLAPSE_NATS
+from mpdvae.experiment import Experiment
+
+LAG_NATS = 1.0
+"""Lag above which the encoder is said to be behind, if it is also above twice its standard error."""
+CODE_USE_NATS = 1.0
+"""Code use below which the decoder is said to do without z."""
+TOTAL = "total"
+"""Name of the norm of the sum of all terms among gradient norms."""
+
+Record = Mapping[str, Any]
+
+
+@dataclass(frozen=True)
+class Finding:
+    """One sentence about one matter."""
+
+    matter: str
+    sentence: str
+
+
+@dataclass(frozen=True)
+class Diagnosis:
+    """What is known of a run's code."""
+
+    verdict: str
+    """With the step at which it became true."""
+    findings: tuple[Finding, ...]
+    unknown: tuple[str, ...]
+    """What the run did not note."""
+    causes: frozenset[Cause]
+    advice: tuple[Advice, ...]
+    """Remedies that suit the run, those against its causes first."""
+    information_per_dimension_nats: tuple[float, ...]
+    """Empty where it is unknown."""
+
+
+def diagnose(experiment: Experiment, history: Sequence[Record], diagnostics: Record | None) -> Diagnosis | None:
+    """The diagnosis of one run; None where nothing has been measured yet.
+
+    Arguments:
+        experiment: of the run.
+        history: entries of history.jsonl.
+        diagnostics: diagnostics.json, where the run is finished; it counts more than the last entry of the history.
+    """
+    newest = {**(history[-1] if history else {}), **(diagnostics or {})}
+    if not newest:
+        return None
+    parts = {
+        "information per dimension": _units(newest, history),
+        "mutual information": _information(newest),
+        "active units over thresholds": _active(newest),
+        "gradient norms": _terms(newest, history),
+        "encoder lag": _encoder(newest, history),
+        "use of the code by the decoder": _decoder(newest),
+    }
+    causes = _causes(newest)
+    advice = sorted(advise(experiment), key=lambda one: one.remedy.against not in causes)  # stable
+    return Diagnosis(
+        verdict=verdict(history, newest),
+        findings=tuple(part for part in parts.values() if part is not None),
+        unknown=tuple(name for name, part in parts.items() if part is None),
+        causes=causes,
+        advice=tuple(advice),
+        information_per_dimension_nats=tuple(newest.get("information_per_dimension_nats") or ()),
+    )
+
+
+def verdict(history: Sequence[Record], otherwise: Record) -> str:
+    """The newest verdict of a history with the step at which it became true; without a history, that of `otherwise`."""
+    if not history:
+        return collapse.sentence(otherwise.get("verdict", "not known"), None)
+    step = history[-1].get("verdict_since_step")
+    return collapse.sentence(history[-1]["verdict"], step, first=step == history[0]["step"])
+
+
+def _units(newest: Record, history: Sequence[Record]) -> Finding | None:
+    information = newest.get("information_per_dimension_nats")
+    if information is None:
+        return None
+    idle = [k for k, nats in enumerate(information) if nats < COLLAPSE_NATS]
+    units, most = len(information), max(information)
+    sentence = f"the {units} units carry at most {sum(information):.2f} nats in all, one at most {most:.3g}"
+    if not idle:
+        return Finding("units", sentence + "; none is idle")
+    sentence += f"; {len(idle)} {'is' if len(idle) == 1 else 'are'} idle ({_ranges(idle)})"
+    carried = [(nats, step, k) for k in idle for step, nats in _course(history, k) if nats >= COLLAPSE_NATS]
+    if carried:
+        lost, last, (nats, step, k) = len({k for _, _, k in carried}), max(step for _, step, _ in carried), max(carried)
+        sentence += f", of which {lost} carried more before, the last until step {last}"
+        sentence += f" (the most: unit {k}, {nats:.3g} nats at step {step})"
+    elif history and "information_per_dimension_nats" in history[0]:
+        sentence += ", and never carried more at any evaluation point"
+    return Finding("units", sentence)
+
+
+def _information(newest: Record) -> Finding | None:
+    nats, ceiling = newest.get("mutual_information_nats"), newest.get("mutual_information_ceiling_nats")
+    if nats is None or ceiling is None:
+        return None
+    sentence = f"image and code share about {nats:.2f} nats, of at most {ceiling:.2f} that so many images can show"
+    if newest.get("mutual_information_saturated"):
+        sentence += " (saturated: it may be far more)"
+    if newest.get("mpd_mean_nats") is not None:
+        sentence += (
+            f"; posteriors of two images are {newest['mpd_mean_nats']:.1f} ± {newest['mpd_std_nats']:.1f} nats apart"
+        )
+    return Finding("information", sentence)
+
+
+def _active(newest: Record) -> Finding | None:
+    counts = newest.get("active_units_by_variance")
+    if counts is None:
+        return None
+    shown = ", ".join(f"{count} above {threshold}" for threshold, count in counts.items())
+    return Finding("active units", f"by the variance of the posterior mean: {shown}")
+
+
+def _terms(newest: Record, history: Sequence[Record]) -> Finding | None:
+    norms = newest.get("gradient_norms")
+    if norms is None:
+        return None
+    shown = ", ".join(f"{name} {norm:.3g}" for name, norm in norms.items() if name != TOTAL)
+    sentence = f"an image's (m, log s^2) is pulled by {shown}; by all together {norms[TOTAL]:.3g}"
+    others = _strongest_other(norms)
+    if "reconstruction" not in norms or others is None:
+        return Finding("gradients", sentence)
+    if norms["reconstruction"] >= norms[others]:
+        return Finding("gradients", f"{sentence}: the reconstruction pulls hardest")
+    step = _since_outweighed(history)
+    return Finding(
+        "gradients",
+        f"{sentence}: {others} outweighs the reconstruction" + ("" if step is None else f", since step {step}"),
+    )
+
+
+def _encoder(newest: Record, history: Sequence[Record]) -> Finding | None:
+    lag = newest.get("encoder_lag")
+    if lag is None:
+        return None
+    gain, error = lag["gain_nats"], lag["gain_standard_error_nats"]
+    sentence = (
+        f"{lag['steps']} gradient steps on the posteriors of {lag['images']} images gain {gain:.2f} ± {error:.2f} nats "
+        f"of ELBO: the encoder {'lags behind' if _lags(newest) else 'keeps up with'} the decoder"
+    )
+    course = [(entry["encoder_lag"]["gain_nats"], entry["step"]) for entry in history if "encoder_lag" in entry]
+    if course and max(course)[0] > gain:
+        sentence += f" (the most was {max(course)[0]:.2f} nats, at step {max(course)[1]})"
+    return Finding("encoder", sentence)
+
+
+def _decoder(newest: Record) -> Finding | None:
+    nats = newest.get("code_use_nats")
+    if nats is None:
+        return None
+    words = "the decoder could do without z" if nats < CODE_USE_NATS else "the decoder uses z"
+    return Finding("decoder", f"given the code of another image, it loses {nats:.2f} nats of log p(x|z): {words}")
+
+
+def _causes(newest: Record) -> frozenset[Cause]:
+    found: set[Cause] = set()
+    if any(nats < COLLAPSE_NATS for nats in newest.get("information_per_dimension_nats") or ()):
+        found.add("price")
+    if newest.get("code_use_nats", CODE_USE_NATS) < CODE_USE_NATS:
+        found.add("decoder")
+    if "encoder_lag" in newest and _lags(newest):
+        found.add("encoder")
+    return frozenset(found)
+
+
+def _lags(entry: Record) -> bool:
+    lag = entry["encoder_lag"]
+    return lag["gain_nats"] > max(LAG_NATS, 2 * lag["gain_standard_error_nats"])
+
+
+def _course(history: Sequence[Record], unit: int) -> list[tuple[int, float]]:
+    """(step, nats) of one unit at the evaluation points that noted it."""
+    key = "information_per_dimension_nats"
+    return [(entry["step"], entry[key][unit]) for entry in history if key in entry]
+
+
+def _strongest_other(norms: Mapping[str, float]) -> str | None:
+    """The term besides the reconstruction that pulls hardest."""
+    others = [name for name in norms if name not in ("reconstruction", TOTAL)]
+    return max(others, key=lambda name: norms[name], default=None)
+
+
+def _since_outweighed(history: Sequence[Record]) -> int | None:
+    """The step since which, at every evaluation point, some term outweighs the reconstruction."""
+    first = None
+    for entry in reversed(history):
+        norms = entry.get("gradient_norms")
+        other = None if norms is None else _strongest_other(norms)
+        if norms is None or other is None or norms["reconstruction"] >= norms[other]:
+            break
+        first = entry["step"]
+    return first
+
+
+def _ranges(numbers: Sequence[int]) -> str:
+    """0-3, 7, 9-12."""
+    runs = groupby(enumerate(numbers), key=lambda pair: pair[1] - pair[0])
+    ends = [[number for _, number in run] for _, run in runs]
+    return ", ".join(str(run[0]) if len(run) == 1 else f"{run[0]}-{run[-1]}" for run in ends)

@@ -1,0 +1,87 @@
+r"""Which term of the loss pulls the posteriors, and how hard.
+
+The encoder hears of a term T of the loss (in nats per image, a mean over the batch of N images) only through the gradient
+with respect to its outputs. For image i these are :math:`\theta_i = (m_i, \log s_i^2)`, and
+
+.. math:: G_T = \Big( \frac1N \sum_i \big\| N \, E_z \, \partial T / \partial \theta_i \big\|^2 \Big)^{1/2}
+
+is the root mean square over images of the gradient that an image feels, in nats per unit of (m, log s^2). Terms that couple
+the images of a batch, as those of MAE do, are treated alike. The expectation over z matters: one draw of z gives the
+reconstruction a noise that is larger than its pull. With independent draws g_1, ..., g_D of the gradient, the mean of
+:math:`\langle g_a, g_b \rangle` over a != b is an unbiased estimate of its squared norm; one below zero counts as zero.
+
+How to read it: where training stands still the terms balance, and `total`, the norm of their sum, is small beside the norms
+of the terms. Where a code collapses, the gradient of the reconstruction fades first, because the decoder no longer uses z,
+and the KL wins. Norms near zero in all terms are a code that has collapsed: neither side has anything to say.
+"""
+
+import torch
+from jaxtyping import Float
+from torch import Tensor
+
+from mpdvae.density import evaluating
+from mpdvae.divergence import diagonal_normal
+from mpdvae.errors import InputError, RunError
+from mpdvae.objective import Objective
+from mpdvae.seeding import seeded
+from mpdvae.vae import VAE
+
+DRAWS = 2
+"""Independent draws of the gradient."""
+TOTAL = "total"
+"""Name of the norm of the sum of all terms."""
+
+
+def gradient_norms(
+    objective: Objective, vae: VAE, x: Float[Tensor, "images channel height width"], step: int = 0, seed: int = 0
+) -> dict[str, float]:
+    """G_T of each term of `objective` by its name, and of their sum as `total`. Leaves no gradient behind in `vae`.
+
+    Arguments:
+        objective: its terms are weighted as at `step`.
+        vae: the model; used in evaluation mode and left in the mode it came in.
+        x: the batch, at least 2 images.
+        step: of the schedules.
+        seed: of the noise of z.
+
+    Raises:
+        InputError: for fewer than two images, or a posterior that is not a diagonal Gaussian.
+        RunError: for a gradient that is not finite; names the term and the image.
+    """
+    if x.ndim != 4 or len(x) < 2:
+        raise InputError(f"x: expected images [images channel height width], at least 2, got shape {tuple(x.shape)}.")
+    with torch.enable_grad(), evaluating(vae):
+        draws = [_gradients(objective, vae, x, step, seed, draw) for draw in range(DRAWS)]
+    return {name: _norm(name, torch.stack([draw[name] for draw in draws])) for name in draws[0]}
+
+
+def _gradients(
+    objective: Objective, vae: VAE, x: Tensor, step: int, seed: int, draw: int
+) -> dict[str, Float[Tensor, "images twice_latent"]]:
+    """One draw of the gradient of each term, and of their sum."""
+    with seeded(seed, "gradient norms", draw):
+        loss = objective(vae, x, step)
+    q = diagonal_normal(loss.forward.q)
+    gradients = {name: _per_image(term, q.loc, q.scale) for name, term in loss.terms.items()}
+    return {**gradients, TOTAL: torch.stack(list(gradients.values())).sum(0)}
+
+
+def _per_image(term: Tensor, mean: Tensor, scale: Tensor) -> Float[Tensor, "images twice_latent"]:
+    """N dT / d(m, log s^2) of each image. Zero for what a term, or the encoder's weights, have no say in."""
+    learned = [output for output in (mean, scale) if output.requires_grad]
+    found = torch.autograd.grad(term, learned, retain_graph=True, allow_unused=True) if term.requires_grad else ()
+    by_output = {id(output): gradient for output, gradient in zip(learned, found, strict=False) if gradient is not None}
+    by_mean, by_scale = (by_output.get(id(output), torch.zeros_like(output)) for output in (mean, scale))
+    return len(mean) * torch.cat([by_mean.flatten(1), (by_scale * scale / 2).flatten(1)], 1)
+
+
+def _norm(name: str, draws: Float[Tensor, "draws images twice_latent"]) -> float:
+    broken = (~draws.isfinite()).any(2).any(0).nonzero()
+    if len(broken):
+        raise RunError(
+            f"the gradient of the term {name} is not finite for image {broken[0].item()}; "
+            "check that training did not diverge and that x is in the model's range."
+        )
+    g, count = draws.double(), len(draws)
+    different = g.sum(0).square().sum(1) - g.square().sum((0, 2))
+    return (different.mean() / (count * (count - 1))).clamp_min(0.0).sqrt().item()

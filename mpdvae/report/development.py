@@ -1,0 +1,104 @@
+"""How codes developed while training, and what became of them: curves, active units over thresholds, and verdicts.
+
+Runs of earlier versions noted less: what they lack is left out of curves, and a dash in the table.
+"""
+
+from dataclasses import dataclass
+from typing import Any
+
+from mpdvae import collapse
+from mpdvae.report.collect import Run, Study, Variant
+from mpdvae.report.figures import Chart, Styles, curves, make_chart, make_line, make_panel
+from mpdvae.report.numbers import number
+
+CURVES = (
+    ("information_nats", "Information, all dimensions", "nats", "linear"),
+    ("mutual_information_nats", "Mutual information", "nats", "linear"),
+    ("encoder_lag_nats", "Encoder lag", "nats", "linear"),
+    ("pull_ratio", "Gradient: reconstruction over the strongest other term", "ratio", "log"),
+    ("code_use_nats", "What a wrong code costs the decoder", "nats", "log"),
+)
+"""Numbers of an evaluation point, their titles, units, and kinds of axis."""
+HEADING = ("model", "seed", "verdict", "encoder lag (nats)", "a wrong code costs (nats)", "gradients")
+CAPTION = (
+    "Verdicts are about the validation images at the end of training. A unit is idle below 0.01 nats. Encoder lag: ELBO that "
+    "ten gradient steps on the posteriors of some test images gain. Gradients: how hard the reconstruction pulls an image's "
+    "posterior, over the strongest other term of the loss."
+)
+
+
+@dataclass(frozen=True)
+class Fate:
+    """One row of the table: what became of the code of one run. Finished text."""
+
+    model: str
+    seed: int
+    verdict: str
+    lag: str
+    code_use: str
+    pull: str
+
+    @property
+    def cells(self) -> tuple[str, ...]:
+        """In the order of `HEADING`."""
+        return self.model, str(self.seed), self.verdict, self.lag, self.code_use, self.pull
+
+
+def fates(study: Study) -> tuple[Fate, ...]:
+    """A row for each run, by model and seed."""
+    return tuple(_fate(variant.label, run) for variant in study.variants for run in variant.runs)
+
+
+def development(study: Study, styles: Styles) -> Chart | None:
+    """Curves over steps, and active units over thresholds at the end."""
+    panels = []
+    for name, title, unit, kind in CURVES:
+        traces = [trace for v in study.variants for trace in curves(v, name, styles[v.label])]
+        if kind == "log":  # which has no place for what is not positive
+            traces = [trace for trace in map(_positive, traces) if trace["x"]]
+        if traces:
+            axes = {"xaxis": {"title": {"text": "step"}}, "yaxis": {"title": {"text": unit}, "type": kind}}
+            panels.append(make_panel(title, traces, axes, 260))
+    sweep = [trace for v in study.variants if (trace := _sweep(v, styles[v.label])) is not None]
+    if sweep:
+        axes = {
+            "xaxis": {"title": {"text": "variance of the posterior mean above"}, "type": "log", "tickformat": "~g"},
+            "yaxis": {"title": {"text": "active units"}, "rangemode": "tozero"},
+        }
+        panels.append(make_panel("Active units over thresholds, test images", sweep, axes, 260))
+    caption = (
+        "On validation images, with averaged weights. Thin: one seed; bold: mean over seeds. A gradient ratio below 1 says "
+        "that the KL or a regulariser pulls posteriors harder than the reconstruction does."
+    )
+    return make_chart("development", "How the codes developed", caption, styles, panels)
+
+
+def _fate(label: str, run: Run) -> Fate:
+    found = run.diagnostics
+    lag = number(found.encoder_lag.gain_nats, 2)
+    if found.encoder_lag.gain_standard_error_nats is not None:
+        lag += f" ± {number(found.encoder_lag.gain_standard_error_nats, 2)}"
+    return Fate(label, run.seed, _verdict(run), lag, number(found.code_use_nats, 2), number(found.pull_ratio, 2))
+
+
+def _verdict(run: Run) -> str:
+    if not run.history or not run.history[-1].verdict:
+        return collapse.sentence(run.diagnostics.verdict, None)
+    last = run.history[-1]
+    return collapse.sentence(last.verdict, last.verdict_since_step, last.verdict_since_step == run.history[0].step)
+
+
+def _sweep(variant: Variant, style: tuple[str, str]) -> dict[str, Any] | None:
+    """Mean over the seeds that have it of the active units at each threshold."""
+    found = [counts for run in variant.runs if (counts := run.diagnostics.active_units_by_variance)]
+    shared = set.intersection(*map(set, found)) if found else set()
+    thresholds = sorted(shared, key=float)
+    means = [sum(counts[threshold] or 0 for counts in found) / len(found) for threshold in thresholds]
+    if not thresholds:
+        return None
+    return make_line(variant.label, [float(t) for t in thresholds], means, *style, mode="lines+markers")
+
+
+def _positive(trace: dict[str, Any]) -> dict[str, Any]:
+    points = [(x, y) for x, y in zip(trace["x"], trace["y"], strict=True) if y > 0]
+    return trace | {"x": [x for x, _ in points], "y": [y for _, y in points]}

@@ -1,0 +1,129 @@
+"""What all figures of the page have in common: panels of plotly traces, lines over steps, and JSON that is safe in a page.
+
+Backgrounds are transparent and text has no colour of its own, so that the page can follow the reader's light or dark scheme.
+Traces name their legend entry in `meta`.
+"""
+
+import json
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Any
+
+from mpdvae.report.collect import Variant
+from mpdvae.report.schema import HistoryPoint
+
+Styles = dict[str, tuple[str, str]]
+"""Colour and dash of each variant, by its label."""
+
+
+@dataclass(frozen=True)
+class Panel:
+    title: str
+    figure: str
+    """JSON of a plotly figure, safe inside a script element."""
+    height: int
+    summary: str
+    """What the panel shows, for those who cannot see it."""
+
+
+@dataclass(frozen=True)
+class Chart:
+    name: str
+    title: str
+    caption: str
+    legend: tuple[tuple[str, str], ...]
+    """Entries and their colours."""
+    panels: tuple[Panel, ...]
+
+
+def make_chart(name: str, title: str, caption: str, styles: Styles, panels: Sequence[Panel]) -> Chart | None:
+    """A chart whose legend has an entry for each variant; None where there is no panel."""
+    legend = tuple((label, colour) for label, (colour, _) in styles.items())
+    return Chart(name, title, caption, legend, tuple(panels)) if panels else None
+
+
+def curves(variant: Variant, name: str, style: tuple[str, str]) -> list[dict[str, Any]]:
+    """A number of the evaluation points over steps: a thin line for each seed that has it, a bold one for their mean."""
+    by_step: dict[int, list[float]] = {}
+    traces = []
+    for run in variant.runs:
+        points = [(p.step, v) for p in run.history if (v := _at(p, name)) is not None]
+        if not points:
+            continue
+        for step, value in points:
+            by_step.setdefault(step, []).append(value)
+        x, y = [list(axis) for axis in zip(*points, strict=True)]
+        thin = make_line(variant.label, x, y, *style, width=0.8) | {"opacity": 0.5, "hoverinfo": "skip"}
+        traces.append(thin)
+    # The mean is drawn only where every seed has a point, lest it jump where one ends.
+    complete = sorted(step for step, found in by_step.items() if len(found) == len(traces))
+    mean = [sum(by_step[step]) / len(by_step[step]) for step in complete]
+    return [*traces, make_line(variant.label, complete, mean, *style, width=2.4)] if traces else []
+
+
+def settled(traces: Sequence[dict[str, Any]]) -> dict[str, Any]:
+    """The range of a vertical axis that holds everything after the first quarter of training."""
+    last = max(x for trace in traces for x in trace["x"])
+    late = [y for trace in traces for x, y in zip(trace["x"], trace["y"], strict=True) if x >= last / 4]
+    margin = 0.06 * (max(late) - min(late)) or 1.0
+    return {"range": [min(late) - margin, max(late) + margin]}
+
+
+def _at(point: HistoryPoint, name: str) -> float | None:
+    return getattr(point, name)
+
+
+def make_line(
+    label: str,
+    x: Sequence[int] | Sequence[float] | Sequence[str],
+    y: Sequence[float],
+    colour: str,
+    dash: str,
+    width: float = 1.8,
+    mode: str = "lines",
+) -> dict[str, Any]:
+    """A trace of one line."""
+    line = {"color": colour, "dash": dash, "width": width}
+    data = {"x": list(x), "y": [float(f"{value:.5g}") for value in y]}
+    return {"type": "scatter", "mode": mode, "name": label, "meta": label, "line": line, "marker": {"size": 5}} | data
+
+
+def make_panel(
+    title: str, traces: list[dict[str, Any]], layout: dict[str, Any], height: int, margin_left: int = 52
+) -> Panel:
+    """A figure of these traces, as JSON."""
+    import plotly.graph_objects as go
+
+    shared: dict[str, Any] = {
+        "template": go.layout.Template(),
+        "height": height,
+        "showlegend": False,
+        "margin": {"l": margin_left, "r": 8 if margin_left == 8 else 16, "t": 8, "b": 8 if margin_left == 8 else 44},
+        "paper_bgcolor": "rgba(0,0,0,0)",
+        "plot_bgcolor": "rgba(0,0,0,0)",
+        "hovermode": "closest",
+        "font": {"size": 12},
+    }
+    axis = {"zeroline": False, "automargin": True, "fixedrange": False}
+    for name in ("xaxis", "yaxis"):
+        shared[name] = axis | layout.get(name, {})
+    # Names come from run folders: plotly reads some HTML in text, so angle brackets do not get there.
+    figure = go.Figure(data=[_plain(trace) for trace in traces], layout=shared)
+    shown = list(dict.fromkeys(str(trace["name"]) for trace in traces if trace.get("name")))
+    summary = f"{title}: {', '.join(shown)}" if shown else title
+    return Panel(title, script_safe(figure.to_plotly_json()), height, summary)
+
+
+def _plain(value: Any) -> Any:
+    """The same with HTML's special characters escaped in texts that a reader sees."""
+    if isinstance(value, dict):
+        return {k: v if k in ("hovertemplate", "meta") else _plain(v) for k, v in value.items()}
+    if isinstance(value, list):
+        return [_plain(v) for v in value]
+    return value.replace("&", "&amp;").replace("<", "&lt;") if isinstance(value, str) else value
+
+
+def script_safe(value: Any) -> str:
+    """JSON that cannot end the script element it stands in."""
+    text = json.dumps(value, allow_nan=False, separators=(",", ":"))
+    return text.replace("<", "\\u003c").replace(">", "\\u003e").replace("&", "\\u0026")

@@ -1,0 +1,347 @@
+"""Collapse in words, since when, and what to try: hand-made histories, and remedies that the command line accepts."""
+
+import json
+
+import pytest
+from command_line import call
+from small_runs import tiny
+
+from mpdvae import collapse
+from mpdvae.advice import REMEDIES, Remedy, advise, options
+from mpdvae.commands import run as run_commands
+from mpdvae.console import RunProgress, Watcher, sparkline
+from mpdvae.diagnosis import diagnose
+from mpdvae.experiment import with_changes
+from mpdvae.recipes import all_recipes, recipe
+from mpdvae.runs import Run, read_json
+
+UNITS = 4
+
+
+def entry(step: int, *information: float, **fields) -> dict:
+    """A history entry whose units carry `information`."""
+    idle = sum(nats < 0.01 for nats in information)
+    return {
+        "step": step,
+        "negative_elbo_nats": 90.0,
+        "reconstruction_nats": 88.0,
+        "kl_nats": 2.0,
+        "active_units": 1,
+        "latent_dim": len(information),
+        "mpd_mean_nats": 5.0,
+        "mpd_std_nats": 2.0,
+        "idle_units": idle,
+        "verdict": collapse.in_words(idle, len(information)),
+        "active_units_by_variance": {"0.001": 3, "0.01": 1},
+        "information_per_dimension_nats": list(information),
+        "mutual_information_nats": 1.5,
+        "mutual_information_ceiling_nats": 6.2,
+        "mutual_information_saturated": False,
+        "gradient_norms": {"reconstruction": 2.0, "kl": 1.0, "total": 1.1},
+        "encoder_lag": {"gain_nats": 0.2, "gain_standard_error_nats": 0.1, "moved_nats": 0.1, "images": 16, "steps": 10},
+        "code_use_nats": 12.0,
+    } | fields  # fmt: skip
+
+
+def noted(*entries: dict) -> list[dict]:
+    """A history as training writes it."""
+    history: list[dict] = []
+    for one in entries:
+        history.append(one | {"verdict_since_step": collapse.since([*history, one])})
+    return history
+
+
+# -- words and onset ---------------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize(
+    ("idle", "since"),
+    [
+        ([0], 10),
+        ([0, 0, 0], 10),
+        ([2, 0, 0], 20),
+        ([0, 2, 0], 30),
+        ([0, 28, 28], 20),
+        ([28, 28, 28], 10),
+        ([0, 20, 28, 28], 30),
+        ([0, 20, 30, 28], 30),
+        ([30, 28, 30, 28], 10),
+        ([28, 5, 28], 30),
+        ([32, 12, 30, 1], 10),
+        ([None, 28, 28], 20),
+        ([28, None, 28], 30),
+        ([28, 28, None], None),
+        ([], None),
+    ],
+    ids=str,
+)
+def test_a_verdict_became_true_where_it_has_held_ever_since(idle, since):
+    history = [{"step": 10 * k} | ({} if n is None else {"idle_units": n}) for k, n in enumerate(idle, 1)]
+    assert collapse.since(history) == since
+
+
+def test_the_words_of_a_verdict_with_its_step():
+    assert collapse.sentence(collapse.in_words(28, 32), 150) == (
+        "since step 150: collapsed: 28 of 32 units carry less than 0.01 nats"
+    )
+    assert collapse.sentence(collapse.in_words(0, 8), 20, first=True) == (
+        "since step 20 (the first measured): no collapse: 8 of 8 units carry at least 0.01 nats"
+    )
+    assert (
+        collapse.sentence("partly collapsed: 1 of 2", None)
+        == "partly collapsed: 1 of 2 (since which step is not known)"
+    )
+
+
+# -- findings ----------------------------------------------------------------------------------------------------------
+
+
+def findings(*history: dict, diagnostics: dict | None = None) -> dict[str, str]:
+    found = diagnose(recipe("vae-pixelcnn-mnist-minutes"), noted(*history), diagnostics)
+    assert found is not None
+    return {finding.matter: finding.sentence for finding in found.findings}
+
+
+def test_units_that_were_lost_are_told_from_those_that_never_carried_anything():
+    history = [
+        entry(50, 0.001, 0.3, 2.0, 0.04),
+        entry(100, 0.001, 0.004, 2.0, 0.002),
+        entry(150, 0.001, 0.001, 2.5, 0.0),
+    ]
+    assert findings(*history)["units"] == (
+        "the 4 units carry at most 2.50 nats in all, one at most 2.5; 3 are idle (0-1, 3), of which 2 carried more before, "
+        "the last until step 50 (the most: unit 1, 0.3 nats at step 50)"
+    )
+    assert findings(entry(50, 0.001, 1.0))["units"].endswith(
+        "1 is idle (0), and never carried more at any evaluation point"
+    )
+    assert findings(entry(50, 0.5, 1.0))["units"].endswith("none is idle")
+
+
+def test_a_collapse_is_explained():
+    history = [
+        entry(50, 1.0, 1.0, 1.0, 0.2),
+        entry(100, 0.0, 0.0, 0.0, 0.2, gradient_norms={"reconstruction": 0.2, "kl": 0.4, "total": 0.3}),
+        entry(
+            150, 0.0, 0.0, 0.0, 0.1, code_use_nats=0.3, mutual_information_saturated=True,
+            gradient_norms={"reconstruction": 0.01, "kl": 0.02, "diversity": 0.7, "total": 0.6},
+            encoder_lag={"gain_nats": 3.0, "gain_standard_error_nats": 0.4, "images": 16, "steps": 10},
+        ),
+    ]  # fmt: skip
+    found = diagnose(recipe("vae-pixelcnn-mnist-minutes"), noted(*history), None)
+    assert found is not None
+    assert found.verdict == "since step 100: collapsed: 3 of 4 units carry less than 0.01 nats"
+    assert found.causes == {"price", "decoder", "encoder"}
+    assert found.unknown == ()
+    said = {finding.matter: finding.sentence for finding in found.findings}
+    assert said["gradients"].endswith("by all together 0.6: diversity outweighs the reconstruction, since step 100")
+    assert "gain 3.00 ± 0.40 nats of ELBO: the encoder lags behind the decoder" in said["encoder"]
+    assert said["decoder"].endswith("it loses 0.30 nats of log p(x|z): the decoder could do without z")
+    assert "(saturated: it may be far more)" in said["information"]
+    assert said["active units"].endswith("3 above 0.001, 1 above 0.01")
+
+
+def test_a_healthy_code_calls_for_nothing():
+    history = [
+        entry(50, 1.0, 1.0, encoder_lag={"gain_nats": 9.0, "gain_standard_error_nats": 1.0, "images": 16, "steps": 10}),
+        entry(100, 1.0, 1.0),
+    ]
+    found = diagnose(recipe("vae-pixelcnn-mnist-minutes"), noted(*history), None)
+    assert found is not None
+    assert found.causes == frozenset()
+    said = {finding.matter: finding.sentence for finding in found.findings}
+    assert said["gradients"].endswith("the reconstruction pulls hardest")
+    assert said["encoder"].endswith("keeps up with the decoder (the most was 9.00 nats, at step 50)")
+    assert said["decoder"].endswith("the decoder uses z")
+
+
+def test_a_lag_within_its_noise_is_none():
+    noisy = {"gain_nats": 1.5, "gain_standard_error_nats": 1.0, "images": 16, "steps": 10}
+    assert "keeps up" in findings(entry(50, 1.0, encoder_lag=noisy))["encoder"]
+
+
+def test_what_the_end_measured_counts_more_than_the_last_point():
+    measured = {"code_use_nats": 7.0, "information_per_dimension_nats": [0.5, 0.5]}
+    said = findings(entry(50, 1.0, 1.0), diagnostics=measured)
+    assert "loses 7.00 nats" in said["decoder"]
+    assert "at most 1.00 nats in all" in said["units"]
+    only = diagnose(tiny(), [], {"verdict": "collapsed: 3 of 4", **measured})
+    assert only is not None
+    assert only.verdict == "collapsed: 3 of 4 (since which step is not known)"
+
+
+def test_what_a_run_did_not_note_is_said():
+    old = {"step": 50, "verdict": "no collapse", "active_units": 3, "kl_nats": 2.0}
+    found = diagnose(tiny(), [old], None)
+    assert found is not None
+    assert found.findings == ()
+    assert found.unknown == (
+        "information per dimension",
+        "mutual information",
+        "active units over thresholds",
+        "gradient norms",
+        "encoder lag",
+        "use of the code by the decoder",
+    )
+    assert found.verdict == "no collapse (since which step is not known)"
+    assert diagnose(tiny(), [], None) is None
+
+
+# -- remedies ----------------------------------------------------------------------------------------------------------
+
+BASES = ["vae-pixelcnn-digits-smoke", "vae-digits-smoke", "vae-pixelcnn-cifar10-paper"]
+
+
+@pytest.mark.parametrize("remedy", REMEDIES, ids=lambda remedy: remedy.name)
+def test_every_remedy_suits_a_recipe_and_its_options_are_accepted_by_train(remedy, tmp_path, capsys, monkeypatch):
+    """And train what `with_changes` makes of the experiment."""
+    advised = {base: {one.remedy: one for one in advise(all_recipes()[base])} for base in BASES}
+    base = next(base for base in BASES if remedy in advised[base])
+    advice, experiment = advised[base][remedy], all_recipes()[base]
+    expected = with_changes(experiment, **remedy.changes(experiment))
+    assert bool(advice.options) != bool(advice.edit)
+    if advice.edit:
+        field, _, value = advice.edit.partition(": ")
+        assert with_changes(experiment, **{field.replace(".", "__"): json.loads(value)}) == expected
+        return
+    made = []
+    monkeypatch.setattr(run_commands, "_complete", lambda run, *rest: made.append(run.experiment))
+    monkeypatch.setattr("mpdvae.jobs.load_data", lambda *arguments: None)
+    monkeypatch.setattr("mpdvae.jobs.check_fit", lambda *arguments: None)
+    code, _, err = call(capsys, "train", base, "--out", tmp_path / "run", *advice.options.split())
+    assert (code, err, made) == (0, "", [expected])
+
+
+def test_what_is_applied_already_is_not_advised():
+    names = {one.remedy.name for one in advise(recipe("mae-digits-smoke"))}
+    assert "mutual posterior divergence (MAE)" not in names
+    assert "free bits per dimension" not in names  # which a flow prior refuses
+    assert "autoregressive-flow prior" not in names  # of other sizes, but a flow
+    assert "free bits" in names
+
+
+def test_options_in_words():
+    changes = {"a__some_field": 2.0, "b__sizes": (3, 5), "c": "x", "d__e__on": True, "d__all_off": False}
+    assert options(changes) == "--a.some-field 2 --b.sizes 3 5 --c x --d.e.on --d.no-all-off"
+
+
+def test_remedies_against_what_was_found_come_first(monkeypatch):
+    lone = Remedy("test", "encoder", lambda e: {"latent_dim": e.latent_dim + 1}, "")
+    monkeypatch.setattr("mpdvae.advice.REMEDIES", (*REMEDIES, lone))
+    lagging = {"gain_nats": 3.0, "gain_standard_error_nats": 0.4, "images": 16, "steps": 10}
+    found = diagnose(recipe("vae-pixelcnn-digits-smoke"), noted(entry(5, 1.0, encoder_lag=lagging)), None)
+    assert found is not None
+    assert found.advice[0].remedy is lone
+
+
+# -- the command -------------------------------------------------------------------------------------------------------
+
+
+def test_diagnose_explains_a_finished_run(finished, capsys):
+    code, out, err = call(capsys, "diagnose", finished)
+    assert (code, err) == (0, "")
+    assert out.startswith("mae-digits-smoke, seed 0: finished, measured at step 6 of 6\n")
+    assert Run(finished).history[-1]["verdict"] in out
+    measured = read_json(finished / "diagnostics.json")
+    assert f"it loses {measured['code_use_nats']:.2f} nats of log p(x|z)" in out
+    assert f"gain {measured['encoder_lag']['gain_nats']:.2f} ± " in out
+    assert "--objective.free-bits-nats 2 " in out
+    assert "not known" not in out
+
+
+def test_diagnose_of_a_run_under_way_and_of_an_earlier_version(own_copy, capsys):
+    run = Run(own_copy)
+    run.note(status="training")
+    (own_copy / "diagnostics.json").unlink()
+    known = {"step", "verdict", "kl_nats", "active_units", "latent_dim"}
+    run.write_history([{key: value for key, value in old.items() if key in known} for old in run.history[:1]])
+    code, out, _ = call(capsys, "diagnose", own_copy)
+    assert code == 0
+    assert "training, measured at step 3 of 6" in out
+    assert "(since which step is not known)" in out
+    assert "not known  information per dimension, mutual information" in out
+
+
+def test_diagnose_of_what_was_not_measured(own_copy, tmp_path, capsys):
+    (own_copy / "diagnostics.json").unlink()
+    (own_copy / "history.jsonl").unlink()
+    code, _, err = call(capsys, "diagnose", own_copy)
+    assert code == 2
+    assert "nothing has been measured yet; the first evaluation point comes after 3 steps" in err
+    for folder, message in ((tmp_path / "no", "no such folder"), (tmp_path, "not a run folder")):
+        assert call(capsys, "diagnose", folder)[0] == 2, message
+
+
+@pytest.mark.parametrize("content", ["{", "[]"])
+def test_diagnose_of_a_damaged_file(own_copy, capsys, content):
+    (own_copy / "diagnostics.json").write_text(content)
+    code, _, err = call(capsys, "diagnose", own_copy)
+    assert code == 2
+    assert "diagnostics.json" in err
+    assert "Traceback" not in err
+
+
+# -- the panel ---------------------------------------------------------------------------------------------------------
+
+
+def test_a_sparkline_is_logarithmic_and_of_bounded_length():
+    assert sparkline([0.0, 0.001, 0.1, 10.0, 1e9]) == "▁▁▅██"
+    assert len(sparkline([1.0] * 32)) == 32
+    many = sparkline([10.0] * 100 + [0.0] * 924)
+    assert len(many) == 64
+    assert many == "".join(sorted(many, reverse=True))
+    assert sparkline([]) == ""
+
+
+def shown(progress: RunProgress, monkeypatch, width: int) -> str:
+    """What a terminal of this width shows of one run."""
+    import io
+
+    from rich.console import Console
+
+    console = Console(file=io.StringIO(), force_terminal=True, width=width, color_system=None)
+    monkeypatch.setattr("mpdvae.console.stdout", lambda: console)
+    with Watcher("run") as watcher:
+        watcher.update(0.5, {"run": progress})
+        assert watcher.live is not None
+        with console.capture() as captured:
+            console.print(watcher.live.renderable)
+    return captured.get()
+
+
+def test_the_panel_shows_the_newest_point_at_80_columns(monkeypatch):
+    newest = noted(entry(50, 1.0, 1.0), entry(100, *[0.0] * 28, *[0.5] * 4))[-1]
+    out = shown(RunProgress("training", 120, 300, newest), monkeypatch, 80)
+    assert max(map(len, out.splitlines())) <= 80
+    for words in (
+        "step 120/300, measured at step 100",
+        "▁" * 28 + "▆▆▆▆",
+        "MI 1.50 of at most 6.20",
+        "reconstruction 2  kl 1  total 1.1",
+        "lag 0.20 ± 0.10",
+        "a wrong code costs 12.0",
+        "3 > 0.001, 1 > 0.01",
+        "since step 100: collapsed: 28 of 32 units carry less than 0.01 nats",
+    ):
+        assert words in out, words
+
+
+def test_the_panel_shows_what_an_entry_of_an_earlier_version_has(monkeypatch):
+    full = entry(50, 1.0)
+    keys = ["step", "negative_elbo_nats", "reconstruction_nats", "kl_nats", "mpd_mean_nats", "mpd_std_nats", "verdict",
+            "active_units", "latent_dim"]  # fmt: skip
+    old = RunProgress("training", 60, 300, {key: full[key] for key in keys})
+    out = shown(old, monkeypatch, 80)
+    assert "-ELBO 90.00, reconstruction 88.00, KL 2.00" in out
+    assert "gradients" not in out
+    assert old.in_words() == (
+        "step 60/300  -ELBO 90.0  KL 2.0 nats  active 1/1  no collapse: 1 of 1 units carry at least 0.01 nats"
+    )
+
+
+def test_the_plain_line_has_the_numbers_too():
+    newest = noted(entry(50, 0.0, 1.0))[-1]
+    assert RunProgress("training", 60, 300, newest).in_words() == (
+        "step 60/300  -ELBO 90.0  KL 2.0 nats  active 1/2  MI 1.50 of at most 6.20  lag 0.20 ± 0.10  "
+        "since step 50: partly collapsed: 1 of 2 units carry less than 0.01 nats"
+    )
