@@ -10,15 +10,15 @@ from typing import TYPE_CHECKING, Annotated, Any, Literal
 
 from pydantic import Field, ValidationError, model_validator
 
-from mpdvae.config import AtLeastTwo, Config, Count, Fraction, ImageShape, Nats, Sizes, Weight
+from mpdvae.config import AtLeastTwo, Config, Count, Fraction, ImageShape, Sizes
 from mpdvae.errors import InputError
+from mpdvae.objective_config import ObjectiveConfig
 from mpdvae.parts import DecoderConfig, EncoderConfig, PixelCNNDecoder, PriorConfig, ResNetEncoder, StandardNormalPrior
 
 if TYPE_CHECKING:
     from torch import Tensor
 
     from mpdvae.data import Protocol
-    from mpdvae.objective import Objective, Schedule
     from mpdvae.vae import VAE
 
 
@@ -58,102 +58,6 @@ class Data(Config):
         from mpdvae.data import Protocol
 
         return Protocol(self.binarisation, self.evaluation_draws, self.validation_size, self.split_seed)
-
-
-class ConstantWeight(Config):
-    """The KL counts with a fixed weight: 1 is the ELBO, another value a beta-VAE."""
-
-    kind: Literal["constant"] = "constant"
-    value: Weight = 1.0
-
-    @property
-    def steps(self) -> int:
-        return 0
-
-    def build(self) -> "Schedule":
-        from mpdvae.objective import Constant
-
-        return Constant(self.value)
-
-
-class LinearWeight(Config):
-    """KL annealing: from `start` to 1 in `warm_up_steps`."""
-
-    kind: Literal["linear"] = "linear"
-    warm_up_steps: Count
-    start: Annotated[float, Field(ge=0, le=1)] = 0.0
-
-    @property
-    def steps(self) -> int:
-        return self.warm_up_steps
-
-    def build(self) -> "Schedule":
-        from mpdvae.objective import Linear
-
-        return Linear(self.warm_up_steps, self.start)
-
-
-class CyclicalWeight(Config):
-    """Cyclical KL annealing over `total_steps`."""
-
-    kind: Literal["cyclical"] = "cyclical"
-    total_steps: Count
-    cycles: Count = 4
-    rising_fraction: Fraction = 0.5
-
-    @property
-    def steps(self) -> int:
-        return self.total_steps
-
-    def build(self) -> "Schedule":
-        from mpdvae.objective import Cyclical
-
-        return Cyclical(self.total_steps, self.cycles, self.rising_fraction)
-
-
-KLWeightConfig = ConstantWeight | LinearWeight | CyclicalWeight
-
-
-class ObjectiveConfig(Config):
-    """The terms of the loss, in nats per image; a weight of 0 leaves its term out."""
-
-    diversity_weight: Weight = 0.0
-    """The paper's eta: makes posteriors differ in every latent dimension."""
-    smoothness_weight: Weight = 0.0
-    """The paper's gamma: makes the pairwise divergences alike."""
-    mpd_form: Literal["released", "paper", "submitted"] = "released"
-    """Which of three forms the diversity term takes; see mpdvae/divergence.py."""
-    smoothness_over: Literal["total", "dimensions"] = "total"
-    """Spread of the total divergence (released code), or of each dimension's, summed."""
-    kl_weight: Annotated[KLWeightConfig, Field(discriminator="kind")] = ConstantWeight()
-    free_bits_nats: Nats = 0.0
-    """Floor under the batch mean of the total KL (released code)."""
-    free_bits_per_dimension_nats: Nats = 0.0
-    """Floor under the batch mean of each dimension's KL; standard-normal prior only."""
-    samples: Count = 1
-    """Draws of z per image (L of Kingma & Welling)."""
-    estimator: Literal["analytic-if-possible", "generic"] = "analytic-if-possible"
-    autoencoder: bool = False
-    """No noise and no KL: a plain autoencoder."""
-
-    @model_validator(mode="after")
-    def _autoencoder_is_alone(self) -> "ObjectiveConfig":
-        if self.autoencoder and self.model_copy(update={"autoencoder": False}) != ObjectiveConfig():
-            raise ValueError("autoencoder: has a reconstruction term only; leave the other fields at their defaults")
-        return self
-
-    def build(self) -> "Objective":
-        from mpdvae import objective as o
-
-        if self.autoencoder:
-            return o.Objective({"reconstruction": o.reconstruction}, noise=False)
-        kl = o.KL(self.kl_weight.build(), self.free_bits_nats, self.free_bits_per_dimension_nats)
-        terms: dict[str, o.Term] = {"reconstruction": o.reconstruction, "kl": kl}
-        if self.diversity_weight > 0:
-            terms["diversity"] = o.Diversity(self.diversity_weight, self.mpd_form)
-        if self.smoothness_weight > 0:
-            terms["smoothness"] = o.Smoothness(self.smoothness_weight, self.smoothness_over)
-        return o.Objective(terms, self.samples, estimator=self.estimator)
 
 
 class Plateau(Config):

@@ -83,6 +83,7 @@ def train(run: Run, data: Splits, watch: Watch = lambda done, entry: None) -> VA
         if not torch.isfinite(loss.total + norm):
             raise _diverged(progress.step)
         optimizer.step()
+        objective.adapt(loss)
         average.update_parameters(vae)
         for group in optimizer.param_groups:
             group["lr"] *= t.decay_per_step

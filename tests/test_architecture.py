@@ -16,8 +16,8 @@ LEVELS: list[set[str]] = [
     {"networks", "distributions", "logistic_mixture", "divergence", "data", "errors", "seeding", "version"},
     {"flows"},
     {"encoders", "decoders", "priors", "vae"},
-    {"objective", "density", "representation", "diagnostics", "pictures", "validation"},
-    {"config", "parts", "experiment", "studies", "recipes", "runs", "interop"},
+    {"schedules", "objective", "aggregate", "density", "representation", "diagnostics", "pictures", "validation"},
+    {"config", "parts", "objective_config", "experiment", "studies", "recipes", "runs", "interop"},
     {"training", "evaluation", "jobs", "console", "plan", "reproduce", "report"},
     {"cli", "commands", "options", "__main__"},
 ]

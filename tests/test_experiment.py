@@ -8,17 +8,8 @@ import torch
 from pydantic import ValidationError
 
 from mpdvae.errors import InputError
-from mpdvae.experiment import (
-    CyclicalWeight,
-    Data,
-    Experiment,
-    LinearWeight,
-    ObjectiveConfig,
-    Training,
-    from_json,
-    in_words,
-    with_changes,
-)
+from mpdvae.experiment import Data, Experiment, Training, from_json, in_words, with_changes
+from mpdvae.objective_config import CyclicalWeight, GECOWeight, LinearWeight, ObjectiveConfig, SoftFreeBitsWeight
 from mpdvae.parts import (
     ColourResNetDecoder,
     ColourResNetEncoder,
@@ -68,6 +59,12 @@ EXPERIMENTS = {
     "autoencoder": Experiment(
         encoder=ResNetEncoder(), decoder=ResNetDecoder(), objective=ObjectiveConfig(autoencoder=True)
     ),
+    "regularised": Experiment(
+        objective=ObjectiveConfig(mmd_weight=10.0, mmd_kernel="rbf", total_correlation_weight=2.0, mpd_weight=0.1)
+    ),
+    "importance-weighted": Experiment(objective=ObjectiveConfig(importance_weighted=True, samples=3)),
+    "soft-free-bits": Experiment(objective=ObjectiveConfig(kl_weight=SoftFreeBitsWeight(target_nats=4.0))),
+    "geco": Experiment(objective=ObjectiveConfig(kl_weight=GECOWeight(goal_nats=90.0))),
     "cyclical": Experiment(
         objective=ObjectiveConfig(kl_weight=CyclicalWeight(total_steps=7, cycles=2), free_bits_per_dimension_nats=0.1),
         training=Training(plateau=None, clip_norm=None, optimizer="adamax"),
@@ -160,6 +157,26 @@ REFUSED = {
         {"objective__autoencoder": True},
         r"^objective: autoencoder: has a reconstruction term only; leave the other fields at their defaults\.$",
     ),
+    "IWAE of one sample": (
+        {"objective__importance_weighted": True},
+        r"^objective: importance_weighted: with 1 sample the bound is the ELBO; set samples to 2 or more\.$",
+    ),
+    "IWAE with a weight of the KL": (
+        {"objective": {"importance_weighted": True, "samples": 5, "kl_weight": {"kind": "constant", "value": 0.5}}},
+        r"^objective: importance_weighted: the bound has no KL of its own; leave kl_weight at its default\.$",
+    ),
+    "IWAE with free bits": (
+        {"objective": {"importance_weighted": True, "samples": 5, "free_bits_nats": 0.5}},
+        r"^objective: importance_weighted: .*; leave free_bits_nats at its default\.$",
+    ),
+    "two floors": (
+        {"objective": {"free_bits_nats": 1.0, "kl_weight": {"kind": "soft-free-bits", "target_nats": 2.0}}},
+        r"^objective: kl_weight: soft-free-bits steers the KL itself; set the floors of free bits to 0, or the kind to",
+    ),
+    "GECO without a goal": (
+        {"objective__kl_weight": {"kind": "geco"}},
+        r"^objective\.kl_weight\.goal_nats: this field is required\.$",
+    ),
     "static images drawn five times": (
         {"data__binarisation": "static"},
         r"^data: evaluation_draws: static binarisation draws every image once, expected 1, got 5; set it to 1",
@@ -244,6 +261,9 @@ def test_objectives_have_the_terms_that_their_weights_ask_for():
     assert terms(diversity_weight=1.0) == ["reconstruction", "kl", "diversity"]
     assert terms(smoothness_weight=1.0) == ["reconstruction", "kl", "smoothness"]
     assert terms(autoencoder=True) == ["reconstruction"]
+    assert terms(mmd_weight=1.0, mpd_weight=0.1) == ["reconstruction", "kl", "mmd", "mpd"]
+    assert terms(total_correlation_weight=1.0) == ["reconstruction", "kl", "total_correlation"]
+    assert terms(importance_weighted=True, samples=3, mmd_weight=1.0) == ["importance_weighted", "mmd"]
     assert not ObjectiveConfig(autoencoder=True).build().noise
 
 
