@@ -3,11 +3,13 @@ r"""Terms of the aggregate posterior q(z) = E_x q(z|x): its distance from the pr
 **MMD** (InfoVAE: Zhao, Song & Ermon 2017, https://arxiv.org/abs/1706.02262). With a kernel k, codes z_i ~ q(z) - one for each
 image of the batch - and as many draws z'_i ~ p(z),
 
-.. math:: MMD^2 = \frac{1}{N(N-1)} \sum_{i \ne j} \big[ k(z_i, z_j) + k(z'_i, z'_j) \big] - \frac{2}{N^2} \sum_{ij} k(z_i, z'_j),
+.. math:: MMD^2 = \frac{1}{N(N-1)} \sum_{i \ne j} \big[ k(z_i, z_j) + k(z'_i, z'_j) \big]
+          - \frac{2}{N^2} \sum_{ij} k(z_i, z'_j),
 
-the unbiased U-statistic (Gretton et al., JMLR 2012): zero in expectation where q(z) = p(z), and so below zero half of the time.
-InfoVAE's objective is R + (1 - alpha) KL + (alpha + lambda - 1) MMD^2: give 1 - alpha as the weight of the KL. Kernels, with
-d^2 = ||z - z'||^2 and C = 2 * latent dimensions, the mean of d^2 under N(0, I): "imq" C / (C + d^2), "rbf" exp(-d^2 / C).
+the unbiased U-statistic (Gretton et al., JMLR 2012): zero in expectation where q(z) = p(z), and so below zero half of the
+time. InfoVAE's objective is R + (1 - alpha) KL + (alpha + lambda - 1) MMD^2: give 1 - alpha as the weight of the KL.
+Kernels, with d^2 = ||z - z'||^2 and C = 2 * latent dimensions, the mean of d^2 under N(0, I): "imq" C / (C + d^2), "rbf"
+exp(-d^2 / C).
 
 **Total correlation** (beta-TC-VAE: Chen et al. 2018, https://arxiv.org/abs/1802.04942). The mean KL over images divides into
 
@@ -15,8 +17,8 @@ d^2 = ||z - z'||^2 and C = 2 * latent dimensions, the mean of d^2 under N(0, I):
           TC = E_{q(z)} \Big[ \log q(z) - \sum_k \log q(z_k) \Big],
 
 so that R + I + beta TC + sum KL_k = R + KL + (beta - 1) TC: the term is (beta - 1) TC. q(z) is taken as the mixture of the
-batch's posteriors. Minibatch-weighted sampling divides by the size of the data set instead of the batch's, which moves TC by a
-constant only.
+batch's posteriors. Minibatch-weighted sampling divides by the size of the data set instead of the batch's, which moves TC
+by a constant only.
 """
 
 import math
@@ -99,7 +101,9 @@ def squared_mmd(
 def aggregate_densities(q: Distribution, z: Float[Tensor, "batch *latent"]) -> AggregateDensities:
     """log q(z) and log q(z_k) of one code for each image, q(z) being the mixture of the posteriors `q` of the batch."""
     normal = diagonal_normal(q)
-    each = Normal(normal.loc.flatten(1), normal.scale.flatten(1)).log_prob(z.flatten(1)[:, None])  # [code posterior latent]
+    each = Normal(normal.loc.flatten(1), normal.scale.flatten(1)).log_prob(
+        z.flatten(1)[:, None]
+    )  # [code posterior latent]
     log_batch = math.log(len(z))
     return AggregateDensities(each.sum(2).logsumexp(1) - log_batch, each.logsumexp(1) - log_batch)
 

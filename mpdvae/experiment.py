@@ -13,12 +13,22 @@ from pydantic import Field, ValidationError, model_validator
 from mpdvae.config import AtLeastTwo, Config, Count, Fraction, ImageShape, Sizes
 from mpdvae.errors import InputError
 from mpdvae.objective_config import ObjectiveConfig
-from mpdvae.parts import DecoderConfig, EncoderConfig, PixelCNNDecoder, PriorConfig, ResNetEncoder, StandardNormalPrior
+from mpdvae.parts import (
+    DecoderConfig,
+    EncoderConfig,
+    PixelCNNDecoder,
+    PriorConfig,
+    ResNetEncoder,
+    StandardNormalPrior,
+    VampPrior,
+)
+from mpdvae.posterior_parts import BY_BATCH
 
 if TYPE_CHECKING:
     from torch import Tensor
 
     from mpdvae.data import Protocol
+    from mpdvae.inference import StepRule
     from mpdvae.vae import VAE
 
 
@@ -49,6 +59,11 @@ class Data(Config):
             )
         return self
 
+    @property
+    def image_range(self) -> tuple[float, float]:
+        """Least and largest value of a pixel, as models take and give it."""
+        return (-1.0, 1.0) if self.binarisation == "levels" else (0.0, 1.0)
+
     def shown(self, images: "Tensor") -> "Tensor":
         """Images in [0, 1], for pictures, from the range that models take and give."""
         return (images + 1) / 2 if self.binarisation == "levels" else images
@@ -58,6 +73,34 @@ class Data(Config):
         from mpdvae.data import Protocol
 
         return Protocol(self.binarisation, self.evaluation_draws, self.validation_size, self.split_seed)
+
+
+class JointInference(Config):
+    """Every step moves encoder, decoder and prior together."""
+
+    kind: Literal["joint"] = "joint"
+
+    def build(self) -> "StepRule":
+        from mpdvae.inference import Joint
+
+        return Joint()
+
+
+class LaggingInference(Config):
+    """The encoder catches up before each step of decoder and prior, until the mutual information no longer rises."""
+
+    kind: Literal["lagging"] = "lagging"
+    encoder_steps: Count = 100
+    """At the most before each step."""
+    check_every: Count = 10
+    """Encoder steps whose mean loss is compared with that of those before: it catches up until that no longer falls."""
+    patience: Count = 5
+    """Evaluation points at which the mutual information has not risen, after which all move together."""
+
+    def build(self) -> "StepRule":
+        from mpdvae.inference import Lagging
+
+        return Lagging(self.encoder_steps, self.check_every, self.patience)
 
 
 class Plateau(Config):
@@ -95,6 +138,7 @@ class Training(Config):
     validation_images: AtLeastTwo | None = None
     """Validation images per evaluation point; None: all of them with all draws."""
     validation_samples: Count = 5
+    inference: Annotated[JointInference | LaggingInference, Field(discriminator="kind")] = JointInference()
     """Draws of z per validation image."""
 
 
@@ -162,6 +206,7 @@ class Experiment(Config):
                 f"decoder: {self.decoder.kind} doubles the code's maps {doublings} times, but encoder {self.encoder.kind} "
                 f"halves the image {halvings} times; make them equal"
             )
+        self._check_posterior()
         if self.objective.free_bits_per_dimension_nats > 0 and not isinstance(self.prior, StandardNormalPrior):
             raise ValueError(
                 "objective.free_bits_per_dimension_nats: needs a prior that factorises (standard-normal), got "
@@ -169,17 +214,41 @@ class Experiment(Config):
             )
         return self
 
+    def _check_posterior(self) -> None:
+        head, prior = self.encoder.head.kind, self.prior.kind
+        if head == "delta" and prior != "standard-normal":
+            raise ValueError(
+                f"encoder.head: delta bounds the KL to N(0, I) only, got prior {prior}; choose prior standard-normal, or "
+                "head gaussian"
+            )
+        if head in BY_BATCH and prior == "vamp":
+            raise ValueError(
+                f"prior: vamp sends its pseudo-inputs through the encoder, whose head {head} would take them into the "
+                "statistics of the batch; choose another head or prior"
+            )
+        if self.encoder.refinement_steps and (head != "gaussian" or prior == "vamp"):
+            raise ValueError(
+                f"encoder.refinement_steps: moves posteriors away from what head {head} and prior {prior} make of them; "
+                "needs head gaussian and a prior that does not use the encoder, or set it to 0"
+            )
+
     def build(self, image_shape: ImageShape) -> "VAE":
         """The untrained model, its weights a function of the seed. Raises `InputError` where parts and images don't fit."""
+        from mpdvae.refinement import SemiAmortised
         from mpdvae.seeding import seeded
         from mpdvae.vae import VAE
 
         with seeded(self.seed, "weights"):
-            return VAE(
-                self.encoder.build(image_shape, self.latent_dim),
-                self.decoder.build(image_shape, self.latent_dim),
-                self.prior.build(self.encoder.latent_shape(image_shape, self.latent_dim)),
-            )
+            encoder = self.encoder.build(image_shape, self.latent_dim)
+            decoder = self.decoder.build(image_shape, self.latent_dim)
+            if isinstance(self.prior, VampPrior):
+                prior = self.prior.build(encoder, image_shape, self.data.image_range)
+            else:
+                prior = self.prior.build(self.encoder.latent_shape(image_shape, self.latent_dim))
+        if self.encoder.refinement_steps:
+            steps, rate = self.encoder.refinement_steps, self.encoder.refinement_rate
+            encoder = SemiAmortised(encoder, decoder, prior, steps, rate)
+        return VAE(encoder, decoder, prior)
 
     def to_json(self) -> str:
         return self.model_dump_json(indent=2) + "\n"
@@ -208,7 +277,7 @@ def with_changes(experiment: Experiment, **changes: Any) -> Experiment:
         raise InputError(in_words(error)) from None
 
 
-_UNIONS = {"encoder", "decoder", "prior", "kl_weight"}
+_UNIONS = {"encoder", "head", "decoder", "prior", "kl_weight", "inference"}
 
 
 def in_words(error: ValidationError) -> str:

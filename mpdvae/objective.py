@@ -5,10 +5,11 @@ r"""Training objectives as named terms that sum to the loss, in nats per image, 
 `reconstruction` is :math:`-E_q \log p(x|z)`, `kl` the (scheduled, floored) KL(q(z|x) || p(z)); the other two are the terms of
 MAE (see `mpdvae.divergence`). Without `kl` and without noise the objective is that of a plain autoencoder. Further terms:
 
-- `importance_weighted` stands for both: :math:`-\log \frac1k \sum_i p(x, z_i) / q(z_i|x)`, the IWAE bound of k samples (Burda,
-  Grosse & Salakhutdinov, ICLR 2016, https://arxiv.org/abs/1509.00519). It lets q be wrong where the weights make up for it.
-- `mutual_posterior_divergence`: -w MPD, the divergence as a plain loss (Jhamtani & Berg-Kirkpatrick, EMNLP 2021, section 6.1).
-  It is unbounded below - variances go to zero -, so here it counts up to a limit and has no gradient above.
+- `importance_weighted` stands for both: :math:`-\log \frac1k \sum_i p(x, z_i) / q(z_i|x)`, the IWAE bound of k samples
+  (Burda, Grosse & Salakhutdinov, ICLR 2016, https://arxiv.org/abs/1509.00519). It lets q be wrong where the weights make up
+  for it.
+- `mutual_posterior_divergence`: -w MPD, the divergence as a plain loss (Jhamtani & Berg-Kirkpatrick, EMNLP 2021, section
+  6.1). It is unbounded below - variances go to zero -, so here it counts up to a limit and has no gradient above.
 - Terms of the aggregate posterior (InfoVAE's MMD, total correlation) are in `mpdvae.aggregate`.
 
 A term is a function of one `ForwardPass` and the step. Terms are put together by name:
@@ -21,7 +22,7 @@ https://arxiv.org/abs/1606.04934 (appendix C.8). Weights that change while train
 
 import math
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from functools import cached_property
 
 import torch
@@ -117,7 +118,7 @@ class KL:
             factorises.
     """
 
-    weight: Schedule = Constant()
+    weight: Schedule = field(default_factory=Constant)
     free_bits_nats: float = 0.0
     free_bits_per_dimension_nats: float = 0.0
 
@@ -214,6 +215,16 @@ class Objective:
         forward = ForwardPass(vae, x, self.samples, self.noise, self.estimator)
         terms = {name: term(forward, step) for name, term in self.terms.items()}
         return Loss(total=torch.stack(list(terms.values())).sum(), terms=terms, forward=forward)
+
+    @property
+    def state(self) -> dict[str, float]:
+        """What changes from step to step beside the weights of the model; empty where nothing adapts."""
+        return {} if self.adaptive is None else self.adaptive.state
+
+    def restore(self, state: dict[str, float]) -> None:
+        """Takes up a state that was saved."""
+        if self.adaptive is not None:
+            self.adaptive.state = dict(state)
 
     def adapt(self, loss: Loss) -> None:
         """After a step: moves the weight that adapts, if there is one, by what the step's batch gave."""

@@ -1,7 +1,7 @@
 """Configuration of the objective: which terms, with which weights, and how the weight of the KL changes.
 
-Each kind of KL weight says how many steps its schedule takes and builds itself; torch is imported only there. The theory is in
-`mpdvae.objective`, `mpdvae.schedules` and `mpdvae.aggregate`.
+Each kind of KL weight says how many steps its schedule takes and builds itself; torch is imported only there. The theory is
+in `mpdvae.objective`, `mpdvae.schedules` and `mpdvae.aggregate`.
 """
 
 from typing import TYPE_CHECKING, Annotated, Literal
@@ -129,7 +129,7 @@ class ObjectiveConfig(Config):
     free_bits_per_dimension_nats: Nats = 0.0
     """Floor under the batch mean of each dimension's KL; standard-normal prior only."""
     mmd_weight: Weight = 0.0
-    """InfoVAE: squared MMD between the aggregate posterior and the prior, alpha + lambda - 1; 1 - alpha is the KL's weight."""
+    """InfoVAE: squared MMD of aggregate posterior and prior, alpha + lambda - 1; 1 - alpha is the KL's weight."""
     mmd_kernel: Literal["imq", "rbf"] = "imq"
     total_correlation_weight: Weight = 0.0
     """beta-TC-VAE: beta - 1, which the total correlation of the aggregate posterior counts beyond its share of the KL."""
@@ -169,7 +169,8 @@ class ObjectiveConfig(Config):
     def _one_floor(self) -> "ObjectiveConfig":
         if self.kl_weight.kind in ADAPTIVE and max(self.free_bits_nats, self.free_bits_per_dimension_nats) > 0:
             raise ValueError(
-                f"kl_weight: {self.kl_weight.kind} steers the KL itself; set the floors of free bits to 0, or the kind to constant"
+                f"kl_weight: {self.kl_weight.kind} steers the KL itself; set the floors of free bits to 0, or the kind to "
+                "constant"
             )
         return self
 

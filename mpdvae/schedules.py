@@ -1,16 +1,16 @@
 r"""Weights of a term over the course of training: functions of the step, and weights that adapt to what is measured.
 
-*Schedules* depend on the step alone: constant (1: the ELBO; else the beta-VAE of Higgins et al. 2017), KL annealing (Bowman et
-al. 2016, https://arxiv.org/abs/1511.06349), cyclical annealing (Fu et al. 2019, https://arxiv.org/abs/1903.10145).
+*Schedules* depend on the step alone: constant (1: the ELBO; else the beta-VAE of Higgins et al. 2017), KL annealing (Bowman
+et al. 2016, https://arxiv.org/abs/1511.06349), cyclical annealing (Fu et al. 2019, https://arxiv.org/abs/1903.10145).
 
 *Adaptive weights* also carry a state, which each step moves by the batch means of KL and R = -E_q log p(x|z), in nats. The
 state is plain numbers that a checkpoint keeps, so that a resumed run ends with the same bytes.
 
-- `SoftFreeBits`: R + g KL with 0 < g <= 1. g grows by `change` where KL exceeds the target by more than `tolerance` of it, and
-  shrinks by as much where KL is below the target (Chen et al., "Variational Lossy Autoencoder", ICLR 2017, appendix C,
+- `SoftFreeBits`: R + g KL with 0 < g <= 1. g grows by `change` where KL exceeds the target by more than `tolerance` of it,
+  and shrinks by as much where KL is below the target (Chen et al., "Variational Lossy Autoencoder", ICLR 2017, appendix C,
   https://arxiv.org/abs/1611.02731: 10 % and 5 %). Unlike free bits, the KL keeps a gradient at every value.
-- `GECO`: minimise KL subject to R <= goal. The Lagrangian KL + l (R - goal) is divided by l here, which leaves the minimiser
-  where it is: R + KL / l. The multiplier l rises while the constraint is violated and falls after: log l moves by
+- `GECO`: minimise KL subject to R <= goal. The Lagrangian KL + l (R - goal) is divided by l here, which leaves the
+  minimiser where it is: R + KL / l. The multiplier l rises while the constraint is violated and falls after: log l moves by
   rate * (moving average of R - goal) (Rezende & Viola, "Taming VAEs", 2018, https://arxiv.org/abs/1810.00597).
 """
 

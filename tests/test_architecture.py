@@ -13,11 +13,31 @@ import mpdvae
 PACKAGE = Path(mpdvae.__file__).parent
 
 LEVELS: list[set[str]] = [
-    {"networks", "distributions", "logistic_mixture", "divergence", "data", "errors", "seeding", "version"},
+    {
+        "networks",
+        "distributions",
+        "autoregression",
+        "logistic_mixture",
+        "divergence",
+        "data",
+        "errors",
+        "seeding",
+        "version",
+    },
     {"flows"},
-    {"encoders", "decoders", "priors", "vae"},
-    {"schedules", "objective", "aggregate", "density", "representation", "diagnostics", "pictures", "validation"},
-    {"config", "parts", "objective_config", "experiment", "studies", "recipes", "runs", "interop"},
+    {"heads", "encoders", "decoders", "priors", "refinement", "vae"},
+    {
+        "schedules",
+        "objective",
+        "aggregate",
+        "density",
+        "representation",
+        "diagnostics",
+        "pictures",
+        "validation",
+        "inference",
+    },
+    {"config", "posterior_parts", "parts", "objective_config", "experiment", "studies", "recipes", "runs", "interop"},
     {"training", "evaluation", "jobs", "console", "plan", "reproduce", "report"},
     {"cli", "commands", "options", "__main__"},
 ]
