@@ -1,8 +1,8 @@
 """Choosing the kind of a part by an option: `--prior.kind vamp --prior.components 200`.
 
-Fields of an experiment that are unions (encoder, prior, weight of the KL ...) hold one of several configurations that differ in
-their `kind`. A command line has the options of one member of each union, so the kinds that it asks for are put into the
-experiment first, with the defaults of that kind; its other options then apply to those.
+Fields of an experiment that are unions (encoder, prior, weight of the KL ...) hold one of several configurations that
+differ in their `kind`. A command line has the options of one member of each union, so the kinds that it asks for are put
+into the experiment first, with the defaults of that kind; its other options then apply to those.
 """
 
 from collections.abc import Iterator, Sequence

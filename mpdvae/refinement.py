@@ -72,8 +72,9 @@ class SemiAmortised(nn.Module):
     def _elbo(self, x: Tensor, mean: Tensor, log_deviation: Tensor, noise: Tensor) -> Float[Tensor, " batch"]:
         """The ELBO of each image but for a constant, in nats."""
         decoder, prior = self._model
-        z = mean + log_deviation.exp() * noise
-        return (decoder(z).log_prob(x) + prior().log_prob(z)).mean(0) + log_deviation.flatten(1).sum(1)
+        draws = [mean + log_deviation.exp() * e for e in noise]
+        joint = torch.stack([decoder(z).log_prob(x) + prior().log_prob(z) for z in draws])
+        return joint.mean(0) + log_deviation.flatten(1).sum(1)
 
     def _noise(self, mean: Tensor) -> Float[Tensor, "two #batch *latent"]:
         if self.training:
