@@ -15,8 +15,7 @@ from mpdvae.recipes import COLLAPSING, recipe
 from mpdvae.remedies import REMEDIES, as_options
 from mpdvae.report.collect import Variant, collect
 from mpdvae.report.metrics import over_seeds
-from mpdvae.report.numbers import number, with_interval
-from mpdvae.report.statistics import estimate
+from mpdvae.report.numbers import with_interval
 from mpdvae.reproduce import Job, jobs, run_all
 from mpdvae.runs import write_atomically
 
@@ -50,16 +49,14 @@ def options(model: str) -> str:
 
 def cells(variant: Variant) -> list[str]:
     """The numbers of one model: mean over seeds, with half the width of the 95 % interval where there are several."""
-    minutes = estimate([run.manifest.training_seconds / 60 for run in variant.runs if run.manifest.training_seconds])
-    numbers = [with_interval(over_seeds(variant, name), digits) for name, digits in COLUMNS.values()]
-    return [*numbers, number(minutes.mean, 1)]
+    return [with_interval(over_seeds(variant, name), digits) for name, digits in COLUMNS.values()]
 
 
 def table(runs: list[Job]) -> str:
     """The table, in Markdown."""
     (study,) = collect([job.folder for job in runs]).studies
     by_model = {variant.model: variant for variant in study.variants}
-    lines = [["recipe", "options", *COLUMNS, "minutes"], ["---", "---", *["---:"] * (len(COLUMNS) + 1)]]
+    lines = [["recipe", "options", *COLUMNS], ["---", "---", *["---:"] * len(COLUMNS)]]
     lines += [[model, options(model), *cells(by_model[model])] for model in MODELS if model in by_model]
     return "\n".join("| " + " | ".join(line) + " |" for line in lines)
 
