@@ -14,6 +14,7 @@ from typing import Any
 
 from mpdvae.experiment import with_changes
 from mpdvae.recipes import recipe
+from mpdvae.remedies import as_options
 from mpdvae.report.statistics import paired_difference
 from mpdvae.reproduce import Job, run_all
 from mpdvae.runs import Run, read_json, write_atomically
@@ -213,10 +214,7 @@ def jobs(out: Path, seeds: int) -> list[Job]:
     for seed in range(seeds):
         for label, changes in variants.items():
             experiment = with_changes(recipe(BASE), model=label, seed=seed, evaluation__pictures=False, **changes)
-            options = " ".join(
-                f"--{name.replace('__', '.').replace('_', '-')} {' '.join(map(str, v)) if isinstance(v, tuple) else v}"
-                for name, v in changes.items()
-            )
+            options = " ".join(as_options(changes))
             folder = out / f"{label}-seed{seed}"
             made.append(
                 Job(experiment, folder, f"mpdvae train {BASE} {options} --seed {seed} --threads 1 --out {folder}")

@@ -5,8 +5,12 @@ density and lets the model do without z: the collapse that this project is about
 
     IndependentDecoder(body)(z)                  pixels independent given z
     AutoregressiveDecoder(to_maps, network)(z)   log p(x|z) = sum_i log p(x_i | x_<i, z)
+
+Decoders of vectors can have *skip connections*: a linear map of z is added to the input of every layer, so that no layer
+can forget the code (Skip-VAE: Dieng, Kim, Rush & Blei, AISTATS 2019, https://arxiv.org/abs/1807.04863).
 """
 
+import math
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
@@ -75,6 +79,38 @@ class AutoregressiveDecoder(nn.Module):
         return AutoregressivePixels(parameters, self.law, leading, self.image_shape, like=z)
 
 
+class SkipBody(nn.Module):
+    """Stages one after the other, with a linear map of the code added to the input of each but the first.
+
+    Arguments:
+        stages: the first takes codes [batch latent], each later one the output of that before.
+        latent_dim: length of a code.
+        channels: of the inputs of the later stages, [batch channel ...].
+    """
+
+    def __init__(self, stages: Sequence[nn.Module], latent_dim: int, channels: Sequence[int]) -> None:
+        super().__init__()
+        self.stages = nn.ModuleList(stages)
+        self.told = nn.ModuleList(linear(latent_dim, count) for count in channels)
+
+    def forward(self, z: Float[Tensor, "batch latent"]) -> Float[Tensor, "batch ..."]:
+        first, *later = self.stages
+        h = first(z)
+        for stage, at_stage in zip(later, self.told, strict=True):
+            told = at_stage(z)
+            h = stage(h + told.view(*told.shape, *[1] * (h.ndim - told.ndim)))
+        return h
+
+
+def stages_body(
+    stages: Sequence[Sequence[nn.Module]], latent_dim: int, channels: Sequence[int], skip_connections: bool
+) -> nn.Module:
+    """The layers of all stages in a row, or with the code added at the input of each stage (`SkipBody`)."""
+    if skip_connections:
+        return SkipBody([nn.Sequential(*layers) for layers in stages], latent_dim, channels)
+    return nn.Sequential(*(layer for layers in stages for layer in layers))
+
+
 @dataclass(frozen=True, eq=False)
 class _Conditioned:
     """A causal network under one condition, for whole images or pixel by pixel."""
@@ -102,6 +138,7 @@ def pixelcnn_decoder(
     channels: int = 64,
     kernel_sizes: Sequence[int] = PAPER_SMALL,
     condition_channels: int = 4,
+    skip_connections: bool = False,
 ) -> AutoregressiveDecoder:
     """The paper's decoder of binary images: z -> linear -> reshape to maps -> ELU -> PixelCNN, Bernoulli pixels.
 
@@ -111,6 +148,7 @@ def pixelcnn_decoder(
         channels: of the PixelCNN, even (paper: 64).
         kernel_sizes: odd; their sum limits how far a pixel can see (paper: `PAPER_SMALL` or `PAPER_LARGE`).
         condition_channels: maps made from z (paper: 4).
+        skip_connections: whether every layer sees those maps, not the first alone.
     """
     check_latent_dim(latent_dim)
     image_channels, height, width = image_shape
@@ -124,38 +162,41 @@ def pixelcnn_decoder(
         nn.Unflatten(1, (condition_channels, height, width)),
         nn.ELU(),
     )
-    network = PixelCNN(condition_channels, channels, kernel_sizes)
+    network = PixelCNN(condition_channels, channels, kernel_sizes, skip_connections)
     return AutoregressiveDecoder(to_maps, network, bernoulli_pixels, image_shape)
 
 
 def mlp_decoder(
-    image_shape: ImageShape, latent_dim: int, hidden_features: Sequence[int] = (500,)
+    image_shape: ImageShape,
+    latent_dim: int,
+    hidden_features: Sequence[int] = (500,),
+    skip_connections: bool = False,
 ) -> IndependentDecoder:
     """Fully connected decoder with ELU and independent pixels, for images of any size and number of channels."""
     check_latent_dim(latent_dim)
-    features = [latent_dim, *hidden_features]
-    hidden = [layer for i, o in pairwise(features) for layer in (linear(i, o), nn.ELU())]
-    channels, height, width = image_shape
-    return IndependentDecoder(
-        nn.Sequential(*hidden, linear(features[-1], channels * height * width), nn.Unflatten(1, image_shape))
-    )
+    stages = [[linear(i, o), nn.ELU()] for i, o in pairwise([latent_dim, *hidden_features])]
+    features, pixels = [latent_dim, *hidden_features][-1], math.prod(image_shape)
+    stages.append([linear(features, pixels), nn.Unflatten(1, image_shape)])
+    return IndependentDecoder(stages_body(stages, latent_dim, hidden_features, skip_connections))
 
 
-def convnet_decoder(image_shape: ImageShape, latent_dim: int, channels: Sequence[int] = (64, 32)) -> IndependentDecoder:
+def convnet_decoder(
+    image_shape: ImageShape, latent_dim: int, channels: Sequence[int] = (64, 32), skip_connections: bool = False
+) -> IndependentDecoder:
     """Plain convolutional decoder with independent pixels: linear to maps of the smallest size, then a transposed 3x3
     convolution that doubles the size for each entry of `channels` (in the order in which they are passed)."""
     check_latent_dim(latent_dim)
     check_halvings(image_shape, len(channels), "convnet decoder")
     sizes = halved(image_shape[1:], len(channels))[::-1]
     smallest = (channels[0], *sizes[0])
-    layers: list[nn.Module] = [linear(latent_dim, channels[0] * sizes[0][0] * sizes[0][1]), nn.Unflatten(1, smallest)]
+    stages: list[list[nn.Module]] = [[linear(latent_dim, math.prod(smallest)), nn.Unflatten(1, smallest)]]
     for (i, o), (size, target) in zip(pairwise([*channels, image_shape[0]]), pairwise(sizes), strict=True):
-        layers += [nn.ELU(), conv2d_to(i, o, 3, size, target)]
-    return IndependentDecoder(nn.Sequential(*layers))
+        stages.append([nn.ELU(), conv2d_to(i, o, 3, size, target)])
+    return IndependentDecoder(stages_body(stages, latent_dim, channels, skip_connections))
 
 
 def resnet_decoder(
-    image_shape: ImageShape, latent_dim: int, channels: Sequence[int] = (64, 64, 32)
+    image_shape: ImageShape, latent_dim: int, channels: Sequence[int] = (64, 64, 32), skip_connections: bool = False
 ) -> IndependentDecoder:
     """The paper's decoder with independent pixels (its ResNet-VAE baseline), for any size: a transposed convolution from the
     code to maps of the smallest size, ELU, and a residual block that doubles the size for each entry of `channels`."""
@@ -163,11 +204,10 @@ def resnet_decoder(
     check_halvings(image_shape, len(channels), "resnet decoder")
     sizes = halved(image_shape[1:], len(channels))[::-1]
     start = weight_norm(nn.ConvTranspose2d(latent_dim, channels[0], sizes[0]))
-    blocks = [
-        UpBlock(i, o, size, target)
-        for (i, o), (size, target) in zip(pairwise([*channels, image_shape[0]]), pairwise(sizes), strict=True)
-    ]
-    return IndependentDecoder(nn.Sequential(nn.Unflatten(1, (latent_dim, 1, 1)), start, nn.ELU(), *blocks))
+    stages: list[list[nn.Module]] = [[nn.Unflatten(1, (latent_dim, 1, 1)), start, nn.ELU()]]
+    for (i, o), (size, target) in zip(pairwise([*channels, image_shape[0]]), pairwise(sizes), strict=True):
+        stages.append([UpBlock(i, o, size, target)])
+    return IndependentDecoder(stages_body(stages, latent_dim, channels, skip_connections))
 
 
 def colour_resnet_decoder(

@@ -3,6 +3,7 @@
 Every body maps [batch channel height width] to twice as many channels as a code has; the first half is the mean m, the second
 log s^2. A code is a vector [latent_dim], or maps [latent_channels height width] for the colour encoders. Nothing is squashed:
 m takes any real value, and so does log s^2 but for the colour encoders, where it is kept within +-7 as in the released code.
+Other heads, which commit the code to a rate, are in `mpdvae.heads`.
 
 Kingma & Welling, "Auto-Encoding Variational Bayes", ICLR 2014, https://arxiv.org/abs/1312.6114.
 """
@@ -32,11 +33,19 @@ class GaussianEncoder(nn.Module):
         body: images [batch channel height width] -> numbers [batch 2*latent ...].
         image_shape: shape of the images that it takes.
         log_variance_limit: log s^2 is kept within plus and minus this; None: no limit.
+        head: from the two halves to (m, log s^2); None: they are that.
     """
 
-    def __init__(self, body: nn.Module, image_shape: ImageShape, log_variance_limit: float | None = None) -> None:
+    def __init__(
+        self,
+        body: nn.Module,
+        image_shape: ImageShape,
+        log_variance_limit: float | None = None,
+        head: nn.Module | None = None,
+    ) -> None:
         super().__init__()
         self.body, self.image_shape, self.log_variance_limit = body, image_shape, log_variance_limit
+        self.head = head
 
     def forward(self, x: Float[Tensor, "batch channel height width"]) -> Distribution:
         if x.shape[1:] != self.image_shape:
@@ -47,6 +56,8 @@ class GaussianEncoder(nn.Module):
         mean, log_variance = self.body(x).chunk(2, dim=1)
         if self.log_variance_limit is not None:
             log_variance = log_variance.clamp(-self.log_variance_limit, self.log_variance_limit)
+        if self.head is not None:
+            mean, log_variance = self.head(mean, log_variance)
         return Independent(Normal(mean, torch.exp(log_variance / 2)), mean.ndim - 1)
 
 
@@ -55,6 +66,7 @@ def mlp_encoder(
     latent_dim: int,
     hidden_features: Sequence[int] = (500,),
     log_variance_limit: float | None = None,
+    head: nn.Module | None = None,
 ) -> GaussianEncoder:
     """Fully connected encoder with ELU, for images of any size."""
     check_latent_dim(latent_dim)
@@ -62,7 +74,10 @@ def mlp_encoder(
     features = [channels * height * width, *hidden_features]
     hidden = [layer for i, o in pairwise(features) for layer in (linear(i, o), nn.ELU())]
     return GaussianEncoder(
-        nn.Sequential(nn.Flatten(), *hidden, linear(features[-1], 2 * latent_dim)), image_shape, log_variance_limit
+        nn.Sequential(nn.Flatten(), *hidden, linear(features[-1], 2 * latent_dim)),
+        image_shape,
+        log_variance_limit,
+        head,
     )
 
 
@@ -71,6 +86,7 @@ def convnet_encoder(
     latent_dim: int,
     channels: Sequence[int] = (32, 64),
     log_variance_limit: float | None = None,
+    head: nn.Module | None = None,
 ) -> GaussianEncoder:
     """Plain convolutional encoder: a 3x3 convolution of stride 2 and an ELU for each entry of `channels`, then linear."""
     check_latent_dim(latent_dim)
@@ -80,7 +96,7 @@ def convnet_encoder(
         layers += [conv2d(i, o, 3, stride=2), nn.ELU()]
     features = channels[-1] * smallest[0] * smallest[1]
     return GaussianEncoder(
-        nn.Sequential(*layers, nn.Flatten(), linear(features, 2 * latent_dim)), image_shape, log_variance_limit
+        nn.Sequential(*layers, nn.Flatten(), linear(features, 2 * latent_dim)), image_shape, log_variance_limit, head
     )
 
 
@@ -90,6 +106,7 @@ def resnet_encoder(
     channels: Sequence[int] = (32, 64, 64),
     features: int = 512,
     log_variance_limit: float | None = None,
+    head: nn.Module | None = None,
 ) -> GaussianEncoder:
     """The paper's encoder of binary 28x28 images, for any size: a residual block of stride 2 for each entry of `channels`,
     a convolution over all that is left to `features` numbers, ELU, linear."""
@@ -98,7 +115,7 @@ def resnet_encoder(
     blocks = [DownBlock(i, o, stride=2) for i, o in pairwise([image_shape[0], *channels])]
     whole = conv2d_over(channels[-1], features, smallest)
     body = nn.Sequential(*blocks, whole, nn.ELU(), nn.Flatten(), linear(features, 2 * latent_dim))
-    return GaussianEncoder(body, image_shape, log_variance_limit)
+    return GaussianEncoder(body, image_shape, log_variance_limit, head)
 
 
 def colour_resnet_encoder(
@@ -107,6 +124,7 @@ def colour_resnet_encoder(
     channels: int = 48,
     blocks: Sequence[int] = (2, 2, 3),
     log_variance_limit: float | None = COLOUR_LOG_VARIANCE_LIMIT,
+    head: nn.Module | None = None,
 ) -> GaussianEncoder:
     """The released code's residual encoder of 32x32 colour images, to maps: `blocks` residual blocks at each size, a strided
     convolution between sizes that doubles the channels once, then 1x1 to `channels`, ELU, 1x1.
@@ -123,7 +141,7 @@ def colour_resnet_encoder(
         out = channels if level == 0 else 2 * channels
         layers += [DownBlock(i, out, stride=1) for i in [width if level == 0 else out] + [out] * (count - 1)]
         width = out
-    return _map_encoder(layers, width, channels, latent_channels, image_shape, log_variance_limit)
+    return _map_encoder(layers, width, channels, latent_channels, image_shape, log_variance_limit, head)
 
 
 def densenet_encoder(
@@ -132,6 +150,7 @@ def densenet_encoder(
     stages: Sequence[tuple[int, int]] = ((15, 3), (16, 3), (16, 6)),
     features: int = 96,
     log_variance_limit: float | None = COLOUR_LOG_VARIANCE_LIMIT,
+    head: nn.Module | None = None,
 ) -> GaussianEncoder:
     """The paper's encoder of colour images, to maps: a dense block (growth, steps) at each size, a strided convolution
     between sizes, then 1x1 to `features`, ELU, 1x1. 64x64 images: stages (15, 3), (16, 3), (16, 3), (16, 3).
@@ -148,7 +167,7 @@ def densenet_encoder(
         block = DenseBlock(width, growth, steps)
         layers.append(block)
         width = block.out_channels
-    return _map_encoder(layers, width, features, latent_channels, image_shape, log_variance_limit)
+    return _map_encoder(layers, width, features, latent_channels, image_shape, log_variance_limit, head)
 
 
 def _map_encoder(
@@ -158,9 +177,10 @@ def _map_encoder(
     latent_channels: int,
     image_shape: ImageShape,
     log_variance_limit: float | None,
+    head: nn.Module | None,
 ) -> GaussianEncoder:
-    head = [conv2d(width, features, 1), nn.ELU(), conv2d(features, 2 * latent_channels, 1)]
-    return GaussianEncoder(nn.Sequential(*layers, *head), image_shape, log_variance_limit)
+    last = [conv2d(width, features, 1), nn.ELU(), conv2d(features, 2 * latent_channels, 1)]
+    return GaussianEncoder(nn.Sequential(*layers, *last), image_shape, log_variance_limit, head)
 
 
 def conv2d_over(in_channels: int, out_channels: int, size: tuple[int, int]) -> nn.Conv2d:

@@ -10,15 +10,25 @@ from typing import TYPE_CHECKING, Annotated, Any, Literal
 
 from pydantic import Field, ValidationError, model_validator
 
-from mpdvae.config import AtLeastTwo, Config, Count, Fraction, ImageShape, Nats, Sizes, Weight
+from mpdvae.config import AtLeastTwo, Config, Count, Fraction, ImageShape, Sizes
 from mpdvae.errors import InputError
-from mpdvae.parts import DecoderConfig, EncoderConfig, PixelCNNDecoder, PriorConfig, ResNetEncoder, StandardNormalPrior
+from mpdvae.objective_config import ObjectiveConfig
+from mpdvae.parts import (
+    DecoderConfig,
+    EncoderConfig,
+    PixelCNNDecoder,
+    PriorConfig,
+    ResNetEncoder,
+    StandardNormalPrior,
+    VampPrior,
+)
+from mpdvae.posterior_parts import BY_BATCH
 
 if TYPE_CHECKING:
     from torch import Tensor
 
     from mpdvae.data import Protocol
-    from mpdvae.objective import Objective, Schedule
+    from mpdvae.inference import StepRule
     from mpdvae.vae import VAE
 
 
@@ -49,6 +59,11 @@ class Data(Config):
             )
         return self
 
+    @property
+    def image_range(self) -> tuple[float, float]:
+        """Least and largest value of a pixel, as models take and give it."""
+        return (-1.0, 1.0) if self.binarisation == "levels" else (0.0, 1.0)
+
     def shown(self, images: "Tensor") -> "Tensor":
         """Images in [0, 1], for pictures, from the range that models take and give."""
         return (images + 1) / 2 if self.binarisation == "levels" else images
@@ -60,100 +75,32 @@ class Data(Config):
         return Protocol(self.binarisation, self.evaluation_draws, self.validation_size, self.split_seed)
 
 
-class ConstantWeight(Config):
-    """The KL counts with a fixed weight: 1 is the ELBO, another value a beta-VAE."""
+class JointInference(Config):
+    """Every step moves encoder, decoder and prior together."""
 
-    kind: Literal["constant"] = "constant"
-    value: Weight = 1.0
+    kind: Literal["joint"] = "joint"
 
-    @property
-    def steps(self) -> int:
-        return 0
+    def build(self) -> "StepRule":
+        from mpdvae.inference import Joint
 
-    def build(self) -> "Schedule":
-        from mpdvae.objective import Constant
-
-        return Constant(self.value)
+        return Joint()
 
 
-class LinearWeight(Config):
-    """KL annealing: from `start` to 1 in `warm_up_steps`."""
+class LaggingInference(Config):
+    """The encoder catches up before each step of decoder and prior, until the mutual information no longer rises."""
 
-    kind: Literal["linear"] = "linear"
-    warm_up_steps: Count
-    start: Annotated[float, Field(ge=0, le=1)] = 0.0
+    kind: Literal["lagging"] = "lagging"
+    encoder_steps: Count = 100
+    """At the most before each step."""
+    check_every: Count = 10
+    """Encoder steps whose mean loss is compared with that of those before: it catches up until that no longer falls."""
+    patience: Count = 5
+    """Evaluation points at which the mutual information has not risen, after which all move together."""
 
-    @property
-    def steps(self) -> int:
-        return self.warm_up_steps
+    def build(self) -> "StepRule":
+        from mpdvae.inference import Lagging
 
-    def build(self) -> "Schedule":
-        from mpdvae.objective import Linear
-
-        return Linear(self.warm_up_steps, self.start)
-
-
-class CyclicalWeight(Config):
-    """Cyclical KL annealing over `total_steps`."""
-
-    kind: Literal["cyclical"] = "cyclical"
-    total_steps: Count
-    cycles: Count = 4
-    rising_fraction: Fraction = 0.5
-
-    @property
-    def steps(self) -> int:
-        return self.total_steps
-
-    def build(self) -> "Schedule":
-        from mpdvae.objective import Cyclical
-
-        return Cyclical(self.total_steps, self.cycles, self.rising_fraction)
-
-
-KLWeightConfig = ConstantWeight | LinearWeight | CyclicalWeight
-
-
-class ObjectiveConfig(Config):
-    """The terms of the loss, in nats per image; a weight of 0 leaves its term out."""
-
-    diversity_weight: Weight = 0.0
-    """The paper's eta: makes posteriors differ in every latent dimension."""
-    smoothness_weight: Weight = 0.0
-    """The paper's gamma: makes the pairwise divergences alike."""
-    mpd_form: Literal["released", "paper", "submitted"] = "released"
-    """Which of three forms the diversity term takes; see mpdvae/divergence.py."""
-    smoothness_over: Literal["total", "dimensions"] = "total"
-    """Spread of the total divergence (released code), or of each dimension's, summed."""
-    kl_weight: Annotated[KLWeightConfig, Field(discriminator="kind")] = ConstantWeight()
-    free_bits_nats: Nats = 0.0
-    """Floor under the batch mean of the total KL (released code)."""
-    free_bits_per_dimension_nats: Nats = 0.0
-    """Floor under the batch mean of each dimension's KL; standard-normal prior only."""
-    samples: Count = 1
-    """Draws of z per image (L of Kingma & Welling)."""
-    estimator: Literal["analytic-if-possible", "generic"] = "analytic-if-possible"
-    autoencoder: bool = False
-    """No noise and no KL: a plain autoencoder."""
-
-    @model_validator(mode="after")
-    def _autoencoder_is_alone(self) -> "ObjectiveConfig":
-        if self.autoencoder and self.model_copy(update={"autoencoder": False}) != ObjectiveConfig():
-            raise ValueError("autoencoder: has a reconstruction term only; leave the other fields at their defaults")
-        return self
-
-    def build(self) -> "Objective":
-        from mpdvae import objective as o
-
-        if self.autoencoder:
-            return o.Objective({"reconstruction": o.reconstruction}, noise=False)
-        kl = o.KL(self.kl_weight.build(), self.free_bits_nats, self.free_bits_per_dimension_nats)
-        terms: dict[str, o.Term] = {"reconstruction": o.reconstruction, "kl": kl}
-        if self.diversity_weight > 0:
-            terms["diversity"] = o.Diversity(self.diversity_weight, self.mpd_form)
-        if self.smoothness_weight > 0:
-            terms["smoothness"] = o.Smoothness(self.smoothness_weight, self.smoothness_over)
-        return o.Objective(terms, self.samples, estimator=self.estimator)
+        return Lagging(self.encoder_steps, self.check_every, self.patience)
 
 
 class Plateau(Config):
@@ -191,6 +138,7 @@ class Training(Config):
     validation_images: AtLeastTwo | None = None
     """Validation images per evaluation point; None: all of them with all draws."""
     validation_samples: Count = 5
+    inference: Annotated[JointInference | LaggingInference, Field(discriminator="kind")] = JointInference()
     """Draws of z per validation image."""
 
 
@@ -268,6 +216,7 @@ class Experiment(Config):
                 f"decoder: {self.decoder.kind} doubles the code's maps {doublings} times, but encoder {self.encoder.kind} "
                 f"halves the image {halvings} times; make them equal"
             )
+        self._check_posterior()
         if self.objective.free_bits_per_dimension_nats > 0 and not isinstance(self.prior, StandardNormalPrior):
             raise ValueError(
                 "objective.free_bits_per_dimension_nats: needs a prior that factorises (standard-normal), got "
@@ -275,17 +224,41 @@ class Experiment(Config):
             )
         return self
 
+    def _check_posterior(self) -> None:
+        head, prior = self.encoder.head.kind, self.prior.kind
+        if head == "delta" and prior != "standard-normal":
+            raise ValueError(
+                f"encoder.head: delta bounds the KL to N(0, I) only, got prior {prior}; choose prior standard-normal, or "
+                "head gaussian"
+            )
+        if head in BY_BATCH and prior == "vamp":
+            raise ValueError(
+                f"prior: vamp sends its pseudo-inputs through the encoder, whose head {head} would take them into the "
+                "statistics of the batch; choose another head or prior"
+            )
+        if self.encoder.refinement_steps and (head != "gaussian" or prior == "vamp"):
+            raise ValueError(
+                f"encoder.refinement_steps: moves posteriors away from what head {head} and prior {prior} make of them; "
+                "needs head gaussian and a prior that does not use the encoder, or set it to 0"
+            )
+
     def build(self, image_shape: ImageShape) -> "VAE":
         """The untrained model, its weights a function of the seed. Raises `InputError` where parts and images don't fit."""
+        from mpdvae.refinement import SemiAmortised
         from mpdvae.seeding import seeded
         from mpdvae.vae import VAE
 
         with seeded(self.seed, "weights"):
-            return VAE(
-                self.encoder.build(image_shape, self.latent_dim),
-                self.decoder.build(image_shape, self.latent_dim),
-                self.prior.build(self.encoder.latent_shape(image_shape, self.latent_dim)),
-            )
+            encoder = self.encoder.build(image_shape, self.latent_dim)
+            decoder = self.decoder.build(image_shape, self.latent_dim)
+            if isinstance(self.prior, VampPrior):
+                prior = self.prior.build(encoder, image_shape, self.data.image_range)
+            else:
+                prior = self.prior.build(self.encoder.latent_shape(image_shape, self.latent_dim))
+        if self.encoder.refinement_steps:
+            steps, rate = self.encoder.refinement_steps, self.encoder.refinement_rate
+            encoder = SemiAmortised(encoder, decoder, prior, steps, rate)
+        return VAE(encoder, decoder, prior)
 
     def to_json(self) -> str:
         return self.model_dump_json(indent=2) + "\n"
@@ -314,7 +287,7 @@ def with_changes(experiment: Experiment, **changes: Any) -> Experiment:
         raise InputError(in_words(error)) from None
 
 
-_UNIONS = {"encoder", "decoder", "prior", "kl_weight"}
+_UNIONS = {"encoder", "head", "decoder", "prior", "kl_weight", "inference"}
 
 
 def in_words(error: ValidationError) -> str:

@@ -408,7 +408,7 @@ def _encoder_layers(encoder: EncoderConfig) -> Pairs:
 
 
 def _prior_layers(prior: PriorConfig) -> Pairs:
-    if isinstance(prior, StandardNormalPrior):
+    if not isinstance(prior, FlowPrior | MapFlowPrior):
         return
     networks = {"mu": "mean"} if prior.mean_only else {"mu": "mean", "logvar": "log_variance"}
     for block in range(prior.blocks):

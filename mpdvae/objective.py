@@ -3,19 +3,26 @@ r"""Training objectives as named terms that sum to the loss, in nats per image, 
     loss = reconstruction + kl + diversity + smoothness + ...
 
 `reconstruction` is :math:`-E_q \log p(x|z)`, `kl` the (scheduled, floored) KL(q(z|x) || p(z)); the other two are the terms of
-MAE (see `mpdvae.divergence`). Without `kl` and without noise the objective is that of a plain autoencoder.
+MAE (see `mpdvae.divergence`). Without `kl` and without noise the objective is that of a plain autoencoder. Further terms:
+
+- `importance_weighted` stands for both: :math:`-\log \frac1k \sum_i p(x, z_i) / q(z_i|x)`, the IWAE bound of k samples
+  (Burda, Grosse & Salakhutdinov, ICLR 2016, https://arxiv.org/abs/1509.00519). It lets q be wrong where the weights make up
+  for it.
+- `mutual_posterior_divergence`: -w MPD, the divergence as a plain loss (Jhamtani & Berg-Kirkpatrick, EMNLP 2021, section
+  6.1). It is unbounded below - variances go to zero -, so here it counts up to a limit and has no gradient above.
+- Terms of the aggregate posterior (InfoVAE's MMD, total correlation) are in `mpdvae.aggregate`.
 
 A term is a function of one `ForwardPass` and the step. Terms are put together by name:
 
     Objective({"reconstruction": reconstruction, "kl": KL(), "diversity": Diversity(1.0), "smoothness": Smoothness(0.5)})
 
 Free bits: Kingma et al., "Improved Variational Inference with Inverse Autoregressive Flow", NeurIPS 2016,
-https://arxiv.org/abs/1606.04934 (appendix C.8). Annealing: Bowman et al. 2016, https://arxiv.org/abs/1511.06349; cyclical:
-Fu et al. 2019, https://arxiv.org/abs/1903.10145.
+https://arxiv.org/abs/1606.04934 (appendix C.8). Weights that change while training: `mpdvae.schedules`.
 """
 
+import math
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from functools import cached_property
 
 import torch
@@ -23,8 +30,16 @@ from jaxtyping import Float
 from torch import Tensor
 from torch.distributions import Distribution, kl_divergence
 
-from mpdvae.divergence import DiversityForm, SmoothnessOver, diagonal_normal, diversity_term, smoothness_term
+from mpdvae.divergence import (
+    DiversityForm,
+    SmoothnessOver,
+    diagonal_normal,
+    diversity_term,
+    mutual_posterior_divergence,
+    smoothness_term,
+)
 from mpdvae.errors import InputError
+from mpdvae.schedules import AdaptiveWeight, Constant, Schedule
 from mpdvae.vae import VAE, Estimator, check_samples
 
 
@@ -45,9 +60,19 @@ class ForwardPass:
         self.z: Tensor = self.q.rsample((samples,)) if noise else self.q.mean[None]
 
     @cached_property
+    def log_likelihood(self) -> Float[Tensor, "samples batch"]:
+        """log p(x|z) in nats."""
+        return self.vae.decoder(self.z).log_prob(self.x)
+
+    @cached_property
     def reconstruction(self) -> Float[Tensor, " batch"]:
         """-log p(x|z) in nats, mean over samples of z."""
-        return -self.vae.decoder(self.z).log_prob(self.x).mean(0)
+        return -self.log_likelihood.mean(0)
+
+    @cached_property
+    def log_weights(self) -> Float[Tensor, "samples batch"]:
+        """log p(x, z) - log q(z|x) in nats."""
+        return self.log_likelihood + self.vae.prior().log_prob(self.z) - self.q.log_prob(self.z)
 
     @cached_property
     def kl(self) -> Float[Tensor, " batch"]:
@@ -69,8 +94,6 @@ class ForwardPass:
 
 
 Term = Callable[[ForwardPass, int], Float[Tensor, ""]]
-Schedule = Callable[[int], float]
-"""From the step (from 0) to a weight."""
 
 
 def reconstruction(forward: ForwardPass, step: int) -> Float[Tensor, ""]:
@@ -78,49 +101,9 @@ def reconstruction(forward: ForwardPass, step: int) -> Float[Tensor, ""]:
     return forward.reconstruction.mean()
 
 
-@dataclass(frozen=True)
-class Constant:
-    """A weight that stays the same (1: the ELBO; another value: beta-VAE)."""
-
-    value: float = 1.0
-
-    def __call__(self, step: int) -> float:
-        return self.value
-
-
-@dataclass(frozen=True)
-class Linear:
-    """From `start` to 1 in `warm_up_steps` steps, then 1 (KL annealing)."""
-
-    warm_up_steps: int
-    start: float = 0.0
-
-    def __post_init__(self) -> None:
-        check_samples(self.warm_up_steps, "warm_up_steps")
-
-    def __call__(self, step: int) -> float:
-        return min(1.0, self.start + (1 - self.start) * step / self.warm_up_steps)
-
-
-@dataclass(frozen=True)
-class Cyclical:
-    """`cycles` times, over `total_steps`: from 0 to 1 in the first `rising_fraction` of the cycle, then 1; 1 afterwards."""
-
-    total_steps: int
-    cycles: int = 4
-    rising_fraction: float = 0.5
-
-    def __post_init__(self) -> None:
-        check_samples(self.total_steps, "total_steps")
-        check_samples(self.cycles, "cycles")
-        if not 0 < self.rising_fraction <= 1:
-            raise InputError(f"rising_fraction: expected a number in (0, 1], got {self.rising_fraction}.")
-
-    def __call__(self, step: int) -> float:
-        if step >= self.total_steps:
-            return 1.0
-        position = (step * self.cycles / self.total_steps) % 1.0
-        return min(1.0, position / self.rising_fraction)
+def importance_weighted(forward: ForwardPass, step: int) -> Float[Tensor, ""]:
+    """Batch mean of minus the importance-weighted bound of all samples, in nats; with one sample, of the negative ELBO."""
+    return math.log(len(forward.z)) - forward.log_weights.logsumexp(0).mean()
 
 
 @dataclass(frozen=True)
@@ -135,7 +118,7 @@ class KL:
             factorises.
     """
 
-    weight: Schedule = Constant()
+    weight: Schedule = field(default_factory=Constant)
     free_bits_nats: float = 0.0
     free_bits_per_dimension_nats: float = 0.0
 
@@ -161,7 +144,7 @@ class Diversity:
     form: DiversityForm = "released"
 
     def __post_init__(self) -> None:
-        _check_weight("diversity_weight", self.weight)
+        check_weight("diversity_weight", self.weight)
 
     def __call__(self, forward: ForwardPass, step: int) -> Float[Tensor, ""]:
         return diversity_term(forward.q, self.weight, self.form)
@@ -175,10 +158,25 @@ class Smoothness:
     over: SmoothnessOver = "total"
 
     def __post_init__(self) -> None:
-        _check_weight("smoothness_weight", self.weight)
+        check_weight("smoothness_weight", self.weight)
 
     def __call__(self, forward: ForwardPass, step: int) -> Float[Tensor, ""]:
         return smoothness_term(forward.q, self.weight, self.over)
+
+
+@dataclass(frozen=True)
+class MutualPosteriorDivergence:
+    """-weight * MPD, as far as `limit_nats`: the divergence as a plain loss."""
+
+    weight: float
+    limit_nats: float = 100.0
+
+    def __post_init__(self) -> None:
+        check_weight("mpd_weight", self.weight)
+        check_weight("mpd_limit_nats", self.limit_nats)
+
+    def __call__(self, forward: ForwardPass, step: int) -> Float[Tensor, ""]:
+        return -self.weight * mutual_posterior_divergence(forward.q).mean.clamp_max(self.limit_nats)
 
 
 @dataclass(frozen=True)
@@ -199,12 +197,14 @@ class Objective:
         samples: draws of z per image.
         noise: whether z is drawn from q, or is its mean (autoencoder).
         estimator: of the KL.
+        adaptive: the weight of one of the terms, where it adapts: its state belongs to a checkpoint.
     """
 
     terms: Mapping[str, Term]
     samples: int = 1
     noise: bool = True
     estimator: Estimator = "analytic-if-possible"
+    adaptive: AdaptiveWeight | None = None
 
     def __post_init__(self) -> None:
         check_samples(self.samples)
@@ -216,7 +216,24 @@ class Objective:
         terms = {name: term(forward, step) for name, term in self.terms.items()}
         return Loss(total=torch.stack(list(terms.values())).sum(), terms=terms, forward=forward)
 
+    @property
+    def state(self) -> dict[str, float]:
+        """What changes from step to step beside the weights of the model; empty where nothing adapts."""
+        return {} if self.adaptive is None else self.adaptive.state
 
-def _check_weight(name: str, weight: float) -> None:
+    def restore(self, state: dict[str, float]) -> None:
+        """Takes up a state that was saved."""
+        if self.adaptive is not None:
+            self.adaptive.state = dict(state)
+
+    def adapt(self, loss: Loss) -> None:
+        """After a step: moves the weight that adapts, if there is one, by what the step's batch gave."""
+        if self.adaptive is not None:
+            kl, reconstruction = loss.forward.kl, loss.forward.reconstruction
+            self.adaptive.adapt(kl.mean().item(), reconstruction.mean().item())
+
+
+def check_weight(name: str, weight: float) -> None:
+    """Raises `InputError` unless the weight called `name` is above zero."""
     if not weight > 0:
         raise InputError(f"{name}: a term needs a weight > 0, got {weight}; leave the term out instead.")

@@ -2,12 +2,13 @@
 
 tyro reads fields, defaults and help from the configuration's types and would validate each group where it is made, with
 pydantic's message in its own frame. Here it only collects what was given; the experiment is validated afterwards, in one
-place, so that the sentence about a wrong value names the whole field: `objective.diversity_weight`.
+place, so that the sentence about a wrong value names the whole field: `objective.diversity_weight`. Kinds of parts are chosen
+before (`mpdvae.kinds`).
 """
 
 from collections.abc import Callable, Sequence
 from dataclasses import replace
-from typing import Any, TypeVar
+from typing import Any, Literal, TypeVar
 
 import tyro
 from pydantic import ValidationError
@@ -15,6 +16,7 @@ from tyro.constructors import ConstructorRegistry, StructConstructorSpec, Struct
 
 from mpdvae.errors import InputError
 from mpdvae.experiment import Config, Experiment, in_words
+from mpdvae.kinds import kinds_beside
 
 Options = TypeVar("Options")
 
@@ -57,7 +59,11 @@ def _unvalidated() -> ConstructorRegistry:
             types.discard(info.type)
         if not isinstance(spec, StructConstructorSpec):
             return None
-        return replace(spec, instantiate=_maker(info.type))
+        kinds = kinds_beside(info.type)
+        fields = tuple(
+            replace(field, type=Literal[kinds]) if kinds and field.name == "kind" else field for field in spec.fields
+        )
+        return replace(spec, instantiate=_maker(info.type), fields=fields)
 
     return registry
 

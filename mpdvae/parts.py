@@ -9,17 +9,34 @@ from typing import TYPE_CHECKING, Annotated, ClassVar, Literal
 from pydantic import Field, model_validator
 
 from mpdvae.config import Config, Count, ImageShape, Rate, Sizes
+from mpdvae.posterior_parts import AR1Prior, Codes, GaussianHead, HeadConfig, LatentShape, VampPrior
 
 if TYPE_CHECKING:
     from torch import nn
 
 ComponentChoice = Literal["drawn", "most-probable"]
-Codes = Literal["vectors", "maps"]
-LatentShape = tuple[int, ...]
 Limit = Annotated[float, Field(gt=0)]
 
 
-class _VectorEncoder(Config):
+class _Encoder(Config):
+    """What all encoders have beside their body."""
+
+    head: Annotated[HeadConfig, Field(discriminator="kind")] = GaussianHead()
+    refinement_steps: Annotated[int, Field(ge=0)] = 0
+    """Semi-amortised inference: gradient steps from the encoder's posterior; 0: none."""
+    refinement_rate: Annotated[float, Field(gt=0)] = 0.1
+    """Of those steps; an image's gradient has norm 5 at the most."""
+
+    def latent_shape(self, image_shape: ImageShape, latent_dim: int) -> LatentShape:
+        """Shape of a code; of codes that are maps, `latent_dim` is the number of channels."""
+        raise NotImplementedError
+
+    def build_head(self, image_shape: ImageShape, latent_dim: int) -> "nn.Module | None":
+        """What turns the body's numbers into mean and log variance; None: they are that."""
+        return self.head.build(self.latent_shape(image_shape, latent_dim))
+
+
+class _VectorEncoder(_Encoder):
     """An encoder whose codes are vectors."""
 
     codes: ClassVar[Codes] = "vectors"
@@ -27,11 +44,10 @@ class _VectorEncoder(Config):
     """log s^2 is kept within plus and minus this; None: no limit (released code, binary images)."""
 
     def latent_shape(self, image_shape: ImageShape, latent_dim: int) -> LatentShape:
-        """Shape of a code."""
         return (latent_dim,)
 
 
-class _MapEncoder(Config):
+class _MapEncoder(_Encoder):
     """An encoder whose codes are maps, smaller than the image."""
 
     codes: ClassVar[Codes] = "maps"
@@ -43,7 +59,6 @@ class _MapEncoder(Config):
         raise NotImplementedError
 
     def latent_shape(self, image_shape: ImageShape, latent_dim: int) -> LatentShape:
-        """Shape of a code; `latent_dim` is the number of its channels."""
         _, height, width = image_shape
         return latent_dim, height // 2**self.halvings, width // 2**self.halvings
 
@@ -57,7 +72,13 @@ class MLPEncoder(_VectorEncoder):
     def build(self, image_shape: ImageShape, latent_dim: int) -> "nn.Module":
         from mpdvae.encoders import mlp_encoder
 
-        return mlp_encoder(image_shape, latent_dim, self.hidden_features, self.log_variance_limit)
+        return mlp_encoder(
+            image_shape,
+            latent_dim,
+            self.hidden_features,
+            self.log_variance_limit,
+            self.build_head(image_shape, latent_dim),
+        )
 
 
 class ConvNetEncoder(_VectorEncoder):
@@ -69,7 +90,9 @@ class ConvNetEncoder(_VectorEncoder):
     def build(self, image_shape: ImageShape, latent_dim: int) -> "nn.Module":
         from mpdvae.encoders import convnet_encoder
 
-        return convnet_encoder(image_shape, latent_dim, self.channels, self.log_variance_limit)
+        return convnet_encoder(
+            image_shape, latent_dim, self.channels, self.log_variance_limit, self.build_head(image_shape, latent_dim)
+        )
 
 
 class ResNetEncoder(_VectorEncoder):
@@ -82,7 +105,14 @@ class ResNetEncoder(_VectorEncoder):
     def build(self, image_shape: ImageShape, latent_dim: int) -> "nn.Module":
         from mpdvae.encoders import resnet_encoder
 
-        return resnet_encoder(image_shape, latent_dim, self.channels, self.features, self.log_variance_limit)
+        return resnet_encoder(
+            image_shape,
+            latent_dim,
+            self.channels,
+            self.features,
+            self.log_variance_limit,
+            self.build_head(image_shape, latent_dim),
+        )
 
 
 class MLPDecoder(Config):
@@ -91,11 +121,13 @@ class MLPDecoder(Config):
     codes: ClassVar[Codes] = "vectors"
     kind: Literal["mlp"] = "mlp"
     hidden_features: Sizes = (500,)
+    skip_connections: bool = False
+    """Skip-VAE: z is added to the input of every layer, not of the first alone."""
 
     def build(self, image_shape: ImageShape, latent_dim: int) -> "nn.Module":
         from mpdvae.decoders import mlp_decoder
 
-        return mlp_decoder(image_shape, latent_dim, self.hidden_features)
+        return mlp_decoder(image_shape, latent_dim, self.hidden_features, self.skip_connections)
 
 
 class ConvNetDecoder(Config):
@@ -104,11 +136,13 @@ class ConvNetDecoder(Config):
     codes: ClassVar[Codes] = "vectors"
     kind: Literal["convnet"] = "convnet"
     channels: Sizes = (64, 32)
+    skip_connections: bool = False
+    """Skip-VAE: z is added to the input of every layer, not of the first alone."""
 
     def build(self, image_shape: ImageShape, latent_dim: int) -> "nn.Module":
         from mpdvae.decoders import convnet_decoder
 
-        return convnet_decoder(image_shape, latent_dim, self.channels)
+        return convnet_decoder(image_shape, latent_dim, self.channels, self.skip_connections)
 
 
 class ResNetDecoder(Config):
@@ -117,11 +151,13 @@ class ResNetDecoder(Config):
     codes: ClassVar[Codes] = "vectors"
     kind: Literal["resnet"] = "resnet"
     channels: Sizes = (64, 64, 32)
+    skip_connections: bool = False
+    """Skip-VAE: z is added to the input of every layer, not of the first alone."""
 
     def build(self, image_shape: ImageShape, latent_dim: int) -> "nn.Module":
         from mpdvae.decoders import resnet_decoder
 
-        return resnet_decoder(image_shape, latent_dim, self.channels)
+        return resnet_decoder(image_shape, latent_dim, self.channels, self.skip_connections)
 
 
 class PixelCNNDecoder(Config):
@@ -132,11 +168,15 @@ class PixelCNNDecoder(Config):
     channels: Count = 64
     kernel_sizes: Sizes = (7, 7, 7, 5, 5, 3, 3)
     condition_channels: Count = 4
+    skip_connections: bool = False
+    """Skip-VAE: z is added to the input of every layer, not of the first alone."""
 
     def build(self, image_shape: ImageShape, latent_dim: int) -> "nn.Module":
         from mpdvae.decoders import pixelcnn_decoder
 
-        return pixelcnn_decoder(image_shape, latent_dim, self.channels, self.kernel_sizes, self.condition_channels)
+        return pixelcnn_decoder(
+            image_shape, latent_dim, self.channels, self.kernel_sizes, self.condition_channels, self.skip_connections
+        )
 
 
 class DenseNetEncoder(_MapEncoder):
@@ -163,7 +203,14 @@ class DenseNetEncoder(_MapEncoder):
         from mpdvae.encoders import densenet_encoder
 
         stages = list(zip(self.growths, self.steps, strict=True))
-        return densenet_encoder(image_shape, latent_dim, stages, self.features, self.log_variance_limit)
+        return densenet_encoder(
+            image_shape,
+            latent_dim,
+            stages,
+            self.features,
+            self.log_variance_limit,
+            self.build_head(image_shape, latent_dim),
+        )
 
 
 class ColourResNetEncoder(_MapEncoder):
@@ -181,7 +228,14 @@ class ColourResNetEncoder(_MapEncoder):
     def build(self, image_shape: ImageShape, latent_dim: int) -> "nn.Module":
         from mpdvae.encoders import colour_resnet_encoder
 
-        return colour_resnet_encoder(image_shape, latent_dim, self.channels, self.blocks, self.log_variance_limit)
+        return colour_resnet_encoder(
+            image_shape,
+            latent_dim,
+            self.channels,
+            self.blocks,
+            self.log_variance_limit,
+            self.build_head(image_shape, latent_dim),
+        )
 
 
 class ColourResNetDecoder(Config):
@@ -300,4 +354,4 @@ class MapFlowPrior(Config):
 
 EncoderConfig = MLPEncoder | ConvNetEncoder | ResNetEncoder | DenseNetEncoder | ColourResNetEncoder
 DecoderConfig = MLPDecoder | ConvNetDecoder | ResNetDecoder | PixelCNNDecoder | ColourResNetDecoder | PixelCNNPPDecoder
-PriorConfig = StandardNormalPrior | FlowPrior | MapFlowPrior
+PriorConfig = StandardNormalPrior | FlowPrior | MapFlowPrior | AR1Prior | VampPrior

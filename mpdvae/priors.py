@@ -1,9 +1,18 @@
-"""Priors p(z): modules without input whose forward pass is a distribution over latent codes."""
+r"""Priors p(z): modules without input whose forward pass is a distribution over latent codes.
+
+N(0, I); an autoregressive flow (Chen et al. 2017); AR(1) sequences, to which no factorised posterior comes close
+(`mpdvae.autoregression`); and the mixture of posteriors of learned pseudo-inputs u_c,
+
+.. math:: p(z) = \frac{1}{C} \sum_c q(z | u_c)
+
+(VampPrior: Tomczak & Welling, AISTATS 2018, https://arxiv.org/abs/1705.07120), which follows the aggregate posterior.
+"""
 
 import torch
 from torch import nn
-from torch.distributions import Distribution, Independent, Normal
+from torch.distributions import Categorical, Distribution, Independent, MixtureSameFamily, Normal
 
+from mpdvae.autoregression import GaussianAR1
 from mpdvae.distributions import FlowTransformed
 from mpdvae.errors import InputError
 from mpdvae.flows import AutoregressiveFlow
@@ -46,3 +55,61 @@ class FlowPrior(nn.Module):
 
     def forward(self) -> Distribution:
         return FlowTransformed(standard_normal(self.latent_shape, next(self.flow.parameters())), self.flow)
+
+
+class AR1Prior(nn.Module):
+    """p(z): AR(1) sequences; see `mpdvae.autoregression.GaussianAR1` for the arguments."""
+
+    def __init__(self, latent_shape: tuple[int, ...], correlation: float, length: int | None = None) -> None:
+        super().__init__()
+        self.latent_shape, self.correlation, self.length = latent_shape, correlation, length
+        self.register_buffer("anchor", torch.zeros(()), persistent=False)
+        self.anchor: torch.Tensor
+        self()  # refuses what is no sequence
+
+    def forward(self) -> GaussianAR1:
+        return GaussianAR1(self.latent_shape, self.correlation, self.anchor, self.length)
+
+    def extra_repr(self) -> str:
+        return f"AR(1), correlation={self.correlation:g}, rate of at least {self().least_rate_nats:.3g} nats"
+
+
+class VampPrior(nn.Module):
+    """p(z): the mixture of the posteriors of `components` learned images.
+
+    Arguments:
+        encoder: of the VAE, which owns it: it is no part of the prior's state.
+        image_shape: (channel, height, width).
+        components: C.
+        image_range: least and largest value of a pixel.
+    """
+
+    INITIAL_LOGIT_DEVIATION = 0.1
+
+    def __init__(
+        self,
+        encoder: nn.Module,
+        image_shape: tuple[int, int, int],
+        components: int = 100,
+        image_range: tuple[float, float] = (0.0, 1.0),
+    ) -> None:
+        super().__init__()
+        if components < 1:
+            raise InputError(f"components: expected a number >= 1, got {components}.")
+        self._encoder = (encoder,)  # in a tuple, which hides it from the module's parts
+        self.image_range = image_range
+        self.logits = nn.Parameter(self.INITIAL_LOGIT_DEVIATION * torch.randn(components, *image_shape))
+
+    @property
+    def pseudo_inputs(self) -> torch.Tensor:
+        """u_c, [components channel height width]."""
+        low, high = self.image_range
+        return low + (high - low) * self.logits.sigmoid()
+
+    def forward(self) -> Distribution:
+        posteriors = self._encoder[0](self.pseudo_inputs)
+        uniform = Categorical(logits=self.logits.new_zeros(len(self.logits)))
+        return MixtureSameFamily(uniform, posteriors, validate_args=False)
+
+    def extra_repr(self) -> str:
+        return f"{len(self.logits)} pseudo-inputs"

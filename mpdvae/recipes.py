@@ -9,7 +9,8 @@
 
 A recipe is named MODEL-DATASET-SCALE. At one scale all models on a data set share encoder, training and evaluation
 (`mpdvae.studies`), so that they differ in what is compared only. Scales `hours` and `paper` have further models: the grid of
-the two weights, the paper's larger PixelCNN, restricted receptive fields, and what the literature did differently.
+the two weights, the paper's larger PixelCNN, restricted receptive fields, and what the literature did differently. Scales
+`smoke` and `minutes` have the remedies against collapse (`mpdvae.remedies`), each on the model that collapses.
 """
 
 from collections.abc import Callable
@@ -17,7 +18,7 @@ from dataclasses import dataclass
 from functools import cache
 
 from mpdvae.errors import InputError, refuse_unknown
-from mpdvae.experiment import Experiment, ObjectiveConfig
+from mpdvae.experiment import Experiment, ObjectiveConfig, with_changes
 from mpdvae.parts import (
     ConvNetDecoder,
     ConvNetEncoder,
@@ -31,6 +32,7 @@ from mpdvae.parts import (
     PriorConfig,
     StandardNormalPrior,
 )
+from mpdvae.remedies import REMEDIES
 from mpdvae.studies import SCALES, Study
 
 DIVERSITY_WEIGHT = 1.0
@@ -52,6 +54,8 @@ MODELS = {
     "mae-no-diversity": "MAE without diversity (ablation)",
 }
 """What `mpdvae reproduce` compares."""
+COLLAPSING = "vae-pixelcnn"
+"""The model that remedies are put on."""
 
 
 @dataclass(frozen=True)
@@ -78,7 +82,14 @@ def all_recipes() -> dict[str, Experiment]:
         for study in scale.studies
         for model, variant in _variants(study, further=scale.further_models).items()
     )
-    return {experiment.name: experiment for experiment in experiments}
+    compared = {experiment.name: experiment for experiment in experiments}
+    return compared | {
+        experiment.name: experiment
+        for scale in SCALES.values()
+        if scale.remedies
+        for study in scale.studies
+        for experiment in _with_remedies(compared[f"{COLLAPSING}-{study.dataset}-{scale.name}"])
+    }
 
 
 def recipe(name: str) -> Experiment:
@@ -99,6 +110,20 @@ def matrix(scale: str, datasets: tuple[str, ...]) -> list[Experiment]:
         if dataset not in known:
             raise InputError(f"--datasets: at scale {scale} there are recipes for {', '.join(known)}, got {dataset!r}.")
     return [recipe(f"{model}-{dataset}-{scale}") for dataset in datasets for model in MODELS]
+
+
+def _with_remedies(base: Experiment) -> list[Experiment]:
+    """Each remedy on the model that collapses."""
+    return [
+        with_changes(
+            base,
+            name=f"{model}-{base.data.dataset}-{base.scale}",
+            model=model,
+            reproduces=remedy.description,
+            **remedy.changes(base),
+        )
+        for model, remedy in REMEDIES.items()
+    ]
 
 
 def _variants(study: Study, further: bool) -> dict[str, Variant]:

@@ -60,6 +60,8 @@ class Scale:
     """Data sets that `mpdvae reproduce` takes by default."""
     further_models: bool = False
     """Whether there are recipes beyond the six that are compared."""
+    remedies: bool = False
+    """Whether there are recipes of the remedies against collapse."""
 
 
 DIGITS = Study(
@@ -183,8 +185,14 @@ COLOUR_64 = Study(
 SCALES = {
     scale.name: scale
     for scale in (
-        Scale("smoke", "tests: 8x8 digits, weights hardly trained", (DIGITS,), ("digits",)),
-        Scale("minutes", "a laptop: real MNIST, compact networks, half an epoch", (COMPACT_MNIST,), ("mnist",)),
+        Scale("smoke", "tests: 8x8 digits, weights hardly trained", (DIGITS,), ("digits",), remedies=True),
+        Scale(
+            "minutes",
+            "a laptop: real MNIST, compact networks, half an epoch",
+            (COMPACT_MNIST,),
+            ("mnist",),
+            remedies=True,
+        ),
         Scale(
             "hours",
             "a workstation: the paper's 28x28 networks, ten epochs",

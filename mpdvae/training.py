@@ -5,7 +5,8 @@ their binarisation and the noise of z are functions of (seed, step). A checkpoin
 a resumed run end with the same bytes as an uninterrupted one.
 
 The recipe (Adam or Adamax, decay per step, halving at a plateau with a fresh optimiser, clipping, averaged weights,
-data-dependent initialisation, selection by validation ELBO) is that of the released code of MAE.
+data-dependent initialisation, selection by validation ELBO) is that of the released code of MAE. What a step moves is said
+by a step rule (`mpdvae.inference`): encoder, decoder and prior together, or the encoder ahead.
 """
 
 import math
@@ -14,6 +15,7 @@ from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import asdict, dataclass
 from datetime import UTC, datetime
+from functools import partial
 from typing import Any, cast
 
 import torch
@@ -26,7 +28,7 @@ from mpdvae.errors import InputError, RunError
 from mpdvae.experiment import Experiment
 from mpdvae.objective import Loss, Objective
 from mpdvae.runs import Run, load
-from mpdvae.seeding import seeded
+from mpdvae.seeding import derive_seed, seeded
 from mpdvae.vae import VAE
 from mpdvae.validation import probe, validate
 
@@ -59,9 +61,11 @@ def train(run: Run, data: Splits, watch: Watch = lambda done, entry: None) -> VA
     objective = e.objective.build()
     x_validation = _validation_images(e, data, protocol)
     vae = e.build(data.image_shape)
-    average = AveragedModel(vae, multi_avg_fn=get_ema_multi_avg_fn(t.averaging), use_buffers=False)
+    # Running statistics of normalisation are averaged like the weights that they belong to.
+    average = AveragedModel(vae, multi_avg_fn=get_ema_multi_avg_fn(t.averaging), use_buffers=True)
     averaged = cast(VAE, average.module)
     optimizer = _optimizer(e, vae, t.learning_rate)
+    rule = t.inference.build()
     progress, history = Progress(), []
     checkpoint = run.load_checkpoint()
     if checkpoint is None:
@@ -69,6 +73,8 @@ def train(run: Run, data: Splits, watch: Watch = lambda done, entry: None) -> VA
         average.update_parameters(vae)
     else:
         progress = _restore(checkpoint, vae, average, optimizer)
+        objective.restore(checkpoint[1]["objective"])
+        rule.state = checkpoint[1]["inference"]
         history = [entry for entry in run.history if entry["step"] <= progress.step]
     epoch_steps = steps_per_epoch(len(data.train), t.batch_size)
     started, sums = time.perf_counter(), _Sums()
@@ -77,14 +83,11 @@ def train(run: Run, data: Splits, watch: Watch = lambda done, entry: None) -> VA
         indices = batch_indices(len(data.train), t.batch_size, e.seed, progress.step)
         x = training_batch(data.train, indices, protocol, e.seed, progress.step)
         vae.train()
+        rule.catch_up(partial(_encoder_step, e, data, protocol, objective, vae, optimizer, progress.step))
         with seeded(e.seed, "noise", progress.step), _overflow_is_told(progress.step):
             loss = objective(vae, x, progress.step)
-        optimizer.zero_grad(set_to_none=True)
-        loss.total.backward()
-        norm = nn.utils.clip_grad_norm_(vae.parameters(), math.inf if t.clip_norm is None else t.clip_norm)
-        if not torch.isfinite(loss.total + norm):
-            raise _diverged(progress.step)
-        optimizer.step()
+        _update(loss.total, rule.moving(vae), optimizer, t.clip_norm, progress.step)
+        objective.adapt(loss)
         average.update_parameters(vae)
         for group in optimizer.param_groups:
             group["lr"] *= t.decay_per_step
@@ -105,6 +108,7 @@ def train(run: Run, data: Splits, watch: Watch = lambda done, entry: None) -> VA
             }
             entry["verdict_since_step"] = collapse.since([*history, entry])
             history.append(entry)
+            rule.evaluated(vae, x_validation)
             if measured["negative_elbo_nats"] < progress.best_negative_elbo_nats:
                 progress.best_negative_elbo_nats = measured["negative_elbo_nats"]
                 progress.evaluations_without_progress = 0
@@ -114,13 +118,47 @@ def train(run: Run, data: Splits, watch: Watch = lambda done, entry: None) -> VA
             if optimizer.param_groups[0]["lr"] < t.least_learning_rate_fraction * t.learning_rate:
                 progress.stopped = f"the learning rate fell below {t.least_learning_rate_fraction:g} of the first"
             run.write_history(history)
-            run.save_checkpoint(progress.step, _tensors(vae, average, optimizer), _state(progress, optimizer))
+            state = _state(progress, optimizer) | {"objective": objective.state, "inference": rule.state}
+            run.save_checkpoint(progress.step, _tensors(vae, average, optimizer), state)
             _note_time(run, started)
             started, sums = time.perf_counter(), _Sums()
         watch(progress.step, entry)
 
     run.note(status="trained", stopped=progress.stopped)
     return load(run.path)
+
+
+def _update(
+    loss: Tensor, moving: list[nn.Parameter], optimizer: optim.Optimizer, clip_norm: float | None, step: int
+) -> None:
+    """One step of the optimiser down the gradient of `loss`; parameters that are not `moving` stay where they are."""
+    optimizer.zero_grad(set_to_none=True)
+    loss.backward(inputs=moving)
+    norm = nn.utils.clip_grad_norm_(moving, math.inf if clip_norm is None else clip_norm)
+    if not torch.isfinite(loss + norm):
+        raise _diverged(step)
+    optimizer.step()
+
+
+def _encoder_step(
+    e: Experiment,
+    data: Splits,
+    protocol: Protocol,
+    objective: Objective,
+    vae: VAE,
+    optimizer: optim.Optimizer,
+    step: int,
+    number: int,
+) -> float:
+    """Moves the encoder alone, on a batch that is a function of (seed, step, number); returns the loss there."""
+    seed = derive_seed(e.seed, "encoder step", number)
+    with seeded(seed, "images", step):
+        indices = torch.randperm(len(data.train))[: e.training.batch_size]
+    x = training_batch(data.train, indices, protocol, seed, step)
+    with seeded(seed, "noise", step), _overflow_is_told(step):
+        loss = objective(vae, x, step).total
+    _update(loss, list(vae.encoder.parameters()), optimizer, e.training.clip_norm, step)
+    return loss.item()
 
 
 class _Sums:

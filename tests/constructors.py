@@ -27,7 +27,8 @@ from mpdvae.encoders import (
     resnet_encoder,
 )
 from mpdvae.flows import AutoregressiveFlow, map_flow, vector_flow
-from mpdvae.priors import FlowPrior, StandardNormal
+from mpdvae.heads import BatchNormHead, DeltaHead, DUHead
+from mpdvae.priors import AR1Prior, FlowPrior, StandardNormal
 
 
 @dataclass(frozen=True)
@@ -58,6 +59,13 @@ ENCODERS = {
     "resnet-3": Images(lambda shape, n: resnet_encoder(shape, n, (4, 6, 6), 8), FROM_FIVE, FOUR_BY_FOUR),
 }
 
+HEADED_ENCODERS = {
+    "mlp-delta": Images(lambda shape, n: mlp_encoder(shape, n, (7,), head=DeltaHead(0.3, (n,))), ANY_SIZE),
+    "mlp-batch-norm": Images(lambda shape, n: mlp_encoder(shape, n, (7,), head=BatchNormHead(n, 0.7)), ANY_SIZE),
+    "convnet-du": Images(lambda shape, n: convnet_encoder(shape, n, (4,), head=DUHead(n, 0.7, 0.4)), ANY_SIZE),
+}
+"""Encoders whose head is not the plain Gaussian."""
+
 DECODERS = {
     "mlp": Images(lambda shape, n: mlp_decoder(shape, n, (7,)), ANY_SIZE),
     "convnet-1": Images(lambda shape, n: convnet_decoder(shape, n, (4,)), ANY_SIZE, ONE_ROW),
@@ -66,6 +74,12 @@ DECODERS = {
     "resnet-3": Images(lambda shape, n: resnet_decoder(shape, n, (6, 6, 4)), FROM_FIVE, FOUR_BY_FOUR),
     "pixelcnn-one-layer": Images(lambda shape, n: pixelcnn_decoder(shape, n, 4, (5,), 2), GREY, COLOUR),
     "pixelcnn-two-layers": Images(lambda shape, n: pixelcnn_decoder(shape, n, 4, (3, 5), 2), GREY, COLOUR),
+    "mlp-skip": Images(lambda shape, n: mlp_decoder(shape, n, (7, 6), True), ANY_SIZE),
+    "convnet-skip": Images(lambda shape, n: convnet_decoder(shape, n, (6, 4), True), FROM_THREE, TWO_BY_TWO),
+    "resnet-skip": Images(lambda shape, n: resnet_decoder(shape, n, (6, 4), True), FROM_THREE, TWO_BY_TWO),
+    "pixelcnn-z-everywhere": Images(
+        lambda shape, n: pixelcnn_decoder(shape, n, 4, (5, 3, 3, 3), 2, True), GREY, COLOUR
+    ),
     "pixelcnn-skips": Images(lambda shape, n: pixelcnn_decoder(shape, n, 4, (5, 3, 3, 1, 3), 2), GREY, COLOUR),
 }
 
@@ -129,6 +143,7 @@ MAP_FLOWS: dict[str, Callable[[int], AutoregressiveFlow]] = {
 PRIORS: dict[str, Callable[[int], nn.Module]] = {
     "standard-normal": lambda n: StandardNormal((n,)),
     **{f"flow-{name}": lambda n, build=build: FlowPrior(build(n), (n,)) for name, build in FLOWS.items()},
+    "ar1": lambda n: AR1Prior((n,), 0.6),
 }
 
 

@@ -14,11 +14,14 @@ PACKAGE = Path(mpdvae.__file__).parent
 
 LEVELS: list[set[str]] = [
     {"networks", "distributions", "logistic_mixture", "divergence", "data", "errors", "seeding", "version"}
-    | {"importance", "pareto", "subsets", "hamiltonian", "statistics", "collapse"},
+    | {"importance", "pareto", "subsets", "hamiltonian", "statistics", "collapse", "autoregression"},
     {"flows"},
-    {"encoders", "decoders", "priors", "vae"},
+    {"heads", "encoders", "decoders", "priors", "refinement", "vae"},
     {
+        "schedules",
         "objective",
+        "aggregate",
+        "inference",
         "density",
         "memory",
         "weighing",
@@ -32,7 +35,8 @@ LEVELS: list[set[str]] = [
         "gradients",
         "lag",
     },
-    {"config", "parts", "experiment", "studies", "recipes", "runs", "interop", "diagnosis", "advice"},
+    {"config", "posterior_parts", "parts", "objective_config", "experiment", "studies", "remedies", "recipes"}
+    | {"runs", "interop", "diagnosis", "advice"},
     {
         "training",
         "evaluation",
@@ -47,7 +51,7 @@ LEVELS: list[set[str]] = [
         "reproduce",
         "report",
     },
-    {"cli", "commands", "options", "__main__"},
+    {"cli", "commands", "options", "kinds", "__main__"},
 ]
 """A new room gets a level here. Within a level imports are allowed as long as they make no circle."""
 

@@ -8,17 +8,8 @@ import torch
 from pydantic import ValidationError
 
 from mpdvae.errors import InputError
-from mpdvae.experiment import (
-    CyclicalWeight,
-    Data,
-    Experiment,
-    LinearWeight,
-    ObjectiveConfig,
-    Training,
-    from_json,
-    in_words,
-    with_changes,
-)
+from mpdvae.experiment import Data, Experiment, LaggingInference, Training, from_json, in_words, with_changes
+from mpdvae.objective_config import CyclicalWeight, GECOWeight, LinearWeight, ObjectiveConfig, SoftFreeBitsWeight
 from mpdvae.parts import (
     ColourResNetDecoder,
     ColourResNetEncoder,
@@ -35,6 +26,7 @@ from mpdvae.parts import (
     ResNetEncoder,
     StandardNormalPrior,
 )
+from mpdvae.posterior_parts import AR1Prior, BatchNormHead, DeltaHead, DUHead, VampPrior
 from mpdvae.recipes import all_recipes, recipe
 
 COLOUR = Experiment(
@@ -65,9 +57,18 @@ EXPERIMENTS = {
         objective=ObjectiveConfig(kl_weight=LinearWeight(warm_up_steps=10), free_bits_nats=0.5, mpd_form="paper"),
         data=Data(dataset="own", path="images.npz", binarisation="static", evaluation_draws=1),
     ),
+    "heads": Experiment(encoder=MLPEncoder(head=DUHead(dropout=0.1)), decoder=MLPDecoder(skip_connections=True)),
+    "priors": Experiment(prior=VampPrior(components=3), training=Training(inference=LaggingInference())),
+    "sequences": Experiment(prior=AR1Prior(length=4), encoder=MLPEncoder(refinement_steps=1)),
     "autoencoder": Experiment(
         encoder=ResNetEncoder(), decoder=ResNetDecoder(), objective=ObjectiveConfig(autoencoder=True)
     ),
+    "regularised": Experiment(
+        objective=ObjectiveConfig(mmd_weight=10.0, mmd_kernel="rbf", total_correlation_weight=2.0, mpd_weight=0.1)
+    ),
+    "importance-weighted": Experiment(objective=ObjectiveConfig(importance_weighted=True, samples=3)),
+    "soft-free-bits": Experiment(objective=ObjectiveConfig(kl_weight=SoftFreeBitsWeight(target_nats=4.0))),
+    "geco": Experiment(objective=ObjectiveConfig(kl_weight=GECOWeight(goal_nats=90.0))),
     "cyclical": Experiment(
         objective=ObjectiveConfig(kl_weight=CyclicalWeight(total_steps=7, cycles=2), free_bits_per_dimension_nats=0.1),
         training=Training(plateau=None, clip_norm=None, optimizer="adamax"),
@@ -160,6 +161,59 @@ REFUSED = {
         {"objective__autoencoder": True},
         r"^objective: autoencoder: has a reconstruction term only; leave the other fields at their defaults\.$",
     ),
+    "delta head with a flow": (
+        {"encoder__head": {"kind": "delta"}},
+        r"^encoder\.head: delta bounds the KL to N\(0, I\) only, got prior flow; choose prior standard-normal, or head gaus",
+    ),
+    "pseudo-inputs in the statistics of the batch": (
+        {"encoder__head": {"kind": "batch-norm"}, "prior": {"kind": "vamp"}},
+        r"^prior: vamp sends its pseudo-inputs through the encoder, whose head batch-norm would take them into the stat",
+    ),
+    "refinement of a delta head": (
+        {"encoder__head": {"kind": "delta"}, "prior": {"kind": "standard-normal"}, "encoder__refinement_steps": 1},
+        r"^encoder\.refinement_steps: moves posteriors away from what head delta and prior standard-normal make of them",
+    ),
+    "refinement with a prior made of posteriors": (
+        {"prior": {"kind": "vamp"}, "encoder__refinement_steps": 1},
+        r"^encoder\.refinement_steps: .* head gaussian and prior vamp .* a prior that does not use the encoder, or set",
+    ),
+    "free bits per dimension of an AR(1)": (
+        {"objective__free_bits_per_dimension_nats": 0.1, "prior": {"kind": "ar1"}},
+        r"^objective\.free_bits_per_dimension_nats: needs a prior that factorises .*got ar1",
+    ),
+    "correlation 1": (
+        {"prior": {"kind": "ar1", "correlation": 1.0}},
+        r"^prior\.correlation: input should be less than 1, got 1\.0\.$",
+    ),
+    "rate of a head": (
+        {"encoder__head": {"kind": "delta", "rate_nats": 0.0}},
+        r"^encoder\.head\.rate_nats: .*greater than 0, got 0\.0\.$",
+    ),
+    "unknown head": ({"encoder__head": {"kind": "vmf"}}, r"^encoder\.head: .*'vmf'.*'gaussian', 'delta', 'batch-norm'"),
+    "no encoder steps": (
+        {"training__inference": {"kind": "lagging", "encoder_steps": 0}},
+        r"^training\.inference\.encoder_steps: .*equal to 1, got 0\.$",
+    ),
+    "IWAE of one sample": (
+        {"objective__importance_weighted": True},
+        r"^objective: importance_weighted: with 1 sample the bound is the ELBO; set samples to 2 or more\.$",
+    ),
+    "IWAE with a weight of the KL": (
+        {"objective": {"importance_weighted": True, "samples": 5, "kl_weight": {"kind": "constant", "value": 0.5}}},
+        r"^objective: importance_weighted: the bound has no KL of its own; leave kl_weight at its default\.$",
+    ),
+    "IWAE with free bits": (
+        {"objective": {"importance_weighted": True, "samples": 5, "free_bits_nats": 0.5}},
+        r"^objective: importance_weighted: .*; leave free_bits_nats at its default\.$",
+    ),
+    "two floors": (
+        {"objective": {"free_bits_nats": 1.0, "kl_weight": {"kind": "soft-free-bits", "target_nats": 2.0}}},
+        r"^objective: kl_weight: soft-free-bits steers the KL itself; set the floors of free bits to 0, or the kind to",
+    ),
+    "GECO without a goal": (
+        {"objective__kl_weight": {"kind": "geco"}},
+        r"^objective\.kl_weight\.goal_nats: this field is required\.$",
+    ),
     "static images drawn five times": (
         {"data__binarisation": "static"},
         r"^data: evaluation_draws: static binarisation draws every image once, expected 1, got 5; set it to 1",
@@ -213,6 +267,16 @@ def test_static_binarisation_with_one_draw_is_taken():
 
 
 BUILD_REFUSED = {
+    "AR(1) of one number": (
+        Experiment(latent_dim=1, prior=AR1Prior()),
+        (1, 28, 28),
+        "an AR\\(1\\) prior needs a sequence of at least 2 steps, got 1",
+    ),
+    "AR(1) of unequal steps": (
+        Experiment(latent_dim=32, prior=AR1Prior(length=5)),
+        (1, 28, 28),
+        "a code of 32 numbers cannot be read as 5 equal steps; give a divisor of 32",
+    ),
     "PixelCNN in colour": (Experiment(decoder=PixelCNNDecoder()), (3, 28, 28), "one binary channel, got 3 channels"),
     "too small": (Experiment(encoder=ConvNetEncoder(channels=(4, 4, 4))), (1, 4, 4), "at least 5x5 pixels, got 4x4"),
 }
@@ -244,6 +308,9 @@ def test_objectives_have_the_terms_that_their_weights_ask_for():
     assert terms(diversity_weight=1.0) == ["reconstruction", "kl", "diversity"]
     assert terms(smoothness_weight=1.0) == ["reconstruction", "kl", "smoothness"]
     assert terms(autoencoder=True) == ["reconstruction"]
+    assert terms(mmd_weight=1.0, mpd_weight=0.1) == ["reconstruction", "kl", "mmd", "mpd"]
+    assert terms(total_correlation_weight=1.0) == ["reconstruction", "kl", "total_correlation"]
+    assert terms(importance_weighted=True, samples=3, mmd_weight=1.0) == ["importance_weighted", "mmd"]
     assert not ObjectiveConfig(autoencoder=True).build().noise
 
 
@@ -298,3 +365,20 @@ def test_the_bound_of_the_log_variance_reaches_every_encoder(kind):
     shape = (3, 16, 16)
     assert part(log_variance_limit=0.5).build(shape, 4).log_variance_limit == 0.5
     assert part().build(shape, 4).log_variance_limit == (7.0 if part.codes == "maps" else None)
+
+
+@pytest.mark.parametrize("head", [DeltaHead(rate_nats=2.0), BatchNormHead(scale=0.4), DUHead(floor=0.5)])
+@pytest.mark.parametrize("kind", ["mlp", "convnet", "resnet", "densenet", "colour-resnet"])
+def test_every_encoder_can_have_every_head(kind, head):
+    (part,) = (part for part in get_args(EncoderConfig) if part().kind == kind)
+    encoder = part(head=head).build((3, 16, 16), 4)
+    assert type(encoder.head).__name__ == type(head).__name__
+    q = encoder(2 * torch.rand(3, 3, 16, 16) - 1)
+    assert q.event_shape == part().latent_shape((3, 16, 16), 4)
+
+
+def test_pseudo_inputs_have_the_range_of_the_data():
+    colour = with_changes(COLOUR, prior={"kind": "vamp", "components": 5})
+    assert colour.build((3, 8, 8)).prior.image_range == (-1.0, 1.0)
+    binary = with_changes(recipe("vae-digits-smoke"), prior={"kind": "vamp", "components": 5})
+    assert binary.build((1, 8, 8)).prior.image_range == (0.0, 1.0)

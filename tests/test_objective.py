@@ -13,15 +13,15 @@ from mpdvae.divergence import diversity_term, mutual_posterior_divergence
 from mpdvae.errors import InputError
 from mpdvae.objective import (
     KL,
-    Constant,
-    Cyclical,
     Diversity,
     ForwardPass,
-    Linear,
+    MutualPosteriorDivergence,
     Objective,
     Smoothness,
+    importance_weighted,
     reconstruction,
 )
+from mpdvae.schedules import GECO, Constant, Linear
 from mpdvae.vae import VAE
 
 pytestmark = pytest.mark.usefixtures("float64")
@@ -125,6 +125,53 @@ def test_noise_differs_from_pass_to_pass(x):
     assert objective(vae, x).total != objective(vae, x).total
 
 
+# The importance-weighted bound
+
+
+def test_the_bound_of_one_sample_is_the_elbo(x):
+    vae = vae_with("flow-affine")
+    torch.manual_seed(1)
+    bound = Objective({"importance_weighted": importance_weighted})(vae, x).total
+    torch.manual_seed(1)
+    elbo = Objective({"reconstruction": reconstruction, "kl": KL()}, estimator="generic")(vae, x).total
+    torch.testing.assert_close(bound, elbo)
+
+
+def test_the_bound_is_that_of_the_vae(x):
+    vae = vae_with()
+    torch.manual_seed(1)
+    bound = Objective({"importance_weighted": importance_weighted}, samples=4)(vae, x).total
+    torch.manual_seed(1)
+    torch.testing.assert_close(bound, -vae.importance_weighted_bound(x, 4).mean())
+
+
+def test_the_gradient_of_the_bound_weighs_samples_by_their_weights(x):
+    """Burda et al. 2016, equation 14: sum_i w~_i grad log w_i with normalised weights w~, sample by sample."""
+    vae, k = vae_with(), 3
+    torch.manual_seed(1)
+    found = gradients(Objective({"importance_weighted": importance_weighted}, samples=k)(vae, x).total, vae)
+    torch.manual_seed(1)
+    log_w = vae.log_weights(x, k)
+    share = log_w.detach().exp() / log_w.detach().exp().sum(0)
+    by_hand = sum(-share[i, n] * log_w[i, n] / len(x) for i in range(k) for n in range(len(x)))
+    for one, other in zip(found, gradients(by_hand, vae), strict=True):
+        torch.testing.assert_close(one, other)
+
+
+# The divergence as a plain loss
+
+
+def test_the_plain_divergence_is_subtracted_up_to_its_limit(x):
+    vae = vae_with()
+    mpd = mutual_posterior_divergence(vae.encoder(x)).mean.item()
+    below = Objective({"mpd": MutualPosteriorDivergence(0.3, limit_nats=mpd + 1)})(vae, x).total
+    assert below.item() == pytest.approx(-0.3 * mpd)
+    assert any((g != 0).any() for g in gradients(below, vae))
+    above = Objective({"mpd": MutualPosteriorDivergence(0.3, limit_nats=mpd / 2)})(vae, x).total
+    assert above.item() == pytest.approx(-0.3 * mpd / 2)
+    assert all((g == 0).all() for g in gradients(above, vae))
+
+
 # Free bits
 
 
@@ -169,25 +216,7 @@ def test_free_bits_per_dimension_need_a_prior_that_factorises(x):
         objective(vae_with("flow-affine"), x)
 
 
-# Schedules
-
-
-@pytest.mark.parametrize(
-    ("schedule", "weights"),
-    [
-        (Constant(), {0: 1, 10**6: 1}),
-        (Constant(0.2), {0: 0.2, 10**6: 0.2}),
-        (Linear(10), {0: 0, 1: 0.1, 5: 0.5, 9: 0.9, 10: 1, 11: 1, 1000: 1}),
-        (Linear(10, start=0.5), {0: 0.5, 5: 0.75, 10: 1, 11: 1}),
-        (Linear(1), {0: 0, 1: 1}),
-        (Cyclical(100), {0: 0, 5: 0.4, 12: 0.96, 13: 1, 24: 1, 25: 0, 30: 0.4, 50: 0, 99: 1, 100: 1, 150: 1}),
-        (Cyclical(30, cycles=3, rising_fraction=1.0), {0: 0, 1: 0.1, 9: 0.9, 10: 0, 19: 0.9, 20: 0, 29: 0.9, 30: 1}),
-        (Cyclical(10, cycles=1, rising_fraction=0.2), {0: 0, 1: 0.5, 2: 1, 9: 1, 10: 1}),
-    ],
-    ids=repr,
-)
-def test_schedules(schedule, weights):
-    assert {step: schedule(step) for step in weights} == pytest.approx(weights)
+# Weights
 
 
 def test_the_schedule_weighs_the_kl(x):
@@ -197,6 +226,18 @@ def test_the_schedule_weighs_the_kl(x):
     assert [annealed(vae, x, step).total.item() / kl for step in (0, 2, 8, 9)] == pytest.approx([0, 0.25, 1, 1])
     floored = Objective({"kl": KL(Constant(0.5), free_bits_nats=kl + 1)})
     assert floored(vae, x).total.item() == pytest.approx(0.5 * (kl + 1))
+
+
+def test_a_weight_that_adapts_is_moved_by_what_the_batch_gave(x):
+    vae, weight = vae_with(), GECO(goal_nats=5.0)
+    objective = Objective({"reconstruction": reconstruction, "kl": KL(weight)}, adaptive=weight)
+    loss = objective(vae, x)
+    assert loss.terms["kl"].item() == pytest.approx(loss.forward.kl.mean().item())
+    objective.adapt(loss)
+    assert weight.state["violation_nats"] == pytest.approx(loss.forward.reconstruction.mean().item() - 5)
+    torch.testing.assert_close(objective(vae, x).terms["kl"], loss.forward.kl.mean() / weight.multiplier)
+    plain = Objective({"kl": KL()})
+    plain.adapt(plain(vae, x))  # nothing adapts
 
 
 @pytest.mark.parametrize(
@@ -209,11 +250,8 @@ def test_the_schedule_weighs_the_kl(x):
         (lambda: Smoothness(math.nan), "smoothness_weight: a term needs a weight > 0, got nan"),
         (lambda: KL(free_bits_nats=-0.1), "free bits: expected floors >= 0"),
         (lambda: KL(free_bits_per_dimension_nats=-0.1), "free bits: expected floors >= 0"),
-        (lambda: Linear(0), "warm_up_steps: expected a number >= 1, got 0"),
-        (lambda: Cyclical(0), "total_steps: expected a number >= 1, got 0"),
-        (lambda: Cyclical(10, cycles=0), "cycles: expected a number >= 1, got 0"),
-        (lambda: Cyclical(10, rising_fraction=0.0), "rising_fraction: expected a number in"),
-        (lambda: Cyclical(10, rising_fraction=1.5), "rising_fraction: expected a number in"),
+        (lambda: MutualPosteriorDivergence(0.0), "mpd_weight: a term needs a weight > 0, got 0.0"),
+        (lambda: MutualPosteriorDivergence(1.0, 0.0), "mpd_limit_nats: a term needs a weight > 0, got 0.0"),
     ],
 )
 def test_impossible_objectives_are_refused(build, message):

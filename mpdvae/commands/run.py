@@ -11,6 +11,7 @@ from tyro.conf import Positional
 
 from mpdvae.errors import InputError, RunError
 from mpdvae.experiment import Experiment, from_json
+from mpdvae.kinds import with_kinds
 from mpdvae.options import parse, validated
 
 if TYPE_CHECKING:
@@ -29,7 +30,7 @@ def train(arguments: Sequence[str]) -> None:
             return
         raise InputError("train: expected the name of a recipe first; `mpdvae recipes` lists them.")
     name, *rest = arguments
-    experiment = _experiment(name)
+    experiment = with_kinds(_experiment(name), rest)
 
     def collect(
         out: Path,

@@ -26,6 +26,7 @@ from torch.nn.functional import elu
 from mpdvae.errors import InputError
 from mpdvae.networks.batching import over_leading
 from mpdvae.networks.blocks import PointwiseConv2d
+from mpdvae.networks.incremental import CausalLayer
 from mpdvae.networks.masked import CausalConv2d, ConditionedCausalConv2d
 
 PAPER_SMALL = (7, 7, 7, 5, 5, 3, 3)
@@ -47,6 +48,20 @@ class BottleneckBlock(nn.Module):
         return elu(x + self.widen(elu(self.causal(elu(self.narrow(x))))))
 
 
+class ConditionAtPosition(CausalLayer):
+    """What a condition adds to each position: a 1x1 convolution, seen once in an incremental evaluation."""
+
+    def __init__(self, condition_channels: int, channels: int) -> None:
+        super().__init__()
+        self.convolution = PointwiseConv2d(condition_channels, channels)
+
+    def forward(
+        self, condition: Float[Tensor, "*batch maps height width"]
+    ) -> Float[Tensor, "*batch channel rows columns"]:
+        told = self.once("told", lambda: over_leading(self.convolution, condition, 3))
+        return self.present_column(self.present_row(told))
+
+
 class PixelCNN(nn.Module):
     """Logits of binary pixels in raster order.
 
@@ -54,9 +69,16 @@ class PixelCNN(nn.Module):
         condition_channels: maps that tell about the latent code.
         channels: C, an even number.
         kernel_sizes: odd sizes, the first being that of the mask-A layer.
+        condition_everywhere: whether every layer sees the condition, not the first alone.
     """
 
-    def __init__(self, condition_channels: int, channels: int = 64, kernel_sizes: Sequence[int] = PAPER_SMALL) -> None:
+    def __init__(
+        self,
+        condition_channels: int,
+        channels: int = 64,
+        kernel_sizes: Sequence[int] = PAPER_SMALL,
+        condition_everywhere: bool = False,
+    ) -> None:
         super().__init__()
         if channels < 2 or channels % 2:
             raise InputError(f"channels: a bottleneck block halves them and needs an even number >= 2, got {channels}.")
@@ -67,6 +89,8 @@ class PixelCNN(nn.Module):
         self.first = ConditionedCausalConv2d(1, condition_channels, channels, first)
         self.blocks = nn.ModuleList(BottleneckBlock(channels, k) for k in rest)
         self.skips = nn.ModuleList(BottleneckBlock(channels, k) for k in kernel_sizes[1 : len(kernel_sizes) - SKIP + 2])
+        layers = len(kernel_sizes) if condition_everywhere else 0
+        self.told = nn.ModuleList(ConditionAtPosition(condition_channels, channels) for _ in range(layers))
         self.widen = PointwiseConv2d(channels, channels)
         self.logits = PointwiseConv2d(channels, 1)
         # Channels last in memory: a training step on CPU takes about a quarter less time.
@@ -82,20 +106,23 @@ class PixelCNN(nn.Module):
     ) -> Float[Tensor, "*batch 1 rows columns"]:
         """Logits of P(pixel = 1); the leading axes of images and conditions broadcast. In an incremental evaluation
         (`mpdvae.networks.incremental`), those of the present pixel only: [*batch 1 1 1]."""
-        return over_leading(self._body, self.first(x, condition), event_ndim=3)
+        first = self.first(x, condition)
+        told = [at_position(condition).expand_as(first).reshape(-1, *first.shape[-3:]) for at_position in self.told]
+        return over_leading(lambda first: self._body(first, told), first, event_ndim=3)
 
-    def _body(self, first: Float[Tensor, "batch channel rows columns"]) -> Float[Tensor, "batch 1 rows columns"]:
+    def _body(
+        self, first: Float[Tensor, "batch channel rows columns"], told: list[Tensor]
+    ) -> Float[Tensor, "batch 1 rows columns"]:
         outputs = [elu(first)]
         for block in self.blocks:
-            outputs.append(block(self._with_skip(outputs)))
-        return self.logits(elu(self.widen(self._with_skip(outputs))))
+            outputs.append(block(self._next_input(outputs, told)))
+        return self.logits(elu(self.widen(self._next_input(outputs, told))))
 
-    def _with_skip(self, outputs: list[Tensor]) -> Tensor:
-        """The input of the next layer: the last output, plus the skip block that ends here."""
-        start = len(outputs) - SKIP
-        if start < 0:
-            return outputs[-1]
-        return outputs[-1] + self.skips[start](outputs[start])
+    def _next_input(self, outputs: list[Tensor], told: list[Tensor]) -> Tensor:
+        """The input of the next layer: the last output, plus the skip block that ends here, plus what the condition tells."""
+        done = len(outputs)
+        x = outputs[-1] if done < SKIP else outputs[-1] + self.skips[done - SKIP](outputs[done - SKIP])
+        return x + told[done - 1] if told else x
 
     def extra_repr(self) -> str:
         return f"kernel_sizes={self.kernel_sizes}, receptive_field={self.receptive_field}"

@@ -21,6 +21,7 @@ from typing import TypeVar
 import torch
 from torch import Tensor, nn
 from torch.nn.utils import parametrize
+from torch.utils.hooks import RemovableHandle
 
 Layer = TypeVar("Layer", bound=nn.Module)
 
@@ -88,11 +89,15 @@ def weight_norm(layer: Layer, mask: Tensor | None = None, init_scale: float = 1.
 @contextmanager
 def initialising_by_data(module: nn.Module) -> Iterator[None]:
     """Inside, the first forward pass through each weight-normalised layer of `module` sets its gain and bias by the data."""
-    hooks = [
-        layer.register_forward_hook(_rescale_to_unit_outputs)
-        for layer in module.modules()
-        if parametrize.is_parametrized(layer, "weight")
-    ]
+    hooks: dict[nn.Module, RemovableHandle] = {}
+
+    def rescale_once(layer: nn.Module, inputs: tuple[Tensor, ...], output: Tensor) -> Tensor:
+        hooks.pop(layer).remove()
+        return _rescale_to_unit_outputs(layer, inputs, output)
+
+    for layer in module.modules():
+        if parametrize.is_parametrized(layer, "weight"):
+            hooks[layer] = layer.register_forward_hook(rescale_once)
     was_training = module.training
     module.eval()
     try:
@@ -100,10 +105,11 @@ def initialising_by_data(module: nn.Module) -> Iterator[None]:
             yield
     finally:
         module.train(was_training)
-        for hook in hooks:
+        for hook in hooks.values():
             hook.remove()
 
 
+@torch.no_grad()
 def _rescale_to_unit_outputs(layer: nn.Module, inputs: tuple[Tensor, ...], output: Tensor) -> Tensor:
     """A forward hook: rescales gain and bias by the statistics of `output` [batch units ...], evaluates the layer again."""
     weight = layer.get_submodule("parametrizations.weight")

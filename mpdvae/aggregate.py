@@ -1,0 +1,113 @@
+r"""Terms of the aggregate posterior q(z) = E_x q(z|x): its distance from the prior, and the dependence of its dimensions.
+
+**MMD** (InfoVAE: Zhao, Song & Ermon 2017, https://arxiv.org/abs/1706.02262). With a kernel k, codes z_i ~ q(z) - one for each
+image of the batch - and as many draws z'_i ~ p(z),
+
+.. math:: MMD^2 = \frac{1}{N(N-1)} \sum_{i \ne j} \big[ k(z_i, z_j) + k(z'_i, z'_j) \big]
+          - \frac{2}{N^2} \sum_{ij} k(z_i, z'_j),
+
+the unbiased U-statistic (Gretton et al., JMLR 2012): zero in expectation where q(z) = p(z), and so below zero half of the
+time. InfoVAE's objective is R + (1 - alpha) KL + (alpha + lambda - 1) MMD^2: give 1 - alpha as the weight of the KL.
+Kernels, with d^2 = ||z - z'||^2 and C = 2 * latent dimensions, the mean of d^2 under N(0, I): "imq" C / (C + d^2), "rbf"
+exp(-d^2 / C).
+
+**Total correlation** (beta-TC-VAE: Chen et al. 2018, https://arxiv.org/abs/1802.04942). The mean KL over images divides into
+
+.. math:: E_x KL(q(z|x) || p(z)) = I_q(x; z) + TC(q(z)) + \sum_k KL(q(z_k) || p(z_k)), \qquad
+          TC = E_{q(z)} \Big[ \log q(z) - \sum_k \log q(z_k) \Big],
+
+so that R + I + beta TC + sum KL_k = R + KL + (beta - 1) TC: the term is (beta - 1) TC. q(z) is taken as the mixture of the
+batch's posteriors. Minibatch-weighted sampling divides by the size of the data set instead of the batch's, which moves TC
+by a constant only.
+"""
+
+import math
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import Literal, NamedTuple
+
+import torch
+from jaxtyping import Float
+from torch import Tensor
+from torch.distributions import Distribution, Normal
+
+from mpdvae.divergence import diagonal_normal
+from mpdvae.errors import InputError
+from mpdvae.objective import ForwardPass, check_weight
+
+Kernel = Literal["imq", "rbf"]
+
+KERNELS: dict[Kernel, Callable[[Tensor, float], Tensor]] = {
+    "imq": lambda squares, scale: scale / (scale + squares),
+    "rbf": lambda squares, scale: torch.exp(-squares / scale),
+}
+"""From squared distances and C to k(z, z')."""
+
+
+@dataclass(frozen=True)
+class MMD:
+    """weight * MMD^2(q(z), p(z)); the draws from the prior carry no gradient."""
+
+    weight: float
+    kernel: Kernel = "imq"
+
+    def __post_init__(self) -> None:
+        check_weight("mmd_weight", self.weight)
+
+    def __call__(self, forward: ForwardPass, step: int) -> Float[Tensor, ""]:
+        z = forward.z[0].flatten(1)
+        drawn = forward.vae.prior().sample((len(z),)).flatten(1)
+        return self.weight * squared_mmd(z, drawn, self.kernel)
+
+
+@dataclass(frozen=True)
+class TotalCorrelation:
+    """weight * TC(q(z)); weight = beta - 1."""
+
+    weight: float
+
+    def __post_init__(self) -> None:
+        check_weight("total_correlation_weight", self.weight)
+
+    def __call__(self, forward: ForwardPass, step: int) -> Float[Tensor, ""]:
+        densities = aggregate_densities(forward.q, forward.z[0])
+        return self.weight * (densities.log_joint - densities.log_marginals.sum(1)).mean()
+
+
+class AggregateDensities(NamedTuple):
+    """Densities of codes under the mixture of a batch's posteriors, in nats."""
+
+    log_joint: Float[Tensor, " batch"]
+    """log q(z)."""
+    log_marginals: Float[Tensor, "batch latent"]
+    """log q(z_k)."""
+
+
+def squared_mmd(
+    one: Float[Tensor, "n latent"], other: Float[Tensor, "n latent"], kernel: Kernel = "imq"
+) -> Float[Tensor, ""]:
+    """The U-statistic of MMD^2 between as many codes of one kind as of the other.
+
+    Raises:
+        InputError: for fewer than two codes.
+    """
+    n = len(one)
+    if n < 2:
+        raise InputError(f"MMD: is a mean over pairs and needs a batch of at least 2 codes, got {n}.")
+    within = sum(_kernel(z, z, kernel).sum() - n for z in (one, other))  # every k(z, z) is 1
+    return within / (n * (n - 1)) - 2 * _kernel(one, other, kernel).mean()
+
+
+def aggregate_densities(q: Distribution, z: Float[Tensor, "batch *latent"]) -> AggregateDensities:
+    """log q(z) and log q(z_k) of one code for each image, q(z) being the mixture of the posteriors `q` of the batch."""
+    normal = diagonal_normal(q)
+    each = Normal(normal.loc.flatten(1), normal.scale.flatten(1)).log_prob(
+        z.flatten(1)[:, None]
+    )  # [code posterior latent]
+    log_batch = math.log(len(z))
+    return AggregateDensities(each.sum(2).logsumexp(1) - log_batch, each.logsumexp(1) - log_batch)
+
+
+def _kernel(one: Tensor, other: Tensor, kernel: Kernel) -> Tensor:
+    squares = (one[:, None] - other[None]).square().sum(2)
+    return KERNELS[kernel](squares, 2 * one.shape[1])

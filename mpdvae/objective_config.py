@@ -1,0 +1,207 @@
+"""Configuration of the objective: which terms, with which weights, and how the weight of the KL changes.
+
+Each kind of KL weight says how many steps its schedule takes and builds itself; torch is imported only there. The theory is
+in `mpdvae.objective`, `mpdvae.schedules` and `mpdvae.aggregate`.
+"""
+
+from typing import TYPE_CHECKING, Annotated, Literal
+
+from pydantic import Field, model_validator
+
+from mpdvae.config import Config, Count, Fraction, Nats, Rate, Weight
+
+if TYPE_CHECKING:
+    from mpdvae.objective import Objective, Term
+    from mpdvae.schedules import AdaptiveWeight, Schedule
+
+
+class ConstantWeight(Config):
+    """The KL counts with a fixed weight: 1 is the ELBO, another value a beta-VAE."""
+
+    kind: Literal["constant"] = "constant"
+    value: Weight = 1.0
+
+    @property
+    def steps(self) -> int:
+        return 0
+
+    def build(self) -> "Schedule":
+        from mpdvae.schedules import Constant
+
+        return Constant(self.value)
+
+
+class LinearWeight(Config):
+    """KL annealing: from `start` to 1 in `warm_up_steps`."""
+
+    kind: Literal["linear"] = "linear"
+    warm_up_steps: Count
+    start: Annotated[float, Field(ge=0, le=1)] = 0.0
+
+    @property
+    def steps(self) -> int:
+        return self.warm_up_steps
+
+    def build(self) -> "Schedule":
+        from mpdvae.schedules import Linear
+
+        return Linear(self.warm_up_steps, self.start)
+
+
+class CyclicalWeight(Config):
+    """Cyclical KL annealing over `total_steps`."""
+
+    kind: Literal["cyclical"] = "cyclical"
+    total_steps: Count
+    cycles: Count = 4
+    rising_fraction: Fraction = 0.5
+
+    @property
+    def steps(self) -> int:
+        return self.total_steps
+
+    def build(self) -> "Schedule":
+        from mpdvae.schedules import Cyclical
+
+        return Cyclical(self.total_steps, self.cycles, self.rising_fraction)
+
+
+class SoftFreeBitsWeight(Config):
+    """A weight of at most 1 that keeps the KL near a target: it shrinks below and grows above."""
+
+    kind: Literal["soft-free-bits"] = "soft-free-bits"
+    target_nats: Annotated[float, Field(gt=0)]
+    """Of the batch mean of the total KL."""
+    change: Annotated[float, Field(gt=0, lt=1)] = 0.1
+    """Relative change of the weight in one step."""
+    tolerance: Weight = 0.05
+    """How far above the target, relative to it, the KL may be before the weight grows."""
+
+    @property
+    def steps(self) -> int:
+        return 0
+
+    def build(self) -> "AdaptiveWeight":
+        from mpdvae.schedules import SoftFreeBits
+
+        return SoftFreeBits(self.target_nats, self.change, self.tolerance)
+
+
+class GECOWeight(Config):
+    """The least KL at which the reconstruction reaches a goal: the weight falls while it is not reached, and rises after."""
+
+    kind: Literal["geco"] = "geco"
+    goal_nats: float
+    """Of the batch mean of -log p(x|z)."""
+    rate: Annotated[float, Field(gt=0)] = 1e-3
+    """Of the logarithm of the multiplier, for each nat of violation and step."""
+    smoothing: Rate = 0.9
+    """Decay of the moving average of the violation."""
+
+    @property
+    def steps(self) -> int:
+        return 0
+
+    def build(self) -> "AdaptiveWeight":
+        from mpdvae.schedules import GECO
+
+        return GECO(self.goal_nats, self.rate, self.smoothing)
+
+
+KLWeightConfig = ConstantWeight | LinearWeight | CyclicalWeight | SoftFreeBitsWeight | GECOWeight
+ADAPTIVE = ("soft-free-bits", "geco")
+
+
+class ObjectiveConfig(Config):
+    """The terms of the loss, in nats per image; a weight of 0 leaves its term out."""
+
+    diversity_weight: Weight = 0.0
+    """The paper's eta: makes posteriors differ in every latent dimension."""
+    smoothness_weight: Weight = 0.0
+    """The paper's gamma: makes the pairwise divergences alike."""
+    mpd_form: Literal["released", "paper", "submitted"] = "released"
+    """Which of three forms the diversity term takes; see mpdvae/divergence.py."""
+    smoothness_over: Literal["total", "dimensions"] = "total"
+    """Spread of the total divergence (released code), or of each dimension's, summed."""
+    kl_weight: Annotated[KLWeightConfig, Field(discriminator="kind")] = ConstantWeight()
+    free_bits_nats: Nats = 0.0
+    """Floor under the batch mean of the total KL (released code)."""
+    free_bits_per_dimension_nats: Nats = 0.0
+    """Floor under the batch mean of each dimension's KL; standard-normal prior only."""
+    mmd_weight: Weight = 0.0
+    """InfoVAE: squared MMD of aggregate posterior and prior, alpha + lambda - 1; 1 - alpha is the KL's weight."""
+    mmd_kernel: Literal["imq", "rbf"] = "imq"
+    total_correlation_weight: Weight = 0.0
+    """beta-TC-VAE: beta - 1, which the total correlation of the aggregate posterior counts beyond its share of the KL."""
+    mpd_weight: Weight = 0.0
+    """Mutual posterior divergence as a plain loss, subtracted; see diversity_weight for the paper's bounded form."""
+    mpd_limit_nats: Annotated[float, Field(gt=0)] = 100.0
+    """Up to which the plain divergence counts."""
+    importance_weighted: bool = False
+    """IWAE: the importance-weighted bound of all samples in place of reconstruction and KL."""
+    samples: Count = 1
+    """Draws of z per image (L of Kingma & Welling; k of IWAE)."""
+    estimator: Literal["analytic-if-possible", "generic"] = "analytic-if-possible"
+    autoencoder: bool = False
+    """No noise and no KL: a plain autoencoder."""
+
+    @model_validator(mode="after")
+    def _autoencoder_is_alone(self) -> "ObjectiveConfig":
+        if self.autoencoder and self.model_copy(update={"autoencoder": False}) != ObjectiveConfig():
+            raise ValueError("autoencoder: has a reconstruction term only; leave the other fields at their defaults")
+        return self
+
+    @model_validator(mode="after")
+    def _importance_weighted_has_no_kl(self) -> "ObjectiveConfig":
+        if not self.importance_weighted:
+            return self
+        if self.samples < 2:
+            raise ValueError(
+                f"importance_weighted: with {self.samples} sample the bound is the ELBO; set samples to 2 or more"
+            )
+        without_kl = ("kl_weight", "free_bits_nats", "free_bits_per_dimension_nats", "estimator")
+        changed = [name for name in without_kl if getattr(self, name) != type(self).model_fields[name].default]
+        if changed:
+            raise ValueError(f"importance_weighted: the bound has no KL of its own; leave {changed[0]} at its default")
+        return self
+
+    @model_validator(mode="after")
+    def _one_floor(self) -> "ObjectiveConfig":
+        if self.kl_weight.kind in ADAPTIVE and max(self.free_bits_nats, self.free_bits_per_dimension_nats) > 0:
+            raise ValueError(
+                f"kl_weight: {self.kl_weight.kind} steers the KL itself; set the floors of free bits to 0, or the kind to "
+                "constant"
+            )
+        return self
+
+    def build(self) -> "Objective":
+        from mpdvae import objective as o
+
+        if self.autoencoder:
+            return o.Objective({"reconstruction": o.reconstruction}, noise=False)
+        if self.importance_weighted:
+            terms: dict[str, o.Term] = {"importance_weighted": o.importance_weighted}
+            return o.Objective(terms | self._regularisers(), self.samples)
+        weight = self.kl_weight.build()
+        kl = o.KL(weight, self.free_bits_nats, self.free_bits_per_dimension_nats)
+        terms = {"reconstruction": o.reconstruction, "kl": kl} | self._regularisers()
+        adaptive = weight if isinstance(weight, o.AdaptiveWeight) else None
+        return o.Objective(terms, self.samples, estimator=self.estimator, adaptive=adaptive)
+
+    def _regularisers(self) -> "dict[str, Term]":
+        """The terms beyond the bound on the likelihood, by name; those of weight 0 are left out."""
+        from mpdvae import aggregate as a
+        from mpdvae import objective as o
+
+        terms: dict[str, Term] = {}
+        if self.diversity_weight > 0:
+            terms["diversity"] = o.Diversity(self.diversity_weight, self.mpd_form)
+        if self.smoothness_weight > 0:
+            terms["smoothness"] = o.Smoothness(self.smoothness_weight, self.smoothness_over)
+        if self.mmd_weight > 0:
+            terms["mmd"] = a.MMD(self.mmd_weight, self.mmd_kernel)
+        if self.total_correlation_weight > 0:
+            terms["total_correlation"] = a.TotalCorrelation(self.total_correlation_weight)
+        if self.mpd_weight > 0:
+            terms["mpd"] = o.MutualPosteriorDivergence(self.mpd_weight, self.mpd_limit_nats)
+        return terms

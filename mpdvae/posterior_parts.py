@@ -1,0 +1,103 @@
+"""Configurations of what keeps a code informative by construction: heads of encoders, priors that no posterior can match, and
+the refinement of posteriors. Members of the unions in `mpdvae.parts`; the theory is in `mpdvae.heads`,
+`mpdvae.autoregression`, `mpdvae.priors` and `mpdvae.refinement`.
+"""
+
+from typing import TYPE_CHECKING, Annotated, ClassVar, Literal
+
+from pydantic import Field
+
+from mpdvae.config import AtLeastTwo, Config, Count, ImageShape, Rate
+
+if TYPE_CHECKING:
+    from torch import nn
+
+Codes = Literal["vectors", "maps"]
+LatentShape = tuple[int, ...]
+Positive = Annotated[float, Field(gt=0)]
+
+
+class GaussianHead(Config):
+    """Mean and log variance are what the body gives."""
+
+    kind: Literal["gaussian"] = "gaussian"
+
+    def build(self, latent_shape: LatentShape) -> "nn.Module | None":
+        return None
+
+
+class DeltaHead(Config):
+    """delta-VAE: the KL of every image to N(0, I) is at least `rate_nats`."""
+
+    kind: Literal["delta"] = "delta"
+    rate_nats: Positive = 5.0
+    """Committed, divided equally among the dimensions of the code."""
+
+    def build(self, latent_shape: LatentShape) -> "nn.Module":
+        from mpdvae.heads import DeltaHead
+
+        return DeltaHead(self.rate_nats, latent_shape)
+
+
+class BatchNormHead(Config):
+    """BN-VAE: batch normalisation of the means, to a fixed scale and a learned shift."""
+
+    kind: Literal["batch-norm"] = "batch-norm"
+    scale: Positive = 0.5
+    """Deviation of the posterior means over images, in each dimension."""
+
+    def build(self, latent_shape: LatentShape) -> "nn.Module":
+        from mpdvae.heads import BatchNormHead
+
+        return BatchNormHead(latent_shape[0], self.scale)
+
+
+class DUHead(Config):
+    """DU-VAE: batch normalisation of the means with learned scales, dropout on the variances."""
+
+    kind: Literal["du"] = "du"
+    scale: Positive = 0.5
+    """Root mean square over dimensions of the deviation of the posterior means."""
+    dropout: Rate = 0.2
+    """Share of the variances that training drops to their floor."""
+    floor: Positive = 1.0
+    """a: variances are at least a / (2 pi e), the entropy of each dimension at least log(a) / 2."""
+
+    def build(self, latent_shape: LatentShape) -> "nn.Module":
+        from mpdvae.heads import DUHead
+
+        return DUHead(latent_shape[0], self.scale, self.dropout, self.floor)
+
+
+HeadConfig = GaussianHead | DeltaHead | BatchNormHead | DUHead
+BY_BATCH = ("batch-norm", "du")
+"""Heads that normalise over the batch."""
+
+
+class AR1Prior(Config):
+    """delta-VAE: a code is a sequence that is correlated in time, which posteriors are not: the KL has a floor."""
+
+    codes: ClassVar[Codes | None] = None
+    kind: Literal["ar1"] = "ar1"
+    correlation: Annotated[float, Field(gt=0, lt=1)] = 0.9
+    """alpha, between consecutive steps."""
+    length: AtLeastTwo | None = None
+    """Steps that a vector is read as; None: every number is a step. Maps are read position by position."""
+
+    def build(self, latent_shape: LatentShape) -> "nn.Module":
+        from mpdvae.priors import AR1Prior
+
+        return AR1Prior(latent_shape, self.correlation, self.length)
+
+
+class VampPrior(Config):
+    """The mixture of the posteriors of learned pseudo-inputs."""
+
+    codes: ClassVar[Codes | None] = None
+    kind: Literal["vamp"] = "vamp"
+    components: Count = 100
+
+    def build(self, encoder: "nn.Module", image_shape: ImageShape, image_range: tuple[float, float]) -> "nn.Module":
+        from mpdvae.priors import VampPrior
+
+        return VampPrior(encoder, image_shape, self.components, image_range)
