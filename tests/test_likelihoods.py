@@ -109,6 +109,7 @@ def test_another_split_has_files_of_its_own(own_copy):
     after = files(own_copy)
     assert {name: after[name] for name in before} == before
     names = {"density-validation.json", "density-validation.csv", "diagnostics-validation.json"}
+    names |= {"information-validation.json", "code_use-validation.json"}
     assert after.keys() - before.keys() == names | {"codes-validation.json", "representation-validation.json"}
     found = read_json(own_copy / "density-validation.json")
     assert (found["split"], found["images"], found["samples"], found["tolerance_nats"]) == ("validation", 20, 3, 0.5)
