@@ -6,6 +6,7 @@ into the experiment first, with the defaults of that kind; its other options the
 """
 
 from collections.abc import Iterator, Sequence
+from itertools import zip_longest
 from typing import Any, TypeVar, get_args
 
 import tyro
@@ -73,7 +74,7 @@ def _of_defaults(member: type[Config]) -> Config:
 def _given(option: str, arguments: Sequence[str]) -> str | None:
     """The last value of `option`, as `--option value` or `--option=value`."""
     value = None
-    for word, following in zip(arguments, [*arguments[1:], None], strict=True):
+    for word, following in zip_longest(arguments, arguments[1:]):
         name, equals, rest = word.partition("=")
         if name.replace("_", "-") == option:
             value = rest if equals else following
