@@ -22,6 +22,7 @@ def asked(*arguments: str) -> Experiment:
 
 
 def test_without_kinds_nothing_changes():
+    assert asked() == recipe(VAE)
     assert asked("--prior.components", "3", "--seed", "5") == recipe(VAE)
     assert asked("--encoder.kind", "convnet") == recipe(VAE)  # with the sizes of the recipe
 
