@@ -108,7 +108,7 @@ def estimate(
     indices = list(range(len(x)) if indices is None else indices)
     check_images(x, indices)
     with evaluating(vae):
-        (found,) = _in_groups(vae, x, indices, plan, lambda *group: (_forward(vae, *group, plan)[0],))
+        (found,) = _in_groups(vae, x, indices, plan, lambda piece, numbers: (_forward(vae, piece, numbers, plan)[0],))
     return found
 
 

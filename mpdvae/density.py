@@ -59,8 +59,8 @@ class DensityEstimate:
     reconstruction: Float64[Tensor, " batch"]
     """Distortion: minus the mean of log p(x|z). `kl + reconstruction` is `-elbo`, but for Monte-Carlo noise."""
     extrapolated_log_prob: Float64[Tensor, " batch"]
-    """`log_prob` freed of its bias in 1/k by the jackknife (Nowozin 2018): no bound; nan for one sample. The weights must have
-    a variance: with `pareto_k` above 0.7 the bias falls more slowly than 1/k, and this is too low as well."""
+    """`log_prob` freed of its bias in 1/k by the jackknife (Nowozin 2018): no bound; nan for one sample. The weights must
+    have a variance: with `pareto_k` above 0.7 the bias falls more slowly than 1/k, and this is too low as well."""
     extrapolated_standard_error: Float64[Tensor, " batch"]
     """Monte-Carlo standard error of `extrapolated_log_prob`, by its pseudo-values."""
     bounds: Float64[Tensor, "batch sizes"]

@@ -67,7 +67,7 @@ def jackknife(log_weights: LogWeights) -> tuple[Float64[Tensor, " batch"], Float
     """
     k = len(log_weights)
     if k == 1:
-        return (torch.full_like(log_weights[0], math.nan),) * 2
+        return torch.full_like(log_weights[0], math.nan), torch.full_like(log_weights[0], math.nan)
     without = math.log(k / (k - 1)) + torch.log1p(-log_weights.softmax(0).clamp_max(1.0))
     pseudo_values = log_mean(log_weights) - (k - 1) * without
     return pseudo_values.mean(0), pseudo_values.std(0) / math.sqrt(k)
