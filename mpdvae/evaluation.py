@@ -68,7 +68,7 @@ def evaluate(
         tolerance: Monte-Carlo standard error in nats at which the likelihood of an image is good enough.
         protocol: "paper" measures likelihoods as the paper does, see `likelihoods`.
         referee_images: how many of the images annealed importance sampling judges; None: none.
-        referee_steps: of the annealing; None: 200.
+        referee_steps: of the annealing; None: 100.
         watch: told how far the likelihoods are.
 
     Raises:

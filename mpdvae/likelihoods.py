@@ -33,7 +33,8 @@ PART_PAIRS = 2**14
 """Image x sample pairs in a part that is kept: some seconds of a small model on a laptop."""
 EXPECTED_SAMPLES = 512
 """Samples per image that parts are made for where a tolerance will end most images early."""
-REFEREE_STEPS = 200
+REFEREE_STEPS = 100
+"""Minutes for ten images of a small model on a laptop; the gap of the sandwich says whether more are needed."""
 PAPER_SAMPLES, PAPER_COLOUR_SAMPLES, PAPER_DRAWS = 4096, 512, 5
 
 Watch = Callable[[str, float], None]

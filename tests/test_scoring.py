@@ -110,7 +110,7 @@ def test_weights_that_are_no_numbers_are_reported_with_the_image(own_copy: Path)
     vae = load(own_copy)
     with torch.no_grad():
         next(vae.encoder.parameters()).fill_(float("nan"))
-    with pytest.raises(RunError, match="the posterior of image 0 is not finite .*check that training"):
+    with pytest.raises(RunError, match=r"the posterior of image 0 is not finite.*check that training"):
         scoring.codes(vae, tiny(), digits().test, "test")
 
 

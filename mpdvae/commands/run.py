@@ -100,7 +100,7 @@ def evaluate(
             `samples` are drawn.
         protocol: paper: all images, five binary draws of each and 4,096 samples (512 for colour).
         referee: this many of the images, and as many simulated ones, are judged by annealed importance sampling.
-        referee_steps: steps of the annealing, more of which close the sandwich; default: 200.
+        referee_steps: steps of the annealing, more of which close the sandwich; default: 100.
         data_dir: folder of the data.
     """
     from mpdvae.console import Watcher
