@@ -12,7 +12,7 @@ from torch import Tensor
 from torch.distributions import Independent, Normal
 
 from mpdvae import VAE, mutual_posterior_divergence
-from mpdvae.compilation import compile_networks
+from mpdvae.acceleration import compile_networks
 from mpdvae.density import estimate
 from mpdvae.seeding import seeded
 

@@ -18,7 +18,7 @@ from timing import Curve, Row, pair, seconds_of, shown
 from torch import Tensor, nn
 
 from mpdvae import VAE
-from mpdvae.compilation import compile_networks
+from mpdvae.acceleration import compile_networks
 from mpdvae.recipes import recipe
 from mpdvae.seeding import seeded
 from mpdvae.training import optimizer_of

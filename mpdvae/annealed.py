@@ -34,6 +34,7 @@ import torch
 from jaxtyping import Float, Float64
 from torch import Tensor
 
+from mpdvae.acceleration import uncompiled
 from mpdvae.chains import Plan, Report, annealed_density, pilot, prior_samples, schedule, weigh
 from mpdvae.density import check_images, evaluating
 from mpdvae.errors import InputError
@@ -180,7 +181,7 @@ def _joined(parts: Sequence[AnnealedEstimate]) -> AnnealedEstimate:
 def _group_size(vae: VAE, x: Tensor, plan: Plan) -> int:
     """Images whose chains move together within the memory budget, by the bytes that a trial gradient holds."""
     z = prior_samples(vae, [0], TRIAL, plan.seed, "trial").to(x)
-    with LiveBytes() as live:
+    with uncompiled(), LiveBytes() as live:
         annealed_density(vae, x[:1], 0.5)(z)
     image = plan.chains * (live.peak // TRIAL + 6 * z[0, 0].nbytes)
     usable = usable_bytes(plan.memory_budget, x, image)

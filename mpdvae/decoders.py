@@ -127,7 +127,7 @@ class _Conditioned:
 
             def at(x: Tensor, row: int, column: int) -> Tensor:
                 raster.row, raster.column = row, column
-                return self.network(x, self.maps)[..., 0, 0]
+                return self.network.forward(x, self.maps)[..., 0, 0]  # not the compiled one
 
             yield at
 

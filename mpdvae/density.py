@@ -28,6 +28,7 @@ from typing import Any
 import torch
 from jaxtyping import Float, Float64, Int64
 from torch import Tensor, nn
+from torch.nn.utils import parametrize
 
 from mpdvae.errors import InputError, RunError
 from mpdvae.importance import bound_curve, effective_sample_size, group_sizes, jackknife, log_mean, standard_error
@@ -128,7 +129,7 @@ def estimate(
         if progress:
             progress(done, len(x) * samples)
 
-    with torch.no_grad(), evaluating(vae):
+    with torch.no_grad(), evaluating(vae), parametrize.cached():  # weights are normalised once
         images, draws = piece_sizes(vae, x, samples, memory_budget, NOISE_BLOCK)
         for start in range(0, len(x), images):
             piece = slice(start, start + images)

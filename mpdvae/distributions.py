@@ -18,7 +18,7 @@ from typing import Protocol, runtime_checkable
 import torch
 from jaxtyping import Float
 from torch import Size, Tensor
-from torch.distributions import Bernoulli, Distribution, Independent, constraints
+from torch.distributions import Bernoulli, Distribution, Independent, Normal, constraints
 
 from mpdvae.errors import InputError
 
@@ -27,6 +27,18 @@ AtPixel = Callable[[Tensor, int, int], Float[Tensor, "*batch parameter"]]
 
 PixelLaw = Callable[[Float[Tensor, "*batch parameter height width"]], Distribution]
 """From parameters to images [channel height width] whose pixels are independent given them."""
+
+
+def diagonal_gaussian(
+    mean: Float[Tensor, "*batch"], stddev: Float[Tensor, "*batch"], batch_ndim: int = 1
+) -> Independent:
+    """N(mean, diag stddev^2) over all axes but the first `batch_ndim`.
+
+    On a CPU torch checks parameters and values; elsewhere that would wait for the device, and what is no number shows in the
+    loss.
+    """
+    checked = None if mean.device.type == "cpu" else False
+    return Independent(Normal(mean, stddev, validate_args=checked), mean.ndim - batch_ndim)
 
 
 def bernoulli_pixels(logits: Float[Tensor, "*batch channel height width"]) -> Independent:

@@ -14,8 +14,9 @@ from itertools import pairwise
 import torch
 from jaxtyping import Float
 from torch import Tensor, nn
-from torch.distributions import Distribution, Independent, Normal
+from torch.distributions import Distribution
 
+from mpdvae.distributions import diagonal_gaussian
 from mpdvae.errors import InputError
 from mpdvae.networks.blocks import DenseBlock, DownBlock, conv2d, halved, linear
 from mpdvae.networks.weight_norm import weight_norm
@@ -58,7 +59,7 @@ class GaussianEncoder(nn.Module):
             log_variance = log_variance.clamp(-self.log_variance_limit, self.log_variance_limit)
         if self.head is not None:
             mean, log_variance = self.head(mean, log_variance)
-        return Independent(Normal(mean, torch.exp(log_variance / 2)), mean.ndim - 1)
+        return diagonal_gaussian(mean, torch.exp(log_variance / 2))
 
 
 def mlp_encoder(

@@ -18,6 +18,7 @@ from jaxtyping import Float
 from torch import Tensor
 
 from mpdvae import code_use, density, diagnostics, information, pictures, representation, scoring
+from mpdvae.acceleration import compile_networks
 from mpdvae.data import Splits, evaluation_images
 from mpdvae.errors import InputError
 from mpdvae.likelihoods import Measurement, Request, Watch, images_of, measure, partial_results, prepare, summary, table
@@ -50,6 +51,7 @@ def evaluate(
     protocol: Literal["paper"] | None = None,
     referee_images: int | None = None,
     referee_steps: int | None = None,
+    compiled: bool = False,
     watch: Watch = lambda _, __: None,
 ) -> None:
     """Writes density.json, density.csv, diagnostics.json, information.json, code_use.json, representation.json, codes.json
@@ -69,13 +71,14 @@ def evaluate(
         protocol: "paper" measures likelihoods as the paper does, see `likelihoods`.
         referee_images: how many of the images annealed importance sampling judges; None: none.
         referee_steps: of the annealing; None: 100.
+        compiled: whether networks are compiled for the likelihoods; last digits depend on it.
         watch: told how far the likelihoods are.
 
     Raises:
         InputError: no model in the folder, an unknown split, data that it cannot take, or numbers that there cannot be.
     """
     started = time.perf_counter()
-    vae, settings = load(run.path), run.experiment.evaluation
+    vae, settings = load(run.path).to(data.test.pixels.device), run.experiment.evaluation
     request = Request(samples, images, tolerance, protocol, referee_images, referee_steps)
     measurement = prepare(run, data, split, request)
     again = {"command": shlex.join(["mpdvae", "evaluate", str(run.path), *_options(request, measurement)])}
@@ -86,6 +89,8 @@ def evaluate(
         return run.path / (name if split == "test" else f"{stem}-{split}.{kind}")
 
     say("density")
+    if compiled:
+        compile_networks(vae)
     estimate = measure(vae, measurement, kept, watch)
     likelihoods = summary(measurement, estimate)
     if request.referee is not None:

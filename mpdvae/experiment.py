@@ -131,6 +131,10 @@ class Training(Config):
     """Decay per step of the averaged weights, which validation, sampling and results use."""
     clip_norm: Annotated[float, Field(gt=0)] | None = 5.0
     """Bound on the global norm of the gradient."""
+    compile: bool = False
+    """Networks compiled by torch: faster from some thousand steps on; needs a C++ compiler, or Triton on a GPU."""
+    precision: Literal["float32", "bfloat16"] = "float32"
+    """Of the networks in training; for GPUs."""
     initial_images: AtLeastTwo = 500
     """Images of the data-dependent initialisation."""
     evaluate_every: Count = 580
@@ -240,6 +244,11 @@ class Experiment(Config):
             raise ValueError(
                 f"encoder.refinement_steps: moves posteriors away from what head {head} and prior {prior} make of them; "
                 "needs head gaussian and a prior that does not use the encoder, or set it to 0"
+            )
+        if self.encoder.refinement_steps and self.training.compile:
+            raise ValueError(
+                "training.compile: refined posteriors (encoder.refinement_steps) need derivatives of derivatives, which "
+                "compiled networks do not have; set one of both off"
             )
 
     def build(self, image_shape: ImageShape) -> "VAE":

@@ -21,10 +21,33 @@ PROGRESS_SECONDS = 0.5
 Say = Callable[[str], None]
 
 
-def load_data(experiment: Experiment, root: Path | None = None) -> Splits:
-    """The data of `experiment`, divided as it says, fetched into the data folder if need be."""
+def load_data(experiment: Experiment, root: Path | None = None, device: str | None = None) -> Splits:
+    """The data of `experiment`, divided as it says, fetched into the data folder if need be.
+
+    Arguments:
+        experiment: says which data.
+        root: the data folder; default: see `mpdvae data path`.
+        device: where pixels are kept, and with them everything that is computed from them; default: the CPU.
+
+    Raises:
+        InputError: data that is not to be had, or a device that torch cannot use here.
+    """
     d = experiment.data
-    return load(d.dataset, path=d.path, root=root, validation_size=d.validation_size, split_seed=d.split_seed)
+    if device is not None:
+        check_device(device)
+    data = load(d.dataset, path=d.path, root=root, validation_size=d.validation_size, split_seed=d.split_seed)
+    return data if device is None else data.to(device)
+
+
+def check_device(device: str) -> None:
+    """Raises `InputError` unless torch can keep a tensor on `device` here."""
+    import torch
+
+    try:
+        torch.zeros(1, device=device)
+    except (RuntimeError, AssertionError, NotImplementedError) as error:  # torch has no error of its own for this
+        reason = str(error).strip().split("\n")[0].rstrip(".")
+        raise InputError(f"--device: torch cannot use {device!r} here ({reason}); try cpu, or leave it out.") from None
 
 
 def check_fit(experiment: Experiment, data: Splits) -> None:

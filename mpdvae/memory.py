@@ -13,6 +13,7 @@ from torch import Tensor
 from torch.utils._python_dispatch import TorchDispatchMode
 from torch.utils._pytree import tree_leaves
 
+from mpdvae.acceleration import uncompiled
 from mpdvae.errors import InputError
 from mpdvae.vae import VAE
 
@@ -57,10 +58,10 @@ def piece_sizes(vae: VAE, x: Tensor, samples: int, memory_budget: int, most_draw
 
     Raises `InputError` where the budget is too small for one image.
     """
-    with LiveBytes() as encoding:
+    with uncompiled(), LiveBytes() as encoding:
         mean = vae.encoder(x[:TRIAL]).mean[:1]
     z = mean.expand(TRIAL, *mean.shape).clone()
-    with LiveBytes() as decoding:
+    with uncompiled(), LiveBytes() as decoding:
         _ = vae.decoder(z).log_prob(x[:1]), vae.prior().log_prob(z)
     draws = min(samples, most_draws)
     noise, statistics = 3 * most_draws * mean.nbytes, 64 * samples + 1536 * math.ceil(3 * math.sqrt(samples))

@@ -10,10 +10,10 @@ N(0, I); an autoregressive flow (Chen et al. 2017); AR(1) sequences, to which no
 
 import torch
 from torch import nn
-from torch.distributions import Categorical, Distribution, Independent, MixtureSameFamily, Normal
+from torch.distributions import Categorical, Distribution, Independent, MixtureSameFamily
 
 from mpdvae.autoregression import GaussianAR1
-from mpdvae.distributions import FlowTransformed
+from mpdvae.distributions import FlowTransformed, diagonal_gaussian
 from mpdvae.errors import InputError
 from mpdvae.flows import AutoregressiveFlow
 
@@ -22,7 +22,7 @@ def standard_normal(shape: tuple[int, ...], like: torch.Tensor) -> Independent:
     """N(0, I) with event shape `shape`, in the dtype and on the device of `like`."""
     if not shape or min(shape) < 1:
         raise InputError(f"latent shape: expected sizes >= 1, got {shape}.")
-    return Independent(Normal(like.new_zeros(shape), like.new_ones(shape)), len(shape))
+    return diagonal_gaussian(like.new_zeros(shape), like.new_ones(shape), batch_ndim=0)
 
 
 class StandardNormal(nn.Module):

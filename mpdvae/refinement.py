@@ -17,8 +17,9 @@ evaluation it is always the same, so that an image's posterior depends on nothin
 import torch
 from jaxtyping import Float
 from torch import Tensor, nn
-from torch.distributions import Distribution, Independent, Normal
+from torch.distributions import Distribution
 
+from mpdvae.distributions import diagonal_gaussian
 from mpdvae.divergence import diagonal_normal
 from mpdvae.errors import InputError
 from mpdvae.seeding import derive_seed
@@ -53,7 +54,7 @@ class SemiAmortised(nn.Module):
         with torch.enable_grad():
             for _ in range(self.steps):
                 mean, log_deviation = self._refined(x, mean, log_deviation, noise, learning)
-        return Independent(Normal(mean, log_deviation.exp()), mean.ndim - 1)
+        return diagonal_gaussian(mean, log_deviation.exp())
 
     def _refined(
         self, x: Tensor, mean: Tensor, log_deviation: Tensor, noise: Tensor, learning: bool

@@ -23,9 +23,10 @@ from torch import Tensor, nn, optim
 from torch.optim.swa_utils import AveragedModel, get_ema_multi_avg_fn
 
 from mpdvae import collapse
+from mpdvae.acceleration import compile_networks, run_in_bfloat16
 from mpdvae.data import Protocol, Splits, batch_indices, evaluation_images, steps_per_epoch, training_batch
 from mpdvae.errors import InputError, RunError
-from mpdvae.experiment import Experiment
+from mpdvae.experiment import Experiment, Training
 from mpdvae.objective import Loss, Objective
 from mpdvae.runs import Run, load
 from mpdvae.seeding import derive_seed, seeded
@@ -60,11 +61,11 @@ def train(run: Run, data: Splits, watch: Watch = lambda done, entry: None) -> VA
     protocol = e.data.protocol()
     objective = e.objective.build()
     x_validation = _validation_images(e, data, protocol)
-    vae = e.build(data.image_shape)
+    vae = e.build(data.image_shape).to(data.train.pixels.device)
     # Running statistics of normalisation are averaged like the weights that they belong to.
     average = AveragedModel(vae, multi_avg_fn=get_ema_multi_avg_fn(t.averaging), use_buffers=True)
     averaged = cast(VAE, average.module)
-    optimizer = _optimizer(e, vae, t.learning_rate)
+    optimizer = optimizer_of(t, vae)
     rule = t.inference.build()
     progress, history = Progress(), []
     checkpoint = run.load_checkpoint()
@@ -76,6 +77,10 @@ def train(run: Run, data: Splits, watch: Watch = lambda done, entry: None) -> VA
         objective.restore(checkpoint[1]["objective"])
         rule.state = checkpoint[1]["inference"]
         history = [entry for entry in run.history if entry["step"] <= progress.step]
+    if t.precision == "bfloat16":
+        run_in_bfloat16(vae)
+    if t.compile:
+        compile_networks(vae)
     epoch_steps = steps_per_epoch(len(data.train), t.batch_size)
     started, sums = time.perf_counter(), _Sums()
 
@@ -86,16 +91,18 @@ def train(run: Run, data: Splits, watch: Watch = lambda done, entry: None) -> VA
         rule.catch_up(partial(_encoder_step, e, data, protocol, objective, vae, optimizer, progress.step))
         with seeded(e.seed, "noise", progress.step), _overflow_is_told(progress.step):
             loss = objective(vae, x, progress.step)
-        _update(loss.total, rule.moving(vae), optimizer, t.clip_norm, progress.step)
+        norm = _update(loss.total, rule.moving(vae), optimizer, t.clip_norm)
         objective.adapt(loss)
         average.update_parameters(vae)
         for group in optimizer.param_groups:
             group["lr"] *= t.decay_per_step
         progress.step += 1
-        sums.add(loss)
+        sums.add(loss, norm)
 
-        entry = None
-        if progress.step % t.evaluate_every == 0 or progress.step == t.steps:
+        entry, evaluating = None, progress.step % t.evaluate_every == 0 or progress.step == t.steps
+        if evaluating or x.device.type == "cpu":  # reading a result from another device would keep it waiting
+            sums.refuse_broken(progress.step)
+        if evaluating:
             terms = sums.means()
             measured = _measure(averaged, objective, x_validation, t.validation_samples, progress.step)
             entry = {
@@ -128,16 +135,14 @@ def train(run: Run, data: Splits, watch: Watch = lambda done, entry: None) -> VA
     return load(run.path)
 
 
-def _update(
-    loss: Tensor, moving: list[nn.Parameter], optimizer: optim.Optimizer, clip_norm: float | None, step: int
-) -> None:
-    """One step of the optimiser down the gradient of `loss`; parameters that are not `moving` stay where they are."""
+def _update(loss: Tensor, moving: list[nn.Parameter], optimizer: optim.Optimizer, clip_norm: float | None) -> Tensor:
+    """One step of the optimiser down the gradient of `loss`; parameters that are not `moving` stay where they are. Returns
+    the norm of the gradient before it was clipped."""
     optimizer.zero_grad(set_to_none=True)
     loss.backward(inputs=moving)
     norm = nn.utils.clip_grad_norm_(moving, math.inf if clip_norm is None else clip_norm)
-    if not torch.isfinite(loss + norm):
-        raise _diverged(step)
     optimizer.step()
+    return norm
 
 
 def _encoder_step(
@@ -157,7 +162,9 @@ def _encoder_step(
     x = training_batch(data.train, indices, protocol, seed, step)
     with seeded(seed, "noise", step), _overflow_is_told(step):
         loss = objective(vae, x, step).total
-    _update(loss, list(vae.encoder.parameters()), optimizer, e.training.clip_norm, step)
+    norm = _update(loss, list(vae.encoder.parameters()), optimizer, e.training.clip_norm)
+    if not torch.isfinite(loss + norm):
+        raise _diverged(step)
     return loss.item()
 
 
@@ -167,11 +174,21 @@ class _Sums:
     def __init__(self) -> None:
         self.terms: dict[str, Tensor] = {}
         self.count = 0
+        self.unchecked: list[Tensor] = []
+        """Loss plus norm of the gradient of the latest steps: finite if both are."""
 
-    def add(self, loss: Loss) -> None:
+    def add(self, loss: Loss, norm: Tensor) -> None:
         for name, value in loss.terms.items():
             self.terms[name] = self.terms.get(name, 0) + value.detach().double()
         self.count += 1
+        self.unchecked.append(loss.total.detach() + norm)
+
+    def refuse_broken(self, done: int) -> None:
+        """Raises `RunError` where a loss or gradient was not finite, naming its step; `done` steps are done."""
+        broken = (~torch.stack(self.unchecked).isfinite()).nonzero()
+        if len(broken):
+            raise _diverged(done - len(self.unchecked) + int(broken[0].item()))
+        self.unchecked.clear()
 
     def means(self) -> dict[str, float]:
         return {name: value.item() / self.count for name, value in self.terms.items()}
@@ -234,9 +251,12 @@ def initialise(vae: VAE, e: Experiment, data: Splits) -> None:
     vae.initialise(training_batch(data.train, indices, e.data.protocol(), e.seed, step=-1))
 
 
-def _optimizer(e: Experiment, vae: VAE, learning_rate: float) -> optim.Optimizer:
-    kind = {"adam": optim.Adam, "adamax": optim.Adamax}[e.training.optimizer]
-    return kind(vae.parameters(), lr=learning_rate, betas=e.training.betas)
+def optimizer_of(settings: Training, vae: VAE, learning_rate: float | None = None) -> optim.Optimizer:
+    """The optimiser that `settings` ask for, at their learning rate unless another is given."""
+    learning_rate = settings.learning_rate if learning_rate is None else learning_rate
+    if settings.optimizer == "adamax":
+        return optim.Adamax(vae.parameters(), lr=learning_rate, betas=settings.betas)
+    return optim.Adam(vae.parameters(), lr=learning_rate, betas=settings.betas, fused=True)
 
 
 def _after_no_progress(progress: Progress, e: Experiment, vae: VAE, optimizer: optim.Optimizer) -> optim.Optimizer:
@@ -251,7 +271,7 @@ def _after_no_progress(progress: Progress, e: Experiment, vae: VAE, optimizer: o
     if progress.plateaus == t.plateau.limit:
         progress.stopped = f"validation stood still {progress.plateaus} times"
     if t.plateau.fresh_optimizer:
-        return _optimizer(e, vae, learning_rate * t.plateau.factor)
+        return optimizer_of(t, vae, learning_rate * t.plateau.factor)
     for group in optimizer.param_groups:
         group["lr"] *= t.plateau.factor
     return optimizer
@@ -282,7 +302,11 @@ def _restore(
     vae.load_state_dict(parts.pop("model"))
     average.load_state_dict(parts.pop("average"))
     groups = optimizer.state_dict()["param_groups"]
-    moments = {int(part.removeprefix("optimizer.")): values for part, values in parts.items()}
+    moments = {}
+    for i, parameter in enumerate(vae.parameters()):
+        if f"optimizer.{i}" in parts:  # a rule may not have moved it yet
+            values = parts[f"optimizer.{i}"]
+            moments[i] = {name: _laid_out_like(parameter, value) for name, value in values.items()}
     optimizer.load_state_dict({"state": moments, "param_groups": groups})
     for group in optimizer.param_groups:
         group["lr"] = state["learning_rate"]
@@ -294,6 +318,11 @@ def _restore(
         plateaus=state["plateaus"],
         stopped=state["stopped"],
     )
+
+
+def _laid_out_like(parameter: Tensor, moment: Tensor) -> Tensor:
+    """The moment in the parameter's memory layout, element by element of which the fused optimiser goes."""
+    return torch.empty_like(parameter).copy_(moment) if moment.shape == parameter.shape else moment
 
 
 def _note_time(run: Run, started: float) -> None:

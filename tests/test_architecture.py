@@ -16,7 +16,7 @@ LEVELS: list[set[str]] = [
     {"networks", "distributions", "logistic_mixture", "divergence", "data", "errors", "seeding", "version"}
     | {"importance", "pareto", "subsets", "hamiltonian", "statistics", "collapse", "autoregression"},
     {"flows"},
-    {"heads", "encoders", "decoders", "priors", "refinement", "vae", "compilation"},
+    {"heads", "encoders", "decoders", "priors", "refinement", "vae", "acceleration"},
     {
         "schedules",
         "objective",

@@ -235,7 +235,7 @@ def evaluations_without_progress(count: int, **changes) -> tuple[list[tuple[floa
     """(learning rate, whether the optimiser is a fresh one) after each of `count`, and the progress at the end."""
     experiment = tiny("vae-digits-smoke", training__learning_rate=1.0, **changes)
     vae = experiment.build((1, 8, 8))
-    optimizer, progress, seen = training._optimizer(experiment, vae, 1.0), Progress(), []
+    optimizer, progress, seen = training.optimizer_of(experiment.training, vae, 1.0), Progress(), []
     for _ in range(count):
         former = optimizer
         optimizer = training._after_no_progress(progress, experiment, vae, former)

@@ -37,7 +37,8 @@ def train(arguments: Sequence[str]) -> None:
         experiment: Annotated[Experiment, tyro.conf.arg(name="")] = experiment,
         threads: int | None = None,
         data_dir: Path | None = None,
-    ) -> tuple[Path, Experiment, int | None, Path | None]:
+        device: str | None = None,
+    ) -> tuple[Path, Experiment, int | None, Path | None, str | None]:
         """What the options say.
 
         Args:
@@ -45,27 +46,31 @@ def train(arguments: Sequence[str]) -> None:
             experiment: every field of it is an option.
             threads: threads of a training step; default: all cores. The last digits of results depend on it.
             data_dir: folder of the data; default: $MPDVAE_DATA, else the user's cache folder.
+            device: cpu, cuda, cuda:1, ...; default: cpu. Results depend on it.
         """
-        return out, experiment, threads, data_dir
+        return out, experiment, threads, data_dir, device
 
-    out, given, threads, data_dir = parse(collect, rest, f"mpdvae train {name}", experiment.reproduces)
+    out, given, threads, data_dir, device = parse(collect, rest, f"mpdvae train {name}", experiment.reproduces)
     experiment = validated(given)
     from mpdvae.jobs import check_fit, load_data
     from mpdvae.runs import Run
 
     _check_threads(threads)
     Run.check_free(out, experiment)
-    check_fit(experiment, load_data(experiment, data_dir))  # before a folder is made that could not be used
-    _complete(Run.create(out, experiment), threads, data_dir)
+    check_fit(experiment, load_data(experiment, data_dir, device))  # before a folder is made that could not be used
+    _complete(Run.create(out, experiment), threads, data_dir, device)
 
 
-def resume(directory: Positional[Path], threads: int | None = None, data_dir: Path | None = None) -> None:
+def resume(
+    directory: Positional[Path], threads: int | None = None, data_dir: Path | None = None, device: str | None = None
+) -> None:
     """Go on with a run where it stopped.
 
     Args:
         directory: folder of the run.
         threads: threads of a training step; default: all cores.
         data_dir: folder of the data.
+        device: cpu, cuda, ...; default: cpu.
     """
     from mpdvae.runs import Run
 
@@ -73,7 +78,7 @@ def resume(directory: Positional[Path], threads: int | None = None, data_dir: Pa
     if run.status == "finished":
         print(f"{directory}: this run is finished; its results are there.")
         return
-    _complete(run, threads, data_dir)
+    _complete(run, threads, data_dir, device)
 
 
 def evaluate(
@@ -85,7 +90,9 @@ def evaluate(
     protocol: Literal["paper"] | None = None,
     referee: int | None = None,
     referee_steps: int | None = None,
+    compiled: bool = False,
     data_dir: Path | None = None,
+    device: str | None = None,
 ) -> None:
     """Measure a trained run again; the results are JSON beside it.
 
@@ -101,7 +108,9 @@ def evaluate(
         protocol: paper: all images, five binary draws of each and 4,096 samples (512 for colour).
         referee: this many of the images, and as many simulated ones, are judged by annealed importance sampling.
         referee_steps: steps of the annealing, more of which close the sandwich; default: 100.
+        compiled: compile the networks first: quicker from some thousand samples on.
         data_dir: folder of the data.
+        device: cpu, cuda, ...; default: cpu.
     """
     from mpdvae.console import Watcher
     from mpdvae.evaluation import evaluate
@@ -113,7 +122,7 @@ def evaluate(
         raise InputError(
             f"{directory}: this run is not trained to its end; `mpdvae resume {directory}` goes on with it."
         )
-    data = load_data(run.experiment, data_dir)
+    data = load_data(run.experiment, data_dir, device)
     describe_run(run, data, this_command())
     with Watcher(f"measuring {directory} on the {split} images") as watcher:
         evaluate(
@@ -126,6 +135,7 @@ def evaluate(
             protocol=protocol,
             referee_images=referee,
             referee_steps=referee_steps,
+            compiled=compiled,
             say=lambda what: watcher.say(f"measuring: {what}"),
             watch=watcher.watch,
         )
@@ -172,7 +182,7 @@ def _check_threads(threads: int | None) -> None:
         raise InputError(f"--threads: expected a number >= 1, got {threads}.")
 
 
-def _complete(run: "Run", threads: int | None, data_dir: Path | None) -> None:
+def _complete(run: "Run", threads: int | None, data_dir: Path | None, device: str | None = None) -> None:
     import torch
 
     from mpdvae.console import RunProgress, Watcher
@@ -181,7 +191,7 @@ def _complete(run: "Run", threads: int | None, data_dir: Path | None) -> None:
     _check_threads(threads)
     torch.set_num_threads(threads or os.cpu_count() or 1)
     steps, latest = run.experiment.training.steps, (run.history or [None])[-1]
-    data = load_data(run.experiment, data_dir)
+    data = load_data(run.experiment, data_dir, device)
     with Watcher(
         f"{run.experiment.name}, seed {run.experiment.seed}", (latest or {"step": 0})["step"] / steps
     ) as watcher:
