@@ -80,7 +80,7 @@ def flows() -> tuple[list[Row], list[Curve]]:
         with seeded("flow"):
             flow = build()
             for parameter in flow.parameters():  # away from the identity
-                parameter.data.add_(0.02 * torch.randn_like(parameter))
+                parameter.data.add_(0.005 * torch.randn_like(parameter))
         seconds = {}
         for batch in batches:
             u = torch.randn(batch, *event)
@@ -97,7 +97,7 @@ def initialised(name: str, image_shape: tuple[int, int, int]) -> VAE:
     """The model of a recipe with its data-dependent initialisation, on random images."""
     vae = recipe(name).build(image_shape)
     with seeded("images"):
-        x = torch.rand(16, *image_shape)
+        x = torch.rand(500 if image_shape[0] == 1 else 16, *image_shape)
     vae.initialise((x > 0.8).float() if image_shape[0] == 1 else 2 * x - 1)
     return vae.eval()
 
