@@ -58,7 +58,9 @@ def table(runs: list[Job]) -> str:
     by_model = {variant.model: variant for variant in study.variants}
     lines = [["recipe", "options", *COLUMNS], ["---", "---", *["---:"] * len(COLUMNS)]]
     lines += [[model, options(model), *cells(by_model[model])] for model in MODELS if model in by_model]
-    return "\n".join("| " + " | ".join(line) + " |" for line in lines)
+    missing = [model for model in MODELS if model not in by_model]
+    rows = ["| " + " | ".join(line) + " |" for line in lines]
+    return "\n".join([*rows, *(["", f"Not measured yet: {', '.join(missing)}."] if missing else [])])
 
 
 def main() -> None:
