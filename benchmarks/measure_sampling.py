@@ -19,6 +19,7 @@ from mpdvae.decoders import AutoregressiveDecoder, pixelcnn_decoder
 from mpdvae.distributions import AutoregressivePixels
 from mpdvae.flows import map_flow, vector_flow
 from mpdvae.logistic_mixture import DiscretisedLogisticMixture
+from mpdvae.networks.weight_norm import initialising_by_data
 from mpdvae.recipes import recipe
 from mpdvae.seeding import seeded
 
@@ -79,8 +80,8 @@ def flows() -> tuple[list[Row], list[Curve]]:
     for what, build, event, batches, to_reach in cases:
         with seeded("flow"):
             flow = build()
-            for parameter in flow.parameters():  # away from the identity
-                parameter.data.add_(0.005 * torch.randn_like(parameter))
+            with initialising_by_data(flow):
+                flow.to_base(torch.randn(100, *event))
         seconds = {}
         for batch in batches:
             u = torch.randn(batch, *event)

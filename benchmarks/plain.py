@@ -104,7 +104,7 @@ def plain_bound(vae: VAE, x: Float[Tensor, "1 channel height width"], samples: i
     """Importance-weighted bound of one binary image: encoder on `samples` copies, all samples through the decoder at once,
     the likelihood from probabilities."""
     q = vae.encoder(x.expand(samples, *x.shape[1:]))
-    z = q.sample()
+    z = q.rsample()
     p = vae.decoder(z).parameters(x).sigmoid()
     log_likelihood = (x * (p + 1e-12).log() + (1 - x) * (1 - p + 1e-12).log()).sum((-3, -2, -1))
     return (log_likelihood + vae.prior().log_prob(z) - q.log_prob(z)).logsumexp(0) - math.log(samples)
