@@ -21,22 +21,21 @@ PROGRESS_SECONDS = 0.5
 Say = Callable[[str], None]
 
 
-def load_data(experiment: Experiment, root: Path | None = None, device: str | None = None) -> Splits:
-    """The data of `experiment`, divided as it says, fetched into the data folder if need be.
-
-    Arguments:
-        experiment: says which data.
-        root: the data folder; default: see `mpdvae data path`.
-        device: where pixels are kept, and with them everything that is computed from them; default: the CPU.
-
-    Raises:
-        InputError: data that is not to be had, or a device that torch cannot use here.
-    """
+def load_data(experiment: Experiment, root: Path | None = None) -> Splits:
+    """The data of `experiment`, divided as it says, fetched into the data folder if need be."""
     d = experiment.data
-    if device is not None:
-        check_device(device)
-    data = load(d.dataset, path=d.path, root=root, validation_size=d.validation_size, split_seed=d.split_seed)
-    return data if device is None else data.to(device)
+    return load(d.dataset, path=d.path, root=root, validation_size=d.validation_size, split_seed=d.split_seed)
+
+
+def on_device(data: Splits, device: str | None) -> Splits:
+    """The data with their pixels on `device`, and so everything that is computed from them; None: where they are.
+
+    Raises `InputError` for a device that torch cannot use here.
+    """
+    if device is None:
+        return data
+    check_device(device)
+    return data.to(device)
 
 
 def check_device(device: str) -> None:

@@ -52,12 +52,14 @@ def train(arguments: Sequence[str]) -> None:
 
     out, given, threads, data_dir, device = parse(collect, rest, f"mpdvae train {name}", experiment.reproduces)
     experiment = validated(given)
-    from mpdvae.jobs import check_fit, load_data
+    from mpdvae.jobs import check_fit, load_data, on_device
     from mpdvae.runs import Run
 
     _check_threads(threads)
     Run.check_free(out, experiment)
-    check_fit(experiment, load_data(experiment, data_dir, device))  # before a folder is made that could not be used
+    check_fit(
+        experiment, on_device(load_data(experiment, data_dir), device)
+    )  # before a folder is made that could not be used
     _complete(Run.create(out, experiment), threads, data_dir, device)
 
 
@@ -114,7 +116,7 @@ def evaluate(
     """
     from mpdvae.console import Watcher
     from mpdvae.evaluation import evaluate
-    from mpdvae.jobs import describe_run, load_data, this_command
+    from mpdvae.jobs import describe_run, load_data, on_device, this_command
     from mpdvae.runs import Run
 
     run = Run(directory)
@@ -122,7 +124,7 @@ def evaluate(
         raise InputError(
             f"{directory}: this run is not trained to its end; `mpdvae resume {directory}` goes on with it."
         )
-    data = load_data(run.experiment, data_dir, device)
+    data = on_device(load_data(run.experiment, data_dir), device)
     describe_run(run, data, this_command())
     with Watcher(f"measuring {directory} on the {split} images") as watcher:
         evaluate(
@@ -186,12 +188,12 @@ def _complete(run: "Run", threads: int | None, data_dir: Path | None, device: st
     import torch
 
     from mpdvae.console import RunProgress, Watcher
-    from mpdvae.jobs import complete, load_data, this_command
+    from mpdvae.jobs import complete, load_data, on_device, this_command
 
     _check_threads(threads)
     torch.set_num_threads(threads or os.cpu_count() or 1)
     steps, latest = run.experiment.training.steps, (run.history or [None])[-1]
-    data = load_data(run.experiment, data_dir, device)
+    data = on_device(load_data(run.experiment, data_dir), device)
     with Watcher(
         f"{run.experiment.name}, seed {run.experiment.seed}", (latest or {"step": 0})["step"] / steps
     ) as watcher:
