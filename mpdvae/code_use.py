@@ -25,12 +25,14 @@ from typing import Any
 import torch
 from jaxtyping import Float, Float64
 from torch import Tensor
+from torch.distributions import Independent
 
 from mpdvae.density import evaluating
-from mpdvae.errors import InputError, RunError
+from mpdvae.errors import InputError
 from mpdvae.representation import posteriors
 from mpdvae.seeding import seeded
 from mpdvae.vae import VAE
+from mpdvae.validity import refuse_not_finite
 
 
 @dataclass(frozen=True)
@@ -81,17 +83,12 @@ def measure(vae: VAE, x: Float[Tensor, "images channel height width"], seed: int
         InputError: for fewer than two images, a batch size below one, or a posterior that is not a diagonal Gaussian.
         RunError: for a posterior or a distortion that is not finite; names the image.
     """
-    if x.ndim != 4 or len(x) < 2:
-        raise InputError(f"x: expected images [images channel height width], at least 2, got shape {tuple(x.shape)}.")
+    _check_images(x)
     q = posteriors(vae, x, batch_size)
-    with torch.no_grad(), evaluating(vae):
+    with torch.no_grad(), evaluating(vae), seeded(seed, "use of the code"):
         prior = vae.prior()
-        with seeded(seed, "use of the code"):
-            order = torch.randperm(len(x))
-            z = (q.mean + q.stddev * torch.randn_like(q.mean)).to(x).unflatten(1, prior.event_shape)
-            from_prior = prior.sample((len(x),))
-        another = torch.empty_like(z)
-        another[order] = z[order.roll(1)]
+        z, another = _own_and_another(q, x, prior.event_shape)
+        from_prior = prior.sample((len(x),))
         mean = q.mean.mean(0).to(x).reshape(prior.event_shape).expand_as(z)
 
         def distortion(codes: Tensor) -> Tensor:
@@ -108,6 +105,31 @@ def measure(vae: VAE, x: Float[Tensor, "images channel height width"], seed: int
         )
 
 
+def increase_by_another(
+    vae: VAE, x: Float[Tensor, "images channel height width"], seed: int = 0, batch_size: int = 100
+) -> Float64[Tensor, " images"]:
+    """`another - own` of `measure` with the same arguments, at the cost of two passes of the decoder; raises the same."""
+    _check_images(x)
+    q = posteriors(vae, x, batch_size)
+    with torch.no_grad(), evaluating(vae), seeded(seed, "use of the code"):
+        z, another = _own_and_another(q, x, vae.prior().event_shape)
+        return _distortion(vae, x, another, batch_size) - _distortion(vae, x, z, batch_size)
+
+
+def _check_images(x: Tensor) -> None:
+    if x.ndim != 4 or len(x) < 2:
+        raise InputError(f"x: expected images [images channel height width], at least 2, got shape {tuple(x.shape)}.")
+
+
+def _own_and_another(q: Independent, x: Tensor, latent_shape: torch.Size) -> tuple[Tensor, Tensor]:
+    """Draws z from q(z|x), and for each image the draw of its predecessor in a random circle."""
+    order = torch.randperm(len(x))
+    z = (q.mean + q.stddev * torch.randn_like(q.mean)).to(x).unflatten(1, latent_shape)
+    another = torch.empty_like(z)
+    another[order] = z[order.roll(1)]
+    return z, another
+
+
 def _with(z: Tensor, dimension: int, other: Tensor) -> Tensor:
     """`z` with one dimension (of maps, one channel) from `other`."""
     changed = z.clone()
@@ -118,12 +140,7 @@ def _with(z: Tensor, dimension: int, other: Tensor) -> Tensor:
 def _distortion(vae: VAE, x: Tensor, z: Tensor, batch_size: int) -> Tensor:
     pieces = zip(x.split(batch_size), z.split(batch_size), strict=True)
     values = torch.cat([-vae.decoder(codes).log_prob(images).cpu().double() for images, codes in pieces])
-    broken = (~values.isfinite()).nonzero()
-    if len(broken):
-        raise RunError(
-            f"the decoder gives image {broken[0].item()} a distortion that is not a finite number; check that training did "
-            "not diverge and that x is in the model's range."
-        )
+    refuse_not_finite("distortion", values)
     return values
 
 

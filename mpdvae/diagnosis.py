@@ -5,7 +5,7 @@
 reads no model and no data set. Fields that a run did not note, because it is not that far or was made by an earlier version,
 are said to be unknown; nothing is guessed. What the numbers mean is told where they are measured: information, active units
 and mutual information in `mpdvae.diagnostics`, gradients in `mpdvae.gradients`, lag in `mpdvae.lag`, code use in
-`mpdvae.validation`.
+`mpdvae.code_use`.
 """
 
 from collections.abc import Mapping, Sequence
@@ -14,9 +14,10 @@ from itertools import groupby
 from typing import Any
 
 from mpdvae import collapse
-from mpdvae.advice import Advice, Cause, advise
+from mpdvae.advice import Advice, advise
 from mpdvae.collapse import COLLAPSE_NATS
 from mpdvae.experiment import Experiment
+from mpdvae.remedies import Cause
 
 LAG_NATS = 1.0
 """Lag above which the encoder is said to be behind, if it is also above twice its standard error."""

@@ -21,10 +21,11 @@ from torch import Tensor
 
 from mpdvae.density import evaluating
 from mpdvae.divergence import diagonal_normal
-from mpdvae.errors import InputError, RunError
+from mpdvae.errors import InputError
 from mpdvae.objective import Objective
 from mpdvae.seeding import seeded
 from mpdvae.vae import VAE
+from mpdvae.validity import refuse_not_finite
 
 DRAWS = 2
 """Independent draws of the gradient."""
@@ -76,12 +77,7 @@ def _per_image(term: Tensor, mean: Tensor, scale: Tensor) -> Float[Tensor, "imag
 
 
 def _norm(name: str, draws: Float[Tensor, "draws images twice_latent"]) -> float:
-    broken = (~draws.isfinite()).any(2).any(0).nonzero()
-    if len(broken):
-        raise RunError(
-            f"the gradient of the term {name} is not finite for image {broken[0].item()}; "
-            "check that training did not diverge and that x is in the model's range."
-        )
+    refuse_not_finite(f"{name} gradient", draws.transpose(0, 1))
     g, count = draws.double(), len(draws)
     different = g.sum(0).square().sum(1) - g.square().sum((0, 2))
     return (different.mean() / (count * (count - 1))).clamp_min(0.0).sqrt().item()

@@ -35,9 +35,10 @@ from torch.nn.utils import parametrize
 
 from mpdvae.density import evaluating
 from mpdvae.divergence import diagonal_normal
-from mpdvae.errors import InputError, RunError
+from mpdvae.errors import InputError
 from mpdvae.seeding import seeded
 from mpdvae.vae import VAE, check_samples
+from mpdvae.validity import refuse_not_finite
 
 STEPS = 10
 RATE = 0.2
@@ -91,13 +92,13 @@ def encoder_lag(
         with torch.no_grad():
             encoded = diagonal_normal(vae.encoder(x))
         mean, log_variance = encoded.loc, 2 * encoded.scale.log()
-        _check_finite(mean + log_variance, "posterior")
+        refuse_not_finite("posterior", mean + log_variance)
         refined = _refine(vae, x, mean, log_variance, steps, rate)
         with torch.no_grad():
             noise = _antithetic(mean, pairs)
             gain = _elbo(vae, x, *refined, noise) - _elbo(vae, x, mean, log_variance, noise)
             moved = kl_divergence(_gaussian(*refined), _gaussian(mean, log_variance))
-    _check_finite(gain[:, None] + moved[:, None], "refined posterior")
+    refuse_not_finite("refined posterior", gain + moved)
     return EncoderLag(
         gain_nats=gain.mean().item(),
         gain_standard_error_nats=(gain.std() / math.sqrt(len(x))).item(),
@@ -137,12 +138,3 @@ def _gaussian(mean: Tensor, log_variance: Tensor) -> Independent:
 def _antithetic(like: Tensor, pairs: int) -> Tensor:
     noise = torch.randn(pairs, *like.shape, dtype=like.dtype, device=like.device)
     return torch.cat([noise, -noise])
-
-
-def _check_finite(values: Tensor, what: str) -> None:
-    broken = (~values.isfinite()).flatten(1).any(1).nonzero()
-    if len(broken):
-        raise RunError(
-            f"the {what} of image {broken[0].item()} is not finite ({len(broken):,} of {len(values):,} are not); "
-            "check that training did not diverge and that x is in the model's range."
-        )

@@ -222,9 +222,9 @@ class Objective:
         return {} if self.adaptive is None else self.adaptive.state
 
     def restore(self, state: dict[str, float]) -> None:
-        """Takes up a state that was saved."""
+        """Takes up a state that was saved; an empty one says that nothing has adapted yet."""
         if self.adaptive is not None:
-            self.adaptive.state = dict(state)
+            self.adaptive.state |= state
 
     def adapt(self, loss: Loss) -> None:
         """After a step: moves the weight that adapts, if there is one, by what the step's batch gave."""

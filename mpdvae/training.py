@@ -74,8 +74,9 @@ def train(run: Run, data: Splits, watch: Watch = lambda done, entry: None) -> VA
         average.update_parameters(vae)
     else:
         progress = _restore(checkpoint, vae, average, optimizer)
-        objective.restore(checkpoint[1]["objective"])
-        rule.state = checkpoint[1]["inference"]
+        # Checkpoints of earlier versions lack both: there, nothing adapted.
+        objective.restore(checkpoint[1].get("objective", {}))
+        rule.state |= checkpoint[1].get("inference", {})
         history = [entry for entry in run.history if entry["step"] <= progress.step]
     if t.precision == "bfloat16":
         run_in_bfloat16(vae)

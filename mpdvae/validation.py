@@ -5,11 +5,7 @@ here changes the model, its gradients or the caller's generators.
 
 `validate` needs forward passes only and looks at all validation images. `probe` needs gradients and looks at a fixed random
 part of them: how hard the terms of the loss pull (`mpdvae.gradients`), how far the encoder lags (`mpdvae.lag`), and what the
-decoder loses when it is given the code of another image,
-
-    code use = E[log p(x|z) - log p(x|z')],   z ~ q(z|x),  z' ~ q(z|x'),  x' the next image of the batch,
-
-which is zero where the decoder could do without z.
+decoder loses when it is given the code of another image (`mpdvae.code_use`, of which this is the part that costs little).
 """
 
 from dataclasses import dataclass
@@ -20,6 +16,7 @@ from torch import Tensor
 from torch.distributions import Independent, Normal
 
 from mpdvae import diagnostics
+from mpdvae.code_use import increase_by_another
 from mpdvae.density import evaluating
 from mpdvae.divergence import diagonal_normal
 from mpdvae.errors import InputError
@@ -69,7 +66,7 @@ class Probe:
     """By term of the loss, and `total`; nats per unit of (m, log s^2)."""
     encoder_lag: EncoderLag
     code_use_nats: float
-    """What log p(x|z) loses when z is that of another image."""
+    """What log p(x|z) loses when z is that of another image, a mean over images; near zero the decoder could do without z."""
 
 
 def validate(vae: VAE, x: Float[Tensor, "n channel height width"], samples: int, seed: int) -> Validation:
@@ -124,7 +121,7 @@ def probe(
 
     Raises:
         InputError: for fewer than two images.
-        RunError: for a posterior or a gradient that is not finite; names the image.
+        RunError: for a posterior, a gradient or a distortion that is not finite; names the image.
     """
     if len(x) < 2:
         raise InputError(f"x: expected at least 2 images, got {len(x)}.")
@@ -133,16 +130,8 @@ def probe(
     return Probe(
         gradient_norms=gradient_norms(objective, vae, chosen, step, seed),
         encoder_lag=encoder_lag(vae, chosen[:lag_images], seed=seed),
-        code_use_nats=code_use(vae, chosen, seed),
+        code_use_nats=increase_by_another(vae, chosen, seed).mean().item(),
     )
-
-
-def code_use(vae: VAE, x: Float[Tensor, "n channel height width"], seed: int = 0) -> float:
-    """What log p(x|z) loses, in nats per image, when z is that of the next image of `x`; see the module's head."""
-    with torch.no_grad(), evaluating(vae), seeded(seed, "code use"):
-        forward = ForwardPass(vae, x)
-        exchanged = vae.decoder(forward.z.roll(-1, dims=1)).log_prob(x).mean(0)
-        return (-forward.reconstruction - exchanged).double().mean().item()
 
 
 def _short(values: Float[Tensor, " latent"]) -> list[float]:

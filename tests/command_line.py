@@ -8,6 +8,8 @@ from pathlib import Path
 import pytest
 
 from mpdvae.cli import main
+from mpdvae.commands import run as run_commands
+from mpdvae.experiment import Experiment
 
 
 def code_of(arguments: list[str]) -> int:
@@ -23,6 +25,18 @@ def call(capsys: pytest.CaptureFixture[str], *arguments: str | Path) -> tuple[in
     code = code_of([str(argument) for argument in arguments])
     output = capsys.readouterr()
     return code, output.out, output.err
+
+
+def asked_for(monkeypatch: pytest.MonkeyPatch, *arguments: str | Path) -> Experiment:
+    """The experiment that `mpdvae train ARGUMENTS` would train; reads no data and trains nothing."""
+    made: list[Experiment] = []
+    with monkeypatch.context() as patch:
+        patch.setattr(run_commands, "_complete", lambda run, *rest: made.append(run.experiment))
+        patch.setattr("mpdvae.jobs.load_data", lambda *arguments: None)
+        patch.setattr("mpdvae.jobs.check_fit", lambda *arguments: None)
+        assert code_of(["train", *map(str, arguments)]) == 0
+    (experiment,) = made
+    return experiment
 
 
 def start(*arguments: str | Path, **environment: str) -> subprocess.Popen[str]:

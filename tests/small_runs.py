@@ -8,6 +8,7 @@ from mpdvae.data import Splits
 from mpdvae.experiment import Experiment, with_changes
 from mpdvae.jobs import complete, load_data
 from mpdvae.recipes import recipe
+from mpdvae.remedies import as_options
 from mpdvae.runs import Run
 from mpdvae.training import Watch, train
 
@@ -28,14 +29,7 @@ TINY = {
 }
 """What every run of the tests changes in its recipe."""
 
-TINY_OPTIONS = [
-    word
-    for field, value in TINY.items()
-    for word in (
-        "--" + field.replace("__", ".").replace("_", "-"),
-        *(map(str, value) if isinstance(value, tuple) else [str(value)]),
-    )
-]
+TINY_OPTIONS = as_options(TINY)
 """The same as options of `mpdvae train`."""
 
 RUN_FILES = {

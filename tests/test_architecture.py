@@ -13,7 +13,7 @@ import mpdvae
 PACKAGE = Path(mpdvae.__file__).parent
 
 LEVELS: list[set[str]] = [
-    {"networks", "distributions", "logistic_mixture", "divergence", "data", "errors", "seeding", "version"}
+    {"networks", "distributions", "logistic_mixture", "divergence", "data", "errors", "validity", "seeding", "version"}
     | {"importance", "pareto", "subsets", "hamiltonian", "statistics", "collapse", "autoregression"},
     {"flows"},
     {"heads", "encoders", "decoders", "priors", "refinement", "vae", "acceleration"},

@@ -12,13 +12,12 @@ from pathlib import Path
 
 import pytest
 import torch
-from command_line import call, start
+from command_line import asked_for, call, start
 from PIL import Image
 from small_runs import TINY_OPTIONS, files, results, tiny, trained
 
 from mpdvae.cli import COMMANDS
 from mpdvae.commands import data as data_commands
-from mpdvae.commands import run as run_commands
 from mpdvae.experiment import with_changes
 from mpdvae.objective_config import LinearWeight, ObjectiveConfig
 from mpdvae.recipes import all_recipes, recipe
@@ -95,34 +94,26 @@ def test_recipes_lists_them_all(capsys):
 # -- training ----------------------------------------------------------------------------------------------------------
 
 
-def test_any_field_can_be_changed(capsys, tmp_path, monkeypatch):
-    made = []
-    monkeypatch.setattr(run_commands, "_complete", lambda run, *rest: made.append(run.experiment))
-    code, _, _ = call(
-        capsys, "train", "mae-digits-smoke", "--out", tmp_path / "run", "--seed", "3", "--objective.diversity-weight", "2.5",
+def test_any_field_can_be_changed(tmp_path, monkeypatch):
+    made = asked_for(
+        monkeypatch, "mae-digits-smoke", "--out", tmp_path / "run", "--seed", "3", "--objective.diversity-weight", "2.5",
         "--encoder.channels", "4", "5", "--training.clip-norm", "None", "--objective.kl-weight.value", "0.5",
         "--training.betas", "0.5", "0.9", "--evaluation.no-pictures",
     )  # fmt: skip
-    assert code == 0
-    assert made == [
-        with_changes(
-            recipe("mae-digits-smoke"),
-            seed=3,
-            objective__diversity_weight=2.5,
-            objective__kl_weight__value=0.5,
-            encoder__channels=(4, 5),
-            training__clip_norm=None,
-            training__betas=(0.5, 0.9),
-            evaluation__pictures=False,
-        )
-    ]
+    assert made == with_changes(
+        recipe("mae-digits-smoke"),
+        seed=3,
+        objective__diversity_weight=2.5,
+        objective__kl_weight__value=0.5,
+        encoder__channels=(4, 5),
+        training__clip_norm=None,
+        training__betas=(0.5, 0.9),
+        evaluation__pictures=False,
+    )
 
 
-def test_without_options_the_recipe_itself_is_trained(capsys, tmp_path, monkeypatch):
-    made = []
-    monkeypatch.setattr(run_commands, "_complete", lambda run, *rest: made.append(run.experiment))
-    assert call(capsys, "train", "mae-digits-smoke", "--out", tmp_path / "run")[0] == 0
-    assert made == [recipe("mae-digits-smoke")]
+def test_without_options_the_recipe_itself_is_trained(tmp_path, monkeypatch):
+    assert asked_for(monkeypatch, "mae-digits-smoke", "--out", tmp_path / "run") == recipe("mae-digits-smoke")
 
 
 def test_an_experiment_in_a_file_is_trained(capsys, tmp_path):

@@ -2,10 +2,9 @@
 
 import pytest
 import tyro
-from command_line import call
+from command_line import asked_for, call
 from small_runs import tiny
 
-from mpdvae.commands import run as run_commands
 from mpdvae.errors import InputError
 from mpdvae.experiment import Experiment, LaggingInference, with_changes
 from mpdvae.kinds import kinds_beside, with_kinds
@@ -68,25 +67,19 @@ def test_all_kinds_of_a_union():
     assert kinds_beside(Experiment) == ()
 
 
-def test_a_kind_and_its_fields_from_the_command_line(capsys, tmp_path, monkeypatch):
-    made = []
-    monkeypatch.setattr(run_commands, "_complete", lambda run, *rest: made.append(run.experiment))
-    code, _, err = call(
-        capsys, "train", VAE, "--out", tmp_path / "run", "--prior.components", "7", "--prior.kind", "vamp",
+def test_a_kind_and_its_fields_from_the_command_line(tmp_path, monkeypatch):
+    made = asked_for(
+        monkeypatch, VAE, "--out", tmp_path / "run", "--prior.components", "7", "--prior.kind", "vamp",
         "--objective.kl-weight.kind", "linear", "--objective.kl-weight.warm-up-steps", "9",
     )  # fmt: skip
-    assert (code, err) == (0, "")
     weight = {"kind": "linear", "warm_up_steps": 9}
-    assert made == [with_changes(recipe(VAE), prior={"kind": "vamp", "components": 7}, objective__kl_weight=weight)]
+    assert made == with_changes(recipe(VAE), prior={"kind": "vamp", "components": 7}, objective__kl_weight=weight)
 
 
-def test_an_experiment_file_can_change_its_kinds(capsys, tmp_path, monkeypatch):
-    made = []
-    monkeypatch.setattr(run_commands, "_complete", lambda run, *rest: made.append(run.experiment))
+def test_an_experiment_file_can_change_its_kinds(tmp_path, monkeypatch):
     (tmp_path / "mine.json").write_text(tiny().to_json())
-    arguments = ("train", tmp_path / "mine.json", "--out", tmp_path / "run", "--prior.kind", "standard-normal")
-    assert call(capsys, *arguments)[0] == 0
-    assert made == [with_changes(tiny(), prior={"kind": "standard-normal"})]
+    arguments = (tmp_path / "mine.json", "--out", tmp_path / "run", "--prior.kind", "standard-normal")
+    assert asked_for(monkeypatch, *arguments) == with_changes(tiny(), prior={"kind": "standard-normal"})
 
 
 @pytest.mark.parametrize(

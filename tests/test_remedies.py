@@ -4,11 +4,11 @@ import math
 
 import pytest
 import torch
-from command_line import call
+from command_line import asked_for, call
 from small_runs import TINY, TINY_OPTIONS, files, trained
 from test_training import initial_weights, interrupted
 
-from mpdvae.commands import run as run_commands
+from mpdvae.errors import InputError
 from mpdvae.experiment import Experiment, with_changes
 from mpdvae.recipes import COLLAPSING, matrix, recipe
 from mpdvae.remedies import REMEDIES, as_options, committed_nats, scale_of_rate
@@ -20,19 +20,14 @@ SMALLER = {"training__inference": {"kind": "lagging", "encoder_steps": 2, "check
 
 @pytest.mark.parametrize(("dataset", "scale"), [("digits", "smoke"), ("mnist", "minutes")])
 @remedies
-def test_a_recipe_is_the_collapsing_model_with_options(name, dataset, scale, tmp_path, capsys, monkeypatch):
+def test_a_recipe_is_the_collapsing_model_with_options(name, dataset, scale, tmp_path, monkeypatch):
     """Every remedy can be reached from the command line of another recipe."""
-    base, made = recipe(f"{COLLAPSING}-{dataset}-{scale}"), []
-    monkeypatch.setattr(run_commands, "_complete", lambda run, *rest: made.append(run.experiment))
-    monkeypatch.setattr("mpdvae.jobs.load_data", lambda *arguments: None)
-    monkeypatch.setattr("mpdvae.jobs.check_fit", lambda *arguments: None)
-    code, _, err = call(
-        capsys, "train", base.name, "--out", tmp_path / "run", *as_options(REMEDIES[name].changes(base))
-    )
-    assert (code, err) == (0, "")
+    base = recipe(f"{COLLAPSING}-{dataset}-{scale}")
+    options = as_options(REMEDIES[name].changes(base))
+    made = asked_for(monkeypatch, base.name, "--out", tmp_path / "run", *options)
     expected = recipe(f"{name}-{dataset}-{scale}")
     labels = {field: getattr(base, field) for field in ("name", "model", "reproduces")}
-    assert made == [with_changes(expected, **labels)]
+    assert made == with_changes(expected, **labels)
     assert expected.decoder.kind == "pixelcnn"
     assert expected not in matrix(scale, (dataset,))
 
@@ -78,6 +73,11 @@ def test_strengths_are_set_for_the_same_rate():
     assert e.latent_dim * scale_of_rate() ** 2 / 2 == pytest.approx(9.6, rel=2e-3)
     ar1 = recipe("ar1-mnist-minutes").build((1, 28, 28)).prior()
     assert ar1.least_rate_nats == pytest.approx(9.6, rel=0.02)
+
+
+def test_a_goal_of_the_reconstruction_is_known_for_some_data_only():
+    with pytest.raises(InputError, match=r"known for digits, mnist only, got 'omniglot'; choose objective\.kl_weight"):
+        REMEDIES["geco"].changes(with_changes(recipe(f"{COLLAPSING}-mnist-minutes"), data__dataset="omniglot"))
 
 
 def test_changes_as_options():

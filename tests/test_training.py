@@ -1,5 +1,6 @@
 """The training loop: a run is a function of its configuration, however often it is interrupted, and does what it says."""
 
+import json
 import math
 from dataclasses import replace
 
@@ -79,6 +80,28 @@ def test_resuming_holds_for_other_configurations(tmp_path, changes):
     experiment = tiny(**changes)
     whole = results(trained(tmp_path / "whole", experiment).path)
     assert results(interrupted(tmp_path / "run", experiment, 4).path) == whole
+
+
+@pytest.mark.parametrize(
+    "changes", [{}, {"objective__kl_weight": {"kind": "geco", "goal_nats": 20.0}}], ids=["fixed", "adaptive"]
+)
+def test_a_checkpoint_of_before_there_was_anything_adaptive_is_taken_up(tmp_path, changes):
+    """What it lacks is as at the start, so that where nothing adapts the run ends with the same bytes."""
+    experiment, folder = tiny(**changes), tmp_path / "run"
+    whole = trained(tmp_path / "whole", experiment)
+
+    def stop(done: int, entry) -> None:
+        if done == 3:
+            (path,) = (folder / "checkpoints").glob("*.json")
+            state = json.loads(path.read_text())
+            del state["objective"], state["inference"]
+            path.write_text(json.dumps(state))
+            raise KeyboardInterrupt
+
+    with pytest.raises(KeyboardInterrupt):
+        trained(folder, experiment, stop)
+    again, last = trained(folder, experiment), "checkpoints/step-00000006.safetensors"
+    assert ((again.path / last).read_bytes() == (whole.path / last).read_bytes()) == (not changes)
 
 
 def test_an_interruption_while_a_checkpoint_is_written_costs_nothing(uninterrupted, tmp_path, monkeypatch):

@@ -8,7 +8,6 @@ from tyro.conf import Positional
 from mpdvae.errors import InputError
 
 if TYPE_CHECKING:
-    from mpdvae.advice import Advice
     from mpdvae.diagnosis import Diagnosis
     from mpdvae.runs import Run
 
@@ -89,9 +88,5 @@ def _print_advice(found: "Diagnosis", directory: Path) -> None:
     table = Table("against", "remedy, and OPTIONS to try it", box=None, header_style="bold", pad_edge=False)
     for advice in found.advice:
         remedy = advice.remedy
-        table.add_row(remedy.against, Text(f"{remedy.name} ({remedy.source})\n{_how(advice)}"))
+        table.add_row(remedy.against, Text(f"{remedy.title} ({remedy.source})\n{' '.join(advice.options)}"))
     console.print(table)
-
-
-def _how(advice: "Advice") -> str:
-    return advice.options or f"none; in a copy of experiment.json, {advice.edit}"

@@ -14,9 +14,10 @@ from torch.distributions import Independent, Normal
 
 from mpdvae.density import evaluating
 from mpdvae.divergence import diagonal_normal
-from mpdvae.errors import InputError, RunError
+from mpdvae.errors import InputError
 from mpdvae.seeding import derive_seed
 from mpdvae.vae import VAE
+from mpdvae.validity import not_finite, refuse_not_finite
 
 
 def codes(
@@ -66,12 +67,7 @@ def posteriors(vae: VAE, x: Float[Tensor, "n channel height width"], batch_size:
         parts = [_posterior(vae, x[start : start + batch_size], start) for start in starts]
     mean = torch.cat([part.loc.flatten(1).cpu().double() for part in parts])
     stddev = torch.cat([part.scale.flatten(1).cpu().double() for part in parts])
-    broken = (~(mean.isfinite() & stddev.isfinite() & (stddev > 0))).any(1).nonzero()
-    if len(broken):
-        raise RunError(
-            f"the posterior of image {broken[0].item()} is not finite ({len(broken):,} of {len(x):,} are not); "
-            "check that training did not diverge and that x is in the model's range."
-        )
+    refuse_not_finite("posterior", mean + stddev.log())  # a deviation of zero has no finite logarithm
     return Independent(Normal(mean, stddev), 1)
 
 
@@ -86,10 +82,7 @@ def _posterior(vae: VAE, x: Tensor, first: int) -> Normal:
         if len(x) > 1:
             for i in range(len(x)):
                 _posterior(vae, x[i : i + 1], first + i)
-        raise RunError(
-            f"the posterior of image {first} is not finite; check that training did not diverge and that x is in the "
-            "model's range."
-        ) from error
+        raise not_finite("posterior", first) from error
 
 
 def principal_components(
