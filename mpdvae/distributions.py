@@ -11,8 +11,9 @@ r"""Laws that torch lacks.
 Both hide how a sample is made behind `sample`. Likelihoods come from logits, never from probabilities.
 """
 
-from collections.abc import Callable
-from contextlib import AbstractContextManager
+from collections.abc import Callable, Iterator
+from contextlib import AbstractContextManager, contextmanager
+from contextvars import ContextVar
 from typing import Protocol, runtime_checkable
 
 import torch
@@ -27,6 +28,19 @@ AtPixel = Callable[[Tensor, int, int], Float[Tensor, "*batch parameter"]]
 
 PixelLaw = Callable[[Float[Tensor, "*batch parameter height width"]], Distribution]
 """From parameters to images [channel height width] whose pixels are independent given them."""
+
+
+_LISTENER: ContextVar[Callable[[float], None] | None] = ContextVar("listener", default=None)
+
+
+@contextmanager
+def watching_draws(listener: Callable[[float], None]) -> Iterator[None]:
+    """Inside, `listener` is told after each row of pixels that is drawn which share of the images' rows are there."""
+    token = _LISTENER.set(listener)
+    try:
+        yield
+    finally:
+        _LISTENER.reset(token)
 
 
 def diagonal_gaussian(
@@ -104,11 +118,13 @@ class AutoregressivePixels(Distribution):
         return self._draw(self._extended_shape(), lambda law: law.mode.nan_to_num(1.0))  # nan: as likely 0 as 1
 
     def _draw(self, shape: Size, choose: Callable[[Distribution], Tensor]) -> Tensor:
-        x = torch.zeros(shape, dtype=self.like.dtype, device=self.like.device)
+        x, tell = torch.zeros(shape, dtype=self.like.dtype, device=self.like.device), _LISTENER.get()
         with self.parameters.pixel_by_pixel() as parameters_at:
             for i in range(shape[-2]):
                 for j in range(shape[-1]):
                     x[..., i, j] = choose(self.law(parameters_at(x, i, j)[..., None, None]))[..., 0, 0]
+                if tell:
+                    tell((i + 1) / shape[-2])
         return x
 
 

@@ -12,7 +12,7 @@ from torch import nn
 from torch.distributions import Bernoulli, Independent
 
 from mpdvae.decoders import pixelcnn_decoder
-from mpdvae.distributions import AutoregressivePixels, bernoulli_pixels
+from mpdvae.distributions import AutoregressivePixels, bernoulli_pixels, watching_draws
 from mpdvae.errors import InputError
 
 pytestmark = pytest.mark.usefixtures("float64")
@@ -162,3 +162,12 @@ def test_other_images_are_refused():
     p = pixelcnn_decoder((1, 4, 5), LATENT, 4, (3,))(torch.zeros(LATENT))
     with pytest.raises(InputError, match=r"expected images of shape \(1, 4, 5\), got \(1, 5, 4\)"):
         p.log_prob(torch.zeros(1, 5, 4))
+
+
+def test_drawing_tells_how_far_it_is():
+    shares, p = [], pixelcnn_decoder((1, 4, 3), LATENT, 4, (3,), 2)(torch.zeros(LATENT))
+    with watching_draws(shares.append):
+        p.sample()
+    assert shares == [0.25, 0.5, 0.75, 1.0]
+    p.sample()
+    assert len(shares) == 4

@@ -1,5 +1,7 @@
 """Commands that draw from a model into a PNG."""
 
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -21,13 +23,12 @@ def sample(directory: Positional[Path], out: Path, count: int = 64, seed: int = 
         seed: of the draw.
     """
     from mpdvae import load, pictures
-    from mpdvae.console import busy
     from mpdvae.runs import model_experiment
     from mpdvae.seeding import seeded
 
     pictures.check_png_path(out)
     vae = load(directory)
-    with busy(f"drawing {count} images"), seeded(seed, "sample"):
+    with _drawing(f"drawing {count} images"), seeded(seed, "sample"):
         images = vae.sample(count)
     columns = max(1, round(count**0.5))
     _save(out, pictures.png(pictures.in_rows(model_experiment(directory).data.shown(images), columns)))
@@ -50,13 +51,12 @@ def reconstruct(
     import torch
 
     from mpdvae import load, pictures
-    from mpdvae.console import busy
     from mpdvae.runs import model_experiment
     from mpdvae.seeding import seeded
 
     pictures.check_png_path(out)
     vae = load(directory)
-    with seeded(seed, "reconstruct"), busy(f"reconstructing {count} images"):
+    with seeded(seed, "reconstruct"), _drawing(f"reconstructing {count} images"):
         x = _some_test_images(directory, count, data_dir)
         rows = [x, vae.reconstruct(x), vae.reconstruct(x, greedy=False)]
     _save(out, pictures.png(model_experiment(directory).data.shown(torch.stack(rows))))
@@ -83,17 +83,26 @@ def traverse(
         data_dir: folder of the data.
     """
     from mpdvae import load, pictures
-    from mpdvae.console import busy
     from mpdvae.evaluation import traversal
     from mpdvae.runs import model_experiment
     from mpdvae.seeding import seeded
 
     pictures.check_png_path(out)
     vae = load(directory)
-    with seeded(seed, "traverse"), busy("walking through the latent space"):
+    with seeded(seed, "traverse"), _drawing("walking through the latent space"):
         x = _some_test_images(directory, None, data_dir)
         images = vae.decode(traversal(vae, x, dimensions, columns))
     _save(out, pictures.png(model_experiment(directory).data.shown(images)))
+
+
+@contextmanager
+def _drawing(what: str) -> Iterator[None]:
+    """Says what is being drawn, and how far it is and how long it will take where that is known."""
+    from mpdvae.console import Watcher
+    from mpdvae.distributions import watching_draws
+
+    with Watcher(what) as watcher, watching_draws(lambda share: watcher.update(share, {})):
+        yield
 
 
 def _some_test_images(directory: Path, count: int | None, data_dir: Path | None) -> "Tensor":
