@@ -6,6 +6,7 @@ its own, so that the page can follow the reader's light or dark scheme. Traces n
 """
 
 from collections.abc import Callable, Sequence
+from itertools import cycle
 from typing import Any
 
 from mpdvae.report.collect import Run, Study, Variant
@@ -144,7 +145,7 @@ def divergence(study: Study, styles: Styles) -> Chart | None:
 def accuracies(study: Study, styles: Styles) -> Chart | None:
     """Test accuracy of simple classifiers on the codes, by labels or clusters."""
     panels, compared = [], baselines(study)
-    greys = dict(zip((baseline.label for baseline in compared), BASELINE_STYLES, strict=False))
+    greys = dict(zip((baseline.label for baseline in compared), cycle(BASELINE_STYLES)))
     for measure in CHARTED:
         (title, noun), found = MEASURES[measure], counts(study.runs, measure)
         if not found:

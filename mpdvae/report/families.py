@@ -102,7 +102,9 @@ def without(flat: Flat, fields: Sequence[str]) -> str:
 def _title(dial: Dial, variant: Variant) -> str:
     smoothness = number_at(configuration(variant), SMOOTHNESS)
     return (
-        f"{dial.title}, smoothness {smoothness:g}" if dial.field == DIVERSITY and smoothness is not None else dial.title
+        f"{dial.title} (smoothness {smoothness:g})"
+        if dial.field == DIVERSITY and smoothness is not None
+        else dial.title
     )
 
 

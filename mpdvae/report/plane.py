@@ -9,6 +9,7 @@ decoder uses. A model whose code collapsed lies at R = 0. Models that differ in 
 import math
 from collections.abc import Sequence
 from dataclasses import dataclass
+from itertools import cycle
 from typing import Any
 
 from mpdvae.report.collect import Run, Study, Variant
@@ -26,10 +27,16 @@ OTHERS = "other models"
 GREY = "#888888"
 MARGIN = 0.07
 """Of the axes, relative to what they show."""
+LINES = 12
+"""Of equal ELBO, at the most."""
+INSET = 0.02
+"""Of the labels of these lines, relative to the axis."""
+LEAST_SCALE = 3
+"""Points of a line from which on their strengths stand there instead of their names."""
 CAPTION = (
     "Rate is the KL from the prior, distortion the reconstruction term, both on test images. Dotted lines: equal negative "
-    "ELBO, rate + distortion. Lines join models that differ in one dial, whose strength stands at the points; small dots: "
-    "seeds. A click on a point leads to the folder of its run; so do the links in the table."
+    "ELBO, rate + distortion. Lines join models that differ in one dial, whose strength stands at the points where there are "
+    "three or more; small dots: seeds. A click on a point leads to the folder of its run; so do the links in the table."
 )
 
 
@@ -47,7 +54,7 @@ class Point:
     @property
     def cells(self) -> tuple[str, ...]:
         """In the order of `HEADING`. Finished text."""
-        varied = "; ".join(f"{title}: {strength:g}" for title, strength in self.strengths) or "–"
+        varied = "; ".join(f"{title} = {strength:g}" for title, strength in self.strengths) or "–"
         numbers = (self.rate_nats, self.distortion_nats, *(_mean(self.variant, name) for name in (NEGATIVE_ELBO, NLL)))
         return self.variant.label, varied, *(number(found, 2) for found in numbers)
 
@@ -69,18 +76,20 @@ def plane(study: Study, address: Address) -> Chart | None:
     found = points(study)
     if not found:
         return None
-    by_label = {point.variant.label: point for point in found}
-    titles = [family.title for family in families(study)]
-    styles = model_styles(titles, titles)
-    lines = [_line(f, by_label, styles[f.title]) for f in families(study)]
-    marks = [_marks(t, _only_in(t, found), styles[t][0], SYMBOLS[i], address) for i, t in enumerate(titles, start=1)]
-    marks.append(_marks(OTHERS, [p for p in found if len(p.strengths) != 1], GREY, SYMBOLS[0], address))
+    dials = families(study)
+    styles = model_styles([family.title for family in dials], [family.title for family in dials])
+    lines = [_line(family, found, styles[family.title]) for family in dials]
+    alone = [point for point in found if len(point.strengths) != 1]
+    marks = list(_marks(OTHERS, alone, True, (GREY, SYMBOLS[0]), address))
+    for family, symbol in zip(dials, cycle(SYMBOLS[1:])):
+        mine, style = _only_in(family, found), (styles[family.title][0], symbol)
+        marks += _marks(family.title, mine, len(family.members) < LEAST_SCALE, style, address)
     ranges = _range([p.rate_nats for p in found]), _range([p.distortion_nats for p in found])
     layout = {
         "xaxis": {"title": {"text": "rate (nats)"}, "range": list(ranges[0])},
         "yaxis": {"title": {"text": "distortion (nats)"}, "range": list(ranges[1])},
     }
-    traces = [*equal_elbo(*ranges), *lines, *(trace for pair in marks for trace in pair)]
+    traces = [*equal_elbo(*ranges), *lines, *marks]
     panel = make_panel("Distortion against rate, test images", traces, layout, 560)
     return make_chart("plane", "Rate and distortion", CAPTION, styles | {OTHERS: (GREY, "solid")}, [panel])
 
@@ -88,43 +97,47 @@ def plane(study: Study, address: Address) -> Chart | None:
 def equal_elbo(rates: tuple[float, float], distortions: tuple[float, float]) -> list[dict[str, Any]]:
     """Dotted lines of constant rate + distortion, at round numbers, from border to border of the plane."""
     least, most = rates[0] + distortions[0], rates[1] + distortions[1]
-    step = _round_step((most - least) / 7)
+    step = _round_step((most - least) / LINES)
     traces = []
     for multiple in range(math.floor(least / step) + 1, math.ceil(most / step)):
         total = multiple * step
-        x = [max(rates[0], total - distortions[1]), min(rates[1], total - distortions[0])]
-        label = {"text": [f"{total:g}", ""], "textposition": "middle right", "textfont": {"size": 10, "color": GREY}}
+        first, last = max(rates[0], total - distortions[1]), min(rates[1], total - distortions[0])
+        # The label stands a little inside, where the border does not cut it off.
+        x = [first, first + INSET * (rates[1] - rates[0]), last]
+        label = {"text": ["", f"{total:g}", ""], "textposition": "top right", "textfont": {"size": 10, "color": GREY}}
+        if x[1] >= last:
+            continue
         line = {"color": GREY, "width": 1, "dash": "dot"}
         trace = {"type": "scatter", "mode": "lines+text", "x": x, "y": [total - rate for rate in x], "line": line}
         traces.append(trace | label | {"hoverinfo": "skip"})
     return traces
 
 
-def _line(family: Family, by_label: dict[str, Point], style: tuple[str, str]) -> dict[str, Any]:
-    members = [by_label[v.label] for _, v in family.members if v.label in by_label]
+def _line(family: Family, found: Sequence[Point], style: tuple[str, str]) -> dict[str, Any]:
+    members = [point for _, variant in family.members for point in found if point.variant is variant]
     place = {"x": [p.rate_nats for p in members], "y": [p.distortion_nats for p in members]}
     line = {"color": style[0], "dash": style[1], "width": 1.6}
     shown = {"name": family.title, "meta": family.title, "hoverinfo": "skip", "line": line}
     return {"type": "scatter", "mode": "lines"} | place | shown
 
 
-def _only_in(title: str, found: Sequence[Point]) -> list[Point]:
+def _only_in(family: Family, found: Sequence[Point]) -> list[Point]:
     """Points that belong to one family alone: those of several are drawn once, with the other models."""
-    return [point for point in found if [name for name, _ in point.strengths] == [title]]
+    return [point for point in found if [title for title, _ in point.strengths] == [family.title]]
 
 
 def _marks(
-    title: str, shown: Sequence[Point], colour: str, symbol: str, address: Address
+    title: str, shown: Sequence[Point], named: bool, style: tuple[str, str], address: Address
 ) -> tuple[dict[str, Any], dict[str, Any]]:
-    """Large markers with their strength or name, and a small dot for each of several seeds."""
-    label = [f"{p.strengths[0][1]:g}" if title != OTHERS else p.variant.label for p in shown]
+    """Large markers with their strength, or `named`; and a small dot for each of several seeds."""
+    colour, symbol = style
     common = {"type": "scatter", "name": title, "meta": title, "hovertemplate": "%{hovertext}<extra></extra>"}
     large = {
         "mode": "markers+text",
         "x": [p.rate_nats for p in shown],
         "y": [p.distortion_nats for p in shown],
-        "text": label,
-        "textposition": "top center",
+        "text": [p.variant.label if named else f"{p.strengths[0][1]:g}" for p in shown],
+        "textposition": "bottom center" if named else "top center",
         "hovertext": [_hover(p.variant.label, _mean(p.variant, NLL)) for p in shown],
         "customdata": [address(p.runs[0].folder) for p in shown],
         "marker": {"color": colour, "symbol": symbol, "size": 11},
