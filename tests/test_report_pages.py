@@ -338,3 +338,13 @@ def test_encoders_that_differ_have_their_own_untrained_ones(tmp_path: Path) -> N
         edit(folder / "experiment.json", encoder={"kind": "mlp"})
     text = write(folders, tmp_path).markdown.read_text()
     assert "| raw pixels | PCA, 32 dimensions | untrained encoder (of vae) | untrained encoder (of mae) |" in text
+
+
+def test_any_number_of_untrained_encoders_is_drawn(tmp_path: Path) -> None:
+    """More than there are styles for baselines."""
+    models = ["vae", "vae-pixelcnn", "vlae", "mae"]
+    folders = make_matrix(tmp_path / "runs", models, seeds=1)
+    for features, folder in enumerate(folders, start=1):
+        edit(folder / "experiment.json", encoder={"kind": "mlp", "hidden_features": [features]})
+    text = write(folders, tmp_path).html.read_text()
+    assert all(f'data-entry="untrained encoder (of {model})"' in text for model in models)
