@@ -19,7 +19,9 @@ def reproduce(
     data_dir: Path | None = None,
     dry_run: bool = False,
 ) -> None:
-    """Train all models with several seeds; report which conclusions hold. Or the sweeps behind a figure.
+    """Train all models with several seeds; report which conclusions hold.
+
+    With `figure`, train the sweeps behind it instead.
 
     Args:
         scale: smoke (a minute), minutes (15 minutes), hours or paper.
