@@ -8,15 +8,17 @@
     mae-no-diversity    vlae + smoothness                            ablation
 
 A recipe is named MODEL-DATASET-SCALE. At one scale all models on a data set share encoder, training and evaluation
-(`mpdvae.studies`), so that they differ in what is compared only. Scales `hours` and `paper` have further models: the grid of
-the two weights, the paper's larger PixelCNN, restricted receptive fields, and what the literature did differently. Scales
-`smoke` and `minutes` have the remedies against collapse (`mpdvae.remedies`), each on the model that collapses.
+(`mpdvae.studies`), so that they differ in what is compared only. Every scale has the grid of the two weights. Scales `hours`
+and `paper` have further models: the paper's larger PixelCNN, restricted receptive fields, and what the literature did
+differently. Scales `smoke` and `minutes` have the remedies against collapse (`mpdvae.remedies`), each on the model that
+collapses; these and `hours` have sweeps of single dials on it (`mpdvae.sweeps`).
 """
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from functools import cache
 
+from mpdvae import sweeps
 from mpdvae.errors import InputError, refuse_unknown
 from mpdvae.experiment import Experiment, ObjectiveConfig, with_changes
 from mpdvae.parts import (
@@ -33,14 +35,13 @@ from mpdvae.parts import (
     StandardNormalPrior,
 )
 from mpdvae.remedies import REMEDIES
-from mpdvae.studies import SCALES, Study
+from mpdvae.studies import SCALES, Scale, Study
 
 DIVERSITY_WEIGHT = 1.0
 SMOOTHNESS_WEIGHT = 0.5
 """The weights used here. The pair behind the paper's tables is not known; both values are on the grid that the authors' code
-draws (0.5, 1, 2 and 0.1, 0.5, 1)."""
+draws (`sweeps.GRID`)."""
 
-GRID = [(eta, gamma) for eta in (0.5, 1.0, 2.0) for gamma in (0.1, 0.5, 1.0)]
 FREE_BITS_PER_PIXEL_NATS = 0.01
 """Chen et al. (2017), appendix: 0.01 nat for each data dimension."""
 LARGE = (7,) * 5 + (5,) * 4 + (3,) * 4
@@ -55,7 +56,7 @@ MODELS = {
 }
 """What `mpdvae reproduce` compares."""
 COLLAPSING = "vae-pixelcnn"
-"""The model that remedies are put on."""
+"""The model that remedies are put on, and dials."""
 
 
 @dataclass(frozen=True)
@@ -83,13 +84,13 @@ def all_recipes() -> dict[str, Experiment]:
         for model, variant in _variants(study, further=scale.further_models).items()
     )
     compared = {experiment.name: experiment for experiment in experiments}
-    return compared | {
-        experiment.name: experiment
+    changed = (
+        experiment
         for scale in SCALES.values()
-        if scale.remedies
         for study in scale.studies
-        for experiment in _with_remedies(compared[f"{COLLAPSING}-{study.dataset}-{scale.name}"])
-    }
+        for experiment in _changed(compared[f"{COLLAPSING}-{study.dataset}-{scale.name}"], scale)
+    )
+    return compared | {experiment.name: experiment for experiment in changed}
 
 
 def recipe(name: str) -> Experiment:
@@ -100,8 +101,8 @@ def recipe(name: str) -> Experiment:
     return known[name]
 
 
-def matrix(scale: str, datasets: tuple[str, ...]) -> list[Experiment]:
-    """The recipes of `MODELS` at one scale on some data sets, seed 0. Raises `InputError` for a combination that there is
+def matrix(scale: str, datasets: tuple[str, ...], models: Sequence[str] = tuple(MODELS)) -> list[Experiment]:
+    """The recipes of some models at one scale on some data sets, seed 0. Raises `InputError` for a combination that there is
     not."""
     if scale not in SCALES:
         refuse_unknown("scale", scale, list(SCALES))
@@ -109,7 +110,20 @@ def matrix(scale: str, datasets: tuple[str, ...]) -> list[Experiment]:
     for dataset in datasets:
         if dataset not in known:
             raise InputError(f"--datasets: at scale {scale} there are recipes for {', '.join(known)}, got {dataset!r}.")
-    return [recipe(f"{model}-{dataset}-{scale}") for dataset in datasets for model in MODELS]
+    return [recipe(f"{model}-{dataset}-{scale}") for dataset in datasets for model in models]
+
+
+def sweep_matrix(scale: str, datasets: tuple[str, ...]) -> list[Experiment]:
+    """The recipes of `sweeps.MODELS` in the same way."""
+    if scale in SCALES and not SCALES[scale].sweeps:
+        swept = ", ".join(name for name, known in SCALES.items() if known.sweeps)
+        raise InputError(f"--scale: sweeps have recipes at scales {swept}, got {scale!r}; choose one of these.")
+    return matrix(scale, datasets, sweeps.MODELS)
+
+
+def _changed(base: Experiment, scale: Scale) -> list[Experiment]:
+    """What a scale has on the model that collapses."""
+    return [*(_with_remedies(base) if scale.remedies else ()), *(sweeps.turned(base) if scale.sweeps else ())]
 
 
 def _with_remedies(base: Experiment) -> list[Experiment]:
@@ -136,11 +150,11 @@ def _variants(study: Study, further: bool) -> dict[str, Variant]:
         "mae-no-smoothness": Variant(MODELS["mae-no-smoothness"], pixels, flow, DIVERSITY_WEIGHT),
         "mae-no-diversity": Variant(MODELS["mae-no-diversity"], pixels, flow, 0.0, SMOOTHNESS_WEIGHT),
     }
+    for eta, gamma in sweeps.GRID:
+        description = f"MAE with diversity {eta:g} and smoothness {gamma:g}: a point of the authors' grid"
+        variants[sweeps.grid_model(eta, gamma)] = Variant(description, pixels, flow, eta, gamma)
     if not further:
         return variants
-    for eta, gamma in GRID:
-        description = f"MAE with diversity {eta:g} and smoothness {gamma:g}: a point of the authors' grid"
-        variants[f"mae-eta{eta:g}-gamma{gamma:g}"] = Variant(description, pixels, flow, eta, gamma)
     field: Callable[[Study], dict[str, Variant]] = _colour if isinstance(pixels, PixelCNNPPDecoder) else _binary
     return variants | field(study)
 

@@ -59,9 +59,11 @@ class Scale:
     compared: tuple[str, ...]
     """Data sets that `mpdvae reproduce` takes by default."""
     further_models: bool = False
-    """Whether there are recipes beyond the six that are compared."""
+    """Whether there are recipes beyond the six that are compared and the grid of their two weights."""
     remedies: bool = False
     """Whether there are recipes of the remedies against collapse."""
+    sweeps: bool = False
+    """Whether there are recipes of the dials on the model that collapses."""
 
 
 DIGITS = Study(
@@ -185,13 +187,21 @@ COLOUR_64 = Study(
 SCALES = {
     scale.name: scale
     for scale in (
-        Scale("smoke", "tests: 8x8 digits, weights hardly trained", (DIGITS,), ("digits",), remedies=True),
+        Scale(
+            "smoke",
+            "tests: 8x8 digits, weights hardly trained",
+            (DIGITS,),
+            ("digits",),
+            remedies=True,
+            sweeps=True,
+        ),
         Scale(
             "minutes",
             "a laptop: real MNIST, compact networks, half an epoch",
             (COMPACT_MNIST,),
             ("mnist",),
             remedies=True,
+            sweeps=True,
         ),
         Scale(
             "hours",
@@ -202,6 +212,7 @@ SCALES = {
             ),
             ("mnist", "omniglot"),
             further_models=True,
+            sweeps=True,
         ),
         Scale(
             "paper",

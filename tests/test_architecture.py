@@ -36,7 +36,7 @@ LEVELS: list[set[str]] = [
         "gradients",
         "lag",
     },
-    {"config", "posterior_parts", "parts", "objective_config", "experiment", "studies", "remedies", "recipes"}
+    {"config", "posterior_parts", "parts", "objective_config", "experiment", "studies", "remedies", "recipes", "sweeps"}
     | {"runs", "interop", "diagnosis", "advice"},
     {
         "training",

@@ -25,6 +25,7 @@ class Page(HTMLParser):
         super().__init__()
         self.open: list[str] = []
         self.loads: list[str] = []
+        self.links: list[str] = []
         self.rows: list[list[str]] = []
         self.scripts: list[str] = []
         self.feed(text)
@@ -32,7 +33,8 @@ class Page(HTMLParser):
 
     def handle_starttag(self, tag, attrs) -> None:
         values = dict(attrs)
-        self.loads += [v for k in ("src", "href", "srcset", "data", "poster") if (v := values.get(k))]
+        addresses = [v for k in ("src", "href", "srcset", "data", "poster") if (v := values.get(k))]
+        (self.links if tag == "a" else self.loads).extend(addresses)
         if tag == "tr":
             self.rows.append([])
         if tag in ("td", "th") and self.rows:
@@ -68,7 +70,9 @@ def test_page_is_one_small_file_without_requests(matrix: report.Results) -> None
     assert matrix.html.stat().st_size < 10e6
     page = Page(text)
     assert page.loads
-    assert all(address.startswith(("data:image/png;base64,", "#")) for address in page.loads)
+    assert all(address.startswith("data:image/png;base64,") for address in page.loads)
+    runs = {link for link in page.links if not link.startswith("#")}
+    assert runs == {f"{matrix.relative(run.folder)}/" for run in matrix.collection.runs}
     assert "default-src 'none'" in text
     assert "@import" not in text.split("</style>")[0]
     assert "url(" not in text.split("</style>")[0]
@@ -78,7 +82,7 @@ def test_page_is_one_small_file_without_requests(matrix: report.Results) -> None
 def test_figures_are_json_with_every_panel(matrix: report.Results) -> None:
     scripts = re.findall(r'<script type="application/json">(.*?)</script>', matrix.html.read_text())
     figures = [json.loads(script) for script in scripts]
-    assert len(figures) == 2 + 6 + 2 + 6 + 2 + 5
+    assert len(figures) == 1 + 3 + 2 + 6 + 2 + 6 + 2 + 5
     assert all(figure["data"] and figure["layout"]["paper_bgcolor"] == "rgba(0,0,0,0)" for figure in figures)
 
 
@@ -334,3 +338,13 @@ def test_encoders_that_differ_have_their_own_untrained_ones(tmp_path: Path) -> N
         edit(folder / "experiment.json", encoder={"kind": "mlp"})
     text = write(folders, tmp_path).markdown.read_text()
     assert "| raw pixels | PCA, 32 dimensions | untrained encoder (of vae) | untrained encoder (of mae) |" in text
+
+
+def test_any_number_of_untrained_encoders_is_drawn(tmp_path: Path) -> None:
+    """More than there are styles for baselines."""
+    models = ["vae", "vae-pixelcnn", "vlae", "mae"]
+    folders = make_matrix(tmp_path / "runs", models, seeds=1)
+    for features, folder in enumerate(folders, start=1):
+        edit(folder / "experiment.json", encoder={"kind": "mlp", "hidden_features": [features]})
+    text = write(folders, tmp_path).html.read_text()
+    assert all(f'data-entry="untrained encoder (of {model})"' in text for model in models)

@@ -26,7 +26,7 @@ MODELS = ("vae", "mae")
 def small_matrix(monkeypatch):
     """Two tiny models instead of the six of scale smoke."""
     experiments = [tiny(f"{model}-digits-smoke") for model in MODELS]
-    monkeypatch.setattr(recipes, "matrix", lambda scale, datasets: experiments)
+    monkeypatch.setattr(recipes, "matrix", lambda scale, datasets, models=(): experiments)
     return experiments
 
 

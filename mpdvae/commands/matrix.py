@@ -1,6 +1,7 @@
 """Commands on many runs: the matrix and its report, the list of recipes."""
 
 from pathlib import Path
+from typing import Literal
 
 from tyro.conf import Positional
 
@@ -12,18 +13,24 @@ def reproduce(
     scale: str = "minutes",
     datasets: str = "",
     seeds: int = 3,
-    out: Path = Path("runs/reproduce"),
+    figure: Literal["rate-distortion"] | None = None,
+    out: Path | None = None,
     jobs: int | None = None,
     data_dir: Path | None = None,
     dry_run: bool = False,
 ) -> None:
     """Train all models with several seeds; report which conclusions hold.
 
+    With `figure`, train the sweeps behind it instead.
+
     Args:
         scale: smoke (a minute), minutes (15 minutes), hours or paper.
         datasets: names, separated by commas; default: those of the scale.
         seeds: how many seeds each model is trained with.
-        out: folder of the runs and of report.html, report.md, results.json. What is done there is used again.
+        figure: rate-distortion: instead of all models, sweeps of diversity x smoothness, KL weight, free bits and committed
+            rate, in one plane.
+        out: folder of the runs and of report.html, report.md, results.json; default: runs/reproduce, or runs/ and the name of
+            the figure. What is done there is used again.
         jobs: runs at a time; default: the number of cores.
         data_dir: folder of the data; default: $MPDVAE_DATA, else the user's cache folder.
         dry_run: only print the runs, what they would cost on this machine, and what they would be compared with.
@@ -36,10 +43,11 @@ def reproduce(
     if scale not in SCALES:
         refuse_unknown("scale", scale, list(SCALES))
     chosen = tuple(name.strip() for name in datasets.split(",") if name.strip()) or SCALES[scale].compared
-    experiments = recipes.matrix(scale, chosen)
+    experiments = recipes.sweep_matrix(scale, chosen) if figure else recipes.matrix(scale, chosen)
     if dry_run:
         _print_plan(experiments, seeds)
         return
+    out = out or Path("runs") / (figure or "reproduce")
     to_do = matrix.jobs(experiments, seeds, out)
     matrix.run_all(to_do, data_dir, jobs)
     _write_report([job.folder for job in to_do], out / "report.html", out / "results.json", this_command())

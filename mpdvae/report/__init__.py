@@ -11,6 +11,7 @@ The report reads run folders and nothing else: no model, no data set, no torch.
     claims      what is claimed, as data                 verdicts    the rule that judges it
     published   numbers of the literature, by protocol   setup       what differs from the released set-up
     noise       of subsets, of seeds, of both            scores      codes beside what they must beat
+    families    models that differ in one dial           plane, sensitivity  where they lie, by both weights
     tables, grid, charts, figures, development           what is shown, whatever the form
     page, markdown, results                              the three forms
 """

@@ -6,14 +6,17 @@ its own, so that the page can follow the reader's light or dark scheme. Traces n
 """
 
 from collections.abc import Callable, Sequence
+from itertools import cycle
 from typing import Any
 
 from mpdvae.report.collect import Run, Study, Variant
 from mpdvae.report.development import development
-from mpdvae.report.figures import Chart, Panel, Styles, curves, make_chart, make_line, make_panel, settled
+from mpdvae.report.figures import Address, Chart, Panel, Styles, curves, make_chart, make_line, make_panel, settled
 from mpdvae.report.metrics import MEASURES, counts, metric, over_seeds, values
 from mpdvae.report.palette import class_style, model_styles
+from mpdvae.report.plane import plane
 from mpdvae.report.scores import baselines
+from mpdvae.report.sensitivity import sensitivity
 from mpdvae.statistics import Estimate
 
 MAP_POINTS = 1000
@@ -27,8 +30,9 @@ CHARTED = ["knn10_accuracy", "linear_accuracy", "rbf_svm_accuracy", "kmeans_accu
 BASELINE_STYLES = [("#888888", dash) for dash in ("solid", "dash", "dot", "dashdot")]
 
 
-def charts(study: Study) -> list[Chart]:
+def charts(study: Study, address: Address) -> list[Chart]:
     """All charts for which the study has data, in the order of the page."""
+    overviews = [plane(study, address), sensitivity(study, address)]
     styles = model_styles([v.label for v in study.variants], [v.model for v in study.variants])
     makers: list[Callable[[Study, Styles], Chart | None]] = [
         learning,
@@ -38,7 +42,7 @@ def charts(study: Study) -> list[Chart]:
         divergence,
         accuracies,
     ]
-    return [chart for make in makers if (chart := make(study, styles)) is not None]
+    return [chart for chart in (*overviews, *(make(study, styles) for make in makers)) if chart is not None]
 
 
 def learning(study: Study, styles: Styles) -> Chart | None:
@@ -141,7 +145,7 @@ def divergence(study: Study, styles: Styles) -> Chart | None:
 def accuracies(study: Study, styles: Styles) -> Chart | None:
     """Test accuracy of simple classifiers on the codes, by labels or clusters."""
     panels, compared = [], baselines(study)
-    greys = dict(zip((baseline.label for baseline in compared), BASELINE_STYLES, strict=False))
+    greys = dict(zip((baseline.label for baseline in compared), cycle(BASELINE_STYLES)))
     for measure in CHARTED:
         (title, noun), found = MEASURES[measure], counts(study.runs, measure)
         if not found:

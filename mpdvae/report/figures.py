@@ -5,8 +5,9 @@ Traces name their legend entry in `meta`.
 """
 
 import json
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
+from pathlib import Path
 from typing import Any
 
 from mpdvae.report.collect import Variant
@@ -14,6 +15,8 @@ from mpdvae.report.schema import HistoryPoint
 
 Styles = dict[str, tuple[str, str]]
 """Colour and dash of each variant, by its label."""
+Address = Callable[[Path], str]
+"""From a run folder to a link that leads there from the report. A point whose `customdata` is one can be clicked."""
 
 
 @dataclass(frozen=True)

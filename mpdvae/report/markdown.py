@@ -11,6 +11,8 @@ from mpdvae.report.files import MARK
 from mpdvae.report.grid import Table
 from mpdvae.report.numbers import number
 from mpdvae.report.page import commands, headline, summary
+from mpdvae.report.plane import HEADING as PLANE_HEADING
+from mpdvae.report.plane import points
 from mpdvae.report.published import comparable, explanation
 from mpdvae.report.results import Results, differing, environments
 from mpdvae.report.setup import differences
@@ -77,6 +79,8 @@ def _study(study: Study, verdicts: Sequence[Verdict]) -> list[str]:
         parts.append(grid(["published model", "NLL (nats)", "KL (nats)", "our model", "source"], published, "lrrll"))
     rows = [list(map(escape, fate.cells)) for fate in fates(study)]
     parts += ["### What became of the codes", escape(CAPTION), grid(HEADING, rows, "lrlrrr")]
+    if in_plane := [list(map(escape, point.cells)) for point in points(study)]:
+        parts += ["### Rate and distortion", grid(PLANE_HEADING, in_plane, "llrrrr")]
     setup = [
         [
             row.title,

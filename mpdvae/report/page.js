@@ -1,4 +1,5 @@
-// Draws each figure when it comes near the screen, in the reader's colours, and lets legends switch traces.
+// Draws each figure when it comes near the screen, in the reader's colours, lets legends switch traces, and opens the run
+// behind a point.
 "use strict";
 (() => {
   const dark = matchMedia("(prefers-color-scheme: dark)");
@@ -34,6 +35,7 @@
     plot.drawn = figure;
     plot.replaceChildren();
     Plotly.newPlot(plot, figure.data, themed(figure.layout), { responsive: true, displayModeBar: false });
+    plot.on("plotly_click", ({ points: [point] }) => { if (point.customdata) location.assign(point.customdata); });
   };
 
   const near = new IntersectionObserver((entries) => {

@@ -15,10 +15,12 @@ from pathlib import Path
 from mpdvae.report.charts import charts
 from mpdvae.report.collect import PICTURES, Run, Study
 from mpdvae.report.development import CAPTION, HEADING, Fate, fates
-from mpdvae.report.figures import Chart
+from mpdvae.report.figures import Address, Chart
 from mpdvae.report.files import MARK
 from mpdvae.report.grid import Table
 from mpdvae.report.numbers import duration, number, plural
+from mpdvae.report.plane import HEADING as PLANE_HEADING
+from mpdvae.report.plane import Point, points
 from mpdvae.report.published import Published, comparable, explanation
 from mpdvae.report.results import Results, differing, environments
 from mpdvae.report.setup import SOURCE, Matter, differences
@@ -68,6 +70,7 @@ class View:
     explanation: str
     fates: tuple[Fate, ...]
     charts: tuple[Chart, ...]
+    points: tuple[Point, ...]
     galleries: tuple[Gallery, ...]
     setup: tuple[Matter, ...]
 
@@ -85,13 +88,14 @@ def render(results: Results) -> str:
     found = environments(results.collection.runs)
     return environment.from_string(_asset("template.html")).render(
         results=results,
-        views=[view(f"study{i}", *pair) for i, pair in enumerate(_pairs(results), start=1)],
+        views=[view(f"study{i}", *pair, results.address) for i, pair in enumerate(_pairs(results), start=1)],
         headline=headline(results),
         environments=found,
         differing=differing(found),
         rule=RULE,
         fate_heading=HEADING,
         fate_caption=CAPTION,
+        plane_heading=PLANE_HEADING,
         released=SOURCE,
         mark=MARK,
         version=__version__,
@@ -101,7 +105,7 @@ def render(results: Results) -> str:
     )
 
 
-def view(name: str, study: Study, verdicts: Sequence[Verdict]) -> View:
+def view(name: str, study: Study, verdicts: Sequence[Verdict], address: Address) -> View:
     """Everything that is shown of one study."""
     return View(
         name=name,
@@ -113,7 +117,8 @@ def view(name: str, study: Study, verdicts: Sequence[Verdict]) -> View:
         published=comparable(study.setting),
         explanation=explanation(study.setting),
         fates=fates(study),
-        charts=tuple(charts(study)),
+        charts=tuple(charts(study, address)),
+        points=points(study),
         galleries=tuple(galleries(study)),
         setup=tuple(differences(study)),
     )

@@ -20,6 +20,7 @@ import os
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
+from urllib.parse import quote
 
 from mpdvae.report.collect import Collection, Run, Study, Variant
 from mpdvae.report.files import MARK
@@ -58,6 +59,10 @@ class Results:
     def relative(self, folder: Path) -> str:
         """A run folder as seen from the report."""
         return relative(folder, self.html.parent)
+
+    def address(self, folder: Path) -> str:
+        """A link from the report to a run folder. Quoted, so that no name of a folder is taken for a scheme or a query."""
+        return quote(self.relative(folder)) + "/"
 
 
 def relative(folder: Path, start: Path) -> str:

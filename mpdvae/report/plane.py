@@ -1,0 +1,178 @@
+r"""The plane of rate and distortion, in which every VAE is a point (Alemi et al., ICML 2018, https://arxiv.org/abs/1711.00464).
+
+.. math:: R = KL(q(z|x) \| p(z)), \qquad D = -E_q \log p(x|z), \qquad R + D = -\mathrm{ELBO} \ge -\log p(x)
+
+as means over test images, in nats. Lines of slope -1 hold models of equal ELBO; along one of them, more rate is code that the
+decoder uses. A model whose code collapsed lies at R = 0. Models that differ in one dial (`families`) are joined.
+"""
+
+import math
+from collections.abc import Sequence
+from dataclasses import dataclass
+from itertools import cycle
+from typing import Any
+
+from mpdvae.report.collect import Run, Study, Variant
+from mpdvae.report.families import Family, families
+from mpdvae.report.figures import Address, Chart, make_chart, make_panel
+from mpdvae.report.metrics import metric, over_seeds, value
+from mpdvae.report.numbers import number
+from mpdvae.report.palette import SYMBOLS, model_styles
+
+LEAST_MODELS = 3
+"""Below which there is no plane to speak of."""
+RATE, DISTORTION, NEGATIVE_ELBO, NLL = "kl_nats", "reconstruction_nats", "negative_elbo_nats", "nll_nats"
+HEADING = ("model", "what is varied", "rate (nats)", "distortion (nats)", "negative ELBO (nats)", "NLL (nats)")
+OTHERS = "other models"
+GREY = "#888888"
+MARGIN = 0.07
+"""Of the axes, relative to what they show."""
+LINES = 12
+"""Of equal ELBO, at the most."""
+INSET = 0.02
+"""Of the labels of these lines, relative to the axis."""
+LEAST_SCALE = 3
+"""Points of a line from which on their strengths stand there instead of their names."""
+CAPTION = (
+    "Rate is the KL from the prior, distortion the reconstruction term, both on test images. Dotted lines: equal negative "
+    "ELBO, rate + distortion. Lines join models that differ in one dial, whose strength stands at the points where there are "
+    "three or more; small dots: seeds. A click on a point leads to the folder of its run; so do the links in the table."
+)
+
+
+@dataclass(frozen=True)
+class Point:
+    """One model in the plane: means over the seeds that have both numbers."""
+
+    variant: Variant
+    runs: tuple[Run, ...]
+    rate_nats: float
+    distortion_nats: float
+    strengths: tuple[tuple[str, float], ...]
+    """Title of each family that the model belongs to, and its strength there."""
+
+    @property
+    def cells(self) -> tuple[str, ...]:
+        """In the order of `HEADING`. Finished text."""
+        varied = "; ".join(f"{title} = {strength:g}" for title, strength in self.strengths) or "–"
+        numbers = (self.rate_nats, self.distortion_nats, *(_mean(self.variant, name) for name in (NEGATIVE_ELBO, NLL)))
+        return self.variant.label, varied, *(number(found, 2) for found in numbers)
+
+
+def points(study: Study) -> tuple[Point, ...]:
+    """The models of a study that have rate and distortion; none where they are fewer than `LEAST_MODELS`."""
+    found, dials = [], families(study)
+    for variant in study.variants:
+        runs = tuple(run for run in variant.runs if None not in _coordinates(run))
+        if runs:
+            rate, distortion = (sum(axis) / len(runs) for axis in zip(*map(_coordinates, runs), strict=True))
+            strengths = tuple((f.title, s) for f in dials for s, member in f.members if member is variant)
+            found.append(Point(variant, runs, rate, distortion, strengths))
+    return tuple(found) if len(found) >= LEAST_MODELS else ()
+
+
+def plane(study: Study, address: Address) -> Chart | None:
+    """Distortion against rate; None where there are too few models."""
+    found = points(study)
+    if not found:
+        return None
+    dials = families(study)
+    styles = model_styles([family.title for family in dials], [family.title for family in dials])
+    lines = [_line(family, found, styles[family.title]) for family in dials]
+    alone = [point for point in found if len(point.strengths) != 1]
+    marks = list(_marks(OTHERS, alone, True, (GREY, SYMBOLS[0]), address))
+    for family, symbol in zip(dials, cycle(SYMBOLS[1:])):
+        mine, style = _only_in(family, found), (styles[family.title][0], symbol)
+        marks += _marks(family.title, mine, len(family.members) < LEAST_SCALE, style, address)
+    ranges = _range([p.rate_nats for p in found]), _range([p.distortion_nats for p in found])
+    layout = {
+        "xaxis": {"title": {"text": "rate (nats)"}, "range": list(ranges[0])},
+        "yaxis": {"title": {"text": "distortion (nats)"}, "range": list(ranges[1])},
+    }
+    traces = [*equal_elbo(*ranges), *lines, *marks]
+    panel = make_panel("Distortion against rate, test images", traces, layout, 560)
+    return make_chart("plane", "Rate and distortion", CAPTION, styles | {OTHERS: (GREY, "solid")}, [panel])
+
+
+def equal_elbo(rates: tuple[float, float], distortions: tuple[float, float]) -> list[dict[str, Any]]:
+    """Dotted lines of constant rate + distortion, at round numbers, from border to border of the plane."""
+    least, most = rates[0] + distortions[0], rates[1] + distortions[1]
+    step = _round_step((most - least) / LINES)
+    traces = []
+    for multiple in range(math.floor(least / step) + 1, math.ceil(most / step)):
+        total = multiple * step
+        first, last = max(rates[0], total - distortions[1]), min(rates[1], total - distortions[0])
+        # The label stands a little inside, where the border does not cut it off.
+        x = [first, first + INSET * (rates[1] - rates[0]), last]
+        label = {"text": ["", f"{total:g}", ""], "textposition": "top right", "textfont": {"size": 10, "color": GREY}}
+        if x[1] >= last:
+            continue
+        line = {"color": GREY, "width": 1, "dash": "dot"}
+        trace = {"type": "scatter", "mode": "lines+text", "x": x, "y": [total - rate for rate in x], "line": line}
+        traces.append(trace | label | {"hoverinfo": "skip"})
+    return traces
+
+
+def _line(family: Family, found: Sequence[Point], style: tuple[str, str]) -> dict[str, Any]:
+    members = [point for _, variant in family.members for point in found if point.variant is variant]
+    place = {"x": [p.rate_nats for p in members], "y": [p.distortion_nats for p in members]}
+    line = {"color": style[0], "dash": style[1], "width": 1.6}
+    shown = {"name": family.title, "meta": family.title, "hoverinfo": "skip", "line": line}
+    return {"type": "scatter", "mode": "lines"} | place | shown
+
+
+def _only_in(family: Family, found: Sequence[Point]) -> list[Point]:
+    """Points that belong to one family alone: those of several are drawn once, with the other models."""
+    return [point for point in found if [title for title, _ in point.strengths] == [family.title]]
+
+
+def _marks(
+    title: str, shown: Sequence[Point], named: bool, style: tuple[str, str], address: Address
+) -> tuple[dict[str, Any], dict[str, Any]]:
+    """Large markers with their strength, or `named`; and a small dot for each of several seeds."""
+    colour, symbol = style
+    common = {"type": "scatter", "name": title, "meta": title, "hovertemplate": "%{hovertext}<extra></extra>"}
+    large = {
+        "mode": "markers+text",
+        "x": [p.rate_nats for p in shown],
+        "y": [p.distortion_nats for p in shown],
+        "text": [p.variant.label if named else f"{p.strengths[0][1]:g}" for p in shown],
+        "textposition": "bottom center" if named else "top center",
+        "hovertext": [_hover(p.variant.label, _mean(p.variant, NLL)) for p in shown],
+        "customdata": [address(p.runs[0].folder) for p in shown],
+        "marker": {"color": colour, "symbol": symbol, "size": 11},
+    }
+    seeds = [run for p in shown if len(p.runs) > 1 for run in p.runs]
+    small = {
+        "mode": "markers",
+        "x": [value(run, RATE) for run in seeds],
+        "y": [value(run, DISTORTION) for run in seeds],
+        "hovertext": [_hover(f"{run.name}, seed {run.seed}", value(run, NLL)) for run in seeds],
+        "customdata": [address(run.folder) for run in seeds],
+        "marker": {"color": colour, "symbol": symbol, "size": 5, "opacity": 0.6},
+    }
+    return common | large, common | small
+
+
+def _hover(name: str, nll: float | None) -> str:
+    return f"{name}: NLL {number(nll, metric(NLL).digits)} nats"
+
+
+def _coordinates(run: Run) -> tuple[float | None, float | None]:
+    return value(run, RATE), value(run, DISTORTION)
+
+
+def _mean(variant: Variant, name: str) -> float | None:
+    found = over_seeds(variant, name)
+    return None if found is None else found.mean
+
+
+def _range(shown: Sequence[float]) -> tuple[float, float]:
+    margin = MARGIN * (max(shown) - min(shown)) or 1.0
+    return min(shown) - margin, max(shown) + margin
+
+
+def _round_step(about: float) -> float:
+    """The nearest of 1, 2 and 5 times a power of ten above."""
+    power = 10.0 ** math.floor(math.log10(about))
+    return next(step for m in (1, 2, 5, 10) if (step := m * power) >= about)

@@ -1,0 +1,91 @@
+"""Sweeps: one dial of a model is turned and everything else stays, so that its runs trace a curve in the plane of rate and
+distortion (`mpdvae.report.plane`).
+
+    on mae             eta x gamma   the weights of diversity and smoothness, on the grid that MAE's released code draws
+    on vae-pixelcnn    beta          a constant weight of the KL (beta-VAE: Higgins et al., ICLR 2017)
+                       free bits     a floor under the total KL (Kingma et al., NeurIPS 2016; total: MAE's released code)
+                       delta         a rate that posteriors commit to (delta-VAE: Razavi et al., ICLR 2019)
+
+`vae-pixelcnn` itself is where the last three begin (beta 1, no free bits, no committed rate); `vlae` is MAE with both weights
+at 0.
+"""
+
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import Any
+
+from mpdvae.experiment import Experiment, with_changes
+
+GRID = [(eta, gamma) for eta in (0.5, 1.0, 2.0) for gamma in (0.1, 0.5, 1.0)]
+"""Weights of diversity and smoothness."""
+NATS_PER_DIMENSION = (0.1, 0.3, 1.0)
+"""Floors and committed rates, for each dimension of the code."""
+
+
+@dataclass(frozen=True)
+class Dial:
+    """What is turned on the model that collapses."""
+
+    title: str
+    source: str
+    """Who and when."""
+    strengths: tuple[float, ...]
+    """Those at which the dial does something."""
+    changes: Callable[[float, int], dict[str, Any]]
+    """From a strength and the length of a code to fields, as `with_changes` takes them."""
+
+
+DIALS = {
+    "beta": Dial(
+        "a constant weight of the KL",
+        "Higgins et al. 2017",
+        (0.25, 0.5, 2.0),
+        lambda weight, _: {"objective__kl_weight": {"kind": "constant", "value": weight}},
+    ),
+    "free-bits": Dial(
+        "free bits for the whole code, in nats per dimension",
+        "Kingma et al. 2016",
+        NATS_PER_DIMENSION,
+        lambda nats, dimensions: {"objective__free_bits_nats": nats * dimensions},
+    ),
+    "delta": Dial(
+        "a committed rate, in nats per dimension",
+        "Razavi et al. 2019",
+        NATS_PER_DIMENSION,
+        lambda nats, dimensions: {"encoder__head": {"kind": "delta", "rate_nats": nats * dimensions}},
+    ),
+}
+
+
+def grid_model(eta: float, gamma: float) -> str:
+    """What MAE with these weights is called."""
+    return f"mae-eta{eta:g}-gamma{gamma:g}"
+
+
+def dial_model(dial: str, strength: float) -> str:
+    """What the model that collapses is called with this dial at this strength."""
+    return f"{dial}-{strength:g}"
+
+
+MODELS = (
+    "vae-pixelcnn",
+    "vlae",
+    *(grid_model(eta, gamma) for eta, gamma in GRID),
+    *(dial_model(name, strength) for name, dial in DIALS.items() for strength in dial.strengths),
+)
+"""What `mpdvae reproduce --figure rate-distortion` compares."""
+
+
+def turned(base: Experiment) -> list[Experiment]:
+    """Every dial at every strength on one experiment, which is to be the model that collapses."""
+    return [
+        with_changes(
+            base,
+            name=f"{dial_model(name, strength)}-{base.data.dataset}-{base.scale}",
+            model=dial_model(name, strength),
+            reproduces=f"Sweep: {dial.title}, {strength:g} ({dial.source})",
+            **dial.changes(strength, base.latent_dim),
+        )
+        for name, dial in DIALS.items()
+        for strength in dial.strengths
+    ]
