@@ -32,14 +32,14 @@ def on_device(data: Splits, device: str | None) -> Splits:
 
     Raises `InputError` for a device that torch cannot use here.
     """
-    if device is None:
-        return data
     check_device(device)
-    return data.to(device)
+    return data if device is None else data.to(device)
 
 
-def check_device(device: str) -> None:
-    """Raises `InputError` unless torch can keep a tensor on `device` here."""
+def check_device(device: str | None) -> None:
+    """Raises `InputError` unless torch can keep a tensor on `device` here, or none is named."""
+    if device is None:
+        return
     import torch
 
     try:

@@ -100,7 +100,7 @@ def _run_in_processes(
     failed = []
     try:
         with parallel_config(backend="loky", inner_max_num_threads=1):
-            calls = (delayed(_run_one)(index, job, data_root) for index, job in enumerate(to_do))
+            calls = (delayed(_run_one)(index, job, data_root, Path.cwd()) for index, job in enumerate(to_do))
             results = Parallel(n_jobs=workers, return_as="generator_unordered")(calls)
             for index, reason in cast(Iterable[tuple[int, str]], results):
                 if reason:
@@ -122,10 +122,11 @@ def _run_in_processes(
     return failed
 
 
-def _run_one(index: int, job: Job, data_root: Path | None) -> tuple[int, str]:
+def _run_one(index: int, job: Job, data_root: Path | None, folder: Path = Path()) -> tuple[int, str]:
     """In a worker: brings one job to its end; returns its index and, if it failed, why."""
     import torch
 
+    os.chdir(folder)  # a worker that served an earlier matrix may be elsewhere, and paths can be relative
     torch.set_num_threads(1)
     try:
         complete(Run(job.folder), load_data(job.experiment, data_root), job.command)

@@ -52,14 +52,13 @@ def train(arguments: Sequence[str]) -> None:
 
     out, given, threads, data_dir, device = parse(collect, rest, f"mpdvae train {name}", experiment.reproduces)
     experiment = validated(given)
-    from mpdvae.jobs import check_fit, load_data, on_device
+    from mpdvae.jobs import check_device, check_fit, load_data
     from mpdvae.runs import Run
 
     _check_threads(threads)
     Run.check_free(out, experiment)
-    check_fit(
-        experiment, on_device(load_data(experiment, data_dir), device)
-    )  # before a folder is made that could not be used
+    check_device(device)
+    check_fit(experiment, load_data(experiment, data_dir))  # before a folder is made that could not be used
     _complete(Run.create(out, experiment), threads, data_dir, device)
 
 
