@@ -117,7 +117,7 @@ ROWS = [
         "flow prior",
         "not recovered (VLAE: 4 mean-only steps)",
         "4 dual blocks, affine",
-        "`prior.mean-only no` / `yes`, `prior.blocks`, `prior.hidden-layers`",
+        "`prior.no-mean-only` / `prior.mean-only`, `prior.blocks`, `prior.hidden-layers`",
         "mean-only",
         {"prior__mean_only": True},
     ),
@@ -142,7 +142,7 @@ ROWS = [
         "moments of the optimiser at a plateau",
         "not said",
         "thrown away",
-        "`training.plateau.fresh-optimizer yes` / `no`",
+        "`training.plateau.fresh-optimizer` / `training.plateau.no-fresh-optimizer`",
         why_not="no plateau within 300 steps",
     ),
     Row(

@@ -41,7 +41,7 @@ class Partial:
             try:
                 return load(path.read_bytes())
             except SafetensorError:
-                pass
+                pass  # damaged: computed again and written over
         tensors = {field: value.contiguous() for field, value in compute().items()}
         write_atomically(path, save(tensors))
         return tensors

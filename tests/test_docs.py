@@ -7,6 +7,7 @@ import sys
 from pathlib import Path
 
 import pytest
+from command_line import asked_for
 
 ROOT = Path(__file__).parents[1]
 README = (ROOT / "README.md").read_text()
@@ -63,3 +64,16 @@ def test_links_lead_somewhere(page: Path) -> None:
     targets = re.findall(r"\]\(([^)#]+)", page.read_text())
     missing = [t for t in targets if "://" not in t and not (page.parent / t).exists()]
     assert missing == []
+
+
+def test_options_in_the_documents_are_those_of_the_command_line(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Options on the page about performance, as they stand there, with `train`."""
+    written = re.findall(r"`(--training\.[^`]+)`", (ROOT / "docs" / "performance.md").read_text())
+    assert len(set(written)) >= 2
+    for number, options in enumerate(sorted(set(written))):
+        training = asked_for(
+            monkeypatch, "mae-digits-smoke", "--out", tmp_path / str(number), *options.split()
+        ).training
+        assert training.compile or training.precision == "bfloat16"
