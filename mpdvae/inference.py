@@ -16,7 +16,7 @@ A rule's state is plain numbers that a checkpoint keeps, so that a resumed run e
 
 from collections.abc import Callable
 from dataclasses import dataclass, field
-from typing import Protocol
+from typing import Protocol, runtime_checkable
 
 from jaxtyping import Float
 from torch import Tensor, nn
@@ -30,6 +30,7 @@ EncoderStep = Callable[[int], float]
 """Moves the encoder alone on the batch of that number; returns the loss that it had there."""
 
 
+@runtime_checkable
 class StepRule(Protocol):
     """What surrounds the update of each step."""
 

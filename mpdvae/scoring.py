@@ -25,9 +25,9 @@ from torch import Tensor
 from mpdvae import representation
 from mpdvae.data import Images, Splits, data_dir, evaluation_images
 from mpdvae.experiment import Evaluation, Experiment
+from mpdvae.learner import initialise
 from mpdvae.memo import shared
 from mpdvae.representation import Labelled
-from mpdvae.training import initialise
 from mpdvae.vae import VAE
 
 GREY_HALF = 128

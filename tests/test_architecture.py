@@ -40,6 +40,8 @@ LEVELS: list[set[str]] = [
     | {"runs", "interop", "diagnosis", "advice"},
     {
         "training",
+        "learner",
+        "tally",
         "evaluation",
         "scoring",
         "memo",

@@ -15,10 +15,10 @@ from mpdvae import representation, scoring
 from mpdvae.data import Images, Splits, evaluation_images
 from mpdvae.errors import RunError
 from mpdvae.evaluation import evaluate
+from mpdvae.learner import initialise
 from mpdvae.memo import shared
 from mpdvae.representation.scores import CLUSTER_MEASURES
 from mpdvae.runs import Run, load, read_json
-from mpdvae.training import initialise
 
 BASELINES = ["raw_pixels", "pca", "untrained_encoder"]
 

@@ -13,9 +13,10 @@ import mpdvae
 from mpdvae import training
 from mpdvae.data import training_batch
 from mpdvae.errors import InputError, RunError
+from mpdvae.learner import Learner, Progress
 from mpdvae.runs import Run
 from mpdvae.seeding import seeded
-from mpdvae.training import Progress, train
+from mpdvae.training import train
 from mpdvae.validation import Validation, validate
 
 NINE = {"training__steps": 9}
@@ -257,13 +258,12 @@ def test_training_makes_the_model_better(tmp_path):
 def evaluations_without_progress(count: int, **changes) -> tuple[list[tuple[float, bool]], Progress]:
     """(learning rate, whether the optimiser is a fresh one) after each of `count`, and the progress at the end."""
     experiment = tiny("vae-digits-smoke", training__learning_rate=1.0, **changes)
-    vae = experiment.build((1, 8, 8))
-    optimizer, progress, seen = training.optimizer_of(experiment.training, vae, 1.0), Progress(), []
+    learner, seen = Learner.start(experiment, digits()), []
     for _ in range(count):
-        former = optimizer
-        optimizer = training._after_no_progress(progress, experiment, vae, former)
-        seen.append((optimizer.param_groups[0]["lr"], optimizer is not former))
-    return seen, progress
+        former = learner.optimizer
+        assert not learner.judge(float("inf"))
+        seen.append((learner.learning_rate, learner.optimizer is not former))
+    return seen, learner.progress
 
 
 def plateau(patience: int, limit: int = 3, factor: float = 0.5) -> dict:

@@ -1,0 +1,169 @@
+"""What learns, and all that a checkpoint holds of it: weights, their running average, the optimiser's moments, adaptive
+weights of the objective, the state of the step rule, and how far training is.
+
+The running average a_k = d a_{k-1} + (1 - d) w_k of the weights w_k after step k is what validation, sampling and results
+use.
+"""
+
+from dataclasses import asdict, dataclass, field
+from typing import Any, cast
+
+import torch
+from torch import Tensor, optim
+from torch.optim.swa_utils import AveragedModel, get_ema_multi_avg_fn
+
+from mpdvae.data import Splits, training_batch
+from mpdvae.experiment import Experiment, Training
+from mpdvae.inference import StepRule
+from mpdvae.objective import Objective
+from mpdvae.seeding import seeded
+from mpdvae.vae import VAE
+
+Checkpoint = tuple[dict[str, Tensor], dict[str, Any]]
+"""Tensors by `part/name`, and plain numbers."""
+
+
+@dataclass
+class Progress:
+    """What changes besides weights; all of it is in a checkpoint."""
+
+    step: int = 0
+    best_negative_elbo_nats: float = float("inf")
+    evaluations_without_progress: int = 0
+    plateaus: int = 0
+    stopped: str = ""
+    """Why training ended before its last step; empty while it goes on."""
+
+
+@dataclass
+class Learner:
+    """One model in training. `start` makes it; `restore` puts it where a checkpoint was."""
+
+    experiment: Experiment
+    vae: VAE
+    average: AveragedModel
+    optimizer: optim.Optimizer
+    objective: Objective
+    rule: StepRule
+    progress: Progress = field(default_factory=Progress)
+
+    @classmethod
+    def start(cls, experiment: Experiment, data: Splits) -> "Learner":
+        """Before the first step, on the device of `data`; weights are not initialised by data yet."""
+        t = experiment.training
+        vae = experiment.build(data.image_shape).to(data.train.pixels.device)
+        # Running statistics of normalisation are averaged like the weights that they belong to.
+        average = AveragedModel(vae, multi_avg_fn=get_ema_multi_avg_fn(t.averaging), use_buffers=True)
+        return cls(experiment, vae, average, optimizer_of(t, vae), experiment.objective.build(), t.inference.build())
+
+    @property
+    def averaged(self) -> VAE:
+        """The model with averaged weights."""
+        return cast(VAE, self.average.module)
+
+    @property
+    def learning_rate(self) -> float:
+        return self.optimizer.param_groups[0]["lr"]
+
+    @learning_rate.setter
+    def learning_rate(self, value: float) -> None:
+        for group in self.optimizer.param_groups:
+            group["lr"] = value
+
+    def initialise(self, data: Splits) -> None:
+        """Data-dependent initialisation, with which the average begins."""
+        initialise(self.vae, self.experiment, data)
+        self.average.update_parameters(self.vae)
+
+    def stepped(self) -> None:
+        """After an update of the weights: averages them and lets the learning rate decay."""
+        self.average.update_parameters(self.vae)
+        self.learning_rate *= self.experiment.training.decay_per_step
+        self.progress.step += 1
+
+    def judge(self, negative_elbo_nats: float) -> bool:
+        """After an evaluation: whether it is the best so far. If not, counts towards a plateau; stops where training ends."""
+        t, p = self.experiment.training, self.progress
+        better = negative_elbo_nats < p.best_negative_elbo_nats
+        if better:
+            p.best_negative_elbo_nats = negative_elbo_nats
+            p.evaluations_without_progress = 0
+        else:
+            self._count_no_progress()
+        if self.learning_rate < t.least_learning_rate_fraction * t.learning_rate:
+            p.stopped = f"the learning rate fell below {t.least_learning_rate_fraction:g} of the first"
+        return better
+
+    def _count_no_progress(self) -> None:
+        """At a plateau, halves the rate and forgets the moments, as the released code."""
+        t, p = self.experiment.training, self.progress
+        if t.plateau is None or p.evaluations_without_progress < t.plateau.patience:
+            p.evaluations_without_progress += 1
+            return
+        p.evaluations_without_progress = 0
+        p.plateaus += 1
+        if p.plateaus == t.plateau.limit:
+            p.stopped = f"validation stood still {p.plateaus} times"
+        if t.plateau.fresh_optimizer:
+            self.optimizer = optimizer_of(t, self.vae, self.learning_rate * t.plateau.factor)
+        else:
+            self.learning_rate *= t.plateau.factor
+
+    def checkpoint(self) -> Checkpoint:
+        """All that `restore` needs."""
+        parts = {"model": self.vae.state_dict(), "average": self.average.state_dict()}
+        parts |= {f"optimizer.{i}": state for i, state in self.optimizer.state_dict()["state"].items()}
+        tensors = {f"{part}/{name}": value.contiguous() for part, of in parts.items() for name, value in of.items()}
+        best = self.progress.best_negative_elbo_nats
+        state = asdict(self.progress) | {"best_negative_elbo_nats": best if best < float("inf") else None}
+        adapted = {"objective": self.objective.state, "inference": self.rule.state}
+        return tensors, state | {"learning_rate": self.learning_rate} | adapted
+
+    def restore(self, checkpoint: Checkpoint) -> None:
+        """Goes on from `checkpoint`, of a learner of the same experiment."""
+        tensors, state = checkpoint
+        parts: dict[str, dict[str, Tensor]] = {}
+        for name, tensor in tensors.items():
+            part, key = name.split("/", 1)
+            parts.setdefault(part, {})[key] = tensor
+        self.vae.load_state_dict(parts.pop("model"))
+        self.average.load_state_dict(parts.pop("average"))
+        groups = self.optimizer.state_dict()["param_groups"]
+        moments = {}
+        for i, parameter in enumerate(self.vae.parameters()):
+            if f"optimizer.{i}" in parts:  # a rule may not have moved it yet
+                values = parts[f"optimizer.{i}"]
+                moments[i] = {name: _laid_out_like(parameter, value) for name, value in values.items()}
+        self.optimizer.load_state_dict({"state": moments, "param_groups": groups})
+        self.learning_rate = state["learning_rate"]
+        # Checkpoints of earlier versions lack both: there, nothing adapted.
+        self.objective.restore(state.get("objective", {}))
+        self.rule.state |= state.get("inference", {})
+        best = state["best_negative_elbo_nats"]
+        self.progress = Progress(
+            step=state["step"],
+            best_negative_elbo_nats=float("inf") if best is None else best,
+            evaluations_without_progress=state["evaluations_without_progress"],
+            plateaus=state["plateaus"],
+            stopped=state["stopped"],
+        )
+
+
+def initialise(vae: VAE, e: Experiment, data: Splits) -> None:
+    """Data-dependent initialisation of the model that `e` builds, on random training images, a function of the seed."""
+    with seeded(e.seed, "initial images"):
+        indices = torch.randperm(len(data.train))[: e.training.initial_images]
+    vae.initialise(training_batch(data.train, indices, e.data.protocol(), e.seed, step=-1))
+
+
+def optimizer_of(settings: Training, vae: VAE, learning_rate: float | None = None) -> optim.Optimizer:
+    """The optimiser that `settings` ask for, at their learning rate unless another is given."""
+    learning_rate = settings.learning_rate if learning_rate is None else learning_rate
+    if settings.optimizer == "adamax":
+        return optim.Adamax(vae.parameters(), lr=learning_rate, betas=settings.betas)
+    return optim.Adam(vae.parameters(), lr=learning_rate, betas=settings.betas, fused=True)
+
+
+def _laid_out_like(parameter: Tensor, moment: Tensor) -> Tensor:
+    """The moment in the parameter's memory layout, element by element of which the fused optimiser goes."""
+    return torch.empty_like(parameter).copy_(moment) if moment.shape == parameter.shape else moment
