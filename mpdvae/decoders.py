@@ -260,9 +260,9 @@ def pixelcnnpp_decoder(
     Arguments:
         image_shape: (3, height, width), divisible by 2^(levels - 1) and 2^doublings.
         latent_channels: of the code's maps, divisible by 2^doublings.
-        channels, levels, blocks, dropout, concatenated: of the PixelCNN++.
+        channels: of the PixelCNN++, as are levels, blocks, dropout and concatenated; see there.
         condition_channels: of the maps h beside the image.
-        components, component: of the mixture, see `DiscretisedLogisticMixture`.
+        components: of the mixture; see `DiscretisedLogisticMixture`, as for component.
         doublings: how often the code's maps are doubled to get to the image's size.
     """
     check_colour(image_shape, latent_channels, max(levels - 1, doublings), "PixelCNN++ decoder")

@@ -1,27 +1,59 @@
-"""The README is true: its example runs, its commands run, its table is the one that was generated."""
+"""README and pages are true: code runs, commands run or are accepted, links lead somewhere, tables are generated ones."""
 
 import re
 import shlex
-import subprocess
-import sys
+from functools import wraps
+from itertools import pairwise
 from pathlib import Path
 
 import pytest
-from command_line import asked_for
+from command_line import asked_for, code_of
+
+from mpdvae import cli
 
 ROOT = Path(__file__).parents[1]
 README = (ROOT / "README.md").read_text()
 REPORT = ROOT / "docs" / "results" / "minutes.md"
 
 
-def blocks(language: str) -> list[str]:
-    return re.findall(rf"```{language}\n(.*?)```", README, flags=re.S)
+PAGES = {page.name: page for page in [*sorted(ROOT.glob("*.md")), *sorted((ROOT / "docs").glob("*.md"))]}
+WORDS = {"DIR": "run", "NEW": "new", "FILE": "file.png", "OUT": "out", "FOLDER": "folder", "RECIPE": "mae-digits-smoke"}
+WORDS["EXPERIMENT.json"] = WORDS["RECIPE"]
+"""Words that stand for something of the reader's in commands within a line."""
 
 
-def test_python_example_runs() -> None:
-    for block in blocks("python"):
-        exec(compile(block, "README.md", "exec"), {})
-    assert blocks("python")
+def blocks(language: str, page: str = "README.md") -> list[str]:
+    return re.findall(rf"```{language}\n(.*?)```", PAGES[page].read_text(), flags=re.S)
+
+
+def commands_within_lines(page: str) -> list[str]:
+    """`mpdvae COMMAND ...` as it stands in the text; those with an ellipsis are left out."""
+    text = re.sub(r"```.*?```", "", PAGES[page].read_text(), flags=re.S)
+    found = re.findall(r"`(mpdvae [a-z][^`]*)`", re.sub(r"\s+", " ", text))
+    return sorted({command for command in found if "..." not in command})
+
+
+@pytest.fixture(scope="module")
+def folder_of_all_commands(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A folder in which the commands of all pages were run, page by page; one that pages share is run once."""
+    folder = tmp_path_factory.mktemp("pages")
+    commands = [line for page in PAGES for block in blocks("sh", page) for line in block.splitlines() if line]
+    with pytest.MonkeyPatch.context() as patch:
+        patch.chdir(folder)
+        for command in dict.fromkeys(commands):
+            name, *arguments = shlex.split(command)
+            assert name == "mpdvae"
+            assert code_of(arguments) == 0, command
+    return folder
+
+
+@pytest.mark.parametrize("page", [name for name in PAGES if blocks("python", name)])
+def test_code_of_a_page_runs(page: str, folder_of_all_commands: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """All blocks of a page as one program, after the commands."""
+    monkeypatch.chdir(folder_of_all_commands)
+    namespace: dict = {}
+    for block in blocks("python", page):
+        exec(compile(block, page, "exec"), namespace)
 
 
 def test_example_has_the_promised_loss_terms() -> None:
@@ -32,17 +64,23 @@ def test_example_has_the_promised_loss_terms() -> None:
     assert namespace["images"].shape == (2, 1, 28, 28)
 
 
-def test_commands_run(tmp_path: Path) -> None:
-    commands = [line for block in blocks("sh") for line in block.splitlines() if line]
-    for command in commands:
-        name, *arguments = shlex.split(command)
-        assert name == "mpdvae"
-        done = subprocess.run(
-            [sys.executable, "-m", "mpdvae.cli", *arguments], cwd=tmp_path, capture_output=True, text=True, check=False
-        )
-        assert done.returncode == 0, f"{command}\n{done.stderr}"
-    for made in ("samples.png", "reconstructions.png", "traversal.png", "report.html", "report.md", "report.json"):
-        assert (tmp_path / made).stat().st_size > 0
+@pytest.mark.parametrize("page", PAGES)
+def test_commands_within_lines_are_accepted(page: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys) -> None:
+    """They are read as the command line reads them, and not carried out."""
+    monkeypatch.chdir(tmp_path)
+    for number, command in enumerate(commands_within_lines(page)):
+        _, name, *arguments = [WORDS.get(word, word) for word in shlex.split(command)]
+        if "--help" in arguments or not arguments:
+            assert name in cli.COMMANDS
+        elif name == "train":
+            named = [
+                str(tmp_path / f"{number}") if before == "--out" else word
+                for before, word in pairwise(["", *arguments])
+            ]
+            asked_for(monkeypatch, *named, *([] if "--out" in named else ["--out", tmp_path / f"{number}"]))
+        else:
+            monkeypatch.setitem(cli.COMMANDS, name, wraps(cli.COMMANDS[name])(lambda *_, **__: None))
+            assert code_of([name, *arguments]) == 0, f"{command}\n{capsys.readouterr().err}"
 
 
 def test_table_is_the_generated_one() -> None:
@@ -59,10 +97,10 @@ def test_make_targets_exist() -> None:
         assert re.search(rf"^{target}:", makefile, flags=re.M)
 
 
-@pytest.mark.parametrize("page", sorted(ROOT.glob("*.md")) + sorted((ROOT / "docs").glob("*.md")), ids=lambda p: p.name)
-def test_links_lead_somewhere(page: Path) -> None:
-    targets = re.findall(r"\]\(([^)#]+)", page.read_text())
-    missing = [t for t in targets if "://" not in t and not (page.parent / t).exists()]
+@pytest.mark.parametrize("page", PAGES)
+def test_links_lead_somewhere(page: str) -> None:
+    targets = re.findall(r"\]\(([^)#]+)", PAGES[page].read_text())
+    missing = [t for t in targets if "://" not in t and not (PAGES[page].parent / t).exists()]
     assert missing == []
 
 

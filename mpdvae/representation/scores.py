@@ -47,8 +47,10 @@ def evaluate(
     """All scores of the protocol, ready for JSON: accuracies in [0, 1], NMI and ARI.
 
     Arguments:
-        train_codes, train_labels: what classifiers and clusters are fitted on.
-        test_codes, test_labels: what they are scored on.
+        train_codes: what classifiers and clusters are fitted on.
+        train_labels: of those.
+        test_codes: what they are scored on.
+        test_labels: of those.
         label_counts: sizes of the labelled subsets, drawn uniformly without replacement, again where one class came.
         subsets: random subsets of each size; all labels make one.
         clusters: values of K.
