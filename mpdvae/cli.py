@@ -12,6 +12,7 @@ from pydantic import ValidationError
 from mpdvae.commands.data import data
 from mpdvae.commands.diagnose import diagnose
 from mpdvae.commands.draw import reconstruct, sample, traverse
+from mpdvae.commands.explain import explain
 from mpdvae.commands.matrix import list_recipes, report, reproduce
 from mpdvae.commands.run import evaluate, import_official, resume, train
 from mpdvae.errors import InputError, RunError, refuse_unknown
@@ -45,6 +46,7 @@ COMMANDS: dict[str, Callable[..., None]] = {
     "report": report,
     "data": data,
     "import-official": import_official,
+    "explain": explain,
 }
 
 
@@ -54,10 +56,10 @@ def main(arguments: Sequence[str] | None = None) -> int:
     try:
         return _dispatch(arguments)
     except (InputError, ValidationError) as error:
-        print(f"mpdvae: {in_words(error) if isinstance(error, ValidationError) else error}", file=sys.stderr)
+        _tell(in_words(error) if isinstance(error, ValidationError) else str(error), getattr(error, "topic", ""))
         return 2
     except RunError as error:
-        print(f"mpdvae: {error}", file=sys.stderr)
+        _tell(str(error), error.topic)
         return 1
     except OSError as error:
         where = f"{error.filename}: " if error.filename else ""
@@ -70,6 +72,12 @@ def main(arguments: Sequence[str] | None = None) -> int:
             file=sys.stderr,
         )
         return 1
+
+
+def _tell(sentence: str, topic: str) -> None:
+    print(f"mpdvae: {sentence}", file=sys.stderr)
+    if topic:
+        print(f"        `mpdvae explain {topic}` says more.", file=sys.stderr)
 
 
 def _dispatch(arguments: list[str]) -> int:

@@ -12,11 +12,29 @@ from typing import NoReturn
 
 
 class InputError(ValueError):
-    """Bad input: what was given, what was expected, what to do."""
+    """Bad input: what was given, what was expected, what to do.
+
+    Arguments:
+        sentence: all of that.
+        topic: section of troubleshooting.md that says more; empty: there is no more to say.
+    """
+
+    def __init__(self, sentence: str, topic: str = "") -> None:
+        super().__init__(sentence)
+        self.topic = topic
 
 
 class RunError(RuntimeError):
-    """A run that failed after it began; the message says how to go on."""
+    """A run that failed after it began.
+
+    Arguments:
+        sentence: what happened, and how to go on.
+        topic: section of troubleshooting.md that says more; empty: there is no more to say.
+    """
+
+    def __init__(self, sentence: str, topic: str = "") -> None:
+        super().__init__(sentence)
+        self.topic = topic
 
 
 def refuse_unknown(what: str, given: str, known: list[str], advice: str = "") -> NoReturn:

@@ -1,0 +1,31 @@
+"""`mpdvae explain`: what a message means, from the page about troubleshooting, which comes with the package."""
+
+import re
+from importlib.resources import files
+from typing import Annotated
+
+import tyro
+
+from mpdvae.errors import refuse_unknown
+
+
+def topics() -> dict[str, str]:
+    """Sections of the page, as Markdown, by topic."""
+    page = files("mpdvae").joinpath("troubleshooting.md").read_text()
+    return dict(re.findall(r"^## ([\w-]+)\n+(.*?)(?=^## |\Z)", page, flags=re.MULTILINE | re.DOTALL))
+
+
+def explain(topic: Annotated[str, tyro.conf.Positional] = "") -> None:
+    """Tell more about an error message.
+
+    Args:
+        topic: as the message names it; default: all of them.
+    """
+    from rich.console import Console
+    from rich.markdown import Markdown
+
+    known = topics()
+    if topic and topic not in known:
+        refuse_unknown("topic", topic, list(known))
+    chosen = [topic] if topic else list(known)
+    Console().print(Markdown("\n".join(f"## {name}\n\n{known[name]}" for name in chosen)))
