@@ -9,6 +9,7 @@ from collections.abc import Callable, Sequence
 import tyro
 from pydantic import ValidationError
 
+from mpdvae.commands.completion import Shell, print_completion
 from mpdvae.commands.data import data
 from mpdvae.commands.diagnose import diagnose
 from mpdvae.commands.draw import reconstruct, sample, traverse
@@ -33,6 +34,19 @@ mpdvae COMMAND --help tells the options of a command.
 """
 
 
+def completion(shell: tyro.conf.Positional[Shell]) -> None:
+    """Print a script for the shell that completes commands and options.
+
+    bash: mpdvae completion bash > ~/.local/share/bash-completion/completions/mpdvae
+    zsh: mpdvae completion zsh > FOLDER/_mpdvae, for a FOLDER in $fpath
+    fish: mpdvae completion fish > ~/.config/fish/completions/mpdvae.fish
+
+    Args:
+        shell: the shell that reads it.
+    """
+    print_completion(shell, COMMANDS)
+
+
 COMMANDS: dict[str, Callable[..., None]] = {
     "reproduce": reproduce,
     "recipes": list_recipes,
@@ -47,6 +61,7 @@ COMMANDS: dict[str, Callable[..., None]] = {
     "data": data,
     "import-official": import_official,
     "explain": explain,
+    "completion": completion,
 }
 
 

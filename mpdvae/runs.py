@@ -108,10 +108,11 @@ class Run:
             if differing:
                 raise InputError(
                     f"{path}: already holds another run (it differs in {', '.join(differing)}); "
-                    "choose another --out, or delete that folder."
+                    "choose another --out, or delete that folder.",
+                    topic="taken",
                 )
         elif path.is_dir() and any(path.iterdir()):
-            raise InputError(f"{path}: is not empty and not a run; choose another --out.")
+            raise InputError(f"{path}: is not empty and not a run; choose another --out.", topic="taken")
 
     # -- manifest ------------------------------------------------------------------------------------------------------
 

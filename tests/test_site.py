@@ -38,7 +38,9 @@ def test_every_page_is_in_the_site(site: Path) -> None:
 
 @pytest.mark.slow
 def test_pages_load_nothing_from_elsewhere(site: Path) -> None:
-    loaded = r'<(?:script|img|iframe)[^>]*src="([^"]+)"|<link[^>]*rel="(?:stylesheet|preconnect|icon)"[^>]*href="([^"]+)"'
+    loaded = (
+        r'<(?:script|img|iframe)[^>]*src="([^"]+)"|<link[^>]*rel="(?:stylesheet|preconnect|icon)"[^>]*href="([^"]+)"'
+    )
     for page in site.rglob("*.html"):
         for found in re.finditer(loaded, page.read_text()):
             assert "://" not in (found[1] or found[2]), page.name
