@@ -38,7 +38,9 @@ def completion(shell: tyro.conf.Positional[Shell]) -> None:
     """Print a script for the shell that completes commands and options.
 
     bash: mpdvae completion bash > ~/.local/share/bash-completion/completions/mpdvae
+
     zsh: mpdvae completion zsh > FOLDER/_mpdvae, for a FOLDER in $fpath
+
     fish: mpdvae completion fish > ~/.config/fish/completions/mpdvae.fish
 
     Args:
