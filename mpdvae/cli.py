@@ -54,10 +54,11 @@ def main(arguments: Sequence[str] | None = None) -> int:
     try:
         return _dispatch(arguments)
     except (InputError, ValidationError) as error:
-        print(f"mpdvae: {in_words(error) if isinstance(error, ValidationError) else error}", file=sys.stderr)
+        said = in_words(error) if isinstance(error, ValidationError) else str(error)
+        print(f"mpdvae: {_shown(said)}", file=sys.stderr)
         return 2
     except RunError as error:
-        print(f"mpdvae: {error}", file=sys.stderr)
+        print(f"mpdvae: {_shown(str(error))}", file=sys.stderr)
         return 1
     except OSError as error:
         where = f"{error.filename}: " if error.filename else ""
@@ -90,6 +91,11 @@ def _dispatch(arguments: list[str]) -> int:
     else:
         tyro.cli(command, args=rest, prog=f"mpdvae {name}")
     return 0
+
+
+def _shown(text: str) -> str:
+    """`text` without what a terminal would obey: names in files from strangers may hold escape sequences."""
+    return "".join(c if c.isprintable() or c == "\n" else ascii(c)[1:-1] for c in text)
 
 
 def _summary(command: Callable[..., None]) -> str:

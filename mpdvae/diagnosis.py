@@ -8,6 +8,7 @@ and mutual information in `mpdvae.diagnostics`, gradients in `mpdvae.gradients`,
 `mpdvae.code_use`.
 """
 
+import math
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from itertools import groupby
@@ -209,7 +210,7 @@ def _since_outweighed(history: Sequence[Record]) -> int | None:
     for entry in reversed(history):
         norms = entry.get("gradient_norms")
         other = None if norms is None else _strongest_other(norms)
-        if norms is None or other is None or norms["reconstruction"] >= norms[other]:
+        if norms is None or other is None or norms.get("reconstruction", math.inf) >= norms[other]:
             break
         first = entry["step"]
     return first

@@ -73,7 +73,8 @@ def train(run: Run, data: Splits, watch: Watch = lambda done, entry: None) -> VA
         initialise(vae, e, data)
         average.update_parameters(vae)
     else:
-        progress = _restore(checkpoint, vae, average, optimizer)
+        with _misfit_is_told(run):
+            progress = _restore(checkpoint, vae, average, optimizer)
         # Checkpoints of earlier versions lack both: there, nothing adapted.
         objective.restore(checkpoint[1].get("objective", {}))
         rule.state |= checkpoint[1].get("inference", {})
@@ -322,8 +323,28 @@ def _restore(
 
 
 def _laid_out_like(parameter: Tensor, moment: Tensor) -> Tensor:
-    """The moment in the parameter's memory layout, element by element of which the fused optimiser goes."""
-    return torch.empty_like(parameter).copy_(moment) if moment.shape == parameter.shape else moment
+    """The moment in the parameter's memory layout, element by element of which the fused optimiser goes.
+
+    Raises `ValueError` for what is neither of the parameter's shape nor a count of steps.
+    """
+    if moment.numel() == 1 and moment.shape != parameter.shape:
+        return moment
+    if moment.shape != parameter.shape:
+        raise ValueError(f"a moment has shape {tuple(moment.shape)}, its parameter {tuple(parameter.shape)}")
+    return torch.empty_like(parameter).copy_(moment)
+
+
+@contextmanager
+def _misfit_is_told(run: Run) -> Iterator[None]:
+    """A checkpoint may be whole and yet not of this model: whoever made it can make its checksum, too."""
+    try:
+        yield
+    except (KeyError, ValueError, RuntimeError) as error:
+        reason = " ".join(str(error).split())[:200]
+        raise RunError(
+            f"{run.path / 'checkpoints'}: the newest checkpoint does not fit the model of experiment.json ({reason}); "
+            "delete that folder to train this run from the beginning."
+        ) from None
 
 
 def _note_time(run: Run, started: float) -> None:
