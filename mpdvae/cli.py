@@ -16,6 +16,7 @@ from mpdvae.commands.matrix import list_recipes, report, reproduce
 from mpdvae.commands.run import evaluate, import_official, resume, train
 from mpdvae.errors import InputError, RunError, refuse_unknown
 from mpdvae.experiment import in_words
+from mpdvae.reading import in_short
 from mpdvae.version import __version__
 
 HELP = """\
@@ -94,8 +95,8 @@ def _dispatch(arguments: list[str]) -> int:
 
 
 def _shown(text: str) -> str:
-    """`text` without what a terminal would obey: names in files from strangers may hold escape sequences."""
-    return "".join(c if c.isprintable() or c == "\n" else ascii(c)[1:-1] for c in text)
+    """`text` without what a terminal would obey; jobs that failed have a line each."""
+    return "\n".join(in_short(line, len(line)) if line else "" for line in text.split("\n"))
 
 
 def _summary(command: Callable[..., None]) -> str:

@@ -23,6 +23,7 @@ from mpdvae.parts import (
     VampPrior,
 )
 from mpdvae.posterior_parts import BY_BATCH
+from mpdvae.reading import in_short
 
 if TYPE_CHECKING:
     from torch import Tensor
@@ -308,8 +309,8 @@ def in_words(error: ValidationError) -> str:
     first = error.errors(include_url=False)[0]
     loc = first["loc"]
     # Behind a field that is a union stands the kind of its value, which is no field.
-    field = ".".join(str(part)[:100] for i, part in enumerate(loc) if i == 0 or loc[i - 1] not in _UNIONS)
-    message = first["msg"].removeprefix("Value error, ")
+    field = ".".join(in_short(part, 100) for i, part in enumerate(loc) if i == 0 or loc[i - 1] not in _UNIONS)
+    message = in_short(first["msg"].removeprefix("Value error, "), 1_000)
     if first["type"] == "json_invalid":
         return f"not the JSON of an experiment ({message[0].lower()}{message[1:]})."
     if first["type"] == "missing":
@@ -318,5 +319,4 @@ def in_words(error: ValidationError) -> str:
         return f"{field + ': ' if field else ''}{message}."
     if first["type"] == "extra_forbidden":
         return f"{field}: there is no such field; see `mpdvae train RECIPE --help` for those that exist."
-    given = repr(first["input"])
-    return f"{field}: {message[0].lower()}{message[1:]}, got {given if len(given) <= 200 else given[:200] + ' ...'}."
+    return f"{field}: {message[0].lower()}{message[1:]}, got {in_short(repr(first['input']))}."

@@ -135,8 +135,6 @@ def import_run(config: Path, state: Path, out: Path, command: str, dataset: str 
     if out.is_dir() and any(out.iterdir()):
         raise InputError(f"{out}: exists and is not empty; choose another --out.")
     released = read_json(config)
-    if not isinstance(released, dict):
-        raise InputError(f"{config}: expected a JSON object with the sections encoder and decoder.")
     experiment, image_shape = experiment_of(released)
     if dataset is not None:
         experiment = with_changes(experiment, data__dataset=dataset)
@@ -175,7 +173,7 @@ def read_state(path: Path) -> "dict[str, Tensor]":
         try:
             return load(read_bytes(path, LARGEST_STATE))
         except SafetensorError as error:
-            raise InputError(f"{path}: not a readable safetensors file ({error}).") from None
+            raise InputError(f"{path}: not a readable safetensors file ({in_short(error)}).") from None
     content = io.BytesIO(read_bytes(path, LARGEST_STATE))
     _refuse_packed(content, path)
     try:
@@ -196,8 +194,8 @@ def read_state(path: Path) -> "dict[str, Tensor]":
     for name, value in state.items():
         if not isinstance(name, str) or not isinstance(value, torch.Tensor):
             raise InputError(
-                f"{path}: expected a state dict, tensors by name, got a {type(value).__name__} under {str(name)[:100]!r}; save "
-                "model.state_dict() alone."
+                f"{path}: expected a state dict, tensors by name, got a {type(value).__name__} under "
+                f"{str(name)[:100]!r}; save model.state_dict() alone."
             )
     return dict(state)
 
@@ -229,6 +227,8 @@ def experiment_of(config: Mapping[str, Any]) -> tuple[Experiment, ImageShape]:
     Raises:
         InputError: names the field that cannot be understood.
     """
+    if not isinstance(config, Mapping):
+        raise InputError("released configuration: expected a JSON object with the sections encoder and decoder.")
     unknown = sorted(config.keys() - {"encoder", "decoder"})
     if unknown:
         refuse_unknown("section of a released configuration", str(unknown[0]), ["encoder", "decoder"])

@@ -46,10 +46,13 @@ def parse_json(text: str | bytes) -> Any:
     return value
 
 
-def in_short(error: BaseException) -> str:
-    """What an error says, on one line of a few hundred characters: it may quote a file that is damaged."""
-    said = str(error) or type(error).__name__
-    return "".join(c if c.isprintable() else ascii(c)[1:-1] for c in said[:300])
+def in_short(said: object, most: int = 300) -> str:
+    """What an error says, or any text, on one line of at most `most` characters: it may quote a file from a stranger.
+
+    What a terminal would obey, the escape sequences of colours and cursors, is written out.
+    """
+    text = str(said) or type(said).__name__
+    return "".join(c if c.isprintable() else ascii(c)[1:-1] for c in text[:most])
 
 
 def _refuse(number: str) -> NoReturn:

@@ -11,6 +11,7 @@ from typing import Annotated, Any
 from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_validator
 
 from mpdvae.errors import InputError
+from mpdvae.reading import in_short
 
 LARGEST = 1e15
 """Of any number that is noted: sums and squares of such are still finite."""
@@ -82,6 +83,14 @@ class HistoryEntry(Probed):
     latent_dim: Step = 0
 
 
+class ProgressNote(_Record):
+    """progress.json of a run that is under way."""
+
+    phase: Word
+    step: Step
+    latest: HistoryEntry | None
+
+
 class CheckpointState(_Record):
     """step-N.json, beside the tensors."""
 
@@ -97,13 +106,13 @@ class CheckpointState(_Record):
 
 
 def check(kind: type[_Record], content: Any, origin: str, advice: str) -> dict[str, Any]:
-    """`content` as it is. Raises `InputError`, naming `origin` and the field and giving the advice, unless it is of `kind`."""
+    """`content` as it is. Raises `InputError`, naming `origin` and field and giving the advice, unless it is of `kind`."""
     try:
         kind.model_validate(content)
     except ValidationError as error:
         first = error.errors(include_url=False, include_input=False)[0]
-        field = ".".join(map(str, first["loc"]))
-        what = first["msg"].removeprefix("Value error, ")
+        field = ".".join(in_short(part, 100) for part in first["loc"])
+        what = in_short(first["msg"].removeprefix("Value error, "))
         raise InputError(f"{origin}: is damaged ({f'{field}: ' if field else ''}{what}); {advice}.") from None
     return content
 

@@ -21,7 +21,7 @@ from typing import TYPE_CHECKING, Any
 
 from mpdvae.errors import InputError, RunError
 from mpdvae.experiment import Experiment, ImageShape, from_json
-from mpdvae.reading import LARGEST_JSON, parse_json, read_bytes
+from mpdvae.reading import LARGEST_JSON, in_short, parse_json, read_bytes
 from mpdvae.records import CheckpointState, HistoryEntry, Manifest, check, check_course
 from mpdvae.version import __version__
 
@@ -74,7 +74,7 @@ def read_json(path: Path) -> Any:
     try:
         return parse_json(content)
     except ValueError as error:
-        raise InputError(f"{path}: cannot be read as JSON ({error}).") from None
+        raise InputError(f"{path}: cannot be read as JSON ({in_short(error)}).") from None
 
 
 class Run:
@@ -269,13 +269,13 @@ def load(path: Path | str) -> "VAE":
             metadata = file.metadata() or {}
             tensors = {name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118 - not a dict
     except (SafetensorError, OSError) as error:
-        raise InputError(f"{weights}: not a readable safetensors file ({error}).") from None
+        raise InputError(f"{weights}: not a readable safetensors file ({in_short(error)}).") from None
     vae = experiment.build(_image_shape(metadata, weights))
     try:
         vae.load_state_dict(tensors)
     except RuntimeError as error:
         raise InputError(
-            f"{weights}: does not fit experiment.json beside it: {str(error).splitlines()[1].strip()}"
+            f"{weights}: does not fit experiment.json beside it: {in_short(str(error).splitlines()[1].strip())}"
         ) from None
     return vae.eval()
 

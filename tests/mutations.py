@@ -1,5 +1,6 @@
 """Damage to files, as chance and as malice do it. Every function is deterministic in its `random.Random`."""
 
+import copy
 import json
 import random
 import re
@@ -109,20 +110,24 @@ def damaged_json(content: bytes, chance: random.Random) -> bytes:
     return text.replace('"DEEP"', "[" * 100_000).encode()
 
 
+def _hostile(chance: random.Random) -> Any:
+    return copy.deepcopy(chance.choice(HOSTILE))
+
+
 def _replaced(tree: Any, chance: random.Random) -> Any:
     """`tree` with one node changed."""
     if not isinstance(tree, dict | list) or not tree or chance.random() < 0.05:
-        return chance.choice(HOSTILE)
+        return _hostile(chance)
     key = chance.choice(list(tree)) if isinstance(tree, dict) else chance.randrange(len(tree))
     kind = chance.random()
     if kind < 0.1:
         del tree[key]
     elif kind < 0.15 and isinstance(tree, dict):
-        tree[str(chance.choice(HOSTILE))] = chance.choice(HOSTILE)
+        tree[str(_hostile(chance))] = _hostile(chance)
     elif kind < 0.2 and isinstance(tree, list):
-        tree += tree
+        tree += copy.deepcopy(tree)
     elif isinstance(tree[key], dict | list) and kind < 0.8:
         tree[key] = _replaced(tree[key], chance)
     else:
-        tree[key] = chance.choice(HOSTILE)
+        tree[key] = _hostile(chance)
     return tree

@@ -1,7 +1,7 @@
-"""The table of readers of files that may come from anyone: for each, a small whole file, how it is read, and how it is damaged.
+"""The table of readers of files that may come from anyone: a small whole file for each, how it is read and how damaged.
 
-Where a format has a checksum or is packed, damage behind it is a reader of its own ("... inside"): `seal` makes the file whole
-again around damaged content, as whoever means harm would.
+Where a format has a checksum or is packed, damage behind that is a reader of its own ("..., inside"): `seal` makes the file
+whole again around damaged content, as whoever means harm would.
 """
 
 import gzip
@@ -34,7 +34,7 @@ from mutations import damaged, damaged_json
 from PIL import Image
 from report_folders import make_run
 from safetensors.torch import save
-from small_runs import tiny
+from small_runs import digits, files, tiny, trained
 
 from mpdvae.commands.diagnose import diagnose
 from mpdvae.data.caltech101 import read_silhouettes
@@ -46,10 +46,13 @@ from mpdvae.data.npz import read_npz
 from mpdvae.data.omniglot import read_drawings
 from mpdvae.data.omniglot_burda import read_chardata
 from mpdvae.data.static_mnist import read_amat
+from mpdvae.density import forms
 from mpdvae.experiment import from_json
 from mpdvae.interop import experiment_of, read_state
+from mpdvae.partial import Partial
 from mpdvae.report import collect
 from mpdvae.runs import METADATA, Run, load, read_json
+from mpdvae.training import train
 
 Damage = Callable[[bytes, random.Random], bytes]
 
@@ -123,6 +126,14 @@ def _folder_reader(kind: str, ending: str) -> Reader:
     return Reader(partial(_picture, kind), lambda path: read_image_folder(path.parent), f"a.{ending}")
 
 
+def _append_to_npz(y: bytes) -> bytes:
+    packed = io.BytesIO()
+    with zipfile.ZipFile(packed, "w") as archive:
+        archive.writestr("x.npy", _npy(FACES))
+        archive.writestr("y.npy", y)
+    return packed.getvalue()
+
+
 def _tar() -> bytes:
     return gzip.decompress(_content(lambda path: tarred(path, {"a": bytes(600), "b": b"x"})))
 
@@ -141,45 +152,37 @@ DATA = {
     "mat, version 4": Reader(
         lambda: _content(lambda path: scipy.io.savemat(path, {"ff": ROWS.T}, format="4")), faces_from_mat
     ),
-    "silhouettes": Reader(lambda: _content(lambda path: mat(path, **silhouettes())), read_silhouettes),
-    "chardata": Reader(
+    "mat, silhouettes": Reader(lambda: _content(lambda path: mat(path, **silhouettes())), read_silhouettes),
+    "mat, chardata": Reader(
         lambda: _content(lambda path: mat(path, **chardata())), lambda path: read_chardata(path, lying=False)
     ),
     "npz": Reader(lambda: _npz(x=FACES), faces_from_npz),
     "npz, inside": Reader(lambda: _npy(FACES), read_npz, seal=partial(_zip_of, "x.npy")),
-    "npz, labels inside": Reader(lambda: _npy(np.arange(2)), read_npz, seal=lambda y: _append_to_npz(y)),
+    "npz, labels inside": Reader(lambda: _npy(np.arange(2)), read_npz, seal=_append_to_npz),
     "pickle": Reader(lambda: pickle.dumps([ROWS], protocol=3), faces_from_pickle),
     "pickle, protocol 4": Reader(lambda: pickle.dumps([ROWS], protocol=4), faces_from_pickle),
-    "pickle of Python 2": Reader(lambda: f"(l{python2_array(ROWS)}a.".encode("latin1"), faces_from_pickle),
+    "pickle, Python 2": Reader(lambda: f"(l{python2_array(ROWS)}a.".encode("latin1"), faces_from_pickle),
     "batch": Reader(lambda: cifar_pickle(np.resize(ROWS, (1, 3072)), [1]), _read_bytes(batch_from_pickle)),
     "records": Reader(lambda: bytes(3073 * 2), _read_bytes(batch_from_records)),
-    "zip of drawings": Reader(
+    "drawings": Reader(
         lambda: _content(lambda path: zipped(path, {DRAWING: png(np.eye(105, dtype=np.uint8))})),
         lambda path: read_drawings(path, "set", 1),
     ),
-    "zip of drawings, inside": Reader(
+    "drawings, inside": Reader(
         lambda: png(np.eye(105, dtype=np.uint8)),
         lambda path: read_drawings(path, "set", 1),
         seal=partial(_zip_of, DRAWING),
     ),
     "tar": Reader(lambda: gzip.compress(_tar(), mtime=0), lambda path: read_members(path, ["a", "b"])),
     "tar, inside": Reader(_tar, lambda path: read_members(path, ["a", "b"]), seal=gzip.compress),
-    "png": _folder_reader("PNG", "png"),
-    "jpeg": _folder_reader("JPEG", "jpg"),
-    "gif": _folder_reader("GIF", "gif"),
-    "bmp": _folder_reader("BMP", "bmp"),
-    "tiff": _folder_reader("TIFF", "tif"),
-    "webp": _folder_reader("WEBP", "webp"),
-    "ppm": _folder_reader("PPM", "ppm"),
+    "pictures, png": _folder_reader("PNG", "png"),
+    "pictures, jpeg": _folder_reader("JPEG", "jpg"),
+    "pictures, gif": _folder_reader("GIF", "gif"),
+    "pictures, bmp": _folder_reader("BMP", "bmp"),
+    "pictures, tiff": _folder_reader("TIFF", "tif"),
+    "pictures, webp": _folder_reader("WEBP", "webp"),
+    "pictures, ppm": _folder_reader("PPM", "ppm"),
 }
-
-
-def _append_to_npz(y: bytes) -> bytes:
-    packed = io.BytesIO()
-    with zipfile.ZipFile(packed, "w") as archive:
-        archive.writestr("x.npy", _npy(FACES))
-        archive.writestr("y.npy", y)
-    return packed.getvalue()
 
 
 # models and runs ------------------------------------------------------------------------------------------------------
@@ -330,7 +333,95 @@ RELEASED = {
     "decoder": {"type": "pixelcnn_binary_28x28", "nz": 4, "mode": "small", "ngpu": 1},
 }
 
+# checkpoints, parts of measurements, shared results -------------------------------------------------------------------
+
+
+@cache
+def _trained() -> dict[str, bytes]:
+    """The files of a run that is trained to its last step but not said to be."""
+    import tempfile
+
+    with tempfile.TemporaryDirectory() as folder:
+        run = trained(Path(folder) / "run", PLAIN)
+        run.note(status="training")
+        return files(run.path)
+
+
+def _trained_beside(folder: Path) -> None:
+    for name, content in _trained().items():
+        place = folder / name
+        place.parent.mkdir(parents=True, exist_ok=True)
+        place.write_bytes(content)
+    for path in (folder / "checkpoints").glob("step-00000003*"):
+        path.unlink()
+
+
+def _goes_on(path: Path) -> object:
+    """What `mpdvae resume` does first: the newest checkpoint is taken up; no step is left to do."""
+    run = Run(path.parent.parent)
+    run.note(status="training")
+    return train(run, digits())
+
+
+NEWEST = "checkpoints/step-00000006"
+
+
+def _checkpoint_header(header: bytes) -> bytes:
+    weights = _trained()[f"{NEWEST}.safetensors"]
+    return len(header).to_bytes(8, "little") + header + weights[8 + int.from_bytes(weights[:8], "little") :]
+
+
+def _read_sealed(path: Path) -> object:
+    state = json.loads((path.parent / "step-00000006.json").read_text())
+    state["sha256"] = hashlib.sha256(path.read_bytes()).hexdigest()
+    (path.parent / "step-00000006.json").write_text(json.dumps(state))
+    return _goes_on(path)
+
+
+PART = {name: torch.zeros(shape, dtype=dtype) for name, (shape, dtype) in forms(3, 4).items()}
+
+
+def _part(path: Path) -> object:
+    """A part of a measurement: as it was kept, or computed again."""
+    partial = Partial(path.parent, {})
+    partial.folder = path.parent
+    found = partial.get(path.stem, lambda: PART, forms(3, 4))
+    assert {name: (tuple(t.shape), t.dtype) for name, t in found.items()} == forms(3, 4)
+    return found
+
+
+KEY = {"a": 1}
+
+
+def _remembered(path: Path) -> object:
+    """A shared result: as it was kept, or computed again."""
+    place = path.parent / f"{hashlib.sha256(json.dumps(KEY, sort_keys=True).encode()).hexdigest()}.json"
+    place.write_bytes(path.read_bytes())
+    (found,) = shared(path.parent, {"it": (KEY, lambda: {"x": 1})}).values()
+    assert isinstance(found, dict)
+    return found
+
+
 OTHERS = {
+    "checkpoint": Reader(
+        lambda: _trained()[f"{NEWEST}.json"],
+        _goes_on,
+        "checkpoints/step-00000006.json",
+        damaged_json,
+        beside=_trained_beside,
+    ),
+    "checkpoint, tensors": Reader(
+        lambda: _header_of(_trained()[f"{NEWEST}.safetensors"]),
+        _read_sealed,
+        "checkpoints/step-00000006.safetensors",
+        damaged_json,
+        _checkpoint_header,
+        _trained_beside,
+    ),
+    "part of a measurement": Reader(lambda: save(PART), _part, "density-0.safetensors"),
+    "shared result": Reader(
+        lambda: json.dumps({"key": KEY, "result": {"x": 1}}).encode(), _remembered, "it.json", damaged_json
+    ),
     "state": Reader(_saved, read_state),
     "state, pickle inside": Reader(_saved_pickle, read_state, seal=_saved_around),
     "state, old": Reader(partial(_saved, old=True), read_state),
@@ -341,3 +432,11 @@ OTHERS = {
 }
 
 READERS: dict[str, Reader] = DATA | RUNS | OTHERS
+SURE_TO_ANSWER = {"part of a measurement", "shared result"}
+"""What is damaged there is computed again."""
+
+
+def cases(name: str) -> int:
+    """How many damaged files the long test reads: 2,000 for each reader, divided among its forms, of which each gets 500."""
+    forms_of = [other for other in READERS if other.split(",")[0] == name.split(",")[0]]
+    return max(500, 2_000 // len(forms_of))

@@ -10,7 +10,7 @@ from typing import Annotated, Any, TypeVar
 from pydantic import AfterValidator, BaseModel, ConfigDict, Field, ValidationError
 
 from mpdvae.errors import InputError
-from mpdvae.reading import LARGEST_JSON, parse_json, read_bytes
+from mpdvae.reading import LARGEST_JSON, in_short, parse_json, read_bytes
 
 LARGEST = 1e15
 """Numbers beyond it were not measured, and their sums and squares would not be finite."""
@@ -300,8 +300,9 @@ def parse(kind: type[P], text: str, origin: str, advice: str) -> P:
         return kind.model_validate_json(text)
     except ValidationError as error:
         first = error.errors(include_url=False)[0]
-        field = ".".join(str(part)[:100] for part in first["loc"])
-        what = f"{field}: {first['msg']}" if field else first["msg"]
+        field = ".".join(in_short(part, 100) for part in first["loc"])
+        said = in_short(first["msg"])
+        what = f"{field}: {said}" if field else said
         raise InputError(f"{origin} is broken ({what}): {advice}.") from None
 
 
@@ -315,7 +316,7 @@ def read_object(path: Path, advice: str) -> dict[str, Any]:
     try:
         value = parse_json(read_text(path, advice))
     except ValueError as error:
-        raise InputError(f"{path} is broken ({error}): {advice}.") from None
+        raise InputError(f"{path} is broken ({in_short(error)}): {advice}.") from None
     if not isinstance(value, dict):
         raise InputError(f"{path} is broken (expected an object, got {type(value).__name__}): {advice}.")
     return value
