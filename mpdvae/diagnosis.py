@@ -198,7 +198,7 @@ def _course(history: Sequence[Record], unit: int) -> list[tuple[int, float]]:
     return [(entry["step"], entry[key][unit]) for entry in history if key in entry]
 
 
-def _strongest_other(norms: Mapping[str, float]) -> str | None:
+def _strongest_other(norms: Record) -> str | None:
     """The term besides the reconstruction that pulls hardest."""
     others = [name for name in norms if name not in ("reconstruction", TOTAL)]
     return max(others, key=lambda name: norms[name], default=None)

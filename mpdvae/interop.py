@@ -221,7 +221,7 @@ def _sha256(path: Path) -> str:
         return hashlib.file_digest(file, "sha256").hexdigest()
 
 
-def experiment_of(config: Mapping[str, Any]) -> tuple[Experiment, ImageShape]:
+def experiment_of(config: object) -> tuple[Experiment, ImageShape]:
     """The experiment, and the image shape, that a released configuration describes.
 
     Raises:

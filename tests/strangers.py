@@ -5,6 +5,7 @@ whole again around damaged content, as whoever means harm would.
 """
 
 import gzip
+import hashlib
 import io
 import json
 import pickle
@@ -49,6 +50,7 @@ from mpdvae.data.static_mnist import read_amat
 from mpdvae.density import forms
 from mpdvae.experiment import from_json
 from mpdvae.interop import experiment_of, read_state
+from mpdvae.memo import shared
 from mpdvae.partial import Partial
 from mpdvae.report import collect
 from mpdvae.runs import METADATA, Run, load, read_json

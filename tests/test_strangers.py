@@ -10,7 +10,7 @@ from contextlib import contextmanager
 from pathlib import Path
 
 import pytest
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 from mutations import damaged_json
 from strangers import READERS, SURE_TO_ANSWER, cases
@@ -94,12 +94,14 @@ JSON = st.recursive(
 
 
 @pytest.mark.parametrize("name", [name for name, reader in READERS.items() if reader.damage is damaged_json])
+@settings(max_examples=10)
 @given(value=JSON)
 def test_any_json_is_answered(name, tmp_path, value):
     answered(name, tmp_path, json.dumps(value).encode())
 
 
 @pytest.mark.parametrize("name", [name for name, reader in READERS.items() if reader.damage is not damaged_json])
+@settings(max_examples=10)
 @given(content=st.binary(max_size=100))
 def test_any_bytes_are_answered(name, tmp_path, content):
     answered(name, tmp_path, content)
