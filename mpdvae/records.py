@@ -75,7 +75,7 @@ class HistoryEntry(Probed):
     """A line of history.jsonl."""
 
     step: Step
-    verdict: Word
+    verdict: Word  # pyright: ignore[reportGeneralTypeIssues]
     verdict_since_step: Step | None = None
     idle_units: Step | None = None
     negative_elbo_nats: Real = 0.0
