@@ -92,15 +92,15 @@ class ProgressNote(_Record):
 
 
 class CheckpointState(_Record):
-    """step-N.json, beside the tensors."""
+    """step-N.json, beside the tensors. Which of its fields there must be, training says."""
 
     step: Step
     experiment: dict[str, Any]
-    learning_rate: Real
-    best_negative_elbo_nats: Real | None
-    evaluations_without_progress: Step
-    plateaus: Step
-    stopped: Word
+    learning_rate: Real = 0.0
+    best_negative_elbo_nats: Real | None = None
+    evaluations_without_progress: Step = 0
+    plateaus: Step = 0
+    stopped: Word = ""
     objective: dict[str, Real] = {}
     inference: dict[str, Real] = {}
 

@@ -287,7 +287,7 @@ def _image_shape(metadata: dict[str, str], weights: Path) -> ImageShape:
     except (KeyError, ValueError, TypeError):
         raise InputError(f"{weights}: does not say what it is a model of; was it written by mpdvae?") from None
     if format != MODEL_FORMAT:
-        raise InputError(f"{weights}: expected model format {MODEL_FORMAT}, got {str(format)[:20]!r}.")
+        raise InputError(f"{weights}: expected model format {MODEL_FORMAT}, got {in_short(format, 20)}.")
     for length in (channel, height, width):
         if type(length) is not int or not 1 <= length <= LARGEST_SIDE:
             raise InputError(f"{weights}: expected images of 1 to {LARGEST_SIDE} a side, got {str(length)[:20]!r}.")
