@@ -66,6 +66,12 @@ class AnnealedEstimate:
         return {f.name: value for f in fields(self) if isinstance(value := getattr(self, f.name), Tensor)}
 
 
+def forms(images: int) -> dict[str, tuple[tuple[int, ...], torch.dtype]]:
+    """Shape and type of each of the tensors of an estimate of so many images."""
+    names = [f.name for f in fields(AnnealedEstimate) if f.name not in ("chains", "steps")]
+    return dict.fromkeys(names, ((images,), torch.float64))
+
+
 @dataclass(frozen=True)
 class Sandwich:
     """Bounds on the log-likelihood of images that the model made itself."""

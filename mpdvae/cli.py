@@ -18,6 +18,7 @@ from mpdvae.commands.matrix import list_recipes, report, reproduce
 from mpdvae.commands.run import evaluate, import_official, resume, train
 from mpdvae.errors import InputError, RunError, refuse_unknown
 from mpdvae.experiment import in_words
+from mpdvae.reading import in_short
 from mpdvae.version import __version__
 
 HELP = """\
@@ -92,7 +93,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
 
 
 def _tell(sentence: str, topic: str) -> None:
-    print(f"mpdvae: {sentence}", file=sys.stderr)
+    print(f"mpdvae: {_shown(sentence)}", file=sys.stderr)
     if topic:
         print(f"        `mpdvae explain {topic}` says more.", file=sys.stderr)
 
@@ -115,6 +116,11 @@ def _dispatch(arguments: list[str]) -> int:
     else:
         tyro.cli(command, args=rest, prog=f"mpdvae {name}")
     return 0
+
+
+def _shown(text: str) -> str:
+    """`text` without what a terminal would obey; jobs that failed have a line each."""
+    return "\n".join(in_short(line, len(line)) if line else "" for line in text.split("\n"))
 
 
 def _summary(command: Callable[..., None]) -> str:

@@ -89,6 +89,13 @@ class DensityEstimate:
         return {f.name: value for f in fields(self) if isinstance(value := getattr(self, f.name), Tensor)}
 
 
+def forms(images: int, samples: int) -> dict[str, tuple[tuple[int, ...], torch.dtype]]:
+    """Shape and type of each of the tensors of an estimate of so many images with (at most) so many samples each."""
+    names = [f.name for f in fields(DensityEstimate) if f.name not in ("samples", "data_dimensions")]
+    values = {name: ((images,), torch.int64 if name == "samples_drawn" else torch.float64) for name in names}
+    return values | {"bounds": ((images, len(group_sizes(samples))), torch.float64)}
+
+
 def estimate(
     vae: VAE,
     x: Float[Tensor, "batch channel height width"],

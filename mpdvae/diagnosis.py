@@ -8,6 +8,7 @@ and mutual information in `mpdvae.diagnostics`, gradients in `mpdvae.gradients`,
 `mpdvae.code_use`.
 """
 
+import math
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from itertools import groupby
@@ -197,7 +198,7 @@ def _course(history: Sequence[Record], unit: int) -> list[tuple[int, float]]:
     return [(entry["step"], entry[key][unit]) for entry in history if key in entry]
 
 
-def _strongest_other(norms: Mapping[str, float]) -> str | None:
+def _strongest_other(norms: Record) -> str | None:
     """The term besides the reconstruction that pulls hardest."""
     others = [name for name in norms if name not in ("reconstruction", TOTAL)]
     return max(others, key=lambda name: norms[name], default=None)
@@ -209,7 +210,7 @@ def _since_outweighed(history: Sequence[Record]) -> int | None:
     for entry in reversed(history):
         norms = entry.get("gradient_norms")
         other = None if norms is None else _strongest_other(norms)
-        if norms is None or other is None or norms["reconstruction"] >= norms[other]:
+        if norms is None or other is None or norms.get("reconstruction", math.inf) >= norms[other]:
             break
         first = entry["step"]
     return first

@@ -39,6 +39,7 @@ class RunError(RuntimeError):
 
 def refuse_unknown(what: str, given: str, known: list[str], advice: str = "") -> NoReturn:
     """Raises `InputError` for a name that is not in `known`, with the nearest known names as a suggestion."""
-    near = get_close_matches(given, known, n=3, cutoff=0.4)
+    near = get_close_matches(given[:200], known, n=3, cutoff=0.4)
     hint = f"did you mean {' or '.join(repr(n) for n in near)}?" if near else f"known are: {', '.join(known)}."
-    raise InputError(f"unknown {what} {given!r}: {hint}{' ' + advice if advice else ''}")
+    shown = given if len(given) <= 200 else f"{given[:200]}..."
+    raise InputError(f"unknown {what} {shown!r}: {hint}{' ' + advice if advice else ''}")

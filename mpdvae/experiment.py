@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Annotated, Any, Literal
 
 from pydantic import Field, ValidationError, model_validator
 
-from mpdvae.config import AtLeastTwo, Config, Count, Fraction, ImageShape, Sizes
+from mpdvae.config import AtLeastTwo, Config, Count, Fraction, ImageShape, Sizes, Text
 from mpdvae.errors import InputError
 from mpdvae.objective_config import ObjectiveConfig
 from mpdvae.parts import (
@@ -23,6 +23,7 @@ from mpdvae.parts import (
     VampPrior,
 )
 from mpdvae.posterior_parts import BY_BATCH
+from mpdvae.reading import in_short
 
 if TYPE_CHECKING:
     from torch import Tensor
@@ -35,7 +36,7 @@ if TYPE_CHECKING:
 class Data(Config):
     """What is learned from, and under which protocol."""
 
-    dataset: str = "mnist"
+    dataset: Text = "mnist"
     """Name in `mpdvae data list`, or `own` together with a path."""
     path: Path | None = None
     """Own data: an .npz file or a folder of images."""
@@ -183,13 +184,13 @@ class Evaluation(Config):
 class Experiment(Config):
     """One run, completely."""
 
-    name: str = "experiment"
-    model: str = "vae"
+    name: Text = "experiment"
+    model: Text = "vae"
     """What the run is called in tables: runs of one model differ in their seed only."""
     scale: Literal["smoke", "minutes", "hours", "paper"] = "minutes"
-    reproduces: str = ""
+    reproduces: Text = ""
     """What this reproduces, in one sentence."""
-    seed: Annotated[int, Field(ge=0)] = 0
+    seed: Annotated[int, Field(ge=0, lt=2**63)] = 0
     data: Data = Data()
     latent_dim: Count = 32
     """Length of a code; of codes that are maps, their channels."""
@@ -252,12 +253,16 @@ class Experiment(Config):
             )
 
     def build(self, image_shape: ImageShape) -> "VAE":
-        """The untrained model, its weights a function of the seed. Raises `InputError` where parts and images don't fit."""
+        """The untrained model, its weights a function of the seed.
+
+        Raises `InputError` where parts and images don't fit, or make a network that is larger than any that is meant.
+        """
+        from mpdvae.bounded import Bounded
         from mpdvae.refinement import SemiAmortised
         from mpdvae.seeding import seeded
         from mpdvae.vae import VAE
 
-        with seeded(self.seed, "weights"):
+        with Bounded(), seeded(self.seed, "weights"):
             encoder = self.encoder.build(image_shape, self.latent_dim)
             decoder = self.decoder.build(image_shape, self.latent_dim)
             if isinstance(self.prior, VampPrior):
@@ -304,8 +309,8 @@ def in_words(error: ValidationError) -> str:
     first = error.errors(include_url=False)[0]
     loc = first["loc"]
     # Behind a field that is a union stands the kind of its value, which is no field.
-    field = ".".join(str(part) for i, part in enumerate(loc) if i == 0 or loc[i - 1] not in _UNIONS)
-    message = first["msg"].removeprefix("Value error, ")
+    field = ".".join(in_short(part, 100) for i, part in enumerate(loc) if i == 0 or loc[i - 1] not in _UNIONS)
+    message = in_short(first["msg"].removeprefix("Value error, "), 1_000)
     if first["type"] == "json_invalid":
         return f"not the JSON of an experiment ({message[0].lower()}{message[1:]})."
     if first["type"] == "missing":
@@ -314,4 +319,4 @@ def in_words(error: ValidationError) -> str:
         return f"{field + ': ' if field else ''}{message}."
     if first["type"] == "extra_forbidden":
         return f"{field}: there is no such field; see `mpdvae train RECIPE --help` for those that exist."
-    return f"{field}: {message[0].lower()}{message[1:]}, got {first['input']!r}."
+    return f"{field}: {message[0].lower()}{message[1:]}, got {in_short(repr(first['input']))}."

@@ -15,6 +15,8 @@ nothing but tensors is ever read.
 Released code: XuezheMax/mae, branch master (2019), https://github.com/XuezheMax/mae.
 """
 
+import io
+import struct
 from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -38,6 +40,7 @@ from mpdvae.parts import (
     ResNetEncoder,
     StandardNormalPrior,
 )
+from mpdvae.reading import in_short, read_bytes
 from mpdvae.runs import Run, check_folder, read_json
 from mpdvae.version import __version__
 
@@ -54,6 +57,8 @@ TENSORS = {
     "weight_v": "parametrizations.weight.original1",
     "bias": "bias",
 }
+LARGEST_STATE = 1 << 32
+"""Bytes of weights; the largest released model has 200 million."""
 KERNELS = {"small": (7, 7, 7, 5, 5, 3, 3), "large": (7, 7, 7, 7, 7, 5, 5, 5, 5, 3, 3, 3, 3)}
 ENCODERS: dict[str, EncoderConfig] = {
     "resnet_binary_28x28": ResNetEncoder(),
@@ -130,8 +135,6 @@ def import_run(config: Path, state: Path, out: Path, command: str, dataset: str 
     if out.is_dir() and any(out.iterdir()):
         raise InputError(f"{out}: exists and is not empty; choose another --out.")
     released = read_json(config)
-    if not isinstance(released, dict):
-        raise InputError(f"{config}: expected a JSON object with the sections encoder and decoder.")
     experiment, image_shape = experiment_of(released)
     if dataset is not None:
         experiment = with_changes(experiment, data__dataset=dataset)
@@ -157,7 +160,6 @@ def read_state(path: Path) -> "dict[str, Tensor]":
     Raises:
         InputError: for a file that is damaged or holds anything but tensors by name. No code in it is ever run.
     """
-    import io
     import pickle
     import warnings
 
@@ -169,10 +171,11 @@ def read_state(path: Path) -> "dict[str, Tensor]":
         raise InputError(f"{path}: no such file; expected a state dict saved by torch.save, or a .safetensors file.")
     if path.suffix == ".safetensors":
         try:
-            return load(path.read_bytes())
+            return load(read_bytes(path, LARGEST_STATE))
         except SafetensorError as error:
-            raise InputError(f"{path}: not a readable safetensors file ({error}).") from None
-    content = io.BytesIO(path.read_bytes())
+            raise InputError(f"{path}: not a readable safetensors file ({in_short(error)}).") from None
+    content = io.BytesIO(read_bytes(path, LARGEST_STATE))
+    _refuse_packed(content, path)
     try:
         with warnings.catch_warnings(action="ignore"):
             state = torch.load(content, map_location="cpu", weights_only=True)
@@ -182,7 +185,7 @@ def read_state(path: Path) -> "dict[str, Tensor]":
         reason = "holds more than tensors, and would run code of its own when read" if harmful else "is damaged"
         raise InputError(f"{path}: {reason}; expected what torch.save(model.state_dict(), ...) writes.") from None
     except Exception as error:  # whatever a damaged file makes torch stumble over: OSError, EOFError, KeyError, ...
-        reason = str(error).strip().split("\n")[0] or type(error).__name__
+        reason = in_short(error)
         raise InputError(
             f"{path}: not readable as what torch.save(model.state_dict(), ...) writes ({reason})."
         ) from None
@@ -191,10 +194,24 @@ def read_state(path: Path) -> "dict[str, Tensor]":
     for name, value in state.items():
         if not isinstance(name, str) or not isinstance(value, torch.Tensor):
             raise InputError(
-                f"{path}: expected a state dict, tensors by name, got a {type(value).__name__} under {name!r}; save "
-                "model.state_dict() alone."
+                f"{path}: expected a state dict, tensors by name, got a {type(value).__name__} under "
+                f"{str(name)[:100]!r}; save model.state_dict() alone."
             )
     return dict(state)
+
+
+def _refuse_packed(content: "io.BytesIO", path: Path) -> None:
+    """Raises `InputError` for an archive with packed members: torch packs none, and a few of them can fill any memory."""
+    import zipfile
+
+    try:
+        with zipfile.ZipFile(content) as archive:
+            packed = any(member.compress_type != zipfile.ZIP_STORED for member in archive.infolist())
+    except (zipfile.BadZipFile, ValueError, LookupError, OSError, RuntimeError, struct.error):
+        packed = False  # no archive: the old form, or damaged, as torch will say
+    content.seek(0)
+    if packed:
+        raise InputError(f"{path}: holds packed members; expected what torch.save(model.state_dict(), ...) writes.")
 
 
 def _sha256(path: Path) -> str:
@@ -204,12 +221,14 @@ def _sha256(path: Path) -> str:
         return hashlib.file_digest(file, "sha256").hexdigest()
 
 
-def experiment_of(config: Mapping[str, Any]) -> tuple[Experiment, ImageShape]:
+def experiment_of(config: object) -> tuple[Experiment, ImageShape]:
     """The experiment, and the image shape, that a released configuration describes.
 
     Raises:
         InputError: names the field that cannot be understood.
     """
+    if not isinstance(config, Mapping):
+        raise InputError("released configuration: expected a JSON object with the sections encoder and decoder.")
     unknown = sorted(config.keys() - {"encoder", "decoder"})
     if unknown:
         refuse_unknown("section of a released configuration", str(unknown[0]), ["encoder", "decoder"])
@@ -252,7 +271,7 @@ def _decoder(section: Mapping[str, Any], image_shape: ImageShape, latent_dim: in
         return ResNetDecoder()
     if kind == "pixelcnn_binary_28x28":
         mode = section.get("mode", "")
-        if mode not in KERNELS:
+        if not isinstance(mode, str) or mode not in KERNELS:
             refuse_unknown("decoder.mode", str(mode), list(KERNELS))
         return PixelCNNDecoder(kernel_sizes=KERNELS[mode])
     components = _whole(section, "decoder", "nmix")
@@ -281,7 +300,7 @@ def _prior(encoder: Mapping[str, Any], latent_dim: int) -> PriorConfig:
     flow = _section(encoder, where, "prior_flow")
     kind = _type(flow, where, list(FLOWS))
     if flow.get("bias", True) is not True:
-        raise InputError(f"{where}.bias: only flows with biases can be imported, got {flow['bias']!r}.")
+        raise InputError(f"{where}.bias: only flows with biases can be imported, got {str(flow['bias'])[:100]!r}.")
     blocks, layers = _whole(flow, where, "num_blocks"), _whole({"num_hiddens": 1, **flow}, where, "num_hiddens")
     mean_only = not flow.get("var", True)
     if kind == "af_made":
@@ -293,7 +312,7 @@ def _prior(encoder: Mapping[str, Any], latent_dim: int) -> PriorConfig:
     kernels = flow.get("hidden_kernels")
     if kernels not in (None, [size] * layers):
         raise InputError(
-            f"{where}.hidden_kernels: expected kernel_size {size} for each of {layers} layers, got {kernels!r}."
+            f"{where}.hidden_kernels: expected kernel_size {size} for each of {layers} layers, got {str(kernels)[:100]}."
         )
     return MapFlowPrior(
         blocks=blocks,
@@ -307,7 +326,7 @@ def _prior(encoder: Mapping[str, Any], latent_dim: int) -> PriorConfig:
 def _section(config: Mapping[str, Any], where: str, name: str = "") -> Mapping[str, Any]:
     section = config.get(name or where)
     if not isinstance(section, Mapping):
-        raise InputError(f"{where}: expected a section of the released configuration, got {section!r}.")
+        raise InputError(f"{where}: expected a section of the released configuration, got {str(section)[:100]!r}.")
     return section
 
 
@@ -331,7 +350,7 @@ def _type(section: Mapping[str, Any], where: str, known: list[str], options: str
 def _whole(section: Mapping[str, Any], where: str, name: str) -> int:
     value = section.get(name)
     if not isinstance(value, int) or isinstance(value, bool) or value < 1:
-        raise InputError(f"{where}.{name}: expected a whole number >= 1, got {value!r}.")
+        raise InputError(f"{where}.{name}: expected a whole number >= 1, got {str(value)[:100]!r}.")
     return value
 
 

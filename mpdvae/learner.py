@@ -165,5 +165,12 @@ def optimizer_of(settings: Training, vae: VAE, learning_rate: float | None = Non
 
 
 def _laid_out_like(parameter: Tensor, moment: Tensor) -> Tensor:
-    """The moment in the parameter's memory layout, element by element of which the fused optimiser goes."""
-    return torch.empty_like(parameter).copy_(moment) if moment.shape == parameter.shape else moment
+    """The moment in the parameter's memory layout, element by element of which the fused optimiser goes.
+
+    Raises `ValueError` for what is neither of the parameter's shape nor a count of steps.
+    """
+    if moment.numel() == 1 and moment.shape != parameter.shape:
+        return moment
+    if moment.shape != parameter.shape:
+        raise ValueError(f"a moment has shape {tuple(moment.shape)}, its parameter {tuple(parameter.shape)}")
+    return torch.empty_like(parameter).copy_(moment)

@@ -156,7 +156,7 @@ def measure(vae: VAE, measurement: Measurement, partial: Partial, watch: Watch) 
                 progress=lambda done, _: watch("density", (piece.start + done / m.samples) / count),
             ).tensors()
 
-        parts.append(partial.get(f"density-{start}", compute))
+        parts.append(partial.get(f"density-{start}", compute, density.forms(len(m.x[piece]), m.samples)))
     values = {name: torch.cat([part[name] for part in parts]) for name in parts[0]}
     return DensityEstimate(**values, samples=m.samples, data_dimensions=m.x[0].numel())
 

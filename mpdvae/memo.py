@@ -63,4 +63,6 @@ def _kept(path: Path, key: dict[str, Any]) -> dict[str, Any] | None:
         content = read_json(path)
     except InputError:
         return None
-    return content["result"] if isinstance(content, dict) and content.get("key") == key else None
+    if not isinstance(content, dict) or content.get("key") != key or not isinstance(content.get("result"), dict):
+        return None
+    return content["result"]

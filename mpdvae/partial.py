@@ -11,9 +11,13 @@ from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any
 
+import torch
 from torch import Tensor
 
 from mpdvae.runs import write_atomically
+
+Forms = Mapping[str, tuple[tuple[int, ...], torch.dtype]]
+"""Shape and type of each tensor of a part, by name."""
 
 
 class Partial:
@@ -31,17 +35,22 @@ class Partial:
     def has(self, name: str) -> bool:
         return self._path(name).is_file()
 
-    def get(self, name: str, compute: Callable[[], dict[str, Tensor]]) -> dict[str, Tensor]:
-        """The part called `name`: as it was kept, or computed and kept now. A damaged file is computed again."""
+    def get(self, name: str, compute: Callable[[], dict[str, Tensor]], forms: Forms) -> dict[str, Tensor]:
+        """The part called `name`: as it was kept, or computed and kept now.
+
+        A file that is damaged, or holds other tensors than those of `forms`, is computed again and written over.
+        """
         from safetensors import SafetensorError
         from safetensors.torch import load, save
 
         path = self._path(name)
         if path.is_file():
             try:
-                return load(path.read_bytes())
+                kept = load(path.read_bytes())
             except SafetensorError:
-                pass  # damaged: computed again and written over
+                kept = {}
+            if {field: (tuple(value.shape), value.dtype) for field, value in kept.items()} == forms:
+                return kept
         tensors = {field: value.contiguous() for field, value in compute().items()}
         write_atomically(path, save(tensors))
         return tensors

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Annotated, ClassVar, Literal
 
 from pydantic import Field, model_validator
 
-from mpdvae.config import Config, Count, ImageShape, Rate, Sizes
+from mpdvae.config import Config, Count, Depth, Depths, ImageShape, Rate, Sizes
 from mpdvae.posterior_parts import AR1Prior, Codes, GaussianHead, HeadConfig, LatentShape, VampPrior
 
 if TYPE_CHECKING:
@@ -22,7 +22,7 @@ class _Encoder(Config):
     """What all encoders have beside their body."""
 
     head: Annotated[HeadConfig, Field(discriminator="kind")] = GaussianHead()
-    refinement_steps: Annotated[int, Field(ge=0)] = 0
+    refinement_steps: Annotated[int, Field(ge=0, le=10_000)] = 0
     """Semi-amortised inference: gradient steps from the encoder's posterior; 0: none."""
     refinement_rate: Annotated[float, Field(gt=0)] = 0.1
     """Of those steps; an image's gradient has norm 5 at the most."""
@@ -185,7 +185,7 @@ class DenseNetEncoder(_MapEncoder):
     kind: Literal["densenet"] = "densenet"
     growths: Sizes = (15, 16, 16)
     """Channels that a step of each block adds."""
-    steps: Sizes = (3, 3, 6)
+    steps: Depths = (3, 3, 6)
     """Steps of each block."""
     features: Count = 96
 
@@ -218,7 +218,7 @@ class ColourResNetEncoder(_MapEncoder):
 
     kind: Literal["colour-resnet"] = "colour-resnet"
     channels: Count = 48
-    blocks: Sizes = (2, 2, 3)
+    blocks: Depths = (2, 2, 3)
     """Residual blocks at each size."""
 
     @property
@@ -244,7 +244,7 @@ class ColourResNetDecoder(Config):
     codes: ClassVar[Codes] = "maps"
     kind: Literal["colour-resnet"] = "colour-resnet"
     channels: Count = 48
-    blocks: Sizes = (3, 2, 2)
+    blocks: Depths = (3, 2, 2)
     """Residual blocks at each size, the smallest first."""
     components: Count = 10
     """Logistics of each pixel's mixture."""
@@ -269,11 +269,11 @@ class PixelCNNPPDecoder(Config):
     codes: ClassVar[Codes] = "maps"
     kind: Literal["pixelcnn++"] = "pixelcnn++"
     channels: Count = 96
-    levels: Count = 3
-    blocks: Count = 6
+    levels: Depth = 3
+    blocks: Depth = 6
     """Gated blocks for each level and pass."""
     condition_channels: Count = 16
-    doublings: Annotated[int, Field(ge=0)] = 2
+    doublings: Annotated[int, Field(ge=0, le=100)] = 2
     """From the code's maps to the image's size: as often as the encoder halves."""
     components: Count = 10
     """Logistics of each pixel's mixture."""
@@ -317,9 +317,9 @@ class FlowPrior(Config):
 
     codes: ClassVar[Codes | None] = "vectors"
     kind: Literal["flow"] = "flow"
-    blocks: Count = 4
+    blocks: Depth = 4
     hidden_features: Count = 320
-    hidden_layers: Count = 1
+    hidden_layers: Depth = 1
     mean_only: bool = False
 
     def build(self, latent_shape: LatentShape) -> "nn.Module":
@@ -336,9 +336,9 @@ class MapFlowPrior(Config):
 
     codes: ClassVar[Codes | None] = "maps"
     kind: Literal["map-flow"] = "map-flow"
-    blocks: Count = 4
+    blocks: Depth = 4
     hidden_channels: Count = 128
-    hidden_layers: Annotated[int, Field(ge=0)] = 2
+    hidden_layers: Annotated[int, Field(ge=0, le=100)] = 2
     kernel_size: Count = 3
     mean_only: bool = False
 

@@ -63,8 +63,11 @@ def judge(
         sides = {"lower": s.lower.tensors(), "upper": s.upper.tensors(), "weighted": weighted}
         return {f"{side}.{name}": value for side, values in sides.items() for name, value in values.items()}
 
-    ais = partial.get(f"annealed-{images}-{steps}", of_split)
-    bdmc = partial.get(f"sandwich-{images}-{steps}", simulated)
+    one = annealed.forms(images)
+    sides = {"lower": one, "upper": one, "weighted": density.forms(images, m.samples)}
+    three = {f"{side}.{name}": form for side, forms in sides.items() for name, form in forms.items()}
+    ais = partial.get(f"annealed-{images}-{steps}", of_split, one)
+    bdmc = partial.get(f"sandwich-{images}-{steps}", simulated, three)
     return {
         "images": images,
         "chains": CHAINS,

@@ -18,6 +18,7 @@ from mpdvae.console import RunProgress, Watcher
 from mpdvae.errors import InputError, RunError
 from mpdvae.experiment import Experiment, with_changes
 from mpdvae.jobs import complete, load_data
+from mpdvae.records import ProgressNote, check
 from mpdvae.runs import Run, read_json, write_atomically
 
 LOOK_SECONDS = 0.5
@@ -146,8 +147,9 @@ def _look_on(matrix: Sequence[Job], watcher: Watcher, over: threading.Event) -> 
 def _running(matrix: Sequence[Job]) -> dict[str, RunProgress]:
     running = {}
     for job in matrix:
+        path = job.folder / "progress.json"
         try:
-            noted = read_json(job.folder / "progress.json")
+            noted = check(ProgressNote, read_json(path), str(path), "it is written anew")
         except InputError:
             continue  # not started, or just finished
         running[job.name] = RunProgress(noted["phase"], noted["step"], job.experiment.training.steps, noted["latest"])

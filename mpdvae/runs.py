@@ -21,6 +21,8 @@ from typing import TYPE_CHECKING, Any
 
 from mpdvae.errors import InputError, RunError
 from mpdvae.experiment import Experiment, ImageShape, from_json
+from mpdvae.reading import LARGEST_JSON, in_short, parse_json, read_bytes
+from mpdvae.records import CheckpointState, HistoryEntry, Manifest, check, check_course
 from mpdvae.version import __version__
 
 if TYPE_CHECKING:
@@ -32,6 +34,8 @@ MODEL_FORMAT = "1"
 METADATA = "mpdvae"
 """What the weights say about themselves, as JSON, in the head of their file."""
 CHECKPOINTS_KEPT = 2
+LARGEST_SIDE = 4_096
+"""Channels, height or width of an image that a model may be of."""
 
 
 def write_atomically(path: Path, content: bytes | str) -> None:
@@ -64,12 +68,13 @@ def write_json(path: Path, content: Any) -> None:
 
 def read_json(path: Path) -> Any:
     """The JSON in `path`. Raises `InputError` where it is missing or broken."""
+    if not path.exists():
+        raise InputError(f"{path}: no such file; is {path.parent} the folder of a run?")
+    content = read_bytes(path, LARGEST_JSON)
     try:
-        return json.loads(path.read_text())
-    except FileNotFoundError:
-        raise InputError(f"{path}: no such file; is {path.parent} the folder of a run?") from None
-    except (ValueError, OSError) as error:
-        raise InputError(f"{path}: cannot be read as JSON ({error}).") from None
+        return parse_json(content)
+    except ValueError as error:
+        raise InputError(f"{path}: cannot be read as JSON ({in_short(error)}).") from None
 
 
 class Run:
@@ -119,7 +124,8 @@ class Run:
     @property
     def manifest(self) -> dict[str, Any]:
         path = self.path / "manifest.json"
-        return read_json(path) if path.exists() else {}
+        advice = "delete it if the run is not wanted any more"
+        return check(Manifest, read_json(path), str(path), advice) if path.exists() else {}
 
     def note(self, **entries: Any) -> None:
         """Adds or replaces entries of the manifest."""
@@ -136,14 +142,15 @@ class Run:
     def history(self) -> list[dict[str, Any]]:
         """One entry per evaluation point, in order of steps. Raises `InputError` for a line that is broken."""
         path = self.path / "history.jsonl"
+        advice = f"delete {self.path} to train this run again"
         entries = []
-        for number, line in enumerate(path.read_bytes().splitlines() if path.exists() else [], 1):
+        for number, line in enumerate(read_bytes(path, LARGEST_JSON).splitlines() if path.exists() else [], 1):
             try:
-                entries.append(json.loads(line))
+                content = parse_json(line)
             except ValueError:
-                raise InputError(
-                    f"{path}: line {number} is damaged (not JSON); delete {self.path} to train this run again."
-                ) from None
+                raise InputError(f"{path}: line {number} is damaged (not JSON); {advice}.") from None
+            entries.append(check(HistoryEntry, content, f"{path}, line {number}", advice))
+        check_course(entries, str(path), advice)
         return entries
 
     def write_history(self, entries: list[dict[str, Any]]) -> None:
@@ -174,6 +181,7 @@ class Run:
 
         Raises `RunError` if there are checkpoints and all are damaged, `InputError` for one of another experiment.
         """
+        from safetensors import SafetensorError
         from safetensors.torch import load
 
         states = sorted((self.path / "checkpoints").glob("step-*.json"), reverse=True)
@@ -181,13 +189,14 @@ class Run:
             tensors = path.with_suffix(".safetensors")
             data = tensors.read_bytes() if tensors.exists() else b""
             try:
-                state = json.loads(path.read_bytes())
+                state = check(CheckpointState, read_json(path), str(path), "")
                 whole = hashlib.sha256(data).hexdigest() == state["sha256"]
-            except (ValueError, KeyError, TypeError):
+                loaded = load(data) if whole else {}
+            except (InputError, KeyError, SafetensorError):
                 continue  # not what was written here
             if whole:
                 self._check_checkpoint(path, state)
-                return load(data), state
+                return loaded, state
         if states:
             raise RunError(
                 f"{self.path / 'checkpoints'}: every checkpoint is damaged (checksums differ); "
@@ -261,25 +270,28 @@ def load(path: Path | str) -> "VAE":
             metadata = file.metadata() or {}
             tensors = {name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118 - not a dict
     except (SafetensorError, OSError) as error:
-        raise InputError(f"{weights}: not a readable safetensors file ({error}).") from None
+        raise InputError(f"{weights}: not a readable safetensors file ({in_short(error)}).") from None
     vae = experiment.build(_image_shape(metadata, weights))
     try:
         vae.load_state_dict(tensors)
     except RuntimeError as error:
         raise InputError(
-            f"{weights}: does not fit experiment.json beside it: {str(error).splitlines()[1].strip()}"
+            f"{weights}: does not fit experiment.json beside it: {in_short(str(error).splitlines()[1].strip())}"
         ) from None
     return vae.eval()
 
 
 def _image_shape(metadata: dict[str, str], weights: Path) -> ImageShape:
     try:
-        about = json.loads(metadata[METADATA])
+        about = parse_json(metadata[METADATA])
         format, (channel, height, width) = about["format"], about["image_shape"]
     except (KeyError, ValueError, TypeError):
         raise InputError(f"{weights}: does not say what it is a model of; was it written by mpdvae?") from None
     if format != MODEL_FORMAT:
-        raise InputError(f"{weights}: expected model format {MODEL_FORMAT}, got {format}.")
+        raise InputError(f"{weights}: expected model format {MODEL_FORMAT}, got {in_short(format, 20)}.")
+    for length in (channel, height, width):
+        if type(length) is not int or not 1 <= length <= LARGEST_SIDE:
+            raise InputError(f"{weights}: expected images of 1 to {LARGEST_SIDE} a side, got {str(length)[:20]!r}.")
     return channel, height, width
 
 
@@ -287,7 +299,7 @@ def _read_experiment(folder: Path) -> Experiment:
     path = folder / "experiment.json"
     if not path.is_file():
         raise InputError(f"{path}: no such file; it belongs beside what mpdvae wrote to {folder}.")
-    return from_json(path.read_bytes(), str(path))
+    return from_json(read_bytes(path, LARGEST_JSON), str(path))
 
 
 def _model_card(experiment: Experiment, image_shape: ImageShape) -> str:

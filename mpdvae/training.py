@@ -11,7 +11,8 @@ by a step rule (`mpdvae.inference`): encoder, decoder and prior together, or the
 
 import math
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from dataclasses import asdict
 from datetime import UTC, datetime
 from functools import partial
@@ -77,7 +78,8 @@ def _begin(run: Run, data: Splits) -> tuple[Learner, list[dict[str, Any]]]:
     if checkpoint is None:
         learner.initialise(data)
     else:
-        learner.restore(checkpoint)
+        with _misfit_is_told(run):
+            learner.restore(checkpoint)
         history = [entry for entry in run.history if entry["step"] <= learner.progress.step]
     if t.precision == "bfloat16":
         run_in_bfloat16(learner.vae)
@@ -166,6 +168,19 @@ def _validation_images(e: Experiment, data: Splits) -> Tensor:
     if len(chosen) < 2:
         raise InputError(f"training.validation_images: the divergence needs at least 2 images, got {len(chosen)}.")
     return chosen
+
+
+@contextmanager
+def _misfit_is_told(run: Run) -> Iterator[None]:
+    """A checkpoint may be whole and yet not of this model: whoever made it can make its checksum, too."""
+    try:
+        yield
+    except (KeyError, ValueError, RuntimeError) as error:
+        reason = " ".join(str(error).split())[:200]
+        raise RunError(
+            f"{run.path / 'checkpoints'}: the newest checkpoint does not fit the model of experiment.json ({reason}); "
+            "delete that folder to train this run from the beginning."
+        ) from None
 
 
 def _note_time(run: Run, started: float) -> None:

@@ -14,7 +14,17 @@ PACKAGE = Path(mpdvae.__file__).parent
 
 LEVELS: list[set[str]] = [
     {"networks", "distributions", "logistic_mixture", "divergence", "data", "errors", "validity", "seeding", "version"}
-    | {"importance", "pareto", "subsets", "hamiltonian", "statistics", "collapse", "autoregression"},
+    | {
+        "reading",
+        "bounded",
+        "importance",
+        "pareto",
+        "subsets",
+        "hamiltonian",
+        "statistics",
+        "collapse",
+        "autoregression",
+    },
     {"flows"},
     {"heads", "encoders", "decoders", "priors", "refinement", "vae", "acceleration"},
     {
@@ -37,7 +47,7 @@ LEVELS: list[set[str]] = [
         "lag",
     },
     {"config", "posterior_parts", "parts", "objective_config", "experiment", "studies", "remedies", "recipes", "sweeps"}
-    | {"runs", "interop", "diagnosis", "advice"},
+    | {"runs", "records", "interop", "diagnosis", "advice"},
     {
         "training",
         "learner",

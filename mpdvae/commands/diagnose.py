@@ -41,12 +41,15 @@ def diagnose(directory: Positional[Path]) -> None:
 
 
 def _diagnostics(run: "Run") -> dict[str, Any] | None:
+    from mpdvae.records import Probed, check, check_course
     from mpdvae.runs import read_json
 
     path = run.path / "diagnostics.json"
-    content = read_json(path) if path.is_file() else None
-    if content is not None and not isinstance(content, dict):
-        raise InputError(f"{path}: is damaged (no JSON object); `mpdvae evaluate {run.path}` makes it again.")
+    if not path.is_file():
+        return None
+    advice = f"`mpdvae evaluate {run.path}` makes it again"
+    content = check(Probed, read_json(path), str(path), advice)
+    check_course([*run.history, content], str(path), advice)
     return content
 
 

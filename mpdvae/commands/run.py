@@ -13,6 +13,7 @@ from mpdvae.errors import InputError, RunError
 from mpdvae.experiment import Experiment, from_json
 from mpdvae.kinds import with_kinds
 from mpdvae.options import parse, validated
+from mpdvae.reading import LARGEST_JSON, read_bytes
 
 if TYPE_CHECKING:
     from mpdvae.runs import Run
@@ -174,7 +175,7 @@ def _experiment(name: str) -> Experiment:
     if path.suffix == ".json":
         if not path.is_file():
             raise InputError(f"{name}: no such file; expected a recipe's name or an experiment.json.")
-        return from_json(path.read_bytes(), name)
+        return from_json(read_bytes(path, LARGEST_JSON), name)
     return recipe(name)
 
 

@@ -12,6 +12,8 @@ Split: official test images; 2,000 training images for validation, by seed, as t
 10,000). Bits per dimension are comparable with published numbers for levels as they are (`--data.binarisation levels`).
 """
 
+import gzip
+import io
 import tarfile
 import zlib
 from collections.abc import Callable, Sequence
@@ -29,6 +31,7 @@ from mpdvae.data.protocols import split_train_validation
 from mpdvae.data.published import Arrays, ArraySet, Form, PublishedFile
 from mpdvae.data.unpickle import unpickle_arrays
 from mpdvae.errors import InputError
+from mpdvae.reading import in_short
 
 _ADDRESS = "https://www.cs.toronto.edu/~kriz/"
 _PYTHON = PublishedFile(
@@ -53,7 +56,7 @@ _HASHES = {
 }
 _PIXELS = 3 * 32 * 32
 _LARGEST_MEMBER = 40_000_000  # bytes; a batch has 31 million
-_LARGEST_ARCHIVE = 1 << 29  # bytes unpacked
+_LARGEST_ARCHIVE = 1 << 28  # bytes unpacked; the larger one has 186 million
 _VALIDATION_SIZE = 2_000
 
 Batch = tuple[UInt8[np.ndarray, "n 3 32 32"], UInt8[np.ndarray, " n"]]
@@ -65,14 +68,27 @@ def order_independent_hash(images: UInt8[np.ndarray, "n 3 32 32"]) -> str:
     return sha256(b"".join(sorted(sha256(image).digest() for image in channels_last))).hexdigest()
 
 
+class _Bounded(io.RawIOBase):
+    """What an archive unpacks to, up to a bound: a name in it, too, may claim to be longer than memory."""
+
+    def __init__(self, unpacked: gzip.GzipFile, path: Path) -> None:
+        super().__init__()
+        self.unpacked, self.path, self.left = unpacked, path, _LARGEST_ARCHIVE
+
+    def read(self, size: int = -1) -> bytes:
+        content = self.unpacked.read(min(size, self.left) if size >= 0 else self.left)
+        self.left -= len(content)
+        if not self.left:
+            raise InputError(f"{self.path} unpacks to more than {_LARGEST_ARCHIVE} bytes: it is another archive")
+        return content
+
+
 def read_members(path: Path, names: Sequence[str]) -> list[bytes]:
     """The files `names` in the archive `path`, in this order. Raises `InputError` if one is missing or too large."""
     contents: dict[str, bytes] = {}
     try:
-        with tarfile.open(path, "r|gz") as archive:
+        with gzip.open(path) as unpacked, tarfile.open(fileobj=_Bounded(unpacked, path), mode="r|") as archive:
             for member in archive:
-                if member.offset > _LARGEST_ARCHIVE:
-                    raise InputError(f"{path} unpacks to more than {_LARGEST_ARCHIVE} bytes: it is another archive")
                 if member.name not in names or not member.isreg():
                     continue
                 if member.size > _LARGEST_MEMBER:
@@ -81,8 +97,19 @@ def read_members(path: Path, names: Sequence[str]) -> list[bytes]:
                 contents[member.name] = stream.read() if stream else b""
     except InputError:
         raise
-    except (tarfile.TarError, EOFError, OSError, zlib.error, ValueError, TypeError) as error:
-        raise InputError(f"{path} cannot be read as a tar.gz archive, it may be truncated: {error}") from error
+    except (
+        tarfile.TarError,
+        EOFError,
+        OSError,
+        zlib.error,
+        ValueError,
+        TypeError,
+        ArithmeticError,
+        LookupError,
+    ) as error:
+        raise InputError(
+            f"{path} cannot be read as a tar.gz archive, it may be truncated: {in_short(error)}"
+        ) from error
     if missing := [name for name in names if name not in contents]:
         raise InputError(f"{path} holds no {', '.join(missing)}: it is truncated or another archive")
     return [contents[name] for name in names]

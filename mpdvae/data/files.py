@@ -15,8 +15,10 @@ from pathlib import Path
 from uuid import uuid4
 
 from mpdvae.errors import InputError
+from mpdvae.reading import in_short
 
 _LARGEST = 1 << 30  # bytes; no file in use here is larger
+_LARGEST_UNPACKED = 1 << 27  # bytes; no gzipped file in use here has more
 
 
 def write_atomically(path: Path, content: bytes) -> None:
@@ -71,7 +73,7 @@ def read_whole(path: Path) -> bytes:
         raise InputError(f"cannot read {path}: {error.strerror}") from error
 
 
-def read_unpacked(path: Path, largest: int = _LARGEST) -> bytes:
+def read_unpacked(path: Path, largest: int = _LARGEST_UNPACKED) -> bytes:
     """The bytes of `path`, gunzipped if it is a gzip file. Raises `InputError` if that is damaged or too large."""
     content = read_whole(path)
     if content[:2] != b"\x1f\x8b":
@@ -84,7 +86,7 @@ def read_unpacked(path: Path, largest: int = _LARGEST) -> bytes:
                 if len(unpacked) > largest:
                     raise InputError(f"{path} unpacks to more than {largest} bytes: this is no data file in use")
     except (EOFError, OSError, zlib.error) as error:
-        raise InputError(f"{path} is a damaged gzip file ({error}): delete it and get it again") from error
+        raise InputError(f"{path} is a damaged gzip file ({in_short(error)}): delete it and get it again") from error
     return bytes(unpacked)
 
 

@@ -7,6 +7,9 @@ All pictures have one size and are either all grey or all colour, as the files s
 paths; other files (not ending in a picture's name) and hidden ones are passed over.
 """
 
+import struct
+import warnings
+import zlib
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -15,11 +18,34 @@ import torch
 
 from mpdvae.data.images import Images
 from mpdvae.errors import InputError
+from mpdvae.reading import in_short
 
 if TYPE_CHECKING:
     from PIL import Image
 
 _ENDINGS = {".png", ".jpg", ".jpeg", ".bmp", ".gif", ".tif", ".tiff", ".webp", ".pgm", ".ppm"}
+_FORMATS = ("PNG", "JPEG", "BMP", "GIF", "TIFF", "WEBP", "PPM")
+"""What Pillow may take a file for, by its content: one of its others starts an interpreter of PostScript."""
+_LARGEST_PICTURE = 1 << 26
+"""Pixels; none of the models here is for a hundredth of it."""
+_LARGEST_FOLDER = 1 << 34
+"""Bytes of all pictures unpacked."""
+_BROKEN = (
+    OSError,
+    SyntaxError,
+    ValueError,
+    TypeError,
+    LookupError,
+    ArithmeticError,
+    AttributeError,
+    EOFError,
+    MemoryError,
+    RuntimeError,
+    Warning,
+    struct.error,
+    zlib.error,
+)
+"""What Pillow raises for damaged files, beside its DecompressionBombError, which is none of its others."""
 
 
 def read_image_folder(folder: Path) -> Images:
@@ -57,6 +83,11 @@ def _pictures(folder: Path) -> list[Path]:
 def _stack(files: list[Path]) -> np.ndarray:
     """All pictures as one array [n channel height width]."""
     first = _read(files[0])
+    if len(files) * first.size > _LARGEST_FOLDER:
+        raise InputError(
+            f"{files[0].parent}: {len(files)} pictures of {first.shape[1]}x{first.shape[2]} take {len(files) * first.size:,} "
+            f"bytes, more than {_LARGEST_FOLDER:,}: make them smaller"
+        )
     pixels = np.empty((len(files), *first.shape), np.uint8)
     for index, file in enumerate(files):
         picture = _read(file)
@@ -78,15 +109,28 @@ def _read(file: Path) -> np.ndarray:
     """One picture as uint8 [channel height width]."""
     from PIL import Image  # needed only here
 
+    _refuse_way_out(file)
     try:
-        with Image.open(file) as image:
+        with warnings.catch_warnings(), Image.open(file, formats=_FORMATS) as image:
+            warnings.simplefilter("ignore")  # about odd metadata in a damaged file
+            if image.width * image.height > _LARGEST_PICTURE:
+                raise InputError(
+                    f"{file} claims {image.height}x{image.width} pixels, more than {_LARGEST_PICTURE:,}: make it smaller"
+                )
             image.load()
             levels = np.asarray(_opaque(image, file))
     except InputError:
         raise
-    except (OSError, SyntaxError, ValueError, Image.DecompressionBombError) as error:
-        raise InputError(f"{file} cannot be read as a picture, it may be damaged: {error}") from error
+    except (*_BROKEN, Image.DecompressionBombError) as error:
+        raise InputError(f"{file} cannot be read as a picture, it may be damaged: {in_short(error)}") from error
     return levels[None] if levels.ndim == 2 else levels.transpose(2, 0, 1)
+
+
+def _refuse_way_out(file: Path) -> None:
+    """Raises `InputError` for a link to somewhere else: a folder from a stranger must not name files of its reader."""
+    folder = file.parent
+    if file.is_symlink() and not file.resolve().is_relative_to(folder.resolve()):
+        raise InputError(f"{file} is a link that leads out of its folder: put the picture itself there")
 
 
 def _opaque(image: "Image.Image", file: Path) -> "Image.Image":

@@ -15,6 +15,7 @@ import struct
 import zlib
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
+from itertools import islice
 from pathlib import Path
 
 import numpy as np
@@ -22,6 +23,7 @@ from jaxtyping import UInt8
 
 from mpdvae.data.files import read_whole
 from mpdvae.errors import InputError
+from mpdvae.reading import in_short
 
 Shape = tuple[int | None, int | None]
 
@@ -33,6 +35,8 @@ _COMPLEX = 0x0800
 _TYPES_4 = {0: "f8", 1: "f4", 2: "i4", 3: "i2", 4: "u2", 5: "u1"}
 _HEAD = 1 << 12  # bytes; flags, axes and name fit easily
 _LARGEST = 1 << 28  # bytes unpacked
+_MOST_AXES = 8
+_MOST_VARIABLES = 1_000
 
 
 class _Damaged(ValueError):
@@ -63,12 +67,13 @@ def read_mat(path: Path, shapes: Mapping[str, Shape]) -> dict[str, np.ndarray]:
     try:
         version4 = len(content) >= 4 and 0 in content[:4]  # text begins the others
         read = _numbers4 if version4 else _numbers5
-        found = {variable.name: variable for variable in (_variables4 if version4 else _variables5)(content)}
+        variables = (_variables4 if version4 else _variables5)(content)
+        found = {variable.name: variable for variable in islice(variables, _MOST_VARIABLES)}
         for name, shape in shapes.items():
             _require(found, name, shape, path)
         return {name: read(found[name]) for name in shapes}
     except (_Damaged, zlib.error) as error:
-        raise InputError(f"{path} cannot be read as a MATLAB file, it may be truncated: {error}") from error
+        raise InputError(f"{path} cannot be read as a MATLAB file, it may be truncated: {in_short(error)}") from error
 
 
 def as_bytes(array: np.ndarray, highest: int, where: str) -> UInt8[np.ndarray, "..."]:
@@ -82,7 +87,7 @@ def as_bytes(array: np.ndarray, highest: int, where: str) -> UInt8[np.ndarray, "
 
 def _require(found: Mapping[str, _Variable], name: str, expected: Shape, path: Path) -> None:
     if name not in found:
-        raise InputError(f"{path} holds no {name}: found {sorted(found)}")
+        raise InputError(f"{path} holds no {name}: found {[other[:20] for other in sorted(found)[:10]]}")
     given = found[name].shape
     if not found[name].numeric:
         raise InputError(f"{name} in {path} is no array of numbers")
@@ -115,8 +120,8 @@ def _variable(head: memoryview, data: memoryview, order: str, packed: bool) -> _
     _, flags, at = _element(head, 0, order)
     _, axes, at = _element(head, at, order)
     _, name, _ = _element(head, at, order)
-    if len(flags) != 8 or len(axes) % 4 or not axes:
-        raise _Damaged("a matrix has no flags or no axes")
+    if len(flags) != 8 or len(axes) % 4 or not 0 < len(axes) <= 4 * _MOST_AXES:
+        raise _Damaged("a matrix has no flags, no axes or too many")
     shape = struct.unpack(f"{order}{len(axes) // 4}i", axes)
     kind, _ = struct.unpack(f"{order}II", flags)
     numeric = kind & 0xFF in _NUMERIC_CLASSES and not kind & _COMPLEX

@@ -8,6 +8,10 @@ Images are [n height width], [n channel height width] or [n height width channel
 floats 0..1 or booleans. Nothing is guessed: what does not fit is refused by one sentence that says what was found.
 """
 
+import lzma
+import math
+import struct
+import tokenize
 import zipfile
 import zlib
 from pathlib import Path
@@ -17,8 +21,14 @@ import torch
 
 from mpdvae.data.images import Images
 from mpdvae.errors import InputError
+from mpdvae.reading import in_short
 
 _KEYS = {"x", "y", "x_train", "y_train", "x_test", "y_test"}
+_NPY = b"\x93NUMPY"
+"""How a file of a single array begins."""
+_MOST_AXES = 8
+_LARGEST = 1 << 34
+"""Bytes of an array."""
 
 
 def read_npz(path: Path) -> dict[str, Images]:
@@ -42,18 +52,46 @@ def read_npz(path: Path) -> dict[str, Images]:
 
 def _read_arrays(path: Path) -> dict[str, np.ndarray]:
     try:
-        with open(path, "rb") as stream:  # numpy leaves a file open that it cannot read
-            archive = np.load(stream, allow_pickle=False)
-            if not isinstance(archive, np.lib.npyio.NpzFile):
-                raise InputError(f"{path} holds a single array: save it by numpy.savez(path, x=...)")
-            with archive:
-                return {key: archive[key] for key in archive.files if key in _KEYS}
+        with zipfile.ZipFile(path) as archive:
+            members = {name.removesuffix(".npy"): name for name in archive.namelist()}
+            return {key: _array(archive, members[key], path) for key in sorted(_KEYS & members.keys())}
     except InputError:
         raise
     except MemoryError as error:
         raise InputError(f"{path} claims to hold more than fits into memory") from error
-    except (OSError, EOFError, ValueError, KeyError, zipfile.BadZipFile, zlib.error, NotImplementedError) as error:
-        raise InputError(f"{path} cannot be read as a numpy archive, it may be truncated: {error}") from error
+    except zipfile.BadZipFile as error:
+        if path.is_file() and path.read_bytes()[:6] == _NPY:
+            raise InputError(f"{path} holds a single array: save it by numpy.savez(path, x=...)") from error
+        raise _unreadable(path, error) from error
+    except (OSError, EOFError, ValueError, KeyError, RuntimeError, zlib.error, lzma.LZMAError, struct.error) as error:
+        raise _unreadable(path, error) from error
+
+
+def _unreadable(path: Path, error: BaseException) -> InputError:
+    return InputError(f"{path} cannot be read as a numpy archive, it may be truncated: {in_short(error)}")
+
+
+def _array(archive: zipfile.ZipFile, name: str, path: Path) -> np.ndarray:
+    """One member, of which its header is believed only where the archive says that as many bytes follow."""
+    with archive.open(name) as stream:
+        try:
+            version = np.lib.format.read_magic(stream)
+            read = np.lib.format.read_array_header_1_0 if version == (1, 0) else np.lib.format.read_array_header_2_0
+            shape, in_columns, dtype = read(stream)
+        except (SyntaxError, TypeError, tokenize.TokenError, RecursionError) as error:
+            raise ValueError(f"{name} has no header of an array ({in_short(error)})") from error
+        count = math.prod(shape)
+        if dtype.hasobject:
+            raise ValueError("Object arrays are never loaded")
+        if len(shape) > _MOST_AXES:
+            raise ValueError(f"{name} has {len(shape)} axes")
+        expected = archive.getinfo(name).file_size - stream.tell()
+        if min(shape, default=0) < 0 or count * dtype.itemsize != expected or expected > _LARGEST:
+            raise ValueError(f"{name} claims {count:,} numbers of type {dtype}, but has {expected:,} bytes")
+        content = stream.read()
+    if len(content) != expected:
+        raise EOFError(f"{name} has {len(content):,} of {expected:,} bytes")
+    return np.frombuffer(content, dtype).reshape(shape, order="F" if in_columns else "C").copy()
 
 
 def _images(arrays: dict[str, np.ndarray], key: str, label_key: str, path: Path) -> Images:

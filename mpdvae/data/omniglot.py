@@ -14,6 +14,7 @@ division. The two parts have no alphabet in common, so that no classifier of one
 
 import io
 import re
+import tokenize
 import zipfile
 import zlib
 from collections.abc import Sequence
@@ -30,6 +31,7 @@ from mpdvae.data.images import Images, Splits
 from mpdvae.data.protocols import split_train_validation
 from mpdvae.data.published import Arrays, ArraySet, Form, PublishedFile, array_hash
 from mpdvae.errors import InputError
+from mpdvae.reading import in_short
 
 _TITLE = "OMNIGLOT (28x28, own reduction)"
 _ADDRESS = "https://github.com/brendenlake/omniglot/raw/master/python/"
@@ -90,7 +92,9 @@ def read_drawings(path: Path, folder: str, expected: int) -> UInt8[np.ndarray, "
     except InputError:
         raise
     except _BROKEN as error:
-        raise InputError(f"{path} cannot be read as a zip of drawings, it may be truncated: {error}") from error
+        raise InputError(
+            f"{path} cannot be read as a zip of drawings, it may be truncated: {in_short(error)}"
+        ) from error
     return reduced
 
 
@@ -133,9 +137,8 @@ def _read_kept(paths: Sequence[Path]) -> Arrays:
 def _right(place: Path) -> Arrays | None:
     """The reduced images in `place`, if they are there and right."""
     try:
-        with open(place, "rb") as stream:
-            both = np.load(stream, allow_pickle=False)
-    except (OSError, ValueError, EOFError):
+        both = np.load(place, mmap_mode="r", allow_pickle=False)  # takes no memory for what the header claims
+    except (OSError, ValueError, EOFError, SyntaxError, TypeError, OverflowError, tokenize.TokenError):
         return None
     first = _PARTS["images_background"]
     if (
@@ -144,7 +147,7 @@ def _right(place: Path) -> Arrays | None:
         or both.shape != (sum(_PARTS.values()), _SMALL, _SMALL)
     ):
         return None
-    arrays = dict(zip(_PARTS, (both[:first], both[first:]), strict=True))
+    arrays = dict(zip(_PARTS, (np.array(both[:first]), np.array(both[first:])), strict=True))
     return arrays if all(array_hash(arrays[name]) == expected for name, expected in _HASHES.items()) else None
 
 

@@ -10,13 +10,21 @@ import math
 import pickle
 import struct
 import warnings
+from collections.abc import Iterator
 from typing import Any
 
 import numpy as np
 
 from mpdvae.errors import InputError
+from mpdvae.reading import in_short
 
+_MOST_AXES = 8
 _NUMBERS = {"b1", "u1", "u2", "u4", "u8", "i1", "i2", "i4", "i8", "f4", "f8"}
+_NEEDLESS = (
+    *(pickle.DUP, pickle.EMPTY_SET, pickle.ADDITEMS, pickle.FROZENSET, pickle.BYTEARRAY8, pickle.NEXT_BUFFER),
+    *(pickle.READONLY_BUFFER, pickle.EXT1, pickle.EXT2, pickle.EXT4, pickle.PERSID, pickle.BINPERSID, pickle.INST),
+    *(pickle.OBJ, pickle.NEWOBJ, pickle.NEWOBJ_EX),
+)
 _BROKEN = (
     pickle.UnpicklingError,
     EOFError,
@@ -35,8 +43,31 @@ _BROKEN = (
 """What an unpickler raises for bytes that are no pickle, or for one that is damaged."""
 
 
-class ArraysOnly(pickle.Unpickler):
-    """Unpickles containers of arrays, each as a `StoredArray`, and refuses every name that arrays do not need."""
+def _refuse(unpickler: object) -> None:
+    raise pickle.UnpicklingError("it does more than arrays need")
+
+
+class _Memory(dict[int, Any]):
+    """What a pickle may recall. A tuple of a tuple twice, and so on, would take for ever to hash."""
+
+    def __getitem__(self, place: int) -> Any:
+        value = super().__getitem__(place)
+        if isinstance(value, tuple):
+            raise pickle.UnpicklingError("it recalls a tuple")
+        return value
+
+
+class ArraysOnly(pickle._Unpickler):
+    """Unpickles containers of arrays, each as a `StoredArray`, and refuses every name and step that arrays do not need.
+
+    The unpickler written in Python: the one in C believes a place in its memory, or a length, and takes the memory for it.
+    """
+
+    dispatch = pickle._Unpickler.dispatch | {step[0]: _refuse for step in _NEEDLESS}
+
+    def __init__(self, file: io.BytesIO) -> None:
+        super().__init__(file, encoding="latin1")
+        self.memo = _Memory()
 
     def find_class(self, module_name: str, global_name: str, /) -> object:
         """What stands for that name here; raises `pickle.UnpicklingError` for any other."""
@@ -74,8 +105,12 @@ class StoredArray:
         if isinstance(content, str):  # bytes of Python 2
             content = content.encode("latin1")
         lengths = tuple(int(length) for length in shape)
-        if min(lengths, default=0) < 0 or math.prod(lengths) * kind.dtype.itemsize != len(content):
-            raise pickle.UnpicklingError(f"{len(content)} bytes are no array of shape {lengths}")
+        if (
+            len(lengths) > _MOST_AXES
+            or min(lengths, default=0) < 0
+            or math.prod(lengths) * kind.dtype.itemsize != len(content)
+        ):
+            raise pickle.UnpicklingError(f"{len(content)} bytes are no array of shape {lengths[:_MOST_AXES]}")
         flat = np.frombuffer(content, kind.dtype)
         self.array = flat.reshape(lengths, order="F" if in_columns else "C").copy()
 
@@ -88,17 +123,23 @@ def unpickle_arrays(content: bytes, where: str) -> object:
     try:
         with warnings.catch_warnings():
             warnings.simplefilter("ignore")  # about odd text in a damaged pickle
-            return _with_arrays(ArraysOnly(io.BytesIO(content), encoding="latin1").load())
+            held = ArraysOnly(io.BytesIO(content)).load()
+            return _with_arrays(held, iter(range(len(content))))
     except _BROKEN as error:
-        raise InputError(f"{where} cannot be read as a pickle of arrays: {error or type(error).__name__}") from error
+        raise InputError(f"{where} cannot be read as a pickle of arrays: {in_short(error)}") from error
 
 
-def _with_arrays(held: object) -> object:
-    """`held` with arrays for what was stored."""
+def _with_arrays(held: object, more: Iterator[int]) -> object:
+    """`held` with arrays for what was stored; `more` is as long as its pickle.
+
+    A value that is held twice by one that is held twice, and so on, is short to write and endless to walk through.
+    """
+    if next(more, None) is None:
+        raise ValueError("it holds the same things over and over")
     if isinstance(held, StoredArray):
         return held.array
     if isinstance(held, list | tuple):
-        return type(held)([_with_arrays(part) for part in held])
+        return type(held)([_with_arrays(part, more) for part in held])
     if isinstance(held, dict):
-        return {key: _with_arrays(part) for key, part in held.items()}
+        return {key: _with_arrays(part, more) for key, part in held.items()}
     return held

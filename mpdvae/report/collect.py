@@ -197,8 +197,13 @@ def read_run(folder: Path) -> Run | Unfinished:
         code_use=_optional(CodeUse, folder / "code_use.json", again),
         representation=_optional(Representation, folder / "representation.json", again),
         codes=_codes(folder / "codes.json", again),
-        pictures={name: path for name in PICTURES if (path := folder / "figures" / f"{name}.png").is_file()},
+        pictures={name: path for name in PICTURES if _is_inside(path := folder / "figures" / f"{name}.png", folder)},
     )
+
+
+def _is_inside(path: Path, folder: Path) -> bool:
+    """Whether `path` is a file of `folder`, and no link out of it: a report must not show files of whoever makes it."""
+    return path.is_file() and path.resolve().is_relative_to(folder.resolve())
 
 
 def _setting(

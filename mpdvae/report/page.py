@@ -30,6 +30,8 @@ from mpdvae.version import __version__
 
 WORDS = ["holds", "does not hold", "cannot tell", "not tested"]
 PNG = b"\x89PNG\r\n\x1a\n"
+LARGEST_PICTURE = 1 << 24
+"""Bytes; grids of small images have some thousand."""
 CAPTIONS = {
     "reconstructions": "Test images and, below each, its reconstruction.",
     "samples": "Samples from the prior.",
@@ -173,8 +175,8 @@ def galleries(study: Study) -> list[Gallery]:
 
 
 def data_uri(path: Path) -> str | None:
-    """A PNG file inside a URI; None for a file that is no PNG."""
-    content = path.read_bytes()
+    """A PNG file inside a URI; None for a file that is no PNG, or too large for a page."""
+    content = path.read_bytes() if path.stat().st_size <= LARGEST_PICTURE else b""
     if not content.startswith(PNG):
         return None
     return f"data:image/png;base64,{base64.b64encode(content).decode('ascii')}"

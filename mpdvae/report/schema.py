@@ -4,21 +4,25 @@ A folder may hold more than this: unknown fields are ignored. What is here is ch
 numbers is worse than none. Numbers that are null, NaN or infinite become None and are reported as missing.
 """
 
-import json
-import math
 from pathlib import Path
 from typing import Annotated, Any, TypeVar
 
 from pydantic import AfterValidator, BaseModel, ConfigDict, Field, ValidationError
 
 from mpdvae.errors import InputError
+from mpdvae.reading import LARGEST_JSON, in_short, parse_json, read_bytes
+
+LARGEST = 1e15
+"""Numbers beyond it were not measured, and their sums and squares would not be finite."""
 
 
 def _finite(value: float | None) -> float | None:
-    return value if value is not None and math.isfinite(value) else None
+    return value if value is not None and abs(value) <= LARGEST else None
 
 
 Number = Annotated[float | None, AfterValidator(_finite)]
+Whole = Annotated[int, Field(ge=-(10**15), le=10**15)]
+Real = Annotated[float, Field(ge=-LARGEST, le=LARGEST, allow_inf_nan=False)]
 
 
 class Part(BaseModel):
@@ -33,7 +37,7 @@ class Experiment(Part):
     name: str
     model: str
     scale: str
-    seed: int
+    seed: Whole
     reproduces: str = ""
 
 
@@ -52,10 +56,10 @@ class Manifest(Part):
     python: str = "unknown"
     platform: str = "unknown"
     processor: str = "unknown"
-    cores: int | None = None
+    cores: Whole | None = None
     data: DataOrigin = DataOrigin(name="unknown", sha256="", protocol="not measured yet")
     """Noted when a run is trained or first measured: an imported model has none before."""
-    parameters: dict[str, int] = {}
+    parameters: dict[str, Whole] = {}
     command: str = ""
     started: str | None = None
     finished: str | None = None
@@ -92,7 +96,7 @@ class Probed(Part):
 class HistoryPoint(Probed):
     """A line of history.jsonl: one evaluation point during training."""
 
-    step: int
+    step: Whole
     loss_nats: Number = None
     negative_elbo_nats: Number = None
     reconstruction_nats: Number = None
@@ -101,7 +105,7 @@ class HistoryPoint(Probed):
     mutual_information_nats: Number = None
     information_per_dimension_nats: list[Number] | None = None
     verdict: str = ""
-    verdict_since_step: int | None = None
+    verdict_since_step: Whole | None = None
 
     @property
     def information_nats(self) -> float | None:
@@ -139,9 +143,9 @@ class RefereeOnSimulated(Part):
 class Referee(Part):
     """Annealed importance sampling beside the importance-weighted estimate."""
 
-    images: int
-    chains: int
-    steps: int
+    images: Whole
+    chains: Whole
+    steps: Whole
     of_split: RefereeOnImages
     simulated: RefereeOnSimulated
 
@@ -151,8 +155,8 @@ class Density(Part):
 
     split: str
     protocol: str = ""
-    images: int
-    samples: int
+    images: Whole
+    samples: Whole
     tolerance_nats: Number = None
     negative_elbo_nats: MeanAndError
     nll_nats: MeanAndError
@@ -169,8 +173,8 @@ class Density(Part):
 class Diagnostics(Probed):
     """diagnostics.json"""
 
-    images: int
-    latent_dim: int
+    images: Whole
+    latent_dim: Whole
     kl_per_dimension_nats: list[Number] | None = None
     information_per_dimension_nats: list[Number]
     active_units: Number
@@ -226,7 +230,7 @@ class IncreasesPerDimension(Part):
 class CodeUse(Part):
     """code_use.json"""
 
-    images: int
+    images: Whole
     increase_nats: Increases
     increase_per_dimension_nats: IncreasesPerDimension
     command: str = ""
@@ -237,11 +241,11 @@ class Accuracy(Part):
 
     mean: Number
     std: Number = None
-    subsets: list[float] = []
-    seeds: list[float] = []
+    subsets: list[Real] = []
+    seeds: list[Real] = []
 
     @property
-    def values(self) -> list[float]:
+    def values(self) -> list[Real]:
         """The score of each subset or seed."""
         return self.subsets or self.seeds
 
@@ -257,7 +261,7 @@ class Scores(Part):
     kmeans_hungarian_accuracy: dict[str, Accuracy] = {}
     kmeans_nmi: dict[str, Accuracy] = {}
     kmeans_ari: dict[str, Accuracy] = {}
-    dimensions: int | None = None
+    dimensions: Whole | None = None
 
 
 class Representation(Scores):
@@ -271,22 +275,22 @@ class Representation(Scores):
 class Codes(Part):
     """codes.json: the first two principal components of some test codes."""
 
-    x: list[float]
-    y: list[float]
-    labels: list[int] | None = None
-    explained_variance: list[float] = []
+    x: list[Real]
+    y: list[Real]
+    labels: list[Whole] | None = None
+    explained_variance: list[Real] = []
 
 
 P = TypeVar("P", bound=Part)
 
 
 def read_text(path: Path, advice: str) -> str:
-    """The file's text. Raises `InputError` with the advice where it is missing or unreadable."""
+    """The file's text. Raises `InputError` with the advice where it is missing, unreadable or too large."""
+    if not path.exists():
+        raise InputError(f"{path} is missing: {advice}.")
     try:
-        return path.read_text(encoding="utf-8")
-    except FileNotFoundError:
-        raise InputError(f"{path} is missing: {advice}.") from None
-    except (OSError, UnicodeDecodeError) as error:
+        return read_bytes(path, LARGEST_JSON).decode("utf-8")
+    except UnicodeDecodeError as error:
         raise InputError(f"{path} cannot be read ({type(error).__name__}): {advice}.") from None
 
 
@@ -296,8 +300,9 @@ def parse(kind: type[P], text: str, origin: str, advice: str) -> P:
         return kind.model_validate_json(text)
     except ValidationError as error:
         first = error.errors(include_url=False)[0]
-        field = ".".join(str(part) for part in first["loc"])
-        what = f"{field}: {first['msg']}" if field else first["msg"]
+        field = ".".join(in_short(part, 100) for part in first["loc"])
+        said = in_short(first["msg"])
+        what = f"{field}: {said}" if field else said
         raise InputError(f"{origin} is broken ({what}): {advice}.") from None
 
 
@@ -309,9 +314,9 @@ def read(kind: type[P], path: Path, advice: str) -> P:
 def read_object(path: Path, advice: str) -> dict[str, Any]:
     """The JSON file as it is, which must be an object."""
     try:
-        value = json.loads(read_text(path, advice))
+        value = parse_json(read_text(path, advice))
     except ValueError as error:
-        raise InputError(f"{path} is broken ({error}): {advice}.") from None
+        raise InputError(f"{path} is broken ({in_short(error)}): {advice}.") from None
     if not isinstance(value, dict):
         raise InputError(f"{path} is broken (expected an object, got {type(value).__name__}): {advice}.")
     return value

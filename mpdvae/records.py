@@ -1,0 +1,126 @@
+"""What a run notes about itself, checked before it is believed: manifest, history, diagnostics, the state of a checkpoint.
+
+A run folder may come from anyone. Whoever reads one of these records works with plain dictionaries and takes for granted what
+is said here: which fields there are and of which type, that numbers are finite, that entries fit each other. Fields that are
+not named here are kept as they are. Records of earlier versions have fewer fields: those that may be absent have a default.
+"""
+
+from collections.abc import Sequence
+from typing import Annotated, Any
+
+from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_validator
+
+from mpdvae.errors import InputError
+from mpdvae.reading import in_short
+
+LARGEST = 1e15
+"""Of any number that is noted: sums and squares of such are still finite."""
+Real = Annotated[float, Field(ge=-LARGEST, le=LARGEST)]
+Step = Annotated[int, Field(ge=0, le=10**12)]
+Word = Annotated[str, Field(max_length=10_000)]
+
+
+class _Record(BaseModel):
+    model_config = ConfigDict(extra="allow", strict=True, allow_inf_nan=False)
+
+
+class DataOrigin(_Record):
+    sha256: Word
+    protocol: Word
+
+
+class Manifest(_Record):
+    """manifest.json"""
+
+    status: Word = "new"
+    data: DataOrigin | None = None
+    command: Word = ""
+    training_seconds: Real = 0.0
+
+
+class Lag(_Record):
+    """See `mpdvae.lag`."""
+
+    gain_nats: Real
+    gain_standard_error_nats: Real
+    steps: Step
+    images: Step
+
+
+class Probed(_Record):
+    """What an entry of the history and diagnostics.json have in common."""
+
+    verdict: Word = "not known"
+    information_per_dimension_nats: Annotated[list[Real], Field(min_length=1)] = []
+    mutual_information_nats: Real = 0.0
+    mutual_information_ceiling_nats: Real = 0.0
+    mpd_mean_nats: Real = 0.0
+    mpd_std_nats: Real = 0.0
+    active_units: Real = 0.0
+    active_units_by_variance: dict[Word, Real] = {}
+    gradient_norms: dict[Word, Real] = {"total": 0.0}
+    encoder_lag: Lag = Lag(gain_nats=0.0, gain_standard_error_nats=0.0, steps=0, images=0)
+    code_use_nats: Real = 0.0
+
+    @model_validator(mode="after")
+    def _whole(self) -> "Probed":
+        if "total" not in self.gradient_norms:
+            raise ValueError("gradient_norms has no total")
+        if len({"mpd_mean_nats", "mpd_std_nats"} & self.model_fields_set) == 1:
+            raise ValueError("mpd_mean_nats and mpd_std_nats are not both there")
+        return self
+
+
+class HistoryEntry(Probed):
+    """A line of history.jsonl."""
+
+    step: Step
+    verdict: Word  # pyright: ignore[reportGeneralTypeIssues]
+    verdict_since_step: Step | None = None
+    idle_units: Step | None = None
+    negative_elbo_nats: Real = 0.0
+    kl_nats: Real = 0.0
+    latent_dim: Step = 0
+
+
+class ProgressNote(_Record):
+    """progress.json of a run that is under way."""
+
+    phase: Word
+    step: Step
+    latest: HistoryEntry | None
+
+
+class CheckpointState(_Record):
+    """step-N.json, beside the tensors. Which of its fields there must be, training says."""
+
+    step: Step
+    experiment: dict[str, Any]
+    learning_rate: Real = 0.0
+    best_negative_elbo_nats: Real | None = None
+    evaluations_without_progress: Step = 0
+    plateaus: Step = 0
+    stopped: Word = ""
+    objective: dict[str, Real] = {}
+    inference: dict[str, Real] = {}
+
+
+def check(kind: type[_Record], content: Any, origin: str, advice: str) -> dict[str, Any]:
+    """`content` as it is. Raises `InputError`, naming `origin` and field and giving the advice, unless it is of `kind`."""
+    try:
+        kind.model_validate(content)
+    except ValidationError as error:
+        first = error.errors(include_url=False, include_input=False)[0]
+        field = ".".join(in_short(part, 100) for part in first["loc"])
+        what = in_short(first["msg"].removeprefix("Value error, "))
+        raise InputError(f"{origin}: is damaged ({f'{field}: ' if field else ''}{what}); {advice}.") from None
+    return content
+
+
+def check_course(entries: Sequence[dict[str, Any]], origin: str, advice: str) -> None:
+    """Raises `InputError` unless entries of one run, each of which is one, fit each other."""
+    units = {len(noted) for entry in entries if (noted := entry.get("information_per_dimension_nats")) is not None}
+    if len(units) > 1:
+        raise InputError(
+            f"{origin}: is damaged (entries differ in the number of units: {sorted(units)[:5]}); {advice}."
+        )
