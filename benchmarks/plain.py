@@ -38,8 +38,8 @@ PLAIN = {
 
 @contextmanager
 def square_kernels(module: nn.Module) -> Iterator[None]:
-    """Inside, causal convolutions multiply the zeros of their masks too, every convolution is torch's, and so is ELU; `module`
-    is in the default memory layout, in which our 1x1 convolutions are torch's."""
+    """Inside, causal convolutions multiply the zeros of their masks too, and convolutions and ELU are torch's; `module` is in
+    the default memory layout, in which 1x1 convolutions are torch's anyway."""
     module.to(memory_format=torch.contiguous_format)  # pyright: ignore[reportCallIssue] - unknown to torch's stubs
     ours = {place: getattr(*place) for place in PLAIN}
     try:

@@ -57,8 +57,9 @@ class PointwiseConv2d(CausalLayer, nn.Conv2d):
         return y.view(*x.shape[:-3], self.out_channels, 1, 1)
 
     def _product(self, x: Float[Tensor, "batch in height width"]) -> Float[Tensor, "batch out height width"]:
-        """The output, by one product of matrices. The bias is not part of it: a compiler adds it on the way to what follows."""
-        y = functional.linear(x.permute(0, 2, 3, 1), self.weight.flatten(1)) + self.bias
+        """The output, by one product of matrices. The bias is not part of it: a compiler adds it on the way to what follows.
+        It is added in place, so that the sum has the product's precision under autocast, as a convolution's has."""
+        y = functional.linear(x.permute(0, 2, 3, 1), self.weight.flatten(1)).add_(self.get_parameter("bias"))
         return y.permute(0, 3, 1, 2)
 
 
