@@ -1,7 +1,7 @@
 r"""The plain methods that `speed.py` measures ours against: what is usually written, exact, and slow.
 
-- `square_kernels`: causal convolutions with their whole square kernel, zeros below the centre included, in torch's default
-  memory layout.
+- `square_kernels`: convolutions with their whole square kernel, zeros below the centre included, and torch's ELU, in torch's
+  default memory layout.
 - `plain_sample`: the whole network for every pixel.
 - `plain_inverse`: the whole networks of a flow step for every site.
 - `plain_bound`: all importance samples at once, the likelihood from probabilities, log(p + 1e-12).
@@ -16,23 +16,39 @@ import torch
 from jaxtyping import Float
 from torch import Tensor, nn
 from torch.distributions import Distribution, Independent, Normal, kl_divergence
-from torch.nn.functional import conv2d
+from torch.nn.functional import conv2d, elu
 
 from mpdvae import VAE
 from mpdvae.flows import AutoregressiveFlow, AutoregressiveStep
-from mpdvae.networks import masked
+from mpdvae.networks import blocks, masked, pixelcnn
+
+
+def _square_conv2d(x: Tensor, weight: Tensor, bias: Tensor | None) -> Tensor:
+    return conv2d(x, weight, bias, padding=weight.shape[-1] // 2)
+
+
+PLAIN = {
+    (masked, "_causal_conv2d"): _square_conv2d,
+    (masked, "_square_conv2d"): _square_conv2d,
+    (blocks, "elu"): elu,
+    (pixelcnn, "elu"): elu,
+}
+"""Functions that stand, by module and name, for those of ours."""
 
 
 @contextmanager
 def square_kernels(module: nn.Module) -> Iterator[None]:
-    """Inside, causal convolutions multiply the zeros of their masks too; `module` is in the default memory layout."""
-    cropped = masked._causal_conv2d
+    """Inside, causal convolutions multiply the zeros of their masks too, and convolutions and ELU are torch's; `module` is in
+    the default memory layout, in which 1x1 convolutions are torch's anyway."""
     module.to(memory_format=torch.contiguous_format)  # pyright: ignore[reportCallIssue] - unknown to torch's stubs
-    masked._causal_conv2d = lambda x, weight, bias: conv2d(x, weight, bias, padding=weight.shape[-1] // 2)
+    ours = {place: getattr(*place) for place in PLAIN}
     try:
+        for place, function in PLAIN.items():
+            setattr(*place, function)
         yield
     finally:
-        masked._causal_conv2d = cropped
+        for place, function in ours.items():
+            setattr(*place, function)
 
 
 @torch.no_grad()

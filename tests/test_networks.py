@@ -24,7 +24,8 @@ from mpdvae.decoders import pixelcnn_decoder, resnet_decoder
 from mpdvae.encoders import resnet_encoder
 from mpdvae.errors import InputError
 from mpdvae.flows import vector_flow
-from mpdvae.networks.blocks import DownBlock, UpBlock
+from mpdvae.networks import activations
+from mpdvae.networks.blocks import DownBlock, PointwiseConv2d, UpBlock
 from mpdvae.networks.blocks import conv2d as normalised_conv2d
 from mpdvae.networks.made import MADE
 from mpdvae.networks.masked import CausalConv2d, ConditionedCausalConv2d, MaskedLinear, causal_mask
@@ -187,6 +188,40 @@ def test_conditioned_convolution_pairs_images_with_conditions(images, conditions
     mask = torch.cat([causal_mask(layer.weight[:, :1], "A"), torch.ones_like(layer.weight[:, 1:])], 1)
     expected = conv2d(both.reshape(-1, 3, 4, 5), layer.weight * mask, layer.bias, padding=2)
     torch.testing.assert_close(layer(x, condition), expected.reshape(*paired, 3, 4, 5))
+
+
+@pytest.mark.parametrize("layout", [torch.contiguous_format, torch.channels_last], ids=str)
+def test_pointwise_convolution_in_each_memory_layout(layout):
+    """The same values, gradients and layout as torch's convolution."""
+    layer, x = shaken(PointwiseConv2d(3, 4)), torch.randn(2, 3, 5, 6).to(memory_format=layout).requires_grad_()
+    weight, bias = layer.weight.detach().requires_grad_(), layer.bias.detach().requires_grad_()
+    ours, theirs = layer(x), conv2d(x, weight, bias)
+    torch.testing.assert_close(ours, theirs)
+    assert ours.is_contiguous(memory_format=layout)
+    direction = torch.randn_like(theirs)
+    with parametrize.cached():
+        ours_by = torch.autograd.grad(layer(x), (x, layer.weight, layer.bias), direction)
+    theirs_by = torch.autograd.grad(theirs, (x, weight, bias), direction)
+    for one, other in zip(ours_by, theirs_by, strict=True):
+        torch.testing.assert_close(one, other)
+
+
+def test_pointwise_convolution_keeps_low_precision():
+    layer, x = PointwiseConv2d(3, 4).float(), torch.randn(2, 3, 5, 6, dtype=torch.float32)
+    with torch.autocast("cpu", torch.bfloat16):
+        assert layer(x.to(memory_format=torch.channels_last)).dtype == torch.bfloat16
+
+
+def test_elu_and_its_derivatives():
+    """Value, first and second derivative are torch's, at zero too, though computed from the output."""
+    x = torch.tensor([-40.0, -2.0, -1e-9, 0.0, 1e-9, 3.0], dtype=torch.float64, requires_grad=True)
+
+    def derivatives(function):
+        y = function(x)
+        (first,) = torch.autograd.grad(y.sum(), x, create_graph=True)
+        return y, first, *torch.autograd.grad(first.sum(), x)
+
+    torch.testing.assert_close(derivatives(activations.elu), derivatives(elu), rtol=1e-14, atol=1e-16)
 
 
 # PixelCNN

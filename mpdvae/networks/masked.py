@@ -126,8 +126,7 @@ class ConditionedCausalConv2d(CausalLayer, nn.Conv2d):
 
     def _told(self, condition: Tensor) -> Tensor:
         """What the condition adds to every position, bias included: seen whole, future positions too."""
-        weight = self.weight[:, self.image_channels :]
-        return over_leading(lambda c: conv2d(c, weight, self.bias, padding=weight.shape[-1] // 2), condition, 3)
+        return over_leading(lambda c: _square_conv2d(c, self.weight[:, self.image_channels :], self.bias), condition, 3)
 
 
 def _above(weight: Float[Tensor, "out in size size"]) -> Float[Tensor, "row column in out"]:
@@ -145,6 +144,17 @@ def _causal_conv2d(x: Tensor, weight: Tensor, bias: Tensor | None) -> Tensor:
     reach = weight.shape[-1] // 2
     x = pad(x, (0, 0, reach, 0))
     return conv2d(x, weight[:, :, : reach + 1], bias, padding=(0, reach))
+
+
+def _square_conv2d(x: Tensor, weight: Tensor, bias: Tensor | None) -> Tensor:
+    """A convolution of few channels. A processor multiplies some sixteen channels at once: the kernel's columns become
+    channels, of maps that are shifted by them, and what is left of the kernel is its rows."""
+    size, width = weight.shape[-1], x.shape[-1]
+    reach = size // 2
+    shifted = pad(x, (reach, reach)).unfold(-1, width, 1)  # [batch in height column width]
+    columns = shifted.permute(0, 3, 1, 2, 4).flatten(1, 2).contiguous(memory_format=torch.channels_last)
+    rows = weight.permute(0, 3, 1, 2).flatten(1, 2)[..., None]
+    return conv2d(columns, rows, bias, padding=(reach, 0))
 
 
 class MaskedLinear(nn.Linear):

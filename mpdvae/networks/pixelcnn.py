@@ -21,9 +21,9 @@ from collections.abc import Sequence
 import torch
 from jaxtyping import Float
 from torch import Tensor, nn
-from torch.nn.functional import elu
 
 from mpdvae.errors import InputError
+from mpdvae.networks.activations import elu
 from mpdvae.networks.batching import over_leading
 from mpdvae.networks.blocks import PointwiseConv2d
 from mpdvae.networks.incremental import CausalLayer
