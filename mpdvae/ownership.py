@@ -129,6 +129,13 @@ def owner_of(folder: Path) -> Owner | None:
     return None if other is None or _gone(path, other) else other
 
 
+def left_by(folder: Path) -> Owner | None:
+    """Who worked on `folder` and is gone without having released it; None where nobody did."""
+    path = Path(folder) / FILE
+    other = _parsed(_content(path) or b"")
+    return other if other is not None and _gone(path, other) else None
+
+
 def _create(path: Path, content: bytes) -> bool:
     """Whether `path` is new and has `content` now; False where it was there before."""
     try:

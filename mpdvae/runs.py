@@ -110,7 +110,7 @@ class Run:
                     f"{path}: already holds another run (it differs in {', '.join(differing)}); "
                     "choose another --out, or delete that folder."
                 )
-        elif path.is_dir() and any(path.iterdir()):
+        elif path.is_dir() and any(not file.name.startswith(".") for file in path.iterdir()):  # those are being written
             raise InputError(f"{path}: is not empty and not a run; choose another --out.")
 
     # -- manifest ------------------------------------------------------------------------------------------------------

@@ -51,6 +51,7 @@ LEVELS: list[set[str]] = [
         "console",
         "plan",
         "reproduce",
+        "backends",
         "report",
     },
     {"cli", "commands", "options", "kinds", "__main__"},

@@ -16,6 +16,8 @@ def reproduce(
     figure: Literal["rate-distortion"] | None = None,
     out: Path | None = None,
     jobs: int | None = None,
+    backend: Literal["loky", "ray", "dask"] = "loky",
+    address: str | None = None,
     data_dir: Path | None = None,
     dry_run: bool = False,
 ) -> None:
@@ -31,7 +33,9 @@ def reproduce(
             rate, in one plane.
         out: folder of the runs and of report.html, report.md, results.json; default: runs/reproduce, or runs/ and the name of
             the figure. What is done there is used again.
-        jobs: runs at a time; default: the number of cores.
+        jobs: runs at a time; default: the number of cores, or of the cluster's workers.
+        backend: loky: processes of this machine; ray, dask: a cluster whose machines share the folders.
+        address: of the cluster's head; default: a cluster of this machine, for as long as it takes.
         data_dir: folder of the data; default: $MPDVAE_DATA, else the user's cache folder.
         dry_run: only print the runs, what they would cost on this machine, and what they would be compared with.
     """
@@ -49,8 +53,9 @@ def reproduce(
         return
     out = out or Path("runs") / (figure or "reproduce")
     to_do = matrix.jobs(experiments, seeds, out)
-    matrix.run_all(to_do, data_dir, jobs)
+    failures = matrix.run_all(to_do, data_dir, jobs, backend, address)
     _write_report([job.folder for job in to_do], out / "report.html", out / "results.json", this_command())
+    matrix.refuse_failures(failures, len(to_do))
 
 
 def report(directories: Positional[tuple[Path, ...]], out: Path) -> None:
