@@ -11,9 +11,12 @@ that are started here listen on this machine alone, have no dashboard and send n
 import os
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import AbstractContextManager, ExitStack, contextmanager
+from pathlib import Path
+from tempfile import TemporaryDirectory
 from typing import Any, Literal
 
 from mpdvae.errors import InputError, RunError
+from mpdvae.ownership import owned
 
 Backend = Literal["loky", "ray", "dask"]
 OBJECT_STORE_BYTES = 100_000_000
@@ -21,19 +24,23 @@ OBJECT_STORE_BYTES = 100_000_000
 START_SECONDS = 120
 
 
-def work(function: Callable[..., Any], *arguments: Any, workers: int) -> str:
-    """Calls `function(*arguments)` once in each of `workers` processes of the backend in force, and waits for all.
+def work(function: Callable[..., None], *arguments: Any, workers: int, folder: Path) -> str:
+    """Calls `function(*arguments, session)` once in each of `workers` processes of the backend in force, and waits for all.
 
-    Returns why the processes ended before `function` did, in one line, where they did (killed, for instance); "" otherwise.
+    `session` is a folder below `folder` which this process owns (`mpdvae.ownership`): workers on other machines do not hear
+    when it is interrupted, and stop once `owner_of(session)` is None.
+
+    Returns why a worker ended before `function` did (it was killed, for instance), in one line; "" where none did.
     """
     from joblib import Parallel, delayed
 
-    try:
-        calls = [delayed(function)(*arguments) for _ in range(workers)]
-        results = Parallel(n_jobs=workers, batch_size=1, pre_dispatch="all")(calls)
-    except Exception as error:  # each backend has errors of its own
-        return _in_a_line(error)
-    # Ray's pool hands the errors of processes that died over as results.
+    with TemporaryDirectory(prefix=".session-", dir=folder) as name, owned(Path(name)):
+        calls = [delayed(function)(*arguments, Path(name).absolute()) for _ in range(workers)]
+        try:
+            results = Parallel(n_jobs=workers, batch_size=1, pre_dispatch="all")(calls)
+        except Exception as error:  # each backend has errors of its own
+            return _in_a_line(error)
+    # Ray's pool hands over the error of a process that died as its result.
     broken = [result for result in results or () if isinstance(result, BaseException)]
     return _in_a_line(broken[0]) if broken else ""
 
@@ -57,7 +64,9 @@ def _loky(workers: int | None, address: str | None) -> Iterator[int]:
     from joblib import parallel_config
 
     if address is not None:
-        raise InputError(f"--address: loky is processes of this machine, got {address!r}; choose --backend ray or dask.")
+        raise InputError(
+            f"--address: loky is processes of this machine, got {address!r}; choose --backend ray or dask."
+        )
     try:
         with parallel_config("loky", inner_max_num_threads=1):
             yield workers or os.cpu_count() or 1

@@ -13,13 +13,11 @@ A job that fails, or whose worker dies, is tried once more when the others are d
 
 import os
 import shlex
-import tempfile
 import threading
 import time
 import traceback
 from collections import Counter
 from collections.abc import Sequence
-from contextlib import ExitStack
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from pathlib import Path
@@ -176,16 +174,14 @@ def _run_in_processes(
     """Sends `workers` through `pending` once. Returns why they ended early, where they did."""
     over = threading.Event()
     looker = threading.Thread(target=_look_on, args=(pending, matrix, watcher, over), daemon=True)
-    with ExitStack() as stack:
-        # Workers on other machines do not hear when this process is interrupted: without this folder they stop.
-        session = Path(stack.enter_context(tempfile.TemporaryDirectory(prefix=".matrix-", dir=pending[0].folder.parent)))
-        stack.enter_context(owned(session))
-        looker.start()
-        stack.callback(looker.join)
-        stack.callback(over.set)
-        traces = [_Trace.of(job) for job in pending]
-        arguments = (list(pending), traces, data_root, Path.cwd(), session.absolute())
-        return backends.work(_work, *arguments, workers=workers)
+    traces = [_Trace.of(job) for job in pending]
+    looker.start()
+    try:
+        arguments = (list(pending), traces, data_root, Path.cwd())
+        return backends.work(_work, *arguments, workers=workers, folder=pending[0].folder.parent)
+    finally:
+        over.set()
+        looker.join()
 
 
 def _work(jobs: list[Job], traces: list[_Trace], data_root: Path | None, folder: Path, session: Path) -> None:
