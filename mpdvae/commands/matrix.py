@@ -99,21 +99,26 @@ def _print_plan(experiments: list[Experiment], seeds: int) -> None:
     from rich.table import Table
 
     from mpdvae.console import busy, stdout
-    from mpdvae.plan import plan
+    from mpdvae.plan import ASSUMED_RATE, plan
     from mpdvae.report.published import stands_beside
 
     with busy("timing a step of each network on this machine"):
         plans = plan(experiments)
-    head = ("recipe", "parameters", "steps", "s / step", "hours / run", "compared with")
+    head = ("recipe", "parameters", "steps", "s / step", "hours / run", "GPU-hours / run", "compared with")
     table = Table(*head, box=None, header_style="bold", pad_edge=False)
     for p in plans:
         e = p.experiment
-        numbers = f"{p.parameters:,}", f"{p.steps:,}", f"{p.step_seconds:.2f}", f"{p.hours:,.1f}"
+        numbers = f"{p.parameters:,}", f"{p.steps:,}", f"{p.step_seconds:.2f}", f"{p.hours:,.1f}", f"{p.gpu_hours:,.2f}"
         table.add_row(e.name, *numbers, stands_beside(e.model, e.data.dataset, e.scale))
     stdout().print(table)
     total = seeds * sum(p.hours for p in plans)
     print(
         f"{seeds} seeds: {len(plans) * seeds} runs, about {total:,.0f} hours of training on this machine (an estimate)."
+    )
+    gpu = seeds * sum(p.gpu_hours for p in plans)
+    rate = f"{ASSUMED_RATE / 1e12:g}e12 multiply-adds a second"
+    print(
+        f"On GPUs: about {gpu:,.0f} GPU-hours of training (an estimate, from an operation count and an assumed {rate})."
     )
 
 
