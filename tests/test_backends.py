@@ -118,8 +118,6 @@ def test_two_calls_share_a_matrix(tmp_path, expected):
     outputs = [process.communicate(timeout=300)[0] for process in both]
     assert [process.returncode for process in both] == [0, 0], outputs
     assert files_of(tmp_path) == expected
-    trained_by = {job.name: sum(f"finished {job.name}" in out for out in outputs) for job in small_jobs(tmp_path)}
-    assert all(count >= 1 for count in trained_by.values())
 
 
 # -- bad input ---------------------------------------------------------------------------------------------------------
