@@ -122,12 +122,13 @@ def _next_trial(study: "Study", job: Search) -> "Trial | None":
     from mpdvae.seeding import derive_seed
 
     known = study.get_trials(deepcopy=False)
-    waiting = any(trial.state == TrialState.WAITING for trial in known)
-    if not waiting and len({folder_of(trial) for trial in known}) >= job.trials:
+    begun = len({folder_of(trial) for trial in known})
+    if begun >= job.trials and not any(trial.state == TrialState.WAITING for trial in known):
         return None
-    study.sampler = TPESampler(seed=derive_seed(job.experiment.seed, "trial", len(known)) % 2**32)
+    study.sampler = TPESampler(seed=derive_seed(job.experiment.seed, "trial", begun) % 2**32)
     trial = study.ask({name: what.distribution() for name, what in job.space.items()})
-    trial.set_user_attr(FOLDER, trial.user_attrs.get(FOLDER, f"trial-{trial.number:04d}"))
+    if FOLDER not in trial.user_attrs:
+        trial.set_user_attr(FOLDER, f"trial-{begun:04d}")
     return trial
 
 
