@@ -8,6 +8,7 @@ Machines of a cluster share the folder of the runs and that of the data, and hav
 that are started here listen on this machine alone, have no dashboard and send no statistics.
 """
 
+import logging
 import os
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import AbstractContextManager, ExitStack, contextmanager
@@ -34,10 +35,12 @@ def work(function: Callable[..., None], *arguments: Any, workers: int, folder: P
     """
     from joblib import Parallel, delayed
 
-    with TemporaryDirectory(prefix=".session-", dir=folder) as name, owned(Path(name)):
+    made = TemporaryDirectory(prefix=".session-", dir=folder, ignore_cleanup_errors=True)
+    with made as name, owned(Path(name)):
         calls = [delayed(function)(*arguments, Path(name).absolute()) for _ in range(workers)]
         try:
-            results = Parallel(n_jobs=workers, batch_size=1, pre_dispatch="all")(calls)
+            # Asked for one process, joblib would call the function in this one, which must outlive its workers.
+            results = Parallel(n_jobs=max(2, workers), batch_size=1, pre_dispatch="all")(calls)
         except Exception as error:  # each backend has errors of its own
             return _in_a_line(error)
     # Ray's pool hands over the error of a process that died as its result.
@@ -80,7 +83,11 @@ def _loky(workers: int | None, address: str | None) -> Iterator[int]:
 @contextmanager
 def _ray(workers: int | None, address: str | None) -> Iterator[int]:
     os.environ.setdefault("RAY_USAGE_STATS_ENABLED", "0")
-    os.environ.setdefault("RAY_ACCEL_ENV_VAR_OVERRIDE_ON_ZERO", "0")
+    os.environ.setdefault("RAY_ACCEL_ENV_VAR_OVERRIDE_ON_ZERO", "0")  # to come; saying so to each worker is not needed
+    if address is None:
+        os.environ.setdefault(
+            "RAY_ENABLE_WINDOWS_OR_OSX_CLUSTER", "0"
+        )  # everywhere, it stays on the loopback interface
     try:
         import ray
         from ray.util.joblib import register_ray
@@ -88,13 +95,12 @@ def _ray(workers: int | None, address: str | None) -> Iterator[int]:
         raise _missing("ray") from None
     from joblib import parallel_config
 
-    quiet: dict[str, Any] = {"logging_level": "ERROR", "log_to_driver": False}
+    quiet: dict[str, Any] = {"logging_level": logging.ERROR, "log_to_driver": False}
     own = {
         "address": "local",
-        "num_cpus": workers or os.cpu_count() or 1,
+        "num_cpus": max(2, workers or os.cpu_count() or 1),
         "include_dashboard": False,
         "object_store_memory": OBJECT_STORE_BYTES,
-        "_node_ip_address": "127.0.0.1",
     }
     try:
         ray.init(**quiet, **(own if address is None else {"address": address}))
@@ -114,8 +120,6 @@ def _dask(workers: int | None, address: str | None) -> Iterator[int]:
         from distributed import Client, LocalCluster
     except ImportError:
         raise _missing("dask") from None
-    import logging
-
     from joblib import parallel_config
 
     with ExitStack() as stack:
