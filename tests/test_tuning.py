@@ -57,12 +57,12 @@ def histories(out: Path) -> dict[str, bytes]:
     ("text", "field", "expected"),
     [
         ("training.learning-rate=1e-4:1e-2:log", "training.learning_rate", Range(1e-4, 1e-2, log=True, whole=False)),
-        ("latent_dim=2:8", "latent_dim", Range(2, 8, log=False, whole=True)),
-        ("training.clip_norm=1:5", "training.clip_norm", Range(1, 5, log=False, whole=False)),
+        ("latent_dim=2:8", "latent_dim", Range(2.0, 8.0, log=False, whole=True)),
+        ("training.clip_norm=1:5", "training.clip_norm", Range(1.0, 5.0, log=False, whole=False)),
         ("training.clip_norm=null,1,5", "training.clip_norm", Choices((None, 1, 5))),
         ("training.optimizer=adam,adamax", "training.optimizer", Choices(("adam", "adamax"))),
-        ("objective.importance_weighted=true,false", "objective.importance_weighted", Choices((True, False))),
-        ("objective.kl_weight.value=0.1:1", "objective.kl_weight.value", Range(0.1, 1, log=False, whole=False)),
+        ("training.compile=true,false", "training.compile", Choices((True, False))),
+        ("objective.kl_weight.value=0.1:1", "objective.kl_weight.value", Range(0.1, 1.0, log=False, whole=False)),
     ],
 )
 def test_any_field_can_be_varied(text, field, expected):
