@@ -1,6 +1,7 @@
 """A search: what may be varied, trials that are told, given up, failed or lost, and going on with it."""
 
 import json
+import sys
 from pathlib import Path
 
 import pytest
@@ -230,14 +231,15 @@ def test_a_database_holds_the_study(tmp_path):
 
 def test_the_table_and_the_missing_extra(tmp_path, capsys, monkeypatch):
     monkeypatch.setattr("mpdvae.commands.run.experiment_called", lambda name: tiny(name))
-    arguments = ("tune", "mae-digits-smoke", "--trials", "2", "--jobs", "1", "--out", tmp_path / "out")
-    code, out, err = call(capsys, *arguments, "--vary", VARIED[0], "--vary", VARIED[1])
+    vary = ("--vary", VARIED[0], "--vary", VARIED[1])
+    arguments = ("tune", "mae-digits-smoke", "--trials", "2", "--jobs", "1", "--out", tmp_path / "out", *vary)
+    code, out, err = call(capsys, *arguments)
     assert (code, err) == (0, "")
     head = next(line for line in out.splitlines() if line.startswith("trial "))
     assert head.split() == ["trial", "-ELBO,", "nats", "training.learning_rate", "objective.diversity_weight"]
     assert "2 trials: 2 complete." in out
     assert out.splitlines()[-1].startswith(f"best configuration: {tmp_path / 'out' / 'best.json'}; `mpdvae train ")
-    monkeypatch.setitem(__import__("sys").modules, "optuna", None)
+    monkeypatch.setitem(sys.modules, "optuna", None)
     code, _, err = call(capsys, *arguments)
     assert code == 2
     assert "pip install 'mpdvae[tune]'" in err
