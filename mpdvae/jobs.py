@@ -109,10 +109,26 @@ def complete(
 ) -> None:
     """Trains and evaluates what of `run` is not done yet. Notes its progress in progress.json for whoever looks on."""
     from mpdvae.evaluation import evaluate
-    from mpdvae.training import train
 
     describe_run(run, data, command)
     noter = _ProgressNoter(run)
+    _train(run, data, noter, watch)
+    if run.status != "finished":
+        evaluate(run, data, say=lambda what: (noter.phase(what), say(what))[-1], watch=watch_likelihoods)
+        run.note(finished=datetime.now(UTC).isoformat(timespec="seconds"))
+    noter.over()
+
+
+def train_only(run: Run, data: Splits, command: str, watch: Any = None) -> None:
+    """The part of `complete` before the evaluation."""
+    describe_run(run, data, command)
+    noter = _ProgressNoter(run)
+    _train(run, data, noter, watch)
+    noter.over()
+
+
+def _train(run: Run, data: Splits, noter: "_ProgressNoter", watch: Any) -> None:
+    from mpdvae.training import train
 
     def watch_both(done: int, entry: dict[str, Any] | None) -> None:
         noter.step(done, entry)
@@ -121,10 +137,6 @@ def complete(
 
     if run.status not in {"trained", "finished"}:
         train(run, data, watch_both)
-    if run.status != "finished":
-        evaluate(run, data, say=lambda what: (noter.phase(what), say(what))[-1], watch=watch_likelihoods)
-        run.note(finished=datetime.now(UTC).isoformat(timespec="seconds"))
-    (run.path / "progress.json").unlink(missing_ok=True)
 
 
 class _ProgressNoter:
@@ -140,6 +152,9 @@ class _ProgressNoter:
 
     def phase(self, name: str) -> None:
         self._write(name, self.run.experiment.training.steps)
+
+    def over(self) -> None:
+        (self.run.path / "progress.json").unlink(missing_ok=True)
 
     def _write(self, phase: str, done: int) -> None:
         import json

@@ -2,23 +2,34 @@
 
 Seed k is the same order of images, binarisation and noise for every model, so that models are compared seed by seed.
 Jobs are idempotent: a run folder that is finished is used as it is, one that was interrupted goes on from its checkpoint.
-joblib starts the jobs, as many at a time as there are cores.
+
+Workers are started by a backend (`mpdvae.backends`) and get the whole list. Each goes through it and does what is not done:
+it claims a run's folder (`mpdvae.ownership`), brings the run to its end, and takes the next. Several calls of one matrix,
+on one machine or on many that share the folder, therefore share the work, and none does what another has done. How far
+everything is, and what failed, is read from the folders, however the workers were started.
+
+A job that fails, or whose worker dies, is tried once more when the others are done; then it counts as failed.
 """
 
 import os
 import shlex
 import threading
+import time
 import traceback
-from collections.abc import Iterable, Sequence
+from collections import Counter
+from collections.abc import Sequence
 from dataclasses import dataclass
+from datetime import UTC, datetime
 from pathlib import Path
-from typing import cast
 
+from mpdvae import backends
 from mpdvae.console import RunProgress, Watcher
 from mpdvae.errors import InputError, RunError
 from mpdvae.experiment import Experiment, with_changes
 from mpdvae.jobs import complete, load_data
+from mpdvae.ownership import InUse, left_by, owned, owner_of
 from mpdvae.records import ProgressNote, check
+from mpdvae.report.collect import FAILURE_LOG
 from mpdvae.runs import Run, read_json, write_atomically
 
 LOOK_SECONDS = 0.5
@@ -26,6 +37,11 @@ INDEPENDENT_PIXELS_COST = 0.3
 """Cost of a run without a PixelCNN, relative to one with; for the ETA."""
 TRAINING_SHARE = 0.75
 """Share of a run's time that is training; for the ETA."""
+TRIES = 2
+"""How often a job is tried before it counts as failed."""
+
+_alone = threading.Lock()
+"""Of a worker process: jobs use torch's generator, which is the process's, so that threads of a worker take turns."""
 
 
 @dataclass(frozen=True)
@@ -64,83 +80,168 @@ def jobs(experiments: Sequence[Experiment], seeds: int, out: Path) -> list[Job]:
     return made
 
 
-def run_all(matrix: Sequence[Job], data_root: Path | None, workers: int | None = None) -> None:
-    """Brings every job of the matrix to its end, showing progress.
+@dataclass(frozen=True)
+class Failure:
+    """A job that failed as often as it was tried."""
+
+    job: Job
+    reason: str
+    """In one line, with the name of the log."""
+
+
+@dataclass(frozen=True)
+class _Trace:
+    """What failures have left in a job's folder; it changes with each of them."""
+
+    log: int
+    """When failure.log was written, in nanoseconds; 0: there is none."""
+    dead: str
+    """Token of an owner that died; empty: there is none."""
+
+    @classmethod
+    def of(cls, job: Job) -> "_Trace":
+        try:
+            log = (job.folder / FAILURE_LOG).stat().st_mtime_ns
+        except FileNotFoundError:
+            log = 0
+        owner = left_by(job.folder)
+        return cls(log, owner.token if owner else "")
+
+
+def run_all(
+    matrix: Sequence[Job],
+    data_root: Path | None,
+    workers: int | None = None,
+    backend: backends.Backend = "loky",
+    address: str | None = None,
+) -> list[Failure]:
+    """Brings every job of the matrix to its end, showing progress. Returns those that failed; the others are finished.
 
     Raises:
-        InputError: a folder holds another run; nothing is started then.
-        RunError: some jobs failed; the others are finished and the message names the logs.
+        InputError: a folder holds another run, or `workers`, `backend` and `address` do not go together; nothing is started.
+        RunError: there is no cluster at the address, or its workers cannot work.
     """
-    if workers is not None and workers < 1:
-        raise InputError(f"--jobs: expected a number >= 1, got {workers}.")
     for job in matrix:
         Run.create(job.folder, job.experiment)
     to_do = [job for job in matrix if not job.finished]
     if not to_do:
-        return
+        return []
     for experiment in {job.experiment.data.model_dump_json(): job.experiment for job in to_do}.values():
         load_data(experiment, data_root)  # once, before many processes ask for the same files
-    workers = min(workers or os.cpu_count() or 1, len(to_do))
-    title = f"{len(to_do)} of {len(matrix)} runs to do, {workers} at a time"
-    with Watcher(title, _share(matrix)) as watcher:
-        failed = _run_in_processes(to_do, matrix, data_root, workers, watcher)
-    if failed:
-        names = "\n".join(f"  {job.name}: {reason}" for job, reason in failed)
-        raise RunError(f"{len(failed)} of {len(to_do)} runs failed; the same command goes on with them.\n{names}")
+    asked = min(workers, len(to_do)) if workers else workers
+    with backends.backend(backend, asked, address) as count:
+        title = f"{len(to_do)} of {len(matrix)} runs to do, {min(count, len(to_do))} at a time"
+        with Watcher(title, _share(matrix)) as watcher:
+            return _rounds(to_do, matrix, data_root, min(count, len(to_do)), watcher)
+
+
+def refuse_failures(failures: Sequence[Failure], of: int) -> None:
+    """Raises `RunError`, naming the logs, where some of `of` jobs failed."""
+    if failures:
+        names = "\n".join(f"  {failure.job.name}: {failure.reason}" for failure in failures)
+        raise RunError(f"{len(failures)} of {of} runs failed; the same command goes on with them.\n{names}")
+
+
+def _rounds(
+    to_do: Sequence[Job], matrix: Sequence[Job], data_root: Path | None, workers: int, watcher: Watcher
+) -> list[Failure]:
+    """Sends workers through the list until every job is finished or has failed `TRIES` times."""
+    tries: Counter[str] = Counter()
+    failed: dict[str, Failure] = {}
+    while pending := [job for job in to_do if not job.finished and job.name not in failed]:
+        if all(owner_of(job.folder) for job in pending):  # in another call's hands
+            watcher.update(_share(matrix), _running(matrix))
+            time.sleep(LOOK_SECONDS)
+            continue
+        before = {job.name: _Trace.of(job) for job in pending}
+        _say_what_died(pending, watcher)
+        broken = _run_in_processes(pending, matrix, data_root, min(workers, len(pending)), watcher)
+        troubled = [job for job in pending if not job.finished and _Trace.of(job) != before[job.name]]
+        for job in troubled:
+            tries[job.name] += 1
+            if tries[job.name] == TRIES:
+                failed[job.name] = Failure(job, _reason(job, before[job.name]))
+        if broken:
+            if not troubled and not any(job.finished for job in pending):
+                raise RunError(f"the workers ended before they began a run ({broken}).")
+            workers = max(1, workers // 2)
+            watcher.say(f"a worker ended early ({broken}), out of memory perhaps: going on with {workers} at a time")
+    return list(failed.values())
 
 
 def _run_in_processes(
-    to_do: Sequence[Job], matrix: Sequence[Job], data_root: Path | None, workers: int, watcher: Watcher
-) -> list[tuple[Job, str]]:
-    from joblib import Parallel, delayed, parallel_config
-    from joblib.externals.loky.process_executor import TerminatedWorkerError
-
+    pending: Sequence[Job], matrix: Sequence[Job], data_root: Path | None, workers: int, watcher: Watcher
+) -> str:
+    """Sends `workers` through `pending` once. Returns why they ended early, where they did."""
     over = threading.Event()
-    looker = threading.Thread(target=_look_on, args=(matrix, watcher, over), daemon=True)
+    looker = threading.Thread(target=_look_on, args=(pending, matrix, watcher, over), daemon=True)
+    traces = [_Trace.of(job) for job in pending]
     looker.start()
-    failed = []
     try:
-        with parallel_config(backend="loky", inner_max_num_threads=1):
-            calls = (delayed(_run_one)(index, job, data_root, Path.cwd()) for index, job in enumerate(to_do))
-            results = Parallel(n_jobs=workers, return_as="generator_unordered")(calls)
-            for index, reason in cast(Iterable[tuple[int, str]], results):
-                if reason:
-                    failed.append((to_do[index], reason))
-                else:
-                    watcher.say(f"finished {to_do[index].name}")
-    except TerminatedWorkerError:
-        raise RunError(
-            "a worker process was killed, out of memory perhaps; the same command with fewer --jobs goes on."
-        ) from None
-    except KeyboardInterrupt:
-        from joblib.externals.loky import get_reusable_executor
-
-        get_reusable_executor().shutdown(wait=False, kill_workers=True)
-        raise
+        arguments = (list(pending), traces, data_root, Path.cwd())
+        return backends.work(_work, *arguments, workers=workers, folder=pending[0].folder.parent)
     finally:
         over.set()
         looker.join()
-    return failed
 
 
-def _run_one(index: int, job: Job, data_root: Path | None, folder: Path = Path()) -> tuple[int, str]:
-    """In a worker: brings one job to its end; returns its index and, if it failed, why."""
+def _work(jobs: list[Job], traces: list[_Trace], data_root: Path | None, folder: Path, session: Path) -> None:
+    """In a worker: does what of `jobs` is not done, not in other hands, and has not failed in this round."""
+    with _alone:
+        os.chdir(folder)  # paths can be relative, and a worker that served another matrix may be elsewhere
+        for index, (job, trace) in enumerate(zip(jobs, traces, strict=True)):
+            if owner_of(session) is None:
+                return
+            if not job.finished and _Trace.of(job).log == trace.log:
+                _run_one(index, job, data_root)
+
+
+def _run_one(index: int, job: Job, data_root: Path | None) -> tuple[int, str]:
+    """In a worker: brings one job to its end, unless it is in other hands; returns its index and, if it failed, why."""
     import torch
+    from joblib import parallel_config
+    from threadpoolctl import threadpool_limits
 
-    os.chdir(folder)  # a worker that served an earlier matrix may be elsewhere, and paths can be relative
     torch.set_num_threads(1)
+    log = job.folder / FAILURE_LOG
     try:
-        complete(Run(job.folder), load_data(job.experiment, data_root), job.command)
-    except Exception as error:
-        log = job.folder / "error.log"
-        write_atomically(log, traceback.format_exc())
-        (job.folder / "progress.json").unlink(missing_ok=True)
-        return index, f"{type(error).__name__}: {error} (log: {log})"
+        with owned(job.folder) as ownership, threadpool_limits(1), parallel_config("sequential"):
+            try:
+                data = load_data(job.experiment, data_root)
+                complete(Run(job.folder), data, job.command, watch=lambda *_: ownership.confirm())
+                log.unlink(missing_ok=True)
+            except Exception as error:
+                now = datetime.now(UTC).isoformat(timespec="seconds")
+                write_atomically(log, f"{now}, {ownership.owner}\n{traceback.format_exc()}")
+                (job.folder / "progress.json").unlink(missing_ok=True)
+                return index, f"{type(error).__name__}: {error} (log: {log})"
+    except InUse:
+        return index, ""
     return index, ""
 
 
-def _look_on(matrix: Sequence[Job], watcher: Watcher, over: threading.Event) -> None:
-    while not over.wait(LOOK_SECONDS):
+def _say_what_died(pending: Sequence[Job], watcher: Watcher) -> None:
+    for job in pending:
+        if owner := left_by(job.folder):
+            watcher.say(f"{job.name}: {owner}, which worked on it, is gone; going on from its last checkpoint")
+
+
+def _reason(job: Job, before: _Trace) -> str:
+    """Why a job failed the last time."""
+    log = job.folder / FAILURE_LOG
+    if _Trace.of(job).log == before.log:
+        return f"its worker was killed {TRIES} times, out of memory perhaps; fewer --jobs need less"
+    return f"{log.read_text().splitlines()[-1].strip()} (log: {log})"
+
+
+def _look_on(pending: Sequence[Job], matrix: Sequence[Job], watcher: Watcher, over: threading.Event) -> None:
+    """Shows how far everything is, and says once what is finished, until it is `over`."""
+    unfinished, last = list(pending), False
+    while not last:
+        last = over.wait(LOOK_SECONDS)
+        for job in [job for job in unfinished if job.finished]:
+            unfinished.remove(job)
+            watcher.say(f"finished {job.name}")
         watcher.update(_share(matrix), _running(matrix))
 
 

@@ -19,6 +19,7 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from mpdvae import ownership
 from mpdvae.errors import InputError, RunError
 from mpdvae.experiment import Experiment, ImageShape, from_json
 from mpdvae.reading import LARGEST_JSON, in_short, parse_json, read_bytes
@@ -116,7 +117,7 @@ class Run:
                     "choose another --out, or delete that folder.",
                     topic="taken",
                 )
-        elif path.is_dir() and any(path.iterdir()):
+        elif path.is_dir() and any(_holds_something(file.name) for file in path.iterdir()):
             raise InputError(f"{path}: is not empty and not a run; choose another --out.", topic="taken")
 
     # -- manifest ------------------------------------------------------------------------------------------------------
@@ -216,6 +217,11 @@ class Run:
 
     def save_model(self, vae: "VAE", image_shape: ImageShape) -> None:
         save_model(self.path / "model", vae, self.experiment, image_shape)
+
+
+def _holds_something(name: str) -> bool:
+    """Whether a file of this name is more than a claim to its folder, or a file that is being written."""
+    return name != ownership.FILE and not name.startswith(".")
 
 
 def differing_fields(one: Experiment, other: Experiment) -> list[str]:

@@ -5,16 +5,19 @@ import os
 import shlex
 import signal
 import time
+from contextlib import ExitStack
+from dataclasses import asdict
 from pathlib import Path
 
 import pytest
 from command_line import call, start
 from small_runs import files, finish, results, tiny
 
-from mpdvae import recipes
+from mpdvae import ownership, recipes
 from mpdvae import reproduce as room
 from mpdvae.commands import run as run_commands
 from mpdvae.errors import InputError, RunError
+from mpdvae.ownership import owned
 from mpdvae.recipes import matrix
 from mpdvae.reproduce import Job, _share, jobs, run_all
 from mpdvae.runs import Run
@@ -30,10 +33,11 @@ def small_matrix(monkeypatch):
     return experiments
 
 
-def in_this_process(to_do, matrix, data_root, workers, watcher):
+def in_this_process(pending, matrix, data_root, workers, watcher):
     """Instead of `_run_in_processes`: the same jobs, one after the other, with patches in force."""
-    outcomes = [room._run_one(index, job, data_root) for index, job in enumerate(to_do)]
-    return [(to_do[index], reason) for index, reason in outcomes if reason]
+    for index, job in enumerate(pending):
+        room._run_one(index, job, data_root)
+    return ""
 
 
 # -- through the command line ------------------------------------------------------------------------------------------
@@ -97,7 +101,9 @@ def test_one_failure_is_listed_and_the_others_finish(tmp_path, capsys, small_mat
     assert err.startswith("mpdvae: 1 of 2 runs failed; the same command goes on with them.\n  vae-digits-smoke-seed0: ")
     assert "every checkpoint is damaged" in err
     assert "Traceback" not in err
-    assert "Traceback" in (vae.folder / "error.log").read_text()
+    assert "Traceback" in (vae.folder / "failure.log").read_text()
+    assert "failed: mpdvae.errors.RunError: " in (tmp_path / "report.md").read_text()
+    assert '<a href="runs/vae-digits-smoke-seed0/failure.log">' in (tmp_path / "report.html").read_text()
     assert not (vae.folder / "progress.json").exists()
     assert mae.finished
     assert not vae.finished
@@ -131,7 +137,7 @@ def test_an_interrupted_matrix_goes_on_to_the_same_results(tmp_path, monkeypatch
     parts = jobs(small_matrix, 1, tmp_path / "parts")
     complete, calls = room.complete, []
 
-    def interrupted(run, data, command):
+    def interrupted(run, data, command, **options):
         calls.append(run.path.name)
         if len(calls) == 2:
 
@@ -153,22 +159,106 @@ def test_an_interrupted_matrix_goes_on_to_the_same_results(tmp_path, monkeypatch
     assert calls == ["vae-digits-smoke-seed0", "mae-digits-smoke-seed0", "mae-digits-smoke-seed0"]
 
 
-def test_a_worker_that_is_killed_is_told(tmp_path, monkeypatch, small_matrix):
-    import joblib
-    from joblib.externals.loky.process_executor import TerminatedWorkerError
+@pytest.mark.parametrize("failing", [1, 2])
+def test_a_failure_is_tried_once_more_when_the_others_are_done(tmp_path, monkeypatch, small_matrix, failing):
+    monkeypatch.setattr(room, "_run_in_processes", in_this_process)
+    complete, calls = room.complete, []
 
-    class Killed:
+    def fails(run, data, command, **options):
+        calls.append(run.path.name)
+        if run.path.name.startswith("vae") and calls.count(run.path.name) <= failing:
+            raise ZeroDivisionError("by nought")
+        complete(run, data, command, **options)
+
+    monkeypatch.setattr(room, "complete", fails)
+    vae, mae = jobs(small_matrix, 1, tmp_path)
+    failures = run_all([vae, mae], None)
+    assert calls == [vae.name, mae.name, vae.name]
+    assert mae.finished
+    log = vae.folder / "failure.log"
+    assert log.exists() == bool(failures) == (failing == 2)
+    if failures:
+        assert failures == [room.Failure(vae, f"ZeroDivisionError: by nought (log: {log})")]
+        assert f"process {os.getpid()} on " in log.read_text()
+        with pytest.raises(RunError, match="1 of 2 runs failed; the same command goes on with them"):
+            room.refuse_failures(failures, 2)
+
+
+def test_a_run_in_other_hands_is_waited_for_and_then_done(tmp_path, monkeypatch, small_matrix):
+    monkeypatch.setattr(room, "_run_in_processes", in_this_process)
+    vae, mae = jobs(small_matrix, 1, tmp_path)
+    Run.create(vae.folder, vae.experiment)
+    with ExitStack() as stack:
+        stack.enter_context(owned(vae.folder))
+        waited = []
+
+        def look(seconds):
+            waited.append((vae.finished, mae.finished))
+            stack.close()
+
+        monkeypatch.setattr(room.time, "sleep", look)
+        assert run_all([vae, mae], None) == []
+    assert waited == [(False, True)]
+    assert vae.finished
+
+
+def dead_owner(job, number):
+    """What a worker leaves that is killed in the middle of `job`."""
+    fields = asdict(ownership._this_process()) | {"started": "long ago", "token": f"token {number}"}
+    (job.folder / ownership.FILE).write_text(json.dumps(fields))
+
+
+@pytest.mark.parametrize("deaths", [1, 2])
+def test_a_worker_that_is_killed_is_told_and_the_rest_goes_on(tmp_path, monkeypatch, capsys, small_matrix, deaths):
+    vae, mae = jobs(small_matrix, 1, tmp_path)
+    asked = []
+
+    def killed(pending, matrix, data_root, workers, watcher):
+        asked.append(workers)
+        if len(asked) <= deaths:
+            dead_owner(vae, len(asked))
+            return "TerminatedWorkerError: SIGKILL(-9)"
+        return in_this_process(pending, matrix, data_root, workers, watcher)
+
+    monkeypatch.setattr(room, "_run_in_processes", killed)
+    failures = run_all([vae, mae], None, workers=2)
+    assert asked == [2, 1, 1][: deaths + 1]
+    out = capsys.readouterr().out
+    assert "a worker ended early (TerminatedWorkerError: SIGKILL(-9)), out of memory perhaps: going on with 1 at" in out
+    assert [job.finished for job in (vae, mae)] == [deaths == 1, True]
+    assert f"{vae.name}: process {os.getpid()} on {os.uname().nodename}, which worked on it, is gone" in out
+    reason = "its worker was killed 2 times, out of memory perhaps; fewer --jobs need less"
+    assert failures == ([] if deaths == 1 else [room.Failure(vae, reason)])
+
+
+def test_workers_that_cannot_begin_end_the_matrix(tmp_path, monkeypatch, small_matrix):
+    import joblib
+
+    class Broken:
         def __init__(self, **options: object) -> None:
             pass
 
         def __call__(self, calls: object) -> list:
-            raise TerminatedWorkerError("SIGKILL(-9)")
+            raise ModuleNotFoundError("No module named 'mpdvae'")
 
-    monkeypatch.setattr(joblib, "Parallel", Killed)
-    with pytest.raises(
-        RunError, match="a worker process was killed, out of memory perhaps; the same command with fewer"
-    ):
+    monkeypatch.setattr(joblib, "Parallel", Broken)
+    with pytest.raises(RunError, match=r"the workers ended before they began a run \(ModuleNotFoundError: No module"):
         run_all(jobs(small_matrix, 1, tmp_path), None)
+
+
+def test_a_worker_leaves_what_failed_in_this_round_and_stops_with_its_session(tmp_path, monkeypatch, small_matrix):
+    of_two = jobs(small_matrix, 1, tmp_path)
+    for job in of_two:
+        Run.create(job.folder, job.experiment)
+    done = []
+    monkeypatch.setattr(room, "_run_one", lambda index, job, data_root: done.append(job.name))
+    traces = [room._Trace.of(job) for job in of_two]
+    room._work(of_two, traces, None, Path.cwd(), tmp_path)
+    assert done == []  # nobody owns the session
+    (of_two[0].folder / "failure.log").write_text("failed, after the traces were taken")
+    with owned(tmp_path):
+        room._work(of_two, traces, None, Path.cwd(), tmp_path)
+    assert done == [of_two[1].name]
 
 
 def test_seeds_vary_slowest(small_matrix, tmp_path):

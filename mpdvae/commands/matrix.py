@@ -16,6 +16,8 @@ def reproduce(
     figure: Literal["rate-distortion"] | None = None,
     out: Path | None = None,
     jobs: int | None = None,
+    backend: Literal["loky", "ray", "dask"] = "loky",
+    address: str | None = None,
     data_dir: Path | None = None,
     dry_run: bool = False,
 ) -> None:
@@ -31,7 +33,9 @@ def reproduce(
             rate, in one plane.
         out: folder of the runs and of report.html, report.md, results.json; default: runs/reproduce, or runs/ and the name of
             the figure. What is done there is used again.
-        jobs: runs at a time; default: the number of cores.
+        jobs: runs at a time; default: the number of cores, or of the cluster's workers.
+        backend: loky: processes of this machine; ray, dask: a cluster whose machines share the folders.
+        address: of the cluster's head; default: a cluster of this machine, for as long as it takes.
         data_dir: folder of the data; default: $MPDVAE_DATA, else the user's cache folder.
         dry_run: only print the runs, what they would cost on this machine, and what they would be compared with.
     """
@@ -49,8 +53,9 @@ def reproduce(
         return
     out = out or Path("runs") / (figure or "reproduce")
     to_do = matrix.jobs(experiments, seeds, out)
-    matrix.run_all(to_do, data_dir, jobs)
+    failures = matrix.run_all(to_do, data_dir, jobs, backend, address)
     _write_report([job.folder for job in to_do], out / "report.html", out / "results.json", this_command())
+    matrix.refuse_failures(failures, len(to_do))
 
 
 def report(directories: Positional[tuple[Path, ...]], out: Path) -> None:
@@ -94,21 +99,26 @@ def _print_plan(experiments: list[Experiment], seeds: int) -> None:
     from rich.table import Table
 
     from mpdvae.console import busy, stdout
-    from mpdvae.plan import plan
+    from mpdvae.plan import ASSUMED_RATE, plan
     from mpdvae.report.published import stands_beside
 
     with busy("timing a step of each network on this machine"):
         plans = plan(experiments)
-    head = ("recipe", "parameters", "steps", "s / step", "hours / run", "compared with")
+    head = ("recipe", "parameters", "steps", "s / step", "hours / run", "GPU-hours / run", "compared with")
     table = Table(*head, box=None, header_style="bold", pad_edge=False)
     for p in plans:
         e = p.experiment
-        numbers = f"{p.parameters:,}", f"{p.steps:,}", f"{p.step_seconds:.2f}", f"{p.hours:,.1f}"
+        numbers = f"{p.parameters:,}", f"{p.steps:,}", f"{p.step_seconds:.2f}", f"{p.hours:,.1f}", f"{p.gpu_hours:,.2f}"
         table.add_row(e.name, *numbers, stands_beside(e.model, e.data.dataset, e.scale))
     stdout().print(table)
     total = seeds * sum(p.hours for p in plans)
     print(
         f"{seeds} seeds: {len(plans) * seeds} runs, about {total:,.0f} hours of training on this machine (an estimate)."
+    )
+    gpu = seeds * sum(p.gpu_hours for p in plans)
+    rate = f"{ASSUMED_RATE / 1e12:g}e12 multiply-adds a second"
+    print(
+        f"On GPUs: about {gpu:,.0f} GPU-hours of training (an estimate, from an operation count and an assumed {rate})."
     )
 
 

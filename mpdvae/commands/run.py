@@ -31,7 +31,7 @@ def train(arguments: Sequence[str]) -> None:
             return
         raise InputError("train: expected the name of a recipe first; `mpdvae recipes` lists them.")
     name, *rest = arguments
-    experiment = with_kinds(_experiment(name), rest)
+    experiment = with_kinds(experiment_called(name), rest)
 
     def collect(
         out: Path,
@@ -167,7 +167,7 @@ def import_official(config: Positional[Path], state: Positional[Path], out: Path
     print(f"`mpdvae evaluate {out}` measures it.")
 
 
-def _experiment(name: str) -> Experiment:
+def experiment_called(name: str) -> Experiment:
     """The recipe called `name`, or the experiment in the file of that name."""
     from mpdvae.recipes import recipe
 

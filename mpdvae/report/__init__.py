@@ -72,7 +72,7 @@ def console(results: Results, width: int = 124) -> str:
     for study, judged in zip(results.collection.studies, results.verdicts, strict=True):
         parts += [console_table(study, width), console_verdicts(judged, width)]
     for run in results.collection.unfinished:
-        parts.append(f"{results.relative(run.folder)}: {run.status}, not in the table.")
+        parts.append(f"{results.relative(run.folder)}: {run.in_words}, not in the table.")
     return "\n\n".join(parts)
 
 

@@ -39,6 +39,8 @@ ORDER = ["vae", "vae-pixelcnn", "vlae", "mae", "mae-no-smoothness", "mae-no-dive
 
 SCALES = ["smoke", "minutes", "hours", "paper"]
 PICTURES = ["reconstructions", "samples", "interpolations"]
+FAILURE_LOG = "failure.log"
+"""In the folder of a run that failed: the traceback, whose last line says why."""
 LABELS_ONLY = {"name", "seed", "reproduces"}
 """Fields of a configuration in which runs of one variant may differ."""
 
@@ -100,6 +102,12 @@ class Unfinished:
     model: str
     seed: int
     status: str
+    failure: str = ""
+    """Last line of its failure.log, where it has one."""
+
+    @property
+    def in_words(self) -> str:
+        return f"{self.status}, failed: {self.failure}" if self.failure else self.status
 
 
 @dataclass(frozen=True)
@@ -175,9 +183,12 @@ def read_run(folder: Path) -> Run | Unfinished:
         raise InputError(f"{folder} is not a folder: give run folders, as `mpdvae train` writes them.")
     not_a_run = f"is {folder} a run folder? Leave it out, or train it again into an empty folder"
     experiment = read(Experiment, folder / "experiment.json", not_a_run)
+    failure = _failure(folder / FAILURE_LOG, not_a_run)
+    if failure and not (folder / "manifest.json").exists():
+        return Unfinished(folder, experiment.name, experiment.model, experiment.seed, "new", failure)
     manifest = read(Manifest, folder / "manifest.json", not_a_run)
     if manifest.status != "finished":
-        return Unfinished(folder, experiment.name, experiment.model, experiment.seed, manifest.status)
+        return Unfinished(folder, experiment.name, experiment.model, experiment.seed, manifest.status, failure)
     configuration = read_object(folder / "experiment.json", not_a_run)
     again = f"run `mpdvae evaluate {folder}` to make it, or leave this run out"
     density = read(Density, folder / "density.json", again)
@@ -228,6 +239,12 @@ def _setting(
         data_hash=manifest.data.sha256,
         tolerance_nats=density.tolerance_nats,
     )
+
+
+def _failure(path: Path, advice: str) -> str:
+    """The last line of a log; empty where there is none."""
+    lines = read_text(path, advice).split("\n") if path.exists() else []
+    return next((line.strip() for line in reversed(lines) if line.strip()), "")
 
 
 def _optional(kind: type[P], path: Path, advice: str) -> P | None:

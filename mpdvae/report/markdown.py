@@ -31,7 +31,7 @@ def render(results: Results) -> str:
     parts += ["## Make it again", f"This report: {code(results.command)}", *_again(results), *_environments(results)]
     if results.collection.unfinished:
         lines = [
-            f"- {escape(run.model)}, seed {run.seed} ({escape(results.relative(run.folder))}): {escape(run.status)}"
+            f"- {escape(run.model)}, seed {run.seed} ({escape(results.relative(run.folder))}): {escape(run.in_words)}"
             for run in results.collection.unfinished
         ]
         parts += ["## Not finished", "\n".join(lines)]

@@ -10,7 +10,7 @@
                  "evidence": [{"metric", "relation", "left", "right", "margin", "verdict", "sentence",
                                "differences": {seed: value}, "mean", "interval_95"}]}],
      "published": [{"model", "dataset", "binarisation", "nll_nats", "kl_nats", "source", ...}],
-     "environments": [{"version", "torch", ..., "runs": [...]}], "unfinished": [{"run", "name", "status"}]}
+     "environments": [{"version", "torch", ..., "runs": [...]}], "unfinished": [{"run", "name", "status", "failure"}]}
 
 Rows with different `protocol`, `measured` or `scale` are not comparable. Paths of runs are relative to the report.
 """
@@ -102,7 +102,7 @@ def to_json(results: Results) -> str:
             for e in environments(results.collection.runs)
         ],
         "unfinished": [
-            {"run": results.relative(run.folder), "name": run.name, "status": run.status}
+            {"run": results.relative(run.folder), "name": run.name, "status": run.status, "failure": run.failure}
             for run in results.collection.unfinished
         ],
     }

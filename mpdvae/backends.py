@@ -1,0 +1,167 @@
+"""Where the jobs of a matrix or of a search are worked on: this machine, a Ray cluster, a Dask cluster; all through joblib.
+
+    loky    processes of this machine               no address
+    ray     a cluster that runs at `address`, or one of this machine that lasts as long as the work
+    dask    the same; workers should have one thread each (`dask worker --nthreads 1`)
+
+Machines of a cluster share the folder of the runs and that of the data, and have the same version of this package. Clusters
+that are started here listen on this machine alone, have no dashboard and send no statistics.
+"""
+
+import logging
+import os
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import AbstractContextManager, ExitStack, contextmanager
+from pathlib import Path
+from tempfile import TemporaryDirectory
+from typing import Any, Literal, cast
+
+from mpdvae.errors import InputError, RunError
+from mpdvae.ownership import owned
+
+Backend = Literal["loky", "ray", "dask"]
+OBJECT_STORE_BYTES = 100_000_000
+"""Of a Ray cluster of this machine: jobs exchange files, not objects."""
+START_SECONDS = 120
+
+
+def work(function: Callable[..., None], *arguments: Any, workers: int, folder: Path) -> str:
+    """Calls `function(*arguments, session)` once in each of `workers` processes of the backend in force, and waits for all.
+
+    `session` is a folder below `folder` which this process owns (`mpdvae.ownership`): workers on other machines do not hear
+    when it is interrupted, and stop once `owner_of(session)` is None.
+
+    Returns why a worker ended before `function` did (it was killed, for instance), in one line; "" where none did.
+    """
+    from joblib import Parallel, delayed
+
+    made = TemporaryDirectory(prefix=".session-", dir=folder, ignore_cleanup_errors=True)
+    with made as name, owned(Path(name)):
+        calls = [delayed(function)(*arguments, Path(name).absolute()) for _ in range(workers)]
+        try:
+            # Asked for one process, joblib would call the function in this one, which must outlive its workers.
+            parallel = Parallel(n_jobs=max(2, workers), batch_size=1, pre_dispatch="all")  # pyright: ignore[reportArgumentType]
+            results = parallel(calls)
+        except Exception as error:  # each backend has errors of its own
+            return _in_a_line(error)
+    # Ray's pool hands over the error of a process that died as its result.
+    broken = [result for result in results or () if isinstance(result, BaseException)]
+    return _in_a_line(broken[0]) if broken else ""
+
+
+@contextmanager
+def backend(name: Backend, workers: int | None, address: str | None) -> Iterator[int]:
+    """Inside, `work` uses this backend. Yields the number of workers: as asked for, or as many as there are.
+
+    Raises:
+        InputError: the number is below 1, an address was given to loky, or an extra is not installed.
+        RunError: there is no cluster at the address.
+    """
+    if workers is not None and workers < 1:
+        raise InputError(f"--jobs: expected a number >= 1, got {workers}.")
+    with _MADE[name](workers, address) as found:
+        yield found
+
+
+@contextmanager
+def _loky(workers: int | None, address: str | None) -> Iterator[int]:
+    from joblib import parallel_config
+
+    if address is not None:
+        raise InputError(
+            f"--address: loky is processes of this machine, got {address!r}; choose --backend ray or dask."
+        )
+    try:
+        with parallel_config("loky", inner_max_num_threads=1):
+            yield workers or os.cpu_count() or 1
+    except KeyboardInterrupt:
+        from joblib.externals.loky import get_reusable_executor
+
+        get_reusable_executor().shutdown(wait=False, kill_workers=True)
+        raise
+
+
+@contextmanager
+def _ray(workers: int | None, address: str | None) -> Iterator[int]:
+    os.environ.setdefault("RAY_USAGE_STATS_ENABLED", "0")
+    os.environ.setdefault("RAY_ACCEL_ENV_VAR_OVERRIDE_ON_ZERO", "0")  # to come; saying so to each worker is not needed
+    if address is None:
+        os.environ.setdefault(
+            "RAY_ENABLE_WINDOWS_OR_OSX_CLUSTER", "0"
+        )  # everywhere, it stays on the loopback interface
+    try:
+        import ray
+        from ray.util.joblib import register_ray
+    except ImportError:
+        raise _missing("ray") from None
+    from joblib import parallel_config
+
+    quiet: dict[str, Any] = {"logging_level": logging.ERROR, "log_to_driver": False}
+    own: dict[str, Any] = {
+        "address": "local",
+        "num_cpus": max(2, workers or os.cpu_count() or 1),
+        "include_dashboard": False,
+        "object_store_memory": OBJECT_STORE_BYTES,
+    }
+    try:
+        ray.init(**quiet, **(own if address is None else {"address": address}))
+    except (ConnectionError, ValueError, RuntimeError) as error:
+        raise _unreachable("Ray", address, error) from None
+    register_ray()
+    try:
+        with parallel_config("ray"):
+            yield workers or int(ray.cluster_resources()["CPU"])
+    finally:
+        ray.shutdown()
+
+
+@contextmanager
+def _dask(workers: int | None, address: str | None) -> Iterator[int]:
+    try:
+        from distributed import Client, LocalCluster
+    except ImportError:
+        raise _missing("dask") from None
+    from joblib import parallel_config
+
+    with ExitStack() as stack:
+        try:
+            if address is None:
+                cluster = LocalCluster(
+                    n_workers=workers or os.cpu_count() or 1,
+                    threads_per_worker=1,
+                    host="127.0.0.1",
+                    dashboard_address=None,  # pyright: ignore[reportArgumentType] - which starts none
+                    memory_limit=None,
+                    silence_logs=logging.CRITICAL,
+                )
+                client = stack.enter_context(Client(stack.enter_context(cluster)))
+            else:
+                client = stack.enter_context(Client(address, timeout=START_SECONDS))
+                client.wait_for_workers(1, timeout=START_SECONDS)
+        except (OSError, ValueError, TimeoutError) as error:
+            raise _unreachable("Dask", address, error) from None
+        with parallel_config("dask", client=client):
+            yield workers or len(cast(dict[str, int], client.ncores()))
+
+
+_MADE: Mapping[str, Callable[[int | None, str | None], AbstractContextManager[int]]] = {
+    "loky": _loky,
+    "ray": _ray,
+    "dask": _dask,
+}
+
+
+def _missing(extra: str) -> InputError:
+    return InputError(f"--backend {extra}: needs what is not installed; `pip install 'mpdvae[{extra}]'` installs it.")
+
+
+def _unreachable(what: str, address: str | None, error: Exception) -> RunError:
+    where = f"of this machine could not be started ({_in_a_line(error)})"
+    if address is not None:
+        where = f"at {address} does not answer ({_in_a_line(error)}); is --address that of its head?"
+    return RunError(f"the {what} cluster {where}.")
+
+
+def _in_a_line(error: BaseException) -> str:
+    lines = str(error).strip().splitlines()
+    return f"{type(error).__name__}: {lines[0].rstrip('.')}" if lines else type(error).__name__

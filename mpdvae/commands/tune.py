@@ -1,0 +1,78 @@
+"""The command that searches for a better configuration."""
+
+from collections import Counter
+from pathlib import Path
+from typing import TYPE_CHECKING, Literal
+
+from tyro.conf import Positional, UseAppendAction
+
+from mpdvae.errors import InputError
+
+if TYPE_CHECKING:
+    from mpdvae.tuning import Outcome
+
+SHOWN = 10
+"""Trials in the table."""
+
+
+def tune(
+    recipe: Positional[str],
+    out: Path,
+    trials: int,
+    vary: UseAppendAction[tuple[str, ...]] = (),
+    storage: str = "",
+    pruner: Literal["median", "hyperband", "none"] = "median",
+    jobs: int | None = None,
+    backend: Literal["loky", "ray", "dask"] = "loky",
+    address: str | None = None,
+    data_dir: Path | None = None,
+) -> None:
+    """Search for the configuration with the least validation -ELBO.
+
+    The same command goes on with the search, up to `trials` in total. The best configuration is OUT/best.json, which
+    `mpdvae train OUT/best.json --out DIR` takes.
+
+    Args:
+        recipe: name of a recipe, or an experiment.json.
+        out: folder of the search: a run folder for each trial, best.json.
+        trials: how many configurations are tried in total, those of earlier calls included.
+        vary: FIELD=LOW:HIGH, FIELD=LOW:HIGH:log or FIELD=a,b,c, once for each field; default: learning rate, diversity and
+            smoothness weight, beta.
+        storage: database of the study, sqlite:///study.db for instance; default: a journal in the folder.
+        pruner: gives a trial up at an evaluation point where it is behind.
+        jobs: trials at a time; default: the number of cores, or of the cluster's workers.
+        backend: loky: processes of this machine; ray, dask: a cluster whose machines share the folders.
+        address: of the cluster's head; default: a cluster of this machine, for as long as it takes.
+        data_dir: folder of the data; default: $MPDVAE_DATA, else the user's cache folder.
+    """
+    from mpdvae.commands.run import experiment_called
+    from mpdvae.jobs import check_fit, load_data, this_command
+    from mpdvae.space import space
+    from mpdvae.trials import Search
+    from mpdvae.tuning import BEST, search
+
+    if trials < 1:
+        raise InputError(f"--trials: expected a number >= 1, got {trials}.")
+    experiment = experiment_called(recipe)
+    varied = space(experiment, vary)
+    check_fit(experiment, load_data(experiment, data_dir))
+    outcomes = search(
+        Search(experiment, varied, out, trials, storage, pruner, data_dir, this_command()), jobs, backend, address
+    )
+    _print_best(outcomes, list(varied), trials)
+    print(f"best configuration: {out / BEST}; `mpdvae train {out / BEST} --out DIR` trains it.")
+
+
+def _print_best(outcomes: "list[Outcome]", fields: list[str], trials: int) -> None:
+    from rich.table import Table
+
+    from mpdvae.console import stdout
+    from mpdvae.tuning import value_in_words
+
+    table = Table("trial", "-ELBO, nats", *fields, box=None, header_style="bold", pad_edge=False)
+    for outcome in [outcome for outcome in outcomes if outcome.state == "complete"][:SHOWN]:
+        values = (value_in_words(outcome.values[field]) for field in fields)
+        table.add_row(outcome.folder.name, f"{outcome.negative_elbo_nats:.2f}", *values)
+    stdout().print(table)
+    count = Counter(outcome.state for outcome in outcomes)
+    print(f"{trials} trials: " + ", ".join(f"{number} {state}" for state, number in count.items()) + ".")

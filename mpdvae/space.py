@@ -1,0 +1,145 @@
+"""What a search may vary: fields of an experiment under their dotted names, each with a range or a list of choices.
+
+    training.learning_rate=1e-4:1e-2:log     objective.diversity_weight=0:2     training.optimizer=adam,adamax
+
+The ends of a range and all choices are validated as the field itself is, so that nothing is tried that `mpdvae train`
+refuses.
+"""
+
+import json
+import math
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any, get_args
+
+from pydantic import BaseModel
+
+from mpdvae.errors import InputError, refuse_unknown
+from mpdvae.experiment import Experiment, with_changes
+
+if TYPE_CHECKING:
+    from optuna.distributions import BaseDistribution
+
+DEFAULT = (
+    "training.learning_rate=1e-4:1e-2:log",
+    "objective.diversity_weight=0:2",
+    "objective.smoothness_weight=0:1",
+    "objective.kl_weight.value=0.1:1:log",
+)
+"""Learning rate, the paper's two weights, and beta; where a recipe has no such field, without it."""
+FORM = "FIELD=LOW:HIGH, FIELD=LOW:HIGH:log or FIELD=a,b,c"
+
+
+@dataclass(frozen=True)
+class Range:
+    """Numbers between two, both included."""
+
+    low: float
+    high: float
+    log: bool
+    whole: bool
+    """Integers only."""
+
+    def distribution(self) -> "BaseDistribution":
+        from optuna.distributions import FloatDistribution, IntDistribution
+
+        if self.whole:
+            return IntDistribution(int(self.low), int(self.high), log=self.log)
+        return FloatDistribution(self.low, self.high, log=self.log)
+
+
+@dataclass(frozen=True)
+class Choices:
+    """One of several values."""
+
+    values: tuple[Any, ...]
+
+    def distribution(self) -> "BaseDistribution":
+        from optuna.distributions import CategoricalDistribution
+
+        return CategoricalDistribution(self.values)
+
+
+Space = dict[str, Range | Choices]
+"""Dotted names of fields, and what each may be."""
+
+
+def space(experiment: Experiment, texts: Sequence[str]) -> Space:
+    """What `texts`, or `DEFAULT` where there are none, vary of `experiment`.
+
+    Raises:
+        InputError: a text has another form, names no field or one twice, or a value that the field cannot have.
+    """
+    known = _leaves(experiment)
+    found: Space = {}
+    for text in texts or [text for text in DEFAULT if text.split("=")[0] in known]:
+        name, equals, values = text.partition("=")
+        field = name.strip().replace("-", "_")
+        if not equals or not values:
+            raise InputError(f"--vary: expected {FORM}, got {text!r}.")
+        if field not in known:
+            refuse_unknown("field", name, list(known), "`mpdvae train RECIPE --help` lists them all.")
+        if field in found:
+            raise InputError(f"--vary: {field} is given twice; give it once.")
+        found[field] = _range(text, known[field], values) if ":" in values else _choices(values)
+        for value in _tried(found[field]):
+            changed(experiment, {field: value})
+    return found
+
+
+def changed(experiment: Experiment, values: dict[str, Any]) -> Experiment:
+    """`experiment` with other values for some fields, by their dotted names. Raises `InputError` for what cannot be."""
+    return with_changes(experiment, **{name.replace(".", "__"): value for name, value in values.items()})
+
+
+def _tried(what: Range | Choices) -> tuple[Any, ...]:
+    if isinstance(what, Choices):
+        return what.values
+    return (int(what.low), int(what.high)) if what.whole else (what.low, what.high)
+
+
+def _range(text: str, types: set[type], values: str) -> Range:
+    low, high, *rest = values.split(":")
+    if not types & {int, float}:
+        raise InputError(f"--vary: {text.split('=')[0]} is no number; list its choices: FIELD=a,b,c.")
+    whole = float not in types
+    try:
+        ends = tuple(float(int(end)) if whole else float(end) for end in (low, high))
+    except ValueError:
+        expected = "whole numbers" if whole else "numbers"
+        raise InputError(f"--vary: expected {expected} as ends of the range, got {text!r}.") from None
+    log = rest == ["log"]
+    if (rest and not log) or not all(map(math.isfinite, ends)) or ends[0] >= ends[1] or (log and ends[0] <= 0):
+        raise InputError(f"--vary: expected LOW < HIGH, above 0 with :log, got {text!r}.")
+    return Range(*ends, log=log, whole=whole)
+
+
+def _choices(text: str) -> Choices:
+    return Choices(tuple(dict.fromkeys(_value(part.strip()) for part in text.split(","))))
+
+
+def _value(text: str) -> Any:
+    try:
+        value = json.loads(text)
+    except ValueError:
+        return text
+    return text if isinstance(value, dict | list) else value
+
+
+def _leaves(config: BaseModel, prefix: str = "") -> dict[str, set[type]]:
+    """Dotted names of all fields that hold one value, and the types that they may have."""
+    leaves: dict[str, set[type]] = {}
+    for name, field in type(config).model_fields.items():
+        value = getattr(config, name)
+        if isinstance(value, BaseModel):
+            leaves |= _leaves(value, f"{prefix}{name}.")
+        elif name not in {"name", "model", "scale", "reproduces", "kind"}:
+            leaves[prefix + name] = _types(field.annotation)
+    return leaves
+
+
+def _types(annotation: Any) -> set[type]:
+    """The plain types in an annotation such as `Annotated[float, ...] | None`."""
+    if isinstance(annotation, type) and not get_args(annotation):
+        return {annotation}
+    return set().union(*(_types(part) for part in get_args(annotation) if isinstance(part, type) or get_args(part)))

@@ -1,0 +1,203 @@
+"""One trial of a search: asked for, trained in a folder of its own, told; and what workers share while they do.
+
+A worker asks for a trial and claims its folder in one turn, in which no other begins one: a trial that counts as running and
+whose folder has no owner has therefore lost its process. It is enqueued again with the same folder, where training goes on
+from the last checkpoint.
+"""
+
+import traceback
+from contextlib import ExitStack
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, Literal
+
+from mpdvae.errors import InputError
+from mpdvae.experiment import Experiment
+from mpdvae.jobs import load_data, train_only
+from mpdvae.ownership import Ownership, owned, owner_of
+from mpdvae.report.collect import FAILURE_LOG
+from mpdvae.runs import Run, read_json, write_atomically, write_json
+from mpdvae.space import Space, changed
+
+if TYPE_CHECKING:
+    from filelock import FileLock
+    from optuna import Study, Trial
+    from optuna.pruners import BasePruner
+    from optuna.storages import BaseStorage
+    from optuna.trial import FrozenTrial
+
+Pruner = Literal["median", "hyperband", "none"]
+UNPRUNED_TRIALS = 5
+"""Trials before the median pruner gives any up."""
+TRIES = 2
+"""How often a trial whose process died is begun before it counts as failed."""
+FOLDER, REASON = "folder", "reason"
+"""What is noted of a trial in the study."""
+
+
+@dataclass(frozen=True)
+class Search:
+    """All that a worker needs to take part."""
+
+    experiment: Experiment
+    space: Space
+    out: Path
+    trials: int
+    """In total, those of earlier calls included."""
+    storage: str
+    """URL of a database; empty: a journal in `out`."""
+    pruner: Pruner
+    data_root: Path | None
+    command: str
+
+    def study(self) -> "Study":
+        """The study, made where there is none yet."""
+        import optuna
+
+        optuna.logging.set_verbosity(optuna.logging.ERROR)
+        return optuna.create_study(
+            storage=self._storage(),
+            study_name=self.out.resolve().name,
+            direction="minimize",
+            pruner=self._pruner(),
+            load_if_exists=True,
+        )
+
+    def _storage(self) -> "BaseStorage | str":
+        from optuna.storages import JournalStorage
+        from optuna.storages.journal import JournalFileBackend
+
+        return self.storage or JournalStorage(JournalFileBackend(str(self.out / "study.journal")))
+
+    def _pruner(self) -> "BasePruner":
+        from optuna.pruners import HyperbandPruner, MedianPruner, NopPruner
+
+        training = self.experiment.training
+        if self.pruner == "hyperband":
+            return HyperbandPruner(min(training.evaluate_every, training.steps), training.steps)
+        return MedianPruner(n_startup_trials=UNPRUNED_TRIALS) if self.pruner == "median" else NopPruner()
+
+    def note(self) -> None:
+        """Writes what is searched beside the trials. Raises `InputError` where another search is there."""
+        path = self.out / "search.json"
+        content = {
+            "experiment": self.experiment.model_dump(mode="json"),
+            "vary": {name: str(what) for name, what in self.space.items()},
+            "pruner": self.pruner,
+        }
+        if path.exists() and (differing := [key for key in content if read_json(path).get(key) != content[key]]):
+            raise InputError(
+                f"{self.out}: holds another search (its {', '.join(differing)} differ); choose another --out."
+            )
+        write_json(path, content)
+
+
+def take_part(job: Search, session: Path) -> None:
+    """In a worker: trains trials until there are enough."""
+    study = job.study()
+    while owner_of(session) is not None:
+        with ExitStack() as stack:
+            with _turn(job.out):
+                trial = _next_trial(study, job)
+                if trial is None:
+                    return
+                folder = job.out / trial.user_attrs[FOLDER]
+                folder.mkdir(exist_ok=True)
+                ownership = stack.enter_context(owned(folder))
+            _try(study, trial, job, ownership)
+
+
+def _turn(out: Path) -> "FileLock":
+    """Inside, no other process begins a trial or judges which are dead."""
+    from filelock import FileLock
+
+    return FileLock(out / ".turn.lock")
+
+
+def _next_trial(study: "Study", job: Search) -> "Trial | None":
+    """A new trial, or one that was enqueued again; None where enough have begun."""
+    from optuna.samplers import TPESampler
+    from optuna.trial import TrialState
+
+    from mpdvae.seeding import derive_seed
+
+    known = study.get_trials(deepcopy=False)
+    begun = len({folder_of(trial) for trial in known})
+    if begun >= job.trials and not any(trial.state == TrialState.WAITING for trial in known):
+        return None
+    study.sampler = TPESampler(seed=derive_seed(job.experiment.seed, "trial", begun) % 2**32)
+    trial = study.ask({name: what.distribution() for name, what in job.space.items()})
+    if FOLDER not in trial.user_attrs:
+        trial.set_user_attr(FOLDER, f"trial-{begun:04d}")
+    return trial
+
+
+def _try(study: "Study", trial: "Trial", job: Search, ownership: Ownership) -> None:
+    """Trains one trial and tells its value."""
+    import torch
+    from joblib import parallel_config
+    from optuna.trial import TrialState
+    from threadpoolctl import threadpool_limits
+
+    torch.set_num_threads(1)
+    folder = job.out / trial.user_attrs[FOLDER]
+    try:
+        run = Run.create(folder, changed(job.experiment, trial.params))
+        with threadpool_limits(1), parallel_config("sequential"):
+            _train(run, job, trial, ownership)
+        study.tell(trial, min(entry["negative_elbo_nats"] for entry in run.history))
+    except _Behind:
+        study.tell(trial, state=TrialState.PRUNED)
+    except Exception as error:
+        write_atomically(folder / FAILURE_LOG, traceback.format_exc())
+        trial.set_user_attr(REASON, f"{type(error).__name__}: {error}")
+        study.tell(trial, state=TrialState.FAIL)
+
+
+class _Behind(Exception):
+    """Of a trial that the pruner gives up."""
+
+
+def _train(run: Run, job: Search, trial: "Trial", ownership: Ownership) -> None:
+    """Trains `run` and reports each evaluation point; those before a checkpoint are told again, to the new trial."""
+    reported: set[int] = set()
+
+    def report(entry: dict[str, Any]) -> None:
+        if entry["step"] not in reported:
+            reported.add(entry["step"])
+            trial.report(entry["negative_elbo_nats"], entry["step"])
+
+    def watch(done: int, entry: dict[str, Any] | None) -> None:
+        ownership.confirm()
+        if entry is not None:
+            report(entry)
+            if done < run.experiment.training.steps and trial.should_prune():
+                raise _Behind
+
+    for entry in run.history:
+        report(entry)
+    train_only(run, load_data(run.experiment, job.data_root), job.command, watch)
+
+
+def revive(study: "Study", out: Path) -> list[str]:
+    """Trials whose process is gone: enqueues each again, the second time it counts as failed. Returns a line for each."""
+    from optuna.trial import TrialState
+
+    lines = []
+    with _turn(out):
+        known = study.get_trials(deepcopy=False)
+        for trial in known:
+            folder = folder_of(trial)
+            if trial.state != TrialState.RUNNING or owner_of(out / folder) is not None:
+                continue
+            study.tell(trial.number, state=TrialState.FAIL)
+            again = sum(folder_of(other) == folder for other in known) < TRIES
+            if again:
+                study.enqueue_trial(trial.params, user_attrs={FOLDER: folder})
+            lines.append(f"{folder}: its process is gone; {'going on with it' if again else 'it counts as failed'}")
+    return lines
+
+
+def folder_of(trial: "FrozenTrial") -> str:
+    """Name of the folder of a trial."""
+    return trial.user_attrs.get(FOLDER, f"trial-{trial.number:04d}")

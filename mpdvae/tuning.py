@@ -1,0 +1,173 @@
+"""A search for the configuration with the least validation negative ELBO, with Optuna (Akiba et al. 2019, KDD,
+https://arxiv.org/abs/1907.10902): https://optuna.org.
+
+    trial      one training run of the recipe with other values of some fields, in a run folder: OUT/trial-0007
+    value      its least negative ELBO at an evaluation point, in nats, by validation images: the plain ELBO, whatever the
+               weights of the objective, so that trials with different weights can be compared
+    sampler    tree-structured Parzen estimator (Bergstra et al. 2011, NeurIPS)
+    pruner     a trial is given up at an evaluation point where it is behind: the median of the trials before it, or
+               Hyperband (Li et al. 2018, JMLR 18)
+
+What trial k tries is a function of the seed, of k and of the results known then: with one job at a time a search is as
+reproducible as a run. Workers share the study through its storage and take trials one by one (`mpdvae.trials`).
+"""
+
+import threading
+import time
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from mpdvae import backends
+from mpdvae.console import RunProgress, Watcher
+from mpdvae.errors import InputError, RunError
+from mpdvae.jobs import load_data
+from mpdvae.runs import read_json, write_atomically
+from mpdvae.space import changed
+from mpdvae.trials import REASON, Search, folder_of, revive, take_part
+
+if TYPE_CHECKING:
+    from optuna import Study
+    from optuna.trial import FrozenTrial
+
+BEST = "best.json"
+LOOK_SECONDS = 1.0
+
+
+@dataclass(frozen=True)
+class Outcome:
+    """What became of one trial."""
+
+    number: int
+    folder: Path
+    state: str
+    """complete, pruned or failed."""
+    negative_elbo_nats: float | None
+    values: dict[str, Any]
+    """Of the fields that are varied."""
+    reason: str
+
+
+def search(job: Search, workers: int | None, backend: backends.Backend, address: str | None) -> list[Outcome]:
+    """Brings the study to `job.trials` trials and writes the best configuration to best.json; returns all, best first.
+
+    Raises:
+        InputError: optuna is missing, `job.out` holds another search, or the backend's arguments do not go together.
+        RunError: no trial was finished, or workers cannot work.
+    """
+    job.out.mkdir(parents=True, exist_ok=True)
+    job.note()
+    study = _opened(job)
+    load_data(job.experiment, job.data_root)  # once, before many processes ask for the same files
+    with backends.backend(backend, workers, address) as count:
+        title = f"{job.trials} trials of {job.experiment.name}, {count} at a time"
+        with Watcher(title, _share(study, job)) as watcher:
+            _rounds(study, job, count, watcher)
+    outcomes = ranked(study, job.out)
+    if not outcomes or outcomes[0].negative_elbo_nats is None:
+        reason = f" (the last one: {outcomes[-1].reason})" if outcomes else ""
+        raise RunError(f"no trial was finished{reason}; vary other fields or ranges, in another --out.")
+    best = {**outcomes[0].values, "name": f"{job.experiment.name}-tuned"}
+    write_atomically(job.out / BEST, changed(job.experiment, best).to_json())
+    return outcomes
+
+
+def ranked(study: "Study", out: Path) -> list[Outcome]:
+    """All trials that ended: complete ones by value, then those that were given up, then failed ones."""
+    outcomes = [_outcome(trial, out) for trial in _ended(study)]
+    order = ["complete", "pruned", "failed"]
+    return sorted(outcomes, key=lambda o: (order.index(o.state), o.negative_elbo_nats or 0.0, o.number))
+
+
+def _opened(job: Search) -> "Study":
+    try:
+        return job.study()
+    except ImportError:
+        raise InputError("tune: needs what is not installed; `pip install 'mpdvae[tune]'` installs it.") from None
+    except Exception as error:  # of whatever database the storage is
+        if not job.storage:
+            raise
+        reason = str(error).strip().splitlines()[0]
+        raise InputError(f"--storage: {job.storage!r} cannot be opened ({reason}); try sqlite:///study.db.") from None
+
+
+def _rounds(study: "Study", job: Search, workers: int, watcher: Watcher) -> None:
+    """Sends workers until the study has all its trials."""
+    while True:
+        for line in revive(study, job.out):
+            watcher.say(line)
+        done = len(_ended(study))
+        if done >= job.trials:
+            return
+        over = threading.Event()
+        looker = threading.Thread(target=_look_on, args=(study, job, watcher, over), daemon=True)
+        looker.start()
+        try:
+            broken = backends.work(take_part, job, workers=min(workers, job.trials - done), folder=job.out)
+        finally:
+            over.set()
+            looker.join()
+        if broken and len(study.get_trials(deepcopy=False)) == 0:
+            raise RunError(f"the workers ended before they began a trial ({broken}).")
+        if broken:
+            watcher.say(f"a worker ended early ({broken}), out of memory perhaps")
+        elif len(_ended(study)) == done:
+            time.sleep(LOOK_SECONDS)  # another call of this search has the last trials in hands
+
+
+def _ended(study: "Study") -> "list[FrozenTrial]":
+    """The last trial of each folder, where it is at its end."""
+    last = {folder_of(trial): trial for trial in study.get_trials(deepcopy=False)}
+    return [trial for trial in last.values() if trial.state.is_finished()]
+
+
+def _outcome(trial: "FrozenTrial", out: Path) -> Outcome:
+    state = {"COMPLETE": "complete", "PRUNED": "pruned"}.get(trial.state.name, "failed")
+    nats = [value for value in (trial.value, *trial.intermediate_values.values()) if value is not None]
+    reason = trial.user_attrs.get(REASON, "its process died") if state == "failed" else ""
+    best = min(nats) if nats and state != "failed" else None
+    return Outcome(trial.number, out / folder_of(trial), state, best, trial.params, reason)
+
+
+def _look_on(study: "Study", job: Search, watcher: Watcher, over: threading.Event) -> None:
+    """Shows how far everything is, and says once what each trial came to, until it is `over`."""
+    said, last = {trial.number for trial in _ended(study)}, False
+    while not last:
+        last = over.wait(LOOK_SECONDS)
+        for trial in _ended(study):
+            if trial.number not in said:
+                said.add(trial.number)
+                watcher.say(in_words(_outcome(trial, job.out)))
+        watcher.update(_share(study, job), _running(study, job))
+
+
+def in_words(outcome: Outcome) -> str:
+    """An outcome in a line."""
+    nats = outcome.negative_elbo_nats
+    came_to = outcome.state if nats is None else f"{outcome.state}, -ELBO {nats:.2f} nats"
+    values = ", ".join(f"{name} {value_in_words(value)}" for name, value in outcome.values.items())
+    return f"{outcome.folder.name}: {came_to} ({values})" + (f": {outcome.reason}" if outcome.reason else "")
+
+
+def value_in_words(value: Any) -> str:
+    return f"{value:.4g}" if isinstance(value, float) else str(value)
+
+
+def _running(study: "Study", job: Search) -> dict[str, RunProgress]:
+    running = {}
+    for trial in study.get_trials(deepcopy=False):
+        try:
+            noted = read_json(job.out / folder_of(trial) / "progress.json")
+        except InputError:
+            continue  # not started, or at its end
+        if not trial.state.is_finished():
+            steps = job.experiment.training.steps
+            running[folder_of(trial)] = RunProgress(noted["phase"], noted["step"], steps, noted["latest"])
+    return running
+
+
+def _share(study: "Study", job: Search) -> float:
+    """How much of the search is behind, in [0, 1]; a trial that was given up counts as a whole one."""
+    running = _running(study, job)
+    parts = sum(min(1.0, progress.step / progress.steps) for progress in running.values())
+    return min(1.0, (len(_ended(study)) + parts) / job.trials)
