@@ -73,19 +73,20 @@ def image_shape_of(experiment: Experiment) -> ImageShape:
 def _time_step(e: Experiment) -> tuple[int, float, int]:
     """(parameters, estimated seconds and multiply-adds of a step at the experiment's batch size)."""
     vae, objective = e.build(image_shape_of(e)), e.objective.build()
-    seconds = []
+    seconds, operations = [], 0
     for batch in SMALL_BATCHES:
         with seeded("plan"):
             x = _random_images(e, batch)
             with FlopCounterMode(display=False) as counter:
                 objective(vae, x).total.backward()  # the first one also sets things up
+            operations = counter.get_total_flops()
             started = time.perf_counter()
             objective(vae, x).total.backward()
             seconds.append(time.perf_counter() - started)
     small, large = SMALL_BATCHES
     per_image = max((seconds[1] - seconds[0]) / (large - small), seconds[1] / (4 * large))
     fixed = max(0.0, seconds[0] - small * per_image)
-    multiply_adds = counter.get_total_flops() // 2 * e.training.batch_size // large  # torch counts both as operations
+    multiply_adds = operations // 2 * e.training.batch_size // large  # torch counts both as operations
     return sum(p.numel() for p in vae.parameters()), fixed + per_image * e.training.batch_size, multiply_adds
 
 
