@@ -103,8 +103,9 @@ def _ray(workers: int | None, address: str | None) -> Iterator[int]:
         "include_dashboard": False,
         "object_store_memory": OBJECT_STORE_BYTES,
     }
+    where: dict[str, Any] = own if address is None else {"address": address}
     try:
-        ray.init(**quiet, **(own if address is None else {"address": address}))
+        ray.init(**quiet, **where)
     except (ConnectionError, ValueError, RuntimeError) as error:
         raise _unreachable("Ray", address, error) from None
     register_ray()
