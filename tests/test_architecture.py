@@ -37,7 +37,7 @@ LEVELS: list[set[str]] = [
         "lag",
     },
     {"config", "posterior_parts", "parts", "objective_config", "experiment", "studies", "remedies", "recipes", "sweeps"}
-    | {"runs", "interop", "diagnosis", "advice"},
+    | {"runs", "interop", "diagnosis", "advice", "compact"},
     {
         "training",
         "evaluation",
@@ -51,7 +51,8 @@ LEVELS: list[set[str]] = [
         "plan",
         "reproduce",
         "report",
-    },
+    }
+    | {"sklearn"},
     {"cli", "commands", "options", "kinds", "__main__"},
 ]
 """A new room gets a level here. Within a level imports are allowed as long as they make no circle."""

@@ -1,0 +1,338 @@
+"""MAE and its relatives as a scikit-learn estimator: arrays of images in; codes, likelihoods and images out.
+
+    codes = MPDVAE(latent_dim=16, random_state=0).fit(X).transform(X)
+
+A thin front of the project: `fit` puts an `Experiment` together and calls the one training loop in a run folder, a temporary
+one unless it is named; `score_samples` is `mpdvae.density.estimate`.
+
+X is images [n height width], [n channel height width] or [n height width channel], or flat rows with `image_shape`; what comes
+back (samples, decoded images) has the form that `fit` was given. Grey images are modelled as black and white, as the paper does:
+in training a pixel is white with the probability of its grey level, drawn anew at every visit; otherwise one draw counts, which
+depends on the image alone. `X > 0.5` does the same without chance. Colour images are modelled in 256 levels.
+
+The contract: https://scikit-learn.org/stable/developers/develop.html; its checks run in tests/test_sklearn.py.
+"""
+
+import math
+import tempfile
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+from pydantic import ValidationError
+from safetensors.torch import load as tensors_of
+from safetensors.torch import save as bytes_of
+from sklearn.base import BaseEstimator, ClassNamePrefixFeaturesOutMixin, DensityMixin, TransformerMixin
+from sklearn.utils import Tags, check_array, check_random_state
+from sklearn.utils.validation import check_is_fitted, validate_data
+
+from mpdvae import density
+from mpdvae.compact import part
+from mpdvae.config import Config, ImageShape
+from mpdvae.console import Watcher
+from mpdvae.data import Images, Splits, images_by_content, split_train_validation, steps_per_epoch
+from mpdvae.data.arrays import channels_first, grey_levels
+from mpdvae.errors import InputError
+from mpdvae.experiment import Data, Experiment, Plateau, in_words
+from mpdvae.jobs import check_fit, describe_run
+from mpdvae.runs import Run
+from mpdvae.seeding import seeded
+from mpdvae.studies import COMPACT_MNIST
+from mpdvae.training import Watch, train
+
+FEWEST_IMAGES = 4
+"""Two to train on and two to validate on: divergences are between pairs."""
+IMAGES_AT_ONCE = 500
+
+
+class MPDVAE(ClassNamePrefixFeaturesOutMixin, TransformerMixin, DensityMixin, BaseEstimator):
+    """A variational autoencoder with mutual posterior-divergence regularisation (Ma, Zhou & Hovy, ICLR 2019).
+
+    Both weights 0 are the model without the regulariser: `decoder="convnet", prior="standard-normal"` is then a plain VAE,
+    `decoder="pixelcnn", prior="flow"` a Variational Lossy Autoencoder.
+
+    Arguments:
+        latent_dim: numbers of a code; of colour images, channels of the maps that a code is.
+        diversity_weight: the paper's eta: makes posteriors differ in every latent dimension.
+        smoothness_weight: the paper's gamma: makes the pairwise divergences alike.
+        decoder: "pixelcnn", "convnet" or "mlp" (independent pixels), or a configuration of `mpdvae.parts`.
+        encoder: "convnet" or "mlp", or a configuration.
+        prior: "flow" or "standard-normal", or a configuration.
+        image_shape: of flat rows, (height, width), (channel, height, width) or (height, width, channel); one of them may be -1.
+        value_range: numbers that are black and white (of colour: none and all of a colour). Booleans, and bytes (uint8, 0 to
+            255), have their own.
+        max_iter: epochs at the most.
+        batch_size: images of a step; all of them where there are fewer.
+        learning_rate: of Adam.
+        validation_fraction: of the images, set aside to stop by and to select the weights by.
+        n_iter_no_change: epochs without a better validation ELBO after which training stops; None: never.
+        importance_samples: of the likelihood of an image.
+        random_state: of weights, order, noise and the images set aside; an integer makes everything reproducible.
+        verbose: 1 shows progress.
+        run_folder: where to train: new, or that of the very same fit, which goes on. It is a run folder, which `mpdvae diagnose`
+            and `mpdvae report` read. None: a temporary one.
+
+    Attributes:
+        vae_: the trained `mpdvae.VAE`, averaged weights of the best epoch.
+        experiment_: its complete configuration.
+        image_shape_: (channel, height, width).
+        history_: what was measured after each epoch; a list of dictionaries with units in the keys.
+        n_iter_: epochs trained.
+        n_features_in_: numbers of an image.
+        feature_names_in_: of flat rows that had names.
+    """
+
+    def __init__(
+        self,
+        latent_dim: int = 32,
+        diversity_weight: float = 1.0,
+        smoothness_weight: float = 0.5,
+        decoder: str | Config = "pixelcnn",
+        encoder: str | Config = "convnet",
+        prior: str | Config = "flow",
+        *,
+        image_shape: tuple[int, ...] | None = None,
+        value_range: tuple[float, float] = (0.0, 1.0),
+        max_iter: int = 50,
+        batch_size: int = 100,
+        learning_rate: float = 2e-3,
+        validation_fraction: float = 0.1,
+        n_iter_no_change: int | None = 10,
+        importance_samples: int = 64,
+        random_state: int | np.random.RandomState | None = None,
+        verbose: int = 0,
+        run_folder: str | Path | None = None,
+    ) -> None:
+        self.latent_dim = latent_dim
+        self.diversity_weight = diversity_weight
+        self.smoothness_weight = smoothness_weight
+        self.decoder = decoder
+        self.encoder = encoder
+        self.prior = prior
+        self.image_shape = image_shape
+        self.value_range = value_range
+        self.max_iter = max_iter
+        self.batch_size = batch_size
+        self.learning_rate = learning_rate
+        self.validation_fraction = validation_fraction
+        self.n_iter_no_change = n_iter_no_change
+        self.importance_samples = importance_samples
+        self.random_state = random_state
+        self.verbose = verbose
+        self.run_folder = run_folder
+
+    def fit(self, X: Any, y: Any = None) -> "MPDVAE":
+        """Trains on images.
+
+        Raises:
+            InputError: for what are no images, too few of them, or parameters that cannot work; names which.
+            RunError: where the loss is no longer a finite number.
+        """
+        pixels = self._pixels(X, fitting=True)
+        seed = int(check_random_state(self.random_state).randint(2**31 - 1))
+        data = self._divided(pixels, seed)
+        experiment = self._experiment(data, seed)
+        check_fit(experiment, data)  # before a folder is made
+        with self._folder() as folder, self._following(folder, data, experiment) as watch:
+            run = Run.create(folder, experiment)
+            describe_run(run, data, "mpdvae.sklearn.MPDVAE.fit")
+            self.vae_ = train(run, data, watch)
+            self.history_ = run.history
+        self.experiment_, self.image_shape_ = experiment, data.image_shape
+        self.n_iter_ = round(self.history_[-1]["epoch"])
+        return self
+
+    def transform(self, X: Any) -> np.ndarray:
+        """The posterior mean of each image: float32 [n, latent], maps as rows."""
+        x, _ = self._model_input(X)
+        return torch.cat([self.vae_.encode(part).flatten(1) for part in x.split(IMAGES_AT_ONCE)]).numpy()
+
+    def inverse_transform(self, X: Any) -> np.ndarray:
+        """An image for each code, in the form and range of the images in `fit`.
+
+        Independent pixels: their mean (of colour: the level of the likeliest component). Autoregressive pixels, which have no
+        mean that could be had: each takes its more probable value given those before it."""
+        check_is_fitted(self)
+        codes = check_array(X, dtype=np.float32)
+        if codes.shape[1] != self._n_features_out:
+            raise InputError(f"X: expected codes of {self._n_features_out} numbers, got {codes.shape[1]}.")
+        z = torch.from_numpy(codes).view(-1, *self._latent_shape)
+        return self._as_given(torch.cat([self.vae_.decode(part) for part in z.split(IMAGES_AT_ONCE)]))
+
+    def score_samples(self, X: Any) -> np.ndarray:
+        """log p(x) in nats of each image, [n]: the importance-weighted bound of `importance_samples` draws, which is lower than
+        log p(x) in expectation. Deterministic; error bars are in `mpdvae.density.estimate`."""
+        x, keys = self._model_input(X)
+        estimate = density.estimate(self.vae_, x, self.importance_samples, seed=self.experiment_.seed, indices=keys)
+        return estimate.log_prob.numpy()
+
+    def score(self, X: Any, y: Any = None) -> float:
+        """The mean of `score_samples` in nats: what `GridSearchCV` makes large."""
+        return float(self.score_samples(X).mean())
+
+    def sample(self, n_samples: int = 1, random_state: int | np.random.RandomState | None = None) -> np.ndarray:
+        """Images drawn from the model, in the form and range of the images in `fit`."""
+        check_is_fitted(self)
+        with seeded(int(check_random_state(random_state).randint(2**31 - 1)), "sample"):
+            return self._as_given(self.vae_.sample(n_samples))
+
+    # -- scikit-learn's own ----------------------------------------------------------------------------------------------
+
+    @property
+    def _latent_shape(self) -> tuple[int, ...]:
+        return self.experiment_.encoder.latent_shape(self.image_shape_, self.experiment_.latent_dim)
+
+    @property
+    def _n_features_out(self) -> int:
+        return math.prod(self._latent_shape)
+
+    def __sklearn_tags__(self) -> Tags:
+        tags = super().__sklearn_tags__()
+        tags.transformer_tags.preserves_dtype = ["float32"]
+        tags.input_tags.three_d_array = True
+        return tags
+
+    def __getstate__(self) -> dict[str, Any]:
+        """The model is kept as the bytes of a safetensors file: a pickle of it needs this class and no other code."""
+        state = dict(super().__getstate__())
+        vae = state.pop("vae_", None)
+        if vae is not None:
+            state["_weights"] = bytes_of({name: tensor.contiguous() for name, tensor in vae.state_dict().items()})
+        return state
+
+    def __setstate__(self, state: dict[str, Any]) -> None:
+        weights = state.pop("_weights", None)
+        super().__setstate__(state)
+        if weights is not None:
+            self.vae_ = self.experiment_.build(self.image_shape_)
+            self.vae_.load_state_dict(tensors_of(weights))
+            self.vae_.eval()
+
+    # -- images ----------------------------------------------------------------------------------------------------------
+
+    def _pixels(self, X: Any, fitting: bool) -> torch.Tensor:
+        """X as levels, uint8 [n channel height width]."""
+        layout = None
+        if np.ndim(X) > 2:
+            X = np.asarray(X)
+            layout = X.shape[1:]
+            X = X.reshape(len(X), math.prod(layout))
+        rows = validate_data(self, X, reset=fitting, ensure_min_samples=FEWEST_IMAGES if fitting else 1)
+        if fitting:
+            self._rows, self._layout = layout is None, layout or self._layout_of_rows(rows.shape[1])
+        elif layout not in (None, self._layout):
+            raise InputError(f"X: expected images of shape {self._layout} as in fit, got {layout}.")
+        return channels_first(grey_levels(self._in_range(rows.reshape(-1, *self._layout)), "X"), "X")
+
+    def _layout_of_rows(self, features: int) -> tuple[int, ...]:
+        if self.image_shape is None:
+            raise InputError(
+                f"image_shape: flat rows need it, got none and rows of {features} numbers; give the (height, width) of an image."
+            )
+        try:
+            return np.empty(features).reshape(self.image_shape).shape
+        except ValueError:
+            raise InputError(
+                f"image_shape: {self.image_shape} does not hold the {features} numbers of a row."
+            ) from None
+
+    def _in_range(self, x: np.ndarray) -> np.ndarray:
+        """Numbers in 0..1; bytes and booleans as they are."""
+        if x.dtype in (np.bool_, np.uint8):
+            return x
+        low, high = self.value_range
+        if not low < high:
+            raise InputError(f"value_range: expected (black, white) with black < white, got {self.value_range}.")
+        if x.min() < low or x.max() > high:
+            raise InputError(
+                f"X: has numbers from {x.min():g} to {x.max():g}, expected {low:g} to {high:g}; scale them, or give their "
+                "range as value_range."
+            )
+        return (x.astype(np.float64) - low) / (high - low)
+
+    def _model_input(self, X: Any) -> tuple[torch.Tensor, list[int]]:
+        check_is_fitted(self)
+        return images_by_content(self._pixels(X, fitting=False), self.experiment_.data.protocol())
+
+    def _as_given(self, images: torch.Tensor) -> np.ndarray:
+        """Images of the model in the form and range of those in `fit`."""
+        low, high = self.value_range
+        x = low + (high - low) * self.experiment_.data.shown(images).numpy()
+        if len(self._layout) == 3 and self._layout != self.image_shape_:
+            x = x.transpose(0, 2, 3, 1)
+        return x.reshape(len(x), -1) if self._rows else x.reshape(len(x), *self._layout)
+
+    # -- training --------------------------------------------------------------------------------------------------------
+
+    def _divided(self, pixels: torch.Tensor, seed: int) -> Splits:
+        """Images to train on, and to validate on; there are no others to test on."""
+        if not 0 < self.validation_fraction < 1:
+            raise InputError(f"validation_fraction: expected a number between 0 and 1, got {self.validation_fraction}.")
+        size = min(max(round(self.validation_fraction * len(pixels)), 2), len(pixels) - 2)
+        images = Images(pixels)
+        train, validation = (images.take(part) for part in split_train_validation(len(pixels), size, seed))
+        return Splits.of("own", "own images", train, validation, validation, seed)
+
+    def _experiment(self, data: Splits, seed: int) -> Experiment:
+        channels, images = data.image_shape[0], len(data.train)
+        batch_size = min(self.batch_size, images)
+        epoch = steps_per_epoch(images, batch_size)
+        colour = {"binarisation": "levels"} if channels > 1 else {}
+        training = {
+            "steps": self.max_iter * epoch,
+            "evaluate_every": epoch,
+            "batch_size": batch_size,
+            "learning_rate": self.learning_rate,
+            "plateau": self._plateau(),
+        }
+        given = {
+            "name": "own-images",
+            "model": type(self).__name__,
+            "seed": seed,
+            "latent_dim": self.latent_dim,
+            "data": {"dataset": "own", "evaluation_draws": 1, "split_seed": seed} | colour,
+            "objective": {"diversity_weight": self.diversity_weight, "smoothness_weight": self.smoothness_weight},
+            "training": COMPACT_MNIST.training.model_dump() | training,
+        }
+        parts = {role: part(role, getattr(self, role), channels) for role in ("encoder", "decoder", "prior")}
+        try:
+            return Experiment.model_validate(_plain(given) | parts)
+        except ValidationError as error:
+            raise InputError(in_words(error)) from None
+
+    def _plateau(self) -> dict[str, int] | None:
+        if self.n_iter_no_change is None:
+            return None
+        if self.n_iter_no_change < 2:
+            raise InputError(f"n_iter_no_change: expected at least 2 epochs, or None, got {self.n_iter_no_change}.")
+        return {"patience": self.n_iter_no_change - 1, "limit": 1}
+
+    @contextmanager
+    def _folder(self) -> Iterator[Path]:
+        """The named run folder, or one that is gone afterwards."""
+        if self.run_folder is not None:
+            yield Path(self.run_folder)
+        else:
+            with tempfile.TemporaryDirectory(prefix="mpdvae-") as folder:
+                yield Path(folder)
+
+    @contextmanager
+    def _following(self, folder: Path, data: Splits, experiment: Experiment) -> Iterator[Watch]:
+        """What the loop tells of its steps: shown, or not."""
+        if not self.verbose:
+            yield lambda done, entry: None
+            return
+        with Watcher(
+            f"{type(self).__name__}: {len(data.train)} images, {len(data.validation)} more to stop by"
+        ) as watcher:
+            yield watcher.following(folder.name, experiment.training.steps)
+
+
+def _plain(tree: Any) -> Any:
+    """numpy's numbers, of which grids of parameters are made, as Python's."""
+    if isinstance(tree, dict):
+        return {name: _plain(value) for name, value in tree.items()}
+    return tree.item() if isinstance(tree, np.generic) else tree
