@@ -7,8 +7,8 @@
     flow               autoregressive flow over vectors          the same over maps
     standard-normal    N(0, I)                                   N(0, I)
 
-Grey networks are those of scale `minutes` (`mpdvae.studies`). A configuration of `mpdvae.parts` in place of a word is taken as
-it is.
+Grey networks are those of scale `minutes` (`mpdvae.studies`). A configuration of `mpdvae.parts` in place of a word is taken
+as it is.
 """
 
 from collections.abc import Mapping

@@ -2,13 +2,13 @@
 
     codes = MPDVAE(latent_dim=16, random_state=0).fit(X).transform(X)
 
-A thin front of the project: `fit` puts an `Experiment` together and calls the one training loop in a run folder, a temporary
-one unless it is named; `score_samples` is `mpdvae.density.estimate`.
+A thin front of the project: `fit` puts an `Experiment` together and calls the one training loop in a run folder, a
+temporary one unless it is named; `score_samples` is `mpdvae.density.estimate`.
 
-X is images [n height width], [n channel height width] or [n height width channel], or flat rows with `image_shape`; what comes
-back (samples, decoded images) has the form that `fit` was given. Grey images are modelled as black and white, as the paper does:
-in training a pixel is white with the probability of its grey level, drawn anew at every visit; otherwise one draw counts, which
-depends on the image alone. `X > 0.5` does the same without chance. Colour images are modelled in 256 levels.
+X is images [n height width], [n channel height width] or [n height width channel], or flat rows with `image_shape`; what
+comes back (samples, decoded images) has the form that `fit` was given. Grey images are modelled as black and white, as the
+paper does: in training a pixel is white with the probability of its grey level, drawn anew at every visit; otherwise one draw
+counts, which depends on the image alone. `X > 0.5` does the same without chance. Colour images have 256 levels.
 
 The contract: https://scikit-learn.org/stable/developers/develop.html; its checks run in tests/test_sklearn.py.
 """
@@ -31,21 +31,24 @@ from sklearn.utils.validation import check_is_fitted, validate_data
 
 from mpdvae import density
 from mpdvae.compact import part
-from mpdvae.config import Config, ImageShape
+from mpdvae.config import Config
 from mpdvae.console import Watcher
 from mpdvae.data import Images, Splits, images_by_content, split_train_validation, steps_per_epoch
 from mpdvae.data.arrays import channels_first, grey_levels
 from mpdvae.errors import InputError
-from mpdvae.experiment import Data, Experiment, Plateau, in_words
+from mpdvae.experiment import Experiment, in_words
 from mpdvae.jobs import check_fit, describe_run
 from mpdvae.runs import Run
 from mpdvae.seeding import seeded
 from mpdvae.studies import COMPACT_MNIST
 from mpdvae.training import Watch, train
+from mpdvae.vae import check_samples
 
 FEWEST_IMAGES = 4
 """Two to train on and two to validate on: divergences are between pairs."""
 IMAGES_AT_ONCE = 500
+PARAMETERS = {"training.steps": "max_iter", "training.": "", "objective.": ""}
+"""What fields of an experiment are called here."""
 
 
 class MPDVAE(ClassNamePrefixFeaturesOutMixin, TransformerMixin, DensityMixin, BaseEstimator):
@@ -61,7 +64,7 @@ class MPDVAE(ClassNamePrefixFeaturesOutMixin, TransformerMixin, DensityMixin, Ba
         decoder: "pixelcnn", "convnet" or "mlp" (independent pixels), or a configuration of `mpdvae.parts`.
         encoder: "convnet" or "mlp", or a configuration.
         prior: "flow" or "standard-normal", or a configuration.
-        image_shape: of flat rows, (height, width), (channel, height, width) or (height, width, channel); one of them may be -1.
+        image_shape: of flat rows: (height, width), (channel, height, width) or (height, width, channel); one may be -1.
         value_range: numbers that are black and white (of colour: none and all of a colour). Booleans, and bytes (uint8, 0 to
             255), have their own.
         max_iter: epochs at the most.
@@ -72,8 +75,8 @@ class MPDVAE(ClassNamePrefixFeaturesOutMixin, TransformerMixin, DensityMixin, Ba
         importance_samples: of the likelihood of an image.
         random_state: of weights, order, noise and the images set aside; an integer makes everything reproducible.
         verbose: 1 shows progress.
-        run_folder: where to train: new, or that of the very same fit, which goes on. It is a run folder, which `mpdvae diagnose`
-            and `mpdvae report` read. None: a temporary one.
+        run_folder: where to train: new, or that of the very same fit, which goes on. `mpdvae diagnose` and `mpdvae report`
+            read it. None: a temporary one.
 
     Attributes:
         vae_: the trained `mpdvae.VAE`, averaged weights of the best epoch.
@@ -163,8 +166,9 @@ class MPDVAE(ClassNamePrefixFeaturesOutMixin, TransformerMixin, DensityMixin, Ba
         return self._as_given(torch.cat([self.vae_.decode(part) for part in z.split(IMAGES_AT_ONCE)]))
 
     def score_samples(self, X: Any) -> np.ndarray:
-        """log p(x) in nats of each image, [n]: the importance-weighted bound of `importance_samples` draws, which is lower than
-        log p(x) in expectation. Deterministic; error bars are in `mpdvae.density.estimate`."""
+        """log p(x) in nats of each image, [n]: the importance-weighted bound of `importance_samples` draws, in expectation
+        below log p(x). Deterministic; error bars are in `mpdvae.density.estimate`."""
+        check_samples(self.importance_samples, "importance_samples")
         x, keys = self._model_input(X)
         estimate = density.estimate(self.vae_, x, self.importance_samples, seed=self.experiment_.seed, indices=keys)
         return estimate.log_prob.numpy()
@@ -176,6 +180,7 @@ class MPDVAE(ClassNamePrefixFeaturesOutMixin, TransformerMixin, DensityMixin, Ba
     def sample(self, n_samples: int = 1, random_state: int | np.random.RandomState | None = None) -> np.ndarray:
         """Images drawn from the model, in the form and range of the images in `fit`."""
         check_is_fitted(self)
+        check_samples(n_samples, "n_samples")
         with seeded(int(check_random_state(random_state).randint(2**31 - 1)), "sample"):
             return self._as_given(self.vae_.sample(n_samples))
 
@@ -222,22 +227,31 @@ class MPDVAE(ClassNamePrefixFeaturesOutMixin, TransformerMixin, DensityMixin, Ba
             X = X.reshape(len(X), math.prod(layout))
         rows = validate_data(self, X, reset=fitting, ensure_min_samples=FEWEST_IMAGES if fitting else 1)
         if fitting:
-            self._rows, self._layout = layout is None, layout or self._layout_of_rows(rows.shape[1])
+            self._rows, self._layout = layout is None, self._layout_of(rows.shape[1], layout)
         elif layout not in (None, self._layout):
             raise InputError(f"X: expected images of shape {self._layout} as in fit, got {layout}.")
         return channels_first(grey_levels(self._in_range(rows.reshape(-1, *self._layout)), "X"), "X")
 
-    def _layout_of_rows(self, features: int) -> tuple[int, ...]:
+    def _layout_of(self, numbers: int, found: tuple[int, ...] | None) -> tuple[int, ...]:
+        """The axes of one image as the user has them: those `found` in X, or those of `image_shape`."""
         if self.image_shape is None:
-            raise InputError(
-                f"image_shape: flat rows need it, got none and rows of {features} numbers; give the (height, width) of an image."
-            )
+            if found is None:
+                raise InputError(
+                    f"image_shape: flat rows need it, got none and rows of {numbers} numbers; give the (height, width) of "
+                    "their images."
+                )
+            return found
         try:
-            return np.empty(features).reshape(self.image_shape).shape
+            shape = np.empty(numbers).reshape(self.image_shape).shape
         except ValueError:
             raise InputError(
-                f"image_shape: {self.image_shape} does not hold the {features} numbers of a row."
+                f"image_shape: {self.image_shape} does not hold the {numbers} numbers of an image."
             ) from None
+        if found not in (None, shape):
+            raise InputError(
+                f"image_shape: expected that of the images in X, {found}, got {self.image_shape}; leave it out."
+            )
+        return shape
 
     def _in_range(self, x: np.ndarray) -> np.ndarray:
         """Numbers in 0..1; bytes and booleans as they are."""
@@ -301,7 +315,10 @@ class MPDVAE(ClassNamePrefixFeaturesOutMixin, TransformerMixin, DensityMixin, Ba
         try:
             return Experiment.model_validate(_plain(given) | parts)
         except ValidationError as error:
-            raise InputError(in_words(error)) from None
+            sentence = in_words(error)
+            for field, parameter in PARAMETERS.items():
+                sentence = sentence.replace(field, parameter)
+            raise InputError(sentence) from None
 
     def _plateau(self) -> dict[str, int] | None:
         if self.n_iter_no_change is None:
