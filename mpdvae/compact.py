@@ -63,8 +63,8 @@ def part(role: str, given: Any, channels: int) -> Config:
     words = (GREY if channels == 1 else COLOUR)[role]
     if given in words:
         return words[given]
-    if given in GREY[role]:
-        raise InputError(
-            f"{role}: {given!r} has no form for colour images; choose {' or '.join(words)}, or give grey images."
-        )
-    refuse_unknown(role, given, list(words), "A configuration of mpdvae.parts is taken, too.")
+    if given not in GREY[role]:
+        refuse_unknown(role, given, list(words), "A configuration of mpdvae.parts is taken, too.")
+    raise InputError(
+        f"{role}: {given!r} has no form for colour images; choose {' or '.join(words)}, or give grey images."
+    )

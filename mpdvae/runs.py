@@ -16,9 +16,11 @@ import hashlib
 import json
 import os
 from collections.abc import Mapping
+from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from mpdvae.card import model_card
 from mpdvae.errors import InputError, RunError
 from mpdvae.experiment import Experiment, ImageShape, from_json
 from mpdvae.version import __version__
@@ -29,6 +31,7 @@ if TYPE_CHECKING:
     from mpdvae.vae import VAE
 
 MODEL_FORMAT = "1"
+"""Of a model folder. It changes when an older version would misread the folder; then `load` still reads those before."""
 METADATA = "mpdvae"
 """What the weights say about themselves, as JSON, in the head of their file."""
 CHECKPOINTS_KEPT = 2
@@ -222,14 +225,16 @@ def differing_fields(one: Experiment, other: Experiment) -> list[str]:
     return sorted(name for name in a.keys() | b.keys() if a.get(name, missing) != b.get(name, missing))
 
 
-def save_model(folder: Path, vae: "VAE", experiment: Experiment, image_shape: ImageShape) -> None:
+def save_model(
+    folder: Path, vae: "VAE", experiment: Experiment, image_shape: ImageShape, card: str | None = None
+) -> None:
     """`vae` as a folder of safetensors, JSON and a model card, from which `load` rebuilds it."""
     from safetensors.torch import save
 
     tensors = {name: tensor.contiguous() for name, tensor in vae.state_dict().items()}
     about = {"format": MODEL_FORMAT, "image_shape": list(image_shape), "version": __version__}
     write_atomically(folder / "experiment.json", experiment.to_json())
-    write_atomically(folder / "README.md", _model_card(experiment, image_shape))
+    write_atomically(folder / "README.md", card or model_card(experiment, image_shape))
     # One entry: safetensors writes several in an order that changes from process to process.
     write_atomically(folder / "model.safetensors", save(tensors, {METADATA: json.dumps(about)}))
 
@@ -247,7 +252,7 @@ def load(path: Path | str) -> "VAE":
     """
     from safetensors import SafetensorError, safe_open
 
-    folder = Path(path)
+    run = folder = Path(path)
     if not folder.is_dir():
         raise InputError(f"{folder}: no such folder; give the folder of a run or of a model.")
     folder = folder / "model" if (folder / "model").is_dir() else folder
@@ -268,6 +273,8 @@ def load(path: Path | str) -> "VAE":
         raise InputError(
             f"{weights}: does not fit experiment.json beside it: {str(error).splitlines()[1].strip()}"
         ) from None
+    if folder != run:
+        vae.origin = replace(vae.origin, run=run)
     return vae.eval()
 
 
@@ -278,7 +285,10 @@ def _image_shape(metadata: dict[str, str], weights: Path) -> ImageShape:
     except (KeyError, ValueError, TypeError):
         raise InputError(f"{weights}: does not say what it is a model of; was it written by mpdvae?") from None
     if format != MODEL_FORMAT:
-        raise InputError(f"{weights}: expected model format {MODEL_FORMAT}, got {format}.")
+        raise InputError(
+            f"{weights}: is of model format {format}, written by mpdvae {about.get('version', '?')}, but mpdvae {__version__} reads "
+            f"format {MODEL_FORMAT} only: pip install --upgrade mpdvae."
+        )
     return channel, height, width
 
 
@@ -287,23 +297,3 @@ def _read_experiment(folder: Path) -> Experiment:
     if not path.is_file():
         raise InputError(f"{path}: no such file; it belongs beside what mpdvae wrote to {folder}.")
     return from_json(path.read_bytes(), str(path))
-
-
-def _model_card(experiment: Experiment, image_shape: ImageShape) -> str:
-    return f"""# {experiment.name}
-
-A variational autoencoder of `mpdvae` {__version__}: {experiment.encoder.kind} encoder, {experiment.decoder.kind} decoder,
-{experiment.prior.kind} prior, {experiment.latent_dim} latent dimensions, images {image_shape} (channel, height, width).
-
-{experiment.reproduces}
-
-Trained on {experiment.data.dataset} ({experiment.data.binarisation} binarisation), seed {experiment.seed}. Weights are
-averaged over the last steps of training; `experiment.json` is the complete configuration.
-
-```python
-import mpdvae
-
-vae = mpdvae.load(".")
-images = vae.sample(16)     # [16, {", ".join(map(str, image_shape))}]
-```
-"""

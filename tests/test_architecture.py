@@ -37,7 +37,7 @@ LEVELS: list[set[str]] = [
         "lag",
     },
     {"config", "posterior_parts", "parts", "objective_config", "experiment", "studies", "remedies", "recipes", "sweeps"}
-    | {"runs", "interop", "diagnosis", "advice", "compact"},
+    | {"runs", "interop", "diagnosis", "advice", "compact", "card", "sharing"},
     {
         "training",
         "evaluation",
@@ -141,7 +141,7 @@ import torch
 def f():
     from mpdvae.networks.masked import causal_mask
 """
-    found = {"flows", "runs", "pictures", "data.mnist", "divergence", "errors", "networks.masked"}
+    found = {"flows", "sharing", "pictures", "data.mnist", "divergence", "errors", "networks.masked"}
     assert imports_of("mpdvae.vae", source) == {f"mpdvae.{name}" for name in found}
     assert "mpdvae.networks.weight_norm" in IMPORTS["mpdvae.vae"]
 
