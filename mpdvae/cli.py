@@ -14,6 +14,7 @@ from mpdvae.commands.diagnose import diagnose
 from mpdvae.commands.draw import reconstruct, sample, traverse
 from mpdvae.commands.matrix import list_recipes, report, reproduce
 from mpdvae.commands.run import evaluate, import_official, resume, train
+from mpdvae.commands.share import export
 from mpdvae.errors import InputError, RunError, refuse_unknown
 from mpdvae.experiment import in_words
 from mpdvae.version import __version__
@@ -43,6 +44,7 @@ COMMANDS: dict[str, Callable[..., None]] = {
     "reconstruct": reconstruct,
     "traverse": traverse,
     "report": report,
+    "export": export,
     "data": data,
     "import-official": import_official,
 }

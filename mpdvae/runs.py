@@ -285,9 +285,10 @@ def _image_shape(metadata: dict[str, str], weights: Path) -> ImageShape:
     except (KeyError, ValueError, TypeError):
         raise InputError(f"{weights}: does not say what it is a model of; was it written by mpdvae?") from None
     if format != MODEL_FORMAT:
+        writer = about.get("version", "?")
         raise InputError(
-            f"{weights}: is of model format {format}, written by mpdvae {about.get('version', '?')}, but mpdvae {__version__} reads "
-            f"format {MODEL_FORMAT} only: pip install --upgrade mpdvae."
+            f"{weights}: is of model format {format}, written by mpdvae {writer}, but mpdvae {__version__} reads format "
+            f"{MODEL_FORMAT} only: pip install --upgrade mpdvae."
         )
     return channel, height, width
 

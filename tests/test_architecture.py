@@ -37,7 +37,7 @@ LEVELS: list[set[str]] = [
         "lag",
     },
     {"config", "posterior_parts", "parts", "objective_config", "experiment", "studies", "remedies", "recipes", "sweeps"}
-    | {"runs", "interop", "diagnosis", "advice", "compact", "card", "sharing"},
+    | {"runs", "interop", "diagnosis", "advice", "compact", "card", "sharing", "export"},
     {
         "training",
         "evaluation",
