@@ -16,13 +16,12 @@ import hashlib
 import json
 import os
 from collections.abc import Mapping
-from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from mpdvae.card import model_card
 from mpdvae.errors import InputError, RunError
-from mpdvae.experiment import Experiment, ImageShape, from_json
+from mpdvae.experiment import Experiment, ImageShape, Origin, from_json
 from mpdvae.version import __version__
 
 if TYPE_CHECKING:
@@ -266,7 +265,8 @@ def load(path: Path | str) -> "VAE":
             tensors = {name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118 - not a dict
     except (SafetensorError, OSError) as error:
         raise InputError(f"{weights}: not a readable safetensors file ({error}).") from None
-    vae = experiment.build(_image_shape(metadata, weights))
+    image_shape = _image_shape(metadata, weights)
+    vae = experiment.build(image_shape)
     try:
         vae.load_state_dict(tensors)
     except RuntimeError as error:
@@ -274,7 +274,7 @@ def load(path: Path | str) -> "VAE":
             f"{weights}: does not fit experiment.json beside it: {str(error).splitlines()[1].strip()}"
         ) from None
     if folder != run:
-        vae.origin = replace(vae.origin, run=run)
+        vae.origin = Origin(experiment, image_shape, run)
     return vae.eval()
 
 

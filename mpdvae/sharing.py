@@ -114,7 +114,7 @@ def push_to_hub(
 
     with tempfile.TemporaryDirectory(prefix="mpdvae-") as folder:
         save_pretrained(vae, folder, results=results, licence=licence, source=repo_id)
-        return _of_hub(upload, repo_id)
+        return _of_hub(upload, f"{repo_id}:")
 
 
 def _origin(vae: "VAE") -> Origin:
@@ -143,7 +143,8 @@ def _downloaded(repo: str, revision: str | None) -> Path:
             repo, revision=revision, allow_patterns=FILES, library_name="mpdvae", library_version=__version__
         )
 
-    return Path(_of_hub(download, repo if revision is None else f"{repo}@{revision}"))
+    name = repo if revision is None else f"{repo}@{revision}"
+    return Path(_of_hub(download, f"{name}: no such folder here, and"))
 
 
 def _require_hub(what: str) -> None:
@@ -154,11 +155,12 @@ def _require_hub(what: str) -> None:
         raise InputError(f"{what} needs the hub's client: pip install 'mpdvae[hub]'.") from None
 
 
-def _of_hub(call: Callable[[], str], name: str) -> str:
-    """What `call` returns; its errors as one sentence about the model `name`."""
+def _of_hub(call: Callable[[], str], about: str) -> str:
+    """What `call` returns; the client's errors as one sentence that begins with `about`."""
     from huggingface_hub.errors import (
         HfHubHTTPError,
         HFValidationError,
+        HTTPError,
         LocalEntryNotFoundError,
         OfflineModeIsEnabled,
         RepositoryNotFoundError,
@@ -168,22 +170,22 @@ def _of_hub(call: Callable[[], str], name: str) -> str:
     try:
         return call()
     except RevisionNotFoundError:
-        raise InputError(f"{name}: the hub has this model, but no such branch, tag or commit.") from None
+        raise InputError(f"{about} the hub has this model, but no such branch, tag or commit.") from None
     except RepositoryNotFoundError:
-        raise InputError(
-            f"{name}: no such folder here and no such model on the hub, or it is private: `hf auth login` signs in."
-        ) from None
+        raise InputError(f"{about} no such model on the hub, or it is not for you; `hf auth login` signs in.") from None
     except HFValidationError as error:
-        raise InputError(f"{name}: not the name of a model on the hub ({_first_line(error)}).") from None
-    except (LocalEntryNotFoundError, OfflineModeIsEnabled):
+        raise InputError(f"{about} this is not the name of a model on the hub ({_first_line(error)}).") from None
+    except LocalEntryNotFoundError:
         raise RunError(
-            f"{name}: no such folder here, the hub cannot be reached (or HF_HUB_OFFLINE is set), and its cache has no such "
-            "model; connect and call again."
+            f"{about} the hub cannot be reached (or HF_HUB_OFFLINE is set), and its cache has no such model; connect and call "
+            "again."
         ) from None
+    except OfflineModeIsEnabled:
+        raise RunError(f"{about} the hub is not asked while HF_HUB_OFFLINE is set; unset it and call again.") from None
     except HfHubHTTPError as error:
-        raise RunError(f"{name}: the hub refused ({_first_line(error)}).") from None
-    except OSError as error:
-        raise RunError(f"{name}: the hub cannot be reached ({_first_line(error)}); connect and call again.") from None
+        raise RunError(f"{about} the hub refused ({_first_line(error)}).") from None
+    except (HTTPError, OSError) as error:
+        raise RunError(f"{about} the hub cannot be reached ({_first_line(error)}); connect and call again.") from None
 
 
 def _first_line(error: Exception) -> str:

@@ -151,19 +151,19 @@ class MPDVAE(ClassNamePrefixFeaturesOutMixin, TransformerMixin, DensityMixin, Ba
     def transform(self, X: Any) -> np.ndarray:
         """The posterior mean of each image: float32 [n, latent], maps as rows."""
         x, _ = self._model_input(X)
-        return torch.cat([self.vae_.encode(part).flatten(1) for part in x.split(IMAGES_AT_ONCE)]).numpy()
+        return torch.cat([self.vae_.encode(images).flatten(1) for images in x.split(IMAGES_AT_ONCE)]).numpy()
 
     def inverse_transform(self, X: Any) -> np.ndarray:
         """An image for each code, in the form and range of the images in `fit`.
 
         Independent pixels: their mean (of colour: the level of the likeliest component). Autoregressive pixels, which have no
         mean that could be had: each takes its more probable value given those before it."""
-        check_is_fitted(self)
+        check_is_fitted(self, "vae_")
         codes = check_array(X, dtype=np.float32)
         if codes.shape[1] != self._n_features_out:
             raise InputError(f"X: expected codes of {self._n_features_out} numbers, got {codes.shape[1]}.")
-        z = torch.from_numpy(codes).view(-1, *self._latent_shape)
-        return self._as_given(torch.cat([self.vae_.decode(part) for part in z.split(IMAGES_AT_ONCE)]))
+        z = torch.tensor(codes).view(-1, *self._latent_shape)
+        return self._as_given(torch.cat([self.vae_.decode(some) for some in z.split(IMAGES_AT_ONCE)]))
 
     def score_samples(self, X: Any) -> np.ndarray:
         """log p(x) in nats of each image, [n]: the importance-weighted bound of `importance_samples` draws, in expectation
@@ -179,7 +179,7 @@ class MPDVAE(ClassNamePrefixFeaturesOutMixin, TransformerMixin, DensityMixin, Ba
 
     def sample(self, n_samples: int = 1, random_state: int | np.random.RandomState | None = None) -> np.ndarray:
         """Images drawn from the model, in the form and range of the images in `fit`."""
-        check_is_fitted(self)
+        check_is_fitted(self, "vae_")
         check_samples(n_samples, "n_samples")
         with seeded(int(check_random_state(random_state).randint(2**31 - 1)), "sample"):
             return self._as_given(self.vae_.sample(n_samples))
@@ -221,7 +221,7 @@ class MPDVAE(ClassNamePrefixFeaturesOutMixin, TransformerMixin, DensityMixin, Ba
     def _pixels(self, X: Any, fitting: bool) -> torch.Tensor:
         """X as levels, uint8 [n channel height width]."""
         layout = None
-        if np.ndim(X) > 2:
+        if _axes(X) > 2:
             X = np.asarray(X)
             layout = X.shape[1:]
             X = X.reshape(len(X), math.prod(layout))
@@ -265,10 +265,10 @@ class MPDVAE(ClassNamePrefixFeaturesOutMixin, TransformerMixin, DensityMixin, Ba
                 f"X: has numbers from {x.min():g} to {x.max():g}, expected {low:g} to {high:g}; scale them, or give their "
                 "range as value_range."
             )
-        return (x.astype(np.float64) - low) / (high - low)
+        return ((x.astype(np.float64) - low) / (high - low)).clip(0, 1)  # beyond them by rounding only
 
     def _model_input(self, X: Any) -> tuple[torch.Tensor, list[int]]:
-        check_is_fitted(self)
+        check_is_fitted(self, "vae_")
         return images_by_content(self._pixels(X, fitting=False), self.experiment_.data.protocol())
 
     def _as_given(self, images: torch.Tensor) -> np.ndarray:
@@ -287,7 +287,7 @@ class MPDVAE(ClassNamePrefixFeaturesOutMixin, TransformerMixin, DensityMixin, Ba
             raise InputError(f"validation_fraction: expected a number between 0 and 1, got {self.validation_fraction}.")
         size = min(max(round(self.validation_fraction * len(pixels)), 2), len(pixels) - 2)
         images = Images(pixels)
-        train, validation = (images.take(part) for part in split_train_validation(len(pixels), size, seed))
+        train, validation = (images.take(chosen) for chosen in split_train_validation(len(pixels), size, seed))
         return Splits.of("own", "own images", train, validation, validation, seed)
 
     def _experiment(self, data: Splits, seed: int) -> Experiment:
@@ -346,6 +346,11 @@ class MPDVAE(ClassNamePrefixFeaturesOutMixin, TransformerMixin, DensityMixin, Ba
             f"{type(self).__name__}: {len(data.train)} images, {len(data.validation)} more to stop by"
         ) as watcher:
             yield watcher.following(folder.name, experiment.training.steps)
+
+
+def _axes(X: Any) -> int:
+    """How many axes X has; 2 for whatever is no array and no list, which scikit-learn makes an array of."""
+    return np.ndim(X) if isinstance(X, list | tuple) else getattr(X, "ndim", 2)
 
 
 def _plain(tree: Any) -> Any:

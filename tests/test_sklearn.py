@@ -74,7 +74,7 @@ def test_columns_have_names():
 
 GREY = grey()
 COLOUR = np.random.default_rng(1).integers(0, 256, (12, 3, 4, 8), dtype=np.uint8)
-COLOUR_PARTS = {"encoder": "convnet", "decoder": "convnet", "prior": "flow", "latent_dim": 1, "batch_size": 8}
+COLOUR_PARTS = {"encoder": "convnet", "decoder": "convnet", "prior": "flow", "latent_dim": 4, "batch_size": 8}
 FORMS = {
     "height and width": (GREY, GREY, {}),
     "channels first": (GREY[:, None], GREY, {}),
