@@ -177,8 +177,8 @@ def _of_hub(call: Callable[[], str], about: str) -> str:
         raise InputError(f"{about} this is not the name of a model on the hub ({_first_line(error)}).") from None
     except LocalEntryNotFoundError:
         raise RunError(
-            f"{about} the hub cannot be reached (or HF_HUB_OFFLINE is set), and its cache has no such model; connect and call "
-            "again."
+            f"{about} the hub cannot be reached (or HF_HUB_OFFLINE is set), and its cache has no such model; connect and "
+            "call again."
         ) from None
     except OfflineModeIsEnabled:
         raise RunError(f"{about} the hub is not asked while HF_HUB_OFFLINE is set; unset it and call again.") from None

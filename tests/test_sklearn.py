@@ -145,6 +145,12 @@ def test_samples_follow_the_seed():
     assert not np.array_equal(model.sample(8, random_state=1), model.sample(8, random_state=2))
 
 
+def test_autoregressive_pixels_of_colour_images_are_measured_and_drawn():
+    model = small(**COLOUR_PARTS | {"decoder": "pixelcnn"}).fit(COLOUR)
+    assert -COLOUR[0].size * np.log(256) * 2 < model.score(COLOUR) < 0
+    assert model.sample(2, random_state=0).shape == (2, 3, 4, 8)
+
+
 # -- training ----------------------------------------------------------------------------------------------------------
 
 
