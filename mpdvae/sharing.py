@@ -33,14 +33,14 @@ def load(source: str | Path) -> "VAE":
     """The trained model in a folder of a run or of a model, or on the hub: averaged weights, eval mode.
 
     Arguments:
-        source: a folder, or `owner/name[@revision]`.
+        source: a folder, or `owner/name[@revision]`; a `Path` is always a folder.
 
     Raises:
         InputError: where there is no such model, or its files do not fit together.
         RunError: where the hub cannot be reached, and its cache has no such model.
     """
     match = _ID.fullmatch(str(source))
-    if Path(source).exists() or match is None:
+    if isinstance(source, Path) or match is None or Path(source).exists():
         return runs.load(source)
     return runs.load(_downloaded(match["repo"], match["revision"]))
 

@@ -193,6 +193,8 @@ def test_a_folder_wins(hub, tmp_path, monkeypatch):
     vae = a_model()
     vae.save_pretrained("someone/digits")
     assert same(mpdvae.load("someone/digits"), vae)
+    with pytest.raises(InputError, match="nobody/nothing: no such folder; give the folder of a run or of a model"):
+        mpdvae.load(Path("nobody/nothing"))
     assert hub.requests == []
 
 
