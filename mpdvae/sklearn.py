@@ -18,7 +18,7 @@ import tempfile
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
-from typing import Any
+from typing import Any, no_type_check
 
 import numpy as np
 import torch
@@ -88,6 +88,7 @@ class MPDVAE(ClassNamePrefixFeaturesOutMixin, TransformerMixin, DensityMixin, Ba
         feature_names_in_: of flat rows that had names.
     """
 
+    @no_type_check  # scikit-learn's convention: anything can be set, and fit refuses it
     def __init__(
         self,
         latent_dim: int = 32,
