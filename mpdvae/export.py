@@ -17,9 +17,13 @@ ONNX: https://onnx.ai/onnx/intro; torch's exporter: https://docs.pytorch.org/doc
 
 import copy
 import json
+import logging
+import warnings
+from collections.abc import Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, Literal, get_args
+from typing import TYPE_CHECKING, Any
 
 import torch
 from torch import Tensor, nn
@@ -39,7 +43,7 @@ from mpdvae.version import __version__
 if TYPE_CHECKING:
     from mpdvae.vae import VAE
 
-Part = Literal["encoder", "decoder"]
+PARTS = ["encoder", "decoder"]
 TOLERANCE = 1e-4
 """Largest difference between model and graph, for numbers of size one and below; of larger ones, relative to them."""
 
@@ -94,7 +98,7 @@ class _Graph:
     checked: Tensor
 
 
-def export(vae: "VAE", path: str | Path, part: Part = "encoder") -> None:
+def export(vae: "VAE", path: str | Path, part: str = "encoder") -> None:
     """Writes a part of the model as an ONNX file.
 
     Arguments:
@@ -106,19 +110,20 @@ def export(vae: "VAE", path: str | Path, part: Part = "encoder") -> None:
         InputError: for a part that no graph can hold, which says why, and without the packages of the extra `export`.
         RunError: where the graph's numbers are not those of the model; nothing is written then.
     """
-    if part not in get_args(Part):
-        refuse_unknown("part", part, list(get_args(Part)))
+    if part not in PARTS:
+        refuse_unknown("part", part, PARTS)
     graph = _encoder_graph(vae) if part == "encoder" else _decoder_graph(vae)
     _require_onnx()
-    program = torch.onnx.export(
-        graph.module,
-        (graph.traced,),
-        input_names=[graph.input],
-        output_names=list(graph.module.outputs),
-        dynamic_shapes=({0: torch.export.Dim.DYNAMIC},),
-        dynamo=True,
-        verbose=False,
-    )
+    with _quietly():
+        program = torch.onnx.export(
+            graph.module,
+            (graph.traced,),
+            input_names=[graph.input],
+            output_names=list(graph.module.outputs),
+            dynamic_shapes=({0: torch.export.Dim.DYNAMIC},),
+            dynamo=True,
+            verbose=False,
+        )
     assert program is not None
     program.model.metadata_props[METADATA] = json.dumps(_about(vae, part))
     content = program.model_proto.SerializeToString()
@@ -166,7 +171,21 @@ def _plain(part: Any) -> Any:
     return part.requires_grad_(False)
 
 
-def _about(vae: "VAE", part: Part) -> dict[str, Any]:
+@contextmanager
+def _quietly() -> Iterator[None]:
+    """Without what torch's exporter says about its own means: packages that are not needed, functions that will change."""
+    logger = logging.getLogger("torch.onnx")
+    level = logger.level
+    logger.setLevel(logging.ERROR)
+    try:
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore")
+            yield
+    finally:
+        logger.setLevel(level)
+
+
+def _about(vae: "VAE", part: str) -> dict[str, Any]:
     about: dict[str, Any] = {"version": __version__, "part": part}
     if isinstance(vae.origin, Origin):
         experiment = vae.origin.experiment

@@ -100,7 +100,7 @@ class MPDVAE(ClassNamePrefixFeaturesOutMixin, TransformerMixin, DensityMixin, Ba
         *,
         image_shape: tuple[int, ...] | None = None,
         value_range: tuple[float, float] = (0.0, 1.0),
-        max_iter: int = 50,
+        max_iter: int = 30,
         batch_size: int = 100,
         learning_rate: float = 2e-3,
         validation_fraction: float = 0.1,
