@@ -159,11 +159,11 @@ def _numbers(results: Results) -> Iterator[Measured]:
     for key, title in MEASURES.items():
         value = results.density.get(key)
         if value and value["mean"] is not None:
-            yield Measured(key, title, value["mean"], value.get("standard_error"))
+            yield Measured(key, title, float(value["mean"]), value.get("standard_error"))
     for key, title in CODE_MEASURES.items():
         if results.diagnostics.get(key) is not None:
-            yield Measured(key, title, results.diagnostics[key])
+            yield Measured(key, title, float(results.diagnostics[key]))
     for key, title in CLASSIFIERS.items():
         for labels, score in results.representation.get(key, {}).items():
             if score.get("mean") is not None:
-                yield Measured(f"{key}_{labels}", f"{title}, {labels} labels", score["mean"])
+                yield Measured(f"{key}_{labels}", f"{title}, {labels} labels", float(score["mean"]))

@@ -47,6 +47,8 @@ from mpdvae.vae import check_samples
 FEWEST_IMAGES = 4
 """Two to train on and two to validate on: divergences are between pairs."""
 IMAGES_AT_ONCE = 500
+AVERAGED_SHARE = 10
+"""Weights are averaged over a tenth of the steps at the most: in a short run a longer average would lag behind."""
 PARAMETERS = {"training.steps": "max_iter", "training.": "", "objective.": ""}
 """What fields of an experiment are called here."""
 
@@ -296,8 +298,10 @@ class MPDVAE(ClassNamePrefixFeaturesOutMixin, TransformerMixin, DensityMixin, Ba
         batch_size = min(self.batch_size, images)
         epoch = steps_per_epoch(images, batch_size)
         colour = {"binarisation": "levels"} if channels > 1 else {}
+        steps = self.max_iter * epoch
         training = {
-            "steps": self.max_iter * epoch,
+            "steps": steps,
+            "averaging": max(0.0, min(COMPACT_MNIST.training.averaging, 1 - AVERAGED_SHARE / max(steps, 1))),
             "evaluate_every": epoch,
             "batch_size": batch_size,
             "learning_rate": self.learning_rate,
