@@ -18,7 +18,7 @@ import tempfile
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
-from typing import Any, no_type_check
+from typing import Any, cast, no_type_check
 
 import numpy as np
 import torch
@@ -47,8 +47,8 @@ from mpdvae.vae import check_samples
 FEWEST_IMAGES = 4
 """Two to train on and two to validate on: divergences are between pairs."""
 IMAGES_AT_ONCE = 500
-AVERAGED_SHARE = 10
-"""Weights are averaged over a tenth of the steps at the most: in a short run a longer average would lag behind."""
+AVERAGED_SHARE = 0.1
+"""Of the steps, over which weights are averaged at the most: in a short run a longer average would lag behind."""
 PARAMETERS = {"training.steps": "max_iter", "training.": "", "objective.": ""}
 """What fields of an experiment are called here."""
 
@@ -162,7 +162,7 @@ class MPDVAE(ClassNamePrefixFeaturesOutMixin, TransformerMixin, DensityMixin, Ba
         Independent pixels: their mean (of colour: the level of the likeliest component). Autoregressive pixels, which have no
         mean that could be had: each takes its more probable value given those before it."""
         check_is_fitted(self, "vae_")
-        codes = check_array(X, dtype=np.float32)
+        codes = check_array(X, dtype=cast(Any, np.float32))  # its annotation knows names only
         if codes.shape[1] != self._n_features_out:
             raise InputError(f"X: expected codes of {self._n_features_out} numbers, got {codes.shape[1]}.")
         z = torch.tensor(codes).view(-1, *self._latent_shape)
@@ -205,7 +205,7 @@ class MPDVAE(ClassNamePrefixFeaturesOutMixin, TransformerMixin, DensityMixin, Ba
 
     def __getstate__(self) -> dict[str, Any]:
         """The model is kept as the bytes of a safetensors file: a pickle of it needs this class and no other code."""
-        state = dict(super().__getstate__())
+        state = dict(cast("dict[str, Any]", super().__getstate__()))
         vae = state.pop("vae_", None)
         if vae is not None:
             state["_weights"] = bytes_of({name: tensor.contiguous() for name, tensor in vae.state_dict().items()})
@@ -228,7 +228,7 @@ class MPDVAE(ClassNamePrefixFeaturesOutMixin, TransformerMixin, DensityMixin, Ba
             X = np.asarray(X)
             layout = X.shape[1:]
             X = X.reshape(len(X), math.prod(layout))
-        rows = validate_data(self, X, reset=fitting, ensure_min_samples=FEWEST_IMAGES if fitting else 1)
+        rows: Any = validate_data(self, X, reset=fitting, ensure_min_samples=FEWEST_IMAGES if fitting else 1)
         if fitting:
             self._rows, self._layout = layout is None, self._layout_of(rows.shape[1], layout)
         elif layout not in (None, self._layout):
@@ -301,7 +301,7 @@ class MPDVAE(ClassNamePrefixFeaturesOutMixin, TransformerMixin, DensityMixin, Ba
         steps = self.max_iter * epoch
         training = {
             "steps": steps,
-            "averaging": max(0.0, min(COMPACT_MNIST.training.averaging, 1 - AVERAGED_SHARE / max(steps, 1))),
+            "averaging": _averaging(steps),
             "evaluate_every": epoch,
             "batch_size": batch_size,
             "learning_rate": self.learning_rate,
@@ -351,6 +351,11 @@ class MPDVAE(ClassNamePrefixFeaturesOutMixin, TransformerMixin, DensityMixin, Ba
             f"{type(self).__name__}: {len(data.train)} images, {len(data.validation)} more to stop by"
         ) as watcher:
             yield watcher.following(folder.name, experiment.training.steps)
+
+
+def _averaging(steps: int) -> float:
+    """Decay per step of the averaged weights in a run of so many steps."""
+    return min(COMPACT_MNIST.training.averaging, max(0.0, 1 - 1 / max(AVERAGED_SHARE * steps, 1)))
 
 
 def _axes(X: Any) -> int:
