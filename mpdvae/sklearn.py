@@ -35,6 +35,7 @@ from mpdvae.config import Config
 from mpdvae.console import Watcher
 from mpdvae.data import Images, Splits, images_by_content, split_train_validation, steps_per_epoch
 from mpdvae.data.arrays import channels_first, grey_levels
+from mpdvae.data.layout import axes_of_image, in_unit_range, with_axes
 from mpdvae.errors import InputError
 from mpdvae.experiment import Experiment, in_words
 from mpdvae.jobs import check_fit, describe_run
@@ -230,45 +231,11 @@ class MPDVAE(ClassNamePrefixFeaturesOutMixin, TransformerMixin, DensityMixin, Ba
             X = X.reshape(len(X), math.prod(layout))
         rows: Any = validate_data(self, X, reset=fitting, ensure_min_samples=FEWEST_IMAGES if fitting else 1)
         if fitting:
-            self._rows, self._layout = layout is None, self._layout_of(rows.shape[1], layout)
+            self._rows, self._layout = layout is None, axes_of_image(rows.shape[1], layout, self.image_shape)
         elif layout not in (None, self._layout):
             raise InputError(f"X: expected images of shape {self._layout} as in fit, got {layout}.")
-        return channels_first(grey_levels(self._in_range(rows.reshape(-1, *self._layout)), "X"), "X")
-
-    def _layout_of(self, numbers: int, found: tuple[int, ...] | None) -> tuple[int, ...]:
-        """The axes of one image as the user has them: those `found` in X, or those of `image_shape`."""
-        if self.image_shape is None:
-            if found is None:
-                raise InputError(
-                    f"image_shape: flat rows need it, got none and rows of {numbers} numbers; give the (height, width) of "
-                    "their images."
-                )
-            return found
-        try:
-            shape = np.empty(numbers).reshape(self.image_shape).shape
-        except ValueError:
-            raise InputError(
-                f"image_shape: {self.image_shape} does not hold the {numbers} numbers of an image."
-            ) from None
-        if found not in (None, shape):
-            raise InputError(
-                f"image_shape: expected that of the images in X, {found}, got {self.image_shape}; leave it out."
-            )
-        return shape
-
-    def _in_range(self, x: np.ndarray) -> np.ndarray:
-        """Numbers in 0..1; bytes and booleans as they are."""
-        if x.dtype in (np.bool_, np.uint8):
-            return x
-        low, high = self.value_range
-        if not low < high:
-            raise InputError(f"value_range: expected (black, white) with black < white, got {self.value_range}.")
-        if x.min() < low or x.max() > high:
-            raise InputError(
-                f"X: has numbers from {x.min():g} to {x.max():g}, expected {low:g} to {high:g}; scale them, or give their "
-                "range as value_range."
-            )
-        return ((x.astype(np.float64) - low) / (high - low)).clip(0, 1)  # beyond them by rounding only
+        images = rows.reshape(-1, *self._layout)
+        return channels_first(grey_levels(in_unit_range(images, self.value_range), "X"), "X")
 
     def _model_input(self, X: Any) -> tuple[torch.Tensor, list[int]]:
         check_is_fitted(self, "vae_")
@@ -277,10 +244,8 @@ class MPDVAE(ClassNamePrefixFeaturesOutMixin, TransformerMixin, DensityMixin, Ba
     def _as_given(self, images: torch.Tensor) -> np.ndarray:
         """Images of the model in the form and range of those in `fit`."""
         low, high = self.value_range
-        x = low + (high - low) * self.experiment_.data.shown(images).numpy()
-        if len(self._layout) == 3 and self._layout != self.image_shape_:
-            x = x.transpose(0, 2, 3, 1)
-        return x.reshape(len(x), -1) if self._rows else x.reshape(len(x), *self._layout)
+        x = with_axes(self.experiment_.data.shown(images).numpy(), self._layout)
+        return low + (high - low) * (x.reshape(len(x), -1) if self._rows else x)
 
     # -- training --------------------------------------------------------------------------------------------------------
 

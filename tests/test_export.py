@@ -107,6 +107,7 @@ def test_a_graph_gives_the_numbers_of_the_model(graphs, name):
             np.testing.assert_allclose(theirs, ours.numpy(), rtol=1e-3, atol=1e-4)
 
 
+@pytest.mark.slow
 def test_the_command_writes_a_graph_that_says_what_it_is(finished, tmp_path):
     need_tools()
     import onnxruntime
