@@ -1,6 +1,6 @@
 """The tutorial about own images is true: its blocks run one after the other, on a folder made here.
 
-They are marked `py` and `bash`, not `python` and `sh`: they belong together and need that folder, so no test takes them alone.
+They are marked `py` and `bash`, not `python` and `sh`: they need that folder, and no test takes them alone.
 """
 
 import re
