@@ -16,6 +16,7 @@ from mpdvae.commands.draw import reconstruct, sample, traverse
 from mpdvae.commands.explain import explain
 from mpdvae.commands.matrix import list_recipes, report, reproduce
 from mpdvae.commands.run import evaluate, import_official, resume, train
+from mpdvae.commands.share import export
 from mpdvae.commands.tune import tune
 from mpdvae.errors import InputError, RunError, refuse_unknown
 from mpdvae.experiment import in_words
@@ -63,6 +64,7 @@ COMMANDS: dict[str, Callable[..., None]] = {
     "traverse": traverse,
     "tune": tune,
     "report": report,
+    "export": export,
     "data": data,
     "import-official": import_official,
     "explain": explain,

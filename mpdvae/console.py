@@ -4,7 +4,7 @@ plain lines elsewhere."""
 import math
 import sys
 import time
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from typing import Any
@@ -84,6 +84,9 @@ def duration(seconds: float) -> str:
     return f"{whole // 3600} h {whole % 3600 // 60} min"
 
 
+Follow = Callable[[int, Mapping[str, Any] | None], None]
+
+
 class Watcher:
     """Shows the progress of several runs, as `update` is told of it.
 
@@ -133,6 +136,24 @@ class Watcher:
             self.console.print(Text(f"{self.title}  {far}"))
             for name, progress in running.items():
                 self.console.print(Text(f"  {name}  {progress.in_words()}"))
+
+    def following(self, name: str, steps: int, latest: Mapping[str, Any] | None = None) -> Follow:
+        """What the one loop tells of its steps: a line that stays at each evaluation point, and how far the run is.
+
+        Arguments:
+            name: of the run.
+            steps: of the whole run.
+            latest: the newest history entry of a run that goes on.
+        """
+
+        def follow(done: int, entry: Mapping[str, Any] | None) -> None:
+            nonlocal latest
+            latest = entry or latest
+            if entry:
+                self.say(RunProgress("training", done, steps, entry).in_words())
+            self.update(done / steps, {name: RunProgress("training", done, steps, latest)})
+
+        return follow
 
     def _eta(self, share: float) -> str:
         elapsed, done = time.monotonic() - self.started, share - self.started_share

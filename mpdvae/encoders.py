@@ -49,6 +49,13 @@ class GaussianEncoder(nn.Module):
         self.head = head
 
     def forward(self, x: Float[Tensor, "batch channel height width"]) -> Distribution:
+        mean, log_variance = self.moments(x)
+        return diagonal_gaussian(mean, torch.exp(log_variance / 2))
+
+    def moments(
+        self, x: Float[Tensor, "batch channel height width"]
+    ) -> tuple[Float[Tensor, "batch *latent"], Float[Tensor, "batch *latent"]]:
+        """m and log s^2 of each image."""
         if x.shape[1:] != self.image_shape:
             raise InputError(
                 f"x: this encoder takes images [batch, channel, height, width] with (channel, height, width) = "
@@ -59,7 +66,7 @@ class GaussianEncoder(nn.Module):
             log_variance = log_variance.clamp(-self.log_variance_limit, self.log_variance_limit)
         if self.head is not None:
             mean, log_variance = self.head(mean, log_variance)
-        return diagonal_gaussian(mean, torch.exp(log_variance / 2))
+        return mean, log_variance
 
 
 def mlp_encoder(

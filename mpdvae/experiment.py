@@ -5,6 +5,7 @@ the experiment is put together, before any training. `build` methods make the pa
 only there, so that listing recipes and printing help stays quick.
 """
 
+from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any, Literal
 
@@ -272,10 +273,22 @@ class Experiment(Config):
         if self.encoder.refinement_steps:
             steps, rate = self.encoder.refinement_steps, self.encoder.refinement_rate
             encoder = SemiAmortised(encoder, decoder, prior, steps, rate)
-        return VAE(encoder, decoder, prior)
+        vae = VAE(encoder, decoder, prior)
+        vae.origin = Origin(self, image_shape)
+        return vae
 
     def to_json(self) -> str:
         return self.model_dump_json(indent=2) + "\n"
+
+
+@dataclass(frozen=True)
+class Origin:
+    """What a model was made by: all that is needed to make it again."""
+
+    experiment: Experiment
+    image_shape: ImageShape
+    run: Path | None = None
+    """The folder of the run that it was loaded from."""
 
 
 def from_json(text: str | bytes, origin: str) -> Experiment:

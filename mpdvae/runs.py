@@ -20,8 +20,9 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from mpdvae import ownership
+from mpdvae.card import model_card
 from mpdvae.errors import InputError, RunError
-from mpdvae.experiment import Experiment, ImageShape, from_json
+from mpdvae.experiment import Experiment, ImageShape, Origin, from_json
 from mpdvae.reading import LARGEST_JSON, in_short, parse_json, read_bytes
 from mpdvae.records import CheckpointState, HistoryEntry, Manifest, check, check_course
 from mpdvae.version import __version__
@@ -32,6 +33,7 @@ if TYPE_CHECKING:
     from mpdvae.vae import VAE
 
 MODEL_FORMAT = "1"
+"""Of a model folder. It changes when an older version would misread the folder; then `load` still reads those before."""
 METADATA = "mpdvae"
 """What the weights say about themselves, as JSON, in the head of their file."""
 CHECKPOINTS_KEPT = 2
@@ -238,14 +240,16 @@ def differing_fields(one: Experiment, other: Experiment) -> list[str]:
     return sorted(name for name in a.keys() | b.keys() if a.get(name, missing) != b.get(name, missing))
 
 
-def save_model(folder: Path, vae: "VAE", experiment: Experiment, image_shape: ImageShape) -> None:
+def save_model(
+    folder: Path, vae: "VAE", experiment: Experiment, image_shape: ImageShape, card: str | None = None
+) -> None:
     """`vae` as a folder of safetensors, JSON and a model card, from which `load` rebuilds it."""
     from safetensors.torch import save
 
     tensors = {name: tensor.contiguous() for name, tensor in vae.state_dict().items()}
     about = {"format": MODEL_FORMAT, "image_shape": list(image_shape), "version": __version__}
     write_atomically(folder / "experiment.json", experiment.to_json())
-    write_atomically(folder / "README.md", _model_card(experiment, image_shape))
+    write_atomically(folder / "README.md", card or model_card(experiment, image_shape))
     # One entry: safetensors writes several in an order that changes from process to process.
     write_atomically(folder / "model.safetensors", save(tensors, {METADATA: json.dumps(about)}))
 
@@ -263,7 +267,7 @@ def load(path: Path | str) -> "VAE":
     """
     from safetensors import SafetensorError, safe_open
 
-    folder = Path(path)
+    run = folder = Path(path)
     if not folder.is_dir():
         raise InputError(f"{folder}: no such folder; give the folder of a run or of a model.")
     folder = folder / "model" if (folder / "model").is_dir() else folder
@@ -277,13 +281,16 @@ def load(path: Path | str) -> "VAE":
             tensors = {name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118 - not a dict
     except (SafetensorError, OSError) as error:
         raise InputError(f"{weights}: not a readable safetensors file ({in_short(error)}).") from None
-    vae = experiment.build(_image_shape(metadata, weights))
+    image_shape = _image_shape(metadata, weights)
+    vae = experiment.build(image_shape)
     try:
         vae.load_state_dict(tensors)
     except RuntimeError as error:
         raise InputError(
             f"{weights}: does not fit experiment.json beside it: {in_short(str(error).splitlines()[1].strip())}"
         ) from None
+    if folder != run:
+        vae.origin = Origin(experiment, image_shape, run)
     return vae.eval()
 
 
@@ -294,7 +301,11 @@ def _image_shape(metadata: dict[str, str], weights: Path) -> ImageShape:
     except (KeyError, ValueError, TypeError):
         raise InputError(f"{weights}: does not say what it is a model of; was it written by mpdvae?") from None
     if format != MODEL_FORMAT:
-        raise InputError(f"{weights}: expected model format {MODEL_FORMAT}, got {in_short(format, 20)}.")
+        writer = in_short(about.get("version", "?"), 20)
+        raise InputError(
+            f"{weights}: is of model format {in_short(format, 20)}, written by mpdvae {writer}, but mpdvae {__version__} reads "
+            f"format {MODEL_FORMAT} only: pip install --upgrade mpdvae."
+        )
     for length in (channel, height, width):
         if type(length) is not int or not 1 <= length <= LARGEST_SIDE:
             raise InputError(f"{weights}: expected images of 1 to {LARGEST_SIDE} a side, got {str(length)[:20]!r}.")
@@ -306,23 +317,3 @@ def _read_experiment(folder: Path) -> Experiment:
     if not path.is_file():
         raise InputError(f"{path}: no such file; it belongs beside what mpdvae wrote to {folder}.")
     return from_json(read_bytes(path, LARGEST_JSON), str(path))
-
-
-def _model_card(experiment: Experiment, image_shape: ImageShape) -> str:
-    return f"""# {experiment.name}
-
-A variational autoencoder of `mpdvae` {__version__}: {experiment.encoder.kind} encoder, {experiment.decoder.kind} decoder,
-{experiment.prior.kind} prior, {experiment.latent_dim} latent dimensions, images {image_shape} (channel, height, width).
-
-{experiment.reproduces}
-
-Trained on {experiment.data.dataset} ({experiment.data.binarisation} binarisation), seed {experiment.seed}. Weights are
-averaged over the last steps of training; `experiment.json` is the complete configuration.
-
-```python
-import mpdvae
-
-vae = mpdvae.load(".")
-images = vae.sample(16)     # [16, {", ".join(map(str, image_shape))}]
-```
-"""

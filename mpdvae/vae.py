@@ -13,7 +13,9 @@ Burda, Grosse & Salakhutdinov, "Importance Weighted Autoencoders", ICLR 2016, ht
 """
 
 import math
-from typing import Literal
+from pathlib import Path
+from types import ModuleType
+from typing import Any, Literal
 
 import torch
 from jaxtyping import Float
@@ -38,6 +40,8 @@ class VAE(nn.Module):
     def __init__(self, encoder: nn.Module, decoder: nn.Module, prior: nn.Module) -> None:
         super().__init__()
         self.encoder, self.decoder, self.prior = encoder, decoder, prior
+        self.origin: object | None = None
+        """What it was made by, where whoever made it says so: an `mpdvae.experiment.Origin`, which a saved model needs."""
 
     def log_weights(
         self, x: Float[Tensor, "batch channel height width"], samples: int = 1
@@ -121,6 +125,22 @@ class VAE(nn.Module):
             z = self.encoder(x).mean
             self.prior().log_prob(z)
             self.decoder(z).log_prob(x)
+
+    def save_pretrained(self, folder: str | Path, **options: Any) -> None:
+        """Writes the model as safetensors, JSON and a model card; see `mpdvae.sharing.save_pretrained`."""
+        _sharing().save_pretrained(self, folder, **options)
+
+    def push_to_hub(self, repo_id: str, **options: Any) -> str:
+        """Uploads the model to the Hugging Face hub; see `mpdvae.sharing.push_to_hub`."""
+        return _sharing().push_to_hub(self, repo_id, **options)
+
+
+def _sharing() -> ModuleType:
+    """The room of both methods above, which stands higher: found by the package's front door when they are called, so that
+    this file goes on knowing nothing but its parts."""
+    import mpdvae
+
+    return mpdvae.sharing
 
 
 def check_samples(samples: int, name: str = "samples") -> None:

@@ -67,9 +67,12 @@ LEVELS: list[set[str]] = [
     },
     {
         "advice",
+        "card",
+        "compact",
         "config",
         "diagnosis",
         "experiment",
+        "export",
         "interop",
         "objective_config",
         "parts",
@@ -78,6 +81,7 @@ LEVELS: list[set[str]] = [
         "records",
         "remedies",
         "runs",
+        "sharing",
         "studies",
         "sweeps",
     },
@@ -95,6 +99,7 @@ LEVELS: list[set[str]] = [
         "report",
         "reproduce",
         "scoring",
+        "sklearn",
         "space",
         "tally",
         "training",
@@ -195,7 +200,7 @@ import torch
 def f():
     from mpdvae.networks.masked import causal_mask
 """
-    found = {"flows", "runs", "pictures", "data.mnist", "divergence", "errors", "networks.masked"}
+    found = {"flows", "sharing", "pictures", "data.mnist", "divergence", "errors", "networks.masked"}
     assert imports_of("mpdvae.vae", source) == {f"mpdvae.{name}" for name in found}
     assert "mpdvae.networks.weight_norm" in IMPORTS["mpdvae.vae"]
 

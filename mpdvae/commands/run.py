@@ -187,7 +187,7 @@ def _check_threads(threads: int | None) -> None:
 def _complete(run: "Run", threads: int | None, data_dir: Path | None, device: str | None = None) -> None:
     import torch
 
-    from mpdvae.console import RunProgress, Watcher
+    from mpdvae.console import Watcher
     from mpdvae.jobs import complete, load_data, on_device, this_command
 
     _check_threads(threads)
@@ -197,21 +197,13 @@ def _complete(run: "Run", threads: int | None, data_dir: Path | None, device: st
     with Watcher(
         f"{run.experiment.name}, seed {run.experiment.seed}", (latest or {"step": 0})["step"] / steps
     ) as watcher:
-
-        def watch(done: int, entry: dict | None) -> None:
-            nonlocal latest
-            latest = entry or latest
-            if entry:
-                watcher.say(RunProgress("training", done, steps, entry).in_words())
-            watcher.update(done / steps, {run.path.name: RunProgress("training", done, steps, latest)})
-
         try:
             complete(
                 run,
                 data,
                 this_command(),
                 say=lambda what: watcher.say(f"measuring: {what}"),
-                watch=watch,
+                watch=watcher.following(run.path.name, steps, latest),
                 watch_likelihoods=watcher.watch,
             )
         except KeyboardInterrupt:

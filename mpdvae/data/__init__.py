@@ -5,7 +5,14 @@ from mpdvae.data.catalogue import ENTRIES, check, data_dir, entry, fetch, load, 
 from mpdvae.data.entry import Entry
 from mpdvae.data.images import Images, Splits
 from mpdvae.data.progress import Lines, Listener
-from mpdvae.data.protocols import Protocol, binarise, evaluation_images, split_train_validation, training_batch
+from mpdvae.data.protocols import (
+    Protocol,
+    binarise,
+    evaluation_images,
+    images_by_content,
+    split_train_validation,
+    training_batch,
+)
 
 __all__ = [
     "ENTRIES",
@@ -22,6 +29,7 @@ __all__ = [
     "entry",
     "evaluation_images",
     "fetch",
+    "images_by_content",
     "load",
     "names",
     "split_train_validation",

@@ -17,10 +17,12 @@ CPU: all models, seeds and machines are measured on the same binary images.
 
     training       seeded(run's seed, "binarise", step)                 anew at each visit
     fixed          seeded(split_seed, "fixed draw", part, draw)         draw = 0, 1, ...
+    by content     a hash of the image's levels                         images that belong to no data set
 """
 
 from dataclasses import dataclass
 from functools import lru_cache
+from hashlib import sha256
 from typing import Literal, get_args
 
 import numpy as np
@@ -30,7 +32,7 @@ from torch import Tensor
 
 from mpdvae.data.images import Images, Splits
 from mpdvae.errors import InputError, refuse_unknown
-from mpdvae.seeding import seeded
+from mpdvae.seeding import derive_seed, seeded
 
 Binarisation = Literal["dynamic", "static", "levels"]
 PARTS = ["train", "validation", "test"]
@@ -165,6 +167,20 @@ def evaluation_images(
     return x.float(), None if images.labels is None else images.labels.repeat(draws)
 
 
+def images_by_content(
+    pixels: UInt8[Tensor, "n channel height width"], protocol: Protocol
+) -> tuple[Float32[Tensor, "n channel height width"], list[int]]:
+    """The input of a model for images that belong to no data set, and a key for each: both functions of the image alone,
+    the same in whatever company and order it comes."""
+    protocol.check_shape((pixels.shape[1], pixels.shape[2], pixels.shape[3]))
+    keys = [derive_seed("content", sha256(image.tobytes()).hexdigest()) for image in pixels.cpu().numpy()]
+    if not protocol.binarises:
+        return scale_levels(pixels), keys
+    generator = torch.Generator()
+    draws = [_draw(image, generator.manual_seed(key)) for image, key in zip(pixels.cpu(), keys, strict=True)]
+    return torch.stack(draws).float().to(pixels.device), keys
+
+
 def split_train_validation(n: int, validation_size: int, seed: int) -> tuple[Int64[Tensor, " a"], Int64[Tensor, " b"]]:
     """Divides `n` images at random; returns the indices for training and those for validation.
 
@@ -184,8 +200,9 @@ def split_train_validation(n: int, validation_size: int, seed: int) -> tuple[Int
     return indices[: n - validation_size], indices[n - validation_size :]
 
 
-def _draw(pixels: UInt8[Tensor, "*shape"]) -> Tensor:
-    return torch.randint(0, 255, pixels.shape, dtype=torch.uint8, device=pixels.device) < pixels
+def _draw(pixels: UInt8[Tensor, "*shape"], generator: torch.Generator | None = None) -> Tensor:
+    uniform = torch.randint(0, 255, pixels.shape, dtype=torch.uint8, device=pixels.device, generator=generator)
+    return uniform < pixels
 
 
 def _fixed_draw(images: Images, seed: int, part: str, draw: int) -> Tensor:

@@ -1,0 +1,169 @@
+"""The model card: what a model is, what it was trained on, how it was measured, and how to make it again.
+
+Markdown with the metadata of the Hugging Face hub in front (https://huggingface.co/docs/hub/model-cards): YAML, of which each
+value is written as JSON, a part of YAML. Measured numbers are also there, as a `model-index`. A number that was not measured,
+and a licence that was not given, are left out.
+"""
+
+import json
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass, field
+from typing import Any
+
+from mpdvae.config import ImageShape
+from mpdvae.experiment import Experiment
+from mpdvae.version import __version__
+
+PAPER = "https://openreview.net/forum?id=HJGkisCcKm"
+MEASURES = {
+    "nll_nats": "NLL, importance-weighted (nats)",
+    "negative_elbo_nats": "Negative ELBO (nats)",
+    "kl_nats": "KL from prior (nats)",
+    "bits_per_dim": "Bits per dimension",
+}
+"""Of density.json: means over images, with a standard error."""
+CODE_MEASURES = {
+    "mutual_information_nats": "Mutual information (nats)",
+    "mpd_mean_nats": "MPD, mean over pairs (nats)",
+    "active_units": "Active units",
+}
+"""Of diagnostics.json."""
+CLASSIFIERS = {"knn10_accuracy": "10-NN accuracy", "linear_accuracy": "Linear accuracy"}
+"""Of representation.json, by number of labels."""
+
+
+@dataclass(frozen=True)
+class Results:
+    """What is in the folder of a run that was measured: its JSON files, empty where there are none."""
+
+    density: Mapping[str, Any] = field(default_factory=dict)
+    diagnostics: Mapping[str, Any] = field(default_factory=dict)
+    representation: Mapping[str, Any] = field(default_factory=dict)
+    manifest: Mapping[str, Any] = field(default_factory=dict)
+
+
+@dataclass(frozen=True)
+class Measured:
+    """One number of the card."""
+
+    key: str
+    title: str
+    value: float
+    standard_error: float | None = None
+
+
+def model_card(
+    experiment: Experiment,
+    image_shape: ImageShape,
+    results: Results | None = None,
+    source: str = ".",
+    licence: str | None = None,
+) -> str:
+    """The card as Markdown.
+
+    Arguments:
+        experiment: that the model was made by.
+        image_shape: (channel, height, width).
+        results: of its run.
+        source: what `mpdvae.load` takes: a folder, or the model's name on the hub.
+        licence: of the weights, as the hub calls it (apache-2.0, cc-by-4.0, ...); None: not said.
+    """
+    results = results or Results()
+    numbers = list(_numbers(results))
+    parts = [
+        _front(experiment, results, numbers, licence),
+        _about(experiment, image_shape),
+        _training(experiment, results),
+    ]
+    if numbers:
+        parts.append(_table(results, numbers))
+    parts += [_licences(experiment, licence), _use(image_shape, source), _again(source)]
+    return "\n\n".join(parts) + "\n"
+
+
+def _front(experiment: Experiment, results: Results, numbers: list[Measured], licence: str | None) -> str:
+    metadata: dict[str, Any] = {"library_name": "mpdvae", "pipeline_tag": "unconditional-image-generation"}
+    metadata["tags"] = ["variational-autoencoder", "representation-learning", experiment.model]
+    metadata |= {"license": licence} if licence else {}
+    if numbers:
+        dataset = {"name": experiment.data.dataset, "type": experiment.data.dataset}
+        metrics = [{"type": number.key, "name": number.title, "value": number.value} for number in numbers]
+        task = {"type": "unconditional-image-generation"}
+        result = {"task": task, "dataset": dataset | {"split": _split(results)}, "metrics": metrics}
+        metadata["model-index"] = [{"name": experiment.name, "results": [result]}]
+    return "\n".join(["---", *(f"{key}: {json.dumps(value)}" for key, value in metadata.items()), "---"])
+
+
+def _about(e: Experiment, image_shape: ImageShape) -> str:
+    about = (
+        f"# {e.name}\n\nA variational autoencoder of `mpdvae` {__version__}: {e.encoder.kind} encoder, {e.decoder.kind} "
+        f"decoder, {e.prior.kind} prior, {e.latent_dim} latent dimensions, images {image_shape} (channel, height, width)."
+    )
+    return f"{about}\n\n{e.reproduces}" if e.reproduces else about
+
+
+def _training(e: Experiment, results: Results) -> str:
+    data = results.manifest.get("data", {})
+    protocol = data.get("protocol") or f"{e.data.dataset}, {e.data.binarisation} binarisation"
+    objective = e.objective
+    hashed = f", SHA-256 {data['sha256']}" if "sha256" in data else ""
+    return (
+        f"Trained on {protocol}{hashed}; seed {e.seed}, diversity weight {objective.diversity_weight:g}, smoothness weight "
+        f"{objective.smoothness_weight:g}. Weights are averaged over the last steps of training; `experiment.json` is the "
+        "complete configuration."
+    )
+
+
+def _table(results: Results, numbers: list[Measured]) -> str:
+    density = results.density
+    how = f"## Evaluation\n\nOn the {_split(results)} split"
+    if density:
+        how += f": {density['images']:,} images, {density['samples']:,} importance samples each"
+    rows = ["| measure | value | standard error |", "| --- | ---: | ---: |"]
+    for number in numbers:
+        error = "" if number.standard_error is None else f"{number.standard_error:.4g}"
+        rows.append(f"| {number.title} | {number.value:.5g} | {error} |")
+    return f"{how}.\n\n" + "\n".join(rows)
+
+
+def _licences(e: Experiment, licence: str | None) -> str:
+    from mpdvae.data import ENTRIES  # needs torch
+
+    weights = licence or "not stated"
+    data = {entry.name: entry.licence for entry in ENTRIES}.get(e.data.dataset, "own images, not stated")
+    return f"## Licence\n\nWeights: {weights}. Data: {data.rstrip('.')}."
+
+
+def _use(image_shape: ImageShape, source: str) -> str:
+    shape = ", ".join(map(str, image_shape))
+    return (
+        f'```python\nimport mpdvae\n\nvae = mpdvae.load("{source}")\nimages = vae.sample(16)     # [16, {shape}]\n```'
+    )
+
+
+def _again(source: str) -> str:
+    where = "experiment.json" if source == "." else f"the `experiment.json` of {source}"
+    return (
+        f"## Making it again\n\n`pip install mpdvae`, then `mpdvae train experiment.json --out runs/again` with {where}. The "
+        f"method: Ma, Zhou & Hovy, *MAE: Mutual Posterior-Divergence Regularization for Variational AutoEncoders*, ICLR "
+        f"2019, {PAPER}."
+    )
+
+
+def _split(results: Results) -> str:
+    return results.density.get("split") or results.diagnostics.get("split") or "test"
+
+
+def _numbers(results: Results) -> Iterator[Measured]:
+    """All measured numbers that a card shows."""
+    for key, title in MEASURES.items():
+        value = results.density.get(key)
+        if value and value["mean"] is not None:
+            yield Measured(key, title, float(value["mean"]), value.get("standard_error"))
+    for key, title in CODE_MEASURES.items():
+        if results.diagnostics.get(key) is not None:
+            yield Measured(key, title, float(results.diagnostics[key]))
+    for key, title in CLASSIFIERS.items():
+        for labels, score in results.representation.get(key, {}).items():
+            if score.get("mean") is not None:
+                yield Measured(f"{key}_{labels}", f"{title}, {labels} labels", float(score["mean"]))

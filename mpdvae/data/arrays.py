@@ -1,0 +1,60 @@
+"""Images in numpy arrays: which shapes and numbers are images, wherever the array came from.
+
+    [n height width]   [n channel height width]   [n height width channel]     with 1 or 3 channels
+
+of bytes 0..255, floats 0..1 or booleans. Nothing is guessed: what does not fit is refused by one sentence that says what was
+found.
+"""
+
+import numpy as np
+import torch
+
+from mpdvae.errors import InputError
+
+
+def grey_levels(x: np.ndarray, where: str) -> np.ndarray:
+    """Images [n ...] as bytes 0..255; `where` names them in errors. Raises `InputError` for what is no image."""
+    if x.ndim not in (3, 4):
+        raise InputError(
+            f"{where} has {x.ndim} axes, shape {x.shape}: expected [n height width], [n channel height width] or "
+            "[n height width channel]"
+        )
+    if x.size == 0:
+        raise InputError(f"{where} is empty: shape {x.shape}")
+    if x.dtype == np.bool_:
+        return x.astype(np.uint8) * np.uint8(255)
+    if np.issubdtype(x.dtype, np.floating):
+        _require_finite(x, where)
+        _require_range(x, 1, "floats must lie in 0..1 (divide by 255?)", where)
+        return np.round(x * 255.0).astype(np.uint8)
+    if np.issubdtype(x.dtype, np.integer):
+        _require_range(x, 255, "integers must lie in 0..255", where)
+        if x.max() == 1:
+            raise InputError(
+                f"{where} holds integers 0 and 1, which are nearly black where 255 is white: for binary images give "
+                "booleans, x.astype(bool)"
+            )
+        return x.astype(np.uint8)
+    raise InputError(f"{where} is of type {x.dtype}: expected uint8 0..255, floats 0..1 or booleans")
+
+
+def _require_finite(x: np.ndarray, where: str) -> None:
+    bad = np.isnan(x).reshape(len(x), -1).any(axis=1)
+    if bad.any():
+        raise InputError(f"{where} has NaN pixels in {bad.sum()} of {len(x)} images, the first is image {bad.argmax()}")
+
+
+def _require_range(x: np.ndarray, highest: int, rule: str, where: str) -> None:
+    if x.min() < 0 or x.max() > highest:
+        raise InputError(f"{where} has values from {x.min():g} to {x.max():g}: {rule}")
+
+
+def channels_first(x: np.ndarray, where: str) -> torch.Tensor:
+    """Images [n channel height width], of images without channels or with them last; `InputError` for other shapes."""
+    if x.ndim == 3:
+        return torch.from_numpy(x)[:, None]
+    if x.shape[1] in (1, 3):
+        return torch.from_numpy(np.ascontiguousarray(x))
+    if x.shape[3] in (1, 3):
+        return torch.from_numpy(np.ascontiguousarray(x.transpose(0, 3, 1, 2)))
+    raise InputError(f"{where} has shape {x.shape}: the second or the last axis must be the channels, 1 or 3 of them")

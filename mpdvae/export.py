@@ -1,0 +1,224 @@
+"""Encoders, and decoders with independent pixels, as ONNX graphs: models that run without torch and without this package.
+
+    part       input                                    outputs
+    encoder    images [batch channel height width]      mean, log_variance of q(z|x), [batch latent...]
+    decoder    codes [batch latent...]                  probabilities that a pixel is white, [batch channel height width]; of
+                                                        colour images log_weights, means, log_scales and coefficients of
+                                                        each pixel's mixture (`mpdvae.logistic_mixture`)
+
+The batch axis is dynamic. Weight normalisation is worked out once, weights are constants. Before a graph is written,
+onnxruntime runs it on other inputs and another batch size than it was traced with, and its numbers are compared with the
+model's. What the graph is, and which configuration made it, stands in its metadata under `mpdvae`.
+
+A graph has no loops and no gradients: autoregressive pixels and refined posteriors cannot be exported, and priors are not.
+
+ONNX: https://onnx.ai/onnx/intro; torch's exporter: https://docs.pytorch.org/docs/stable/onnx.html.
+"""
+
+import copy
+import json
+import logging
+import warnings
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import torch
+from torch import Tensor, nn
+from torch.nn.utils import parametrize
+
+from mpdvae.decoders import IndependentDecoder
+from mpdvae.distributions import bernoulli_pixels
+from mpdvae.encoders import GaussianEncoder
+from mpdvae.errors import InputError, RunError, refuse_unknown
+from mpdvae.experiment import Origin
+from mpdvae.logistic_mixture import DiscretisedLogisticMixture
+from mpdvae.refinement import SemiAmortised
+from mpdvae.runs import METADATA, write_atomically
+from mpdvae.seeding import seeded
+from mpdvae.version import __version__
+
+if TYPE_CHECKING:
+    from mpdvae.vae import VAE
+
+PARTS = ["encoder", "decoder"]
+TOLERANCE = 1e-4
+"""Largest difference between model and graph, for numbers of size one and below; of larger ones, relative to them."""
+
+
+class _Moments(nn.Module):
+    """Images -> mean and log variance."""
+
+    outputs = ("mean", "log_variance")
+
+    def __init__(self, encoder: GaussianEncoder) -> None:
+        super().__init__()
+        self.encoder = encoder
+
+    def forward(self, x: Tensor) -> tuple[Tensor, Tensor]:
+        return self.encoder.moments(x)
+
+
+class _Probabilities(nn.Module):
+    """Codes -> probabilities of white pixels."""
+
+    outputs = ("probabilities",)
+
+    def __init__(self, decoder: IndependentDecoder) -> None:
+        super().__init__()
+        self.body = decoder.body
+
+    def forward(self, z: Tensor) -> Tensor:
+        return self.body(z).sigmoid()
+
+
+class _Mixture(nn.Module):
+    """Codes -> parameters of each pixel's mixture."""
+
+    outputs = ("log_weights", "means", "log_scales", "coefficients")
+
+    def __init__(self, decoder: IndependentDecoder) -> None:
+        super().__init__()
+        self.body = decoder.body
+
+    def forward(self, z: Tensor) -> tuple[Tensor, ...]:
+        law = DiscretisedLogisticMixture(self.body(z))
+        return law.log_weights, law.means, law.log_scales, law.coefficients
+
+
+@dataclass(frozen=True)
+class _Graph:
+    """What is traced: a module, the name of its input, and two batches of that."""
+
+    module: _Moments | _Probabilities | _Mixture
+    input: str
+    traced: Tensor
+    checked: Tensor
+
+
+def export(vae: "VAE", path: str | Path, part: str = "encoder") -> None:
+    """Writes a part of the model as an ONNX file.
+
+    Arguments:
+        vae: the model; it stays as it is.
+        path: of the file, which is replaced.
+        part: encoder, or decoder with independent pixels.
+
+    Raises:
+        InputError: for a part that no graph can hold, which says why, and without the packages of the extra `export`.
+        RunError: where the graph's numbers are not those of the model; nothing is written then.
+    """
+    if part not in PARTS:
+        refuse_unknown("part", part, PARTS)
+    graph = _encoder_graph(vae) if part == "encoder" else _decoder_graph(vae)
+    _require_onnx()
+    with _quietly():
+        program = torch.onnx.export(
+            graph.module,
+            (graph.traced,),
+            input_names=[graph.input],
+            output_names=list(graph.module.outputs),
+            dynamic_shapes=({0: torch.export.Dim.DYNAMIC},),
+            dynamo=True,
+            verbose=False,
+        )
+    assert program is not None
+    program.model.metadata_props[METADATA] = json.dumps(_about(vae, part))
+    content = program.model_proto.SerializeToString()
+    _check(content, graph)
+    write_atomically(Path(path), content)
+
+
+def _encoder_graph(vae: "VAE") -> _Graph:
+    encoder = vae.encoder
+    if isinstance(encoder, SemiAmortised):
+        raise InputError(
+            "part: this encoder refines posteriors by gradient steps through the decoder, and a graph has no gradients; "
+            "train with encoder.refinement-steps 0."
+        )
+    if not isinstance(encoder, GaussianEncoder):
+        raise InputError(f"part: expected an encoder of mpdvae.encoders, got {type(encoder).__name__}.")
+    images = [_uniform(count, encoder.image_shape, vae) for count in (2, 3)]
+    return _Graph(_Moments(_plain(encoder)).eval(), "x", *images)
+
+
+def _decoder_graph(vae: "VAE") -> _Graph:
+    decoder = vae.decoder
+    if not isinstance(decoder, IndependentDecoder):
+        raise InputError(
+            "part: a pixel of this decoder depends on those before it, so that an image is a loop and no graph; export the "
+            "encoder, or train a decoder with independent pixels."
+        )
+    codes = [_uniform(count, tuple(vae.prior().event_shape), vae) for count in (2, 3)]
+    kind = _Probabilities if decoder.law is bernoulli_pixels else _Mixture
+    return _Graph(kind(_plain(decoder)).eval(), "z", *codes)
+
+
+def _uniform(count: int, shape: tuple[int, ...], vae: "VAE") -> Tensor:
+    """Inputs to trace and to compare with: numbers in 0..1, a function of their count alone."""
+    with seeded("export", count):
+        return torch.rand(count, *shape).to(next(vae.parameters()))
+
+
+def _plain(part: Any) -> Any:
+    """A copy whose weights are plain numbers: their normalisation worked out."""
+    part = copy.deepcopy(part)
+    for layer in part.modules():
+        if parametrize.is_parametrized(layer, "weight"):
+            parametrize.remove_parametrizations(layer, "weight", leave_parametrized=True)
+    return part.requires_grad_(False)
+
+
+@contextmanager
+def _quietly() -> Iterator[None]:
+    """Without what torch's exporter says about its own means: packages that are not needed, functions that will change."""
+    logger = logging.getLogger("torch.onnx")
+    level = logger.level
+    logger.setLevel(logging.ERROR)
+    try:
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore")
+            yield
+    finally:
+        logger.setLevel(level)
+
+
+def _about(vae: "VAE", part: str) -> dict[str, Any]:
+    about: dict[str, Any] = {"version": __version__, "part": part}
+    if isinstance(vae.origin, Origin):
+        experiment = vae.origin.experiment
+        about["image_range"] = list(experiment.data.image_range)
+        about["experiment"] = experiment.model_dump(mode="json")
+    return about
+
+
+def _check(content: bytes, graph: _Graph) -> None:
+    """Raises `RunError` unless onnxruntime gets the model's numbers from the graph."""
+    import onnxruntime
+
+    session = onnxruntime.InferenceSession(content, providers=["CPUExecutionProvider"])
+    found = session.run(None, {graph.input: graph.checked.cpu().numpy()})
+    with torch.no_grad():
+        expected = graph.module(graph.checked)
+    for name, ours, theirs in zip(graph.module.outputs, _as_tuple(expected), found, strict=True):
+        ours = ours.cpu()
+        difference = ((torch.from_numpy(theirs) - ours).abs() / ours.abs().clamp_min(1)).max().item()
+        if not difference <= TOLERANCE:
+            raise RunError(
+                f"{name}: the graph's numbers differ from the model's by {difference:.2g}; nothing was written."
+            )
+
+
+def _as_tuple(outputs: Tensor | tuple[Tensor, ...]) -> tuple[Tensor, ...]:
+    return outputs if isinstance(outputs, tuple) else (outputs,)
+
+
+def _require_onnx() -> None:
+    try:
+        import onnx  # noqa: F401
+        import onnxruntime  # noqa: F401
+        import onnxscript  # noqa: F401
+    except ModuleNotFoundError as error:
+        raise InputError(f"export needs {error.name}: pip install 'mpdvae[export]'.") from None
