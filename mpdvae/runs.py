@@ -303,8 +303,8 @@ def _image_shape(metadata: dict[str, str], weights: Path) -> ImageShape:
     if format != MODEL_FORMAT:
         writer = in_short(about.get("version", "?"), 20)
         raise InputError(
-            f"{weights}: is of model format {in_short(format, 20)}, written by mpdvae {writer}, but mpdvae {__version__} reads "
-            f"format {MODEL_FORMAT} only: pip install --upgrade mpdvae."
+            f"{weights}: is of model format {in_short(format, 20)}, written by mpdvae {writer}, but mpdvae {__version__} "
+            f"reads format {MODEL_FORMAT} only: pip install --upgrade mpdvae."
         )
     for length in (channel, height, width):
         if type(length) is not int or not 1 <= length <= LARGEST_SIDE:
