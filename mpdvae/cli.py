@@ -13,6 +13,7 @@ from mpdvae.commands.data import data
 from mpdvae.commands.diagnose import diagnose
 from mpdvae.commands.draw import reconstruct, sample, traverse
 from mpdvae.commands.matrix import list_recipes, report, reproduce
+from mpdvae.commands.repeat import rerun, verify
 from mpdvae.commands.run import evaluate, import_official, resume, train
 from mpdvae.errors import InputError, RunError, refuse_unknown
 from mpdvae.experiment import in_words
@@ -39,6 +40,8 @@ COMMANDS: dict[str, Callable[..., None]] = {
     "resume": resume,
     "evaluate": evaluate,
     "diagnose": diagnose,
+    "verify": verify,
+    "rerun": rerun,
     "sample": sample,
     "reconstruct": reconstruct,
     "traverse": traverse,

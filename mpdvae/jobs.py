@@ -4,15 +4,17 @@ import os
 import platform
 import sys
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 
 from mpdvae.data import Splits, load, steps_per_epoch
+from mpdvae.environment import EVALUATION, TRAINING, describe, noted
 from mpdvae.errors import InputError
 from mpdvae.experiment import Experiment
 from mpdvae.runs import Run, write_atomically
+from mpdvae.tracking import tracking
 from mpdvae.version import __version__
 
 PROGRESS_SECONDS = 0.5
@@ -77,6 +79,7 @@ def describe_run(run: Run, data: Splits, command: str) -> None:
     import torch
 
     check_same_data(run, data)
+    note_environment(run, data)
     if "data" in run.manifest:
         return
     protocol = run.experiment.data.protocol()
@@ -99,6 +102,16 @@ def describe_run(run: Run, data: Splits, command: str) -> None:
     )
 
 
+def note_environment(run: Run, data: Splits) -> None:
+    """Notes the environment of this process in the manifest of `run`, for what comes next there: training or evaluation.
+    Another one that was noted before stays."""
+    done = run.status in {"trained", "finished"}
+    step = run.history[-1]["step"] if run.history else 0
+    fields = describe(data.train.pixels.device)
+    stage = EVALUATION if done else TRAINING
+    run.note(environments=noted(run.manifest.get("environments", []), fields, stage, step))
+
+
 def complete(
     run: Run,
     data: Splits,
@@ -106,24 +119,33 @@ def complete(
     say: Say = lambda _: None,
     watch: Any = None,
     watch_likelihoods: Callable[[str, float], None] = lambda _, __: None,
+    track: Sequence[str] = (),
+    warn: Say = lambda _: None,
 ) -> None:
-    """Trains and evaluates what of `run` is not done yet. Notes its progress in progress.json for whoever looks on."""
+    """Trains and evaluates what of `run` is not done yet. Notes its progress in progress.json for whoever looks on, and tells
+    the trackers called `track`; `warn` is told where one fails."""
     from mpdvae.evaluation import evaluate
     from mpdvae.training import train
 
     describe_run(run, data, command)
     noter = _ProgressNoter(run)
 
-    def watch_both(done: int, entry: dict[str, Any] | None) -> None:
-        noter.step(done, entry)
-        if watch is not None:
-            watch(done, entry)
+    with tracking(run, track, warn) as trackers:
 
-    if run.status not in {"trained", "finished"}:
-        train(run, data, watch_both)
-    if run.status != "finished":
-        evaluate(run, data, say=lambda what: (noter.phase(what), say(what))[-1], watch=watch_likelihoods)
-        run.note(finished=datetime.now(UTC).isoformat(timespec="seconds"))
+        def watch_all(done: int, entry: dict[str, Any] | None) -> None:
+            noter.step(done, entry)
+            if entry:
+                trackers.tell(entry)
+            if watch is not None:
+                watch(done, entry)
+
+        if run.status not in {"trained", "finished"}:
+            train(run, data, watch_all)
+        if run.status != "finished":
+            note_environment(run, data)
+            evaluate(run, data, say=lambda what: (noter.phase(what), say(what))[-1], watch=watch_likelihoods)
+            run.note(finished=datetime.now(UTC).isoformat(timespec="seconds"))
+        trackers.tell_results()
     (run.path / "progress.json").unlink(missing_ok=True)
 
 

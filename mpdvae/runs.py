@@ -122,7 +122,8 @@ class Run:
 
     def note(self, **entries: Any) -> None:
         """Adds or replaces entries of the manifest."""
-        write_json(self.path / "manifest.json", {**self.manifest, **entries})
+        content = {**self.manifest, **entries}
+        write_json(self.path / "manifest.json", content | {"sha256": manifest_sha256(content)})
 
     @property
     def status(self) -> str:
@@ -206,6 +207,12 @@ class Run:
 
     def save_model(self, vae: "VAE", image_shape: ImageShape) -> None:
         save_model(self.path / "model", vae, self.experiment, image_shape)
+
+
+def manifest_sha256(content: Mapping[str, Any]) -> str:
+    """SHA-256 of a manifest's entries, without that of this hash itself."""
+    rest = {name: value for name, value in content.items() if name != "sha256"}
+    return hashlib.sha256(json.dumps(rest, sort_keys=True).encode()).hexdigest()
 
 
 def differing_fields(one: Experiment, other: Experiment) -> list[str]:

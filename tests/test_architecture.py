@@ -37,7 +37,8 @@ LEVELS: list[set[str]] = [
         "lag",
     },
     {"config", "posterior_parts", "parts", "objective_config", "experiment", "studies", "remedies", "recipes", "sweeps"}
-    | {"runs", "interop", "diagnosis", "advice"},
+    | {"runs", "interop", "diagnosis", "advice"}
+    | {"environment", "checksums"},
     {
         "training",
         "learner",
@@ -49,6 +50,10 @@ LEVELS: list[set[str]] = [
         "referee",
         "partial",
         "jobs",
+        "verification",
+        "comparison",
+        "repetition",
+        "tracking",
         "console",
         "plan",
         "reproduce",

@@ -13,9 +13,12 @@ from mpdvae.errors import InputError, RunError
 from mpdvae.experiment import Experiment, from_json
 from mpdvae.kinds import with_kinds
 from mpdvae.options import parse, validated
+from mpdvae.tracking import Name, check_installed
 
 if TYPE_CHECKING:
     from mpdvae.runs import Run
+
+Track = tyro.conf.UseAppendAction[tuple[Name, ...]]
 
 
 def train(arguments: Sequence[str]) -> None:
@@ -38,7 +41,8 @@ def train(arguments: Sequence[str]) -> None:
         threads: int | None = None,
         data_dir: Path | None = None,
         device: str | None = None,
-    ) -> tuple[Path, Experiment, int | None, Path | None, str | None]:
+        track: Track = (),
+    ) -> tuple[Path, Experiment, int | None, Path | None, str | None, Track]:
         """What the options say.
 
         Args:
@@ -47,23 +51,29 @@ def train(arguments: Sequence[str]) -> None:
             threads: threads of a training step; default: all cores. The last digits of results depend on it.
             data_dir: folder of the data; default: $MPDVAE_DATA, else the user's cache folder.
             device: cpu, cuda, cuda:1, ...; default: cpu. Results depend on it.
+            track: tell the history to a tracker too; can be given several times.
         """
-        return out, experiment, threads, data_dir, device
+        return out, experiment, threads, data_dir, device, track
 
-    out, given, threads, data_dir, device = parse(collect, rest, f"mpdvae train {name}", experiment.reproduces)
+    out, given, threads, data_dir, device, track = parse(collect, rest, f"mpdvae train {name}", experiment.reproduces)
     experiment = validated(given)
     from mpdvae.jobs import check_device, check_fit, load_data
     from mpdvae.runs import Run
 
     _check_threads(threads)
+    check_installed(track)
     Run.check_free(out, experiment)
     check_device(device)
     check_fit(experiment, load_data(experiment, data_dir))  # before a folder is made that could not be used
-    _complete(Run.create(out, experiment), threads, data_dir, device)
+    _complete(Run.create(out, experiment), threads, data_dir, device, track)
 
 
 def resume(
-    directory: Positional[Path], threads: int | None = None, data_dir: Path | None = None, device: str | None = None
+    directory: Positional[Path],
+    threads: int | None = None,
+    data_dir: Path | None = None,
+    device: str | None = None,
+    track: Track = (),
 ) -> None:
     """Go on with a run where it stopped.
 
@@ -72,14 +82,16 @@ def resume(
         threads: threads of a training step; default: all cores.
         data_dir: folder of the data.
         device: cpu, cuda, ...; default: cpu.
+        track: tell the history to a tracker too; those that the run had go on by themselves.
     """
     from mpdvae.runs import Run
 
+    check_installed(track)
     run = Run(directory)
     if run.status == "finished":
         print(f"{directory}: this run is finished; its results are there.")
         return
-    _complete(run, threads, data_dir, device)
+    _complete(run, threads, data_dir, device, track)
 
 
 def evaluate(
@@ -183,7 +195,9 @@ def _check_threads(threads: int | None) -> None:
         raise InputError(f"--threads: expected a number >= 1, got {threads}.")
 
 
-def _complete(run: "Run", threads: int | None, data_dir: Path | None, device: str | None = None) -> None:
+def _complete(
+    run: "Run", threads: int | None, data_dir: Path | None, device: str | None = None, track: Track = ()
+) -> None:
     import torch
 
     from mpdvae.console import RunProgress, Watcher
@@ -212,6 +226,8 @@ def _complete(run: "Run", threads: int | None, data_dir: Path | None, device: st
                 say=lambda what: watcher.say(f"measuring: {what}"),
                 watch=watch,
                 watch_likelihoods=watcher.watch,
+                track=track,
+                warn=watcher.say,
             )
         except KeyboardInterrupt:
             raise RunError(f"interrupted; `mpdvae resume {run.path}` goes on from the last checkpoint.") from None
