@@ -108,7 +108,7 @@ class Tracker:
         known = self.noted.is_file()
         self.state: dict[str, Any] = read_json(self.noted) if known else {"step": 0, "id": secrets.token_hex(8)}
         PartialState(cpu=True)  # without which the classes refuse to log; it leaves the process as it is
-        self.tracker = LOGGER_TYPE_TO_CLASS[name](PROJECT, **self._arguments(known))
+        self.tracker = LOGGER_TYPE_TO_CLASS[name](**self._arguments(known))
         self.tracker.start()
         if not known:
             self._begin()
@@ -149,13 +149,16 @@ class Tracker:
         folder = self.run.path / FOLDER
         if self.name == "tensorboard":
             # Points after the noted step may have been written before a crash; TensorBoard hides them for those that follow.
-            return {"logging_dir": folder / "tensorboard", "purge_step": self.state["step"] + 1 if known else None}
+            again = {"purge_step": self.state["step"] + 1} if known else {}
+            return {"run_name": "tensorboard", "logging_dir": folder} | again
         if self.name == "wandb":
             folder.mkdir(exist_ok=True)
-            return {"id": self.state["id"], "name": title, "resume": "allow", "dir": str(folder)}
+            own = {"id": self.state["id"], "dir": str(folder)}
+            return {"run_name": PROJECT, "name": title, "resume": "allow"} | own
         if self.name == "mlflow":
-            return {"run_id": self.state["id"] if known else None, "run_name": title}
-        return {"name": title, "resume": "allow"}
+            own = {"run_id": self.state["id"] if known else None}
+            return {"experiment_name": PROJECT, "run_name": title} | own
+        return {"run_name": PROJECT, "name": title, "resume": "allow"}
 
     def _note(self, **changes: Any) -> None:
         self.state |= changes

@@ -7,15 +7,15 @@ import sys
 from pathlib import Path
 
 import pytest
-from command_line import asked_for
+from command_line import asked_for, code_of
 
 ROOT = Path(__file__).parents[1]
 README = (ROOT / "README.md").read_text()
 REPORT = ROOT / "docs" / "results" / "minutes.md"
 
 
-def blocks(language: str) -> list[str]:
-    return re.findall(rf"```{language}\n(.*?)```", README, flags=re.S)
+def blocks(language: str, page: str = README) -> list[str]:
+    return re.findall(rf"```{language}\n(.*?)```", page, flags=re.S)
 
 
 def test_python_example_runs() -> None:
@@ -43,6 +43,19 @@ def test_commands_run(tmp_path: Path) -> None:
         assert done.returncode == 0, f"{command}\n{done.stderr}"
     for made in ("samples.png", "reconstructions.png", "traversal.png", "report.html", "report.md", "report.json"):
         assert (tmp_path / made).stat().st_size > 0
+
+
+@pytest.mark.slow
+def test_commands_about_repetition_run(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """In this process: each is quick, imports are not."""
+    pytest.importorskip("accelerate")
+    monkeypatch.chdir(tmp_path)
+    page = (ROOT / "docs" / "repeat.md").read_text()
+    commands = [line for block in blocks("sh", page) for line in block.splitlines()]
+    assert len(commands) == 5
+    for command in commands:
+        assert code_of(shlex.split(command)[1:]) == 0, command
+    assert list(tmp_path.glob("runs/tracked/trackers/tensorboard/events*"))
 
 
 def test_table_is_the_generated_one() -> None:
