@@ -13,7 +13,7 @@ import math
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeGuard
 
 from mpdvae.errors import InputError
 
@@ -31,7 +31,7 @@ class Pair:
     @property
     def difference(self) -> float | None:
         """other - one; None where either is no number."""
-        return float(self.other) - float(self.one) if _is_number(self.one) and _is_number(self.other) else None
+        return float(self.other - self.one) if _is_number(self.one) and _is_number(self.other) else None
 
     @property
     def equal(self) -> bool:
@@ -124,7 +124,7 @@ def _of_table(content: bytes) -> Iterable[tuple[str, Leaf]]:
             yield f"{column}[{row}]", float(cell) if cell else None
 
 
-def _is_number(value: Leaf) -> bool:
+def _is_number(value: Leaf) -> TypeGuard[float]:
     return isinstance(value, int | float) and not isinstance(value, bool) and math.isfinite(value)
 
 
