@@ -67,6 +67,12 @@ def recorded(manifest: Mapping[str, Any], stage: str) -> list[Fields]:
     return [dict(entry["fields"]) for entry in entries if stage in entry["used_for"]]
 
 
+def threads_of(fields: Mapping[str, Any], name: str = "threads") -> int | None:
+    """The number of threads that an environment was noted with; None where it was not."""
+    noted = fields.get(name)
+    return noted if isinstance(noted, int) and noted >= 1 else None
+
+
 @cache
 def source_hash() -> str:
     """SHA-256 of this package's code, of which results are a function too."""

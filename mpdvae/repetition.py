@@ -85,7 +85,7 @@ def begin(run: Run, out: Path) -> Run:
 def threads_of(run: Run) -> int | None:
     """Threads that `run` was trained with, where they were noted."""
     fields = environment.recorded(run.manifest, environment.TRAINING)
-    return fields[-1].get("threads") if fields else None
+    return environment.threads_of(fields[-1]) if fields else None
 
 
 def measure_alike(one: Run, other: Run, data: Splits, say: Callable[[str], None]) -> None:

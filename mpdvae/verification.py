@@ -212,7 +212,7 @@ def _check_configuration(folder: Path, checks: list[Check]) -> Run | None:
 
 
 def _check_data(run: Run, manifest: Mapping[str, Any], root: Path | None, checks: list[Check]) -> Splits | None:
-    noted = manifest.get("data", {}).get("sha256", "")
+    noted = (manifest.get("data") or {}).get("sha256", "")
     name = run.experiment.data.dataset
     try:
         data = load_data(run.experiment, root)
@@ -284,9 +284,9 @@ def _threads_of(manifest: Mapping[str, Any]) -> Iterator[None]:
 
     before = torch.get_num_threads()
     noted = (environment.recorded(manifest, environment.EVALUATION) or [{}])[-1]
-    torch.set_num_threads(noted.get("threads") or before)
+    torch.set_num_threads(environment.threads_of(noted) or before)
     try:
-        with threadpool_limits(noted.get("blas_threads"), user_api="blas"):
+        with threadpool_limits(environment.threads_of(noted, "blas_threads"), user_api="blas"):
             yield
     finally:
         torch.set_num_threads(before)

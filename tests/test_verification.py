@@ -138,6 +138,15 @@ def test_another_environment_is_told_and_is_no_fault(own_copy):
     ]
 
 
+def test_a_manifest_with_the_least_in_it_is_enough(own_copy):
+    write_json(own_copy / "manifest.json", {"data": None, "environments": None, "files": {}, "status": "finished"})
+    assert quick(own_copy) == []
+    environments = [{"used_for": ["training", "evaluation"], "fields": {"threads": "many"}}]
+    write_json(own_copy / "manifest.json", {"environments": environments})
+    assert quick(own_copy) == []
+    assert repetition.threads_of(Run(own_copy)) is None
+
+
 @pytest.mark.parametrize(
     "manifest", [b"", b"[]", b"{", b'{"files": 3}', b'{"environments": [{}]}', b'{"data": {"sha256": []}}', b"\xff"]
 )
