@@ -79,7 +79,6 @@ def describe_run(run: Run, data: Splits, command: str) -> None:
     import torch
 
     check_same_data(run, data)
-    note_environment(run, data)
     if "data" in run.manifest:
         return
     protocol = run.experiment.data.protocol()
@@ -102,14 +101,11 @@ def describe_run(run: Run, data: Splits, command: str) -> None:
     )
 
 
-def note_environment(run: Run, data: Splits) -> None:
-    """Notes the environment of this process in the manifest of `run`, for what comes next there: training or evaluation.
-    Another one that was noted before stays."""
-    done = run.status in {"trained", "finished"}
-    step = run.history[-1]["step"] if run.history else 0
+def note_environment(run: Run, data: Splits, stage: str, step: int) -> None:
+    """Notes the environment of this process in the manifest of `run`, for training or evaluation, from `step` on. Another one
+    that was noted before stays."""
     fields = describe(data.train.pixels.device)
-    stage = EVALUATION if done else TRAINING
-    run.note(environments=noted(run.manifest.get("environments", []), fields, stage, step))
+    run.note(environments=noted(run.manifest.get("environments") or [], fields, stage, step))
 
 
 def complete(
@@ -128,7 +124,7 @@ def complete(
     from mpdvae.training import train
 
     describe_run(run, data, command)
-    noter = _ProgressNoter(run)
+    noter = _ProgressNoter(run, data)
 
     with tracking(run, track, warn) as trackers:
 
@@ -142,7 +138,7 @@ def complete(
         if run.status not in {"trained", "finished"}:
             train(run, data, watch_all)
         if run.status != "finished":
-            note_environment(run, data)
+            note_environment(run, data, EVALUATION, run.experiment.training.steps)
             evaluate(run, data, say=lambda what: (noter.phase(what), say(what))[-1], watch=watch_likelihoods)
             run.note(finished=datetime.now(UTC).isoformat(timespec="seconds"))
         trackers.tell_results()
@@ -150,12 +146,16 @@ def complete(
 
 
 class _ProgressNoter:
-    """Writes how far a run is to progress.json, not more often than is of use."""
+    """Writes how far a run is to progress.json, not more often than is of use; with the first step, where it is trained."""
 
-    def __init__(self, run: Run) -> None:
+    def __init__(self, run: Run, data: Splits) -> None:
+        self.data, self.begun = data, False
         self.run, self.last, self.entry = run, 0.0, (run.history or [None])[-1]
 
     def step(self, done: int, entry: dict[str, Any] | None) -> None:
+        if not self.begun:  # not earlier: a run that cannot go on is left as it is
+            note_environment(self.run, self.data, TRAINING, done - 1)
+            self.begun = True
         self.entry = entry or self.entry
         if entry or time.monotonic() - self.last > PROGRESS_SECONDS:
             self._write("training", done)

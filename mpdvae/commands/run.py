@@ -127,7 +127,8 @@ def evaluate(
     """
     from mpdvae.console import Watcher
     from mpdvae.evaluation import evaluate
-    from mpdvae.jobs import describe_run, load_data, on_device, this_command
+    from mpdvae.environment import EVALUATION
+    from mpdvae.jobs import describe_run, load_data, note_environment, on_device, this_command
     from mpdvae.runs import Run
 
     run = Run(directory)
@@ -137,6 +138,7 @@ def evaluate(
         )
     data = on_device(load_data(run.experiment, data_dir), device)
     describe_run(run, data, this_command())
+    note_environment(run, data, EVALUATION, run.experiment.training.steps)
     with Watcher(f"measuring {directory} on the {split} images") as watcher:
         evaluate(
             run,
