@@ -126,8 +126,8 @@ def evaluate(
         device: cpu, cuda, ...; default: cpu.
     """
     from mpdvae.console import Watcher
-    from mpdvae.evaluation import evaluate
     from mpdvae.environment import EVALUATION
+    from mpdvae.evaluation import evaluate
     from mpdvae.jobs import describe_run, load_data, note_environment, on_device, this_command
     from mpdvae.runs import Run
 
