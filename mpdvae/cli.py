@@ -15,6 +15,7 @@ from mpdvae.commands.diagnose import diagnose
 from mpdvae.commands.draw import reconstruct, sample, traverse
 from mpdvae.commands.explain import explain
 from mpdvae.commands.matrix import list_recipes, report, reproduce
+from mpdvae.commands.repeat import rerun, verify
 from mpdvae.commands.run import evaluate, import_official, resume, train
 from mpdvae.commands.share import export
 from mpdvae.commands.tune import tune
@@ -59,6 +60,8 @@ COMMANDS: dict[str, Callable[..., None]] = {
     "resume": resume,
     "evaluate": evaluate,
     "diagnose": diagnose,
+    "verify": verify,
+    "rerun": rerun,
     "sample": sample,
     "reconstruct": reconstruct,
     "traverse": traverse,

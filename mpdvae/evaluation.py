@@ -19,6 +19,7 @@ from torch import Tensor
 
 from mpdvae import code_use, density, diagnostics, information, pictures, representation, scoring
 from mpdvae.acceleration import compile_networks
+from mpdvae.checksums import recording
 from mpdvae.data import Splits, evaluation_images
 from mpdvae.errors import InputError
 from mpdvae.likelihoods import Measurement, Request, Watch, images_of, measure, partial_results, prepare, summary, table
@@ -39,6 +40,7 @@ INTERPOLATIONS = 4
 Say = Callable[[str], None]
 
 
+@recording
 def evaluate(
     run: Run,
     data: Splits,

@@ -23,6 +23,7 @@ from typing import TYPE_CHECKING, Any
 
 from pydantic import ValidationError
 
+from mpdvae.checksums import record
 from mpdvae.errors import InputError, refuse_unknown
 from mpdvae.experiment import Data, Experiment, ImageShape, in_words, with_changes
 from mpdvae.parts import (
@@ -151,6 +152,7 @@ def import_run(config: Path, state: Path, out: Path, command: str, dataset: str 
         imported={"config": str(config), "state": str(state), "sha256": _sha256(state)},
         status="trained",
     )
+    record(run)
     return run
 
 

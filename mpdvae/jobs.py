@@ -4,15 +4,17 @@ import os
 import platform
 import sys
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 
 from mpdvae.data import Splits, load, steps_per_epoch
+from mpdvae.environment import EVALUATION, TRAINING, describe, noted
 from mpdvae.errors import InputError
 from mpdvae.experiment import Experiment
 from mpdvae.runs import Run, write_atomically
+from mpdvae.tracking import tracking
 from mpdvae.version import __version__
 
 PROGRESS_SECONDS = 0.5
@@ -99,6 +101,13 @@ def describe_run(run: Run, data: Splits, command: str) -> None:
     )
 
 
+def note_environment(run: Run, data: Splits, stage: str, step: int) -> None:
+    """Notes the environment of this process in the manifest of `run`, for training or evaluation, from `step` on. Another one
+    that was noted before stays."""
+    fields = describe(data.train.pixels.device)
+    run.note(environments=noted(run.manifest.get("environments") or [], fields, stage, step))
+
+
 def complete(
     run: Run,
     data: Splits,
@@ -106,23 +115,36 @@ def complete(
     say: Say = lambda _: None,
     watch: Any = None,
     watch_likelihoods: Callable[[str, float], None] = lambda _, __: None,
+    track: Sequence[str] = (),
+    warn: Say = lambda _: None,
 ) -> None:
-    """Trains and evaluates what of `run` is not done yet. Notes its progress in progress.json for whoever looks on."""
+    """Trains and evaluates what of `run` is not done yet. Notes its progress in progress.json for whoever looks on, and tells
+    the trackers called `track`; `warn` is told where one fails."""
     from mpdvae.evaluation import evaluate
 
     describe_run(run, data, command)
-    noter = _ProgressNoter(run)
-    _train(run, data, noter, watch)
-    if run.status != "finished":
-        evaluate(run, data, say=lambda what: (noter.phase(what), say(what))[-1], watch=watch_likelihoods)
-        run.note(finished=datetime.now(UTC).isoformat(timespec="seconds"))
+    noter = _ProgressNoter(run, data)
+    with tracking(run, track, warn) as trackers:
+
+        def told(done: int, entry: dict[str, Any] | None) -> None:
+            if entry:
+                trackers.tell(entry)
+            if watch is not None:
+                watch(done, entry)
+
+        _train(run, data, noter, told)
+        if run.status != "finished":
+            note_environment(run, data, EVALUATION, run.experiment.training.steps)
+            evaluate(run, data, say=lambda what: (noter.phase(what), say(what))[-1], watch=watch_likelihoods)
+            run.note(finished=datetime.now(UTC).isoformat(timespec="seconds"))
+        trackers.tell_results()
     noter.over()
 
 
 def train_only(run: Run, data: Splits, command: str, watch: Any = None) -> None:
     """The part of `complete` before the evaluation."""
     describe_run(run, data, command)
-    noter = _ProgressNoter(run)
+    noter = _ProgressNoter(run, data)
     _train(run, data, noter, watch)
     noter.over()
 
@@ -140,12 +162,16 @@ def _train(run: Run, data: Splits, noter: "_ProgressNoter", watch: Any) -> None:
 
 
 class _ProgressNoter:
-    """Writes how far a run is to progress.json, not more often than is of use."""
+    """Writes how far a run is to progress.json, not more often than is of use; with the first step, where it is trained."""
 
-    def __init__(self, run: Run) -> None:
+    def __init__(self, run: Run, data: Splits) -> None:
+        self.data, self.begun = data, False
         self.run, self.last, self.entry = run, 0.0, (run.history or [None])[-1]
 
     def step(self, done: int, entry: dict[str, Any] | None) -> None:
+        if not self.begun:  # not earlier: a run that cannot go on is left as it is
+            note_environment(self.run, self.data, TRAINING, done - 1)
+            self.begun = True
         self.entry = entry or self.entry
         if entry or time.monotonic() - self.last > PROGRESS_SECONDS:
             self._write("training", done)

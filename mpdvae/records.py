@@ -29,6 +29,13 @@ class DataOrigin(_Record):
     protocol: Word
 
 
+class Environment(_Record):
+    """What a part of a run was made with; see `mpdvae.environment`."""
+
+    used_for: list[Word]
+    fields: dict[Word, Word | Real | bool | None]
+
+
 class Manifest(_Record):
     """manifest.json"""
 
@@ -36,6 +43,7 @@ class Manifest(_Record):
     data: DataOrigin | None = None
     command: Word = ""
     training_seconds: Real = 0.0
+    environments: list[Environment] = []
 
 
 class Lag(_Record):

@@ -132,7 +132,8 @@ class Run:
 
     def note(self, **entries: Any) -> None:
         """Adds or replaces entries of the manifest."""
-        write_json(self.path / "manifest.json", {**self.manifest, **entries})
+        content = {**self.manifest, **entries}
+        write_json(self.path / "manifest.json", content | {"sha256": manifest_sha256(content)})
 
     @property
     def status(self) -> str:
@@ -224,6 +225,12 @@ class Run:
 def _holds_something(name: str) -> bool:
     """Whether a file of this name is more than a claim to its folder, or a file that is being written."""
     return name != ownership.FILE and not name.startswith(".")
+
+
+def manifest_sha256(content: Mapping[str, Any]) -> str:
+    """SHA-256 of a manifest's entries, without that of this hash itself."""
+    rest = {name: value for name, value in content.items() if name != "sha256"}
+    return hashlib.sha256(json.dumps(rest, sort_keys=True).encode()).hexdigest()
 
 
 def differing_fields(one: Experiment, other: Experiment) -> list[str]:

@@ -12,9 +12,7 @@ they depend on, the code that computes them included. Kept or computed, they are
 
 from collections.abc import Callable, Mapping
 from functools import cache, partial
-from hashlib import sha256
 from importlib.metadata import version
-from pathlib import Path
 from typing import Any, NamedTuple
 
 import numpy as np
@@ -24,6 +22,7 @@ from torch import Tensor
 
 from mpdvae import representation
 from mpdvae.data import Images, Splits, data_dir, evaluation_images
+from mpdvae.environment import source_hash
 from mpdvae.experiment import Evaluation, Experiment
 from mpdvae.learner import initialise
 from mpdvae.memo import shared
@@ -195,13 +194,6 @@ def _common_key(e: Experiment, data: Splits, split: str) -> dict[str, Any]:
         "code_input": e.evaluation.code_input,
         "representation_images": e.evaluation.representation_images,
         "settings": _settings(e.evaluation),
-        "source": _source(),
+        "source": source_hash(),
         "libraries": {name: version(name) for name in LIBRARIES},
     }
-
-
-@cache
-def _source() -> str:
-    """Hash of this package's code, of which scores are a function too."""
-    package = Path(__file__).parent
-    return sha256(b"".join(path.read_bytes() for path in sorted(package.rglob("*.py")))).hexdigest()

@@ -23,6 +23,7 @@ from torch import Tensor, nn, optim
 
 from mpdvae import collapse
 from mpdvae.acceleration import compile_networks, run_in_bfloat16
+from mpdvae.checksums import recording
 from mpdvae.data import Splits, batch_indices, evaluation_images, steps_per_epoch, training_batch
 from mpdvae.errors import InputError, RunError
 from mpdvae.experiment import Experiment
@@ -38,6 +39,7 @@ Watch = Callable[[int, dict[str, Any] | None], None]
 """Called after every step with the number of steps done, and with the new history entry at evaluation points."""
 
 
+@recording
 def train(run: Run, data: Splits, watch: Watch = lambda done, entry: None) -> VAE:
     """Trains the experiment of `run` on `data`, from its newest checkpoint if it has one, and returns the best averaged
     model, which is also in the run folder.

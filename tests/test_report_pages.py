@@ -302,6 +302,32 @@ def test_environments_that_differ_are_said_to(tmp_path: Path) -> None:
     assert "The environments differ in torch." in made.markdown.read_text()
 
 
+def test_only_differing_fields_of_environments_are_in_the_table(tmp_path: Path) -> None:
+    """Of runs of now and of an earlier version, of one that went on elsewhere, and with text that nobody should believe."""
+    fields = {"torch": "2.13.0+cpu", "platform": "Linux x86_64", "cpu": "this", "release": "6.1", "threads": 1}
+    others = [fields, fields | {"cpu": EVIL, "release": "6.2"}, fields | {"threads": 2}]
+    folders = [make_run(tmp_path / "runs" / str(seed), seed=seed) for seed in range(4)]
+    for folder, of in zip(folders, [others[:1], others[1:2], [others[0], others[2]]], strict=False):
+        noted = [{"used_for": ["training"], "from_step": 0, "fields": environment} for environment in of]
+        edit(folder / "manifest.json", environments=noted)
+    made = write(folders, tmp_path)
+    page = Page(made.html.read_text())
+    assert "4 environments, which differ in cpu, threads." in made.html.read_text()
+    assert EVIL not in made.html.read_text()
+    assert EVIL not in made.markdown.read_text()
+    assert [row for row in page.rows if row[0].startswith("runs/")][-4:] == [
+        ["runs/0", "this", "1"],
+        ["runs/1", EVIL, "1"],
+        ["runs/2", "this", "1, then 2"],
+        ["runs/3", "not recorded", "not recorded"],
+    ]
+    assert "| runs/2 | this | 1, then 2 |" in made.markdown.read_text()
+    assert "platform Linux x86\\_64" in made.markdown.read_text()
+    (only,) = [folders[2]]
+    text = write([only], tmp_path / "one").html.read_text()
+    assert "The environment of the runs changed on the way, in threads." in text
+
+
 def test_setup_compares_like_with_like(tmp_path: Path) -> None:
     folder = make_run(tmp_path / "run", "mae")
     pixelcnn = {"kind": "pixelcnn", "channels": 64, "kernel_sizes": [7, 7, 7, 5, 5, 3, 3], "condition_channels": 4}

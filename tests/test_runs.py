@@ -11,7 +11,7 @@ from small_runs import digits, files, tiny, trained
 import mpdvae
 from mpdvae.errors import InputError, RunError
 from mpdvae.experiment import with_changes
-from mpdvae.runs import Run, differing_fields, read_json, save_model, write_atomically, write_json
+from mpdvae.runs import Run, differing_fields, manifest_sha256, read_json, save_model, write_atomically, write_json
 
 # -- making a folder ---------------------------------------------------------------------------------------------------
 
@@ -297,4 +297,8 @@ def test_notes_are_added_and_replaced(tmp_path):
     run = Run.create(tmp_path / "run", tiny())
     run.note(a=1, b=2)
     run.note(b=3)
-    assert json.loads((run.path / "manifest.json").read_text()) == {"a": 1, "b": 3}
+    assert json.loads((run.path / "manifest.json").read_text()) == {
+        "a": 1,
+        "b": 3,
+        "sha256": manifest_sha256({"a": 1, "b": 3}),
+    }

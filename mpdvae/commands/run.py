@@ -14,9 +14,12 @@ from mpdvae.experiment import Experiment, from_json
 from mpdvae.kinds import with_kinds
 from mpdvae.options import parse, validated
 from mpdvae.reading import LARGEST_JSON, read_bytes
+from mpdvae.tracking import Name, check_installed
 
 if TYPE_CHECKING:
     from mpdvae.runs import Run
+
+Track = tyro.conf.UseAppendAction[tuple[Name, ...]]
 
 
 def train(arguments: Sequence[str]) -> None:
@@ -39,7 +42,8 @@ def train(arguments: Sequence[str]) -> None:
         threads: int | None = None,
         data_dir: Path | None = None,
         device: str | None = None,
-    ) -> tuple[Path, Experiment, int | None, Path | None, str | None]:
+        track: Track = (),
+    ) -> tuple[Path, Experiment, int | None, Path | None, str | None, Track]:
         """What the options say.
 
         Args:
@@ -48,23 +52,29 @@ def train(arguments: Sequence[str]) -> None:
             threads: threads of a training step; default: all cores. The last digits of results depend on it.
             data_dir: folder of the data; default: $MPDVAE_DATA, else the user's cache folder.
             device: cpu, cuda, cuda:1, ...; default: cpu. Results depend on it.
+            track: tell the history to a tracker too; can be given several times.
         """
-        return out, experiment, threads, data_dir, device
+        return out, experiment, threads, data_dir, device, track
 
-    out, given, threads, data_dir, device = parse(collect, rest, f"mpdvae train {name}", experiment.reproduces)
+    out, given, threads, data_dir, device, track = parse(collect, rest, f"mpdvae train {name}", experiment.reproduces)
     experiment = validated(given)
     from mpdvae.jobs import check_device, check_fit, load_data
     from mpdvae.runs import Run
 
     _check_threads(threads)
+    check_installed(track)
     Run.check_free(out, experiment)
     check_device(device)
     check_fit(experiment, load_data(experiment, data_dir))  # before a folder is made that could not be used
-    _complete(Run.create(out, experiment), threads, data_dir, device)
+    _complete(Run.create(out, experiment), threads, data_dir, device, track)
 
 
 def resume(
-    directory: Positional[Path], threads: int | None = None, data_dir: Path | None = None, device: str | None = None
+    directory: Positional[Path],
+    threads: int | None = None,
+    data_dir: Path | None = None,
+    device: str | None = None,
+    track: Track = (),
 ) -> None:
     """Go on with a run where it stopped.
 
@@ -73,14 +83,16 @@ def resume(
         threads: threads of a training step; default: all cores.
         data_dir: folder of the data.
         device: cpu, cuda, ...; default: cpu.
+        track: tell the history to a tracker too; those that the run had go on by themselves.
     """
     from mpdvae.runs import Run
 
+    check_installed(track)
     run = Run(directory)
     if run.status == "finished":
         print(f"{directory}: this run is finished; its results are there.")
         return
-    _complete(run, threads, data_dir, device)
+    _complete(run, threads, data_dir, device, track)
 
 
 def evaluate(
@@ -115,8 +127,9 @@ def evaluate(
         device: cpu, cuda, ...; default: cpu.
     """
     from mpdvae.console import Watcher
+    from mpdvae.environment import EVALUATION
     from mpdvae.evaluation import evaluate
-    from mpdvae.jobs import describe_run, load_data, on_device, this_command
+    from mpdvae.jobs import describe_run, load_data, note_environment, on_device, this_command
     from mpdvae.runs import Run
 
     run = Run(directory)
@@ -126,6 +139,7 @@ def evaluate(
         )
     data = on_device(load_data(run.experiment, data_dir), device)
     describe_run(run, data, this_command())
+    note_environment(run, data, EVALUATION, run.experiment.training.steps)
     with Watcher(f"measuring {directory} on the {split} images") as watcher:
         evaluate(
             run,
@@ -184,7 +198,9 @@ def _check_threads(threads: int | None) -> None:
         raise InputError(f"--threads: expected a number >= 1, got {threads}.")
 
 
-def _complete(run: "Run", threads: int | None, data_dir: Path | None, device: str | None = None) -> None:
+def _complete(
+    run: "Run", threads: int | None, data_dir: Path | None, device: str | None = None, track: Track = ()
+) -> None:
     import torch
 
     from mpdvae.console import Watcher
@@ -205,6 +221,8 @@ def _complete(run: "Run", threads: int | None, data_dir: Path | None, device: st
                 say=lambda what: watcher.say(f"measuring: {what}"),
                 watch=watcher.following(run.path.name, steps, latest),
                 watch_likelihoods=watcher.watch,
+                track=track,
+                warn=watcher.say,
             )
         except KeyboardInterrupt:
             raise RunError(f"interrupted; `mpdvae resume {run.path}` goes on from the last checkpoint.") from None

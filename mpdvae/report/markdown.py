@@ -14,7 +14,7 @@ from mpdvae.report.page import commands, headline, summary
 from mpdvae.report.plane import HEADING as PLANE_HEADING
 from mpdvae.report.plane import points
 from mpdvae.report.published import comparable, explanation
-from mpdvae.report.results import Results, differing, environments
+from mpdvae.report.results import Results, differing, environments, shared
 from mpdvae.report.setup import differences
 from mpdvae.report.tables import tables
 from mpdvae.report.verdicts import RULE, Verdict
@@ -129,12 +129,21 @@ def _again(results: Results) -> list[str]:
 
 def _environments(results: Results) -> list[str]:
     found = environments(results.collection.runs)
-    parts = [
-        f"Environment: {escape(', '.join(f'{name} {value}' for name, value in e.fields.items()))} "
-        f"({len(e.runs)} of {len(results.collection.runs)} runs)."
+    if not found:
+        return []
+    common = ", ".join(f"{name} {value}" for name, value in shared(found).items())
+    different = differing(found)
+    if not different:
+        return [f"Environment of all runs: {escape(common)}."]
+    rows = [
+        [
+            escape(", ".join(results.relative(run.folder) for run in e.runs)),
+            *(escape(str("not recorded" if e.fields.get(name) is None else e.fields[name])) for name in different),
+        ]
         for e in found
     ]
-    different = differing(found)
-    if different:
-        parts.append(f"The environments differ in {', '.join(different)}.")
-    return parts
+    return [
+        f"The environments differ in {escape(', '.join(different))}.",
+        grid(["runs", *map(escape, different)], rows, "l" * (len(different) + 1)),
+        f"They share: {escape(common)}.",
+    ]

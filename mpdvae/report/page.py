@@ -22,7 +22,7 @@ from mpdvae.report.numbers import duration, number, plural
 from mpdvae.report.plane import HEADING as PLANE_HEADING
 from mpdvae.report.plane import Point, points
 from mpdvae.report.published import Published, comparable, explanation
-from mpdvae.report.results import Results, differing, environments
+from mpdvae.report.results import Results, differing, environments, shared
 from mpdvae.report.setup import SOURCE, Matter, differences
 from mpdvae.report.tables import tables
 from mpdvae.report.verdicts import RULE, Verdict
@@ -94,6 +94,7 @@ def render(results: Results) -> str:
         headline=headline(results),
         environments=found,
         differing=differing(found),
+        shared=shared(found),
         rule=RULE,
         fate_heading=HEADING,
         fate_caption=CAPTION,

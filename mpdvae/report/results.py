@@ -22,6 +22,7 @@ from pathlib import Path
 from typing import Any
 from urllib.parse import quote
 
+from mpdvae.environment import HARMLESS
 from mpdvae.report.collect import Collection, Run, Study, Variant
 from mpdvae.report.files import MARK
 from mpdvae.report.metrics import accuracy_metrics, all_metrics, over_seeds, values
@@ -33,6 +34,10 @@ from mpdvae.version import __version__
 
 FORMAT = 1
 ENVIRONMENT = ["version", "torch", "python", "platform", "processor", "cores"]
+"""What manifests of every version note."""
+UNKNOWN = (None, "unknown")
+CHANGED = ", then "
+"""Between the values of a field that changed within a run."""
 
 
 @dataclass(frozen=True)
@@ -71,7 +76,8 @@ def relative(folder: Path, start: Path) -> str:
 
 
 def environments(runs: list[Run]) -> list[Environment]:
-    """The distinct environments of these runs, the commonest first."""
+    """The distinct environments of these runs, the commonest first. A field that changed within a run has all its values, in
+    their order."""
     groups: dict[str, list[Run]] = {}
     for run in runs:
         groups.setdefault(json.dumps(_environment(run)), []).append(run)
@@ -80,8 +86,18 @@ def environments(runs: list[Run]) -> list[Environment]:
 
 
 def differing(found: list[Environment]) -> list[str]:
-    """The fields in which environments differ."""
-    return [name for name in ENVIRONMENT if len({str(e.fields[name]) for e in found}) > 1]
+    """The fields in which environments are known to differ, or in which one changed within a run."""
+    names = dict.fromkeys(name for e in found for name in e.fields)
+    values = {name: {str(e.fields[name]) for e in found if e.fields.get(name) not in UNKNOWN} for name in names}
+    changed = {name for e in found for name, value in e.fields.items() if CHANGED in str(value)}
+    return [name for name in names if len(values[name]) > 1 or name in changed]
+
+
+def shared(found: list[Environment]) -> dict[str, str]:
+    """What all environments that note it agree in."""
+    different = differing(found)
+    fields = {name: value for e in reversed(found) for name, value in e.fields.items() if value not in UNKNOWN}
+    return {name: str(value) for name, value in fields.items() if name not in different}
 
 
 def to_json(results: Results) -> str:
@@ -110,7 +126,18 @@ def to_json(results: Results) -> str:
 
 
 def _environment(run: Run) -> dict[str, Any]:
-    return {name: getattr(run.manifest, name) for name in ENVIRONMENT}
+    """By name; the little that earlier versions noted, where there is no more."""
+    noted = [environment.fields for environment in run.manifest.environments]
+    if not noted:
+        return {name: getattr(run.manifest, name) for name in ENVIRONMENT}
+    names = dict.fromkeys(name for fields in noted for name in fields if name not in HARMLESS)
+    return {name: _over_time([fields.get(name) for fields in noted]) for name in names}
+
+
+def _over_time(values: list[Any]) -> Any:
+    """One value, or all that there were, one after the other."""
+    different = list(dict.fromkeys(values))
+    return values[0] if len(different) == 1 else CHANGED.join("unknown" if v is None else str(v) for v in different)
 
 
 def _row(results: Results, study: Study, variant: Variant) -> dict[str, Any]:

@@ -47,6 +47,13 @@ class DataOrigin(Part):
     protocol: str
 
 
+class NotedEnvironment(Part):
+    """What a part of the run was made with."""
+
+    used_for: list[str] = []
+    fields: dict[str, str | int | float | bool | None] = {}
+
+
 class Manifest(Part):
     """manifest.json: where the run comes from."""
 
@@ -57,6 +64,8 @@ class Manifest(Part):
     platform: str = "unknown"
     processor: str = "unknown"
     cores: Whole | None = None
+    environments: list[NotedEnvironment] = []
+    """In their order; absent from earlier versions'."""
     data: DataOrigin = DataOrigin(name="unknown", sha256="", protocol="not measured yet")
     """Noted when a run is trained or first measured: an imported model has none before."""
     parameters: dict[str, Whole] = {}

@@ -1,0 +1,153 @@
+"""Commands that ask whether a run can be believed: check it, or make it again."""
+
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from tyro.conf import Positional
+
+from mpdvae.errors import InputError, RunError
+
+if TYPE_CHECKING:
+    from collections.abc import Sequence
+
+    from mpdvae.comparison import Compared
+    from mpdvae.verification import Check
+
+SHOWN = 30
+"""Numbers that differ which a terminal is shown."""
+
+
+def verify(
+    directory: Positional[Path],
+    quick: bool = False,
+    tolerance: float = 0.005,
+    data_dir: Path | None = None,
+    device: str | None = None,
+) -> None:
+    """Check a run: its files, data and versions; measure its numbers again.
+
+    Ends with 0 where all agrees, with 1 where something differs. The folder is only read.
+
+    Args:
+        directory: folder of the run.
+        quick: checks files, configuration, data and environment; measures nothing.
+        tolerance: of a number made in another environment, relative to itself or 1; in the same one all must be equal.
+        data_dir: folder of the data; default: $MPDVAE_DATA, else the user's cache folder.
+        device: cpu, cuda, ...; default: cpu.
+    """
+    from mpdvae.console import stdout
+    from mpdvae.jobs import check_device
+    from mpdvae.verification import verify
+
+    _check_tolerance(tolerance)
+    check_device(device)
+    console = stdout()
+    found = verify(
+        directory,
+        data_root=data_dir,
+        quick=quick,
+        tolerance=tolerance,
+        device=device,
+        say=lambda what: console.print(f"checking: {what}", markup=False),
+    )
+    _print_checks(found.checks)
+    if found.unmeasured:
+        console.print(f"\nNothing was measured again: {found.unmeasured}.", markup=False)
+    else:
+        _print_compared(found.compared, found.tolerance, "noted", "measured again")
+    if not found.agrees:
+        raise RunError(f"{directory}: does not agree: {_listed(found.faults)}.")
+    print(f"{directory}: agrees.")
+
+
+def rerun(
+    directory: Positional[Path],
+    out: Path,
+    threads: int | None = None,
+    tolerance: float = 0.005,
+    data_dir: Path | None = None,
+    device: str | None = None,
+) -> None:
+    """Train a run again in another folder, and compare.
+
+    Ends with 0 where both agree, with 1 where they differ. Killed, the same command goes on.
+
+    Args:
+        directory: folder of the finished run.
+        out: folder of the new run.
+        threads: threads of a training step; default: as noted in the run.
+        tolerance: of a number made in another environment, relative to itself or 1; in the same one all must be equal.
+        data_dir: folder of the data; default: $MPDVAE_DATA, else the user's cache folder.
+        device: cpu, cuda, ...; default: cpu.
+    """
+    from mpdvae import repetition
+    from mpdvae.commands import run as run_commands
+    from mpdvae.console import stdout
+    from mpdvae.jobs import check_device, load_data, on_device
+
+    _check_tolerance(tolerance)
+    check_device(device)
+    original = repetition.original(directory, out)
+    threads = threads or repetition.threads_of(original)
+    again = repetition.begin(original, out)
+    if again.status != "finished":
+        run_commands._complete(again, threads, data_dir, device)
+    console = stdout()
+    data = on_device(load_data(original.experiment, data_dir), device)
+    repetition.measure_alike(original, again, data, lambda what: console.print(f"measuring: {what}", markup=False))
+    found = repetition.compare(original, again, tolerance)
+    for sentence in found.sentences:
+        console.print(sentence, markup=False)
+    _print_compared(found.compared, found.tolerance, str(directory), str(out))
+    if not found.agrees:
+        raise RunError(f"{out}: differs from {directory}: {_listed(found.faults)}.")
+    print(f"{out}: agrees with {directory}.")
+
+
+def _check_tolerance(tolerance: float) -> None:
+    if not 0 <= tolerance < float("inf"):
+        raise InputError(f"--tolerance: expected a number >= 0, got {tolerance}.")
+
+
+def _listed(names: "Sequence[str]", most: int = 5) -> str:
+    more = f" and {len(names) - most} more" if len(names) > most else ""
+    return ", ".join(names[:most]) + more
+
+
+def _print_checks(checks: "Sequence[Check]") -> None:
+    from rich.table import Table
+    from rich.text import Text
+
+    from mpdvae.console import stdout
+
+    words = {"same": "same", "differs": "DIFFERS", "other": "other", "not recorded": "not recorded"}
+    table = Table("", "", "noted", "now", "", box=None, header_style="bold", pad_edge=False)
+    for check in checks:
+        cells = check.matter, check.name, check.noted, check.found, words[check.verdict]
+        table.add_row(*(Text(cell) for cell in cells), style="bold red" if check.verdict == "differs" else None)
+    stdout().print(table)
+
+
+def _print_compared(compared: "Sequence[Compared]", tolerance: float, one: str, other: str) -> None:
+    """A line for each file, then the numbers that differ."""
+    from rich.table import Table
+    from rich.text import Text
+
+    from mpdvae.console import stdout
+
+    asked = f"within {tolerance:g} of itself or of 1" if tolerance else "to the last bit (the environment is the same)"
+    stdout().print(f"\nNumbers must agree {asked}.", markup=False)
+    files = Table("file", "numbers", "that differ", "verdict", box=None, header_style="bold", pad_edge=False)
+    numbers = Table("number", one, other, "difference", box=None, header_style="bold", pad_edge=False)
+    differing = [(file, pair) for file in compared for pair in file.differing()]
+    for file in compared:
+        verdict = file.note or ("equal" if file.equal else "agrees" if file.agrees(tolerance) else "DIFFERS")
+        files.add_row(*map(Text, (file.name, str(len(file.pairs)), str(len(file.differing())), verdict)))
+    for file, pair in differing[:SHOWN]:
+        difference = "" if pair.difference is None else f"{pair.difference:+.3g}"
+        numbers.add_row(*map(Text, (f"{file.name}: {pair.name}", str(pair.one), str(pair.other), difference)))
+    stdout().print(files)
+    if differing:
+        stdout().print(numbers)
+    if len(differing) > SHOWN:
+        stdout().print(f"and {len(differing) - SHOWN} more numbers.", markup=False)

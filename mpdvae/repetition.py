@@ -1,0 +1,137 @@
+"""A run trained a second time, beside the first.
+
+A run is a pure function of its configuration, so in the same environment history, weights and results are the same bytes.
+In another one they drift apart from the first differing digit on: `compare` names the step and the number where that begins,
+and asks of the results to agree within a tolerance.
+"""
+
+from collections.abc import Callable
+from dataclasses import dataclass
+from pathlib import Path
+
+from mpdvae import environment
+from mpdvae.comparison import Compared, Pair
+from mpdvae.comparison import compare as compare_files
+from mpdvae.data import Splits
+from mpdvae.errors import InputError
+from mpdvae.runs import Run, load
+from mpdvae.verification import compare_results, measurements
+
+HISTORY, WEIGHTS = "history.jsonl", "model/model.safetensors"
+
+
+@dataclass(frozen=True)
+class Repetition:
+    """Two runs of one experiment."""
+
+    compared: list[Compared]
+    """History, weights and results."""
+    weights: str
+    """How far the weights are apart, as a sentence."""
+    environments: list[str]
+    """Fields in which the environments of training or evaluation differ."""
+    exact: bool
+    """Whether both were made in one environment, as far as that was noted."""
+    allowed: float
+
+    @property
+    def tolerance(self) -> float:
+        return 0.0 if self.exact else self.allowed
+
+    @property
+    def faults(self) -> list[str]:
+        return [file.name for file in self.compared if not file.agrees(self.tolerance)]
+
+    @property
+    def agrees(self) -> bool:
+        return not self.faults
+
+    @property
+    def first_difference(self) -> Pair | None:
+        """The first number of the history that differs."""
+        history = next(file for file in self.compared if file.name == HISTORY)
+        return next(iter(history.differing()), None)
+
+    @property
+    def sentences(self) -> list[str]:
+        """What is to be said besides the numbers."""
+        first = self.first_difference
+        history = "The histories are equal, byte for byte."
+        if first is not None:
+            difference = "" if first.difference is None else f", a difference of {first.difference:+.3g}"
+            history = f"The histories first differ at {first.name}: {first.one} and {first.other}{difference}."
+        places = f"The environments differ in {', '.join(self.environments)}." if self.environments else ""
+        unknown = "" if self.exact or places else "The environment of the first run was not noted in full."
+        return [sentence for sentence in (history, self.weights, places, unknown) if sentence]
+
+
+def original(folder: Path, out: Path) -> Run:
+    """The run that is to be made again. Raises `InputError` where it cannot be, or `out` is its own folder."""
+    run = Run(folder)
+    if "imported" in run.manifest:
+        raise InputError(f"{folder}: was imported and not trained here; `mpdvae verify` measures it again.")
+    if run.status != "finished":
+        raise InputError(f"{folder}: this run is not finished; `mpdvae resume {folder}` goes on with it.")
+    if out.resolve() == folder.resolve():
+        raise InputError(f"--out: expected another folder than that of the run, got {out}.")
+    return run
+
+
+def begin(run: Run, out: Path) -> Run:
+    """The folder of the second run, new or where it was left."""
+    return Run.create(out, run.experiment)
+
+
+def threads_of(run: Run) -> int | None:
+    """Threads that `run` was trained with, where they were noted."""
+    fields = environment.recorded(run.manifest, environment.TRAINING)
+    return environment.threads_of(fields[-1]) if fields else None
+
+
+def measure_alike(one: Run, other: Run, data: Splits, say: Callable[[str], None]) -> None:
+    """Measures `other` with the options of each measurement of `one` that it lacks."""
+    from mpdvae.evaluation import evaluate
+
+    done = measurements(other.path)
+    for arguments in measurements(one.path):
+        if arguments not in done:
+            evaluate(other, data, say=say, **arguments)
+
+
+def compare(one: Run, other: Run, tolerance: float) -> Repetition:
+    """Both runs, number by number.
+
+    Arguments:
+        tolerance: what numbers may differ by, where the environments differ or were not noted; see `comparison`.
+    """
+    environments, exact = _environments(one, other)
+    files = [compare_files(name, one.path, other.path) for name in (HISTORY, WEIGHTS)]
+    return Repetition(
+        compared=[*files, *compare_results(one.path, other.path)],
+        weights=_weights(one, other),
+        environments=environments,
+        exact=exact,
+        allowed=tolerance,
+    )
+
+
+def _environments(one: Run, other: Run) -> tuple[list[str], bool]:
+    differing: list[str] = []
+    exact = True
+    for stage in (environment.TRAINING, environment.EVALUATION):
+        for a in environment.recorded(one.manifest, stage) or [{}]:
+            for b in environment.recorded(other.manifest, stage) or [{}]:
+                differing += environment.differing(a, b)
+                exact = exact and environment.same(a, b)
+    return list(dict.fromkeys(differing)), exact
+
+
+def _weights(one: Run, other: Run) -> str:
+    """How far apart the averaged weights are."""
+    if (one.path / WEIGHTS).read_bytes() == (other.path / WEIGHTS).read_bytes():
+        return "The weights are equal, byte for byte."
+    ours, theirs = load(one.path).state_dict(), load(other.path).state_dict()
+    apart = {name: (tensor.double() - theirs[name].double()).abs().max().item() for name, tensor in ours.items()}
+    name = max(apart, key=lambda name: apart[name])
+    count = sum(distance > 0 for distance in apart.values())
+    return f"{count} of {len(apart)} tensors of weights differ, most of all {name}, by up to {apart[name]:.3g}."

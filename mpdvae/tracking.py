@@ -1,0 +1,199 @@
+"""The history of a run, told to trackers of experiments as it grows: TensorBoard, trackio, Weights & Biases, MLflow.
+
+accelerate's tracker classes are used (https://huggingface.co/docs/accelerate/usage_guides/tracking), without its
+`Accelerator`, which would take over devices and processes. A tracker sees numbers, the configuration and pictures; it changes
+no byte of a run, and one that fails is left behind with a sentence. The history in the run folder stays the source.
+
+    RUN/trackers/NAME.json      the step up to which NAME was told, and by which name it knows the run
+    RUN/trackers/tensorboard/   what TensorBoard shows: `tensorboard --logdir RUN/trackers`
+
+A run that goes on tells what a tracker does not know yet, into the same log: no point is there twice.
+"""
+
+import json
+import math
+import secrets
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from importlib.util import find_spec
+from pathlib import Path
+from typing import Any, Literal, get_args
+
+from mpdvae.errors import InputError
+from mpdvae.runs import Run, read_json, write_json
+
+Name = Literal["tensorboard", "trackio", "wandb", "mlflow"]
+NAMES: tuple[Name, ...] = get_args(Name)
+PROJECT = "mpdvae"
+FOLDER = "trackers"
+LONGEST = 64
+"""Numbers of a list that a tracker is told; of a longer one none."""
+RESULTS = ("density", "diagnostics", "information", "code_use", "representation")
+
+Say = Callable[[str], None]
+
+
+def check_installed(names: Sequence[str]) -> None:
+    """Raises `InputError`, with what to install, where a tracker called for cannot be used."""
+    for name in names:
+        missing = [package for package in ("accelerate", name) if find_spec(package) is None]
+        if missing:
+            extra = "'mpdvae[track]'" if name == "tensorboard" else f"'mpdvae[track]' {name}"
+            raise InputError(f"--track {name}: needs {' and '.join(missing)}; `pip install {extra}` brings it.")
+
+
+@contextmanager
+def tracking(run: Run, names: Sequence[str], say: Say) -> Iterator["Trackers"]:
+    """Trackers of `run`, by `names` and those that were told of it before; closed at the end, however it comes."""
+    trackers = Trackers(run, say)
+    trackers.start(names)
+    try:
+        yield trackers
+    finally:
+        trackers.finish()
+
+
+class Trackers:
+    """Any number of trackers of one run, none of which can stop it.
+
+    Arguments:
+        run: whose history is told.
+        say: told, in one sentence, that a tracker failed.
+    """
+
+    def __init__(self, run: Run, say: Say) -> None:
+        self.run, self.say = run, say
+        self.trackers: dict[str, Tracker] = {}
+
+    def start(self, names: Sequence[str]) -> None:
+        """Begins, or goes on, with what they do not know yet of the history."""
+        before = [path.stem for path in sorted((self.run.path / FOLDER).glob("*.json")) if path.stem in NAMES]
+        for name in dict.fromkeys([*names, *before]):
+            self._attempt(name, lambda name=name: self.trackers.update({name: Tracker(self.run, name)}))
+        for entry in self.run.history:
+            self.tell(entry)
+
+    def tell(self, entry: Mapping[str, Any]) -> None:
+        """A new entry of the history."""
+        for name, tracker in list(self.trackers.items()):
+            self._attempt(name, lambda tracker=tracker: tracker.tell(entry))
+
+    def tell_results(self) -> None:
+        """The results of the finished run, and its pictures."""
+        for name, tracker in list(self.trackers.items()):
+            self._attempt(name, tracker.tell_results)
+
+    def finish(self) -> None:
+        for name, tracker in list(self.trackers.items()):
+            self._attempt(name, tracker.finish)
+
+    def _attempt(self, name: str, act: Callable[[], None]) -> None:
+        try:
+            act()
+        except Exception as error:  # whatever a tracker raises: network, login, disk, a package that is not there
+            reason = (str(error).strip().split("\n")[0] or type(error).__name__).rstrip(".")
+            self.say(f"tracker {name} failed and is told no more ({reason}); the run goes on.")
+            self.trackers.pop(name, None)
+
+
+class Tracker:
+    """One tracker of one run, by accelerate's class of that name."""
+
+    def __init__(self, run: Run, name: str) -> None:
+        from accelerate.state import PartialState
+        from accelerate.tracking import LOGGER_TYPE_TO_CLASS
+
+        self.run, self.name = run, name
+        self.noted = run.path / FOLDER / f"{name}.json"
+        known = self.noted.is_file()
+        self.state: dict[str, Any] = read_json(self.noted) if known else {"step": 0, "id": secrets.token_hex(8)}
+        PartialState(cpu=True)  # without which the classes refuse to log; it leaves the process as it is
+        self.tracker = LOGGER_TYPE_TO_CLASS[name](**self._arguments(known))
+        self.tracker.start()
+        if not known:
+            self._begin()
+
+    def tell(self, entry: Mapping[str, Any]) -> None:
+        """An entry of the history, unless it knows it."""
+        if entry["step"] > self.state["step"]:
+            self.tracker.log(numbers(entry), step=entry["step"])
+            self._note(step=entry["step"])
+
+    def tell_results(self) -> None:
+        """Numbers of the results, at the last step, and pictures where the tracker takes them."""
+        if self.state.get("results"):
+            return
+        told = {}
+        for name in RESULTS:
+            if (path := self.run.path / f"{name}.json").is_file():
+                told |= {f"{name}/{key}": value for key, value in numbers(read_json(path)).items()}
+        self.tracker.log(told, step=self.state["step"])
+        if self.name == "tensorboard":
+            self.tracker.log_images(_pictures(self.run.path), step=self.state["step"])
+        self._note(results=True)
+
+    def finish(self) -> None:
+        self.tracker.finish()
+
+    def _begin(self) -> None:
+        """What a tracker is told once."""
+        experiment = self.run.experiment.model_dump(mode="json")
+        self.tracker.store_init_configuration(dict(_configuration(experiment)))
+        if self.name == "mlflow":  # names its runs itself
+            self.state["id"] = self.tracker.tracker.info.run_id
+        self._note()
+
+    def _arguments(self, known: bool) -> dict[str, Any]:
+        """What accelerate's class passes on, so that the same run goes on where there is one."""
+        title = f"{self.run.experiment.name}-seed{self.run.experiment.seed}-{self.state['id'][:6]}"
+        folder = self.run.path / FOLDER
+        if self.name == "tensorboard":
+            # Points after the noted step may have been written before a crash; TensorBoard hides them for those that follow.
+            again = {"purge_step": self.state["step"] + 1} if known else {}
+            return {"run_name": "tensorboard", "logging_dir": folder} | again
+        if self.name == "wandb":
+            folder.mkdir(exist_ok=True)
+            own = {"id": self.state["id"], "dir": str(folder)}
+            return {"run_name": PROJECT, "name": title, "resume": "allow"} | own
+        if self.name == "mlflow":
+            own = {"run_id": self.state["id"] if known else None}
+            return {"experiment_name": PROJECT, "run_name": title} | own
+        return {"run_name": PROJECT, "name": title, "resume": "allow"}
+
+    def _note(self, **changes: Any) -> None:
+        self.state |= changes
+        write_json(self.noted, self.state)
+
+
+def numbers(tree: Mapping[str, Any], prefix: str = "") -> dict[str, float]:
+    """The numbers in a history entry or a result, by names of their parts joined with `/`; units are in the names."""
+    found: dict[str, float] = {}
+    for name, value in tree.items():
+        if isinstance(value, list) and len(value) <= LONGEST:
+            value = {f"{index:02d}": item for index, item in enumerate(value)}
+        if isinstance(value, Mapping):
+            found |= numbers(value, f"{prefix}{name}/")
+        elif isinstance(value, int | float) and math.isfinite(value) and name != "step":
+            found[prefix + name] = float(value)
+    return found
+
+
+def _configuration(tree: Mapping[str, Any], prefix: str = "") -> Iterator[tuple[str, str | int | float | bool]]:
+    """The fields of an experiment, as hyper-parameters."""
+    for name, value in tree.items():
+        if isinstance(value, Mapping):
+            yield from _configuration(value, f"{prefix}{name}.")
+        else:
+            yield prefix + name, value if isinstance(value, str | int | float | bool) else json.dumps(value)
+
+
+def _pictures(folder: Path) -> dict[str, Any]:
+    """The figures of a run, as arrays [1 channel height width]."""
+    import numpy as np
+    from PIL import Image
+
+    found = {}
+    for path in sorted((folder / "figures").glob("*.png")):
+        with Image.open(path) as image:
+            found[f"figures/{path.stem}"] = np.asarray(image.convert("RGB")).transpose(2, 0, 1)[None]
+    return found

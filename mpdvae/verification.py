@@ -1,0 +1,292 @@
+"""Whether a run folder is what it was, and whether its numbers are what its weights give.
+
+    files           each against the SHA-256 in the manifest, which has one of its own
+    configuration   valid, and that of the model beside the weights
+    data            the hash of the images, labels and division that there are now
+    environment     that of the evaluation against the present one
+    numbers         measured again from the weights with the options that each file names, in a folder aside
+
+In the same environment numbers must be equal to the last bit; in another they may differ by a tolerance (`comparison`).
+An environment that differs is no fault of a run: it is told, and decides what is asked of the numbers. The folder itself is
+only read.
+"""
+
+import shlex
+import shutil
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import contextmanager
+from dataclasses import dataclass, field
+from pathlib import Path
+from tempfile import TemporaryDirectory
+from typing import Any, Literal
+
+from pydantic import BaseModel, ConfigDict, ValidationError
+
+from mpdvae import environment
+from mpdvae.checksums import run_files, sha256_of
+from mpdvae.comparison import Compared, compare
+from mpdvae.data import Splits
+from mpdvae.errors import InputError, RunError
+from mpdvae.jobs import load_data, on_device
+from mpdvae.runs import Run, differing_fields, manifest_sha256, model_experiment, read_json
+
+TOLERANCE = 0.005
+"""Default tolerance for numbers from another environment; see `comparison`."""
+OPTIONS: Mapping[str, tuple[str, type]] = {
+    "--samples": ("samples", int),
+    "--images": ("images", int),
+    "--tolerance": ("tolerance", float),
+    "--protocol": ("protocol", str),
+    "--split": ("split", str),
+    "--referee": ("referee_images", int),
+    "--referee-steps": ("referee_steps", int),
+}
+"""Options in the command of density.json, and the arguments of `evaluation.evaluate` that they are."""
+
+Verdict = Literal["same", "differs", "other", "not recorded"]
+"""`other`: different, and no fault."""
+Say = Callable[[str], None]
+
+
+@dataclass(frozen=True)
+class Check:
+    """One thing that was noted, and what is there now."""
+
+    matter: str
+    name: str
+    noted: str
+    found: str
+    verdict: Verdict
+
+
+@dataclass
+class Verification:
+    """What `verify` found."""
+
+    checks: list[Check] = field(default_factory=list)
+    compared: list[Compared] = field(default_factory=list)
+    """Files of results, noted beside measured again; empty where nothing was measured."""
+    tolerance: float = 0.0
+    """Within which numbers had to agree: zero in the same environment."""
+    unmeasured: str = ""
+    """Why nothing was measured again; empty where it was."""
+
+    @property
+    def faults(self) -> list[str]:
+        """What does not agree, by name."""
+        files = [f"numbers of {c.name}" for c in self.compared if not c.agrees(self.tolerance)]
+        return [f"{c.matter} {c.name}".strip() for c in self.checks if c.verdict == "differs"] + files
+
+    @property
+    def agrees(self) -> bool:
+        return not self.faults
+
+
+class _Data(BaseModel):
+    sha256: str
+
+
+class _Environment(BaseModel):
+    used_for: list[str]
+    fields: dict[str, str | int | float | bool | None]
+
+
+class _Manifest(BaseModel):
+    """The part of a manifest that is verified; of earlier versions it lacks most."""
+
+    model_config = ConfigDict(extra="ignore")
+
+    status: str = "new"
+    sha256: str | None = None
+    files: dict[str, str] = {}
+    data: _Data | None = None
+    environments: list[_Environment] | None = None
+
+
+def verify(
+    folder: Path,
+    *,
+    data_root: Path | None = None,
+    quick: bool = False,
+    tolerance: float = TOLERANCE,
+    device: str | None = None,
+    say: Say = lambda _: None,
+) -> Verification:
+    """Checks the run in `folder`, and measures it again.
+
+    Arguments:
+        folder: of a run of any version.
+        data_root: folder of the data; None: the usual one.
+        quick: checks only, nothing is measured.
+        tolerance: for numbers where the environment differs or was not noted.
+        device: of the measurement; None: cpu.
+        say: told what comes next.
+
+    Raises:
+        InputError: `folder` is no run folder, or torch cannot use `device`.
+    """
+    if not any((folder / name).is_file() for name in ("experiment.json", "manifest.json")):
+        raise InputError(f"{folder}: not a run folder; give the folder that `mpdvae train ... --out` made.")
+    found = Verification()
+    say("files")
+    manifest = _check_manifest(folder, found.checks)
+    _check_files(folder, manifest.get("files", {}), found.checks)
+    run = _check_configuration(folder, found.checks)
+    if run is None:
+        return found
+    say("data")
+    data = _check_data(run, manifest, data_root, found.checks)
+    with _threads_of(manifest):
+        now = environment.describe(device or "cpu")
+        found.tolerance = 0.0 if _check_environment(manifest, now, found.checks) else tolerance
+        found.unmeasured = _unmeasured_because(manifest, data, quick, found)
+        if data is not None and not found.unmeasured:
+            _measure_again(run, on_device(data, device), found, say)
+    return found
+
+
+def measurements(folder: Path) -> list[dict[str, Any]]:
+    """The arguments of `evaluation.evaluate` behind each density*.json in `folder`. Raises `InputError` for a command that
+    is none."""
+    return [_arguments(path) for path in sorted(folder.glob("density*.json"))]
+
+
+def results_of(folder: Path) -> list[str]:
+    """Names of the files in `folder` that an evaluation made."""
+    made_by_training = ("experiment.json", "history.jsonl")
+    return [
+        name
+        for name in run_files(folder)
+        if name not in made_by_training and not name.startswith(("model/", "checkpoints/"))
+    ]
+
+
+def _arguments(path: Path) -> dict[str, Any]:
+    content = read_json(path)
+    words = shlex.split(content["command"]) if isinstance(content, dict) and "command" in content else []
+    names, values = words[3::2], words[4::2]
+    try:
+        if words[:2] != ["mpdvae", "evaluate"] or len(names) != len(values):
+            raise ValueError
+        return {OPTIONS[name][0]: OPTIONS[name][1](value) for name, value in zip(names, values, strict=True)}
+    except (ValueError, KeyError):
+        raise InputError(f"{path.name}: names no command that measures it again.") from None
+
+
+def _check_manifest(folder: Path, checks: list[Check]) -> dict[str, Any]:
+    """The manifest, or nothing where it is missing, damaged or changed: then nothing that it says is believed."""
+    path = folder / "manifest.json"
+    try:
+        content = read_json(path)
+        noted = _Manifest.model_validate(content).sha256
+    except (InputError, ValidationError):
+        checks.append(Check("manifest", "", "", "missing or damaged", "differs"))
+        return {}
+    if noted is None:
+        checks.append(Check("manifest", "", "", "", "not recorded"))
+        return content
+    found = manifest_sha256(content)
+    checks.append(Check("manifest", "", noted[:12], found[:12], "same" if found == noted else "differs"))
+    return content if found == noted else {}
+
+
+def _check_files(folder: Path, noted: Mapping[str, str], checks: list[Check]) -> None:
+    files = run_files(folder)
+    for name in sorted(noted.keys() | files.keys()):
+        found = sha256_of(files[name]) if name in files else "missing"
+        verdict = "not recorded" if name not in noted else "same" if noted[name] == found else "differs"
+        checks.append(Check("file", name, noted.get(name, "")[:12], found[:12], verdict))
+
+
+def _check_configuration(folder: Path, checks: list[Check]) -> Run | None:
+    try:
+        run = Run(folder)
+        of_model = model_experiment(folder) if (folder / "model").is_dir() else run.experiment
+    except InputError as error:
+        checks.append(Check("configuration", "", "valid", str(error), "differs"))
+        return None
+    others = differing_fields(run.experiment, of_model)
+    found = f"the model's differs in {', '.join(others)}" if others else "valid"
+    checks.append(Check("configuration", "", "valid", found, "differs" if others else "same"))
+    return run
+
+
+def _check_data(run: Run, manifest: Mapping[str, Any], root: Path | None, checks: list[Check]) -> Splits | None:
+    noted = (manifest.get("data") or {}).get("sha256", "")
+    name = run.experiment.data.dataset
+    try:
+        data = load_data(run.experiment, root)
+    except InputError as error:
+        checks.append(Check("data", name, noted[:12], str(error), "differs"))
+        return None
+    verdict = "not recorded" if not noted else "same" if noted == data.sha256 else "differs"
+    checks.append(Check("data", name, noted[:12], data.sha256[:12], verdict))
+    return data
+
+
+def _check_environment(manifest: Mapping[str, Any], now: environment.Fields, checks: list[Check]) -> bool:
+    """Whether the run was measured in the present environment, as far as that can be known."""
+    noted = (environment.recorded(manifest, environment.EVALUATION) or [{}])[-1]
+    for name in environment.differing(noted, now):
+        checks.append(Check("environment", name, str(noted[name]), str(now[name]), "other"))
+    if missing := [name for name in now if name not in noted and name not in environment.HARMLESS]:
+        checks.append(Check("environment", ", ".join(missing), "", "", "not recorded"))
+    if equal := environment.same(noted, now):
+        checks.append(Check("environment", f"{len(now)} fields", "", "", "same"))
+    return equal
+
+
+def _unmeasured_because(manifest: Mapping[str, Any], data: Splits | None, quick: bool, found: Verification) -> str:
+    if quick:
+        return "--quick"
+    if data is None or any(c.matter in {"data", "configuration"} and c.verdict == "differs" for c in found.checks):
+        return "there is no data, or no configuration, to measure it with"
+    if manifest and manifest.get("status") != "finished":
+        return f"the run is not finished ({manifest.get('status', 'new')})"
+    return ""
+
+
+def _measure_again(run: Run, data: Splits, found: Verification, say: Say) -> None:
+    with TemporaryDirectory(prefix="mpdvae-verify-") as aside:
+        again = Path(aside) / "run"
+        try:
+            measure_aside(run, again, data, say)
+            found.compared = compare_results(run.path, again)
+        except (InputError, RunError, ValueError) as error:
+            reason = str(error).replace(str(again), str(run.path)).split("\n")[0]
+            found.checks.append(Check("numbers", "", "", f"cannot be measured again: {reason}", "differs"))
+
+
+def measure_aside(run: Run, folder: Path, data: Splits, say: Say) -> None:
+    """Measures the model of `run` with the options of all its measurements, into `folder`, which must be new."""
+    from mpdvae.evaluation import evaluate
+
+    folder.mkdir()
+    shutil.copyfile(run.path / "experiment.json", folder / "experiment.json")
+    shutil.copytree(run.path / "model", folder / "model")
+    for arguments in measurements(run.path):
+        evaluate(Run(folder), data, say=say, **arguments)
+
+
+def compare_results(one: Path, other: Path) -> list[Compared]:
+    """Every result that is in either folder, number by number."""
+    names, others = results_of(one), results_of(other)
+    compared = [compare(name, one, other) for name in names if name in others]
+    compared += [Compared(name, True, note="made now, and not in the run") for name in others if name not in names]
+    return compared
+
+
+@contextmanager
+def _threads_of(manifest: Mapping[str, Any]) -> Iterator[None]:
+    """Inside, torch and numpy have as many threads as when the run was measured, where that was noted."""
+    import torch
+    from threadpoolctl import threadpool_limits
+
+    before = torch.get_num_threads()
+    noted = (environment.recorded(manifest, environment.EVALUATION) or [{}])[-1]
+    torch.set_num_threads(environment.threads_of(noted) or before)
+    try:
+        with threadpool_limits(environment.threads_of(noted, "blas_threads"), user_api="blas"):
+            yield
+    finally:
+        torch.set_num_threads(before)
