@@ -14,7 +14,8 @@ PACKAGE = Path(mpdvae.__file__).parent
 
 LEVELS: list[set[str]] = [
     {"networks", "distributions", "logistic_mixture", "divergence", "data", "errors", "validity", "seeding", "version"}
-    | {"importance", "pareto", "subsets", "hamiltonian", "statistics", "collapse", "autoregression"},
+    | {"importance", "pareto", "subsets", "hamiltonian", "statistics", "collapse", "autoregression"}
+    | {"ownership"},
     {"flows"},
     {"heads", "encoders", "decoders", "priors", "refinement", "vae", "acceleration"},
     {

@@ -1,0 +1,235 @@
+"""Who works on a run folder: one process at a time, on whatever machine shares the folder.
+
+    owner.json     pid, host and start of the process that owns the folder, and a token; there while it works
+
+The file is made by O_CREAT | O_EXCL, which is atomic on local and on network file systems. An owner is gone if
+
+    on this machine    there is no process of that id which started at that time (ids are used again), or it is a zombie
+    elsewhere          the file was not renewed for `STALE_SECONDS`; owners renew theirs every `RENEWAL_SECONDS`
+
+where "this machine" is one boot of one kernel and one space of process ids: containers that share a host's name cannot see
+each other's processes. Times are compared by the file system's own clock, so that clocks of machines may differ. The file
+of an owner that is gone is moved aside and compared with what was read before anything is believed: of several processes
+that find it at once, one takes over. An owner that was taken over (its machine slept, say) learns it when it next renews.
+"""
+
+import json
+import os
+import secrets
+import socket
+import subprocess
+import threading
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager, suppress
+from dataclasses import asdict, dataclass
+from functools import cache
+from pathlib import Path
+
+from mpdvae.errors import RunError
+
+FILE = "owner.json"
+RENEWAL_SECONDS = 20.0
+STALE_SECONDS = 300.0
+ENDED = frozenset("ZX")
+"""States of a process in /proc that is no longer running: zombie, dead."""
+
+
+class InUse(RunError):
+    """Another process works on the folder."""
+
+
+@dataclass(frozen=True)
+class Owner:
+    """A process, so that others can tell whether it still runs."""
+
+    pid: int
+    host: str
+    machine: str
+    """Boot and space of process ids in which `pid` means something."""
+    started: str
+    """When the process started, in whatever unit the system has; empty where it does not say."""
+    token: str
+    """Different for each claim."""
+
+    def __str__(self) -> str:
+        return f"process {self.pid} on {self.host}"
+
+
+class Ownership:
+    """A folder that is ours for the time being; made by `owned`."""
+
+    def __init__(self, path: Path, owner: Owner) -> None:
+        self.path, self.owner = path, owner
+        self._over = threading.Event()
+        self._lost = ""
+        self._renewing = threading.Thread(target=self._renew_on, daemon=True)
+        self._renewing.start()
+
+    def confirm(self) -> None:
+        """Raises `RunError` where the folder was lost: deleted, or taken over while this process was not renewing."""
+        if self._lost:
+            raise RunError(f"{self.path.parent}: {self._lost}; this process writes nothing more there.")
+
+    def release(self) -> None:
+        self._over.set()
+        self._renewing.join()
+        if _content(self.path) == _text(self.owner):
+            self.path.unlink(missing_ok=True)
+
+    def _renew_on(self) -> None:
+        while not self._over.wait(RENEWAL_SECONDS) and not self._lost:
+            with suppress(OSError):  # a file system that does not answer now may do so later
+                self._renew()
+
+    def _renew(self) -> None:
+        content = _content(self.path)
+        if content is None:
+            self._lost = "the folder or its owner.json was deleted"
+        elif content != _text(self.owner):
+            self._lost = f"was taken over by {_parsed(content) or 'another process'}"
+        else:
+            os.utime(self.path)
+
+
+@contextmanager
+def owned(folder: Path, say: Callable[[str], None] = lambda line: None) -> Iterator[Ownership]:
+    """Inside, `folder`, which exists, belongs to this process. What yields can be asked to `confirm` that it still does.
+
+    Arguments:
+        say: is told, once, that the folder was taken over from an owner that is gone.
+
+    Raises:
+        InUse: (a `RunError`) another process works on it, or this one already does; names it.
+    """
+    path, owner, former = Path(folder) / FILE, _this_process(), ""
+    while not _create(path, _text(owner)):
+        content = _content(path)
+        if content is None:
+            continue  # released in between
+        other = _parsed(content)
+        if not _gone(path, other):
+            raise InUse(
+                f"{folder}: {other or 'another process'} works on it; wait for it, stop it, or choose another folder."
+            )
+        if _moved_away(path, content):
+            former = str(other or "a process")
+    if former:
+        say(f"{folder}: taken over from {former}, which is gone")
+    ownership = Ownership(path, owner)
+    try:
+        yield ownership
+    finally:
+        ownership.release()
+
+
+def owner_of(folder: Path) -> Owner | None:
+    """Who works on `folder` now; None where nobody does, or its owner is gone."""
+    path = Path(folder) / FILE
+    other = _parsed(_content(path) or b"")
+    return None if other is None or _gone(path, other) else other
+
+
+def _create(path: Path, content: bytes) -> bool:
+    """Whether `path` is new and has `content` now; False where it was there before."""
+    try:
+        descriptor = os.open(path, os.O_CREAT | os.O_EXCL | os.O_WRONLY, 0o644)
+    except FileExistsError:
+        return False
+    try:
+        os.write(descriptor, content)
+    except OSError:  # the disk is full
+        path.unlink(missing_ok=True)
+        raise
+    finally:
+        os.close(descriptor)
+    return True
+
+
+def _moved_away(path: Path, content: bytes) -> bool:
+    """Whether the file of an owner that is gone was removed by us, and not renewed or replaced meanwhile."""
+    aside = path.with_name(f".{FILE}.{secrets.token_hex(8)}")
+    try:
+        path.rename(aside)
+    except FileNotFoundError:
+        return False  # another process was quicker
+    moved = _content(aside)
+    if moved is not None and moved != content:
+        _create(path, moved)
+    aside.unlink(missing_ok=True)
+    return moved == content
+
+
+def _gone(path: Path, owner: Owner | None) -> bool:
+    if owner is not None and owner.machine == _machine():
+        return not _runs(owner)
+    return _seconds_since_renewal(path) > STALE_SECONDS
+
+
+def _runs(owner: Owner) -> bool:
+    try:
+        os.kill(owner.pid, 0)
+    except ProcessLookupError:
+        return False
+    except PermissionError:
+        pass  # another user's
+    return _process_start(owner.pid) == owner.started
+
+
+def _seconds_since_renewal(path: Path) -> float:
+    """By the clock of the file system, which a new file tells."""
+    clock = path.with_name(f".{FILE}.{secrets.token_hex(8)}")
+    try:
+        clock.touch()
+        return clock.stat().st_mtime - path.stat().st_mtime
+    except OSError:
+        return 0.0  # released in between, or a folder that can only be read: nothing says that its owner is gone
+    finally:
+        with suppress(OSError):
+            clock.unlink()
+
+
+def _content(path: Path) -> bytes | None:
+    try:
+        return path.read_bytes()
+    except (FileNotFoundError, NotADirectoryError):
+        return None
+
+
+def _text(owner: Owner) -> bytes:
+    return (json.dumps(asdict(owner), indent=2) + "\n").encode()
+
+
+def _parsed(content: bytes) -> Owner | None:
+    """None for a file that is still being written, or is none of ours: that has an owner, too, until it is stale."""
+    try:
+        fields = json.loads(content)
+        return Owner(int(fields["pid"]), *(str(fields[name]) for name in ("host", "machine", "started", "token")))
+    except (ValueError, KeyError, TypeError):
+        return None
+
+
+def _this_process() -> Owner:
+    pid = os.getpid()
+    return Owner(pid, socket.gethostname(), _machine(), _process_start(pid), secrets.token_hex(8))
+
+
+@cache
+def _machine() -> str:
+    if os.name != "posix":
+        return f"{socket.gethostname()} {os.getpid()}"  # os.kill(pid, 0) asks nothing there: owners are told by renewal
+    try:
+        boot = Path("/proc/sys/kernel/random/boot_id").read_text().strip()
+        return f"{boot} {os.readlink('/proc/self/ns/pid')}"
+    except OSError:
+        return socket.gethostname()
+
+
+def _process_start(pid: int) -> str:
+    """When process `pid` started: in clock ticks since boot on Linux, as `ps` says it elsewhere. "ended" for a zombie."""
+    try:
+        state, *fields = Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()
+        return "ended" if state in ENDED else fields[18]
+    except OSError:
+        if Path("/proc/self/stat").exists() or os.name != "posix":
+            return ""
+    return subprocess.run(["ps", "-o", "lstart=", "-p", str(pid)], capture_output=True, text=True).stdout.strip()
