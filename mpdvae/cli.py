@@ -15,7 +15,9 @@ from mpdvae.commands.draw import reconstruct, sample, traverse
 from mpdvae.commands.matrix import list_recipes, report, reproduce
 from mpdvae.commands.run import evaluate, import_official, resume, train
 from mpdvae.errors import InputError, RunError, refuse_unknown
+from mpdvae.errors import in_words as refused_by_system
 from mpdvae.experiment import in_words
+from mpdvae.signals import heeded
 from mpdvae.version import __version__
 
 HELP = """\
@@ -52,7 +54,8 @@ def main(arguments: Sequence[str] | None = None) -> int:
     """Runs one command; returns the exit code."""
     arguments = list(sys.argv[1:] if arguments is None else arguments)
     try:
-        return _dispatch(arguments)
+        with heeded():
+            return _dispatch(arguments)
     except (InputError, ValidationError) as error:
         print(f"mpdvae: {in_words(error) if isinstance(error, ValidationError) else error}", file=sys.stderr)
         return 2
@@ -60,9 +63,8 @@ def main(arguments: Sequence[str] | None = None) -> int:
         print(f"mpdvae: {error}", file=sys.stderr)
         return 1
     except OSError as error:
-        where = f"{error.filename}: " if error.filename else ""
-        reason = (error.strerror or str(error)).lower()
-        print(f"mpdvae: {where}{reason}; what was written before is whole, the same command goes on.", file=sys.stderr)
+        words = refused_by_system(error)
+        print(f"mpdvae: {words}; what was written before is whole, the same command goes on.", file=sys.stderr)
         return 1
     except KeyboardInterrupt:
         print(

@@ -10,9 +10,10 @@ from pathlib import Path
 from typing import Any
 
 from mpdvae.data import Splits, load, steps_per_epoch
-from mpdvae.errors import InputError
+from mpdvae.errors import InputError, RunError, in_words
 from mpdvae.experiment import Experiment
 from mpdvae.runs import Run, write_atomically
+from mpdvae.signals import Stop, Stopped, heeded
 from mpdvae.version import __version__
 
 PROGRESS_SECONDS = 0.5
@@ -106,11 +107,46 @@ def complete(
     say: Say = lambda _: None,
     watch: Any = None,
     watch_likelihoods: Callable[[str, float], None] = lambda _, __: None,
+    warn: Say = lambda _: None,
 ) -> None:
-    """Trains and evaluates what of `run` is not done yet. Notes its progress in progress.json for whoever looks on."""
+    """Trains and evaluates what of `run` is not done yet. Notes its progress in progress.json for whoever looks on.
+
+    Arguments:
+        run: its folder must be in no other hands (`ownership`).
+        data: of its experiment.
+        command: that makes it.
+        say: told what is measured next.
+        watch: of training.
+        watch_likelihoods: of the evaluation.
+        warn: told what a person should know: a damaged checkpoint, a return to an earlier one.
+
+    Raises `RunError` where the process was told to stop, or the system refuses a file; the message says how to go on.
+    """
+    goes_on = f"what was written before is whole, and `mpdvae resume {run.path}` goes on"
+    try:
+        with heeded() as stop:
+            _complete(run, data, command, say, watch, watch_likelihoods, warn, stop)
+    except Stopped as signal:
+        raise RunError(f"{run.path}: told to stop by {signal}; {goes_on}.") from None
+    except OSError as error:
+        run.check_there()
+        raise RunError(f"{in_words(error)}; {goes_on}.") from error
+
+
+def _complete(
+    run: Run,
+    data: Splits,
+    command: str,
+    say: Say,
+    watch: Any,
+    watch_likelihoods: Callable[..., None],
+    warn: Say,
+    stop: Stop,
+) -> None:
     from mpdvae.evaluation import evaluate
     from mpdvae.training import train
 
+    run.tidy()
     describe_run(run, data, command)
     noter = _ProgressNoter(run)
 
@@ -120,7 +156,7 @@ def complete(
             watch(done, entry)
 
     if run.status not in {"trained", "finished"}:
-        train(run, data, watch_both)
+        train(run, data, watch_both, warn, stop)
     if run.status != "finished":
         evaluate(run, data, say=lambda what: (noter.phase(what), say(what))[-1], watch=watch_likelihoods)
         run.note(finished=datetime.now(UTC).isoformat(timespec="seconds"))
@@ -145,6 +181,7 @@ class _ProgressNoter:
         import json
 
         self.last = time.monotonic()
+        self.run.check_there()
         content = {"phase": phase, "step": done, "latest": self.entry}
         write_atomically(self.run.path / "progress.json", json.dumps(content))
 

@@ -15,7 +15,7 @@ PACKAGE = Path(mpdvae.__file__).parent
 LEVELS: list[set[str]] = [
     {"networks", "distributions", "logistic_mixture", "divergence", "data", "errors", "validity", "seeding", "version"}
     | {"importance", "pareto", "subsets", "hamiltonian", "statistics", "collapse", "autoregression"}
-    | {"ownership"},
+    | {"ownership", "signals", "atomic"},
     {"flows"},
     {"heads", "encoders", "decoders", "priors", "refinement", "vae", "acceleration"},
     {
@@ -38,11 +38,12 @@ LEVELS: list[set[str]] = [
         "lag",
     },
     {"config", "posterior_parts", "parts", "objective_config", "experiment", "studies", "remedies", "recipes", "sweeps"}
-    | {"runs", "interop", "diagnosis", "advice"},
+    | {"runs", "checkpoints", "interop", "diagnosis", "advice"},
     {
         "training",
         "learner",
         "tally",
+        "recovery",
         "evaluation",
         "scoring",
         "memo",

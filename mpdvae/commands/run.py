@@ -77,6 +77,7 @@ def resume(
 
     run = Run(directory)
     if run.status == "finished":
+        run.tidy()
         print(f"{directory}: this run is finished; its results are there.")
         return
     _complete(run, threads, data_dir, device)
@@ -116,6 +117,7 @@ def evaluate(
     from mpdvae.console import Watcher
     from mpdvae.evaluation import evaluate
     from mpdvae.jobs import describe_run, load_data, on_device, this_command
+    from mpdvae.ownership import owned
     from mpdvae.runs import Run
 
     run = Run(directory)
@@ -124,8 +126,8 @@ def evaluate(
             f"{directory}: this run is not trained to its end; `mpdvae resume {directory}` goes on with it."
         )
     data = on_device(load_data(run.experiment, data_dir), device)
-    describe_run(run, data, this_command())
-    with Watcher(f"measuring {directory} on the {split} images") as watcher:
+    with Watcher(f"measuring {directory} on the {split} images") as watcher, owned(directory, watcher.say):
+        describe_run(run, data, this_command())
         evaluate(
             run,
             data,
@@ -188,17 +190,18 @@ def _complete(run: "Run", threads: int | None, data_dir: Path | None, device: st
 
     from mpdvae.console import RunProgress, Watcher
     from mpdvae.jobs import complete, load_data, on_device, this_command
+    from mpdvae.ownership import owned
 
     _check_threads(threads)
     torch.set_num_threads(threads or os.cpu_count() or 1)
     steps, latest = run.experiment.training.steps, (run.history or [None])[-1]
     data = on_device(load_data(run.experiment, data_dir), device)
-    with Watcher(
-        f"{run.experiment.name}, seed {run.experiment.seed}", (latest or {"step": 0})["step"] / steps
-    ) as watcher:
+    title, share = f"{run.experiment.name}, seed {run.experiment.seed}", (latest or {"step": 0})["step"] / steps
+    with Watcher(title, share) as watcher, owned(run.path, watcher.say) as ownership:
 
         def watch(done: int, entry: dict | None) -> None:
             nonlocal latest
+            ownership.confirm()
             latest = entry or latest
             if entry:
                 watcher.say(RunProgress("training", done, steps, entry).in_words())
@@ -212,6 +215,7 @@ def _complete(run: "Run", threads: int | None, data_dir: Path | None, device: st
                 say=lambda what: watcher.say(f"measuring: {what}"),
                 watch=watch,
                 watch_likelihoods=watcher.watch,
+                warn=watcher.say,
             )
         except KeyboardInterrupt:
             raise RunError(f"interrupted; `mpdvae resume {run.path}` goes on from the last checkpoint.") from None
