@@ -132,7 +132,7 @@ def partial_results(run: Run, measurement: Measurement) -> Partial:
         "tolerance": m.tolerance,
         "part_pairs": PART_PAIRS,
     }
-    return Partial(run.path / "partial", depends_on)
+    return Partial(run.path / "partial", depends_on, run.check_there)
 
 
 def measure(vae: VAE, measurement: Measurement, partial: Partial, watch: Watch) -> DensityEstimate:

@@ -62,4 +62,4 @@ def heeded() -> Iterator[Stop]:
         yield stop
     finally:
         for number, handler in former.items():
-            signal.signal(number, handler)
+            signal.signal(number, signal.SIG_DFL if handler is None else handler)

@@ -1,0 +1,318 @@
+"""Runs that survive: killed at any moment, told to stop, without room or right to write, without their folder. What is there
+at the end is the same bytes as of a run to which nothing happened."""
+
+import errno
+import os
+import random
+import resource
+import signal
+import subprocess
+import sys
+import time
+from contextlib import contextmanager
+from pathlib import Path
+
+import pytest
+from command_line import call, start
+from small_runs import digits, files, results, tiny, trained
+
+from mpdvae.errors import RunError
+from mpdvae.jobs import complete
+from mpdvae.ownership import owned
+from mpdvae.runs import Run
+from mpdvae.signals import Stop, Stopped
+from mpdvae.training import train
+
+NINE = {"training__steps": 9}
+KILLED_OFTEN = Path(__file__).parent / "killed_often.py"
+
+
+@pytest.fixture(scope="module")
+def whole(tmp_path_factory):
+    """The results of a run of 9 steps to which nothing happens, in the folder `run` of where it is called."""
+    with pytest.MonkeyPatch.context() as patch:
+        patch.chdir(tmp_path_factory.mktemp("whole"))
+        complete(Run.create(Path("run"), tiny(**NINE)), digits(), "mpdvae train")
+        return results(Path("run"))
+
+
+def write_experiment(folder: Path) -> Path:
+    path = folder / "nine.json"
+    path.write_text(tiny(**NINE).to_json())
+    return path
+
+
+# -- killed ------------------------------------------------------------------------------------------------------------
+
+
+def killed_often(folder: Path, seed: int, kills: int, how: str, least: float, most: float) -> int:
+    """`mpdvae train` in `folder`, killed so often and called again, to its end; returns how often it was killed."""
+    command = [sys.executable, str(KILLED_OFTEN), str(seed), str(kills), how, str(least), str(most), "--"]
+    command += ["train", str(write_experiment(folder)), "--out", "run", "--threads", "1"]
+    done = subprocess.run(command, cwd=folder, capture_output=True, text=True, timeout=1800)
+    assert done.returncode == 0, done.stderr
+    return int(done.stdout.split("killed ")[-1].split()[0])
+
+
+def test_killed_while_it_writes_a_run_ends_with_the_same_bytes(tmp_path, whole):
+    assert killed_often(tmp_path, seed=0, kills=4, how="writes", least=1, most=30) >= 2
+    assert results(tmp_path / "run") == whole
+
+
+@pytest.mark.slow
+def test_killed_at_twenty_random_moments_runs_end_with_the_same_bytes(tmp_path, whole):
+    """Moments are spread over all of a run, whose length this machine tells first."""
+    (tmp_path / "timed").mkdir()
+    started = time.monotonic()
+    killed_often(tmp_path / "timed", seed=0, kills=0, how="seconds", least=0, most=1)
+    seconds, kills = time.monotonic() - started, 0
+    for seed in range(40):
+        folder = tmp_path / str(seed)
+        folder.mkdir()
+        kills += killed_often(folder, seed, 5, "seconds", 0.0, seconds / 2)
+        assert results(folder / "run") == whole
+        if kills >= 20:
+            return
+    raise AssertionError(f"only {kills} kills")
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("seed", range(4))
+def test_killed_while_they_write_runs_end_with_the_same_bytes(tmp_path, whole, seed):
+    assert killed_often(tmp_path, seed, kills=8, how="writes", least=1, most=20) >= 4
+    assert results(tmp_path / "run") == whole
+
+
+def test_what_a_killed_writer_left_aside_is_removed_by_the_next_owner(own_copy):
+    before = files(own_copy)
+    for name in (".manifest.json.123", "checkpoints/.step-00000009.json.77", "checkpoints/step-00000009.safetensors"):
+        (own_copy / name).write_bytes(b"half")
+    (own_copy / "progress.json").write_text("{}")
+    (own_copy / ".owner.json.0123456789abcdef").write_bytes(b"of one who waits")
+    Run(own_copy).tidy()
+    assert files(own_copy) == before | {".owner.json.0123456789abcdef": b"of one who waits"}
+
+
+def test_a_folder_whose_first_write_was_killed_is_taken(tmp_path):
+    (tmp_path / ".experiment.json.123").write_text("{")
+    assert Run.create(tmp_path, tiny()).status == "new"
+
+
+# -- told to stop ------------------------------------------------------------------------------------------------------
+
+
+def stopped_and_resumed(folder: Path, experiment, *steps: int) -> Run:
+    """A run that is told to stop at each of `steps`, and goes on every time."""
+    for at in steps:
+        run, stop = Run.create(folder, experiment), Stop()
+        with pytest.raises(Stopped, match="SIGTERM"):
+            train(
+                run, digits(), lambda done, entry, at=at, stop=stop: at == done and stop.note(signal.SIGTERM), stop=stop
+            )
+        found = run.load_checkpoint()
+        assert found is not None
+        assert found[1]["step"] == at
+    return trained(folder, experiment)
+
+
+@pytest.mark.parametrize("steps", [(1,), (3,), (5,), (9,), (1, 2, 4, 7, 8)], ids=str)
+def test_told_to_stop_a_run_loses_no_step_and_ends_with_the_same_bytes(tmp_path, whole, steps):
+    of_training = {
+        name: content for name, content in whole.items() if name.startswith(("history", "model", "checkpoints"))
+    }
+    made = results(stopped_and_resumed(tmp_path / "run", tiny(**NINE), *steps).path)
+    assert {name: content for name, content in made.items() if name != "experiment.json"} == of_training
+
+
+def wait_for(condition, process) -> None:
+    until = time.monotonic() + 300
+    while not condition():
+        assert process.poll() is None, process.communicate()
+        assert time.monotonic() < until
+        time.sleep(0.01)
+
+
+@pytest.mark.parametrize("name", ["SIGTERM", "SIGUSR1"])
+def test_a_process_that_is_told_to_stop_says_how_to_go_on(tmp_path, name):
+    endless = tmp_path / "endless.json"
+    endless.write_text(tiny(training__steps=10**6, training__evaluate_every=10**6).to_json())
+    process = start("train", endless, "--out", tmp_path / "run", "--threads", "1")
+    wait_for((tmp_path / "run" / "progress.json").exists, process)
+    process.send_signal(getattr(signal, name))
+    _, err = process.communicate(timeout=300)
+    assert process.returncode == 1
+    assert f"mpdvae: {tmp_path / 'run'}: told to stop by {name}; " in err
+    assert f"`mpdvae resume {tmp_path / 'run'}` goes on." in err
+    assert "Traceback" not in err
+    assert [path.name.split("-")[0] for path in (tmp_path / "run" / "checkpoints").iterdir()] == ["passing"] * 2
+    assert not (tmp_path / "run" / "owner.json").exists()
+
+
+@pytest.mark.parametrize(
+    "phase", ["density", "diagnostics", "information and use of the code", "representation", "pictures"]
+)
+def test_told_to_stop_while_it_measures_a_run_ends_with_the_same_bytes(tmp_path, monkeypatch, whole, phase):
+    monkeypatch.chdir(tmp_path)
+    run = Run.create(Path("run"), tiny(**NINE))
+    with pytest.raises(RunError, match=r"run: told to stop by SIGTERM; .*`mpdvae resume run` goes on"):
+        complete(run, digits(), "mpdvae train", say=lambda what: what == phase and signal.raise_signal(signal.SIGTERM))
+    complete(run, digits(), "mpdvae resume")
+    assert results(run.path) == whole
+
+
+def test_handlers_of_before_are_back(tmp_path):
+    heard: list[int] = []
+    former = signal.signal(signal.SIGTERM, lambda number, frame: heard.append(number))
+    try:
+        complete(Run.create(tmp_path / "run", tiny(training__steps=3)), digits(), "mpdvae train")
+        signal.raise_signal(signal.SIGTERM)
+    finally:
+        signal.signal(signal.SIGTERM, former)
+    assert heard == [signal.SIGTERM]
+
+
+# -- checkpoints that are damaged --------------------------------------------------------------------------------------
+
+
+def damage(path: Path) -> None:
+    content = bytearray(path.read_bytes())
+    content[len(content) // 2] ^= 1
+    path.write_bytes(content)
+
+
+@pytest.mark.parametrize("ending", ["safetensors", "json"])
+def test_a_damaged_checkpoint_is_named_once_and_the_one_before_is_used(tmp_path, ending):
+    experiment = tiny(**NINE)
+    intact = results(trained(tmp_path / "intact", experiment).path)
+    run, said = trained(tmp_path / "run", experiment), []
+    damage(run.path / "checkpoints" / f"step-00000009.{ending}")
+    train(run, digits(), say=said.append)
+    (line,) = said
+    assert "step-00000009" in line
+    assert "this checkpoint is damaged; going on from that of step 6" in line
+    assert run.manifest["damaged_checkpoints"] == ["step-00000009"]
+    assert results(run.path) == intact
+
+
+# -- no room, no right, no folder --------------------------------------------------------------------------------------
+
+
+def full_after(monkeypatch: pytest.MonkeyPatch, writes: int) -> None:
+    """From then on the disk is full."""
+    fsync, left = os.fsync, [writes]
+
+    def refuse(descriptor: int) -> None:
+        left[0] -= 1
+        if left[0] < 0:
+            raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
+        fsync(descriptor)
+
+    monkeypatch.setattr(os, "fsync", refuse)
+
+
+@pytest.mark.parametrize("writes", [0, 9, 21, 40])
+def test_a_full_disk_is_told_and_costs_nothing_that_was_written(tmp_path, monkeypatch, whole, writes):
+    monkeypatch.chdir(tmp_path)
+    run = Run.create(Path("run"), tiny(**NINE))
+    with monkeypatch.context() as patch:
+        full_after(patch, writes)
+        with pytest.raises(
+            RunError, match=r"no space left on device: make room on the disk; .*`mpdvae resume run` goes on"
+        ):
+            complete(run, digits(), "mpdvae train")
+    assert not [path for path in run.path.rglob(".*") if path.is_file()]
+    complete(run, digits(), "mpdvae resume")
+    assert results(run.path) == whole
+
+
+@contextmanager
+def small_disk(folder: Path, kilobytes: int):
+    """A file system of that size on `folder`; skips the test where it may not be mounted."""
+    folder.mkdir()
+    mount = ["mount", "-t", "tmpfs", "-o", f"size={kilobytes}k", "tmpfs", str(folder)]
+    if subprocess.run(mount, capture_output=True, check=False).returncode:
+        pytest.skip("mounting needs more rights than this process has")
+    try:
+        yield
+    finally:
+        subprocess.run(["umount", "-l", str(folder)], check=True)
+
+
+def test_a_disk_that_is_full_indeed(tmp_path):
+    with small_disk(tmp_path / "disk", kilobytes=400):
+        run = Run.create(tmp_path / "disk" / "run", tiny(**NINE))
+        with pytest.raises(RunError, match="no space left on device: make room on the disk"):
+            complete(run, digits(), "mpdvae train")
+        assert not [path for path in run.path.rglob(".*") if path.is_file()]
+
+
+def test_a_limit_on_the_size_of_files_is_told(tmp_path):
+    run, (soft, hard) = Run.create(tmp_path / "run", tiny()), resource.getrlimit(resource.RLIMIT_FSIZE)
+    resource.setrlimit(resource.RLIMIT_FSIZE, (20_000, hard))
+    try:
+        with pytest.raises(RunError, match="file too large: raise the limit on the size of files"):
+            complete(run, digits(), "mpdvae train")
+    finally:
+        resource.setrlimit(resource.RLIMIT_FSIZE, (soft, hard))
+    complete(run, digits(), "mpdvae resume")
+    assert run.status == "finished"
+
+
+def test_a_folder_that_cannot_be_written_to_is_told_on_the_command_line(own_copy, capsys, monkeypatch):
+    def refuse(*arguments: object) -> int:
+        raise PermissionError(errno.EACCES, os.strerror(errno.EACCES), str(own_copy / "owner.json"))
+
+    Run(own_copy).note(status="trained")
+    monkeypatch.setattr("mpdvae.ownership._create", refuse)
+    code, _, err = call(capsys, "resume", own_copy)
+    assert code == 1
+    assert "permission denied: make the folder writable, or choose another; what was written before is whole" in err
+
+
+def test_a_folder_that_is_deleted_under_a_run_is_not_made_again(tmp_path):
+    run = Run.create(tmp_path / "run", tiny(**NINE))
+    with pytest.raises(RunError, match=r"run: the folder was deleted or moved while it was in use"):
+        complete(
+            run, digits(), "mpdvae train", watch=lambda done, entry: done == 4 and run.path.rename(tmp_path / "away")
+        )
+    assert not run.path.exists()
+    (tmp_path / "away").rename(run.path)
+    complete(run, digits(), "mpdvae resume")
+    assert run.status == "finished"
+
+
+@pytest.mark.parametrize("phase", ["density", "representation"])
+def test_a_folder_that_is_deleted_under_a_measurement_is_not_made_again(tmp_path, phase):
+    run = Run.create(tmp_path / "run", tiny())
+    with pytest.raises(RunError, match=r"run: the folder was deleted or moved while it was in use"):
+        complete(run, digits(), "mpdvae train", say=lambda what: what == phase and run.path.rename(tmp_path / "away"))
+    assert not run.path.exists()
+
+
+# -- two at once -------------------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("command", ["resume", "evaluate"])
+def test_a_second_process_on_a_folder_is_refused(own_copy, capsys, command):
+    before = results(own_copy)
+    Run(own_copy).note(status="trained")
+    with owned(own_copy):
+        code, _, err = call(capsys, command, own_copy)
+    assert code == 1
+    assert f"mpdvae: {own_copy}: process {os.getpid()} on " in err
+    assert "works on it; wait for it, stop it, or choose another folder." in err
+    assert results(own_copy) == before
+
+
+# -- clocks ------------------------------------------------------------------------------------------------------------
+
+
+def test_a_clock_that_goes_back_changes_nothing(tmp_path, monkeypatch, whole):
+    monkeypatch.chdir(tmp_path)
+    now = time.time()
+    monkeypatch.setattr(time, "time", lambda: now - 3600 * random.random())
+    run = Run.create(Path("run"), tiny(**NINE))
+    complete(run, digits(), "mpdvae train")
+    assert results(run.path) == whole
+    assert run.manifest["training_seconds"] >= 0
+    assert run.manifest["evaluation_seconds"] >= 0
