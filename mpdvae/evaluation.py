@@ -92,7 +92,7 @@ def evaluate(
     say("density")
     if compiled:
         compile_networks(vae)
-    estimate = measure(vae, measurement, kept, watch)
+    estimate = measure(vae, measurement, kept, watch, say)
     likelihoods = summary(measurement, estimate)
     if request.referee is not None:
         say("referee")

@@ -1,5 +1,7 @@
 """Sums of the loss between two evaluation points; a checkpoint holds them where it is saved in between."""
 
+from typing import Any
+
 import torch
 from torch import Tensor
 
@@ -37,19 +39,15 @@ class Tally:
         """Of the steps that were not skipped; empty where all were."""
         return {name: value.item() / self.count for name, value in self.terms.items()}
 
-    def checkpoint(self) -> tuple[dict[str, Tensor], dict[str, int]]:
-        """All that `restore` needs."""
-        return {f"tally/{name}": value for name, value in self.terms.items()}, {
-            "count": self.count,
-            "skipped": self.skipped,
-        }
+    def checkpoint(self) -> tuple[dict[str, Tensor], dict[str, Any]]:
+        """All that `restored` needs."""
+        counts = {"terms": list(self.terms), "count": self.count, "skipped": self.skipped}
+        return {f"tally/{name}": value for name, value in self.terms.items()}, counts
 
     @classmethod
-    def restored(cls, tensors: dict[str, Tensor], state: dict[str, int], device: torch.device) -> "Tally":
-        """What `checkpoint` gave; nothing added up where it is of an evaluation point."""
+    def restored(cls, tensors: dict[str, Tensor], counts: dict[str, Any], device: torch.device) -> "Tally":
+        """What `checkpoint` gave, terms in the order in which they are added up; a new one where it gave nothing."""
         tally = cls()
-        tally.terms = {
-            name.removeprefix("tally/"): t.to(device) for name, t in tensors.items() if name.startswith("tally/")
-        }
-        tally.count, tally.skipped = state.get("count", 0), state.get("skipped", 0)
+        tally.terms = {name: tensors[f"tally/{name}"].to(device) for name in counts.get("terms", ())}
+        tally.count, tally.skipped = counts.get("count", 0), counts.get("skipped", 0)
         return tally

@@ -5,6 +5,7 @@ import errno
 import os
 import random
 import resource
+import shutil
 import signal
 import subprocess
 import sys
@@ -13,17 +14,22 @@ from contextlib import contextmanager
 from pathlib import Path
 
 import pytest
+import torch
 from command_line import call, start
 from small_runs import digits, files, results, tiny, trained
 
-from mpdvae.errors import RunError
+from mpdvae.errors import InputError, RunError
 from mpdvae.jobs import complete
+from mpdvae.likelihoods import Request, measure, partial_results, prepare
+from mpdvae.memory import Budget
 from mpdvae.ownership import owned
-from mpdvae.runs import Run
+from mpdvae.partial import Partial
+from mpdvae.runs import Run, load
 from mpdvae.signals import Stop, Stopped
 from mpdvae.training import train
 
 NINE = {"training__steps": 9}
+CPU_WORDS = "DefaultCPUAllocator: can't allocate memory: you tried to allocate 1000000000000 bytes."
 KILLED_OFTEN = Path(__file__).parent / "killed_often.py"
 
 
@@ -264,7 +270,7 @@ def test_a_folder_that_cannot_be_written_to_is_told_on_the_command_line(own_copy
 
     Run(own_copy).note(status="trained")
     monkeypatch.setattr("mpdvae.ownership._create", refuse)
-    code, _, err = call(capsys, "resume", own_copy)
+    code, _, err = call(capsys, "resume", own_copy, "--threads", 1)
     assert code == 1
     assert "permission denied: make the folder writable, or choose another; what was written before is whole" in err
 
@@ -297,11 +303,59 @@ def test_a_second_process_on_a_folder_is_refused(own_copy, capsys, command):
     before = results(own_copy)
     Run(own_copy).note(status="trained")
     with owned(own_copy):
-        code, _, err = call(capsys, command, own_copy)
+        code, _, err = call(capsys, command, own_copy, *(("--threads", 1) if command == "resume" else ()))
     assert code == 1
     assert f"mpdvae: {own_copy}: process {os.getpid()} on " in err
     assert "works on it; wait for it, stop it, or choose another folder." in err
     assert results(own_copy) == before
+
+
+# -- no memory ---------------------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize(
+    "error", [torch.OutOfMemoryError("CUDA out of memory"), RuntimeError(CPU_WORDS), MemoryError()], ids=repr
+)
+def test_without_memory_a_measurement_goes_on_in_smaller_pieces(tmp_path, monkeypatch, finished, error):
+    """The decoder refuses more than 8 images at a time. Noise belongs to images: only rounding tells the difference."""
+    decoder = type(load(finished).decoder)
+    forward, refused = decoder.forward, []
+
+    def refuse(self, z):
+        if len(z.flatten(0, -2)) > 8:
+            refused.append(len(z))
+            raise error
+        return forward(self, z)
+
+    folder, said = Path(shutil.copytree(finished, tmp_path / "run")), []
+    monkeypatch.setattr(decoder, "forward", refuse)
+    run = Run(folder)
+    measurement = prepare(run, digits(), "test", Request())
+    found = measure(load(folder), measurement, partial_results(run, measurement), lambda *_: None, said.append)
+    monkeypatch.undo()
+    assert refused
+    assert said == ["out of memory: going on in smaller pieces, as small as it takes"]
+    intact = measure(load(folder), measurement, Partial(tmp_path / "other", {}), lambda *_: None)
+    for name, value in intact.tensors().items():
+        torch.testing.assert_close(found.tensors()[name], value, equal_nan=True, rtol=1e-4, atol=1e-4)
+
+
+def test_where_nothing_fits_it_is_told():
+    def never(budget: int) -> None:
+        if budget < 2**20:
+            raise InputError("memory_budget: too small.")
+        raise MemoryError
+
+    with pytest.raises(RunError, match="out of memory, even in the smallest pieces"):
+        Budget(lambda line: None).spend(never)
+
+
+def test_other_errors_are_no_lack_of_memory():
+    def broken(budget: int) -> None:
+        raise RuntimeError("shapes do not fit")
+
+    with pytest.raises(RuntimeError, match="shapes do not fit"):
+        Budget(lambda line: pytest.fail(line)).spend(broken)
 
 
 # -- clocks ------------------------------------------------------------------------------------------------------------
