@@ -4,6 +4,7 @@ at the end is the same bytes as of a run to which nothing happened."""
 import errno
 import os
 import random
+import re
 import resource
 import shutil
 import signal
@@ -48,6 +49,23 @@ def write_experiment(folder: Path) -> Path:
     return path
 
 
+def wait_for(condition, process) -> None:
+    """Until it holds, while the process runs."""
+    until = time.monotonic() + 300
+    while not condition():
+        assert process.poll() is None, process.communicate()
+        assert time.monotonic() < until
+        time.sleep(0.01)
+
+
+def test_the_page_names_tests_that_exist():
+    here = Path(__file__).parent
+    named = re.findall(r"`(test_\w+)`", (here.parent / "docs" / "reliability.md").read_text())
+    there = "".join((here / f"test_{name}.py").read_text() for name in ("survival", "recovery", "ownership"))
+    assert len(named) > 20
+    assert [name for name in named if f"def {name}(" not in there] == []
+
+
 # -- killed ------------------------------------------------------------------------------------------------------------
 
 
@@ -89,6 +107,30 @@ def test_killed_while_they_write_runs_end_with_the_same_bytes(tmp_path, whole, s
     assert results(tmp_path / "run") == whole
 
 
+def matrix(folder: Path) -> subprocess.Popen[bytes]:
+    """`mpdvae reproduce`, with its workers in a group of their own."""
+    command = [sys.executable, "-m", "mpdvae.cli", "reproduce", "--scale", "smoke", "--seeds", "1", "--jobs", "2"]
+    null = subprocess.DEVNULL
+    return subprocess.Popen([*command, "--out", "out"], cwd=folder, stdout=null, stderr=null, start_new_session=True)
+
+
+@pytest.mark.slow
+def test_a_matrix_that_is_killed_ends_with_the_same_bytes(tmp_path):
+    folders = [tmp_path / name for name in ("intact", "killed")]
+    for folder in folders:
+        folder.mkdir()
+    assert matrix(folders[0]).wait(600) == 0
+    for trained_runs in (1, 4):
+        process = matrix(folders[1])
+        wait_for(lambda n=trained_runs: len(list(folders[1].glob("out/runs/*/model"))) >= n, process)
+        os.killpg(process.pid, signal.SIGKILL)
+        process.wait()
+    assert matrix(folders[1]).wait(600) == 0
+    assert (folders[1] / "out" / "report.html").exists()
+    intact, killed = ({path.name: results(path) for path in (folder / "out" / "runs").iterdir()} for folder in folders)
+    assert killed == intact
+
+
 def test_what_a_killed_writer_left_aside_is_removed_by_the_next_owner(own_copy):
     before = files(own_copy)
     for name in (".manifest.json.123", "checkpoints/.step-00000009.json.77", "checkpoints/step-00000009.safetensors"):
@@ -128,14 +170,6 @@ def test_told_to_stop_a_run_loses_no_step_and_ends_with_the_same_bytes(tmp_path,
     }
     made = results(stopped_and_resumed(tmp_path / "run", tiny(**NINE), *steps).path)
     assert {name: content for name, content in made.items() if name != "experiment.json"} == of_training
-
-
-def wait_for(condition, process) -> None:
-    until = time.monotonic() + 300
-    while not condition():
-        assert process.poll() is None, process.communicate()
-        assert time.monotonic() < until
-        time.sleep(0.01)
 
 
 @pytest.mark.parametrize("name", ["SIGTERM", "SIGUSR1"])
