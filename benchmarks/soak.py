@@ -104,7 +104,7 @@ def table(looks: list[Look]) -> str:
         lines.append(f"| {cells} | {k.folder_kilobytes:,.0f} | {k.history_kilobytes:,.0f} |")
     seconds = 60 * looks[-1].minutes / len(looks)
     growth = ", ".join(
-        f"{what} {slope(looks, name):+.2g} {unit}"
+        f"{what} {round(slope(looks, name), 1):g} {unit}".rstrip()
         for what, name, unit in (
             ("memory", "resident_megabytes", "MB"),
             ("open files", "open_files", ""),
@@ -113,7 +113,7 @@ def table(looks: list[Look]) -> str:
         )
     )
     lines += ["", f"A checkpoint every {seconds:.1f} s. Growth per hour after the first tenth of the time: {growth}."]
-    return "\n".join(line.rstrip() for line in lines)
+    return "\n".join(lines)
 
 
 def slope(looks: list[Look], name: str) -> float:
