@@ -20,8 +20,10 @@ from mpdvae.commands.run import evaluate, import_official, resume, train
 from mpdvae.commands.share import export
 from mpdvae.commands.tune import tune
 from mpdvae.errors import InputError, RunError, refuse_unknown
+from mpdvae.errors import in_words as refused_by_system
 from mpdvae.experiment import in_words
 from mpdvae.reading import in_short
+from mpdvae.signals import heeded
 from mpdvae.version import __version__
 
 HELP = """\
@@ -79,7 +81,8 @@ def main(arguments: Sequence[str] | None = None) -> int:
     """Runs one command; returns the exit code."""
     arguments = list(sys.argv[1:] if arguments is None else arguments)
     try:
-        return _dispatch(arguments)
+        with heeded():
+            return _dispatch(arguments)
     except (InputError, ValidationError) as error:
         _tell(in_words(error) if isinstance(error, ValidationError) else str(error), getattr(error, "topic", ""))
         return 2
@@ -87,9 +90,8 @@ def main(arguments: Sequence[str] | None = None) -> int:
         _tell(str(error), error.topic)
         return 1
     except OSError as error:
-        where = f"{error.filename}: " if error.filename else ""
-        reason = (error.strerror or str(error)).lower()
-        print(f"mpdvae: {where}{reason}; what was written before is whole, the same command goes on.", file=sys.stderr)
+        words = refused_by_system(error)
+        print(f"mpdvae: {words}; what was written before is whole, the same command goes on.", file=sys.stderr)
         return 1
     except KeyboardInterrupt:
         print(

@@ -7,6 +7,7 @@
 Neither ends in a traceback on the command line.
 """
 
+import errno
 from difflib import get_close_matches
 from typing import NoReturn
 
@@ -35,6 +36,24 @@ class RunError(RuntimeError):
     def __init__(self, sentence: str, topic: str = "") -> None:
         super().__init__(sentence)
         self.topic = topic
+
+
+ADVICE = {
+    errno.ENOSPC: "make room on the disk",
+    errno.EDQUOT: "make room, your quota is used up",
+    errno.EFBIG: "raise the limit on the size of files (`ulimit -f`)",
+    errno.EMFILE: "raise the limit on open files (`ulimit -n`)",
+    errno.EACCES: "make the folder writable, or choose another",
+    errno.EPERM: "make the folder writable, or choose another",
+    errno.EROFS: "choose a folder on a disk that can be written to",
+}
+
+
+def in_words(error: OSError) -> str:
+    """What the system refused, and what to do, as the beginning of a sentence."""
+    where = f"{error.filename}: " if error.filename else ""
+    advice = ADVICE.get(error.errno or 0)
+    return f"{where}{(error.strerror or str(error)).lower()}{f': {advice}' if advice else ''}"
 
 
 def refuse_unknown(what: str, given: str, known: list[str], advice: str = "") -> NoReturn:

@@ -87,13 +87,14 @@ def evaluate(
     kept = partial_results(run, measurement)
 
     def path(name: str) -> Path:
+        run.check_there()
         stem, _, kind = name.partition(".")
         return run.path / (name if split == "test" else f"{stem}-{split}.{kind}")
 
     say("density")
     if compiled:
         compile_networks(vae)
-    estimate = measure(vae, measurement, kept, watch)
+    estimate = measure(vae, measurement, kept, watch, say)
     likelihoods = summary(measurement, estimate)
     if request.referee is not None:
         say("referee")
@@ -114,12 +115,12 @@ def evaluate(
     if not reason:
         scores = scoring.score(vae, run.experiment, data, chosen, split, codes)
         write_json(path("representation.json"), scores | {"split": split} | again)
-    if split == "test":
-        if settings.pictures:
-            say("pictures")
-            draw_pictures(run, vae, x)
-        run.note(status="finished", evaluation_seconds=round(time.perf_counter() - started, 1))
+    if split == "test" and settings.pictures:
+        say("pictures")
+        draw_pictures(run, vae, x)
     kept.remove()
+    if split == "test":  # noted last: whoever is killed before this measures again
+        run.note(status="finished", evaluation_seconds=round(time.perf_counter() - started, 1))
 
 
 def _options(request: Request, measurement: Measurement) -> list[str]:

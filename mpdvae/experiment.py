@@ -116,6 +116,18 @@ class Plateau(Config):
     limit: Count = 3
 
 
+class Recovery(Config):
+    """What is done about a loss or gradient that is no finite number: the step is skipped; after many in a row the run goes
+    back to its last checkpoint with a smaller learning rate; after too many returns it stops."""
+
+    skipped_in_a_row: Count = 5
+    """Skipped steps in a row at which the run goes back."""
+    learning_rate_factor: Annotated[float, Field(gt=0, lt=1)] = 0.5
+    """Of each return."""
+    rollbacks: Annotated[int, Field(ge=0)] = 2
+    """Returns at the most."""
+
+
 class Training(Config):
     """The one loop's settings; defaults are the released code's for binary images."""
 
@@ -144,8 +156,9 @@ class Training(Config):
     validation_images: AtLeastTwo | None = None
     """Validation images per evaluation point; None: all of them with all draws."""
     validation_samples: Count = 5
-    inference: Annotated[JointInference | LaggingInference, Field(discriminator="kind")] = JointInference()
     """Draws of z per validation image."""
+    inference: Annotated[JointInference | LaggingInference, Field(discriminator="kind")] = JointInference()
+    recovery: Recovery = Recovery()
 
 
 class Evaluation(Config):

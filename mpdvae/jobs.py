@@ -4,16 +4,18 @@ import os
 import platform
 import sys
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 
 from mpdvae.data import Splits, load, steps_per_epoch
 from mpdvae.environment import EVALUATION, TRAINING, describe, noted
-from mpdvae.errors import InputError
+from mpdvae.errors import InputError, RunError, in_words
 from mpdvae.experiment import Experiment
 from mpdvae.runs import Run, write_atomically
+from mpdvae.signals import Stop, Stopped, heeded
 from mpdvae.tracking import tracking
 from mpdvae.version import __version__
 
@@ -70,7 +72,8 @@ def check_same_data(run: Run, data: Splits) -> None:
     if noted and noted["sha256"] != data.sha256:
         raise InputError(
             f"{run.path}: was made on other data ({noted['protocol']}, hash {noted['sha256'][:12]}) than there are now "
-            f"(hash {data.sha256[:12]}); put the former data back, or train in another --out."
+            f"(hash {data.sha256[:12]}); put the former data back, or train in another --out.",
+            topic="other-data",
         )
 
 
@@ -118,13 +121,24 @@ def complete(
     track: Sequence[str] = (),
     warn: Say = lambda _: None,
 ) -> None:
-    """Trains and evaluates what of `run` is not done yet. Notes its progress in progress.json for whoever looks on, and tells
-    the trackers called `track`; `warn` is told where one fails."""
+    """Trains and evaluates what of `run` is not done yet. Notes its progress in progress.json for whoever looks on.
+
+    Arguments:
+        run: its folder must be in no other hands (`ownership`).
+        data: of its experiment.
+        command: that makes it.
+        say: told what is measured next.
+        watch: of training.
+        watch_likelihoods: of the evaluation.
+        track: names of trackers that are told the history and the results.
+        warn: told what a person should know: a damaged checkpoint, a return to an earlier one, a tracker that fails.
+
+    Raises `RunError` where the process was told to stop, or the system refuses a file; the message says how to go on.
+    """
     from mpdvae.evaluation import evaluate
 
-    describe_run(run, data, command)
-    noter = _ProgressNoter(run, data)
-    with tracking(run, track, warn) as trackers:
+    with _going_on(run) as stop, tracking(run, track, warn) as trackers:
+        noter = _begin(run, data, command)
 
         def told(done: int, entry: dict[str, Any] | None) -> None:
             if entry:
@@ -132,24 +146,44 @@ def complete(
             if watch is not None:
                 watch(done, entry)
 
-        _train(run, data, noter, told)
+        _train(run, data, noter, told, warn, stop)
         if run.status != "finished":
             note_environment(run, data, EVALUATION, run.experiment.training.steps)
             evaluate(run, data, say=lambda what: (noter.phase(what), say(what))[-1], watch=watch_likelihoods)
             run.note(finished=datetime.now(UTC).isoformat(timespec="seconds"))
         trackers.tell_results()
-    noter.over()
+        noter.over()
 
 
-def train_only(run: Run, data: Splits, command: str, watch: Any = None) -> None:
+def train_only(run: Run, data: Splits, command: str, watch: Any = None, warn: Say = lambda _: None) -> None:
     """The part of `complete` before the evaluation."""
+    with _going_on(run) as stop:
+        noter = _begin(run, data, command)
+        _train(run, data, noter, watch, warn, stop)
+        noter.over()
+
+
+@contextmanager
+def _going_on(run: Run) -> Iterator[Stop]:
+    """Inside, a request to stop and what the system refuses end in a `RunError` that says how to go on."""
+    goes_on = f"what was written before is whole, and `mpdvae resume {run.path}` goes on"
+    try:
+        with heeded() as stop:
+            yield stop
+    except Stopped as signal:
+        raise RunError(f"{run.path}: told to stop by {signal}; {goes_on}.") from None
+    except OSError as error:
+        run.check_there()
+        raise RunError(f"{in_words(error)}; {goes_on}.") from error
+
+
+def _begin(run: Run, data: Splits, command: str) -> "_ProgressNoter":
+    run.tidy()
     describe_run(run, data, command)
-    noter = _ProgressNoter(run, data)
-    _train(run, data, noter, watch)
-    noter.over()
+    return _ProgressNoter(run, data)
 
 
-def _train(run: Run, data: Splits, noter: "_ProgressNoter", watch: Any) -> None:
+def _train(run: Run, data: Splits, noter: "_ProgressNoter", watch: Any, warn: Say, stop: Stop) -> None:
     from mpdvae.training import train
 
     def watch_both(done: int, entry: dict[str, Any] | None) -> None:
@@ -158,7 +192,7 @@ def _train(run: Run, data: Splits, noter: "_ProgressNoter", watch: Any) -> None:
             watch(done, entry)
 
     if run.status not in {"trained", "finished"}:
-        train(run, data, watch_both)
+        train(run, data, watch_both, warn, stop)
 
 
 class _ProgressNoter:
@@ -186,6 +220,7 @@ class _ProgressNoter:
         import json
 
         self.last = time.monotonic()
+        self.run.check_there()
         content = {"phase": phase, "step": done, "latest": self.entry}
         write_atomically(self.run.path / "progress.json", json.dumps(content))
 

@@ -5,7 +5,7 @@ The running average a_k = d a_{k-1} + (1 - d) w_k of the weights w_k after step 
 use.
 """
 
-from dataclasses import asdict, dataclass, field
+from dataclasses import asdict, dataclass, field, fields
 from typing import Any, cast
 
 import torch
@@ -33,6 +33,12 @@ class Progress:
     plateaus: int = 0
     stopped: str = ""
     """Why training ended before its last step; empty while it goes on."""
+    skipped_in_a_row: int = 0
+    """Latest steps that were skipped, see `recovery`."""
+    skipped: int = 0
+    """Steps that were skipped, on the way that led here."""
+    rollbacks: list[dict[str, Any]] = field(default_factory=list)
+    """Returns to a checkpoint with a smaller learning rate."""
 
 
 @dataclass
@@ -78,6 +84,16 @@ class Learner:
     def stepped(self) -> None:
         """After an update of the weights: averages them and lets the learning rate decay."""
         self.average.update_parameters(self.vae)
+        self.progress.skipped_in_a_row = 0
+        self._counted()
+
+    def skipped(self) -> None:
+        """Instead of an update: the step is counted, and the learning rate decays."""
+        self.progress.skipped_in_a_row += 1
+        self.progress.skipped += 1
+        self._counted()
+
+    def _counted(self) -> None:
         self.learning_rate *= self.experiment.training.decay_per_step
         self.progress.step += 1
 
@@ -140,13 +156,9 @@ class Learner:
         self.objective.restore(state.get("objective", {}))
         self.rule.state |= state.get("inference", {})
         best = state["best_negative_elbo_nats"]
-        self.progress = Progress(
-            step=state["step"],
-            best_negative_elbo_nats=float("inf") if best is None else best,
-            evaluations_without_progress=state["evaluations_without_progress"],
-            plateaus=state["plateaus"],
-            stopped=state["stopped"],
-        )
+        known: dict[str, Any] = {f.name: state[f.name] for f in fields(Progress) if f.name in state}
+        known["best_negative_elbo_nats"] = float("inf") if best is None else best
+        self.progress = Progress(**known)
 
 
 def initialise(vae: VAE, e: Experiment, data: Splits) -> None:

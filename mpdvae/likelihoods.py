@@ -13,6 +13,7 @@ import io
 import math
 from collections.abc import Callable
 from dataclasses import dataclass, replace
+from functools import partial as partial_of
 from typing import Any, Literal
 
 import torch
@@ -23,6 +24,7 @@ from mpdvae import density
 from mpdvae.data import Images, Protocol, Splits, evaluation_images
 from mpdvae.density import DensityEstimate, check_tolerance
 from mpdvae.errors import InputError
+from mpdvae.memory import Budget
 from mpdvae.partial import Partial
 from mpdvae.runs import Run
 from mpdvae.subsets import random_subset
@@ -132,12 +134,14 @@ def partial_results(run: Run, measurement: Measurement) -> Partial:
         "tolerance": m.tolerance,
         "part_pairs": PART_PAIRS,
     }
-    return Partial(run.path / "partial", depends_on)
+    return Partial(run.path / "partial", depends_on, run.check_there)
 
 
-def measure(vae: VAE, measurement: Measurement, partial: Partial, watch: Watch) -> DensityEstimate:
-    """The likelihood of every image, part by part."""
-    m, count = measurement, len(measurement.x)
+def measure(
+    vae: VAE, measurement: Measurement, partial: Partial, watch: Watch, say: Callable[[str], None] = lambda _: None
+) -> DensityEstimate:
+    """The likelihood of every image, part by part; `say` is told where memory is short, which moves last digits only."""
+    m, count, budget = measurement, len(measurement.x), Budget(say)
     expected = m.samples if m.tolerance is None else min(m.samples, EXPECTED_SAMPLES)
     size = max(1, PART_PAIRS // expected)
     parts = []
@@ -146,17 +150,22 @@ def measure(vae: VAE, measurement: Measurement, partial: Partial, watch: Watch) 
         if not partial.has(f"density-{start}"):
             watch("density", start / count)
 
-        def compute(piece: slice = piece) -> dict[str, Tensor]:
+        def estimate(memory_budget: int, piece: slice = piece) -> dict[str, Tensor]:
             return density.estimate(
                 vae,
                 m.x[piece],
                 m.samples,
+                memory_budget,
                 tolerance=m.tolerance,
                 indices=m.indices[piece].tolist(),
                 progress=lambda done, _: watch("density", (piece.start + done / m.samples) / count),
             ).tensors()
 
-        parts.append(partial.get(f"density-{start}", compute, density.forms(len(m.x[piece]), m.samples)))
+        parts.append(
+            partial.get(
+                f"density-{start}", partial_of(budget.spend, estimate), density.forms(len(m.x[piece]), m.samples)
+            )
+        )
     values = {name: torch.cat([part[name] for part in parts]) for name in parts[0]}
     return DensityEstimate(**values, samples=m.samples, data_dimensions=m.x[0].numel())
 

@@ -6,15 +6,17 @@ inside itself is not seen: half of the budget is left to it.
 """
 
 import math
-from typing import Any
+from collections.abc import Callable
+from typing import Any, TypeVar
 from weakref import finalize
 
+import torch
 from torch import Tensor
 from torch.utils._python_dispatch import TorchDispatchMode
 from torch.utils._pytree import tree_leaves
 
 from mpdvae.acceleration import uncompiled
-from mpdvae.errors import InputError
+from mpdvae.errors import InputError, RunError
 from mpdvae.vae import VAE
 
 TRIAL = 8
@@ -22,6 +24,46 @@ TRIAL = 8
 
 CPU_PIECE = 2**25
 """Bytes of a piece on the CPU, whatever the budget: larger ones fall out of its caches (measured: 40 % slower)."""
+
+T = TypeVar("T")
+
+
+class Budget:
+    """A memory budget that halves where the machine has not so much, and says so once.
+
+    Arguments:
+        say: told the first time.
+        size: bytes.
+    """
+
+    def __init__(self, say: Callable[[str], None], size: int = 2**30) -> None:
+        self.say, self.bytes, self.first = say, size, size
+
+    def spend(self, compute: Callable[[int], T]) -> T:
+        """What `compute` makes of the budget. Raises `RunError` where not even the smallest piece fits."""
+        while True:
+            try:
+                return compute(self.bytes)
+            except InputError as error:
+                if self.bytes == self.first:
+                    raise
+                raise RunError(f"out of memory, even in the smallest pieces ({error})") from error
+            except (RuntimeError, MemoryError) as error:
+                if not _is_out_of_memory(error):
+                    raise
+            self._halve()
+
+    def _halve(self) -> None:
+        if self.bytes == self.first:
+            self.say("out of memory: going on in smaller pieces, as small as it takes")
+        self.bytes //= 2
+        if torch.cuda.is_available():
+            torch.cuda.empty_cache()
+
+
+def _is_out_of_memory(error: Exception) -> bool:
+    """On a CPU torch says it in words."""
+    return isinstance(error, torch.OutOfMemoryError | MemoryError) or "can't allocate memory" in str(error)
 
 
 class LiveBytes(TorchDispatchMode):

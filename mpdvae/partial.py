@@ -26,11 +26,12 @@ class Partial:
     Arguments:
         folder: where such results are kept.
         depends_on: everything that changes the parts, as JSON can hold it.
+        check: called before a part is written; raises where that should not be.
     """
 
-    def __init__(self, folder: Path, depends_on: Mapping[str, Any]) -> None:
+    def __init__(self, folder: Path, depends_on: Mapping[str, Any], check: Callable[[], None] = lambda: None) -> None:
         key = hashlib.sha256(json.dumps(depends_on, sort_keys=True).encode()).hexdigest()
-        self.folder = folder / key[:24]
+        self.folder, self.check = folder / key[:24], check
 
     def has(self, name: str) -> bool:
         return self._path(name).is_file()
@@ -52,6 +53,7 @@ class Partial:
             if {field: (tuple(value.shape), value.dtype) for field, value in kept.items()} == forms:
                 return kept
         tensors = {field: value.contiguous() for field, value in compute().items()}
+        self.check()
         write_atomically(path, save(tensors))
         return tensors
 

@@ -99,6 +99,23 @@ class ProgressNote(_Record):
     latest: HistoryEntry | None
 
 
+class Rollback(_Record):
+    """A return to an earlier checkpoint; see `mpdvae.recovery`."""
+
+    from_step: Step
+    to_step: Step
+    learning_rate: Real
+    because: Word
+
+
+class Tally(_Record):
+    """Sums since the last evaluation point; see `mpdvae.tally`."""
+
+    terms: list[Word] = []
+    count: Step = 0
+    skipped: Step = 0
+
+
 class CheckpointState(_Record):
     """step-N.json, beside the tensors. Which of its fields there must be, training says."""
 
@@ -111,6 +128,10 @@ class CheckpointState(_Record):
     stopped: Word = ""
     objective: dict[str, Real] = {}
     inference: dict[str, Real] = {}
+    skipped: Step = 0
+    skipped_in_a_row: Step = 0
+    rollbacks: list[Rollback] = []
+    tally: Tally = Tally()
 
 
 def check(kind: type[_Record], content: Any, origin: str, advice: str) -> dict[str, Any]:

@@ -7,24 +7,23 @@
     density-train.json  ...    the same of another split    partial/         parts of an unfinished measurement
     figures/
 
-Files appear whole or not at all: written aside, flushed to disk, renamed. A checkpoint's JSON holds the checksum of its
-tensors and is written last, so an interrupted write leaves the previous checkpoint in force. Times are in the manifest
-only: history and weights are the same bytes however often a run was interrupted. Nothing here is a pickle.
+Files appear whole or not at all (`atomic`), checkpoints too (`checkpoints`). Times are in the manifest only: history and
+weights are the same bytes however often a run was interrupted. Nothing here is a pickle.
 """
 
 import hashlib
 import json
-import os
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from mpdvae import ownership
+from mpdvae import checkpoints, ownership
+from mpdvae.atomic import check_folder, read_json, remove_asides, write_atomically, write_json
 from mpdvae.card import model_card
 from mpdvae.errors import InputError, RunError
 from mpdvae.experiment import Experiment, ImageShape, Origin, from_json
 from mpdvae.reading import LARGEST_JSON, in_short, parse_json, read_bytes
-from mpdvae.records import CheckpointState, HistoryEntry, Manifest, check, check_course
+from mpdvae.records import HistoryEntry, Manifest, check, check_course
 from mpdvae.version import __version__
 
 if TYPE_CHECKING:
@@ -36,48 +35,8 @@ MODEL_FORMAT = "1"
 """Of a model folder. It changes when an older version would misread the folder; then `load` still reads those before."""
 METADATA = "mpdvae"
 """What the weights say about themselves, as JSON, in the head of their file."""
-CHECKPOINTS_KEPT = 2
 LARGEST_SIDE = 4_096
 """Channels, height or width of an image that a model may be of."""
-
-
-def write_atomically(path: Path, content: bytes | str) -> None:
-    """`content` in `path`, whole or not at all: written aside, flushed to disk, renamed."""
-    data = content.encode() if isinstance(content, str) else content
-    check_folder(path.parent)
-    path.parent.mkdir(parents=True, exist_ok=True)
-    aside = path.with_name(f".{path.name}.{os.getpid()}")
-    try:
-        with aside.open("wb") as file:
-            file.write(data)
-            file.flush()
-            os.fsync(file.fileno())
-        aside.replace(path)
-    finally:
-        aside.unlink(missing_ok=True)
-
-
-def check_folder(folder: Path) -> None:
-    """Raises `InputError` where a file stands in the way of `folder`."""
-    for path in (folder, *folder.parents):
-        if path.exists() and not path.is_dir():
-            raise InputError(f"{folder}: cannot be a folder, {path} is a file; choose another --out.")
-
-
-def write_json(path: Path, content: Any) -> None:
-    """`content` as indented JSON, atomically; numbers must be finite."""
-    write_atomically(path, json.dumps(content, indent=2, allow_nan=False) + "\n")
-
-
-def read_json(path: Path) -> Any:
-    """The JSON in `path`. Raises `InputError` where it is missing or broken."""
-    if not path.exists():
-        raise InputError(f"{path}: no such file; is {path.parent} the folder of a run?")
-    content = read_bytes(path, LARGEST_JSON)
-    try:
-        return parse_json(content)
-    except ValueError as error:
-        raise InputError(f"{path}: cannot be read as JSON ({in_short(error)}).") from None
 
 
 class Run:
@@ -132,8 +91,24 @@ class Run:
 
     def note(self, **entries: Any) -> None:
         """Adds or replaces entries of the manifest."""
+        self.check_there()
         content = {**self.manifest, **entries}
         write_json(self.path / "manifest.json", content | {"sha256": manifest_sha256(content)})
+
+    def check_there(self) -> None:
+        """Raises `RunError` where the folder was deleted or moved away: it is not made again in part."""
+        if not (self.path / "experiment.json").is_file():
+            raise RunError(
+                f"{self.path}: the folder was deleted or moved while it was in use, and nothing more is written there; put "
+                "it back and `mpdvae resume` goes on, or train again."
+            )
+
+    def tidy(self) -> None:
+        """Removes what killed processes left aside while they wrote. Call it as the folder's owner."""
+        remove_asides(self.path)
+        checkpoints.remove_halves(self.path / "checkpoints")
+        if self.status == "finished":
+            (self.path / "progress.json").unlink(missing_ok=True)
 
     @property
     def status(self) -> str:
@@ -158,55 +133,41 @@ class Run:
         return entries
 
     def write_history(self, entries: list[dict[str, Any]]) -> None:
+        self.check_there()
         lines = (json.dumps(entry, allow_nan=False) + "\n" for entry in entries)
         write_atomically(self.path / "history.jsonl", "".join(lines))
 
     # -- checkpoints ---------------------------------------------------------------------------------------------------
 
-    def save_checkpoint(self, step: int, tensors: Mapping[str, "Tensor"], state: dict[str, Any]) -> None:
-        """The state after `step` updates; older checkpoints than the last two are removed."""
-        from safetensors.torch import save
+    def save_checkpoint(
+        self, step: int, tensors: Mapping[str, "Tensor"], state: dict[str, Any], passing: bool = False
+    ) -> None:
+        """The state after `step` updates, see `checkpoints.save`."""
+        self.check_there()
+        of = {"step": step, "experiment": self.experiment.model_dump(mode="json")}
+        checkpoints.save(self.path / "checkpoints", step, tensors, of | state, passing)
 
-        folder = self.path / "checkpoints"
-        data = save(dict(tensors))
-        write_atomically(folder / f"step-{step:08d}.safetensors", data)
-        of = {
-            "step": step,
-            "sha256": hashlib.sha256(data).hexdigest(),
-            "experiment": self.experiment.model_dump(mode="json"),
-        }
-        write_json(folder / f"step-{step:08d}.json", of | state)
-        for old in sorted(folder.glob("step-*.json"))[:-CHECKPOINTS_KEPT]:
-            old.unlink()
-            old.with_suffix(".safetensors").unlink(missing_ok=True)
-
-    def load_checkpoint(self) -> tuple[dict[str, "Tensor"], dict[str, Any]] | None:
+    def load_checkpoint(
+        self, say: Callable[[str], None] = lambda line: None, passing: bool = True
+    ) -> tuple[dict[str, "Tensor"], dict[str, Any]] | None:
         """Tensors and state of the newest checkpoint that is whole; None if there is no checkpoint.
+
+        Arguments:
+            say: told of newer ones that are damaged, which the manifest names, too.
+            passing: whether those between evaluation points count.
 
         Raises `RunError` if there are checkpoints and all are damaged, `InputError` for one of another experiment.
         """
-        from safetensors import SafetensorError
-        from safetensors.torch import load
-
-        states = sorted((self.path / "checkpoints").glob("step-*.json"), reverse=True)
-        for path in states:
-            tensors = path.with_suffix(".safetensors")
-            data = tensors.read_bytes() if tensors.exists() else b""
-            try:
-                state = check(CheckpointState, read_json(path), str(path), "")
-                whole = hashlib.sha256(data).hexdigest() == state["sha256"]
-                loaded = load(data) if whole else {}
-            except (InputError, KeyError, SafetensorError):
-                continue  # not what was written here
-            if whole:
-                self._check_checkpoint(path, state)
-                return loaded, state
-        if states:
-            raise RunError(
-                f"{self.path / 'checkpoints'}: every checkpoint is damaged (checksums differ); "
-                "delete that folder to train this run from the beginning."
-            )
-        return None
+        found = checkpoints.newest(self.path / "checkpoints", passing)
+        if found is None:
+            return None
+        self._check_checkpoint(found.path, found.state)
+        for path in found.damaged:
+            say(f"{path}: this checkpoint is damaged; going on from that of step {found.state['step']}")
+        told = self.manifest.get("damaged_checkpoints", [])
+        if new := [path.stem for path in found.damaged if path.stem not in told]:
+            self.note(damaged_checkpoints=[*told, *new])
+        return found.tensors, found.state
 
     def _check_checkpoint(self, path: Path, state: dict[str, Any]) -> None:
         of = from_json(json.dumps(state["experiment"]), str(path))
@@ -219,6 +180,7 @@ class Run:
     # -- model ---------------------------------------------------------------------------------------------------------
 
     def save_model(self, vae: "VAE", image_shape: ImageShape) -> None:
+        self.check_there()
         save_model(self.path / "model", vae, self.experiment, image_shape)
 
 

@@ -13,7 +13,7 @@ import math
 import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
-from dataclasses import asdict
+from dataclasses import asdict, dataclass
 from datetime import UTC, datetime
 from functools import partial
 from typing import Any
@@ -26,12 +26,24 @@ from mpdvae.acceleration import compile_networks, run_in_bfloat16
 from mpdvae.checksums import recording
 from mpdvae.data import Splits, batch_indices, evaluation_images, steps_per_epoch, training_batch
 from mpdvae.errors import InputError, RunError
-from mpdvae.experiment import Experiment
-from mpdvae.learner import Learner
+from mpdvae.experiment import Experiment, Training
+from mpdvae.learner import Checkpoint, Learner, Progress
 from mpdvae.objective import Loss
+from mpdvae.recovery import (
+    NotFinite,
+    check_loss,
+    check_measured,
+    check_norm,
+    diverged,
+    in_words,
+    kept_if_skipped,
+    overflow_is_told,
+    returned,
+)
 from mpdvae.runs import Run, load
 from mpdvae.seeding import derive_seed, seeded
-from mpdvae.tally import Tally, diverged, overflow_is_told, refuse_not_finite
+from mpdvae.signals import Stop
+from mpdvae.tally import Tally
 from mpdvae.vae import VAE
 from mpdvae.validation import probe, validate
 
@@ -40,65 +52,148 @@ Watch = Callable[[int, dict[str, Any] | None], None]
 
 
 @recording
-def train(run: Run, data: Splits, watch: Watch = lambda done, entry: None) -> VAE:
+def train(
+    run: Run,
+    data: Splits,
+    watch: Watch = lambda done, entry: None,
+    say: Callable[[str], None] = lambda line: None,
+    stop: Stop | None = None,
+) -> VAE:
     """Trains the experiment of `run` on `data`, from its newest checkpoint if it has one, and returns the best averaged
     model, which is also in the run folder.
 
+    Arguments:
+        watch: called after every step.
+        say: told what a person should know: a damaged checkpoint, a return to an earlier one.
+        stop: asked after every step; where the process was told to stop, a checkpoint is saved.
+
     Raises:
         InputError: the experiment does not fit the data.
-        RunError: the loss is no longer a finite number.
+        RunError: the loss is no longer a finite number, see `recovery`.
+        Stopped: the process was told to stop.
     """
-    t = run.experiment.training
+    t, stop = run.experiment.training, stop or Stop()
     x_validation = _validation_images(run.experiment, data)
-    learner, history = _begin(run, data)
-    progress = learner.progress
-    started, tally = time.perf_counter(), Tally()
-    while progress.step < t.steps and not progress.stopped:
-        tally.add(*_step(learner, data))
-        entry, evaluating = None, progress.step % t.evaluate_every == 0 or progress.step == t.steps
-        if evaluating or x_validation.device.type == "cpu":
-            tally.refuse_broken(progress.step)
-        if evaluating:
-            entry = _evaluate(learner, x_validation, tally, history, steps_per_epoch(len(data.train), t.batch_size))
-            history.append(entry)
-            learner.rule.evaluated(learner.vae, x_validation)
-            if learner.judge(entry["negative_elbo_nats"]):
-                run.save_model(learner.averaged, data.image_shape)
-            run.write_history(history)
-            run.save_checkpoint(progress.step, *learner.checkpoint())
-            _note_time(run, started)
-            started, tally = time.perf_counter(), Tally()
-        watch(progress.step, entry)
-    run.note(status="trained", stopped=progress.stopped)
+    course = Course.begin(run, data, say)
+    with stop.deferred():
+        while course.progress.step < t.steps and not course.progress.stopped:
+            try:
+                _step_or_skip(course, data)
+                entry = _evaluation_point(run, course, data, x_validation) if _is_due(course.progress.step, t) else None
+            except NotFinite as why:
+                course = _go_back(run, data, course, why, say)
+                continue
+            watch(course.progress.step, entry)
+            if stop.asked_by and not entry:
+                run.save_checkpoint(course.progress.step, *course.checkpoint(), passing=True)
+            stop.check()
+        run.note(status="trained", stopped=course.progress.stopped)
     return load(run.path)
 
 
-def _begin(run: Run, data: Splits) -> tuple[Learner, list[dict[str, Any]]]:
-    """The learner and the history, as the newest checkpoint of `run` has them; else before the first step."""
-    t, learner, checkpoint = run.experiment.training, Learner.start(run.experiment, data), run.load_checkpoint()
-    history = []
-    if checkpoint is None:
-        learner.initialise(data)
-    else:
-        with _misfit_is_told(run):
-            learner.restore(checkpoint)
-        history = [entry for entry in run.history if entry["step"] <= learner.progress.step]
-    if t.precision == "bfloat16":
-        run_in_bfloat16(learner.vae)
-    if t.compile:
-        compile_networks(learner.vae)
-    return learner, history
+@dataclass
+class Course:
+    """Where a run is: what learns, what was measured, and the sums since then."""
+
+    learner: Learner
+    history: list[dict[str, Any]]
+    tally: Tally
+    started: float
+    """Of the time since the last evaluation point: monotonic seconds."""
+
+    @property
+    def progress(self) -> Progress:
+        return self.learner.progress
+
+    @classmethod
+    def begin(cls, run: Run, data: Splits, say: Callable[[str], None], passing: bool = True) -> "Course":
+        """As the newest checkpoint of `run` has it, `passing` ones among them or not; else before the first step."""
+        t, learner, tally = run.experiment.training, Learner.start(run.experiment, data), Tally()
+        checkpoint, history = run.load_checkpoint(say, passing), []
+        if checkpoint is None:
+            learner.initialise(data)
+        else:
+            with _misfit_is_told(run):
+                learner.restore(checkpoint)
+            tally = Tally.restored(checkpoint[0], checkpoint[1].get("tally", {}), data.train.pixels.device)
+            history = [entry for entry in run.history if entry["step"] <= learner.progress.step]
+        if t.precision == "bfloat16":
+            run_in_bfloat16(learner.vae)
+        if t.compile:
+            compile_networks(learner.vae)
+        return cls(learner, history, tally, time.perf_counter())
+
+    def checkpoint(self) -> Checkpoint:
+        """All that `begin` needs."""
+        (tensors, state), (sums, counts) = self.learner.checkpoint(), self.tally.checkpoint()
+        return tensors | sums, state | {"tally": counts}
+
+
+def _is_due(step: int, t: Training) -> bool:
+    return step % t.evaluate_every == 0 or step == t.steps
+
+
+def _step_or_skip(course: Course, data: Splits) -> None:
+    """One step, which moves nothing where it meets a number that is none. Raises `NotFinite` at too many in a row."""
+    learner = course.learner
+    try:
+        with kept_if_skipped(learner.vae):
+            course.tally.add(*_step(learner, data))
+    except NotFinite:
+        learner.skipped()
+        course.tally.skipped += 1
+        if learner.progress.skipped_in_a_row >= learner.experiment.training.recovery.skipped_in_a_row:
+            raise
+
+
+def _evaluation_point(run: Run, course: Course, data: Splits, x: Tensor) -> dict[str, Any]:
+    """Measures, keeps the best model, saves a checkpoint; returns the entry of the history."""
+    learner, epoch_steps = course.learner, steps_per_epoch(len(data.train), run.experiment.training.batch_size)
+    course.tally.refuse_broken(course.progress.step)
+    entry = _evaluate(course, x, epoch_steps)
+    course.history.append(entry)
+    with overflow_is_told():
+        learner.rule.evaluated(learner.vae, x)
+    if learner.judge(entry["negative_elbo_nats"]):
+        run.save_model(learner.averaged, data.image_shape)
+    run.write_history(course.history)
+    course.tally = Tally()
+    # A step that was skipped may be one of a row that ends in a return: not to here.
+    passing = course.progress.skipped_in_a_row > 0
+    run.save_checkpoint(course.progress.step, *course.checkpoint(), passing)
+    _note(run, course)
+    course.started = time.perf_counter()
+    return entry
+
+
+def _go_back(run: Run, data: Splits, course: Course, why: NotFinite, say: Callable[[str], None]) -> Course:
+    """At the checkpoint of the last evaluation point, or the start, with a smaller learning rate. Raises `RunError` where the
+    run has no returns left."""
+    settings, before = run.experiment.training.recovery, course.progress
+    if len(before.rollbacks) >= settings.rollbacks:
+        raise diverged(before, why)
+    course = Course.begin(run, data, say, passing=False)
+    learner, after = course.learner, course.progress
+    returns = len(before.rollbacks) + 1 - len(after.rollbacks)  # since that checkpoint
+    learner.learning_rate *= settings.learning_rate_factor**returns
+    after.rollbacks = returned(before, after, learner.learning_rate, why)
+    # The best model may be one of the way that is left.
+    after.best_negative_elbo_nats = min(before.best_negative_elbo_nats, after.best_negative_elbo_nats)
+    say(f"training: {in_words(after.rollbacks[-1])}")
+    return course
 
 
 def _step(learner: Learner, data: Splits) -> tuple[Loss, Tensor]:
-    """One update; returns its loss and the norm of the gradient before it was clipped."""
+    """One update; returns its loss and the norm of the gradient before it was clipped. Raises `NotFinite`, with weights as
+    they were, where it meets a number that is none."""
     e, step = learner.experiment, learner.progress.step
     indices = batch_indices(len(data.train), e.training.batch_size, e.seed, step)
     x = training_batch(data.train, indices, e.data.protocol(), e.seed, step)
     learner.vae.train()
     learner.rule.catch_up(partial(_encoder_step, learner, data))
-    with seeded(e.seed, "noise", step), overflow_is_told(step):
+    with seeded(e.seed, "noise", step), overflow_is_told():
         loss = learner.objective(learner.vae, x, step)
+    check_loss(loss)
     norm = _update(loss.total, learner.rule.moving(learner.vae), learner.optimizer, e.training.clip_norm)
     learner.objective.adapt(loss)
     learner.stepped()
@@ -107,10 +202,11 @@ def _step(learner: Learner, data: Splits) -> tuple[Loss, Tensor]:
 
 def _update(loss: Tensor, moving: list[nn.Parameter], optimizer: optim.Optimizer, clip_norm: float | None) -> Tensor:
     """One step of the optimiser down the gradient of `loss`; parameters that are not `moving` stay where they are. Returns
-    the norm of the gradient before it was clipped."""
+    the norm of the gradient before it was clipped; raises `NotFinite`, before anything moves, where that is no number."""
     optimizer.zero_grad(set_to_none=True)
     loss.backward(inputs=moving)
     norm = nn.utils.clip_grad_norm_(moving, math.inf if clip_norm is None else clip_norm)
+    check_norm(norm)
     optimizer.step()
     return norm
 
@@ -122,40 +218,37 @@ def _encoder_step(learner: Learner, data: Splits, number: int) -> float:
     with seeded(seed, "images", step):
         indices = torch.randperm(len(data.train))[: e.training.batch_size]
     x = training_batch(data.train, indices, e.data.protocol(), seed, step)
-    with seeded(seed, "noise", step), overflow_is_told(step):
-        loss = learner.objective(learner.vae, x, step).total
-    norm = _update(loss, list(learner.vae.encoder.parameters()), learner.optimizer, e.training.clip_norm)
-    if not torch.isfinite(loss + norm):
-        raise diverged(step)
-    return loss.item()
+    with seeded(seed, "noise", step), overflow_is_told():
+        loss = learner.objective(learner.vae, x, step)
+    check_loss(loss)
+    _update(loss.total, list(learner.vae.encoder.parameters()), learner.optimizer, e.training.clip_norm)
+    return loss.total.item()
 
 
-def _evaluate(
-    learner: Learner, x: Tensor, tally: Tally, history: list[dict[str, Any]], epoch_steps: int
-) -> dict[str, Any]:
+def _evaluate(course: Course, x: Tensor, epoch_steps: int) -> dict[str, Any]:
     """The entry of the history at an evaluation point."""
-    terms, step = tally.means(), learner.progress.step
+    terms, progress = course.tally.means(), course.progress
     entry = {
-        "step": step,
-        "epoch": round(step / epoch_steps, 6),
-        "learning_rate": learner.learning_rate,
-        "loss_nats": sum(terms.values()),
+        "step": progress.step,
+        "epoch": round(progress.step / epoch_steps, 6),
+        "learning_rate": course.learner.learning_rate,
+        "loss_nats": sum(terms.values()) if terms else None,
         "terms_nats": terms,
-        **_measure(learner, x, step),
+        "skipped_steps": course.tally.skipped,
+        "rollbacks": len(progress.rollbacks),
+        **_measure(course.learner, x, progress.step),
     }
-    entry["verdict_since_step"] = collapse.since([*history, entry])
+    entry["verdict_since_step"] = collapse.since([*course.history, entry])
     return entry
 
 
 def _measure(learner: Learner, x: Tensor, step: int) -> dict[str, Any]:
     """All that is measured of the averaged model at an evaluation point."""
     samples = learner.experiment.training.validation_samples
-    try:
+    with overflow_is_told():  # a law or a measure that was given what is no number
         measured = asdict(validate(learner.averaged, x, samples, seed=0))
         measured |= asdict(probe(learner.averaged, learner.objective, x, step))
-    except (ValueError, RunError) as error:  # a law or a measure that was given what is no number
-        raise diverged(step) from error
-    refuse_not_finite(measured, step)
+    check_measured(measured)
     return measured
 
 
@@ -185,8 +278,13 @@ def _misfit_is_told(run: Run) -> Iterator[None]:
         ) from None
 
 
-def _note_time(run: Run, started: float) -> None:
-    seconds = run.manifest.get("training_seconds", 0.0) + time.perf_counter() - started
+def _note(run: Run, course: Course) -> None:
+    """What the manifest says of training so far."""
+    seconds = run.manifest.get("training_seconds", 0.0) + time.perf_counter() - course.started
     run.note(
-        status="training", training_seconds=round(seconds, 1), saved=datetime.now(UTC).isoformat(timespec="seconds")
+        status="training",
+        training_seconds=round(seconds, 1),
+        saved=datetime.now(UTC).isoformat(timespec="seconds"),
+        skipped_steps=course.progress.skipped,
+        rollbacks=list(map(in_words, course.progress.rollbacks)),
     )

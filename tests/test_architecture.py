@@ -14,6 +14,7 @@ PACKAGE = Path(mpdvae.__file__).parent
 
 LEVELS: list[set[str]] = [
     {
+        "atomic",
         "autoregression",
         "bounded",
         "collapse",
@@ -29,23 +30,14 @@ LEVELS: list[set[str]] = [
         "pareto",
         "reading",
         "seeding",
+        "signals",
         "statistics",
         "subsets",
         "validity",
         "version",
     },
-    {
-        "flows",
-    },
-    {
-        "acceleration",
-        "decoders",
-        "encoders",
-        "heads",
-        "priors",
-        "refinement",
-        "vae",
-    },
+    {"flows"},
+    {"acceleration", "decoders", "encoders", "heads", "priors", "refinement", "vae"},
     {
         "aggregate",
         "annealed",
@@ -68,6 +60,7 @@ LEVELS: list[set[str]] = [
     {
         "advice",
         "card",
+        "checkpoints",
         "checksums",
         "compact",
         "config",
@@ -98,6 +91,7 @@ LEVELS: list[set[str]] = [
         "memo",
         "partial",
         "plan",
+        "recovery",
         "referee",
         "repetition",
         "report",
@@ -112,13 +106,7 @@ LEVELS: list[set[str]] = [
         "tuning",
         "verification",
     },
-    {
-        "__main__",
-        "cli",
-        "commands",
-        "kinds",
-        "options",
-    },
+    {"__main__", "cli", "commands", "kinds", "options"},
 ]
 """A new room gets a level here. Within a level imports are allowed as long as they make no circle."""
 

@@ -127,6 +127,21 @@ def test_runs_of_earlier_versions_show_what_they_noted(tmp_path: Path) -> None:
     assert [{trace["meta"] for trace in figure["data"]} for figure in lag] == [{"mae"}]
 
 
+def test_what_went_wrong_in_training_is_told(tmp_path: Path) -> None:
+    folder = make_run(tmp_path / "runs", "mae", 0)
+    edit(
+        folder / "manifest.json", skipped_steps=3, rollbacks=["from step 9 <b>back</b>"], damaged_checkpoints=["step-9"]
+    )
+    intact = make_run(tmp_path / "runs", "vae", 0)
+    told = (
+        "3 steps skipped, whose loss or gradient was no finite number; from step 9 {} ; checkpoint step-9 was damaged"
+    )
+    report.write([folder, intact], html=tmp_path / "r.html", command="mpdvae report")
+    assert (tmp_path / "r.html").read_text().count("<dt>trouble</dt>") == 1
+    assert told.format("&lt;b&gt;back&lt;/b&gt;").replace(" ;", ";") in (tmp_path / "r.html").read_text()
+    assert (tmp_path / "r.md").read_text().count("  - trouble: 3 steps skipped") == 1
+
+
 def test_results_hold_what_the_table_shows(matrix: report.Results) -> None:
     content = json.loads(matrix.json.read_text())
     assert content["format"] == 1

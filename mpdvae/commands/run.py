@@ -90,6 +90,7 @@ def resume(
     check_installed(track)
     run = Run(directory)
     if run.status == "finished":
+        run.tidy()
         print(f"{directory}: this run is finished; its results are there.")
         return
     _complete(run, threads, data_dir, device, track)
@@ -130,6 +131,7 @@ def evaluate(
     from mpdvae.environment import EVALUATION
     from mpdvae.evaluation import evaluate
     from mpdvae.jobs import describe_run, load_data, note_environment, on_device, this_command
+    from mpdvae.ownership import owned
     from mpdvae.runs import Run
 
     run = Run(directory)
@@ -138,9 +140,9 @@ def evaluate(
             f"{directory}: this run is not trained to its end; `mpdvae resume {directory}` goes on with it."
         )
     data = on_device(load_data(run.experiment, data_dir), device)
-    describe_run(run, data, this_command())
-    note_environment(run, data, EVALUATION, run.experiment.training.steps)
-    with Watcher(f"measuring {directory} on the {split} images") as watcher:
+    with Watcher(f"measuring {directory} on the {split} images") as watcher, owned(directory, watcher.say):
+        describe_run(run, data, this_command())
+        note_environment(run, data, EVALUATION, run.experiment.training.steps)
         evaluate(
             run,
             data,
@@ -205,21 +207,27 @@ def _complete(
 
     from mpdvae.console import Watcher
     from mpdvae.jobs import complete, load_data, on_device, this_command
+    from mpdvae.ownership import owned
 
     _check_threads(threads)
     torch.set_num_threads(threads or os.cpu_count() or 1)
     steps, latest = run.experiment.training.steps, (run.history or [None])[-1]
     data = on_device(load_data(run.experiment, data_dir), device)
-    with Watcher(
-        f"{run.experiment.name}, seed {run.experiment.seed}", (latest or {"step": 0})["step"] / steps
-    ) as watcher:
+    title, share = f"{run.experiment.name}, seed {run.experiment.seed}", (latest or {"step": 0})["step"] / steps
+    with Watcher(title, share) as watcher, owned(run.path, watcher.say) as ownership:
+        follow = watcher.following(run.path.name, steps, latest)
+
+        def watch(done: int, entry: dict | None) -> None:
+            ownership.confirm()
+            follow(done, entry)
+
         try:
             complete(
                 run,
                 data,
                 this_command(),
                 say=lambda what: watcher.say(f"measuring: {what}"),
-                watch=watcher.following(run.path.name, steps, latest),
+                watch=watch,
                 watch_likelihoods=watcher.watch,
                 track=track,
                 warn=watcher.say,

@@ -122,6 +122,7 @@ def _again(results: Results) -> list[str]:
     for run in results.collection.runs:
         lines.append(f"- {escape(run.model)}, seed {run.seed} ({escape(results.relative(run.folder))})")
         lines += [f"  - {what}: {code(command)}" for what, command in commands(run)]
+        lines += [f"  - trouble: {escape(run.manifest.troubles)}"] if run.manifest.troubles else []
     hashes = sorted({(run.setting.dataset, run.setting.data_hash) for run in results.collection.runs})
     data = [f"Data: {escape(name)}, SHA-256 {code(digest or 'not recorded')}" for name, digest in hashes]
     return ["\n".join(lines), *data] if lines else []

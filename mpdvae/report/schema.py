@@ -74,6 +74,17 @@ class Manifest(Part):
     finished: str | None = None
     training_seconds: Number = None
     evaluation_seconds: Number = None
+    skipped_steps: int = 0
+    rollbacks: list[str] = []
+    """Returns to an earlier checkpoint, in words."""
+    damaged_checkpoints: list[str] = []
+
+    @property
+    def troubles(self) -> str:
+        """What went wrong in training and was dealt with, in words; empty for most runs."""
+        skipped = [f"{self.skipped_steps} steps skipped, whose loss or gradient was no finite number"]
+        damaged = [f"checkpoint {name} was damaged" for name in self.damaged_checkpoints]
+        return "; ".join([*(skipped if self.skipped_steps else []), *self.rollbacks, *damaged])
 
 
 class EncoderLag(Part):

@@ -1,0 +1,97 @@
+"""Checkpoints: what a run goes on from, each whole or not there.
+
+    step-N       of an evaluation point: what a run goes back to; the last two are kept
+    passing-N    of a step at which a run was asked to stop, or that was skipped; kept until the next step-N
+
+A checkpoint is tensors in a .safetensors file and plain numbers in a .json file beside it, which holds the checksums of both
+and is written last: an interrupted write leaves the previous checkpoint in force, and a damaged file is noticed.
+"""
+
+import hashlib
+import json
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from mpdvae.atomic import read_json, write_atomically, write_json
+from mpdvae.errors import InputError, RunError
+from mpdvae.records import CheckpointState, check
+
+if TYPE_CHECKING:
+    from torch import Tensor
+
+KEPT = 2
+
+
+@dataclass(frozen=True)
+class Found:
+    """The newest checkpoint that is whole."""
+
+    path: Path
+    """Of its JSON."""
+    tensors: dict[str, "Tensor"]
+    state: dict[str, Any]
+    damaged: tuple[Path, ...]
+    """Newer ones that are not whole."""
+
+
+def save(folder: Path, step: int, tensors: Mapping[str, "Tensor"], state: dict[str, Any], passing: bool) -> None:
+    """The state after `step` updates, in `folder`; removes those that it makes superfluous."""
+    from safetensors.torch import save as to_bytes
+
+    data = to_bytes(dict(tensors))
+    path = folder / f"{'passing' if passing else 'step'}-{step:08d}.json"
+    write_atomically(path.with_suffix(".safetensors"), data)
+    write_json(path, {"sha256": hashlib.sha256(data).hexdigest(), "state_sha256": _checksum(state)} | state)
+    kept = {path, *sorted(folder.glob("step-*.json"))[-KEPT:]}
+    for old in set(folder.glob("*.json")) - kept:
+        old.unlink()
+        old.with_suffix(".safetensors").unlink(missing_ok=True)
+
+
+def newest(folder: Path, passing: bool = True) -> Found | None:
+    """The newest checkpoint in `folder` that is whole, `passing` ones among them or not; None if there is none at all.
+
+    Raises `RunError` if all are damaged.
+    """
+    paths = [*folder.glob("step-*.json"), *(folder.glob("passing-*.json") if passing else ())]
+    paths.sort(key=lambda path: path.stem.partition("-")[::-1], reverse=True)  # by step; of two of a step, step-N
+    for i, path in enumerate(paths):
+        if (checkpoint := _whole(path)) is not None:
+            return Found(path, *checkpoint, damaged=tuple(paths[:i]))
+    if paths:
+        raise RunError(
+            f"{folder}: every checkpoint is damaged (checksums differ); "
+            "delete that folder to train this run from the beginning.",
+            topic="damaged",
+        )
+    return None
+
+
+def remove_halves(folder: Path) -> None:
+    """Removes tensors whose JSON was never written, or is gone already."""
+    for tensors in folder.glob("*.safetensors"):
+        if not tensors.with_suffix(".json").exists():
+            tensors.unlink()
+
+
+def _whole(path: Path) -> tuple[dict[str, "Tensor"], dict[str, Any]] | None:
+    """Tensors and state of the checkpoint whose JSON is `path`; None where it is not what was written here."""
+    from safetensors import SafetensorError
+    from safetensors.torch import load
+
+    tensors = path.with_suffix(".safetensors")
+    data = tensors.read_bytes() if tensors.exists() else b""
+    try:
+        state = check(CheckpointState, read_json(path), str(path), "")
+        whole = state.pop("sha256") == hashlib.sha256(data).hexdigest()
+        # Checkpoints of earlier versions have no checksum of their numbers.
+        whole &= state.pop("state_sha256", None) in (None, _checksum(state))
+        return (load(data), state) if whole else None
+    except (InputError, KeyError, SafetensorError):
+        return None
+
+
+def _checksum(state: dict[str, Any]) -> str:
+    return hashlib.sha256(json.dumps(state, sort_keys=True).encode()).hexdigest()

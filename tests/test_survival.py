@@ -1,0 +1,408 @@
+"""Runs that survive: killed at any moment, told to stop, without room or right to write, without their folder. What is there
+at the end is the same bytes as of a run to which nothing happened."""
+
+import errno
+import os
+import random
+import re
+import resource
+import shutil
+import signal
+import subprocess
+import sys
+import time
+from contextlib import contextmanager
+from pathlib import Path
+
+import pytest
+import torch
+from command_line import call, start
+from small_runs import digits, files, results, tiny, trained
+
+from mpdvae.errors import InputError, RunError
+from mpdvae.jobs import complete
+from mpdvae.likelihoods import Request, measure, partial_results, prepare
+from mpdvae.memory import Budget
+from mpdvae.ownership import owned
+from mpdvae.partial import Partial
+from mpdvae.runs import Run, load
+from mpdvae.signals import Stop, Stopped, heeded
+from mpdvae.training import train
+
+NINE = {"training__steps": 9}
+CPU_WORDS = "DefaultCPUAllocator: can't allocate memory: you tried to allocate 1000000000000 bytes."
+KILLED_OFTEN = Path(__file__).parent / "killed_often.py"
+
+
+@pytest.fixture(scope="module")
+def whole(tmp_path_factory):
+    """The results of a run of 9 steps to which nothing happens, in the folder `run` of where it is called."""
+    with pytest.MonkeyPatch.context() as patch:
+        patch.chdir(tmp_path_factory.mktemp("whole"))
+        complete(Run.create(Path("run"), tiny(**NINE)), digits(), "mpdvae train")
+        return results(Path("run"))
+
+
+def write_experiment(folder: Path) -> Path:
+    path = folder / "nine.json"
+    path.write_text(tiny(**NINE).to_json())
+    return path
+
+
+def wait_for(condition, process) -> None:
+    """Until it holds, while the process runs."""
+    until = time.monotonic() + 300
+    while not condition():
+        assert process.poll() is None, process.communicate()
+        assert time.monotonic() < until
+        time.sleep(0.01)
+
+
+def test_the_page_names_tests_that_exist():
+    here = Path(__file__).parent
+    named = re.findall(r"`(test_\w+)`", (here.parent / "docs" / "reliability.md").read_text())
+    there = "".join((here / f"test_{name}.py").read_text() for name in ("survival", "recovery", "ownership"))
+    assert len(named) > 20
+    assert [name for name in named if f"def {name}(" not in there] == []
+
+
+# -- killed ------------------------------------------------------------------------------------------------------------
+
+
+def killed_often(folder: Path, seed: int, kills: int, how: str, least: float, most: float) -> int:
+    """`mpdvae train` in `folder`, killed so often and called again, to its end; returns how often it was killed."""
+    command = [sys.executable, str(KILLED_OFTEN), str(seed), str(kills), how, str(least), str(most), "--"]
+    command += ["train", str(write_experiment(folder)), "--out", "run", "--threads", "1"]
+    done = subprocess.run(command, cwd=folder, capture_output=True, text=True, timeout=1800)
+    assert done.returncode == 0, done.stderr
+    return int(done.stdout.split("killed ")[-1].split()[0])
+
+
+def test_killed_while_it_writes_a_run_ends_with_the_same_bytes(tmp_path, whole):
+    assert killed_often(tmp_path, seed=0, kills=4, how="writes", least=1, most=30) >= 2
+    assert results(tmp_path / "run") == whole
+
+
+@pytest.mark.slow
+def test_killed_at_twenty_random_moments_runs_end_with_the_same_bytes(tmp_path, whole):
+    """Moments are spread over all of a run, whose length this machine tells first."""
+    (tmp_path / "timed").mkdir()
+    started = time.monotonic()
+    killed_often(tmp_path / "timed", seed=0, kills=0, how="seconds", least=0, most=1)
+    seconds, kills = time.monotonic() - started, 0
+    for seed in range(40):
+        folder = tmp_path / str(seed)
+        folder.mkdir()
+        kills += killed_often(folder, seed, 5, "seconds", 0.0, seconds / 2)
+        assert results(folder / "run") == whole
+        if kills >= 20:
+            return
+    raise AssertionError(f"only {kills} kills")
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("seed", range(4))
+def test_killed_while_they_write_runs_end_with_the_same_bytes(tmp_path, whole, seed):
+    assert killed_often(tmp_path, seed, kills=8, how="writes", least=1, most=20) >= 4
+    assert results(tmp_path / "run") == whole
+
+
+def matrix(folder: Path) -> subprocess.Popen[bytes]:
+    """`mpdvae reproduce`, with its workers in a group of their own."""
+    command = [sys.executable, "-m", "mpdvae.cli", "reproduce", "--scale", "smoke", "--seeds", "1", "--jobs", "2"]
+    null = subprocess.DEVNULL
+    return subprocess.Popen([*command, "--out", "out"], cwd=folder, stdout=null, stderr=null, start_new_session=True)
+
+
+@pytest.mark.slow
+def test_a_matrix_that_is_killed_ends_with_the_same_bytes(tmp_path):
+    folders = [tmp_path / name for name in ("intact", "killed")]
+    for folder in folders:
+        folder.mkdir()
+    assert matrix(folders[0]).wait(600) == 0
+    for trained_runs in (1, 4):
+        process = matrix(folders[1])
+        wait_for(lambda n=trained_runs: len(list(folders[1].glob("out/runs/*/model"))) >= n, process)
+        os.killpg(process.pid, signal.SIGKILL)
+        process.wait()
+    assert matrix(folders[1]).wait(600) == 0
+    assert (folders[1] / "out" / "report.html").exists()
+    intact, killed = ({path.name: results(path) for path in (folder / "out" / "runs").iterdir()} for folder in folders)
+    assert killed == intact
+
+
+def test_what_a_killed_writer_left_aside_is_removed_by_the_next_owner(own_copy):
+    before = files(own_copy)
+    for name in (".manifest.json.123", "checkpoints/.step-00000009.json.77", "checkpoints/step-00000009.safetensors"):
+        (own_copy / name).write_bytes(b"half")
+    (own_copy / "progress.json").write_text("{}")
+    (own_copy / ".owner.json.0123456789abcdef").write_bytes(b"of one who waits")
+    Run(own_copy).tidy()
+    assert files(own_copy) == before | {".owner.json.0123456789abcdef": b"of one who waits"}
+
+
+def test_a_folder_whose_first_write_was_killed_is_taken(tmp_path):
+    (tmp_path / ".experiment.json.123").write_text("{")
+    assert Run.create(tmp_path, tiny()).status == "new"
+
+
+# -- told to stop ------------------------------------------------------------------------------------------------------
+
+
+def stopped_and_resumed(folder: Path, experiment, *steps: int) -> Run:
+    """A run that is told to stop at each of `steps`, and goes on every time."""
+    for at in steps:
+        run, stop = Run.create(folder, experiment), Stop()
+        with pytest.raises(Stopped, match="SIGTERM"):
+            train(
+                run, digits(), lambda done, entry, at=at, stop=stop: at == done and stop.note(signal.SIGTERM), stop=stop
+            )
+        found = run.load_checkpoint()
+        assert found is not None
+        assert found[1]["step"] == at
+    return trained(folder, experiment)
+
+
+@pytest.mark.parametrize("steps", [(1,), (3,), (5,), (9,), (1, 2, 4, 7, 8)], ids=str)
+def test_told_to_stop_a_run_loses_no_step_and_ends_with_the_same_bytes(tmp_path, whole, steps):
+    of_training = {
+        name: content for name, content in whole.items() if name.startswith(("history", "model", "checkpoints"))
+    }
+    made = results(stopped_and_resumed(tmp_path / "run", tiny(**NINE), *steps).path)
+    assert {name: content for name, content in made.items() if name != "experiment.json"} == of_training
+
+
+@pytest.mark.parametrize("name", ["SIGTERM", "SIGUSR1"])
+def test_a_process_that_is_told_to_stop_says_how_to_go_on(tmp_path, name):
+    endless = tmp_path / "endless.json"
+    endless.write_text(tiny(training__steps=10**6, training__evaluate_every=10**6).to_json())
+    process = start("train", endless, "--out", tmp_path / "run", "--threads", "1")
+    wait_for((tmp_path / "run" / "progress.json").exists, process)
+    process.send_signal(getattr(signal, name))
+    _, err = process.communicate(timeout=300)
+    assert process.returncode == 1
+    assert f"mpdvae: {tmp_path / 'run'}: told to stop by {name}; " in err
+    assert f"`mpdvae resume {tmp_path / 'run'}` goes on." in err
+    assert "Traceback" not in err
+    assert [path.name.split("-")[0] for path in (tmp_path / "run" / "checkpoints").iterdir()] == ["passing"] * 2
+    assert not (tmp_path / "run" / "owner.json").exists()
+
+
+@pytest.mark.parametrize("phase", ["density", "representation"])
+def test_told_to_stop_while_it_measures_a_run_ends_with_the_same_bytes(tmp_path, monkeypatch, whole, phase):
+    monkeypatch.chdir(tmp_path)
+    run = Run.create(Path("run"), tiny(**NINE))
+    with pytest.raises(RunError, match=r"run: told to stop by SIGTERM; .*`mpdvae resume run` goes on"):
+        complete(run, digits(), "mpdvae train", say=lambda what: what == phase and signal.raise_signal(signal.SIGTERM))
+    complete(run, digits(), "mpdvae resume")
+    assert results(run.path) == whole
+
+
+def test_handlers_of_before_are_back():
+    heard: list[int] = []
+    reached: list[None] = []
+    former = signal.signal(signal.SIGTERM, lambda number, frame: heard.append(number))
+    try:
+        with heeded(), pytest.raises(Stopped, match="SIGTERM"):
+            signal.raise_signal(signal.SIGTERM)
+        with heeded() as stop, pytest.raises(Stopped, match="SIGTERM"), stop.deferred():
+            reached.append(signal.raise_signal(signal.SIGTERM))
+        assert (heard, len(reached)) == ([], 1)
+        signal.raise_signal(signal.SIGTERM)
+    finally:
+        signal.signal(signal.SIGTERM, former)
+    assert heard == [signal.SIGTERM]
+
+
+# -- checkpoints that are damaged --------------------------------------------------------------------------------------
+
+
+def damage(path: Path) -> None:
+    content = bytearray(path.read_bytes())
+    content[len(content) // 2] ^= 1
+    path.write_bytes(content)
+
+
+@pytest.mark.parametrize("ending", ["safetensors", "json"])
+def test_a_damaged_checkpoint_is_named_once_and_the_one_before_is_used(tmp_path, ending):
+    experiment = tiny(**NINE)
+    intact = results(trained(tmp_path / "intact", experiment).path)
+    run, said = trained(tmp_path / "run", experiment), []
+    damage(run.path / "checkpoints" / f"step-00000009.{ending}")
+    train(run, digits(), say=said.append)
+    (line,) = said
+    assert "step-00000009" in line
+    assert "this checkpoint is damaged; going on from that of step 6" in line
+    assert run.manifest["damaged_checkpoints"] == ["step-00000009"]
+    assert results(run.path) == intact
+
+
+# -- no room, no right, no folder --------------------------------------------------------------------------------------
+
+
+def full_after(monkeypatch: pytest.MonkeyPatch, writes: int) -> None:
+    """From then on the disk is full."""
+    fsync, left = os.fsync, [writes]
+
+    def refuse(descriptor: int) -> None:
+        left[0] -= 1
+        if left[0] < 0:
+            raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
+        fsync(descriptor)
+
+    monkeypatch.setattr(os, "fsync", refuse)
+
+
+@pytest.mark.parametrize("writes", [0, 9, 40])
+def test_a_full_disk_is_told_and_costs_nothing_that_was_written(tmp_path, monkeypatch, whole, writes):
+    monkeypatch.chdir(tmp_path)
+    run = Run.create(Path("run"), tiny(**NINE))
+    with monkeypatch.context() as patch:
+        full_after(patch, writes)
+        with pytest.raises(
+            RunError, match=r"no space left on device: make room on the disk; .*`mpdvae resume run` goes on"
+        ):
+            complete(run, digits(), "mpdvae train")
+    assert not [path for path in run.path.rglob(".*") if path.is_file()]
+    complete(run, digits(), "mpdvae resume")
+    assert results(run.path) == whole
+
+
+@contextmanager
+def small_disk(folder: Path, kilobytes: int):
+    """A file system of that size on `folder`; skips the test where it may not be mounted."""
+    folder.mkdir()
+    mount = ["mount", "-t", "tmpfs", "-o", f"size={kilobytes}k", "tmpfs", str(folder)]
+    if subprocess.run(mount, capture_output=True, check=False).returncode:
+        pytest.skip("mounting needs more rights than this process has")
+    try:
+        yield
+    finally:
+        subprocess.run(["umount", "-l", str(folder)], check=True)
+
+
+def test_a_disk_that_is_full_indeed(tmp_path):
+    with small_disk(tmp_path / "disk", kilobytes=400):
+        run = Run.create(tmp_path / "disk" / "run", tiny(**NINE))
+        with pytest.raises(RunError, match="no space left on device: make room on the disk"):
+            complete(run, digits(), "mpdvae train")
+        assert not [path for path in run.path.rglob(".*") if path.is_file()]
+
+
+def test_a_limit_on_the_size_of_files_is_told(tmp_path):
+    run, (soft, hard) = Run.create(tmp_path / "run", tiny()), resource.getrlimit(resource.RLIMIT_FSIZE)
+    resource.setrlimit(resource.RLIMIT_FSIZE, (20_000, hard))
+    try:
+        with pytest.raises(RunError, match="file too large: raise the limit on the size of files"):
+            complete(run, digits(), "mpdvae train")
+    finally:
+        resource.setrlimit(resource.RLIMIT_FSIZE, (soft, hard))
+    assert not [path for path in run.path.rglob(".*") if path.is_file()]
+    assert run.load_checkpoint() is None
+
+
+def test_a_folder_that_cannot_be_written_to_is_told_on_the_command_line(own_copy, capsys, monkeypatch):
+    def refuse(*arguments: object) -> int:
+        raise PermissionError(errno.EACCES, os.strerror(errno.EACCES), str(own_copy / "owner.json"))
+
+    Run(own_copy).note(status="trained")
+    monkeypatch.setattr("mpdvae.ownership._create", refuse)
+    code, _, err = call(capsys, "resume", own_copy, "--threads", 1)
+    assert code == 1
+    assert "permission denied: make the folder writable, or choose another; what was written before is whole" in err
+
+
+def test_a_folder_that_is_deleted_under_a_run_is_not_made_again(tmp_path):
+    run = Run.create(tmp_path / "run", tiny(**NINE))
+    with pytest.raises(RunError, match=r"run: the folder was deleted or moved while it was in use"):
+        complete(
+            run, digits(), "mpdvae train", watch=lambda done, entry: done == 4 and run.path.rename(tmp_path / "away")
+        )
+    assert not run.path.exists()
+    (tmp_path / "away").rename(run.path)
+    assert [entry["step"] for entry in trained(run.path, run.experiment).history] == [3, 6, 9]
+
+
+@pytest.mark.parametrize("phase", ["density", "representation"])
+def test_a_folder_that_is_deleted_under_a_measurement_is_not_made_again(tmp_path, phase):
+    run = Run.create(tmp_path / "run", tiny())
+    with pytest.raises(RunError, match=r"run: the folder was deleted or moved while it was in use"):
+        complete(run, digits(), "mpdvae train", say=lambda what: what == phase and run.path.rename(tmp_path / "away"))
+    assert not run.path.exists()
+
+
+# -- two at once -------------------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("command", ["resume", "evaluate"])
+def test_a_second_process_on_a_folder_is_refused(own_copy, capsys, command):
+    before = results(own_copy)
+    Run(own_copy).note(status="trained")
+    with owned(own_copy):
+        code, _, err = call(capsys, command, own_copy, *(("--threads", 1) if command == "resume" else ()))
+    assert code == 1
+    assert f"mpdvae: {own_copy}: process {os.getpid()} on " in err
+    assert "works on it; wait for it, stop it, or choose another folder." in err
+    assert results(own_copy) == before
+
+
+# -- no memory ---------------------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize(
+    "error", [torch.OutOfMemoryError("CUDA out of memory"), RuntimeError(CPU_WORDS), MemoryError()], ids=repr
+)
+def test_without_memory_a_measurement_goes_on_in_smaller_pieces(tmp_path, monkeypatch, finished, error):
+    """The decoder refuses more than 8 images at a time. Noise belongs to images: only rounding tells the difference."""
+    decoder = type(load(finished).decoder)
+    forward, refused = decoder.forward, []
+
+    def refuse(self, z):
+        if len(z.flatten(0, -2)) > 8:
+            refused.append(len(z))
+            raise error
+        return forward(self, z)
+
+    folder, said = Path(shutil.copytree(finished, tmp_path / "run")), []
+    monkeypatch.setattr(decoder, "forward", refuse)
+    run = Run(folder)
+    measurement = prepare(run, digits(), "test", Request())
+    found = measure(load(folder), measurement, partial_results(run, measurement), lambda *_: None, said.append)
+    monkeypatch.undo()
+    assert refused
+    assert said == ["out of memory: going on in smaller pieces, as small as it takes"]
+    intact = measure(load(folder), measurement, Partial(tmp_path / "other", {}), lambda *_: None)
+    for name, value in intact.tensors().items():
+        torch.testing.assert_close(found.tensors()[name], value, equal_nan=True, rtol=1e-4, atol=1e-4)
+
+
+def test_where_nothing_fits_it_is_told():
+    def never(budget: int) -> None:
+        if budget < 2**20:
+            raise InputError("memory_budget: too small.")
+        raise MemoryError
+
+    with pytest.raises(RunError, match="out of memory, even in the smallest pieces"):
+        Budget(lambda line: None).spend(never)
+
+
+def test_other_errors_are_no_lack_of_memory():
+    def broken(budget: int) -> None:
+        raise RuntimeError("shapes do not fit")
+
+    with pytest.raises(RuntimeError, match="shapes do not fit"):
+        Budget(lambda line: pytest.fail(line)).spend(broken)
+
+
+# -- clocks ------------------------------------------------------------------------------------------------------------
+
+
+def test_a_clock_that_goes_back_changes_nothing(tmp_path, monkeypatch, whole):
+    monkeypatch.chdir(tmp_path)
+    now = time.time()
+    monkeypatch.setattr(time, "time", lambda: now - 3600 * random.random())
+    run = Run.create(Path("run"), tiny(**NINE))
+    complete(run, digits(), "mpdvae train")
+    assert results(run.path) == whole
+    assert run.manifest["training_seconds"] >= 0
+    assert run.manifest["evaluation_seconds"] >= 0
