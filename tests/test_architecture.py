@@ -32,6 +32,7 @@ LEVELS: list[set[str]] = [
         "information",
         "code_use",
         "pictures",
+        "walks",
         "validation",
         "gradients",
         "lag",
@@ -41,6 +42,7 @@ LEVELS: list[set[str]] = [
     {
         "training",
         "evaluation",
+        "exploration",
         "scoring",
         "memo",
         "likelihoods",

@@ -17,6 +17,7 @@ from pathlib import Path
 from typing import Any
 
 from mpdvae.errors import InputError
+from mpdvae.report.explored import Explored, read_explored
 from mpdvae.report.schema import (
     Codes,
     CodeUse,
@@ -88,6 +89,7 @@ class Run:
     code_use: CodeUse | None
     representation: Representation | None
     codes: Codes | None
+    explored: Explored | None
     pictures: Mapping[str, Path]
 
 
@@ -197,6 +199,7 @@ def read_run(folder: Path) -> Run | Unfinished:
         code_use=_optional(CodeUse, folder / "code_use.json", again),
         representation=_optional(Representation, folder / "representation.json", again),
         codes=_codes(folder / "codes.json", again),
+        explored=read_explored(folder, again),
         pictures={name: path for name in PICTURES if (path := folder / "figures" / f"{name}.png").is_file()},
     )
 
