@@ -40,8 +40,8 @@ def png(images: Float[Tensor, "row column channel height width"]) -> bytes:
 
 
 def sheet(images: Float[Tensor, "n channel height width"], columns: int) -> bytes:
-    """`images`, values in [0, 1], side by side in rows of `columns`, without gaps and as they are, as the bytes of a PNG file:
-    for those who cut it up again."""
+    """`images`, values in [0, 1], side by side in rows of `columns`, without gaps and as they are, as the bytes of a PNG
+    file: for those who cut it up again."""
     rows = in_rows(images.cpu(), columns)
     return _bytes(_picture(rows.permute(2, 0, 3, 1, 4).flatten(3, 4).flatten(1, 2)))
 

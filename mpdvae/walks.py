@@ -16,8 +16,6 @@ def linear(start: Float[Tensor, "*latent"], end: Float[Tensor, "*latent"], steps
     return start + t * (end - start)
 
 
-def bilinear(
-    corners: Float[Tensor, "4 *latent"], rows: int, columns: int
-) -> Float[Tensor, "row column *latent"]:
+def bilinear(corners: Float[Tensor, "4 *latent"], rows: int, columns: int) -> Float[Tensor, "row column *latent"]:
     """Between four codes: upper left, upper right, lower left, lower right."""
     return linear(linear(corners[0], corners[1], columns), linear(corners[2], corners[3], columns), rows)

@@ -98,8 +98,8 @@ def make_run(
     explored: bool = True,
 ) -> Path:
     """One run folder. `numbers` replaces some of `MODELS[model]`; noise is common to the models of a seed but for a part;
-    without `pictures` the map of codes is small too; without `probed` it is as versions before gradients and lag made it, without
-    `explored` as those before there was anything to explore."""
+    without `pictures` the map of codes is small too; without `probed` it is as versions before gradients and lag made it,
+    without `explored` as those before there was anything to explore."""
     n = {**MODELS.get(model, MODELS["mae"]), **(numbers or {})}
     common = np.random.default_rng(seed).normal() * noise * 4
     own = np.random.default_rng([seed, *model.encode()]).normal(size=8) * noise

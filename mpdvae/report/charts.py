@@ -11,7 +11,18 @@ from typing import Any
 
 from mpdvae.report.collect import Run, Study, Variant
 from mpdvae.report.development import development
-from mpdvae.report.figures import STEP_AXIS, Address, Chart, Panel, Styles, curves, make_chart, make_line, make_panel, settled
+from mpdvae.report.figures import (
+    STEP_AXIS,
+    Address,
+    Chart,
+    Panel,
+    Styles,
+    curves,
+    make_chart,
+    make_line,
+    make_panel,
+    settled,
+)
 from mpdvae.report.metrics import MEASURES, counts, metric, over_seeds, values
 from mpdvae.report.palette import class_style, model_styles
 from mpdvae.report.plane import plane

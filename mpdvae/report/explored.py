@@ -34,7 +34,7 @@ class CodeMap(Part):
 
     x: list[float]
     y: list[float]
-    explained_variance: list[float] = []
+    explained_variance: tuple[float, ...] = ()
 
 
 class LinearWalks(Part):

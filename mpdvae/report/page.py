@@ -14,9 +14,9 @@ from pathlib import Path
 from mpdvae.report.charts import charts
 from mpdvae.report.collect import PICTURES, Run, Study
 from mpdvae.report.development import CAPTION, HEADING, Fate, fates
+from mpdvae.report.explored import PNG
 from mpdvae.report.explorer import CAPTION as EXPLORER_CAPTION
 from mpdvae.report.explorer import Explorer, data_uri, explorer
-from mpdvae.report.explored import PNG
 from mpdvae.report.figures import Address, Chart
 from mpdvae.report.files import MARK
 from mpdvae.report.grid import Table
