@@ -27,8 +27,8 @@ from mpdvae.vae import VAE
 
 NEIGHBOURS = 8
 LINEAR_WALKS, STEPS = 6, 9
-ROWS, COLUMNS = 7, 7
-"""Of the bilinear walk."""
+BILINEAR = 7
+"""Rows and columns of the bilinear walk."""
 SHEET_VALUES = 2**21
 """Numbers in the sheet of points at the most, so that large images do not make a large report."""
 
@@ -53,7 +53,7 @@ def explore(
     sheets = {
         "points": pictures.sheet(run.experiment.data.shown(points), math.ceil(math.sqrt(len(points)))),
         "linear_walks": pictures.sheet(run.experiment.data.shown(linear.flatten(0, 1)), STEPS),
-        "bilinear_walk": pictures.sheet(run.experiment.data.shown(bilinear.flatten(0, 1)), COLUMNS),
+        "bilinear_walk": pictures.sheet(run.experiment.data.shown(bilinear.flatten(0, 1)), BILINEAR),
     }
     for name, content in sheets.items():
         write_atomically(run.path / "figures" / f"{name}.png", content)
@@ -61,7 +61,7 @@ def explore(
     about = {
         "image": {"height": height, "width": width},
         "linear_walks": {"walks": len(linear), "steps": STEPS},
-        "bilinear_walk": {"rows": ROWS, "columns": COLUMNS},
+        "bilinear_walk": {"rows": BILINEAR, "columns": BILINEAR},
         "walks_drawn": drawn,
     }
     write_json(run.path / "explore.json", about | found | {"split": "test"} | again)
@@ -97,7 +97,7 @@ def _walks(vae: VAE, x: Tensor) -> tuple[Tensor, Tensor, bool]:
     z = vae.encode(x[torch.arange(max(4, 2 * LINEAR_WALKS)) % len(x)])
     pairs = z[: 2 * min(LINEAR_WALKS, len(x) // 2)]
     straight = walks.linear(pairs[0::2], pairs[1::2], STEPS).transpose(0, 1)
-    surface = walks.bilinear(z[:4], ROWS, COLUMNS)
+    surface = walks.bilinear(z[:4], BILINEAR, BILINEAR)
     p = vae.decoder(torch.cat([straight.flatten(0, 1), surface.flatten(0, 1)]))
     with seeded("walks"):
         try:
@@ -105,4 +105,4 @@ def _walks(vae: VAE, x: Tensor) -> tuple[Tensor, Tensor, bool]:
         except NotImplementedError:
             images, drawn = p.sample(), True
     first = straight.shape[0] * STEPS
-    return images[:first].unflatten(0, (-1, STEPS)), images[first:].unflatten(0, (ROWS, COLUMNS)), drawn
+    return images[:first].unflatten(0, (-1, STEPS)), images[first:].unflatten(0, (BILINEAR, BILINEAR)), drawn
