@@ -19,7 +19,7 @@ COLOURINGS = {"class": "class", "kl": "KL", "distortion": "reconstruction error"
 CAPTION = (
     "One point for each of some random test images, the same for all models; codes are posterior means. Point at one to see "
     "its image; press it to see the images whose codes are nearest, in all dimensions of the code; drag over some to see "
-    "them all. With the keyboard: arrow keys go from point to point, Enter marks one, Escape clears."
+    "them all. With the keyboard: arrow keys go from point to point, Escape clears."
 )
 MAP_CAPTIONS = {
     "PCA": "two directions of the largest variance",
