@@ -24,6 +24,14 @@ class Opened:
         """Of a JavaScript expression."""
         return self.page.evaluate(expression)
 
+    def wait(self, expression: str) -> None:
+        """Until an expression is true. playwright's own waiting evaluates text in the page, which the page forbids."""
+        for _ in range(600):
+            if self.value(f"Boolean({expression})"):
+                return
+            self.page.wait_for_timeout(100)
+        raise AssertionError(f"never true: {expression}")
+
 
 @contextmanager
 def chromium() -> Iterator[Any]:
@@ -44,7 +52,9 @@ def chromium() -> Iterator[Any]:
 @contextmanager
 def opened(browser: Any, address: str, width: int = 1200, height: int = 900, scheme: str = "light") -> Iterator[Opened]:
     """The page at `address`, and after the test a look at what it said and asked for."""
-    context = browser.new_context(viewport={"width": width, "height": height}, color_scheme=scheme)
+    size = {"width": width, "height": height}
+    # Smooth scrolling would move what is about to be pressed.
+    context = browser.new_context(viewport=size, color_scheme=scheme, reduced_motion="reduce")
     found = Opened(context.new_page())
     found.page.set_default_timeout(60_000)
     found.page.on("console", lambda message: found.errors.append(message.text) if message.type == "error" else None)

@@ -42,7 +42,7 @@ def shared(browser: Any, address: str) -> Iterator[Opened]:
 def tab(shared: Opened) -> Opened:
     """The shared page with its explorer in sight."""
     shared.page.locator(".explore").scroll_into_view_if_needed()
-    shared.page.wait_for_function(f"{PLOT}.data?.length === 3")
+    shared.wait(f"{PLOT}.data?.length === 3")
     return shared
 
 
@@ -110,7 +110,7 @@ def test_it_opens_soon(browser: Any, address: str) -> None:
     times = []
     for _ in range(3):
         with opened(browser, address) as fresh:
-            fresh.page.wait_for_function(paint)
+            fresh.wait(paint)
             times.append(
                 max(
                     fresh.value(paint),
@@ -306,7 +306,7 @@ def test_legends_hide_curves(tab: Opened) -> None:
     button = tab.page.locator("#study1-learning .legend button").first
     plot = "document.querySelector('#study1-learning .plot')"
     tab.page.locator("#study1-learning .plot").first.scroll_into_view_if_needed()
-    tab.page.wait_for_function(f"{plot}.data?.length > 3")
+    tab.wait(f"{plot}.data?.length > 3")
     button.click()
     assert button.get_attribute("aria-pressed") == "false"
     assert tab.value(f"{plot}.data.filter((trace) => trace.meta === 'vae').every((trace) => trace.visible === false)")
