@@ -123,6 +123,7 @@ COMPACT_MNIST = Study(
         cluster_restarts=4,
         information_samples=500,
         code_use_images=50,
+        explored_images=700,
     ),
     cost="1 minute",
 )

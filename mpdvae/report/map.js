@@ -62,7 +62,11 @@ report.codeMap = (box, listener) => {
 
   const listen = () => {
     plot.on("plotly_click", ({ points: [point] }) => listener.point(point.customdata));
-    plot.on("plotly_selected", (event) => { if (event?.points.length) listener.brush(event.points.map((p) => p.customdata)); });
+    plot.on("plotly_selected", (event) => {
+      // What is marked already is selected too, as points of another trace.
+      const points = (event?.points ?? []).filter((point) => point.curveNumber === 0);
+      if (points.length) listener.brush(points.map((point) => point.customdata));
+    });
     plot.on("plotly_deselect", () => listener.brush([]));
     plot.on("plotly_unhover", () => { peek.hidden = true; });
     plot.on("plotly_hover", ({ points: [point], event }) => {
