@@ -12,6 +12,7 @@ from pydantic import ValidationError
 from mpdvae.commands.data import data
 from mpdvae.commands.diagnose import diagnose
 from mpdvae.commands.draw import reconstruct, sample, traverse
+from mpdvae.commands.explore import explore
 from mpdvae.commands.matrix import list_recipes, report, reproduce
 from mpdvae.commands.run import evaluate, import_official, resume, train
 from mpdvae.errors import InputError, RunError, refuse_unknown
@@ -42,6 +43,7 @@ COMMANDS: dict[str, Callable[..., None]] = {
     "sample": sample,
     "reconstruct": reconstruct,
     "traverse": traverse,
+    "explore": explore,
     "report": report,
     "data": data,
     "import-official": import_official,

@@ -91,18 +91,24 @@ def _rounded(values: Tensor, digits: int) -> list[float]:
 
 
 @torch.no_grad()
+def image_of(vae: VAE, z: Float[Tensor, "n *latent"]) -> tuple[Float[Tensor, "n channel height width"], bool]:
+    """An image for each code, and whether it was drawn (by the ambient generator): the mean of its pixels, or a draw where
+    pixels depend on each other, whose most probable image is often an empty one."""
+    p = vae.decoder(z)
+    try:
+        return p.mean, False
+    except NotImplementedError:
+        return p.sample(), True
+
+
+@torch.no_grad()
 def _walks(vae: VAE, x: Tensor) -> tuple[Tensor, Tensor, bool]:
-    """Images [walk step ...] and [row column ...], and whether they were drawn, which is so where pixels depend on each
-    other: their most probable image is often an empty one. All are decoded in one call."""
+    """Images [walk step ...] and [row column ...], and whether they were drawn. All are decoded in one call."""
     z = vae.encode(x[torch.arange(max(4, 2 * LINEAR_WALKS)) % len(x)])
     pairs = z[: 2 * min(LINEAR_WALKS, len(x) // 2)]
     straight = walks.linear(pairs[0::2], pairs[1::2], STEPS).transpose(0, 1)
     surface = walks.bilinear(z[:4], BILINEAR, BILINEAR)
-    p = vae.decoder(torch.cat([straight.flatten(0, 1), surface.flatten(0, 1)]))
     with seeded("walks"):
-        try:
-            images, drawn = p.mean, False
-        except NotImplementedError:
-            images, drawn = p.sample(), True
+        images, drawn = image_of(vae, torch.cat([straight.flatten(0, 1), surface.flatten(0, 1)]))
     first = straight.shape[0] * STEPS
     return images[:first].unflatten(0, (-1, STEPS)), images[first:].unflatten(0, (BILINEAR, BILINEAR)), drawn

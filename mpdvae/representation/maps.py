@@ -46,6 +46,12 @@ def maps(codes: Float[np.ndarray, "n latent"]) -> dict[str, CodeMap]:
     return found
 
 
+def principal_map(codes: Float[np.ndarray, "n latent"]) -> CodeMap:
+    """The map that costs least, alone."""
+    with threadpool_limits(limits=1):
+        return _principal_components(_standardised(codes))
+
+
 def nearest(codes: Float[np.ndarray, "n latent"], count: int) -> list[list[int]]:
     """For each code the numbers of those with the least Euclidean distance from it, the nearest first: `count` of them, or
     as many as there are."""
