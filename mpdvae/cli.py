@@ -14,6 +14,7 @@ from mpdvae.commands.data import data
 from mpdvae.commands.diagnose import diagnose
 from mpdvae.commands.draw import reconstruct, sample, traverse
 from mpdvae.commands.explain import explain
+from mpdvae.commands.explore import explore
 from mpdvae.commands.matrix import list_recipes, report, reproduce
 from mpdvae.commands.repeat import rerun, verify
 from mpdvae.commands.run import evaluate, import_official, resume, train
@@ -68,6 +69,7 @@ COMMANDS: dict[str, Callable[..., None]] = {
     "reconstruct": reconstruct,
     "traverse": traverse,
     "tune": tune,
+    "explore": explore,
     "report": report,
     "export": export,
     "data": data,

@@ -17,11 +17,12 @@ import torch
 from jaxtyping import Float
 from torch import Tensor
 
-from mpdvae import code_use, density, diagnostics, information, pictures, representation, scoring
+from mpdvae import code_use, density, diagnostics, information, pictures, representation, scoring, walks
 from mpdvae.acceleration import compile_networks
 from mpdvae.checksums import recording
 from mpdvae.data import Splits, evaluation_images
 from mpdvae.errors import InputError
+from mpdvae.exploration import explore
 from mpdvae.likelihoods import Measurement, Request, Watch, images_of, measure, partial_results, prepare, summary, table
 from mpdvae.referee import judge
 from mpdvae.runs import Run, load, write_atomically, write_json
@@ -56,8 +57,8 @@ def evaluate(
     compiled: bool = False,
     watch: Watch = lambda _, __: None,
 ) -> None:
-    """Writes density.json, density.csv, diagnostics.json, information.json, code_use.json, representation.json, codes.json
-    and figures/ of `run`.
+    """Writes density.json, density.csv, diagnostics.json, information.json, code_use.json, representation.json, codes.json,
+    explore.json and figures/ of `run`.
 
     Results of another split than test have names of their own, density-train.json and so on. Killed and called again with
     the same arguments, it goes on with the likelihoods where it stopped.
@@ -118,6 +119,8 @@ def evaluate(
     if split == "test" and settings.pictures:
         say("pictures")
         draw_pictures(run, vae, x)
+        say("map and walks")
+        explore(run, vae, x, labels, again)
     kept.remove()
     if split == "test":  # noted last: whoever is killed before this measures again
         run.note(status="finished", evaluation_seconds=round(time.perf_counter() - started, 1))
@@ -145,11 +148,11 @@ def draw_pictures(run: Run, vae: VAE, x: Float[Tensor, "n channel height width"]
         chosen = x[torch.randperm(len(x))[:columns].to(x.device)]
         samples = vae.sample(SAMPLE_ROWS * columns)
         reconstructions = vae.reconstruct(chosen, greedy=False)
-        walks = vae.decode(interpolations(vae, chosen), greedy=False)
+        between = vae.decode(interpolations(vae, chosen), greedy=False)
     grids = {
         "samples": pictures.in_rows(samples, columns),
         "reconstructions": torch.stack([chosen, reconstructions]),
-        "interpolations": walks,
+        "interpolations": between,
     }
     for name, images in grids.items():
         write_atomically(figures / f"{name}.png", pictures.png(run.experiment.data.shown(images)))
@@ -161,9 +164,7 @@ def interpolations(
     """Codes on straight lines between the posterior means of consecutive pairs of images."""
     z = vae.encode(x)
     z = z[: 2 * min(INTERPOLATIONS, len(z) // 2)]
-    start, end = z[0::2, None], z[1::2, None]
-    t = torch.linspace(0, 1, columns, device=z.device).reshape(1, columns, *[1] * (z.ndim - 1))
-    return start + t * (end - start)
+    return walks.linear(z[0::2], z[1::2], columns).transpose(0, 1)
 
 
 def _information(vae: VAE, run: Run, x: Tensor) -> dict[str, Any]:

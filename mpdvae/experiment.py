@@ -192,7 +192,9 @@ class Evaluation(Config):
     code_use_images: AtLeastTwo = 200
     """Random images on which codes are exchanged, whole and by dimension."""
     pictures: bool = True
-    """Whether samples, reconstructions and interpolations are drawn."""
+    """Whether samples, reconstructions and interpolations are drawn, and what the report lets one explore."""
+    explored_images: AtLeastTwo = 1_000
+    """Random test images on the map of codes that the report lets one explore."""
 
 
 class Experiment(Config):

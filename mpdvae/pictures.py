@@ -2,12 +2,16 @@
 
 import io
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 import torch
 from jaxtyping import Float
 from torch import Tensor
 
 from mpdvae.errors import InputError
+
+if TYPE_CHECKING:
+    from PIL.Image import Image as Picture
 
 GAP = 1
 GROUND = 0.5
@@ -30,10 +34,27 @@ def png(images: Float[Tensor, "row column channel height width"]) -> bytes:
     """The grid of `images`, values in [0, 1], as the bytes of a PNG file."""
     from PIL import Image
 
-    canvas = (grid(images.cpu()).clamp(0, 1) * 255).round().byte().permute(1, 2, 0).numpy()
-    picture = Image.fromarray(canvas[..., 0] if canvas.shape[-1] == 1 else canvas)
+    picture = _picture(grid(images.cpu()))
     factor = max(1, ENLARGED_WIDTH // picture.width)
-    picture = picture.resize((picture.width * factor, picture.height * factor), Image.Resampling.NEAREST)
+    return _bytes(picture.resize((picture.width * factor, picture.height * factor), Image.Resampling.NEAREST))
+
+
+def sheet(images: Float[Tensor, "n channel height width"], columns: int) -> bytes:
+    """`images`, values in [0, 1], side by side in rows of `columns`, without gaps and as they are, as the bytes of a PNG
+    file: for those who cut it up again."""
+    rows = in_rows(images.cpu(), columns)
+    return _bytes(_picture(rows.permute(2, 0, 3, 1, 4).flatten(3, 4).flatten(1, 2)))
+
+
+def _picture(canvas: Float[Tensor, "channel canvas_height canvas_width"]) -> "Picture":
+    """One or three channels, 8 bits each."""
+    from PIL import Image
+
+    levels = (canvas.clamp(0, 1) * 255).round().byte().permute(1, 2, 0).numpy()
+    return Image.fromarray(levels[..., 0] if levels.shape[-1] == 1 else levels)
+
+
+def _bytes(picture: "Picture") -> bytes:
     buffer = io.BytesIO()
     picture.save(buffer, "PNG", optimize=True)
     return buffer.getvalue()

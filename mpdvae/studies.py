@@ -93,6 +93,7 @@ DIGITS = Study(
         cluster_seeds=1,
         information_samples=300,
         code_use_images=50,
+        explored_images=100,
     ),
     cost="2 seconds",
 )
@@ -122,6 +123,7 @@ COMPACT_MNIST = Study(
         cluster_restarts=4,
         information_samples=500,
         code_use_images=50,
+        explored_images=700,
     ),
     cost="1 minute",
 )

@@ -73,6 +73,7 @@ MODELS: dict[str, dict[str, float]] = {
 }
 PROTOCOL = "MNIST 28x28, dynamic binarisation, 5 fixed test draws, split 58000/2000/10000 (seed 524287)"
 LATENT_DIM = 32
+EXPLORED_POINTS = 40
 
 
 def make_run(
@@ -94,9 +95,11 @@ def make_run(
     labels: bool = True,
     pictures: bool = True,
     probed: bool = True,
+    explored: bool = True,
 ) -> Path:
     """One run folder. `numbers` replaces some of `MODELS[model]`; noise is common to the models of a seed but for a part;
-    without `pictures` the map of codes is small too; without `probed` it is as versions before gradients and lag made it."""
+    without `pictures` the map of codes is small too; without `probed` it is as versions before gradients and lag made it,
+    without `explored` as those before there was anything to explore."""
     n = {**MODELS.get(model, MODELS["mae"]), **(numbers or {})}
     common = np.random.default_rng(seed).normal() * noise * 4
     own = np.random.default_rng([seed, *model.encode()]).normal(size=8) * noise
@@ -118,6 +121,8 @@ def make_run(
     _write(folder / "codes.json", _codes(n["knn"], seed, labels, 2000 if pictures else 50))
     for name in ("samples", "reconstructions", "interpolations") if pictures else ():
         _picture(folder / "figures" / f"{name}.png", seed)
+    if explored:
+        _explored(folder, n["knn"], seed, labels)
     return folder
 
 
@@ -373,3 +378,44 @@ def _picture(path: Path, seed: int) -> None:
     rows, columns = np.mgrid[0:140, 0:280]
     blobs = np.sin(rows / 4.5 + seed) * np.cos(columns / 4.5) > 0.4
     Image.fromarray((blobs * 255).astype(np.uint8)).save(path, optimize=True)
+
+
+def _explored(folder: Path, sharpness: float, seed: int, labels: bool) -> None:
+    """Points whose images tell their class and number, four of them for each class."""
+    classes = np.arange(EXPLORED_POINTS) % 10
+    noise = np.random.default_rng([seed, 1]).normal(size=(2, EXPLORED_POINTS))
+    x, y = np.stack([np.cos(classes * 0.63), np.sin(classes * 0.63)]) * 20 * (sharpness - 0.85) + noise * 0.3
+    others = [[(i + 10 * k) % EXPLORED_POINTS for k in (1, 2, 3)] for i in range(EXPLORED_POINTS)]
+    content = {
+        "image": {"height": 28, "width": 28},
+        "linear_walks": {"walks": 2, "steps": 5},
+        "bilinear_walk": {"rows": 3, "columns": 3},
+        "walks_drawn": False,
+        "points": {
+            "labels": classes.tolist() if labels else None,
+            "kl_nats": (10 + noise[0]).round(2).tolist(),
+            "reconstruction_nats": (80 + noise[1]).round(2).tolist(),
+        },
+        "maps": {
+            "pca": {"x": x.tolist(), "y": y.tolist(), "explained_variance": [0.16, 0.11]},
+            "tsne": {"x": (x * 3 + noise[1]).tolist(), "y": (y * 3).tolist()},
+        },
+        "neighbours": others,
+        "split": "test",
+    }
+    _write(folder / "explore.json", content)
+    _sheet(folder / "figures" / "points.png", [_mark(i % 10, i // 10) for i in range(EXPLORED_POINTS)], 8)
+    _sheet(folder / "figures" / "linear_walks.png", [_mark(i // 5, i % 5) for i in range(10)], 5)
+    _sheet(folder / "figures" / "bilinear_walk.png", [_mark(i // 3, i % 3) for i in range(9)], 3)
+
+
+def _mark(row: int, column: int) -> np.ndarray:
+    """An image with a block at a place of its own."""
+    image = np.zeros((28, 28), np.uint8)
+    image[2 + 2 * row : 8 + 2 * row, 2 + 4 * column : 8 + 4 * column] = 255
+    return image
+
+
+def _sheet(path: Path, images: Sequence[np.ndarray], columns: int) -> None:
+    rows = [np.concatenate(images[i : i + columns], axis=1) for i in range(0, len(images), columns)]
+    Image.fromarray(np.concatenate(rows, axis=0)).save(path)

@@ -26,6 +26,7 @@ TINY = {
     "evaluation__clusters": (3,),
     "evaluation__information_samples": 50,
     "evaluation__code_use_images": 5,
+    "evaluation__explored_images": 20,
 }
 """What every run of the tests changes in its recipe."""
 
@@ -50,9 +51,13 @@ RUN_FILES = {
     "information.json",
     "code_use.json",
     "codes.json",
+    "explore.json",
     "figures/samples.png",
     "figures/reconstructions.png",
     "figures/interpolations.png",
+    "figures/points.png",
+    "figures/linear_walks.png",
+    "figures/bilinear_walk.png",
 }
 """What is in the folder of a finished run of 6 steps, design.md."""
 

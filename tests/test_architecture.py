@@ -55,6 +55,7 @@ LEVELS: list[set[str]] = [
         "representation",
         "schedules",
         "validation",
+        "walks",
         "weighing",
     },
     {
@@ -85,6 +86,7 @@ LEVELS: list[set[str]] = [
         "comparison",
         "console",
         "evaluation",
+        "exploration",
         "jobs",
         "learner",
         "likelihoods",
@@ -106,7 +108,7 @@ LEVELS: list[set[str]] = [
         "tuning",
         "verification",
     },
-    {"__main__", "cli", "commands", "kinds", "options"},
+    {"__main__", "cli", "commands", "kinds", "live", "live_page", "options"},
 ]
 """A new room gets a level here. Within a level imports are allowed as long as they make no circle."""
 

@@ -2,12 +2,13 @@
 
 import io
 
+import numpy as np
 import pytest
 import torch
 from PIL import Image
 
 from mpdvae.errors import InputError
-from mpdvae.pictures import GROUND, check_png_path, grid, in_rows, png
+from mpdvae.pictures import GROUND, check_png_path, grid, in_rows, png, sheet
 
 
 def test_each_image_has_its_place():
@@ -34,6 +35,17 @@ def test_a_png_holds_the_grid_enlarged_by_a_whole_factor(channels):
     pixel = picture.getpixel((1 * factor + factor // 2, 1 * factor))
     expected = [round(255 * value) for value in images[0, 0, :, 0, 0].tolist()]
     assert ([pixel] if channels == 1 else list(pixel)) == expected
+
+
+@pytest.mark.parametrize("channels", [1, 3])
+def test_a_sheet_can_be_cut_up_again(channels):
+    images = torch.randint(256, (7, channels, 4, 5)) / 255
+    with Image.open(io.BytesIO(sheet(images, 3))) as picture:
+        assert picture.size == (3 * 5, 3 * 4)
+        for i, image in enumerate(images):
+            left, top = i % 3 * 5, i // 3 * 4
+            cut = np.asarray(picture.crop((left, top, left + 5, top + 4)), np.int64).reshape(4, 5, channels)
+            assert np.array_equal(cut, (image * 255).round().long().permute(1, 2, 0).numpy())
 
 
 def test_a_wide_grid_is_not_made_smaller():

@@ -389,3 +389,40 @@ def test_any_number_of_untrained_encoders_is_drawn(tmp_path: Path) -> None:
         edit(folder / "experiment.json", encoder={"kind": "mlp", "hidden_features": [features]})
     text = write(folders, tmp_path).html.read_text()
     assert all(f'data-entry="untrained encoder (of {model})"' in text for model in models)
+
+
+def test_runs_without_anything_to_explore_are_named(tmp_path: Path) -> None:
+    old, new = make_run(tmp_path / "old", "vae", explored=False), make_run(tmp_path / "new", "mae")
+    text = write([old, new], tmp_path).html.read_text()
+    assert "Nothing to explore of vae:" in text
+    assert '<option value="0">mae, seed 0</option>' in text
+    alone = write([old], tmp_path).html.read_text()
+    assert "Nothing to explore of vae:" in alone
+    assert "explore-data" not in alone.split("<script>")[0]
+
+
+def test_models_share_the_sheet_of_their_points(matrix: report.Results) -> None:
+    text = matrix.html.read_text()
+    models = json.loads(text.split('class="explore-data">')[1].split("</script>")[0])
+    assert len(models) == 6
+    assert len({model["sheets"]["points"] for model in models}) == 1
+    assert text.count("data-sheet=") == 3
+
+
+@pytest.mark.parametrize(
+    ("change", "message"),
+    [
+        ({"neighbours": [[0]]}, r"explore\.json is broken \(its lists are not all of 1 points\)"),
+        (
+            {"image": {"height": 27, "width": 28}},
+            r"points\.png is broken \(expected 40 images of 27x28, got a picture of",
+        ),
+        ({"neighbours": [[40]] * 40}, r"explore\.json is broken \(a neighbour is none of its 40 points\)"),
+        ({"maps": {}}, r"explore\.json is broken \(maps: "),
+    ],
+)
+def test_what_cannot_be_explored_is_refused(tmp_path: Path, change: dict, message: str) -> None:
+    folder = make_run(tmp_path / "run")
+    edit(folder / "explore.json", **change)
+    with pytest.raises(InputError, match=message):
+        write([folder], tmp_path)

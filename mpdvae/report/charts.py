@@ -11,7 +11,18 @@ from typing import Any
 
 from mpdvae.report.collect import Run, Study, Variant
 from mpdvae.report.development import development
-from mpdvae.report.figures import Address, Chart, Panel, Styles, curves, make_chart, make_line, make_panel, settled
+from mpdvae.report.figures import (
+    STEP_AXIS,
+    Address,
+    Chart,
+    Panel,
+    Styles,
+    curves,
+    make_chart,
+    make_line,
+    make_panel,
+    settled,
+)
 from mpdvae.report.metrics import MEASURES, counts, metric, over_seeds, values
 from mpdvae.report.palette import class_style, model_styles
 from mpdvae.report.plane import plane
@@ -52,7 +63,7 @@ def learning(study: Study, styles: Styles) -> Chart | None:
         traces = [trace for v in study.variants for trace in curves(v, name, styles[v.label])]
         if traces:
             y_axis = {"title": {"text": "nats"}} | settled(traces)
-            layout = {"xaxis": {"title": {"text": "step"}}, "yaxis": y_axis}
+            layout = {"xaxis": STEP_AXIS, "yaxis": y_axis}
             panels.append(make_panel(f"{title}, validation", traces, layout, 340))
     caption = (
         "On validation images, with averaged weights. Thin: one seed; bold: mean over seeds. The axis leaves out the first "

@@ -17,6 +17,8 @@ from pathlib import Path
 from typing import Any
 
 from mpdvae.errors import InputError
+from mpdvae.report.explored import Explored, read_explored
+from mpdvae.report.files import is_inside
 from mpdvae.report.schema import (
     Codes,
     CodeUse,
@@ -90,6 +92,7 @@ class Run:
     code_use: CodeUse | None
     representation: Representation | None
     codes: Codes | None
+    explored: Explored | None
     pictures: Mapping[str, Path]
 
 
@@ -208,13 +211,9 @@ def read_run(folder: Path) -> Run | Unfinished:
         code_use=_optional(CodeUse, folder / "code_use.json", again),
         representation=_optional(Representation, folder / "representation.json", again),
         codes=_codes(folder / "codes.json", again),
-        pictures={name: path for name in PICTURES if _is_inside(path := folder / "figures" / f"{name}.png", folder)},
+        explored=read_explored(folder, again),
+        pictures={name: path for name in PICTURES if is_inside(path := folder / "figures" / f"{name}.png", folder)},
     )
-
-
-def _is_inside(path: Path, folder: Path) -> bool:
-    """Whether `path` is a file of `folder`, and no link out of it: a report must not show files of whoever makes it."""
-    return path.is_file() and path.resolve().is_relative_to(folder.resolve())
 
 
 def _setting(

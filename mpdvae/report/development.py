@@ -8,7 +8,7 @@ from typing import Any
 
 from mpdvae import collapse
 from mpdvae.report.collect import Run, Study, Variant
-from mpdvae.report.figures import Chart, Styles, curves, make_chart, make_line, make_panel
+from mpdvae.report.figures import STEP_AXIS, Chart, Styles, curves, make_chart, make_line, make_panel
 from mpdvae.report.numbers import number
 
 CURVES = (
@@ -57,7 +57,7 @@ def development(study: Study, styles: Styles) -> Chart | None:
         if kind == "log":  # which has no place for what is not positive
             traces = [trace for trace in map(_positive, traces) if trace["x"]]
         if traces:
-            axes = {"xaxis": {"title": {"text": "step"}}, "yaxis": {"title": {"text": unit}, "type": kind}}
+            axes = {"xaxis": STEP_AXIS, "yaxis": {"title": {"text": unit}, "type": kind}}
             panels.append(make_panel(title, traces, axes, 260))
     sweep = [trace for v in study.variants if (trace := _sweep(v, styles[v.label])) is not None]
     if sweep:

@@ -18,6 +18,9 @@ Styles = dict[str, tuple[str, str]]
 Address = Callable[[Path], str]
 """From a run folder to a link that leads there from the report. A point whose `customdata` is one can be clicked."""
 
+STEP_AXIS = {"title": {"text": "step"}}
+"""Horizontal axis of curves over training: panels that have it share a cursor."""
+
 
 @dataclass(frozen=True)
 class Panel:
@@ -27,6 +30,8 @@ class Panel:
     height: int
     summary: str
     """What the panel shows, for those who cannot see it."""
+    over_steps: bool
+    """Whether its curves are over training steps, so that it has a cursor."""
 
 
 @dataclass(frozen=True)
@@ -37,6 +42,11 @@ class Chart:
     legend: tuple[tuple[str, str], ...]
     """Entries and their colours."""
     panels: tuple[Panel, ...]
+
+    @property
+    def over_steps(self) -> bool:
+        """Whether there are panels with a cursor."""
+        return any(panel.over_steps for panel in self.panels)
 
 
 def make_chart(name: str, title: str, caption: str, styles: Styles, panels: Sequence[Panel]) -> Chart | None:
@@ -114,7 +124,7 @@ def make_panel(
     figure = go.Figure(data=[_plain(trace) for trace in traces], layout=shared)
     shown = list(dict.fromkeys(str(trace["name"]) for trace in traces if trace.get("name")))
     summary = f"{title}: {', '.join(shown)}" if shown else title
-    return Panel(title, script_safe(figure.to_plotly_json()), height, summary)
+    return Panel(title, script_safe(figure.to_plotly_json()), height, summary, layout.get("xaxis") == STEP_AXIS)
 
 
 def _plain(value: Any) -> Any:

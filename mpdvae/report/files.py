@@ -28,3 +28,8 @@ def write_all(texts: Mapping[Path, str]) -> None:
         check_free(path)
     for path, text in texts.items():
         write_atomically(path, text)
+
+
+def is_inside(path: Path, folder: Path) -> bool:
+    """Whether `path` is a file of `folder`, and no link out of it: a report must not show files of whoever makes it."""
+    return path.is_file() and path.resolve().is_relative_to(folder.resolve())

@@ -5,7 +5,6 @@ any request, so that the page stays private and works offline for good. Text com
 made: jinja2 escapes all of it, and figures travel as JSON that cannot leave its script element.
 """
 
-import base64
 from collections import Counter
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -15,6 +14,9 @@ from pathlib import Path
 from mpdvae.report.charts import charts
 from mpdvae.report.collect import PICTURES, Run, Study
 from mpdvae.report.development import CAPTION, HEADING, Fate, fates
+from mpdvae.report.explored import PNG
+from mpdvae.report.explorer import CAPTION as EXPLORER_CAPTION
+from mpdvae.report.explorer import Explorer, data_uri, explorer
 from mpdvae.report.figures import Address, Chart
 from mpdvae.report.files import MARK
 from mpdvae.report.grid import Table
@@ -29,9 +31,10 @@ from mpdvae.report.verdicts import RULE, Verdict
 from mpdvae.version import __version__
 
 WORDS = ["holds", "does not hold", "cannot tell", "not tested"]
-PNG = b"\x89PNG\r\n\x1a\n"
 LARGEST_PICTURE = 1 << 24
 """Bytes; grids of small images have some thousand."""
+SCRIPTS = ["theme.js", "figures.js", "cursor.js", "tables.js", "sheets.js", "map.js", "walks.js", "explorer.js"]
+"""In the order in which they run: each adds to what those before it made."""
 CAPTIONS = {
     "reconstructions": "Test images and, below each, its reconstruction.",
     "samples": "Samples from the prior.",
@@ -73,6 +76,7 @@ class View:
     fates: tuple[Fate, ...]
     charts: tuple[Chart, ...]
     points: tuple[Point, ...]
+    explorer: Explorer
     galleries: tuple[Gallery, ...]
     setup: tuple[Matter, ...]
 
@@ -84,11 +88,15 @@ def render(results: Results) -> str:
 
     # Undefined names raise: a template that misspells a field must not pass for an empty one.
     environment = jinja2.Environment(
-        autoescape=True, undefined=jinja2.StrictUndefined, trim_blocks=True, lstrip_blocks=True
+        loader=jinja2.FunctionLoader(_asset),
+        autoescape=True,
+        undefined=jinja2.StrictUndefined,
+        trim_blocks=True,
+        lstrip_blocks=True,
     )
     environment.filters.update(number=number, duration=duration, commands=commands)
     found = environments(results.collection.runs)
-    return environment.from_string(_asset("template.html")).render(
+    return environment.get_template("template.html").render(
         results=results,
         views=[view(f"study{i}", *pair, results.address) for i, pair in enumerate(_pairs(results), start=1)],
         headline=headline(results),
@@ -102,8 +110,9 @@ def render(results: Results) -> str:
         released=SOURCE,
         mark=MARK,
         version=__version__,
-        style=_asset("page.css"),
-        script=_asset("page.js"),
+        style=_asset("page.css") + _asset("explore.css"),
+        explorer_caption=EXPLORER_CAPTION,
+        scripts=[_asset(name) for name in SCRIPTS],
         plotly=get_plotlyjs() if results.collection.runs else "",
     )
 
@@ -122,6 +131,7 @@ def view(name: str, study: Study, verdicts: Sequence[Verdict], address: Address)
         fates=fates(study),
         charts=tuple(charts(study, address)),
         points=points(study),
+        explorer=explorer(study),
         galleries=tuple(galleries(study)),
         setup=tuple(differences(study)),
     )
@@ -167,7 +177,7 @@ def galleries(study: Study) -> list[Gallery]:
         pictures = []
         for variant in study.variants:
             run = next((run for run in variant.runs if name in run.pictures), None)
-            source = None if run is None else data_uri(run.pictures[name])
+            source = None if run is None else _picture(run.pictures[name])
             if run is not None and source is not None:
                 pictures.append(Picture(variant.label, run.seed, source))
         if pictures:
@@ -175,12 +185,10 @@ def galleries(study: Study) -> list[Gallery]:
     return shown
 
 
-def data_uri(path: Path) -> str | None:
+def _picture(path: Path) -> str | None:
     """A PNG file inside a URI; None for a file that is no PNG, or too large for a page."""
     content = path.read_bytes() if path.stat().st_size <= LARGEST_PICTURE else b""
-    if not content.startswith(PNG):
-        return None
-    return f"data:image/png;base64,{base64.b64encode(content).decode('ascii')}"
+    return data_uri(content) if content.startswith(PNG) else None
 
 
 def commands(run: Run) -> list[tuple[str, str]]:

@@ -1,0 +1,29 @@
+"""The command that shows a model on a local page."""
+
+from pathlib import Path
+
+from tyro.conf import Positional
+
+
+def explore(directory: Positional[Path], port: int = 5006, data_dir: Path | None = None) -> None:
+    """Explore a model on a local page: press, move, mix, sample.
+
+    The page is at http://127.0.0.1:PORT, for this machine alone.
+
+    Args:
+        directory: folder of the run.
+        port: of the page.
+        data_dir: folder of the data.
+    """
+    from mpdvae.jobs import check_same_data, load_data
+    from mpdvae.live_page import check_panel, check_port, serve
+
+    check_panel()
+    check_port(port)
+    from mpdvae.live import live
+    from mpdvae.runs import Run
+
+    run = Run(directory)
+    data = load_data(run.experiment, data_dir)
+    check_same_data(run, data)
+    serve(live(run, data), port)

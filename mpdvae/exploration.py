@@ -1,0 +1,114 @@
+"""What the report lets its readers explore of a run: a map of test images, their neighbours, and walks between codes.
+
+    explore.json               of each point its class, rate and distortion, its place in each map, its neighbours
+    figures/points.png         the images of the points, as one sheet
+    figures/linear_walks.png   images on straight lines between the codes of two images, a row for each walk
+    figures/bilinear_walk.png  images between the codes of four images
+
+Sheets are 8-bit PNG files of images side by side without gaps, which a page cuts up again. The points are a random subset
+of the test images, the same for all runs: what is shown of two models is shown of the same images. Codes are posterior
+means of one binary draw of the images, the one that is shown.
+"""
+
+import math
+from typing import Any
+
+import torch
+from jaxtyping import Float
+from torch import Tensor
+
+from mpdvae import density, pictures, walks
+from mpdvae.representation import codes
+from mpdvae.representation.maps import CodeMap, maps, nearest
+from mpdvae.runs import Run, write_atomically, write_json
+from mpdvae.seeding import seeded
+from mpdvae.subsets import random_subset
+from mpdvae.vae import VAE
+
+NEIGHBOURS = 8
+LINEAR_WALKS, STEPS = 6, 9
+BILINEAR = 7
+"""Rows and columns of the bilinear walk."""
+SHEET_VALUES = 2**21
+"""Numbers in the sheet of points at the most, so that large images do not make a large report."""
+
+
+def explore(
+    run: Run, vae: VAE, x: Float[Tensor, "n channel height width"], labels: Tensor | None, again: dict[str, str]
+) -> None:
+    """Writes the files of the module's head.
+
+    Arguments:
+        run: whose folder they go to, and whose experiment says how many points there are.
+        vae: its model.
+        x: images of the test split, one draw of each.
+        labels: of these.
+        again: the command that makes the files again.
+    """
+    wanted = min(run.experiment.evaluation.explored_images, max(2, SHEET_VALUES // x[0].numel()), len(x))
+    chosen = random_subset(wanted, len(x))
+    points = x[chosen.to(x.device)]
+    found = _points(vae, points, None if labels is None else labels.cpu()[chosen])
+    linear, bilinear, drawn = _walks(vae, points)
+    sheets = {
+        "points": pictures.sheet(run.experiment.data.shown(points), math.ceil(math.sqrt(len(points)))),
+        "linear_walks": pictures.sheet(run.experiment.data.shown(linear.flatten(0, 1)), STEPS),
+        "bilinear_walk": pictures.sheet(run.experiment.data.shown(bilinear.flatten(0, 1)), BILINEAR),
+    }
+    for name, content in sheets.items():
+        write_atomically(run.path / "figures" / f"{name}.png", content)
+    height, width = x.shape[-2:]
+    about = {
+        "image": {"height": height, "width": width},
+        "linear_walks": {"walks": len(linear), "steps": STEPS},
+        "bilinear_walk": {"rows": BILINEAR, "columns": BILINEAR},
+        "walks_drawn": drawn,
+    }
+    write_json(run.path / "explore.json", about | found | {"split": "test"} | again)
+
+
+def _points(vae: VAE, x: Tensor, labels: Tensor | None) -> dict[str, Any]:
+    """Everything that is known of each point. Rate and distortion are of one posterior sample."""
+    z, measured = codes(vae, x), density.estimate(vae, x, samples=1)
+    return {
+        "points": {
+            "labels": None if labels is None else labels.tolist(),
+            "kl_nats": _rounded(measured.kl, 2),
+            "reconstruction_nats": _rounded(measured.reconstruction, 2),
+        },
+        "maps": {name: _map(found) for name, found in maps(z).items()},
+        "neighbours": nearest(z, NEIGHBOURS),
+    }
+
+
+def _map(found: CodeMap) -> dict[str, Any]:
+    x, y = torch.from_numpy(found.points).T
+    return {"x": _rounded(x, 3), "y": _rounded(y, 3), "explained_variance": list(found.explained_variance)}
+
+
+def _rounded(values: Tensor, digits: int) -> list[float]:
+    return [round(value, digits) for value in values.tolist()]
+
+
+@torch.no_grad()
+def image_of(vae: VAE, z: Float[Tensor, "n *latent"]) -> tuple[Float[Tensor, "n channel height width"], bool]:
+    """An image for each code, and whether it was drawn (by the ambient generator): the mean of its pixels, or a draw where
+    pixels depend on each other, whose most probable image is often an empty one."""
+    p = vae.decoder(z)
+    try:
+        return p.mean, False
+    except NotImplementedError:
+        return p.sample(), True
+
+
+@torch.no_grad()
+def _walks(vae: VAE, x: Tensor) -> tuple[Tensor, Tensor, bool]:
+    """Images [walk step ...] and [row column ...], and whether they were drawn. All are decoded in one call."""
+    z = vae.encode(x[torch.arange(max(4, 2 * LINEAR_WALKS)) % len(x)])
+    pairs = z[: 2 * min(LINEAR_WALKS, len(x) // 2)]
+    straight = walks.linear(pairs[0::2], pairs[1::2], STEPS).transpose(0, 1)
+    surface = walks.bilinear(z[:4], BILINEAR, BILINEAR)
+    with seeded("walks"):
+        images, drawn = image_of(vae, torch.cat([straight.flatten(0, 1), surface.flatten(0, 1)]))
+    first = straight.shape[0] * STEPS
+    return images[:first].unflatten(0, (-1, STEPS)), images[first:].unflatten(0, (BILINEAR, BILINEAR)), drawn

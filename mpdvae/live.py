@@ -1,0 +1,97 @@
+r"""A trained model that answers at once: what `mpdvae explore` shows, without how it is shown.
+
+Codes are taken from a map of test images, moved along one dimension, mixed, or drawn from the prior at a temperature,
+
+.. math:: z' = m + T (z - m), \qquad z \sim p(z), \quad m = E z,
+
+which keeps codes near the middle of the prior for T < 1 and spreads them for T > 1. Images are drawn with one fixed noise,
+so that the same settings show the same image.
+"""
+
+from dataclasses import dataclass
+
+import numpy as np
+import torch
+from jaxtyping import Float
+from torch import Tensor
+
+from mpdvae import diagnostics, pictures, walks
+from mpdvae.data import Splits, evaluation_images
+from mpdvae.exploration import image_of
+from mpdvae.representation import posteriors
+from mpdvae.representation.maps import principal_map
+from mpdvae.runs import Run, load
+from mpdvae.seeding import seeded
+from mpdvae.subsets import random_subset
+from mpdvae.vae import VAE
+
+POINTS = 500
+MEAN_DRAWS = 1000
+"""Draws of the prior that its mean is taken from."""
+
+
+@dataclass(frozen=True)
+class Live:
+    """A model with some test images and their codes."""
+
+    run: Run
+    vae: VAE
+    x: Float[Tensor, "point channel height width"]
+    z: Float[Tensor, "point *latent"]
+    """Posterior means."""
+    labels: list[str]
+    """The class of each image; empty texts where there are none."""
+    places: Float[np.ndarray, "point 2"]
+    """In the map of principal components."""
+    spread: Float[Tensor, " dimension"]
+    """Standard deviation of the aggregate posterior in each dimension."""
+    dimensions: list[int]
+    """All dimensions, the most informative first."""
+
+    def moved(self, point: int, dimension: int, deviations: float) -> Float[Tensor, "1 *latent"]:
+        """The code of an image, moved along one dimension by so many standard deviations."""
+        z = self.z[point : point + 1].clone()
+        z.flatten(1)[:, dimension] += deviations * self.spread[dimension].to(z)
+        return z
+
+    def mixed(self, first: int, second: int, steps: int) -> Float[Tensor, "step *latent"]:
+        """Codes on the line between those of two images."""
+        return walks.linear(self.z[first], self.z[second], steps)
+
+    @torch.no_grad()
+    def drawn(self, count: int, temperature: float, seed: int) -> Float[Tensor, "count *latent"]:
+        """Codes from the prior at a temperature."""
+        prior = self.vae.prior()
+        with seeded("mean of the prior"):
+            middle = prior.sample((MEAN_DRAWS,)).mean(0)
+        with seeded(seed, "explore"):
+            return middle + temperature * (prior.sample((count,)) - middle)
+
+    def images(self, z: Float[Tensor, "n *latent"], columns: int) -> bytes:
+        """The PNG of images for codes: their means, or draws where pixels depend on each other."""
+        with seeded("explore"):
+            return self.png(image_of(self.vae, z)[0], columns)
+
+    def png(self, images: Tensor, columns: int) -> bytes:
+        """The PNG of images in the range of the model."""
+        return pictures.png(pictures.in_rows(self.run.experiment.data.shown(images), columns))
+
+
+def live(run: Run, data: Splits) -> Live:
+    """The model of `run`, with random test images. Raises `InputError` where the run has no model yet."""
+    vae = load(run.path)
+    chosen = random_subset(min(POINTS, len(data.test)), len(data.test))
+    x, labels = evaluation_images(data.test, run.experiment.data.protocol(), "test", draws=1)
+    x = x[chosen]
+    q = posteriors(vae, x)
+    spread = (q.mean.var(0) + q.variance.mean(0)).sqrt()
+    return Live(
+        run=run,
+        vae=vae,
+        x=x,
+        z=vae.encode(x),
+        labels=[""] * len(x) if labels is None else [str(label) for label in labels[chosen].tolist()],
+        places=principal_map(q.mean.numpy()).points,
+        spread=spread,
+        dimensions=diagnostics.information_per_dimension(q).argsort(descending=True).tolist(),
+    )

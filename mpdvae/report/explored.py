@@ -1,0 +1,122 @@
+"""explore.json and the sheets of images beside it: what a reader can explore of a run. Runs of earlier versions lack it.
+
+A sheet is a PNG file of equally large images, side by side without gaps, so many in a row as its width says.
+"""
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+
+from pydantic import Field, FiniteFloat
+
+from mpdvae.errors import InputError
+from mpdvae.reading import read_bytes
+from mpdvae.report.files import is_inside
+from mpdvae.report.schema import Number, Part, read
+
+SHEETS = ("points", "linear_walks", "bilinear_walk")
+LARGEST_SHEET = 1 << 24
+"""Bytes; a thousand small images are less than one million."""
+PNG = b"\x89PNG\r\n\x1a\n"
+
+
+class ImageSize(Part):
+    height: int = Field(ge=1)
+    width: int = Field(ge=1)
+
+
+class Points(Part):
+    """Test images. Rate and distortion of each are of one posterior sample."""
+
+    labels: list[int] | None = None
+    kl_nats: list[Number]
+    reconstruction_nats: list[Number]
+
+
+class CodeMap(Part):
+    """A place in the plane for each point."""
+
+    x: list[FiniteFloat]
+    y: list[FiniteFloat]
+    explained_variance: tuple[FiniteFloat, ...] = ()
+
+
+class LinearWalks(Part):
+    walks: int = Field(ge=1)
+    steps: int = Field(ge=1)
+
+
+class BilinearWalk(Part):
+    rows: int = Field(ge=1)
+    columns: int = Field(ge=1)
+
+
+class ExploreFile(Part):
+    """explore.json"""
+
+    image: ImageSize
+    points: Points
+    maps: dict[str, CodeMap] = Field(min_length=1)
+    neighbours: list[list[int]]
+    """Of each point the nearest others, the nearest first."""
+    linear_walks: LinearWalks
+    bilinear_walk: BilinearWalk
+    walks_drawn: bool = False
+
+
+@dataclass(frozen=True)
+class Explored:
+    """What can be explored of one run."""
+
+    file: ExploreFile
+    sheets: Mapping[str, bytes]
+    """The PNG files by the names of `SHEETS`."""
+
+
+def read_explored(folder: Path, advice: str) -> Explored | None:
+    """What the folder of a run has to explore; None where it has no explore.json, or not all sheets.
+
+    Raises:
+        InputError: for files that are broken or do not fit together; names the file and what to do.
+    """
+    path = folder / "explore.json"
+    files = {name: folder / "figures" / f"{name}.png" for name in SHEETS}
+    if not all(is_inside(file, folder) for file in (path, *files.values())):
+        return None
+    found = read(ExploreFile, path, advice)
+    _check_lengths(found, path, advice)
+    sheets = {name: read_bytes(file, LARGEST_SHEET) for name, file in files.items()}
+    for name, count in _counts(found).items():
+        _check_sheet(sheets[name], count, found.image, files[name], advice)
+    return Explored(found, sheets)
+
+
+def _counts(found: ExploreFile) -> dict[str, int]:
+    """Images in each sheet."""
+    linear, bilinear = found.linear_walks, found.bilinear_walk
+    return {
+        "points": len(found.neighbours),
+        "linear_walks": linear.walks * linear.steps,
+        "bilinear_walk": bilinear.rows * bilinear.columns,
+    }
+
+
+def _check_lengths(found: ExploreFile, path: Path, advice: str) -> None:
+    points, count = found.points, len(found.neighbours)
+    columns = [points.kl_nats, points.reconstruction_nats, *([points.labels] if points.labels is not None else [])]
+    columns += [axis for m in found.maps.values() for axis in (m.x, m.y)]
+    if any(len(column) != count for column in columns):
+        raise InputError(f"{path} is broken (its lists are not all of {count} points): {advice}.")
+    if any(not 0 <= other < count for row in found.neighbours for other in row):
+        raise InputError(f"{path} is broken (a neighbour is none of its {count} points): {advice}.")
+
+
+def _check_sheet(content: bytes, count: int, image: ImageSize, path: Path, advice: str) -> None:
+    if not content.startswith(PNG):
+        raise InputError(f"{path} is broken (it is no PNG file): {advice}.")
+    width, height = (int.from_bytes(content[i : i + 4], "big") for i in (16, 20))
+    if width % image.width or height % image.height or (width // image.width) * (height // image.height) < count:
+        raise InputError(
+            f"{path} is broken (expected {count} images of {image.height}x{image.width}, got a picture of "
+            f"{height}x{width}): {advice}."
+        )

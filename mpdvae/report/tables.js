@@ -1,0 +1,61 @@
+// Sorts tables by the column or the row whose head is pressed: once from the least, again from the most. What is no number
+// comes last.
+"use strict";
+(() => {
+  const number = (cell) => {
+    const found = /[-−]?[\d,]*\.?\d+(e[-+]?\d+)?/.exec(cell.textContent);
+    return found ? Number(found[0].replaceAll(",", "").replace("−", "-")) : NaN;
+  };
+  const text = (cell) => cell.textContent.trim();
+
+  const order = (cells, descending) => {
+    const sign = descending ? -1 : 1;
+    const numeric = cells.some((cell) => /^[-−]?\d/.test(text(cell)));
+    const compare = (a, b) => {
+      if (!numeric) return sign * text(a).localeCompare(text(b));
+      const [x, y] = [number(a), number(b)];
+      if (isNaN(x) || isNaN(y)) return isNaN(x) - isNaN(y);
+      return sign * (x - y);
+    };
+    return cells.map((_, i) => i).sort((i, j) => compare(cells[i], cells[j]));
+  };
+
+  const turn = (head) => {
+    const descending = head.getAttribute("aria-sort") === "ascending";
+    head.closest("table").querySelectorAll("[aria-sort]").forEach((other) => other.removeAttribute("aria-sort"));
+    head.setAttribute("aria-sort", descending ? "descending" : "ascending");
+    return descending;
+  };
+
+  const sortRows = (head) => {
+    const body = head.closest("table").tBodies[0];
+    const rows = [...body.rows];
+    const places = order(rows.map((row) => row.cells[head.cellIndex]), turn(head));
+    body.append(...places.map((i) => rows[i]));
+  };
+
+  // Models are columns: the head of a row puts them in order, in every part of the table.
+  const sortColumns = (head) => {
+    const places = order([...head.parentElement.cells].slice(1), turn(head));
+    [...head.closest("table").rows].forEach((row) => {
+      const cells = [...row.cells].slice(1);
+      if (cells.length) row.append(...places.map((i) => cells[i]));
+    });
+  };
+
+  const makeButton = (head, sort) => {
+    const button = document.createElement("button");
+    button.type = "button";
+    button.append(...head.childNodes);
+    head.append(button);
+    button.addEventListener("click", () => sort(head));
+  };
+
+  document.querySelectorAll("table.sortable").forEach((table) => {
+    table.querySelectorAll("thead th").forEach((head) => { if (text(head)) makeButton(head, sortRows); });
+  });
+  document.querySelectorAll("table.sortable-columns").forEach((table) => {
+    if (table.tHead.rows[0].cells.length < 3) return;
+    table.querySelectorAll('th[scope="row"]').forEach((head) => makeButton(head, sortColumns));
+  });
+})();

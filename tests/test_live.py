@@ -1,0 +1,63 @@
+"""The model behind `mpdvae explore`, its port, and what is said where it cannot be shown."""
+
+import io
+import socket
+
+import numpy as np
+import pytest
+import torch
+from PIL import Image
+from small_runs import digits
+
+from mpdvae.errors import InputError
+from mpdvae.live import Live, live
+from mpdvae.live_page import check_port
+from mpdvae.runs import Run
+
+
+@pytest.fixture(scope="module")
+def shown(finished) -> Live:
+    return live(Run(finished), digits())
+
+
+def test_a_move_changes_one_dimension_by_its_spread(shown):
+    z = shown.moved(3, 2, 1.5)
+    difference = z[0] - shown.z[3]
+    assert difference[2] == pytest.approx(1.5 * shown.spread[2].item(), rel=1e-4)
+    assert difference.count_nonzero() == 1
+    assert sorted(shown.dimensions) == list(range(8))
+
+
+def test_mixtures_begin_and_end_at_codes(shown):
+    z = shown.mixed(1, 5, 4)
+    torch.testing.assert_close(z[[0, -1]], shown.z[[1, 5]])
+
+
+def test_temperature_is_the_spread_about_the_middle(shown):
+    cold, plain, hot = (shown.drawn(6, t, seed=1) for t in (0.0, 1.0, 2.0))
+    assert (cold == cold[0]).all()
+    torch.testing.assert_close(hot - cold, 2 * (plain - cold))
+    assert not torch.equal(plain, shown.drawn(6, 1.0, seed=2))
+
+
+def test_the_same_codes_are_the_same_image(shown):
+    first, again = (shown.images(shown.z[:4], 4) for _ in range(2))
+    assert first == again
+    with Image.open(io.BytesIO(first)) as picture:
+        assert len(np.unique(np.asarray(picture))) > 1
+
+
+@pytest.mark.parametrize("port", [0, 65536])
+def test_ports_that_there_are_not(port):
+    with pytest.raises(InputError, match=f"--port: expected a number from 1 to 65535, got {port}"):
+        check_port(port)
+
+
+def test_a_port_that_is_taken():
+    with socket.socket() as other:
+        other.bind(("127.0.0.1", 0))
+        other.listen()
+        port = other.getsockname()[1]
+        with pytest.raises(InputError, match=f"--port: {port} is taken by another program; give another"):
+            check_port(port)
+    check_port(port)

@@ -1,0 +1,326 @@
+"""The report in a real browser: every control changes what is shown, nothing goes wrong, nothing is asked of a network."""
+
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+from browser import Opened, chromium, opened
+from report_folders import EXPLORED_POINTS, make_matrix
+
+from mpdvae import report
+
+pytestmark = pytest.mark.slow
+
+MODELS = ("vae", "vae-pixelcnn", "vlae", "mae", "mae-no-smoothness", "mae-no-diversity")
+PLOT = "document.querySelector('.map-plot')"
+
+
+@pytest.fixture(scope="module")
+def address(tmp_path_factory: pytest.TempPathFactory) -> str:
+    """The report of six models with two seeds."""
+    root = tmp_path_factory.mktemp("browser")
+    html = root / "report.html"
+    report.write(make_matrix(root / "runs", MODELS, seeds=2), html=html, command="mpdvae report runs/*")
+    return html.as_uri()
+
+
+@pytest.fixture(scope="module")
+def browser() -> Iterator[Any]:
+    with chromium() as found:
+        yield found
+
+
+@pytest.fixture(scope="module")
+def shared(browser: Any, address: str) -> Iterator[Opened]:
+    """One page for all tests of controls: loading it takes longest."""
+    with opened(browser, address) as found:
+        yield found
+
+
+@pytest.fixture
+def tab(shared: Opened) -> Opened:
+    """The shared page with its explorer in sight."""
+    shared.page.locator(".explore").scroll_into_view_if_needed()
+    shared.wait(f"{PLOT}.data?.length === 3")
+    return shared
+
+
+def points(tab: Opened) -> dict[str, Any]:
+    """The points of the map as they are drawn."""
+    return tab.value(f"(({{x, y, customdata, marker}}) => ({{x, y, customdata, marker}}))({PLOT}.data[0])")
+
+
+def rings(tab: Opened) -> int:
+    return tab.value(f"{PLOT}.data[2].x.length")
+
+
+def place(tab: Opened, index: int) -> tuple[float, float]:
+    """Where a point of the map is on the screen."""
+    tab.page.locator(".map-plot").scroll_into_view_if_needed()
+    box = tab.value(
+        f"""(() => {{
+            const path = document.querySelectorAll(".map-plot .trace")[0].querySelectorAll("path.point")[{index}];
+            const {{ x, y, width, height }} = path.getBoundingClientRect();
+            return [x + width / 2, y + height / 2];
+        }})()"""
+    )
+    return box[0], box[1]
+
+
+def pixels(tab: Opened, selector: str) -> str:
+    return tab.value(f"document.querySelector('{selector}').toDataURL()")
+
+
+def changed(tab: Opened, what: Callable[[], Any], by: Callable[[], Any]) -> Any:
+    """Does something and returns what has become of `what`, which must be something else than before."""
+    before = what()
+    by()
+    for _ in range(100):
+        if (after := what()) != before:
+            return after
+        tab.page.wait_for_timeout(50)
+    raise AssertionError("nothing has changed")
+
+
+def choose(tab: Opened, name: str, value: str) -> None:
+    tab.page.locator(f'.explore input[data-choose="{name}"][value="{value}"]').check(force=True)
+
+
+def own(tab: Opened) -> str:
+    return tab.page.locator(".detail .own").inner_text()
+
+
+@pytest.mark.parametrize("scheme", ["light", "dark"])
+def test_a_small_screen_shows_all_without_scrolling_sideways(browser: Any, address: str, scheme: str) -> None:
+    with opened(browser, address, width=380, height=800, scheme=scheme) as small:
+        height = small.value("document.body.scrollHeight")
+        for y in range(0, height, 700):
+            small.page.mouse.wheel(0, 700)
+            small.page.wait_for_timeout(30)
+            assert small.value("document.documentElement.scrollWidth") <= 380, y
+        assert small.value("document.querySelectorAll('.main-svg').length") > 10
+        ground = small.value("getComputedStyle(document.body).backgroundColor")
+        assert ground == {"light": "rgb(253, 253, 251)", "dark": "rgb(20, 23, 26)"}[scheme]
+
+
+def test_it_opens_soon(browser: Any, address: str) -> None:
+    """The best of three, of a page that is as large as it gets: plotly is the most of it."""
+    paint = "performance.getEntriesByName('first-contentful-paint')[0]?.startTime"
+    times = []
+    for _ in range(3):
+        with opened(browser, address) as fresh:
+            fresh.wait(paint)
+            times.append(
+                max(
+                    fresh.value(paint),
+                    fresh.value("performance.timing.domContentLoadedEventEnd - performance.timing.navigationStart"),
+                )
+            )
+    assert min(times) < 2000
+    assert Path(address.removeprefix("file://")).stat().st_size < 15e6
+
+
+def test_the_switch_of_colours(tab: Opened) -> None:
+    def ground() -> str:
+        return tab.value("getComputedStyle(document.body).backgroundColor")
+
+    def ink() -> str:
+        return tab.value(f"{PLOT}.layout.font.color")
+
+    light = ink()
+    tab.page.locator('input[name="scheme"][value="dark"]').check(force=True)
+    assert ground() == "rgb(20, 23, 26)"
+    assert ink() != light
+    tab.page.locator('input[name="scheme"][value="light"]').check(force=True)
+    assert (ground(), ink()) == ("rgb(253, 253, 251)", light)
+
+
+def test_the_switch_of_models(tab: Opened) -> None:
+    select = tab.page.locator('select[data-choose="model"]')
+    assert select.locator("option").all_inner_texts() == [f"{model}, seed 0" for model in MODELS]
+    changed(tab, lambda: points(tab)["x"], lambda: select.select_option("3"))
+    changed(tab, lambda: points(tab)["x"], lambda: select.select_option("0"))
+
+
+def test_the_switch_of_maps(tab: Opened) -> None:
+    note = tab.page.locator(".map-note")
+    assert note.inner_text() == "27% of the variance"
+    changed(tab, lambda: points(tab)["x"], lambda: choose(tab, "map", "tsne"))
+    assert note.inner_text() == ""
+    choose(tab, "map", "pca")
+
+
+@pytest.mark.parametrize("colouring", ["kl", "distortion"])
+def test_the_switch_of_colourings(tab: Opened, colouring: str) -> None:
+    classes = tab.page.locator(".legend.classes button")
+    assert classes.count() == 10
+    by_class = points(tab)["marker"]["color"]
+    marker = changed(tab, lambda: points(tab)["marker"], lambda: choose(tab, "colouring", colouring))
+    assert marker["color"] != by_class
+    assert len(set(marker["color"])) > 10
+    assert marker["showscale"]
+    assert classes.count() == 0
+    choose(tab, "colouring", "class")
+    assert points(tab)["marker"]["color"] == by_class
+
+
+@pytest.mark.parametrize("dragging", ["zoom", "pan"])
+def test_the_switch_of_dragging(tab: Opened, dragging: str) -> None:
+    assert tab.value(f"{PLOT}.layout.dragmode") == "select"
+    choose(tab, "dragging", dragging)
+    assert tab.value(f"{PLOT}.layout.dragmode") == dragging
+    choose(tab, "dragging", "select")
+
+
+def test_classes_are_hidden_and_shown(tab: Opened) -> None:
+    button = tab.page.locator(".legend.classes button").first
+    button.click()
+    assert button.get_attribute("aria-pressed") == "false"
+    left = points(tab)["customdata"]
+    assert left == [i for i in range(EXPLORED_POINTS) if i % 10 != 0]
+    button.click()
+    assert len(points(tab)["customdata"]) == EXPLORED_POINTS
+
+
+def test_the_image_of_a_point_under_the_pointer(tab: Opened) -> None:
+    peek = tab.page.locator(".peek")
+    tab.page.mouse.move(*place(tab, 13))
+    peek.wait_for(state="visible")
+    assert peek.inner_text().strip() == "class 3"
+    assert tab.value("document.querySelector('.peek canvas').getContext('2d').getImageData(9, 11, 1, 1).data[0]") == 255
+    tab.page.mouse.move(5, 5)
+    peek.wait_for(state="hidden")
+
+
+def test_a_press_shows_the_nearest_images(tab: Opened) -> None:
+    changed(tab, lambda: own(tab), lambda: tab.page.mouse.click(*place(tab, 14)))
+    assert own(tab).splitlines()[0] == "class 4"
+    tiles = tab.page.locator(".detail .near button")
+    assert tiles.count() == 3
+    assert rings(tab) == 4
+    image = pixels(tab, ".detail .own canvas")
+    changed(tab, lambda: pixels(tab, ".detail .own canvas"), lambda: tiles.nth(1).click())
+    assert image != pixels(tab, ".detail .own canvas")
+
+
+def test_a_brush_shows_what_it_covers_until_a_double_click(tab: Opened) -> None:
+    tab.page.locator(".map-plot").scroll_into_view_if_needed()
+    box = tab.page.locator(".map-plot").bounding_box()
+    assert box is not None
+    tab.page.mouse.move(box["x"] + 12, box["y"] + 12)
+    tab.page.mouse.down()
+    tab.page.mouse.move(box["x"] + box["width"] / 2, box["y"] + box["height"] - 14, steps=5)
+    tab.page.mouse.up()
+    heading = tab.page.locator(".detail .brushed h3")
+    heading.wait_for()
+    count = int(heading.inner_text().split()[0])
+    assert 0 < count < EXPLORED_POINTS
+    assert tab.page.locator(".detail .brushed button").count() == count
+    tab.page.mouse.dblclick(box["x"] + box["width"] * 0.8, box["y"] + box["height"] / 2)
+    heading.wait_for(state="detached")
+
+
+def test_the_map_by_keyboard(tab: Opened) -> None:
+    tab.page.locator(".code-map").focus()
+    moved = 0
+    for key, (axis, sign) in {
+        "ArrowRight": ("x", 1),
+        "ArrowLeft": ("x", -1),
+        "ArrowUp": ("y", 1),
+        "ArrowDown": ("y", -1),
+    }.items():
+        last = f"{PLOT}.data[2].{axis}.at(-1)"
+        before = tab.value(last)
+        tab.page.keyboard.press(key)
+        step = sign * (tab.value(last) - before)
+        assert step >= 0
+        moved += step > 0
+    assert moved >= 3  # at a border there is nowhere to go
+    tab.page.keyboard.press("Escape")
+    assert own(tab) == ""
+    assert rings(tab) == 0
+    tab.page.keyboard.press("ArrowRight")
+    assert own(tab).startswith("class")
+
+
+@pytest.mark.parametrize(
+    ("control", "key", "canvas"),
+    [("step", "ArrowRight", "between"), ("row", "ArrowUp", "inside"), ("column", "ArrowLeft", "inside")],
+)
+def test_sliders_walk(tab: Opened, control: str, key: str, canvas: str) -> None:
+    slider = tab.page.locator(f'[data-walk="{control}"]')
+    slider.focus()
+    said = slider.get_attribute("aria-valuetext")
+    changed(tab, lambda: pixels(tab, f'[data-walk="{canvas}"]'), lambda: tab.page.keyboard.press(key))
+    assert slider.get_attribute("aria-valuetext") != said
+
+
+def test_another_pair_to_walk_between(tab: Opened) -> None:
+    select = tab.page.locator('[data-walk="walk"]')
+    changed(tab, lambda: pixels(tab, '[data-walk="start"]'), lambda: select.select_option("1"))
+
+
+def test_the_cursor_of_all_curves(tab: Opened) -> None:
+    sliders, readouts = tab.page.locator(".cursor input"), tab.page.locator(".readout")
+    assert (sliders.count(), readouts.count()) == (2, 7)
+    sliders.first.scroll_into_view_if_needed()
+    before = readouts.all_inner_texts()
+    sliders.first.focus()
+    tab.page.keyboard.press("Home")
+    assert [slider.input_value() for slider in sliders.all()] == ["0", "0"]
+    after = readouts.all_inner_texts()
+    assert all(a != b for a, b in zip(before, after, strict=True) if "lag" in b or "Negative" in b)
+    assert before != after
+    panel = tab.page.locator("#study1-learning .plot").first
+    box = panel.bounding_box()
+    assert box is not None
+    changed(
+        tab,
+        lambda: sliders.last.input_value(),
+        lambda: tab.page.mouse.move(box["x"] + box["width"] / 2, box["y"] + box["height"] / 2, steps=4),
+    )
+
+
+def column(tab: Opened, selector: str, index: int) -> list[str]:
+    return [cell.strip() for cell in tab.page.locator(f"{selector} tbody tr > :nth-child({index})").all_inner_texts()]
+
+
+def test_rows_are_sorted_by_a_column(tab: Opened) -> None:
+    table = "#study1-plane table"
+    head = tab.page.locator(f"{table} thead th").nth(2)
+    head.locator("button").focus()
+    tab.page.keyboard.press("Enter")
+    rates = [float(text) for text in column(tab, table, 3)]
+    assert rates == sorted(rates)
+    assert head.get_attribute("aria-sort") == "ascending"
+    head.locator("button").click()
+    assert [float(text) for text in column(tab, table, 3)] == sorted(rates, reverse=True)
+    assert head.get_attribute("aria-sort") == "descending"
+    tab.page.locator(f"{table} thead th button").first.click()
+    assert column(tab, table, 1) == sorted(MODELS)
+    assert head.get_attribute("aria-sort") is None
+
+
+def test_models_are_sorted_by_a_row(tab: Opened) -> None:
+    table = tab.page.locator("#study1-table table").first
+    head = table.locator('th[scope="row"]').filter(has_text="NLL").first
+    head.locator("button").click()
+    cells = [float(text.split(" ±")[0]) for text in head.locator("xpath=../td").all_inner_texts()]
+    assert cells == sorted(cells)
+    models = [text.strip() for text in table.locator("thead th").all_inner_texts()][1:]
+    assert models[0] == "vlae"
+    assert models[-1] == "vae"
+    assert head.get_attribute("aria-sort") == "ascending"
+
+
+def test_legends_hide_curves(tab: Opened) -> None:
+    button = tab.page.locator("#study1-learning .legend button").first
+    plot = "document.querySelector('#study1-learning .plot')"
+    tab.page.locator("#study1-learning .plot").first.scroll_into_view_if_needed()
+    tab.wait(f"{plot}.data?.length > 3")
+    button.click()
+    assert button.get_attribute("aria-pressed") == "false"
+    assert tab.value(f"{plot}.data.filter((trace) => trace.meta === 'vae').every((trace) => trace.visible === false)")
+    button.click()
+    assert tab.value(f"{plot}.data.every((trace) => trace.visible !== false)")
