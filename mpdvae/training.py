@@ -6,7 +6,8 @@ a resumed run end with the same bytes as an uninterrupted one.
 
 The recipe (Adam or Adamax, decay per step, halving at a plateau with a fresh optimiser, clipping, averaged weights,
 data-dependent initialisation, selection by validation ELBO) is that of the released code of MAE. What a step moves is said
-by a step rule (`mpdvae.inference`): encoder, decoder and prior together, or the encoder ahead.
+by a step rule (`mpdvae.inference`): encoder, decoder and prior together, or the encoder ahead. Several processes divide every
+batch among them (`mpdvae.division`) and do all else alike.
 """
 
 import math
@@ -20,9 +21,10 @@ from typing import Any
 import torch
 from torch import Tensor, nn, optim
 
-from mpdvae import collapse
+from mpdvae import collapse, processes
 from mpdvae.acceleration import compile_networks, run_in_bfloat16
 from mpdvae.data import Splits, batch_indices, evaluation_images, steps_per_epoch, training_batch
+from mpdvae.division import check_batch, divided, own
 from mpdvae.errors import InputError, RunError
 from mpdvae.experiment import Experiment
 from mpdvae.learner import Learner
@@ -46,6 +48,7 @@ def train(run: Run, data: Splits, watch: Watch = lambda done, entry: None) -> VA
         RunError: the loss is no longer a finite number.
     """
     t = run.experiment.training
+    check_batch(t.batch_size)
     x_validation = _validation_images(run.experiment, data)
     learner, history = _begin(run, data)
     progress = learner.progress
@@ -67,6 +70,7 @@ def train(run: Run, data: Splits, watch: Watch = lambda done, entry: None) -> VA
             started, tally = time.perf_counter(), Tally()
         watch(progress.step, entry)
     run.note(status="trained", stopped=progress.stopped)
+    processes.wait_for_all()
     return load(run.path)
 
 
@@ -93,19 +97,25 @@ def _step(learner: Learner, data: Splits) -> tuple[Loss, Tensor]:
     x = training_batch(data.train, indices, e.data.protocol(), e.seed, step)
     learner.vae.train()
     learner.rule.catch_up(partial(_encoder_step, learner, data))
-    with seeded(e.seed, "noise", step), overflow_is_told(step):
-        loss = learner.objective(learner.vae, x, step)
+    loss = _loss(learner, x, e.seed)
     norm = _update(loss.total, learner.rule.moving(learner.vae), learner.optimizer, e.training.clip_norm)
     learner.objective.adapt(loss)
     learner.stepped()
     return loss, norm
 
 
+def _loss(learner: Learner, x: Tensor, seed: int) -> Loss:
+    """The objective on the batch `x`, of which each process passes its own images through the networks."""
+    step = learner.progress.step
+    with seeded(seed, "noise", step), overflow_is_told(step), divided(len(x)):
+        return learner.objective(learner.vae, own(x), step)
+
+
 def _update(loss: Tensor, moving: list[nn.Parameter], optimizer: optim.Optimizer, clip_norm: float | None) -> Tensor:
     """One step of the optimiser down the gradient of `loss`; parameters that are not `moving` stay where they are. Returns
     the norm of the gradient before it was clipped."""
     optimizer.zero_grad(set_to_none=True)
-    loss.backward(inputs=moving)
+    processes.backward(loss, moving)
     norm = nn.utils.clip_grad_norm_(moving, math.inf if clip_norm is None else clip_norm)
     optimizer.step()
     return norm
@@ -118,8 +128,7 @@ def _encoder_step(learner: Learner, data: Splits, number: int) -> float:
     with seeded(seed, "images", step):
         indices = torch.randperm(len(data.train))[: e.training.batch_size]
     x = training_batch(data.train, indices, e.data.protocol(), seed, step)
-    with seeded(seed, "noise", step), overflow_is_told(step):
-        loss = learner.objective(learner.vae, x, step).total
+    loss = _loss(learner, x, seed).total
     norm = _update(loss, list(learner.vae.encoder.parameters()), learner.optimizer, e.training.clip_norm)
     if not torch.isfinite(loss + norm):
         raise diverged(step)
