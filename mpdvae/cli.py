@@ -4,16 +4,19 @@
 """
 
 import sys
+import time
 from collections.abc import Callable, Sequence
 
 import tyro
 from pydantic import ValidationError
 
+from mpdvae import processes
 from mpdvae.commands.data import data
 from mpdvae.commands.diagnose import diagnose
 from mpdvae.commands.draw import reconstruct, sample, traverse
 from mpdvae.commands.matrix import list_recipes, report, reproduce
 from mpdvae.commands.run import evaluate, import_official, resume, train
+from mpdvae.commands.several import SHARED, how_to_go_on, processes_asked_for, run_in_processes
 from mpdvae.errors import InputError, RunError, refuse_unknown
 from mpdvae.experiment import in_words
 from mpdvae.version import __version__
@@ -48,28 +51,47 @@ COMMANDS: dict[str, Callable[..., None]] = {
 }
 
 
+OTHERS_SECONDS = 2
+LOST_SECONDS = 5
+"""Until a process that lost another one speaks: longer than whoever started them needs to say which one it was."""
+
+
 def main(arguments: Sequence[str] | None = None) -> int:
     """Runs one command; returns the exit code."""
     arguments = list(sys.argv[1:] if arguments is None else arguments)
     try:
-        return _dispatch(arguments)
+        size = processes_asked_for(arguments)
+        if size > 1 and not processes.started_with_others():
+            return run_in_processes(arguments, size)
+        with processes.joined():
+            return _dispatch(arguments)
     except (InputError, ValidationError) as error:
-        print(f"mpdvae: {in_words(error) if isinstance(error, ValidationError) else error}", file=sys.stderr)
+        _tell(in_words(error) if isinstance(error, ValidationError) else str(error))
         return 2
     except RunError as error:
-        print(f"mpdvae: {error}", file=sys.stderr)
+        _tell(str(error))
+        return 1
+    except processes.LostProcess as error:
+        time.sleep(LOST_SECONDS)
+        if processes.is_first():
+            _tell(f"{error}; {how_to_go_on(arguments)}.")
         return 1
     except OSError as error:
         where = f"{error.filename}: " if error.filename else ""
         reason = (error.strerror or str(error)).lower()
-        print(f"mpdvae: {where}{reason}; what was written before is whole, the same command goes on.", file=sys.stderr)
+        _tell(f"{where}{reason}; what was written before is whole, the same command goes on.")
         return 1
     except KeyboardInterrupt:
-        print(
-            "\nmpdvae: interrupted; what is done is saved, and the same command goes on where it stopped.",
-            file=sys.stderr,
-        )
+        _tell("interrupted; what is done is saved, and the same command goes on where it stopped.")
         return 1
+
+
+def _tell(sentence: str) -> None:
+    """Says what went wrong. Of several processes the first speaks at once; another one later, because where all fail alike
+    it is ended before it would say the same."""
+    if not processes.is_first():
+        time.sleep(OTHERS_SECONDS)
+    print(f"mpdvae: {sentence}", file=sys.stderr)
 
 
 def _dispatch(arguments: list[str]) -> int:
@@ -84,6 +106,8 @@ def _dispatch(arguments: list[str]) -> int:
     name, *rest = arguments
     if name not in COMMANDS:
         refuse_unknown("command", name, list(COMMANDS), "`mpdvae --help` lists them all.")
+    if processes.world() > 1 and name not in SHARED:
+        raise InputError(f"{name}: is done by one process, but {processes.world()} were started; start it by itself.")
     command = COMMANDS[name]
     if command is train:
         train(rest)

@@ -1,7 +1,7 @@
 r"""One batch on several processes: each holds some of its images, and all come to the numbers that one process would.
 
-Inside `divided(N)` process p of P holds images [start_p, stop_p) of a batch of N. `own` takes that part of a tensor, `gathered`
-is its inverse:
+Inside `divided(N)` process p of P holds images [start_p, stop_p) of a batch of N. `own` takes that part of a tensor, and
+`gathered` is its inverse:
 
 .. math:: \mathrm{gathered}(x) = \sum_p E_p x_p, \qquad E_p \text{ puts rows into their place among zeros.}
 
@@ -10,8 +10,8 @@ batch - is computed by every process from gathered numbers, of which there are f
 thousands of activations. So formulas stay as they are, and every process knows the loss of the whole batch.
 
 **Gradients.** With each process going back from L / P (`processes.backward`), what all of them find sums to the gradient of
-:math:`\sum_p L / P = L`. `gathered` is linear, and its gradient is its adjoint: the sum over processes of what each has to say
-about all rows, of which each takes its own. Nothing is averaged and nothing is approximated.
+:math:`\sum_p L / P = L`. `gathered` is linear, and its gradient is its adjoint: the sum over processes of what each has to
+say about all rows, of which each takes its own. Nothing is averaged and nothing is approximated.
 
 **Noise** is drawn for the whole batch by every process, from the same seed, and each takes its part (`like_all`): it does
 not depend on the number of processes, and generators stay in step.

@@ -22,6 +22,7 @@ from mpdvae.acceleration import compile_networks
 from mpdvae.data import Splits, evaluation_images
 from mpdvae.errors import InputError
 from mpdvae.likelihoods import Measurement, Request, Watch, images_of, measure, partial_results, prepare, summary, table
+from mpdvae.processes import is_first
 from mpdvae.referee import judge
 from mpdvae.runs import Run, load, write_atomically, write_json
 from mpdvae.seeding import seeded
@@ -58,7 +59,8 @@ def evaluate(
     and figures/ of `run`.
 
     Results of another split than test have names of their own, density-train.json and so on. Killed and called again with
-    the same arguments, it goes on with the likelihoods where it stopped.
+    the same arguments, it goes on with the likelihoods where it stopped. Several processes share the likelihoods; the first
+    does the rest, while the others return.
 
     Arguments:
         run: with a trained model.
@@ -92,6 +94,8 @@ def evaluate(
     if compiled:
         compile_networks(vae)
     estimate = measure(vae, measurement, kept, watch)
+    if not is_first():
+        return  # what follows takes one process little time
     likelihoods = summary(measurement, estimate)
     if request.referee is not None:
         say("referee")

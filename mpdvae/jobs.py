@@ -12,7 +12,8 @@ from typing import Any
 from mpdvae.data import Splits, load, steps_per_epoch
 from mpdvae.errors import InputError
 from mpdvae.experiment import Experiment
-from mpdvae.runs import Run, write_atomically
+from mpdvae.processes import is_first, world
+from mpdvae.runs import Run
 from mpdvae.version import __version__
 
 PROGRESS_SECONDS = 0.5
@@ -90,6 +91,7 @@ def describe_run(run: Run, data: Splits, command: str) -> None:
         platform=platform.system(),
         processor=platform.machine(),
         cores=os.cpu_count(),
+        processes=world(),
         data=origin,
         parameters=parts | {"total": sum(parts.values())},
         seed=run.experiment.seed,
@@ -124,7 +126,8 @@ def complete(
     if run.status != "finished":
         evaluate(run, data, say=lambda what: (noter.phase(what), say(what))[-1], watch=watch_likelihoods)
         run.note(finished=datetime.now(UTC).isoformat(timespec="seconds"))
-    (run.path / "progress.json").unlink(missing_ok=True)
+    if is_first():
+        (run.path / "progress.json").unlink(missing_ok=True)
 
 
 class _ProgressNoter:
@@ -142,11 +145,8 @@ class _ProgressNoter:
         self._write(name, self.run.experiment.training.steps)
 
     def _write(self, phase: str, done: int) -> None:
-        import json
-
         self.last = time.monotonic()
-        content = {"phase": phase, "step": done, "latest": self.entry}
-        write_atomically(self.run.path / "progress.json", json.dumps(content))
+        self.run.note_progress({"phase": phase, "step": done, "latest": self.entry})
 
 
 def this_command() -> str:

@@ -24,6 +24,7 @@ from mpdvae.data import Images, Protocol, Splits, evaluation_images
 from mpdvae.density import DensityEstimate, check_tolerance
 from mpdvae.errors import InputError
 from mpdvae.partial import Partial
+from mpdvae.processes import take_turns, wait_for_all
 from mpdvae.runs import Run
 from mpdvae.subsets import random_subset
 from mpdvae.vae import VAE, check_samples
@@ -136,17 +137,18 @@ def partial_results(run: Run, measurement: Measurement) -> Partial:
 
 
 def measure(vae: VAE, measurement: Measurement, partial: Partial, watch: Watch) -> DensityEstimate:
-    """The likelihood of every image, part by part."""
+    """The likelihood of every image, part by part. Several processes take turns, and all of them return all of it."""
     m, count = measurement, len(measurement.x)
     expected = m.samples if m.tolerance is None else min(m.samples, EXPECTED_SAMPLES)
     size = max(1, PART_PAIRS // expected)
-    parts = []
-    for start in range(0, count, size):
+    starts = range(0, count, size)
+
+    def part(start: int) -> dict[str, Tensor]:
         piece = slice(start, start + size)
         if not partial.has(f"density-{start}"):
             watch("density", start / count)
 
-        def compute(piece: slice = piece) -> dict[str, Tensor]:
+        def compute() -> dict[str, Tensor]:
             return density.estimate(
                 vae,
                 m.x[piece],
@@ -156,7 +158,11 @@ def measure(vae: VAE, measurement: Measurement, partial: Partial, watch: Watch) 
                 progress=lambda done, _: watch("density", (piece.start + done / m.samples) / count),
             ).tensors()
 
-        parts.append(partial.get(f"density-{start}", compute))
+        return partial.get(f"density-{start}", compute)
+
+    take_turns(starts, part)
+    parts = [part(start) for start in starts]
+    wait_for_all()  # parts are removed when nobody reads them any more
     values = {name: torch.cat([part[name] for part in parts]) for name in parts[0]}
     return DensityEstimate(**values, samples=m.samples, data_dimensions=m.x[0].numel())
 

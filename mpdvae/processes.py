@@ -1,8 +1,8 @@
 r"""Several processes that train or measure one run together, each on a GPU of its own or a share of the cores.
 
-torchrun, `accelerate launch` and `--processes N` start them and tell each its place by the same environment variables: RANK of
-WORLD_SIZE, LOCAL_RANK on its machine, and the address of the first. Inside `joined()` they form a group; messages go by gloo
-between CPUs and by NCCL between GPUs. All processes do the same steps and come to the same decisions, because what they
+torchrun, `accelerate launch` and `--processes N` start them and tell each its place by the same environment variables: RANK
+of WORLD_SIZE, LOCAL_RANK on its machine, and the address of the first. Inside `joined()` they form a group; messages go by
+gloo between CPUs and by NCCL between GPUs. All processes do the same steps and come to the same decisions, because what they
 decide by is the same on all; the first one alone writes and speaks. Without a group everything here does nothing.
 
 One operation is all that is sent: the sum over processes (all-reduce), which gives every process the same bits. How a batch
@@ -11,7 +11,7 @@ is divided by means of it is in `mpdvae.division`.
 
 import os
 import sys
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import contextmanager, redirect_stdout
 from dataclasses import dataclass
 from datetime import timedelta
@@ -23,6 +23,7 @@ if TYPE_CHECKING:
     from torch import Tensor, nn
 
 Result = TypeVar("Result")
+Task = TypeVar("Task")
 
 PATIENCE = timedelta(minutes=10)
 """How long a process waits for another one in a sum. One that ended is noticed at once, by gloo, or by what started it."""
@@ -56,8 +57,8 @@ def world() -> int:
 
 
 def is_first() -> bool:
-    """Whether this process is the one that writes and speaks."""
-    return _here.rank == 0
+    """Whether this process is the one that writes and speaks, be it in a group already or not."""
+    return _place_in_environment().rank == 0
 
 
 def cores() -> int:
@@ -104,6 +105,17 @@ def wait_for_all() -> None:
         import torch
 
         add_up(torch.zeros(1))
+
+
+def take_turns(tasks: Sequence[Task], do: Callable[[Task], object]) -> None:
+    """Does every `task` in one of the processes, as many at a time as there are processes; returns when all are done. One
+    process alone has no turns to take: it does nothing."""
+    if world() == 1:
+        return
+    for start in range(0, len(tasks), world()):
+        if start + rank() < len(tasks):
+            do(tasks[start + rank()])
+        wait_for_all()
 
 
 def add_up(x: "Tensor") -> "Tensor":
@@ -174,7 +186,7 @@ def own_device(asked: str | None) -> str | None:
     return f"cuda:{_here.local_rank}"
 
 
-def started_here() -> bool:
+def started_with_others() -> bool:
     """Whether this process was started as one of several."""
     return _place_in_environment().size > 1
 
@@ -197,9 +209,7 @@ def _place_in_environment() -> Place:
     if not {"RANK", "WORLD_SIZE", "MASTER_ADDR", "MASTER_PORT"} <= os.environ.keys():
         return Place()  # some clusters set a WORLD_SIZE for every job
     rank, size = int(os.environ["RANK"]), int(os.environ["WORLD_SIZE"])
-    return Place(
-        rank, size, int(os.environ.get("LOCAL_RANK", rank)), int(os.environ.get("LOCAL_WORLD_SIZE", size))
-    )
+    return Place(rank, size, int(os.environ.get("LOCAL_RANK", rank)), int(os.environ.get("LOCAL_WORLD_SIZE", size)))
 
 
 @contextmanager

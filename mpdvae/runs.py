@@ -124,6 +124,10 @@ class Run:
         """Adds or replaces entries of the manifest."""
         write_json(self.path / "manifest.json", {**self.manifest, **entries})
 
+    def note_progress(self, content: dict[str, Any]) -> None:
+        """Says how far the run is, for whoever looks on."""
+        write_atomically(self.path / "progress.json", json.dumps(content))
+
     @property
     def status(self) -> str:
         """`new`, `training`, `trained` or `finished` (trained and evaluated)."""

@@ -14,7 +14,8 @@ PACKAGE = Path(mpdvae.__file__).parent
 
 LEVELS: list[set[str]] = [
     {"networks", "distributions", "logistic_mixture", "divergence", "data", "errors", "validity", "seeding", "version"}
-    | {"importance", "pareto", "subsets", "hamiltonian", "statistics", "collapse", "autoregression"},
+    | {"importance", "pareto", "subsets", "hamiltonian", "statistics", "collapse", "autoregression"}
+    | {"processes", "division"},
     {"flows"},
     {"heads", "encoders", "decoders", "priors", "refinement", "vae", "acceleration"},
     {
@@ -37,7 +38,7 @@ LEVELS: list[set[str]] = [
         "lag",
     },
     {"config", "posterior_parts", "parts", "objective_config", "experiment", "studies", "remedies", "recipes", "sweeps"}
-    | {"runs", "interop", "diagnosis", "advice"},
+    | {"runs", "interop", "diagnosis", "advice", "onlooker"},
     {
         "training",
         "learner",

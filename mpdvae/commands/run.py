@@ -1,7 +1,6 @@
 """Commands on one run: train it, go on with it, measure it, import it."""
 
 import inspect
-import os
 from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Literal
@@ -13,6 +12,7 @@ from mpdvae.errors import InputError, RunError
 from mpdvae.experiment import Experiment, from_json
 from mpdvae.kinds import with_kinds
 from mpdvae.options import parse, validated
+from mpdvae.processes import after_first, check_processes, cores, is_first, own_device
 
 if TYPE_CHECKING:
     from mpdvae.runs import Run
@@ -38,7 +38,8 @@ def train(arguments: Sequence[str]) -> None:
         threads: int | None = None,
         data_dir: Path | None = None,
         device: str | None = None,
-    ) -> tuple[Path, Experiment, int | None, Path | None, str | None]:
+        processes: int | None = None,
+    ) -> tuple[Path, Experiment, int | None, Path | None, str | None, int | None]:
         """What the options say.
 
         Args:
@@ -47,23 +48,26 @@ def train(arguments: Sequence[str]) -> None:
             threads: threads of a training step; default: all cores. The last digits of results depend on it.
             data_dir: folder of the data; default: $MPDVAE_DATA, else the user's cache folder.
             device: cpu, cuda, cuda:1, ...; default: cpu. Results depend on it.
+            processes: share each batch among so many processes of this machine, each with a GPU of its own or its part of the
+                cores; default: 1.
         """
-        return out, experiment, threads, data_dir, device
+        return out, experiment, threads, data_dir, device, processes
 
-    out, given, threads, data_dir, device = parse(collect, rest, f"mpdvae train {name}", experiment.reproduces)
+    out, given, threads, data_dir, device, processes = parse(
+        collect, rest, f"mpdvae train {name}", experiment.reproduces
+    )
     experiment = validated(given)
-    from mpdvae.jobs import check_device, check_fit, load_data
-    from mpdvae.runs import Run
-
     _check_threads(threads)
-    Run.check_free(out, experiment)
-    check_device(device)
-    check_fit(experiment, load_data(experiment, data_dir))  # before a folder is made that could not be used
-    _complete(Run.create(out, experiment), threads, data_dir, device)
+    check_processes(processes)
+    _complete(after_first(lambda: _make_run(out, experiment, data_dir, device)), threads, data_dir, device)
 
 
 def resume(
-    directory: Positional[Path], threads: int | None = None, data_dir: Path | None = None, device: str | None = None
+    directory: Positional[Path],
+    threads: int | None = None,
+    data_dir: Path | None = None,
+    device: str | None = None,
+    processes: int | None = None,
 ) -> None:
     """Go on with a run where it stopped.
 
@@ -72,10 +76,12 @@ def resume(
         threads: threads of a training step; default: all cores.
         data_dir: folder of the data.
         device: cpu, cuda, ...; default: cpu.
+        processes: share each batch among so many processes, whatever their number was before; default: 1.
     """
-    from mpdvae.runs import Run
+    from mpdvae.onlooker import run_in
 
-    run = Run(directory)
+    check_processes(processes)
+    run = run_in(directory)
     if run.status == "finished":
         print(f"{directory}: this run is finished; its results are there.")
         return
@@ -94,6 +100,7 @@ def evaluate(
     compiled: bool = False,
     data_dir: Path | None = None,
     device: str | None = None,
+    processes: int | None = None,
 ) -> None:
     """Measure a trained run again; the results are JSON beside it.
 
@@ -112,18 +119,20 @@ def evaluate(
         compiled: compile the networks first: quicker from some thousand samples on.
         data_dir: folder of the data.
         device: cpu, cuda, ...; default: cpu.
+        processes: share the likelihoods among so many processes; default: 1.
     """
     from mpdvae.console import Watcher
     from mpdvae.evaluation import evaluate
     from mpdvae.jobs import describe_run, load_data, on_device, this_command
-    from mpdvae.runs import Run
+    from mpdvae.onlooker import run_in
 
-    run = Run(directory)
+    check_processes(processes)
+    run = run_in(directory)
     if run.status not in {"trained", "finished"}:
         raise InputError(
             f"{directory}: this run is not trained to its end; `mpdvae resume {directory}` goes on with it."
         )
-    data = on_device(load_data(run.experiment, data_dir), device)
+    data = on_device(load_data(run.experiment, data_dir), own_device(device))
     describe_run(run, data, this_command())
     with Watcher(f"measuring {directory} on the {split} images") as watcher:
         evaluate(
@@ -140,6 +149,8 @@ def evaluate(
             say=lambda what: watcher.say(f"measuring: {what}"),
             watch=watcher.watch,
         )
+    if not is_first():
+        return
     if split == "test":
         _print_results([directory])
     else:
@@ -183,6 +194,19 @@ def _check_threads(threads: int | None) -> None:
         raise InputError(f"--threads: expected a number >= 1, got {threads}.")
 
 
+def _make_run(out: Path, experiment: Experiment, data_dir: Path | None, device: str | None) -> "Run":
+    """A folder for `experiment`, if it can be trained here: before a folder is made that could not be used."""
+    from mpdvae.jobs import check_device, check_fit, load_data
+    from mpdvae.onlooker import run_in
+    from mpdvae.runs import Run
+
+    Run.check_free(out, experiment)
+    check_device(own_device(device))
+    check_fit(experiment, load_data(experiment, data_dir))
+    Run.create(out, experiment)
+    return run_in(out)
+
+
 def _complete(run: "Run", threads: int | None, data_dir: Path | None, device: str | None = None) -> None:
     import torch
 
@@ -190,9 +214,9 @@ def _complete(run: "Run", threads: int | None, data_dir: Path | None, device: st
     from mpdvae.jobs import complete, load_data, on_device, this_command
 
     _check_threads(threads)
-    torch.set_num_threads(threads or os.cpu_count() or 1)
+    torch.set_num_threads(threads or cores())
     steps, latest = run.experiment.training.steps, (run.history or [None])[-1]
-    data = on_device(load_data(run.experiment, data_dir), device)
+    data = on_device(load_data(run.experiment, data_dir), own_device(device))
     with Watcher(
         f"{run.experiment.name}, seed {run.experiment.seed}", (latest or {"step": 0})["step"] / steps
     ) as watcher:
@@ -215,6 +239,8 @@ def _complete(run: "Run", threads: int | None, data_dir: Path | None, device: st
             )
         except KeyboardInterrupt:
             raise RunError(f"interrupted; `mpdvae resume {run.path}` goes on from the last checkpoint.") from None
+    if not is_first():
+        return
     _print_results([run.path])
     print(f"run folder: {run.path}")
 
