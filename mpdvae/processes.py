@@ -215,11 +215,11 @@ def _place_in_environment() -> Place:
 @contextmanager
 def _at(place: Place) -> Iterator[None]:
     global _here
-    _here = place
+    before, _here = _here, place
     try:
         yield
     finally:
-        _here = Place()
+        _here = before
 
 
 @contextmanager

@@ -12,7 +12,7 @@ from constructors import DECODERS, ENCODERS, FLOWS, HEADED_ENCODERS, MAP_DECODER
 from torch import Tensor
 
 from mpdvae import processes
-from mpdvae.division import divided, own
+from mpdvae.division import divided, is_divided, own
 from mpdvae.objective_config import CyclicalWeight, ObjectiveConfig, SoftFreeBitsWeight
 from mpdvae.priors import AR1Prior, FlowPrior, StandardNormal, VampPrior
 from mpdvae.refinement import SemiAmortised
@@ -82,6 +82,7 @@ def outcome(vae: VAE, config: ObjectiveConfig, x: Tensor, images: int) -> dict[s
     vae.train()
     objective = config.build()
     with seeded(0, "noise"), divided(images):
+        assert is_divided() == (processes.world() > 1)
         loss = objective(vae, own(x), step=3)
     moving = list(vae.parameters())
     processes.backward(loss.total, moving)
@@ -118,4 +119,5 @@ if __name__ == "__main__":
     torch.set_num_threads(1)
     torch.set_default_dtype(torch.float64)
     with processes.joined():
+        assert processes.world() == 3
         json.dump({name: difference(*case) for name, case in CASES.items()}, sys.stdout)
