@@ -112,7 +112,8 @@ def _of_all(q: Distribution) -> Distribution:
     if not is_divided():
         return q
     normal = diagonal_normal(q)
-    return diagonal_gaussian(*gathered(torch.stack([normal.loc, normal.scale]), axis=1))
+    mean, deviation = gathered(torch.stack([normal.loc, normal.scale]), axis=1)
+    return diagonal_gaussian(mean, deviation)
 
 
 Term = Callable[[ForwardPass, int], Float[Tensor, ""]]
