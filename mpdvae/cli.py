@@ -51,8 +51,9 @@ COMMANDS: dict[str, Callable[..., None]] = {
 }
 
 
-OTHERS_SECONDS = 2
-LOST_SECONDS = 5
+OTHERS_SECONDS = 5
+"""Until another process than the first speaks: where all fail alike, it is ended before it would say the same."""
+LOST_SECONDS = 10
 """Until a process that lost another one speaks: longer than whoever started them needs to say which one it was."""
 
 
@@ -69,27 +70,27 @@ def main(arguments: Sequence[str] | None = None) -> int:
         _tell(in_words(error) if isinstance(error, ValidationError) else str(error))
         return 2
     except RunError as error:
-        _tell(str(error))
+        _tell(str(error), by_any=True)
         return 1
     except processes.LostProcess as error:
         time.sleep(LOST_SECONDS)
-        if processes.is_first():
-            _tell(f"{error}; {how_to_go_on(arguments)}.")
+        _tell(f"{error}; {how_to_go_on(arguments)}.")
         return 1
     except OSError as error:
         where = f"{error.filename}: " if error.filename else ""
         reason = (error.strerror or str(error)).lower()
-        _tell(f"{where}{reason}; what was written before is whole, the same command goes on.")
+        _tell(f"{where}{reason}; what was written before is whole, the same command goes on.", by_any=True)
         return 1
     except KeyboardInterrupt:
         _tell("interrupted; what is done is saved, and the same command goes on where it stopped.")
         return 1
 
 
-def _tell(sentence: str) -> None:
-    """Says what went wrong. Of several processes the first speaks at once; another one later, because where all fail alike
-    it is ended before it would say the same."""
+def _tell(sentence: str, by_any: bool = False) -> None:
+    """Says what went wrong. Of several processes the first one speaks, or any one of what may have happened to it alone."""
     if not processes.is_first():
+        if not by_any:
+            return
         time.sleep(OTHERS_SECONDS)
     print(f"mpdvae: {sentence}", file=sys.stderr)
 

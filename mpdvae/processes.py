@@ -177,7 +177,7 @@ def own_device(asked: str | None) -> str | None:
         raise InputError(f"--device: several processes take cpu, or cuda for a GPU each; got {asked!r}.")
     if asked == "cpu" or (asked is None and not torch.cuda.is_available()):
         return "cpu"
-    if _here.local_rank >= torch.cuda.device_count():
+    if _here.local_size > torch.cuda.device_count():
         raise InputError(
             f"--processes: {_here.local_size} processes on this machine need as many GPUs, found "
             f"{torch.cuda.device_count()}; start fewer, or give --device cpu."
