@@ -156,6 +156,16 @@ def take_from_first(tensors: "Iterable[Tensor]") -> None:
                 dist.broadcast(tensor.detach(), src=0)
 
 
+def agree(value: int) -> bool:
+    """Whether all processes have the same `value`, on all of them the same answer."""
+    if world() == 1:
+        return True
+    import torch
+
+    total, squares = add_up(torch.tensor([value, value**2])).tolist()
+    return world() * squares == total**2  # otherwise greater (Cauchy and Schwarz)
+
+
 def check_processes(asked: int | None) -> None:
     """Raises `InputError` unless `--processes` is what this process is one of."""
     if asked is not None and asked < 1:

@@ -120,4 +120,6 @@ if __name__ == "__main__":
     torch.set_default_dtype(torch.float64)
     with processes.joined():
         assert processes.world() == 3
+        assert processes.agree(7)
+        assert not processes.agree(processes.rank())
         json.dump({name: difference(*case) for name, case in CASES.items()}, sys.stdout)
