@@ -79,7 +79,9 @@ def _begin(run: Run, data: Splits) -> tuple[Learner, list[dict[str, Any]]]:
     t, learner, checkpoint = run.experiment.training, Learner.start(run.experiment, data), run.load_checkpoint()
     history = []
     if not processes.agree(checkpoint[1]["step"] if checkpoint else 0):
-        raise RunError(f"{run.path}: processes find different checkpoints there; give a folder that all machines share.")
+        raise RunError(
+            f"{run.path}: processes find different checkpoints there; give a folder that all machines share."
+        )
     if checkpoint is None:
         learner.initialise(data)
     else:

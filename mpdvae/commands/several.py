@@ -74,19 +74,21 @@ def _start(arguments: Sequence[str], environment: dict[str, str]) -> Member:
 
 def _watch(members: Sequence[Member], arguments: Sequence[str]) -> int:
     """The exit code of all: that of the first process that fails, which has said why."""
-    while any(member.poll() is None for member in members):
-        for rank, member in enumerate(members):
-            if member.returncode:
-                return _judge(rank, member, arguments)
+    while True:
+        codes = [member.poll() for member in members]
+        for rank, (code, member) in enumerate(zip(codes, members, strict=True)):
+            if code:
+                return _judge(rank, member.pid, code, arguments)
+        if None not in codes:
+            return 0
         time.sleep(LOOK_SECONDS)
-    return next((_judge(rank, member, arguments) for rank, member in enumerate(members) if member.returncode), 0)
 
 
-def _judge(rank: int, member: Member, arguments: Sequence[str]) -> int:
-    if member.returncode > 0:
-        return member.returncode
-    name = signal.Signals(-member.returncode).name
-    raise RunError(f"process {rank} (pid {member.pid}) was ended by {name}; {how_to_go_on(arguments)}.")
+def _judge(rank: int, pid: int, code: int, arguments: Sequence[str]) -> int:
+    if code > 0:
+        return code
+    name = signal.Signals(-code).name
+    raise RunError(f"process {rank} (pid {pid}) was ended by {name}; {how_to_go_on(arguments)}.")
 
 
 def _end(members: Sequence[Member]) -> None:
