@@ -70,7 +70,7 @@ def train(run: Run, data: Splits, watch: Watch = lambda done, entry: None) -> VA
             started, tally = time.perf_counter(), Tally()
         watch(progress.step, entry)
     run.note(status="trained", stopped=progress.stopped)
-    processes.wait_for_all()
+    processes.wait_for_all()  # the model is there for all
     return load(run.path)
 
 

@@ -2,6 +2,7 @@
 
 import csv
 import os
+import shutil
 import signal
 import subprocess
 import sys
@@ -90,6 +91,21 @@ def test_torchrun_starts_it(tmp_path, by_one):
     done_ = subprocess.run(command, capture_output=True, text=True, timeout=300, check=False)
     assert done_.returncode == 0, done_.stderr
     assert_alike(tmp_path / "run", by_one)
+
+
+@pytest.mark.slow
+def test_likelihoods_are_the_same_bytes(tmp_path, by_one):
+    """Three parts of at most 4 images, of which the first process measures the first and the last."""
+    tables = []
+    for count in (1, 2):
+        folder = Path(shutil.copytree(by_one, tmp_path / str(count)))
+        options = ("--images", "10", "--samples", "4096", "--processes", str(count))
+        code, _, err = done(start("evaluate", folder, *options, OMP_NUM_THREADS="1"))
+        assert (code, err) == (0, "")
+        assert not (folder / "partial").exists()
+        tables.append((folder / "density.csv").read_bytes())
+    assert tables[0] == tables[1]
+    assert tables[0].count(b"\n") == 11
 
 
 def _members(launcher: int) -> list[int]:
