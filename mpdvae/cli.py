@@ -4,11 +4,13 @@
 """
 
 import sys
+import time
 from collections.abc import Callable, Sequence
 
 import tyro
 from pydantic import ValidationError
 
+from mpdvae import processes
 from mpdvae.commands.completion import Shell, print_completion
 from mpdvae.commands.data import data
 from mpdvae.commands.diagnose import diagnose
@@ -18,6 +20,7 @@ from mpdvae.commands.explore import explore
 from mpdvae.commands.matrix import list_recipes, report, reproduce
 from mpdvae.commands.repeat import rerun, verify
 from mpdvae.commands.run import evaluate, import_official, resume, train
+from mpdvae.commands.several import SHARED, how_to_go_on, processes_asked_for, run_in_processes
 from mpdvae.commands.share import export
 from mpdvae.commands.tune import tune
 from mpdvae.errors import InputError, RunError, refuse_unknown
@@ -79,31 +82,46 @@ COMMANDS: dict[str, Callable[..., None]] = {
 }
 
 
+OTHERS_SECONDS = 5
+"""Until another process than the first speaks: where all fail alike, it is ended before it would say the same."""
+LOST_SECONDS = 10
+"""Until a process that lost another one speaks: longer than whoever started them needs to say which one it was."""
+
+
 def main(arguments: Sequence[str] | None = None) -> int:
     """Runs one command; returns the exit code."""
     arguments = list(sys.argv[1:] if arguments is None else arguments)
     try:
-        with heeded():
+        size = processes_asked_for(arguments)
+        if size > 1 and not processes.started_with_others():
+            return run_in_processes(arguments, size)
+        with heeded(), processes.joined():
             return _dispatch(arguments)
     except (InputError, ValidationError) as error:
         _tell(in_words(error) if isinstance(error, ValidationError) else str(error), getattr(error, "topic", ""))
         return 2
     except RunError as error:
-        _tell(str(error), error.topic)
+        _tell(str(error), error.topic, by_any=True)
+        return 1
+    except processes.LostProcess as error:
+        time.sleep(LOST_SECONDS)
+        _tell(f"{error}; {how_to_go_on(arguments)}.")
         return 1
     except OSError as error:
         words = refused_by_system(error)
-        print(f"mpdvae: {words}; what was written before is whole, the same command goes on.", file=sys.stderr)
+        _tell(f"{words}; what was written before is whole, the same command goes on.", by_any=True)
         return 1
     except KeyboardInterrupt:
-        print(
-            "\nmpdvae: interrupted; what is done is saved, and the same command goes on where it stopped.",
-            file=sys.stderr,
-        )
+        _tell("interrupted; what is done is saved, and the same command goes on where it stopped.")
         return 1
 
 
-def _tell(sentence: str, topic: str) -> None:
+def _tell(sentence: str, topic: str = "", by_any: bool = False) -> None:
+    """Says what went wrong. Of several processes the first one speaks, or any one of what may have happened to it alone."""
+    if not processes.is_first():
+        if not by_any:
+            return
+        time.sleep(OTHERS_SECONDS)
     print(f"mpdvae: {_shown(sentence)}", file=sys.stderr)
     if topic:
         print(f"        `mpdvae explain {topic}` says more.", file=sys.stderr)
@@ -121,6 +139,8 @@ def _dispatch(arguments: list[str]) -> int:
     name, *rest = arguments
     if name not in COMMANDS:
         refuse_unknown("command", name, list(COMMANDS), "`mpdvae --help` lists them all.")
+    if processes.world() > 1 and name not in SHARED:
+        raise InputError(f"{name}: is done by one process, but {processes.world()} were started; start it by itself.")
     command = COMMANDS[name]
     if command is train:
         train(rest)

@@ -24,6 +24,7 @@ from mpdvae.data import Splits, evaluation_images
 from mpdvae.errors import InputError
 from mpdvae.exploration import explore
 from mpdvae.likelihoods import Measurement, Request, Watch, images_of, measure, partial_results, prepare, summary, table
+from mpdvae.processes import is_first
 from mpdvae.referee import judge
 from mpdvae.runs import Run, load, write_atomically, write_json
 from mpdvae.seeding import seeded
@@ -61,7 +62,8 @@ def evaluate(
     explore.json and figures/ of `run`.
 
     Results of another split than test have names of their own, density-train.json and so on. Killed and called again with
-    the same arguments, it goes on with the likelihoods where it stopped.
+    the same arguments, it goes on with the likelihoods where it stopped. Several processes share the likelihoods; the first
+    does the rest, while the others return.
 
     Arguments:
         run: with a trained model.
@@ -96,6 +98,8 @@ def evaluate(
     if compiled:
         compile_networks(vae)
     estimate = measure(vae, measurement, kept, watch, say)
+    if not is_first():
+        return  # what follows takes one process little time
     likelihoods = summary(measurement, estimate)
     if request.referee is not None:
         say("referee")

@@ -30,7 +30,9 @@ import torch
 from jaxtyping import Float
 from torch import Tensor, nn
 
+from mpdvae.division import gathered, own
 from mpdvae.errors import InputError
+from mpdvae.networks.dropout import Dropout
 
 SQUARED_MEAN_FLOOR = 1e-6
 """Of the delta head: the square root has an infinite slope at 0."""
@@ -106,7 +108,7 @@ class DUHead(nn.Module):
         self.norm = nn.BatchNorm1d(channels, affine=False)
         self.scales = nn.Parameter(torch.ones(channels))
         self.shift = nn.Parameter(torch.zeros(channels))
-        self.dropout = nn.Dropout(dropout)
+        self.dropout = Dropout(dropout)
 
     def forward(self, mean: Tensor, log_variance: Tensor) -> Moments:
         scales = self.scale * self.scales / self.scales.square().mean().sqrt()
@@ -132,8 +134,10 @@ def variances_of_rate(delta_nats: float) -> tuple[float, float]:
 
 
 def normalised(norm: nn.BatchNorm1d, mean: Tensor) -> Tensor:
-    """Each channel of vectors or maps by its mean and deviation over the batch (and positions)."""
-    return norm(mean.reshape(*mean.shape[:2], -1)).view_as(mean)
+    """Each channel of vectors or maps by its mean and deviation over the batch (and positions): in training over the whole
+    batch, of which several processes hold a part each."""
+    values = mean.reshape(*mean.shape[:2], -1)
+    return (own(norm(gathered(values))) if norm.training else norm(values)).view_as(mean)
 
 
 def by_channel(values: Float[Tensor, " channel"], like: Float[Tensor, "batch channel *size"]) -> Tensor:

@@ -14,7 +14,8 @@ from mpdvae.data import Splits, load, steps_per_epoch
 from mpdvae.environment import EVALUATION, TRAINING, describe, noted
 from mpdvae.errors import InputError, RunError, in_words
 from mpdvae.experiment import Experiment
-from mpdvae.runs import Run, write_atomically
+from mpdvae.processes import is_first, world
+from mpdvae.runs import Run
 from mpdvae.signals import Stop, Stopped, heeded
 from mpdvae.tracking import tracking
 from mpdvae.version import __version__
@@ -95,6 +96,7 @@ def describe_run(run: Run, data: Splits, command: str) -> None:
         platform=platform.system(),
         processor=platform.machine(),
         cores=os.cpu_count(),
+        processes=world(),
         data=origin,
         parameters=parts | {"total": sum(parts.values())},
         seed=run.experiment.seed,
@@ -137,7 +139,7 @@ def complete(
     """
     from mpdvae.evaluation import evaluate
 
-    with _going_on(run) as stop, tracking(run, track, warn) as trackers:
+    with _going_on(run) as stop, tracking(run, track if is_first() else (), warn) as trackers:
         noter = _begin(run, data, command)
 
         def told(done: int, entry: dict[str, Any] | None) -> None:
@@ -214,15 +216,13 @@ class _ProgressNoter:
         self._write(name, self.run.experiment.training.steps)
 
     def over(self) -> None:
-        (self.run.path / "progress.json").unlink(missing_ok=True)
+        if is_first():
+            (self.run.path / "progress.json").unlink(missing_ok=True)
 
     def _write(self, phase: str, done: int) -> None:
-        import json
-
         self.last = time.monotonic()
         self.run.check_there()
-        content = {"phase": phase, "step": done, "latest": self.entry}
-        write_atomically(self.run.path / "progress.json", json.dumps(content))
+        self.run.note_progress({"phase": phase, "step": done, "latest": self.entry})
 
 
 def this_command() -> str:

@@ -16,6 +16,7 @@ from mpdvae.data import Splits, training_batch
 from mpdvae.experiment import Experiment, Training
 from mpdvae.inference import StepRule
 from mpdvae.objective import Objective
+from mpdvae.processes import take_from_first
 from mpdvae.seeding import seeded
 from mpdvae.vae import VAE
 
@@ -79,6 +80,7 @@ class Learner:
     def initialise(self, data: Splits) -> None:
         """Data-dependent initialisation, with which the average begins."""
         initialise(self.vae, self.experiment, data)
+        take_from_first(self.vae.state_dict().values())
         self.average.update_parameters(self.vae)
 
     def stepped(self) -> None:

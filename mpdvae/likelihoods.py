@@ -26,6 +26,7 @@ from mpdvae.density import DensityEstimate, check_tolerance
 from mpdvae.errors import InputError
 from mpdvae.memory import Budget
 from mpdvae.partial import Partial
+from mpdvae.processes import take_turns, wait_for_all
 from mpdvae.runs import Run
 from mpdvae.subsets import random_subset
 from mpdvae.vae import VAE, check_samples
@@ -140,17 +141,19 @@ def partial_results(run: Run, measurement: Measurement) -> Partial:
 def measure(
     vae: VAE, measurement: Measurement, partial: Partial, watch: Watch, say: Callable[[str], None] = lambda _: None
 ) -> DensityEstimate:
-    """The likelihood of every image, part by part; `say` is told where memory is short, which moves last digits only."""
+    """The likelihood of every image, part by part; `say` is told where memory is short, which moves last digits only. Several
+    processes take turns, and all of them return all of it."""
     m, count, budget = measurement, len(measurement.x), Budget(say)
     expected = m.samples if m.tolerance is None else min(m.samples, EXPECTED_SAMPLES)
     size = max(1, PART_PAIRS // expected)
-    parts = []
-    for start in range(0, count, size):
+    starts = range(0, count, size)
+
+    def part(start: int) -> dict[str, Tensor]:
         piece = slice(start, start + size)
         if not partial.has(f"density-{start}"):
             watch("density", start / count)
 
-        def estimate(memory_budget: int, piece: slice = piece) -> dict[str, Tensor]:
+        def estimate(memory_budget: int) -> dict[str, Tensor]:
             return density.estimate(
                 vae,
                 m.x[piece],
@@ -161,11 +164,12 @@ def measure(
                 progress=lambda done, _: watch("density", (piece.start + done / m.samples) / count),
             ).tensors()
 
-        parts.append(
-            partial.get(
-                f"density-{start}", partial_of(budget.spend, estimate), density.forms(len(m.x[piece]), m.samples)
-            )
-        )
+        compute, forms = partial_of(budget.spend, estimate), density.forms(len(m.x[piece]), m.samples)
+        return partial.get(f"density-{start}", compute, forms)
+
+    take_turns(starts, part)
+    parts = [part(start) for start in starts]
+    wait_for_all()  # parts are removed when nobody reads them any more
     values = {name: torch.cat([part[name] for part in parts]) for name in parts[0]}
     return DensityEstimate(**values, samples=m.samples, data_dimensions=m.x[0].numel())
 

@@ -30,6 +30,7 @@ from jaxtyping import Float
 from torch import Tensor
 from torch.distributions import Distribution, kl_divergence
 
+from mpdvae.distributions import diagonal_gaussian
 from mpdvae.divergence import (
     DiversityForm,
     SmoothnessOver,
@@ -38,13 +39,18 @@ from mpdvae.divergence import (
     mutual_posterior_divergence,
     smoothness_term,
 )
+from mpdvae.division import gathered, is_divided, own
 from mpdvae.errors import InputError
 from mpdvae.schedules import AdaptiveWeight, Constant, Schedule
 from mpdvae.vae import VAE, Estimator, check_samples
 
 
 class ForwardPass:
-    """What one pass through a VAE gives; each quantity is computed once, when first asked for."""
+    """What one pass through a VAE gives; each quantity is computed once, when first asked for.
+
+    Where several processes share a batch (`mpdvae.division`), `x` are a process's own images, which alone go through its
+    networks; everything else here is of the whole batch.
+    """
 
     def __init__(
         self,
@@ -56,13 +62,19 @@ class ForwardPass:
     ) -> None:
         self.vae, self.x = vae, x
         self.estimator: Estimator = estimator
-        self.q: Distribution = vae.encoder(x)
+        self._own_q: Distribution = vae.encoder(x)
+        self.q: Distribution = _of_all(self._own_q)
         self.z: Tensor = self.q.rsample((samples,)) if noise else self.q.mean[None]
+        self._own_z = own(self.z, axis=1)
 
     @cached_property
     def log_likelihood(self) -> Float[Tensor, "samples batch"]:
         """log p(x|z) in nats."""
-        return self.vae.decoder(self.z).log_prob(self.x)
+        return gathered(self._own_log_likelihood, axis=1)
+
+    @cached_property
+    def _own_log_likelihood(self) -> Tensor:
+        return self.vae.decoder(self._own_z).log_prob(self.x)
 
     @cached_property
     def reconstruction(self) -> Float[Tensor, " batch"]:
@@ -72,12 +84,14 @@ class ForwardPass:
     @cached_property
     def log_weights(self) -> Float[Tensor, "samples batch"]:
         """log p(x, z) - log q(z|x) in nats."""
-        return self.log_likelihood + self.vae.prior().log_prob(self.z) - self.q.log_prob(self.z)
+        z = self._own_z
+        log_weights = self._own_log_likelihood + self.vae.prior().log_prob(z) - self._own_q.log_prob(z)
+        return gathered(log_weights, axis=1)
 
     @cached_property
     def kl(self) -> Float[Tensor, " batch"]:
         """KL(q(z|x) || p(z)) in nats."""
-        return self.vae.kl(self.q, self.z, self.estimator)
+        return gathered(self.vae.kl(self._own_q, self._own_z, self.estimator))
 
     @cached_property
     def kl_per_dimension(self) -> Float[Tensor, " latent"]:
@@ -91,6 +105,15 @@ class ForwardPass:
                 "prior, or free bits on the total."
             ) from None
         return kl_divergence(q, p).mean(0).flatten()
+
+
+def _of_all(q: Distribution) -> Distribution:
+    """The posteriors of the whole batch, from those of own images."""
+    if not is_divided():
+        return q
+    normal = diagonal_normal(q)
+    mean, deviation = gathered(torch.stack([normal.loc, normal.scale]), axis=1)
+    return diagonal_gaussian(mean, deviation)
 
 
 Term = Callable[[ForwardPass, int], Float[Tensor, ""]]

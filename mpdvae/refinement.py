@@ -21,6 +21,7 @@ from torch.distributions import Distribution
 
 from mpdvae.distributions import diagonal_gaussian
 from mpdvae.divergence import diagonal_normal
+from mpdvae.division import like_all, own
 from mpdvae.errors import InputError
 from mpdvae.seeding import derive_seed
 
@@ -79,7 +80,7 @@ class SemiAmortised(nn.Module):
 
     def _noise(self, mean: Tensor) -> Float[Tensor, "two #batch *latent"]:
         if self.training:
-            noise = torch.randn_like(mean)
+            noise = own(torch.randn_like(like_all(mean)))
         else:
             generator = torch.Generator().manual_seed(derive_seed("refinement"))
             noise = torch.randn(1, *mean.shape[1:], generator=generator, dtype=torch.float64).to(mean)

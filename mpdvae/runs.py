@@ -110,6 +110,10 @@ class Run:
         if self.status == "finished":
             (self.path / "progress.json").unlink(missing_ok=True)
 
+    def note_progress(self, content: dict[str, Any]) -> None:
+        """Says how far the run is, for whoever looks on."""
+        write_atomically(self.path / "progress.json", json.dumps(content))
+
     @property
     def status(self) -> str:
         """`new`, `training`, `trained` or `finished` (trained and evaluated)."""

@@ -6,7 +6,8 @@ a resumed run end with the same bytes as an uninterrupted one.
 
 The recipe (Adam or Adamax, decay per step, halving at a plateau with a fresh optimiser, clipping, averaged weights,
 data-dependent initialisation, selection by validation ELBO) is that of the released code of MAE. What a step moves is said
-by a step rule (`mpdvae.inference`): encoder, decoder and prior together, or the encoder ahead.
+by a step rule (`mpdvae.inference`): encoder, decoder and prior together, or the encoder ahead. Several processes divide every
+batch among them (`mpdvae.division`) and do all else alike.
 """
 
 import math
@@ -21,10 +22,11 @@ from typing import Any
 import torch
 from torch import Tensor, nn, optim
 
-from mpdvae import collapse
+from mpdvae import collapse, processes
 from mpdvae.acceleration import compile_networks, run_in_bfloat16
 from mpdvae.checksums import recording
 from mpdvae.data import Splits, batch_indices, evaluation_images, steps_per_epoch, training_batch
+from mpdvae.division import check_batch, divided, own
 from mpdvae.errors import InputError, RunError
 from mpdvae.experiment import Experiment, Training
 from mpdvae.learner import Checkpoint, Learner, Progress
@@ -73,6 +75,7 @@ def train(
         Stopped: the process was told to stop.
     """
     t, stop = run.experiment.training, stop or Stop()
+    check_batch(t.batch_size)
     x_validation = _validation_images(run.experiment, data)
     course = Course.begin(run, data, say)
     with stop.deferred():
@@ -84,10 +87,13 @@ def train(
                 course = _go_back(run, data, course, why, say)
                 continue
             watch(course.progress.step, entry)
+            if processes.any_is(bool(stop.asked_by)):
+                stop.asked_by = stop.asked_by or "another process"
             if stop.asked_by and not entry:
                 run.save_checkpoint(course.progress.step, *course.checkpoint(), passing=True)
             stop.check()
         run.note(status="trained", stopped=course.progress.stopped)
+    processes.wait_for_all()  # the model is there for all
     return load(run.path)
 
 
@@ -110,6 +116,10 @@ class Course:
         """As the newest checkpoint of `run` has it, `passing` ones among them or not; else before the first step."""
         t, learner, tally = run.experiment.training, Learner.start(run.experiment, data), Tally()
         checkpoint, history = run.load_checkpoint(say, passing), []
+        if not processes.agree(checkpoint[1]["step"] if checkpoint else 0):
+            raise RunError(
+                f"{run.path}: processes find different checkpoints there; give a folder that all machines share."
+            )
         if checkpoint is None:
             learner.initialise(data)
         else:
@@ -191,8 +201,7 @@ def _step(learner: Learner, data: Splits) -> tuple[Loss, Tensor]:
     x = training_batch(data.train, indices, e.data.protocol(), e.seed, step)
     learner.vae.train()
     learner.rule.catch_up(partial(_encoder_step, learner, data))
-    with seeded(e.seed, "noise", step), overflow_is_told():
-        loss = learner.objective(learner.vae, x, step)
+    loss = _loss(learner, x, e.seed)
     check_loss(loss)
     norm = _update(loss.total, learner.rule.moving(learner.vae), learner.optimizer, e.training.clip_norm)
     learner.objective.adapt(loss)
@@ -200,11 +209,18 @@ def _step(learner: Learner, data: Splits) -> tuple[Loss, Tensor]:
     return loss, norm
 
 
+def _loss(learner: Learner, x: Tensor, seed: int) -> Loss:
+    """The objective on the batch `x`, of which each process passes its own images through the networks."""
+    step = learner.progress.step
+    with seeded(seed, "noise", step), overflow_is_told(), divided(len(x)):
+        return learner.objective(learner.vae, own(x), step)
+
+
 def _update(loss: Tensor, moving: list[nn.Parameter], optimizer: optim.Optimizer, clip_norm: float | None) -> Tensor:
     """One step of the optimiser down the gradient of `loss`; parameters that are not `moving` stay where they are. Returns
     the norm of the gradient before it was clipped; raises `NotFinite`, before anything moves, where that is no number."""
     optimizer.zero_grad(set_to_none=True)
-    loss.backward(inputs=moving)
+    processes.backward(loss, moving)
     norm = nn.utils.clip_grad_norm_(moving, math.inf if clip_norm is None else clip_norm)
     check_norm(norm)
     optimizer.step()
@@ -218,8 +234,7 @@ def _encoder_step(learner: Learner, data: Splits, number: int) -> float:
     with seeded(seed, "images", step):
         indices = torch.randperm(len(data.train))[: e.training.batch_size]
     x = training_batch(data.train, indices, e.data.protocol(), seed, step)
-    with seeded(seed, "noise", step), overflow_is_told():
-        loss = learner.objective(learner.vae, x, step)
+    loss = _loss(learner, x, seed)
     check_loss(loss)
     _update(loss.total, list(learner.vae.encoder.parameters()), learner.optimizer, e.training.clip_norm)
     return loss.total.item()

@@ -19,6 +19,7 @@ from mpdvae import diagnostics
 from mpdvae.code_use import increase_by_another
 from mpdvae.density import evaluating
 from mpdvae.divergence import diagonal_normal
+from mpdvae.division import divided, own
 from mpdvae.errors import InputError
 from mpdvae.gradients import gradient_norms
 from mpdvae.lag import EncoderLag, encoder_lag
@@ -70,16 +71,17 @@ class Probe:
 
 
 def validate(vae: VAE, x: Float[Tensor, "n channel height width"], samples: int, seed: int) -> Validation:
-    """Measures `vae` on `x` with `samples` draws of z per image."""
+    """Measures `vae` on `x` with `samples` draws of z per image. Several processes share the images."""
     means, scales, reconstruction, kl = [], [], 0.0, 0.0
     with torch.no_grad(), evaluating(vae), seeded(seed, "validation"):
         for part in x.split(IMAGES_AT_ONCE):
-            forward = ForwardPass(vae, part, samples)
-            q = diagonal_normal(forward.q)
-            means.append(q.loc.flatten(1).cpu().double())
-            scales.append(q.scale.flatten(1).cpu().double())
-            reconstruction += forward.reconstruction.double().sum().item() / len(x)
-            kl += forward.kl.double().sum().item() / len(x)
+            with divided(len(part)):
+                forward = ForwardPass(vae, own(part), samples)
+                q = diagonal_normal(forward.q)
+                means.append(q.loc.flatten(1).cpu().double())
+                scales.append(q.scale.flatten(1).cpu().double())
+                reconstruction += forward.reconstruction.double().sum().item() / len(x)
+                kl += forward.kl.double().sum().item() / len(x)
         measured = diagnostics.of_posteriors(Independent(Normal(torch.cat(means), torch.cat(scales)), 1), vae.prior())
     per_dimension = measured.kl_per_dimension
     return Validation(

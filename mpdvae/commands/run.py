@@ -1,7 +1,6 @@
 """Commands on one run: train it, go on with it, measure it, import it."""
 
 import inspect
-import os
 from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Literal
@@ -13,6 +12,7 @@ from mpdvae.errors import InputError, RunError
 from mpdvae.experiment import Experiment, from_json
 from mpdvae.kinds import with_kinds
 from mpdvae.options import parse, validated
+from mpdvae.processes import after_first, check_processes, cores, is_first, own_device
 from mpdvae.reading import LARGEST_JSON, read_bytes
 from mpdvae.tracking import Name, check_installed
 
@@ -42,8 +42,9 @@ def train(arguments: Sequence[str]) -> None:
         threads: int | None = None,
         data_dir: Path | None = None,
         device: str | None = None,
+        processes: int | None = None,
         track: Track = (),
-    ) -> tuple[Path, Experiment, int | None, Path | None, str | None, Track]:
+    ) -> tuple[Path, Experiment, int | None, Path | None, str | None, int | None, Track]:
         """What the options say.
 
         Args:
@@ -52,21 +53,20 @@ def train(arguments: Sequence[str]) -> None:
             threads: threads of a training step; default: all cores. The last digits of results depend on it.
             data_dir: folder of the data; default: $MPDVAE_DATA, else the user's cache folder.
             device: cpu, cuda, cuda:1, ...; default: cpu. Results depend on it.
+            processes: share each batch among so many processes of this machine, each with a GPU of its own or its part of the
+                cores; default: 1.
             track: tell the history to a tracker too; can be given several times.
         """
-        return out, experiment, threads, data_dir, device, track
+        return out, experiment, threads, data_dir, device, processes, track
 
-    out, given, threads, data_dir, device, track = parse(collect, rest, f"mpdvae train {name}", experiment.reproduces)
+    out, given, threads, data_dir, device, processes, track = parse(
+        collect, rest, f"mpdvae train {name}", experiment.reproduces
+    )
     experiment = validated(given)
-    from mpdvae.jobs import check_device, check_fit, load_data
-    from mpdvae.runs import Run
-
     _check_threads(threads)
+    check_processes(processes)
     check_installed(track)
-    Run.check_free(out, experiment)
-    check_device(device)
-    check_fit(experiment, load_data(experiment, data_dir))  # before a folder is made that could not be used
-    _complete(Run.create(out, experiment), threads, data_dir, device, track)
+    _complete(after_first(lambda: _make_run(out, experiment, data_dir, device)), threads, data_dir, device, track)
 
 
 def resume(
@@ -74,6 +74,7 @@ def resume(
     threads: int | None = None,
     data_dir: Path | None = None,
     device: str | None = None,
+    processes: int | None = None,
     track: Track = (),
 ) -> None:
     """Go on with a run where it stopped.
@@ -83,12 +84,14 @@ def resume(
         threads: threads of a training step; default: all cores.
         data_dir: folder of the data.
         device: cpu, cuda, ...; default: cpu.
+        processes: share each batch among so many processes, whatever their number was before; default: 1.
         track: tell the history to a tracker too; those that the run had go on by themselves.
     """
-    from mpdvae.runs import Run
+    from mpdvae.onlooker import run_in
 
+    check_processes(processes)
     check_installed(track)
-    run = Run(directory)
+    run = run_in(directory)
     if run.status == "finished":
         run.tidy()
         print(f"{directory}: this run is finished; its results are there.")
@@ -108,6 +111,7 @@ def evaluate(
     compiled: bool = False,
     data_dir: Path | None = None,
     device: str | None = None,
+    processes: int | None = None,
 ) -> None:
     """Measure a trained run again; the results are JSON beside it.
 
@@ -126,21 +130,22 @@ def evaluate(
         compiled: compile the networks first: quicker from some thousand samples on.
         data_dir: folder of the data.
         device: cpu, cuda, ...; default: cpu.
+        processes: share the likelihoods among so many processes; default: 1.
     """
     from mpdvae.console import Watcher
     from mpdvae.environment import EVALUATION
     from mpdvae.evaluation import evaluate
     from mpdvae.jobs import describe_run, load_data, note_environment, on_device, this_command
-    from mpdvae.ownership import owned
-    from mpdvae.runs import Run
+    from mpdvae.onlooker import owned_by_first, run_in
 
-    run = Run(directory)
+    check_processes(processes)
+    run = run_in(directory)
     if run.status not in {"trained", "finished"}:
         raise InputError(
             f"{directory}: this run is not trained to its end; `mpdvae resume {directory}` goes on with it."
         )
-    data = on_device(load_data(run.experiment, data_dir), device)
-    with Watcher(f"measuring {directory} on the {split} images") as watcher, owned(directory, watcher.say):
+    data = on_device(load_data(run.experiment, data_dir), own_device(device))
+    with Watcher(f"measuring {directory} on the {split} images") as watcher, owned_by_first(directory, watcher.say):
         describe_run(run, data, this_command())
         note_environment(run, data, EVALUATION, run.experiment.training.steps)
         evaluate(
@@ -157,6 +162,8 @@ def evaluate(
             say=lambda what: watcher.say(f"measuring: {what}"),
             watch=watcher.watch,
         )
+    if not is_first():
+        return
     if split == "test":
         _print_results([directory])
     else:
@@ -200,6 +207,19 @@ def _check_threads(threads: int | None) -> None:
         raise InputError(f"--threads: expected a number >= 1, got {threads}.")
 
 
+def _make_run(out: Path, experiment: Experiment, data_dir: Path | None, device: str | None) -> "Run":
+    """A folder for `experiment`, if it can be trained here: before a folder is made that could not be used."""
+    from mpdvae.jobs import check_device, check_fit, load_data
+    from mpdvae.onlooker import run_in
+    from mpdvae.runs import Run
+
+    Run.check_free(out, experiment)
+    check_device(own_device(device))
+    check_fit(experiment, load_data(experiment, data_dir))
+    Run.create(out, experiment)
+    return run_in(out)
+
+
 def _complete(
     run: "Run", threads: int | None, data_dir: Path | None, device: str | None = None, track: Track = ()
 ) -> None:
@@ -207,18 +227,18 @@ def _complete(
 
     from mpdvae.console import Watcher
     from mpdvae.jobs import complete, load_data, on_device, this_command
-    from mpdvae.ownership import owned
+    from mpdvae.onlooker import owned_by_first
 
     _check_threads(threads)
-    torch.set_num_threads(threads or os.cpu_count() or 1)
+    torch.set_num_threads(threads or cores())
     steps, latest = run.experiment.training.steps, (run.history or [None])[-1]
-    data = on_device(load_data(run.experiment, data_dir), device)
+    data = on_device(load_data(run.experiment, data_dir), own_device(device))
     title, share = f"{run.experiment.name}, seed {run.experiment.seed}", (latest or {"step": 0})["step"] / steps
-    with Watcher(title, share) as watcher, owned(run.path, watcher.say) as ownership:
+    with Watcher(title, share) as watcher, owned_by_first(run.path, watcher.say) as confirm:
         follow = watcher.following(run.path.name, steps, latest)
 
         def watch(done: int, entry: dict | None) -> None:
-            ownership.confirm()
+            confirm()
             follow(done, entry)
 
         try:
@@ -234,6 +254,8 @@ def _complete(
             )
         except KeyboardInterrupt:
             raise RunError(f"interrupted; `mpdvae resume {run.path}` goes on from the last checkpoint.") from None
+    if not is_first():
+        return
     _print_results([run.path])
     print(f"run folder: {run.path}")
 

@@ -30,6 +30,7 @@ from torch.nn.functional import conv_transpose2d, elu, pad
 
 from mpdvae.errors import InputError
 from mpdvae.networks.blocks import PointwiseConv2d, conv2d, conv2d_doubling
+from mpdvae.networks.dropout import Dropout
 from mpdvae.networks.incremental import CausalLayer, Raster
 from mpdvae.networks.weight_norm import weight_norm
 
@@ -204,7 +205,7 @@ class GatedBlock(CausalLayer):
         self.right_second = ShiftedConv2d(wide, channels, (2, 2), right=True, level=level)
         self.nin = PointwiseConv2d(wide, channels)
         self.right_third = ShiftedConv2d(wide, 2 * channels, (2, 2), True, init_scale=GATE_SCALE, level=level)
-        self.activation, self.dropout, self.level = activation, nn.Dropout(dropout), level
+        self.activation, self.dropout, self.level = activation, Dropout(dropout), level
 
     def forward(self, v: Tensor, r: Tensor, h: Tensor) -> Streams:
         act = self.activation

@@ -1,0 +1,124 @@
+"""`--processes N`: the same command in N processes of this machine, and one sentence when one of them dies.
+
+Each is told its place by its environment, as torchrun does it (`mpdvae.processes`). The process that starts them keeps the
+store where they meet, so that no port has to be guessed, and watches them: when one fails or is killed, or somebody presses
+Ctrl-C, it ends the others, which would wait for it. All that is saved by then is whole.
+"""
+
+import os
+import shlex
+import signal
+import subprocess
+import sys
+import time
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+from itertools import pairwise
+from typing import NoReturn
+
+from mpdvae.errors import RunError
+from mpdvae.processes import environment_of
+
+SHARED = ("train", "resume", "evaluate")
+"""That several processes can share."""
+LOOK_SECONDS = 0.05
+GRACE_SECONDS = 10
+"""Until a process that was asked to end is killed."""
+
+Member = subprocess.Popen[bytes]
+
+
+def processes_asked_for(arguments: Sequence[str]) -> int:
+    """What `--processes` says in the arguments of a command; 1 where it is not there, or is none of ours to read."""
+    value = _option(arguments, "--processes") if arguments and arguments[0] in SHARED else None
+    return int(value) if value and value.isascii() and value.isdigit() else 1
+
+
+def run_in_processes(arguments: Sequence[str], size: int) -> int:
+    """Runs `mpdvae ARGUMENTS` in `size` processes; returns the exit code when all have ended.
+
+    Raises `RunError` where one was killed, or all were interrupted.
+    """
+    from torch.distributed import TCPStore
+
+    store = TCPStore("127.0.0.1", 0, is_master=True, wait_for_workers=False)
+    members: list[Member] = []
+    try:
+        with _ended_like_an_interrupt():
+            for rank in range(size):
+                members.append(_start(arguments, environment_of(rank, size, store.port)))
+            return _watch(members, arguments)
+    except KeyboardInterrupt:
+        raise RunError(f"interrupted; {how_to_go_on(arguments)}.") from None
+    finally:
+        _end(members)
+
+
+def how_to_go_on(arguments: Sequence[str]) -> str:
+    """The command that goes on after `mpdvae ARGUMENTS` was stopped, in a clause."""
+    out, size = _option(arguments, "--out"), _option(arguments, "--processes")
+    if arguments and arguments[0] == "train" and out:
+        arguments = ["resume", out, *(["--processes", size] if size else [])]
+    return f"`{shlex.join(['mpdvae', *arguments])}` goes on from what is saved"
+
+
+def _start(arguments: Sequence[str], environment: dict[str, str]) -> Member:
+    # In a process group of its own, which Ctrl-C does not reach: one sentence is enough.
+    return subprocess.Popen(
+        [sys.executable, "-m", "mpdvae", *arguments],
+        env=os.environ | environment,
+        stdin=subprocess.DEVNULL,
+        process_group=0,
+    )
+
+
+def _watch(members: Sequence[Member], arguments: Sequence[str]) -> int:
+    """The exit code of all: that of the first process that fails, which has said why."""
+    while True:
+        codes = [member.poll() for member in members]
+        for rank, (code, member) in enumerate(zip(codes, members, strict=True)):
+            if code:
+                return _judge(rank, member.pid, code, arguments)
+        if None not in codes:
+            return 0
+        time.sleep(LOOK_SECONDS)
+
+
+def _judge(rank: int, pid: int, code: int, arguments: Sequence[str]) -> int:
+    if code > 0:
+        return code
+    name = signal.Signals(-code).name
+    raise RunError(f"process {rank} (pid {pid}) was ended by {name}; {how_to_go_on(arguments)}.")
+
+
+def _end(members: Sequence[Member]) -> None:
+    for member in members:
+        if member.poll() is None:
+            member.terminate()
+    for member in members:
+        try:
+            member.wait(GRACE_SECONDS)
+        except subprocess.TimeoutExpired:
+            member.kill()
+            member.wait()
+
+
+@contextmanager
+def _ended_like_an_interrupt() -> Iterator[None]:
+    """Inside, a SIGTERM is a Ctrl-C."""
+
+    def interrupt(*_: object) -> NoReturn:
+        raise KeyboardInterrupt
+
+    before = signal.signal(signal.SIGTERM, interrupt)
+    try:
+        yield
+    finally:
+        signal.signal(signal.SIGTERM, before)
+
+
+def _option(arguments: Sequence[str], name: str) -> str | None:
+    """The last value of the option `name`, given as `name value` or `name=value`."""
+    found = [following for word, following in pairwise(arguments) if word == name]
+    found += [word.partition("=")[2] for word in arguments if word.startswith(f"{name}=")]
+    return found[-1] if found else None

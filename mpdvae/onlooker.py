@@ -1,0 +1,48 @@
+"""The run folder as the other processes of a run see it: all of them read, the first one alone writes."""
+
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any
+
+from mpdvae.ownership import owned
+from mpdvae.processes import is_first
+from mpdvae.runs import Run
+
+
+class Onlooker(Run):
+    """A run folder that another process writes."""
+
+    def note(self, **entries: Any) -> None:
+        pass
+
+    def note_progress(self, content: dict[str, Any]) -> None:
+        pass
+
+    def write_history(self, entries: list[dict[str, Any]]) -> None:
+        pass
+
+    def save_checkpoint(self, *_: Any, **__: Any) -> None:
+        pass
+
+    def save_model(self, *_: Any) -> None:
+        pass
+
+    def tidy(self) -> None:
+        pass
+
+
+@contextmanager
+def owned_by_first(path: Path, say: Callable[[str], None]) -> Iterator[Callable[[], None]]:
+    """Inside, the folder `path` is in no other hands, see `mpdvae.ownership`; gives what confirms it. The first process
+    answers for all."""
+    if not is_first():
+        yield lambda: None
+        return
+    with owned(path, say) as ownership:
+        yield ownership.confirm
+
+
+def run_in(path: Path) -> Run:
+    """The run folder `path`, to be written if this is the first process. Raises `InputError` where there is none."""
+    return Run(path) if is_first() else Onlooker(path)

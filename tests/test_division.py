@@ -1,0 +1,43 @@
+"""A batch that several processes share gives what one process makes of the whole of it."""
+
+import json
+import os
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+from shared_batches import CASES
+from torch.distributed import TCPStore
+
+from mpdvae import processes
+
+
+def together(size: int, *command: str | Path) -> list[str]:
+    """What each of `size` processes that run `command` in Python prints."""
+    store = TCPStore("127.0.0.1", 0, is_master=True, wait_for_workers=False)
+    members = [
+        subprocess.Popen(
+            [sys.executable, *map(str, command)],
+            env=os.environ | processes.environment_of(rank, size, store.port),
+            stdout=subprocess.PIPE,
+            stderr=subprocess.PIPE,
+            text=True,
+        )
+        for rank in range(size)
+    ]
+    outputs = [member.communicate(timeout=300) for member in members]
+    assert [member.returncode for member in members] == [0] * size, outputs
+    return [output for output, _ in outputs]
+
+
+@pytest.fixture(scope="module")
+def differences() -> dict[str, float]:
+    """By case, the largest between 3 processes, which hold 3, 3 and 2 images, and one."""
+    first, *_ = together(3, Path(__file__).parent / "shared_batches.py")
+    return json.loads(first)
+
+
+@pytest.mark.parametrize("case", CASES)
+def test_a_divided_batch_gives_the_loss_and_gradients_of_the_whole(case, differences):
+    assert differences[case] < 1e-9
