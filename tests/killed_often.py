@@ -3,8 +3,8 @@
     python killed_often.py SEED KILLS HOW LEAST MOST -- ARGUMENTS
 
 HOW says what a process lives for: `seconds`, or `writes`, which end just before or just after a file takes its name. How
-many it gets is uniform between LEAST and MOST. After KILLS kills processes live as long as they like. Prints how many kills
-there were; exits as the last process did.
+many it gets is uniform between LEAST and MOST. After KILLS kills processes live as long as they like. Prints how long
+the last one lived and how many kills there were; exits as the last process did.
 
 Processes are forks of this one, which has imported everything and computed nothing: so a kill costs no imports.
 """
@@ -82,9 +82,10 @@ def run() -> int:
             else:
                 number, after = round(life), random.random() < 0.5
                 prepare = lambda number=number, after=after: die_at_write(number, after)  # noqa: E731
+        started = time.monotonic()
         code = ended(fork(arguments, prepare), seconds)
         if code is not None:
-            print(f"killed {killed} times")
+            print(f"lived {time.monotonic() - started} s, killed {killed} times")
             return code
         killed += 1
 

@@ -128,7 +128,7 @@ def test_runs_of_earlier_versions_show_what_they_noted(tmp_path: Path) -> None:
 
 
 def test_what_went_wrong_in_training_is_told(tmp_path: Path) -> None:
-    folder = make_run(tmp_path / "runs", "mae", 0)
+    folder, intact = make_run(tmp_path / "mae", "mae"), make_run(tmp_path / "vae", "vae")
     edit(
         folder / "manifest.json", skipped_steps=3, rollbacks=["from step 9 <b>back</b>"], damaged_checkpoints=["step-9"]
     )
@@ -138,7 +138,7 @@ def test_what_went_wrong_in_training_is_told(tmp_path: Path) -> None:
     )
     report.write([folder, intact], html=tmp_path / "r.html", command="mpdvae report")
     assert (tmp_path / "r.html").read_text().count("<dt>trouble</dt>") == 1
-    assert told.format("&lt;b&gt;back&lt;/b&gt;").replace(" ;", ";") in (tmp_path / "r.html").read_text()
+    assert told in (tmp_path / "r.html").read_text()
     assert (tmp_path / "r.md").read_text().count("  - trouble: 3 steps skipped") == 1
 
 

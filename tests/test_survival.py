@@ -69,17 +69,19 @@ def test_the_page_names_tests_that_exist():
 # -- killed ------------------------------------------------------------------------------------------------------------
 
 
-def killed_often(folder: Path, seed: int, kills: int, how: str, least: float, most: float) -> int:
-    """`mpdvae train` in `folder`, killed so often and called again, to its end; returns how often it was killed."""
+def killed_often(folder: Path, seed: int, kills: int, how: str, least: float, most: float) -> tuple[float, int]:
+    """`mpdvae train` in `folder`, killed so often and called again, to its end; returns how many seconds the last process
+    lived and how many were killed."""
     command = [sys.executable, str(KILLED_OFTEN), str(seed), str(kills), how, str(least), str(most), "--"]
     command += ["train", str(write_experiment(folder)), "--out", "run", "--threads", "1"]
     done = subprocess.run(command, cwd=folder, capture_output=True, text=True, timeout=1800)
     assert done.returncode == 0, done.stderr
-    return int(done.stdout.split("killed ")[-1].split()[0])
+    lived, killed = done.stdout.splitlines()[-1].removeprefix("lived ").split(" s, killed ")
+    return float(lived), int(killed.split()[0])
 
 
 def test_killed_while_it_writes_a_run_ends_with_the_same_bytes(tmp_path, whole):
-    assert killed_often(tmp_path, seed=0, kills=4, how="writes", least=1, most=30) >= 2
+    assert killed_often(tmp_path, seed=0, kills=4, how="writes", least=1, most=30)[1] >= 2
     assert results(tmp_path / "run") == whole
 
 
@@ -87,13 +89,11 @@ def test_killed_while_it_writes_a_run_ends_with_the_same_bytes(tmp_path, whole):
 def test_killed_at_twenty_random_moments_runs_end_with_the_same_bytes(tmp_path, whole):
     """Moments are spread over all of a run, whose length this machine tells first."""
     (tmp_path / "timed").mkdir()
-    started = time.monotonic()
-    killed_often(tmp_path / "timed", seed=0, kills=0, how="seconds", least=0, most=1)
-    seconds, kills = time.monotonic() - started, 0
+    (seconds, _), kills = killed_often(tmp_path / "timed", seed=0, kills=0, how="seconds", least=0, most=1), 0
     for seed in range(40):
         folder = tmp_path / str(seed)
         folder.mkdir()
-        kills += killed_often(folder, seed, 5, "seconds", 0.0, seconds / 2)
+        kills += killed_often(folder, seed, 5, "seconds", 0.0, seconds / 2)[1]
         assert results(folder / "run") == whole
         if kills >= 20:
             return
@@ -103,7 +103,7 @@ def test_killed_at_twenty_random_moments_runs_end_with_the_same_bytes(tmp_path, 
 @pytest.mark.slow
 @pytest.mark.parametrize("seed", range(4))
 def test_killed_while_they_write_runs_end_with_the_same_bytes(tmp_path, whole, seed):
-    assert killed_often(tmp_path, seed, kills=8, how="writes", least=1, most=20) >= 4
+    assert killed_often(tmp_path, seed, kills=8, how="writes", least=1, most=20)[1] >= 4
     assert results(tmp_path / "run") == whole
 
 
