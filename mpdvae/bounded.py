@@ -42,6 +42,8 @@ class Bounded(TorchDispatchMode):
 
 def _asked(name: str, args: Any) -> int:
     """How many numbers an operation is about to make, if it makes them from a size or by pairing shapes; else 0."""
+    if name.endswith("_like") or name == "clone":
+        return args[0].numel()
     if name in _BY_SIZE:
         return math.prod(next((arg for arg in args if isinstance(arg, list | tuple)), [1]))
     if name in _BY_LENGTH:

@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Annotated, Any, Literal
 
 from pydantic import Field, ValidationError, model_validator
 
-from mpdvae.config import AtLeastTwo, Config, Count, Fraction, ImageShape, Sizes, Text
+from mpdvae.config import AtLeastTwo, Config, Count, Fraction, ImageShape, Sizes, Text, Width
 from mpdvae.errors import InputError
 from mpdvae.objective_config import ObjectiveConfig
 from mpdvae.parts import (
@@ -208,7 +208,7 @@ class Experiment(Config):
     """What this reproduces, in one sentence."""
     seed: Annotated[int, Field(ge=0, lt=2**63)] = 0
     data: Data = Data()
-    latent_dim: Count = 32
+    latent_dim: Width = 32
     """Length of a code; of codes that are maps, their channels."""
     encoder: Annotated[EncoderConfig, Field(discriminator="kind")] = ResNetEncoder()
     decoder: Annotated[DecoderConfig, Field(discriminator="kind")] = PixelCNNDecoder()

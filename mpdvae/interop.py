@@ -197,7 +197,7 @@ def read_state(path: Path) -> "dict[str, Tensor]":
         if not isinstance(name, str) or not isinstance(value, torch.Tensor):
             raise InputError(
                 f"{path}: expected a state dict, tensors by name, got a {type(value).__name__} under "
-                f"{str(name)[:100]!r}; save model.state_dict() alone."
+                f"{repr(name)[:100]}; save model.state_dict() alone."
             )
     return dict(state)
 
@@ -302,7 +302,7 @@ def _prior(encoder: Mapping[str, Any], latent_dim: int) -> PriorConfig:
     flow = _section(encoder, where, "prior_flow")
     kind = _type(flow, where, list(FLOWS))
     if flow.get("bias", True) is not True:
-        raise InputError(f"{where}.bias: only flows with biases can be imported, got {str(flow['bias'])[:100]!r}.")
+        raise InputError(f"{where}.bias: only flows with biases can be imported, got {repr(flow['bias'])[:100]}.")
     blocks, layers = _whole(flow, where, "num_blocks"), _whole({"num_hiddens": 1, **flow}, where, "num_hiddens")
     mean_only = not flow.get("var", True)
     if kind == "af_made":
@@ -328,7 +328,7 @@ def _prior(encoder: Mapping[str, Any], latent_dim: int) -> PriorConfig:
 def _section(config: Mapping[str, Any], where: str, name: str = "") -> Mapping[str, Any]:
     section = config.get(name or where)
     if not isinstance(section, Mapping):
-        raise InputError(f"{where}: expected a section of the released configuration, got {str(section)[:100]!r}.")
+        raise InputError(f"{where}: expected a section of the released configuration, got {repr(section)[:100]}.")
     return section
 
 
@@ -352,7 +352,7 @@ def _type(section: Mapping[str, Any], where: str, known: list[str], options: str
 def _whole(section: Mapping[str, Any], where: str, name: str) -> int:
     value = section.get(name)
     if not isinstance(value, int) or isinstance(value, bool) or value < 1:
-        raise InputError(f"{where}.{name}: expected a whole number >= 1, got {str(value)[:100]!r}.")
+        raise InputError(f"{where}.{name}: expected a whole number >= 1, got {repr(value)[:100]}.")
     return value
 
 

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Annotated, ClassVar, Literal
 
 from pydantic import Field, model_validator
 
-from mpdvae.config import Config, Count, Depth, Depths, ImageShape, Rate, Sizes
+from mpdvae.config import Config, Depth, Depths, ImageShape, Rate, Sizes, Width
 from mpdvae.posterior_parts import AR1Prior, Codes, GaussianHead, HeadConfig, LatentShape, VampPrior
 
 if TYPE_CHECKING:
@@ -100,7 +100,7 @@ class ResNetEncoder(_VectorEncoder):
 
     kind: Literal["resnet"] = "resnet"
     channels: Sizes = (32, 64, 64)
-    features: Count = 512
+    features: Width = 512
 
     def build(self, image_shape: ImageShape, latent_dim: int) -> "nn.Module":
         from mpdvae.encoders import resnet_encoder
@@ -165,9 +165,9 @@ class PixelCNNDecoder(Config):
 
     codes: ClassVar[Codes] = "vectors"
     kind: Literal["pixelcnn"] = "pixelcnn"
-    channels: Count = 64
+    channels: Width = 64
     kernel_sizes: Sizes = (7, 7, 7, 5, 5, 3, 3)
-    condition_channels: Count = 4
+    condition_channels: Width = 4
     skip_connections: bool = False
     """Skip-VAE: z is added to the input of every layer, not of the first alone."""
 
@@ -187,7 +187,7 @@ class DenseNetEncoder(_MapEncoder):
     """Channels that a step of each block adds."""
     steps: Depths = (3, 3, 6)
     """Steps of each block."""
-    features: Count = 96
+    features: Width = 96
 
     @model_validator(mode="after")
     def _one_block_each(self) -> "DenseNetEncoder":
@@ -217,7 +217,7 @@ class ColourResNetEncoder(_MapEncoder):
     """The released code's residual encoder for colour images, to maps."""
 
     kind: Literal["colour-resnet"] = "colour-resnet"
-    channels: Count = 48
+    channels: Width = 48
     blocks: Depths = (2, 2, 3)
     """Residual blocks at each size."""
 
@@ -243,10 +243,10 @@ class ColourResNetDecoder(Config):
 
     codes: ClassVar[Codes] = "maps"
     kind: Literal["colour-resnet"] = "colour-resnet"
-    channels: Count = 48
+    channels: Width = 48
     blocks: Depths = (3, 2, 2)
     """Residual blocks at each size, the smallest first."""
-    components: Count = 10
+    components: Width = 10
     """Logistics of each pixel's mixture."""
     sampled_component: ComponentChoice = "drawn"
     """most-probable: samples take the likeliest component, as the released code does; no samples of the model."""
@@ -268,14 +268,14 @@ class PixelCNNPPDecoder(Config):
 
     codes: ClassVar[Codes] = "maps"
     kind: Literal["pixelcnn++"] = "pixelcnn++"
-    channels: Count = 96
+    channels: Width = 96
     levels: Depth = 3
     blocks: Depth = 6
     """Gated blocks for each level and pass."""
-    condition_channels: Count = 16
+    condition_channels: Width = 16
     doublings: Annotated[int, Field(ge=0, le=100)] = 2
     """From the code's maps to the image's size: as often as the encoder halves."""
-    components: Count = 10
+    components: Width = 10
     """Logistics of each pixel's mixture."""
     dropout: Rate = 0.5
     activation: Literal["concatenated-elu", "elu"] = "concatenated-elu"
@@ -318,7 +318,7 @@ class FlowPrior(Config):
     codes: ClassVar[Codes | None] = "vectors"
     kind: Literal["flow"] = "flow"
     blocks: Depth = 4
-    hidden_features: Count = 320
+    hidden_features: Width = 320
     hidden_layers: Depth = 1
     mean_only: bool = False
 
@@ -337,9 +337,9 @@ class MapFlowPrior(Config):
     codes: ClassVar[Codes | None] = "maps"
     kind: Literal["map-flow"] = "map-flow"
     blocks: Depth = 4
-    hidden_channels: Count = 128
+    hidden_channels: Width = 128
     hidden_layers: Annotated[int, Field(ge=0, le=100)] = 2
-    kernel_size: Count = 3
+    kernel_size: Width = 3
     mean_only: bool = False
 
     def build(self, latent_shape: LatentShape) -> "nn.Module":

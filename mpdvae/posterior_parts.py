@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Annotated, ClassVar, Literal
 
 from pydantic import Field
 
-from mpdvae.config import AtLeastTwo, Config, Count, ImageShape, Rate
+from mpdvae.config import AtLeastTwo, Config, ImageShape, Rate, Width
 
 if TYPE_CHECKING:
     from torch import nn
@@ -95,7 +95,7 @@ class VampPrior(Config):
 
     codes: ClassVar[Codes | None] = None
     kind: Literal["vamp"] = "vamp"
-    components: Count = 100
+    components: Width = 100
 
     def build(self, encoder: "nn.Module", image_shape: ImageShape, image_range: tuple[float, float]) -> "nn.Module":
         from mpdvae.priors import VampPrior
