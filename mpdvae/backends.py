@@ -49,6 +49,16 @@ def work(function: Callable[..., None], *arguments: Any, workers: int, folder: P
     return _in_a_line(broken[0]) if broken else ""
 
 
+def check(name: Backend, workers: int | None, address: str | None) -> None:
+    """Raises `InputError` where the number of workers is below 1, or an address was given to loky."""
+    if workers is not None and workers < 1:
+        raise InputError(f"--jobs: expected a number >= 1, got {workers}.")
+    if name == "loky" and address is not None:
+        raise InputError(
+            f"--address: loky is processes of this machine, got {address!r}; choose --backend ray or dask."
+        )
+
+
 @contextmanager
 def backend(name: Backend, workers: int | None, address: str | None) -> Iterator[int]:
     """Inside, `work` uses this backend. Yields the number of workers: as asked for, or as many as there are.
@@ -57,8 +67,7 @@ def backend(name: Backend, workers: int | None, address: str | None) -> Iterator
         InputError: the number is below 1, an address was given to loky, or an extra is not installed.
         RunError: there is no cluster at the address.
     """
-    if workers is not None and workers < 1:
-        raise InputError(f"--jobs: expected a number >= 1, got {workers}.")
+    check(name, workers, address)
     with _MADE[name](workers, address) as found:
         yield found
 
@@ -67,10 +76,6 @@ def backend(name: Backend, workers: int | None, address: str | None) -> Iterator
 def _loky(workers: int | None, address: str | None) -> Iterator[int]:
     from joblib import parallel_config
 
-    if address is not None:
-        raise InputError(
-            f"--address: loky is processes of this machine, got {address!r}; choose --backend ray or dask."
-        )
     try:
         with parallel_config("loky", inner_max_num_threads=1):
             yield workers or os.cpu_count() or 1

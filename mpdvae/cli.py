@@ -122,9 +122,8 @@ def _tell(sentence: str, topic: str = "", by_any: bool = False) -> None:
         if not by_any:
             return
         time.sleep(OTHERS_SECONDS)
-    print(f"mpdvae: {_shown(sentence)}", file=sys.stderr)
-    if topic:
-        print(f"        `mpdvae explain {topic}` says more.", file=sys.stderr)
+    more = f" `mpdvae explain {topic}` says more." if topic else ""
+    print(f"mpdvae: {_shown(sentence)}{more}", file=sys.stderr)
 
 
 def _dispatch(arguments: list[str]) -> int:

@@ -121,6 +121,7 @@ def run_all(
         InputError: a folder holds another run, or `workers`, `backend` and `address` do not go together; nothing is started.
         RunError: there is no cluster at the address, or its workers cannot work.
     """
+    backends.check(backend, workers, address)
     for job in matrix:
         Run.create(job.folder, job.experiment)
     to_do = [job for job in matrix if not job.finished]

@@ -29,8 +29,7 @@ def tune(
 ) -> None:
     """Search for the configuration with the least validation -ELBO.
 
-    The same command goes on with the search, up to `trials` in total. The best configuration is OUT/best.json, which
-    `mpdvae train OUT/best.json --out DIR` takes.
+    The same command goes on, up to `trials` in total; `mpdvae train OUT/best.json` takes the best.
 
     Args:
         recipe: name of a recipe, or an experiment.json.
