@@ -8,12 +8,14 @@ SOURCES := mpdvae tests benchmarks
 export PYTHONDONTWRITEBYTECODE := 1
 
 .DEFAULT_GOAL := help
-.PHONY: help reproduce test lint check bench clean
+.PHONY: help reproduce test test-slow lint check docs bench clean
 
 help:
 	@echo "make reproduce   train VAE, VLAE and MAE on MNIST and write a report (about 15 minutes)"
-	@echo "make test        the whole test suite (about 5 minutes)"
+	@echo "make test        the test suite (about 5 minutes)"
+	@echo "make test-slow   what takes longer: clusters, killed processes, browsers, files from strangers"
 	@echo "make check       lint, types and tests: run it before you commit"
+	@echo "make docs        the documentation as a site, in site/"
 	@echo "make bench       how fast it is, against plain methods (about 15 minutes)"
 	@echo "make clean       remove .venv and caches; runs are kept"
 
@@ -21,7 +23,10 @@ reproduce: .venv/base
 	$(BIN)/mpdvae reproduce
 
 test: .venv/test
-	$(BIN)/python -m pytest --numprocesses 2
+	$(BIN)/python -m pytest --numprocesses 2 -m "not slow"
+
+test-slow: .venv/test
+	$(BIN)/python -m pytest --numprocesses 2 -m slow
 
 lint: .venv/test
 	$(BIN)/ruff check $(SOURCES)
@@ -29,6 +34,9 @@ lint: .venv/test
 	$(BIN)/basedpyright
 
 check: lint test
+
+docs: .venv/test
+	NO_MKDOCS_2_WARNING=1 $(BIN)/mkdocs build --strict
 
 bench: .venv/base
 	$(BIN)/python benchmarks/speed.py
@@ -48,5 +56,5 @@ clean:
 	@touch $@
 
 .venv/test: .venv/base
-	@$(PIP) --editable '.[test,lint]'
+	@$(PIP) --editable '.[test,test-browser,lint,docs,ray,dask,tune,hub,export,track,explore]'
 	@touch $@
