@@ -27,10 +27,10 @@ def blocks(language: str, page: str = "README.md") -> list[str]:
 
 
 def commands_within_lines(page: str) -> list[str]:
-    """`mpdvae COMMAND ...` as it stands in the text; those with an ellipsis are left out."""
+    """`mpdvae COMMAND ...` as it stands in the text; those that leave something open, by ... or | or [, are left out."""
     text = re.sub(r"```.*?```", "", PAGES[page].read_text(), flags=re.S)
     found = re.findall(r"`(mpdvae [a-z][^`]*)`", re.sub(r"\s+", " ", text))
-    return sorted({command for command in found if "..." not in command})
+    return sorted({command for command in found if not re.search(r"\.\.\.|[|\[]", command)})
 
 
 @pytest.fixture(scope="module")
