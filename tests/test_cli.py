@@ -137,6 +137,7 @@ def test_a_finished_run_is_left_alone(capsys, own_copy):
     assert files(own_copy) == before
 
 
+@pytest.mark.slow
 def test_the_command_of_a_run_is_noted(tmp_path, capsys, monkeypatch):
     arguments = ["train", "vae-digits-smoke", "--out", str(tmp_path / "run"), *TINY_OPTIONS]
     monkeypatch.setattr(sys, "argv", ["mpdvae", *arguments])

@@ -17,7 +17,15 @@ REPORT = ROOT / "docs" / "results" / "minutes.md"
 
 
 PAGES = {page.name: page for page in [*sorted(ROOT.glob("*.md")), *sorted((ROOT / "docs").glob("*.md"))]}
-WORDS = {"DIR": "run", "NEW": "new", "FILE": "file.png", "OUT": "out", "FOLDER": "folder", "RECIPE": "mae-digits-smoke"}
+WORDS = {
+    "DIR": "run",
+    "NEW": "new",
+    "FILE": "file.png",
+    "OUT": "out",
+    "FOLDER": "folder",
+    "RECIPE": "mae-digits-smoke",
+    "N": "3",
+}
 WORDS["EXPERIMENT.json"] = WORDS["RECIPE"]
 """Words that stand for something of the reader's in commands within a line."""
 
@@ -68,6 +76,7 @@ def test_example_has_the_promised_loss_terms() -> None:
 def test_commands_within_lines_are_accepted(page: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys) -> None:
     """They are read as the command line reads them, and not carried out."""
     monkeypatch.chdir(tmp_path)
+    monkeypatch.setattr(cli, "processes_asked_for", lambda arguments: 1)  # one is enough to read options
     for number, command in enumerate(commands_within_lines(page)):
         _, name, *arguments = [WORDS.get(word, word) for word in shlex.split(command)]
         if "--help" in arguments or not arguments:

@@ -59,6 +59,7 @@ def test_other_samples_and_another_split(own_copy):
     assert density["command"].endswith("--samples 2 --split validation")
 
 
+@pytest.mark.slow
 def test_a_command_with_spaces_in_the_folder_can_be_pasted(tmp_path):
     run = trained(tmp_path / "two words", tiny("vae-digits-smoke"))
     evaluate(run, digits())
@@ -172,6 +173,7 @@ def test_without_labels_of_two_classes_scores_are_left_out_and_it_is_said(tmp_pa
     assert run.status == "finished"
 
 
+@pytest.mark.slow
 def test_few_images_leave_out_what_they_cannot_give(tmp_path):
     run = Run.create(tmp_path / "run", tiny(evaluation__label_counts=(10, 100), evaluation__clusters=(3, 50)))
     complete(run, own(30), "mpdvae train")

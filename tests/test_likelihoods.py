@@ -107,7 +107,9 @@ def test_another_split_has_files_of_its_own(own_copy):
     before = files(own_copy)
     evaluate(Run(own_copy), digits(), split="validation", images=20, samples=3, tolerance=0.5)
     after = files(own_copy)
-    assert {name: after[name] for name in before} == before
+    assert {name: after[name] for name in before if name != "manifest.json"} == {
+        name: content for name, content in before.items() if name != "manifest.json"
+    }  # that notes the hashes of the new files
     names = {"density-validation.json", "density-validation.csv", "diagnostics-validation.json"}
     names |= {"information-validation.json", "code_use-validation.json"}
     assert after.keys() - before.keys() == names | {"codes-validation.json", "representation-validation.json"}

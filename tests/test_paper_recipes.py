@@ -12,6 +12,8 @@ from mpdvae.experiment import Experiment
 from mpdvae.plan import image_shape_of
 from mpdvae.recipes import all_recipes
 
+pytestmark = pytest.mark.slow
+
 
 def once_each() -> list[Experiment]:
     """One experiment for each set of networks and, on small images, terms."""

@@ -180,7 +180,10 @@ def in_released_names(name: str, vae: VAE) -> Numbers:
     return tensors
 
 
-@pytest.fixture(scope="module", params=MODELS)
+SLOW = {"colour_pixelcnnpp": [pytest.mark.slow]}
+
+
+@pytest.fixture(scope="module", params=[pytest.param(name, marks=SLOW.get(name, [])) for name in MODELS])
 def results(request: pytest.FixtureRequest) -> tuple[str, Numbers]:
     """A model's name and all that ours computes, once: single precision, and double precision with a prefix."""
     name = request.param
@@ -350,6 +353,7 @@ def test_whole_models_agree_for_any_filling(name, phase, factor):
     assert_whole_model_agrees(name, phase, factor)
 
 
+@pytest.mark.slow
 @torch.no_grad()
 def test_the_rewritten_code_agrees_with_the_recorded_numbers():
     """Of the tests themselves: `released.py` is the released code, its largest model included."""
@@ -394,6 +398,7 @@ def assert_flows_agree(vae: VAE, net: Net, z: Tensor) -> None:
     assert_same(vae.prior.flow.from_base(u), flow_from_base(net, u)[0])
 
 
+@pytest.mark.slow
 @torch.no_grad()
 @settings(max_examples=8)
 @given(

@@ -132,13 +132,9 @@ def test_what_went_wrong_in_training_is_told(tmp_path: Path) -> None:
     edit(
         folder / "manifest.json", skipped_steps=3, rollbacks=["from step 9 <b>back</b>"], damaged_checkpoints=["step-9"]
     )
-    intact = make_run(tmp_path / "runs", "vae", 0)
-    told = (
-        "3 steps skipped, whose loss or gradient was no finite number; from step 9 {} ; checkpoint step-9 was damaged"
-    )
     report.write([folder, intact], html=tmp_path / "r.html", command="mpdvae report")
     assert (tmp_path / "r.html").read_text().count("<dt>trouble</dt>") == 1
-    assert told in (tmp_path / "r.html").read_text()
+    assert "from step 9 &lt;b&gt;back&lt;/b&gt;; checkpoint step-9 was damaged" in (tmp_path / "r.html").read_text()
     assert (tmp_path / "r.md").read_text().count("  - trouble: 3 steps skipped") == 1
 
 

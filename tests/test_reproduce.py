@@ -130,6 +130,7 @@ def test_ctrl_c_ends_the_workers_and_the_same_command_goes_on(tmp_path, capsys):
 # -- inside ------------------------------------------------------------------------------------------------------------
 
 
+@pytest.mark.slow
 def test_an_interrupted_matrix_goes_on_to_the_same_results(tmp_path, monkeypatch, small_matrix):
     monkeypatch.setattr(room, "_run_in_processes", in_this_process)
     whole = jobs(small_matrix, 1, tmp_path / "whole")

@@ -65,6 +65,7 @@ def tiny_sweep() -> list[Experiment]:
     return [with_changes(recipe(f"{name}-digits-smoke"), **small) for name in names]
 
 
+@pytest.mark.slow
 def test_the_figure_from_the_command_line(tmp_path, capsys, monkeypatch):
     """A part of the sweeps, tiny, to the report."""
     experiments = tiny_sweep()

@@ -18,7 +18,7 @@ import numpy as np
 from jaxtyping import Float
 from threadpoolctl import threadpool_limits
 
-PERPLEXITY = 30
+PERPLEXITY = 30.0
 """Neighbours that t-SNE and UMAP look at: the default of scikit-learn, the middle of what t-SNE's authors advise."""
 ITERATIONS = 500
 LEAST_CODES = 5
