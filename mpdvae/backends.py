@@ -10,6 +10,7 @@ that are started here listen on this machine alone, have no dashboard and send n
 
 import logging
 import os
+import shutil
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import AbstractContextManager, ExitStack, contextmanager
 from pathlib import Path
@@ -17,12 +18,14 @@ from tempfile import TemporaryDirectory
 from typing import Any, Literal, cast
 
 from mpdvae.errors import InputError, RunError
-from mpdvae.ownership import owned
+from mpdvae.ownership import left_by, owned
 
 Backend = Literal["loky", "ray", "dask"]
 OBJECT_STORE_BYTES = 100_000_000
 """Of a Ray cluster of this machine: jobs exchange files, not objects."""
 START_SECONDS = 120
+SESSION = ".session-"
+"""Name of the folder of a call begins like this."""
 
 
 def work(function: Callable[..., None], *arguments: Any, workers: int, folder: Path) -> str:
@@ -35,7 +38,8 @@ def work(function: Callable[..., None], *arguments: Any, workers: int, folder: P
     """
     from joblib import Parallel, delayed
 
-    made = TemporaryDirectory(prefix=".session-", dir=folder, ignore_cleanup_errors=True)
+    _remove_left(folder)
+    made = TemporaryDirectory(prefix=SESSION, dir=folder, ignore_cleanup_errors=True)
     with made as name, owned(Path(name)):
         calls = [delayed(function)(*arguments, Path(name).absolute()) for _ in range(workers)]
         try:
@@ -47,6 +51,13 @@ def work(function: Callable[..., None], *arguments: Any, workers: int, folder: P
     # Ray's pool hands over the error of a process that died as its result.
     broken = [result for result in results or () if isinstance(result, BaseException)]
     return _in_a_line(broken[0]) if broken else ""
+
+
+def _remove_left(folder: Path) -> None:
+    """Removes the folders of calls that were killed."""
+    for session in folder.glob(f"{SESSION}*"):
+        if left_by(session) is not None:
+            shutil.rmtree(session, ignore_errors=True)
 
 
 def check(name: Backend, workers: int | None, address: str | None) -> None:

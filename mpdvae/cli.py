@@ -23,7 +23,7 @@ from mpdvae.commands.run import evaluate, import_official, resume, train
 from mpdvae.commands.several import SHARED, how_to_go_on, processes_asked_for, run_in_processes
 from mpdvae.commands.share import export
 from mpdvae.commands.tune import tune
-from mpdvae.errors import InputError, RunError, refuse_unknown
+from mpdvae.errors import InputError, RunError, ToldToStop, refuse_unknown
 from mpdvae.errors import in_words as refused_by_system
 from mpdvae.experiment import in_words
 from mpdvae.reading import in_short
@@ -101,7 +101,8 @@ def main(arguments: Sequence[str] | None = None) -> int:
         _tell(in_words(error) if isinstance(error, ValidationError) else str(error), getattr(error, "topic", ""))
         return 2
     except RunError as error:
-        _tell(str(error), error.topic, by_any=True)
+        if not (isinstance(error, ToldToStop) and processes.started_with_others()):  # then whoever started them speaks
+            _tell(str(error), error.topic, by_any=True)
         return 1
     except processes.LostProcess as error:
         time.sleep(LOST_SECONDS)

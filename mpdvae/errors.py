@@ -38,6 +38,10 @@ class RunError(RuntimeError):
         self.topic = topic
 
 
+class ToldToStop(RunError):
+    """A run that ended because the process was asked to."""
+
+
 ADVICE = {
     errno.ENOSPC: "make room on the disk",
     errno.EDQUOT: "make room, your quota is used up",

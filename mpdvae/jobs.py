@@ -12,7 +12,7 @@ from typing import Any
 
 from mpdvae.data import Splits, load, steps_per_epoch
 from mpdvae.environment import EVALUATION, TRAINING, describe, noted
-from mpdvae.errors import InputError, RunError, in_words
+from mpdvae.errors import InputError, RunError, ToldToStop, in_words
 from mpdvae.experiment import Experiment
 from mpdvae.processes import is_first, world
 from mpdvae.runs import Run
@@ -173,7 +173,7 @@ def _going_on(run: Run) -> Iterator[Stop]:
         with heeded() as stop:
             yield stop
     except Stopped as signal:
-        raise RunError(f"{run.path}: told to stop by {signal}; {goes_on}.") from None
+        raise ToldToStop(f"{run.path}: told to stop by {signal}; {goes_on}.") from None
     except OSError as error:
         run.check_there()
         raise RunError(f"{in_words(error)}; {goes_on}.") from error

@@ -61,7 +61,9 @@ def test_two_processes_train_and_measure_like_one(tmp_path, finished):
 
 # Longer runs, one evaluation point for each step
 
-EVERY_STEP = ("--training.evaluate-every", "1", "--training.validation-samples", "1")
+EVERY_STEP = ("--training.evaluate-every", "1", "--training.validation-samples", "1", "--training.batch-size", "50")
+"""With batches of 20 the steps of Adam, for which a gradient near zero is as good as any, make last digits grow: there even two
+numbers of threads differ by 1e-5 after eight steps."""
 
 
 @pytest.fixture(scope="module")
@@ -87,7 +89,7 @@ def test_the_curve_does_not_depend_on_the_number_of_processes(count, tmp_path, b
 
 @pytest.mark.slow
 def test_torchrun_starts_it(tmp_path, by_one):
-    command = [*TORCHRUN, "3", "-m", "mpdvae", *map(str, _train(tmp_path / "run"))]  # 20 images: 7, 7 and 6
+    command = [*TORCHRUN, "3", "-m", "mpdvae", *map(str, _train(tmp_path / "run"))]  # 50 images: 17, 17 and 16
     done_ = subprocess.run(command, capture_output=True, text=True, timeout=300, check=False)
     assert done_.returncode == 0, done_.stderr
     assert_alike(tmp_path / "run", by_one)
