@@ -62,8 +62,8 @@ def test_two_processes_train_and_measure_like_one(tmp_path, finished):
 # Longer runs, one evaluation point for each step
 
 EVERY_STEP = ("--training.evaluate-every", "1", "--training.validation-samples", "1", "--training.batch-size", "50")
-"""With batches of 20 the steps of Adam, for which a gradient near zero is as good as any, make last digits grow: there even two
-numbers of threads differ by 1e-5 after eight steps."""
+"""With batches of 20 the steps of Adam, for which a gradient near zero is as good as any, make last digits grow: there even
+two numbers of threads differ by 1e-5 after eight steps."""
 
 
 @pytest.fixture(scope="module")
