@@ -73,6 +73,8 @@ def image_shape_of(experiment: Experiment) -> ImageShape:
 def _time_step(e: Experiment) -> tuple[int, float, int]:
     """(parameters, estimated seconds and multiply-adds of a step at the experiment's batch size)."""
     vae, objective = e.build(image_shape_of(e)), e.objective.build()
+    with seeded("plan"):
+        vae.initialise(_random_images(e, SMALL_BATCHES[-1]))  # without it some networks overflow
     seconds, counter = [], FlopCounterMode(display=False)
     for batch in SMALL_BATCHES:
         with seeded("plan"):

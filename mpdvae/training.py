@@ -260,9 +260,11 @@ def _evaluate(course: Course, x: Tensor, epoch_steps: int) -> dict[str, Any]:
 def _measure(learner: Learner, x: Tensor, step: int) -> dict[str, Any]:
     """All that is measured of the averaged model at an evaluation point."""
     samples = learner.experiment.training.validation_samples
-    with overflow_is_told():  # a law or a measure that was given what is no number
+    try:
         measured = asdict(validate(learner.averaged, x, samples, seed=0))
         measured |= asdict(probe(learner.averaged, learner.objective, x, step))
+    except (ValueError, RunError) as error:  # a law or a measure that was given what is no number
+        raise NotFinite("what was measured of the averaged model") from error
     check_measured(measured)
     return measured
 
