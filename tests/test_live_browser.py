@@ -40,7 +40,7 @@ def page(finished: Path, port: int) -> Iterator[Any]:
             assert wrong == []
     finally:
         server.terminate()
-        server.wait()
+        server.communicate()  # closes its pipes too
 
 
 def _wait_for(port: int) -> None:
