@@ -9,8 +9,10 @@ The file is made by O_CREAT | O_EXCL, which is atomic on local and on network fi
 
 where "this machine" is one boot of one kernel and one space of process ids: containers that share a host's name cannot see
 each other's processes. Times are compared by the file system's own clock, so that clocks of machines may differ. The file
-of an owner that is gone is moved aside and compared with what was read before anything is believed: of several processes
-that find it at once, one takes over. An owner that was taken over (its machine slept, say) learns it when it next renews.
+of an owner that is gone is replaced in one step by a process that holds its lock (flock) and has seen that it is still the
+file of that name: of several processes that find it at once, one takes over. Where a file system has no such locks, two that
+find it within the same instant may both believe to have it; one of them learns better like any owner that was taken over
+(its machine slept, say): when it next renews.
 """
 
 import json
@@ -26,6 +28,11 @@ from functools import cache
 from pathlib import Path
 
 from mpdvae.errors import RunError
+
+try:
+    import fcntl
+except ImportError:  # not on Windows
+    fcntl = None
 
 FILE = "owner.json"
 RENEWAL_SECONDS = 20.0
@@ -73,8 +80,9 @@ class Ownership:
     def release(self) -> None:
         self._over.set()
         self._renewing.join()
-        if _content(self.path) == _text(self.owner):
-            self.path.unlink(missing_ok=True)
+        with _locked(self.path) as content:
+            if content == _text(self.owner):
+                self.path.unlink(missing_ok=True)
 
     def _renew_on(self) -> None:
         while not self._over.wait(RENEWAL_SECONDS) and not self._lost:
@@ -101,20 +109,19 @@ def owned(folder: Path, say: Callable[[str], None] = lambda line: None) -> Itera
     Raises:
         InUse: (a `RunError`) another process works on it, or this one already does; names it.
     """
-    path, owner, former = Path(folder) / FILE, _this_process(), ""
+    path, owner = Path(folder) / FILE, _this_process()
     while not _create(path, _text(owner)):
-        content = _content(path)
-        if content is None:
-            continue  # released in between
-        other = _parsed(content)
-        if not _gone(path, other):
-            raise InUse(
-                f"{folder}: {other or 'another process'} works on it; wait for it, stop it, or choose another folder."
-            )
-        if _moved_away(path, content):
-            former = str(other or "a process")
-    if former:
-        say(f"{folder}: taken over from {former}, which is gone")
+        with _locked(path) as content:
+            if content is None:
+                continue  # released or taken over in between
+            other = _parsed(content)
+            if not _gone(path, other):
+                raise InUse(
+                    f"{folder}: {other or 'another process'} works on it; wait for it, stop it, or choose another folder."
+                )
+            _replace(path, _text(owner))
+        say(f"{folder}: taken over from {other or 'a process'}, which is gone")
+        break
     ownership = Ownership(path, owner)
     try:
         yield ownership
@@ -152,18 +159,44 @@ def _create(path: Path, content: bytes) -> bool:
     return True
 
 
-def _moved_away(path: Path, content: bytes) -> bool:
-    """Whether the file of an owner that is gone was removed by us, and not renewed or replaced meanwhile."""
+def _replace(path: Path, content: bytes) -> None:
+    """Puts `content` at `path` in one step: the name is there at every moment."""
     aside = path.with_name(f".{FILE}.{secrets.token_hex(8)}")
     try:
-        path.rename(aside)
-    except FileNotFoundError:
-        return False  # another process was quicker
-    moved = _content(aside)
-    if moved is not None and moved != content:
-        _create(path, moved)
-    aside.unlink(missing_ok=True)
-    return moved == content
+        aside.write_bytes(content)
+        aside.replace(path)
+    finally:
+        aside.unlink(missing_ok=True)
+
+
+@contextmanager
+def _locked(path: Path) -> Iterator[bytes | None]:
+    """The content of the file at `path`, which no other process replaces or removes inside; None where it is gone."""
+    try:
+        descriptor = _opened(path)
+    except (FileNotFoundError, NotADirectoryError):
+        yield None
+        return
+    with os.fdopen(descriptor, "rb") as file:
+        if fcntl:
+            with suppress(OSError):  # a file system without locks
+                fcntl.flock(file, fcntl.LOCK_EX)
+        yield file.read() if _is_at(path, file.fileno()) else None
+
+
+def _opened(path: Path) -> int:
+    """For writing where that is allowed: network file systems lock only such files."""
+    try:
+        return os.open(path, os.O_RDWR)
+    except PermissionError:
+        return os.open(path, os.O_RDONLY)
+
+
+def _is_at(path: Path, descriptor: int) -> bool:
+    try:
+        return os.path.samestat(path.stat(), os.fstat(descriptor))
+    except OSError:
+        return False
 
 
 def _gone(path: Path, owner: Owner | None) -> bool:

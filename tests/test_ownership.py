@@ -154,7 +154,7 @@ def test_an_owner_learns_that_the_folder_was_lost_and_leaves_it_alone(tmp_path, 
 
 
 def test_of_many_that_find_a_stale_owner_one_takes_over(tmp_path):
-    """Twenty times four at once; who gets it keeps it until all know."""
+    """Two hundred times four at once; who gets it keeps it until all know."""
     gate, known = threading.Barrier(4, timeout=30), threading.Barrier(4, timeout=30)
 
     def contend(folder: Path) -> int:
@@ -168,7 +168,7 @@ def test_of_many_that_find_a_stale_owner_one_takes_over(tmp_path):
             return 0
 
     with ThreadPoolExecutor(4) as pool:
-        for i in range(20):
+        for i in range(200):
             folder = tmp_path / str(i)
             folder.mkdir()
             write(folder, *elsewhere(1000.0))
