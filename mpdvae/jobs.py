@@ -17,7 +17,7 @@ from mpdvae.experiment import Experiment
 from mpdvae.processes import is_first, world
 from mpdvae.runs import Run
 from mpdvae.signals import Stop, Stopped, heeded
-from mpdvae.tracking import tracking
+from mpdvae.tracking import Trackers, tracking
 from mpdvae.version import __version__
 
 PROGRESS_SECONDS = 0.5
@@ -141,14 +141,7 @@ def complete(
 
     with _going_on(run) as stop, tracking(run, track if is_first() else (), warn) as trackers:
         noter = _begin(run, data, command)
-
-        def told(done: int, entry: dict[str, Any] | None) -> None:
-            if entry:
-                trackers.tell(entry)
-            if watch is not None:
-                watch(done, entry)
-
-        _train(run, data, noter, told, warn, stop)
+        _train(run, data, noter, _telling(trackers, watch), warn, stop)
         if run.status != "finished":
             note_environment(run, data, EVALUATION, run.experiment.training.steps)
             evaluate(run, data, say=lambda what: (noter.phase(what), say(what))[-1], watch=watch_likelihoods)
@@ -157,12 +150,31 @@ def complete(
         noter.over()
 
 
-def train_only(run: Run, data: Splits, command: str, watch: Any = None, warn: Say = lambda _: None) -> None:
+def train_only(
+    run: Run,
+    data: Splits,
+    command: str,
+    watch: Any = None,
+    warn: Say = lambda _: None,
+    track: Sequence[str] = (),
+) -> None:
     """The part of `complete` before the evaluation."""
-    with _going_on(run) as stop:
+    with _going_on(run) as stop, tracking(run, track if is_first() else (), warn) as trackers:
         noter = _begin(run, data, command)
-        _train(run, data, noter, watch, warn, stop)
+        _train(run, data, noter, _telling(trackers, watch), warn, stop)
         noter.over()
+
+
+def _telling(trackers: Trackers, watch: Any) -> Callable[[int, dict[str, Any] | None], None]:
+    """A watcher of training that tells `trackers`, then `watch`, where there is one."""
+
+    def told(done: int, entry: dict[str, Any] | None) -> None:
+        if entry:
+            trackers.tell(entry)
+        if watch is not None:
+            watch(done, entry)
+
+    return told
 
 
 @contextmanager

@@ -17,8 +17,11 @@ from tyro.constructors import ConstructorRegistry, StructConstructorSpec, Struct
 from mpdvae.errors import InputError
 from mpdvae.experiment import Config, Experiment, in_words
 from mpdvae.kinds import kinds_beside
+from mpdvae.tracking import Name
 
 Options = TypeVar("Options")
+Track = tyro.conf.UseAppendAction[tuple[Name, ...]]
+"""Of `--track`, which can be given several times."""
 
 
 def parse(collect: Callable[..., Options], arguments: Sequence[str], command: str, description: str) -> Options:

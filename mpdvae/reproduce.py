@@ -13,6 +13,7 @@ A job that fails, or whose worker dies, is tried once more when the others are d
 
 import os
 import shlex
+import sys
 import threading
 import time
 import traceback
@@ -52,6 +53,8 @@ class Job:
     folder: Path
     command: str
     """That makes this run again, alone."""
+    track: tuple[str, ...] = ()
+    """Names of the trackers that are told of it."""
 
     @property
     def name(self) -> str:
@@ -66,9 +69,9 @@ class Job:
         return (self.folder / "experiment.json").exists() and Run(self.folder).status == "finished"
 
 
-def jobs(experiments: Sequence[Experiment], seeds: int, out: Path) -> list[Job]:
-    """The matrix: every experiment with seeds 0 .. seeds-1, in folders under `out`/runs. Seeds vary slowest, so that an
-    interrupted matrix has whole seeds."""
+def jobs(experiments: Sequence[Experiment], seeds: int, out: Path, track: Sequence[str] = ()) -> list[Job]:
+    """The matrix: every experiment with seeds 0 .. seeds-1, in folders under `out`/runs, told to the trackers in `track`.
+    Seeds vary slowest, so that an interrupted matrix has whole seeds."""
     if seeds < 1:
         raise InputError(f"--seeds: expected a number >= 1, got {seeds}.")
     made = []
@@ -76,7 +79,7 @@ def jobs(experiments: Sequence[Experiment], seeds: int, out: Path) -> list[Job]:
         for experiment in experiments:
             folder = out / "runs" / f"{experiment.name}-seed{seed}"
             command = ["mpdvae", "train", experiment.name, "--seed", str(seed), "--threads", "1", "--out", str(folder)]
-            made.append(Job(with_changes(experiment, seed=seed), folder, shlex.join(command)))
+            made.append(Job(with_changes(experiment, seed=seed), folder, shlex.join(command), tuple(track)))
     return made
 
 
@@ -209,7 +212,14 @@ def _run_one(index: int, job: Job, data_root: Path | None) -> tuple[int, str]:
         with owned(job.folder) as ownership, threadpool_limits(1), parallel_config("sequential"):
             try:
                 data = load_data(job.experiment, data_root)
-                complete(Run(job.folder), data, job.command, watch=lambda *_: ownership.confirm())
+                complete(
+                    Run(job.folder),
+                    data,
+                    job.command,
+                    watch=lambda *_: ownership.confirm(),
+                    track=job.track,
+                    warn=lambda what: print(f"{job.name}: {what}", file=sys.stderr, flush=True),
+                )
                 log.unlink(missing_ok=True)
             except Exception as error:
                 now = datetime.now(UTC).isoformat(timespec="seconds")

@@ -49,6 +49,8 @@ class Search:
     pruner: Pruner
     data_root: Path | None
     command: str
+    track: tuple[str, ...] = ()
+    """Names of the trackers that are told of every trial."""
 
     def study(self) -> "Study":
         """The study, made where there is none yet."""
@@ -176,7 +178,7 @@ def _train(run: Run, job: Search, trial: "Trial", ownership: Ownership) -> None:
 
     for entry in run.history:
         report(entry)
-    train_only(run, load_data(run.experiment, job.data_root), job.command, watch)
+    train_only(run, load_data(run.experiment, job.data_root), job.command, watch, track=job.track)
 
 
 def revive(study: "Study", out: Path) -> list[str]:

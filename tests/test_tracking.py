@@ -10,7 +10,7 @@ import pytest
 from command_line import call
 from small_runs import TINY_OPTIONS, digits, results, tiny
 
-from mpdvae import tracking
+from mpdvae import recipes, tracking
 from mpdvae.jobs import complete
 from mpdvae.runs import Run, read_json
 from mpdvae.tracking import numbers
@@ -213,6 +213,48 @@ def test_tracking_is_an_option_that_can_be_given_twice(capsys, tmp_path, stand_i
     assert len(points(tmp_path / "run")["kl_nats"]) == 2
     assert module.calls[-1][0] == "finish"
     assert call(capsys, "resume", tmp_path / "run", "--track", "abacus")[0] == 2
+
+
+def test_every_run_of_a_matrix_is_told_in_the_process_that_trains_it(capsys, tmp_path, monkeypatch, finished):
+    experiments = [tiny("vae-digits-smoke"), tiny()]
+    monkeypatch.setattr(recipes, "matrix", lambda scale, datasets, models=(): experiments)
+    out = tmp_path / "out"
+    options = ("--scale", "smoke", "--seeds", "1", "--jobs", "2", "--out", out)
+    assert call(capsys, "reproduce", *options, "--track", "tensorboard")[0] == 0
+    for experiment in experiments:
+        folder = out / "runs" / f"{experiment.name}-seed0"
+        assert [step for step, _ in points(folder)["kl_nats"]] == [3, 6]
+        assert [step for step, _ in points(folder)["density/nll_nats/mean"]] == [6]
+    told = without_trackers(folder)
+    assert told["history.jsonl"] == without_trackers(finished)["history.jsonl"]
+
+
+@pytest.mark.parametrize(
+    "arguments",
+    [
+        ("reproduce", "--scale", "smoke", "--out"),
+        ("tune", "vae-digits-smoke", "--trials", "1", "--out"),
+        ("rerun", "runs/none", "--out"),
+    ],
+    ids=lambda arguments: arguments[0],
+)
+def test_no_command_begins_runs_whose_tracker_is_not_there(capsys, tmp_path, monkeypatch, arguments):
+    monkeypatch.setattr(tracking, "find_spec", lambda package: None)
+    code, _, err = call(capsys, *arguments, tmp_path / "out", "--track", "wandb")
+    assert code == 2
+    assert err.startswith("mpdvae: --track wandb: needs accelerate and wandb;")
+    assert not (tmp_path / "out").exists()
+
+
+def test_a_tracker_that_fails_in_a_worker_is_told_of(capsys, tmp_path, stand_in):
+    from mpdvae.reproduce import _run_one, jobs
+
+    stand_in("wandb").broken = True
+    (job,) = jobs([tiny("vae-digits-smoke")], 1, tmp_path, ("wandb",))
+    Run.create(job.folder, job.experiment)
+    assert _run_one(0, job, None) == (0, "")
+    said = "tracker wandb failed and is told no more (no network); the run goes on."
+    assert capsys.readouterr().err == f"{job.name}: {said}\n"
 
 
 def test_numbers_have_flat_names_and_are_finite():

@@ -2,6 +2,7 @@
 
 import json
 import sys
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -45,6 +46,14 @@ def of(out: Path, count: int, pruner: trials.Pruner = "none", varied=VARIED, sto
 
 def run(job: Search) -> list[Outcome]:
     return search(job, 1, "loky", None)
+
+
+def test_every_trial_is_told_to_the_tracker(tmp_path):
+    pytest.importorskip("accelerate")
+    pytest.importorskip("tensorboard")
+    run(replace(of(tmp_path, 2), track=("tensorboard",)))
+    for trial in ("trial-0000", "trial-0001"):
+        assert json.loads((tmp_path / trial / "trackers" / "tensorboard.json").read_text())["step"] == 6
 
 
 def histories(out: Path) -> dict[str, bytes]:

@@ -7,6 +7,8 @@ from tyro.conf import Positional
 
 from mpdvae.errors import InputError, refuse_unknown
 from mpdvae.experiment import Experiment
+from mpdvae.options import Track
+from mpdvae.tracking import check_installed
 
 
 def reproduce(
@@ -19,6 +21,7 @@ def reproduce(
     backend: Literal["loky", "ray", "dask"] = "loky",
     address: str | None = None,
     data_dir: Path | None = None,
+    track: Track = (),
     dry_run: bool = False,
 ) -> None:
     """Train all models with several seeds; report which conclusions hold.
@@ -37,6 +40,7 @@ def reproduce(
         backend: loky: processes of this machine; ray, dask: a cluster whose machines share the folders.
         address: of the cluster's head; default: a cluster of this machine, for as long as it takes.
         data_dir: folder of the data; default: $MPDVAE_DATA, else the user's cache folder.
+        track: tell every run's history to a tracker too; can be given several times.
         dry_run: only print the runs, what they would cost on this machine, and what they would be compared with.
     """
     from mpdvae import recipes
@@ -51,8 +55,9 @@ def reproduce(
     if dry_run:
         _print_plan(experiments, seeds)
         return
+    check_installed(track)
     out = out or Path("runs") / (figure or "reproduce")
-    to_do = matrix.jobs(experiments, seeds, out)
+    to_do = matrix.jobs(experiments, seeds, out, track)
     failures = matrix.run_all(to_do, data_dir, jobs, backend, address)
     _write_report([job.folder for job in to_do], out / "report.html", out / "results.json", this_command())
     matrix.refuse_failures(failures, len(to_do))

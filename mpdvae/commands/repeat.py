@@ -6,6 +6,8 @@ from typing import TYPE_CHECKING
 from tyro.conf import Positional
 
 from mpdvae.errors import InputError, RunError
+from mpdvae.options import Track
+from mpdvae.tracking import check_installed
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -67,6 +69,7 @@ def rerun(
     tolerance: float = 0.005,
     data_dir: Path | None = None,
     device: str | None = None,
+    track: Track = (),
 ) -> None:
     """Train a run again in another folder, and compare.
 
@@ -79,6 +82,7 @@ def rerun(
         tolerance: of a number made in another environment, relative to itself or 1; in the same one all must be equal.
         data_dir: folder of the data; default: $MPDVAE_DATA, else the user's cache folder.
         device: cpu, cuda, ...; default: cpu.
+        track: tell the new run's history to a tracker too; can be given several times.
     """
     from mpdvae import repetition
     from mpdvae.commands import run as run_commands
@@ -87,11 +91,12 @@ def rerun(
 
     _check_tolerance(tolerance)
     check_device(device)
+    check_installed(track)
     original = repetition.original(directory, out)
     threads = threads or repetition.threads_of(original)
     again = repetition.begin(original, out)
     if again.status != "finished":
-        run_commands._complete(again, threads, data_dir, device)
+        run_commands._complete(again, threads, data_dir, device, track)
     console = stdout()
     data = on_device(load_data(original.experiment, data_dir), device)
     repetition.measure_alike(original, again, data, lambda what: console.print(f"measuring: {what}", markup=False))

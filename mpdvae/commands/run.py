@@ -11,15 +11,13 @@ from tyro.conf import Positional
 from mpdvae.errors import InputError, RunError
 from mpdvae.experiment import Experiment, from_json
 from mpdvae.kinds import with_kinds
-from mpdvae.options import parse, validated
+from mpdvae.options import Track, parse, validated
 from mpdvae.processes import after_first, check_processes, cores, is_first, own_device
 from mpdvae.reading import LARGEST_JSON, read_bytes
-from mpdvae.tracking import Name, check_installed
+from mpdvae.tracking import check_installed
 
 if TYPE_CHECKING:
     from mpdvae.runs import Run
-
-Track = tyro.conf.UseAppendAction[tuple[Name, ...]]
 
 
 def train(arguments: Sequence[str]) -> None:

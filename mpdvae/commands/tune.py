@@ -7,6 +7,8 @@ from typing import TYPE_CHECKING, Literal
 from tyro.conf import Positional, UseAppendAction
 
 from mpdvae.errors import InputError
+from mpdvae.options import Track
+from mpdvae.tracking import check_installed
 
 if TYPE_CHECKING:
     from mpdvae.tuning import Outcome
@@ -26,6 +28,7 @@ def tune(
     backend: Literal["loky", "ray", "dask"] = "loky",
     address: str | None = None,
     data_dir: Path | None = None,
+    track: Track = (),
 ) -> None:
     """Search for the configuration with the least validation -ELBO.
 
@@ -43,6 +46,7 @@ def tune(
         backend: loky: processes of this machine; ray, dask: a cluster whose machines share the folders.
         address: of the cluster's head; default: a cluster of this machine, for as long as it takes.
         data_dir: folder of the data; default: $MPDVAE_DATA, else the user's cache folder.
+        track: tell every trial's history to a tracker too; can be given several times.
     """
     from mpdvae.commands.run import experiment_called
     from mpdvae.jobs import check_fit, load_data, this_command
@@ -52,11 +56,12 @@ def tune(
 
     if trials < 1:
         raise InputError(f"--trials: expected a number >= 1, got {trials}.")
+    check_installed(track)
     experiment = experiment_called(recipe)
     varied = space(experiment, vary)
     check_fit(experiment, load_data(experiment, data_dir))
     outcomes = search(
-        Search(experiment, varied, out, trials, storage, pruner, data_dir, this_command()), jobs, backend, address
+        Search(experiment, varied, out, trials, storage, pruner, data_dir, this_command(), track), jobs, backend, address
     )
     _print_best(outcomes, list(varied), trials)
     print(f"best configuration: {out / BEST}; `mpdvae train {out / BEST} --out DIR` trains it.")
