@@ -27,6 +27,7 @@ from dataclasses import asdict, dataclass
 from functools import cache
 from pathlib import Path
 
+from mpdvae.atomic import write_atomically
 from mpdvae.errors import RunError
 
 try:
@@ -119,7 +120,7 @@ def owned(folder: Path, say: Callable[[str], None] = lambda line: None) -> Itera
                 raise InUse(
                     f"{folder}: {other or 'another process'} works on it; wait for it, stop it, or choose another folder."
                 )
-            _replace(path, _text(owner))
+            write_atomically(path, _text(owner))
         say(f"{folder}: taken over from {other or 'a process'}, which is gone")
         break
     ownership = Ownership(path, owner)
@@ -157,16 +158,6 @@ def _create(path: Path, content: bytes) -> bool:
     finally:
         os.close(descriptor)
     return True
-
-
-def _replace(path: Path, content: bytes) -> None:
-    """Puts `content` at `path` in one step: the name is there at every moment."""
-    aside = path.with_name(f".{FILE}.{secrets.token_hex(8)}")
-    try:
-        aside.write_bytes(content)
-        aside.replace(path)
-    finally:
-        aside.unlink(missing_ok=True)
 
 
 @contextmanager

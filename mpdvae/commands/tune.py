@@ -61,7 +61,10 @@ def tune(
     varied = space(experiment, vary)
     check_fit(experiment, load_data(experiment, data_dir))
     outcomes = search(
-        Search(experiment, varied, out, trials, storage, pruner, data_dir, this_command(), track), jobs, backend, address
+        Search(experiment, varied, out, trials, storage, pruner, data_dir, this_command(), track),
+        jobs,
+        backend,
+        address,
     )
     _print_best(outcomes, list(varied), trials)
     print(f"best configuration: {out / BEST}; `mpdvae train {out / BEST} --out DIR` trains it.")
