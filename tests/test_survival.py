@@ -133,7 +133,8 @@ def test_a_matrix_that_is_killed_ends_with_the_same_bytes(tmp_path):
 
 def test_what_a_killed_writer_left_aside_is_removed_by_the_next_owner(own_copy):
     before = files(own_copy)
-    for name in (".manifest.json.123", "checkpoints/.step-00000009.json.77", "checkpoints/step-00000009.safetensors"):
+    asides = (".manifest.json.123", ".owner.json.77", "checkpoints/.step-00000009.json.77")
+    for name in (*asides, "checkpoints/step-00000009.safetensors"):
         (own_copy / name).write_bytes(b"half")
     (own_copy / "progress.json").write_text("{}")
     (own_copy / ".owner.json.0123456789abcdef").write_bytes(b"of one who waits")
