@@ -15,7 +15,7 @@ from mpdvae.errors import InputError
 from mpdvae.reading import LARGEST_JSON, in_short, parse_json, read_bytes
 
 ASIDE = re.compile(r"\..+\.\d+")
-"""Name of a file while it is written: that of the file, and the process. Those who ask for a folder's owner use random names."""
+"""Name of a file while it is written: that of the file, and the process. Who asks for a folder's owner uses random names."""
 
 
 def write_atomically(path: Path, content: bytes | str) -> None:
