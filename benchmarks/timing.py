@@ -1,4 +1,5 @@
-"""Timing two ways of doing one thing: in turn, within one process, so that a machine whose speed drifts slows both."""
+"""Timing two ways of doing one thing: in turn, so that a machine whose speed drifts slows both; in one process, or each in
+its own where they differ in what they do to a process."""
 
 import multiprocessing
 import statistics
@@ -32,7 +33,30 @@ def pair(plain: Callable[[], Any], ours: Callable[[], Any], rounds: int, times: 
     """Both in turn, `rounds` times after one call of each that is not counted. `plain` does one part in `times` of what
     `ours` does, and its time is multiplied by it."""
     plain(), ours()
-    both = [(times * seconds_of(plain), seconds_of(ours)) for _ in range(rounds)]
+    return _summary([(times * seconds_of(plain), seconds_of(ours)) for _ in range(rounds)])
+
+
+def pair_apart(plain: Callable[[], Callable[[], Any]], ours: Callable[[], Callable[[], Any]], rounds: int) -> Pair:
+    """As `pair`, each in a process of its own that keeps what it made: `plain()` and `ours()` return what is timed."""
+    spawn = multiprocessing.get_context("spawn")
+    with spawn.Pool(1, _prepare, (plain,)) as first, spawn.Pool(1, _prepare, (ours,)) as second:
+        first.apply(_timed), second.apply(_timed)
+        return _summary([(first.apply(_timed), second.apply(_timed)) for _ in range(rounds)])
+
+
+_prepared: list[Callable[[], Any]] = []
+
+
+def _prepare(make: Callable[[], Callable[[], Any]]) -> None:
+    _prepared.append(make())
+    _prepared[0]()  # what is compiled, and filled, by the first call
+
+
+def _timed() -> float:
+    return seconds_of(_prepared[0])
+
+
+def _summary(both: list[tuple[float, float]]) -> Pair:
     plains, own = zip(*both, strict=True)
     return Pair(statistics.median(plains), statistics.median(own), statistics.median(p / o for p, o in both))
 

@@ -24,6 +24,7 @@ from torch import Tensor, nn, optim
 
 from mpdvae import collapse, processes
 from mpdvae.acceleration import compile_networks, run_in_bfloat16
+from mpdvae.allocator import keep_freed_memory
 from mpdvae.checksums import recording
 from mpdvae.data import Splits, batch_indices, evaluation_images, steps_per_epoch, training_batch
 from mpdvae.division import check_batch, divided, own
@@ -62,7 +63,7 @@ def train(
     stop: Stop | None = None,
 ) -> VAE:
     """Trains the experiment of `run` on `data`, from its newest checkpoint if it has one, and returns the best averaged
-    model, which is also in the run folder.
+    model, which is also in the run folder. From then on the process keeps memory that it frees (`mpdvae.allocator`).
 
     Arguments:
         watch: called after every step.
@@ -76,6 +77,7 @@ def train(
     """
     t, stop = run.experiment.training, stop or Stop()
     check_batch(t.batch_size)
+    keep_freed_memory()
     x_validation = _validation_images(run.experiment, data)
     course = Course.begin(run, data, say)
     with stop.deferred():

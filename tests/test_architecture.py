@@ -14,6 +14,7 @@ PACKAGE = Path(mpdvae.__file__).parent
 
 LEVELS: list[set[str]] = [
     {
+        "allocator",
         "atomic",
         "autoregression",
         "bounded",
