@@ -18,6 +18,7 @@ from mpdvae import report
 from mpdvae.card import Results, model_card
 from mpdvae.console import RunProgress, Watcher, _panel, busy, plain
 from mpdvae.errors import InputError
+from mpdvae.experiment import with_changes
 from mpdvae.markup import code, escape, printable
 from mpdvae.report.figures import script_safe
 
@@ -137,11 +138,11 @@ def test_a_model_card_has_the_same_structure(text):
             representation={"knn10_accuracy": {said: {"mean": 0.5}}},
             manifest={"data": {"protocol": said, "sha256": said}},
         )
-        experiment = tiny(name=name, model=name, reproduces=name, data__dataset=name)
+        experiment = with_changes(tiny(), name=name, model=name, reproduces=name, data__dataset=name)
         return model_card(experiment, (1, 8, 8), results, source=said, licence=said)
 
     try:
-        tiny(name=text)
+        with_changes(tiny(), name=text)
         name = text
     except InputError:
         name = HARMLESS  # control characters are no part of a name
