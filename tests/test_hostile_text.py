@@ -159,9 +159,9 @@ def test_a_model_card_has_the_same_structure(text):
         re.match(r"#* ?", line)[0] for line in expected[end:]
     ]
     assert all(line.isprintable() for line in made)
-    assert not any(
-        re.search(r"(?<!\\)<\w", re.sub(r"(`+).*?\1", "", line)) for line in made if "mpdvae.load" not in line
-    )
+    for line in made[end:]:
+        if "mpdvae.load" not in line:
+            assert "<" not in re.sub(r"(`+).*?\1", "", line)
 
 
 @EACH
