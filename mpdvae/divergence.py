@@ -213,7 +213,8 @@ def _spread(p: _Standardised, mean: Float[Tensor, "*each"]) -> Float[Tensor, "*e
 
 def _of_all(q: Normal) -> Normal:
     """The posteriors of the whole batch, from those of own images."""
-    return Normal(*gathered(torch.stack([q.loc, q.scale]), axis=1))
+    mean, deviation = gathered(torch.stack([q.loc, q.scale]), axis=1)
+    return Normal(mean, deviation)
 
 
 def _mean_softplus_of_pairs(q: Normal) -> Tensor:

@@ -80,7 +80,8 @@ class _PassInPieces(ForwardPass):
             q = diagonal_normal(self.vae.encoder(self.x[rows]))
             return torch.stack([q.loc, q.scale])
 
-        return diagonal_gaussian(*in_pieces(moments, len(self.x), axis=1))
+        mean, deviation = in_pieces(moments, len(self.x), axis=1)
+        return diagonal_gaussian(mean, deviation)
 
     def _log_likelihood_of_own(self) -> Tensor:
         def of(rows: slice) -> Tensor:
