@@ -39,7 +39,7 @@ from mpdvae.chains import Plan, Report, annealed_density, pilot, prior_samples, 
 from mpdvae.density import check_images, evaluating
 from mpdvae.errors import InputError
 from mpdvae.importance import effective_sample_size, log_mean, standard_error
-from mpdvae.memory import TRIAL, LiveBytes, usable_bytes
+from mpdvae.memory import TRIAL, LiveBytes, drawn_in_pieces, usable_bytes
 from mpdvae.seeding import seeded
 from mpdvae.vae import VAE, check_samples
 
@@ -133,9 +133,10 @@ def sandwich(
     check_samples(count, "count")
     plan = _plan(chains, steps, leapfrog_steps, memory_budget, seed, _reporter(progress, 3 * count * steps))
     with evaluating(vae):
-        with torch.no_grad(), seeded(seed, "simulated images"):
-            z = vae.prior().sample((count,))
-            x = vae.decoder(z).sample()
+        with torch.no_grad():
+            with seeded(seed, "simulated images"):
+                z = vae.prior().sample((count,))
+            x = drawn_in_pieces(lambda rows: vae.decoder(z[rows]).sample(), count, seed, "simulated pixels")
 
         def both(piece: Tensor, numbers: list[int]) -> tuple[AnnealedEstimate, AnnealedEstimate]:
             lower, step_sizes = _forward(vae, piece, numbers, plan)

@@ -12,6 +12,7 @@ from typing import Any
 
 from mpdvae.config import ImageShape
 from mpdvae.experiment import Experiment
+from mpdvae.markup import code, escape
 from mpdvae.version import __version__
 
 PAPER = "https://openreview.net/forum?id=HJGkisCcKm"
@@ -96,53 +97,53 @@ def _front(experiment: Experiment, results: Results, numbers: list[Measured], li
 
 def _about(e: Experiment, image_shape: ImageShape) -> str:
     about = (
-        f"# {e.name}\n\nA variational autoencoder of `mpdvae` {__version__}: {e.encoder.kind} encoder, {e.decoder.kind} "
-        f"decoder, {e.prior.kind} prior, {e.latent_dim} latent dimensions, images {image_shape} (channel, height, width)."
+        f"# {escape(e.name)}\n\nA variational autoencoder of `mpdvae` {__version__}: {e.encoder.kind} encoder, "
+        f"{e.decoder.kind} decoder, {e.prior.kind} prior, {e.latent_dim} latent dimensions, images {image_shape} "
+        "(channel, height, width)."
     )
-    return f"{about}\n\n{e.reproduces}" if e.reproduces else about
+    return f"{about}\n\n{escape(e.reproduces)}" if e.reproduces else about
 
 
 def _training(e: Experiment, results: Results) -> str:
     data = results.manifest.get("data", {})
     protocol = data.get("protocol") or f"{e.data.dataset}, {e.data.binarisation} binarisation"
     objective = e.objective
-    hashed = f", SHA-256 {data['sha256']}" if "sha256" in data else ""
+    hashed = f", SHA-256 {escape(data['sha256'])}" if "sha256" in data else ""
     return (
-        f"Trained on {protocol}{hashed}; seed {e.seed}, diversity weight {objective.diversity_weight:g}, smoothness weight "
-        f"{objective.smoothness_weight:g}. Weights are averaged over the last steps of training; `experiment.json` is the "
-        "complete configuration."
+        f"Trained on {escape(protocol)}{hashed}; seed {e.seed}, diversity weight {objective.diversity_weight:g}, "
+        f"smoothness weight {objective.smoothness_weight:g}. Weights are averaged over the last steps of "
+        "training; `experiment.json` is the complete configuration."
     )
 
 
 def _table(results: Results, numbers: list[Measured]) -> str:
     density = results.density
-    how = f"## Evaluation\n\nOn the {_split(results)} split"
+    how = f"## Evaluation\n\nOn the {escape(_split(results))} split"
     if density:
         how += f": {density['images']:,} images, {density['samples']:,} importance samples each"
     rows = ["| measure | value | standard error |", "| --- | ---: | ---: |"]
     for number in numbers:
         error = "" if number.standard_error is None else f"{number.standard_error:.4g}"
-        rows.append(f"| {number.title} | {number.value:.5g} | {error} |")
+        rows.append(f"| {escape(number.title)} | {number.value:.5g} | {error} |")
     return f"{how}.\n\n" + "\n".join(rows)
 
 
 def _licences(e: Experiment, licence: str | None) -> str:
     from mpdvae.data import ENTRIES  # needs torch
 
-    weights = licence or "not stated"
+    weights = escape(licence or "not stated")
     data = {entry.name: entry.licence for entry in ENTRIES}.get(e.data.dataset, "own images, not stated")
     return f"## Licence\n\nWeights: {weights}. Data: {data.rstrip('.')}."
 
 
 def _use(image_shape: ImageShape, source: str) -> str:
     shape = ", ".join(map(str, image_shape))
-    return (
-        f'```python\nimport mpdvae\n\nvae = mpdvae.load("{source}")\nimages = vae.sample(16)     # [16, {shape}]\n```'
-    )
+    loaded = f"vae = mpdvae.load({json.dumps(source)})"
+    return f"```python\nimport mpdvae\n\n{loaded}\nimages = vae.sample(16)     # [16, {shape}]\n```"
 
 
 def _again(source: str) -> str:
-    where = "experiment.json" if source == "." else f"the `experiment.json` of {source}"
+    where = "experiment.json" if source == "." else f"the `experiment.json` of {code(source)}"
     return (
         f"## Making it again\n\n`pip install mpdvae`, then `mpdvae train experiment.json --out runs/again` with {where}. The "
         f"method: Ma, Zhou & Hovy, *MAE: Mutual Posterior-Divergence Regularization for Variational AutoEncoders*, ICLR "

@@ -29,6 +29,7 @@ from torch.distributions import Independent
 
 from mpdvae.density import evaluating
 from mpdvae.errors import InputError
+from mpdvae.memory import in_pieces
 from mpdvae.representation import posteriors
 from mpdvae.seeding import seeded
 from mpdvae.vae import VAE
@@ -138,8 +139,10 @@ def _with(z: Tensor, dimension: int, other: Tensor) -> Tensor:
 
 
 def _distortion(vae: VAE, x: Tensor, z: Tensor, batch_size: int) -> Tensor:
-    pieces = zip(x.split(batch_size), z.split(batch_size), strict=True)
-    values = torch.cat([-vae.decoder(codes).log_prob(images).cpu().double() for images, codes in pieces])
+    def of(rows: slice) -> Tensor:
+        return -vae.decoder(z[rows]).log_prob(x[rows]).cpu().double()
+
+    values = in_pieces(of, len(x), batch_size)
     refuse_not_finite("distortion", values)
     return values
 

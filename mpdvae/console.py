@@ -16,6 +16,7 @@ from rich.table import Table
 from rich.text import Text
 
 from mpdvae import collapse
+from mpdvae.markup import printable
 
 PLAIN_SECONDS = 20
 """Without a terminal, how far everything is is said this often."""
@@ -74,6 +75,11 @@ def stdout() -> Console:
     return Console(file=sys.stdout, highlight=False, soft_wrap=not terminal, width=None if terminal else UNWRAPPED)
 
 
+def plain(text: str, style: str = "") -> Text:
+    """`text` as it is, on as many lines as it has: no markup, and nothing that a terminal would obey."""
+    return Text("\n".join(map(printable, text.split("\n"))), style)
+
+
 def duration(seconds: float) -> str:
     """Seconds as people say them: 45 s, 3 min 20 s, 2 h 5 min."""
     whole = round(seconds)
@@ -107,7 +113,7 @@ class Watcher:
         if self.live:
             self.live.start()
         else:
-            self.console.print(self.title)
+            self.console.print(plain(self.title))
         return self
 
     def __exit__(self, *error: object) -> None:
@@ -122,7 +128,7 @@ class Watcher:
 
     def say(self, line: str) -> None:
         """A line that stays."""
-        self.console.print(Text(line))
+        self.console.print(plain(line))
 
     def update(self, share: float, running: Mapping[str, RunProgress]) -> None:
         """`share` of everything is done, in [0, 1]; `running` is how far each run under way is, by name."""
@@ -130,12 +136,12 @@ class Watcher:
         if self.live:
             single = next(iter(running.values())) if len(running) == 1 else None
             shown = _lines(running) if single is None or single.latest is None else _panel(single, single.latest)
-            self.live.update(Group(Text(self.title, style="bold"), Text(f"{_bar(share)} {far}"), shown))
+            self.live.update(Group(plain(self.title, "bold"), Text(f"{_bar(share)} {far}"), shown))
         elif time.monotonic() - self.said > PLAIN_SECONDS:
             self.said = time.monotonic()
-            self.console.print(Text(f"{self.title}  {far}"))
+            self.console.print(plain(f"{self.title}  {far}"))
             for name, progress in running.items():
-                self.console.print(Text(f"  {name}  {progress.in_words()}"))
+                self.console.print(plain(f"  {name}  {progress.in_words()}"))
 
     def following(self, name: str, steps: int, latest: Mapping[str, Any] | None = None) -> Follow:
         """What the one loop tells of its steps: a line that stays at each evaluation point, and how far the run is.
@@ -167,10 +173,10 @@ def busy(what: str) -> Iterator[None]:
     """Says what is being done, with a spinner on a terminal."""
     console = stdout()
     if console.is_terminal:
-        with console.status(what):
+        with console.status(plain(what)):
             yield
     else:
-        console.print(Text(what))
+        console.print(plain(what))
         yield
 
 
@@ -182,7 +188,9 @@ def _bar(share: float) -> str:
 def _lines(running: Mapping[str, RunProgress]) -> Table:
     table = Table.grid(padding=(0, 2))
     for name, progress in running.items():
-        table.add_row(Text(f"  {name}", style="bold"), Text(progress.in_words(), overflow="ellipsis", no_wrap=True))
+        words = plain(progress.in_words())
+        words.overflow, words.no_wrap = "ellipsis", True
+        table.add_row(plain(f"  {name}", "bold"), words)
     return table
 
 
@@ -200,11 +208,11 @@ def _panel(progress: RunProgress, entry: Mapping[str, Any]) -> Panel:
     }
     for name, words in rows.items():
         if words:
-            table.add_row(Text(name, style="dim"), Text(words))
+            table.add_row(plain(name, "dim"), plain(words))
     where = f"step {progress.step}/{progress.steps}" if progress.phase == "training" else progress.phase
     return Panel(
-        Group(table, Text(said(entry), style="bold")),
-        title=f"{where}, measured at step {entry['step']}",
+        Group(table, plain(said(entry), "bold")),
+        title=plain(f"{where}, measured at step {entry['step']}"),
         title_align="left",
         border_style="dim",
     )

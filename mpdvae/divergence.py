@@ -20,7 +20,12 @@ detached means of m and log s^2 over the data),
 
 so that the sum of all D_ij^2 is < F^T F, G^T G >, two (2K+2) x (2K+2) Gram matrices, and the mean per dimension needs six
 sums. Subtracting the ones analytically (expm1) keeps full precision when the posteriors nearly coincide, which is where
-these numbers are needed: at collapse. No batch x batch x latent tensor is ever made.
+these numbers are needed: at collapse. No batch x batch x latent tensor is ever made. Up to 4K + 4 images, the matrix
+D = F G^T itself is cheaper, and is taken.
+
+Several processes that share a batch (`mpdvae.division`) give the posteriors of own images and get the value of the whole
+batch: b, c, the six sums and the two Gram matrices are summed over processes, with gradients. What is made of the pairs
+themselves - the matrix D of a small batch, a softplus of each pair - takes the posteriors of all, gathered.
 
 Ma, Zhou & Hovy, "MAE: Mutual Posterior-Divergence Regularization for Variational AutoEncoders", ICLR 2019,
 https://arxiv.org/abs/1901.01498. The moment form of the mean: Shen et al., "Regularizing Variational Autoencoder with
@@ -35,6 +40,7 @@ from torch import Tensor
 from torch.distributions import Distribution, Independent, Normal, kl_divergence
 from torch.nn.functional import softplus
 
+from mpdvae.division import added, gathered, images_of_all
 from mpdvae.errors import InputError, refuse_unknown
 
 DiversityForm = Literal["released", "paper", "submitted"]
@@ -56,12 +62,14 @@ class PosteriorDivergence(NamedTuple):
 
 
 class _Standardised(NamedTuple):
-    """Posteriors after a common shift and scale; the symbols of the module's head. All [N latent], float64."""
+    """Posteriors after a common shift and scale; the symbols of the module's head. All [rows latent], float64."""
 
     u: Tensor
     l: Tensor  # noqa: E741 - the symbol of the formula
     a: Tensor
     r: Tensor
+    n: int
+    """Images N of the batch, of which the rows may be own ones."""
 
 
 def diagonal_normal(q: Distribution) -> Normal:
@@ -76,7 +84,8 @@ def mutual_posterior_divergence(q: Distribution, variance_floor: float = 0.0) ->
     """Mean and spread of KL(q_i || q_j) over all ordered pairs i != j, exactly, in time linear in the number of posteriors.
 
     Arguments:
-        q: diagonal Gaussian posteriors, one per image: batch shape [N], event shape [*latent], N >= 2.
+        q: diagonal Gaussian posteriors, one per image: batch shape [N], event shape [*latent], N >= 2. Inside
+            `division.divided` those of own images, here and in the other functions.
         variance_floor: added to the variance that is divided by. The released code adds 1e-12, which moves its values by
             1e-12 / s_j^2 (4e-10 where log s^2 is -6); here nothing is added, and values are exact.
 
@@ -88,15 +97,21 @@ def mutual_posterior_divergence(q: Distribution, variance_floor: float = 0.0) ->
         InputError: for fewer than two posteriors, or posteriors that are not diagonal Gaussians.
     """
     normal = diagonal_normal(q)
-    mean_q, std_q = normal.loc, normal.scale
-    p = _standardise(mean_q.flatten(1), std_q.flatten(1), variance_floor)
+    shape, dtype = normal.loc.shape[1:], normal.loc.dtype
+    p = _standardise(normal, variance_floor)
     per_dimension = _mean_per_dimension(p)
     total = per_dimension.sum()
     return PosteriorDivergence(
-        per_dimension=per_dimension.reshape(mean_q.shape[1:]).to(mean_q.dtype),
-        mean=total.to(mean_q.dtype),
-        std=_spread_of_totals(p, total).to(mean_q.dtype),
+        per_dimension=per_dimension.reshape(shape).to(dtype),
+        mean=total.to(dtype),
+        std=_spread(p, total).to(dtype),
     )
+
+
+def mean_per_dimension(q: Distribution) -> Float[Tensor, " *latent"]:
+    """`per_dimension` of `mutual_posterior_divergence` alone, which needs the six sums only."""
+    normal = diagonal_normal(q)
+    return _mean_per_dimension(_standardise(normal)).reshape(normal.loc.shape[1:]).to(normal.loc.dtype)
 
 
 def diversity_term(q: Distribution, weight: float, form: DiversityForm = "released") -> Float[Tensor, ""]:
@@ -120,8 +135,8 @@ def diversity_term(q: Distribution, weight: float, form: DiversityForm = "releas
     if form not in get_args(DiversityForm):
         refuse_unknown("form of the diversity term", form, list(get_args(DiversityForm)))
     if form == "paper":
-        return weight * _mean_softplus_of_pairs(diagonal_normal(q))
-    per_dimension = mutual_posterior_divergence(q).per_dimension
+        return weight * _mean_softplus_of_pairs(_of_all(diagonal_normal(q)))
+    per_dimension = mean_per_dimension(q)
     reach = weight if form == "submitted" else 1.0
     return weight * softplus(-per_dimension / reach).sum()
 
@@ -150,54 +165,56 @@ def spread_per_dimension(q: Distribution) -> Float[Tensor, " *latent"]:
         q: diagonal Gaussian posteriors, batch shape [N], N >= 2.
     """
     normal = diagonal_normal(q)
-    p = _standardise(normal.loc.flatten(1), normal.scale.flatten(1))
-
-    def spread(u: Tensor, l: Tensor, a: Tensor, r: Tensor, mean: Tensor) -> Tensor:  # noqa: E741
-        return _spread_of_totals(_Standardised(*(column[:, None] for column in (u, l, a, r))), mean)
-
-    spreads = torch.func.vmap(spread, in_dims=(1, 1, 1, 1, 0))(*p, _mean_per_dimension(p))
-    return spreads.reshape(normal.loc.shape[1:]).to(normal.loc.dtype)
+    p = _standardise(normal)
+    each = _Standardised(*(x.mT[..., None] for x in (p.u, p.l, p.a, p.r)), n=p.n)  # [latent rows 1]
+    return _spread(each, _mean_per_dimension(p)).reshape(normal.loc.shape[1:]).to(normal.loc.dtype)
 
 
-def _standardise(mean_q: Tensor, std_q: Tensor, variance_floor: float = 0.0) -> _Standardised:
-    if len(mean_q) < 2:
-        raise InputError(
-            f"q: the divergence is a mean over pairs and needs a batch of at least 2 posteriors, got {len(mean_q)}."
-        )
+def _standardise(q: Normal, variance_floor: float = 0.0) -> _Standardised:
+    mean_q, std_q, n = q.loc.flatten(1), q.scale.flatten(1), images_of_all(q.loc)
+    if n < 2:
+        raise InputError(f"q: the divergence is a mean over pairs and needs a batch of at least 2 posteriors, got {n}.")
     m, log_variance = mean_q.double(), 2 * std_q.double().log()
-    b, c = m.mean(0).detach(), log_variance.mean(0).detach()
+    b, c = added(torch.stack([m, log_variance]).detach().sum(1)) / n
     l = log_variance - c  # noqa: E741
     floor = torch.log1p(variance_floor * torch.exp(-log_variance)) if variance_floor else 0.0
-    return _Standardised(u=(m - b) * torch.exp(-c / 2), l=l, a=torch.expm1(l), r=torch.expm1(-l - floor))
+    return _Standardised(u=(m - b) * torch.exp(-c / 2), l=l, a=torch.expm1(l), r=torch.expm1(-l - floor), n=n)
 
 
 def _mean_per_dimension(p: _Standardised) -> Tensor:
     """KLbar_k = (A R + N E + N Q - 2 U W) / (2 N (N-1)), the six sums being over the data."""
-    n = len(p.u)
-    u2 = p.u.square()
-    A, R = (p.a + u2).sum(0), p.r.sum(0)
-    E, Q = (p.a - p.l + u2).sum(0), (p.r + p.l + u2 * (1 + p.r)).sum(0)
-    U, W = p.u.sum(0), (p.u * (1 + p.r)).sum(0)
+    n, u2 = p.n, p.u.square()
+    terms = [p.a + u2, p.r, p.a - p.l + u2, p.r + p.l + u2 * (1 + p.r), p.u, p.u * (1 + p.r)]
+    A, R, E, Q, U, W = added(torch.stack([term.sum(0) for term in terms]))
     return (A * R + n * E + n * Q - 2 * U * W) / (2 * n * (n - 1))
 
 
-def _spread_of_totals(p: _Standardised, mean: Tensor) -> Tensor:
-    """Sample standard deviation of D_ij over ordered pairs, by the cheaper of two exact routes."""
-    n, latent = p.u.shape
-    u2, one = p.u.square(), torch.ones_like(p.u[:, :1])
-    F = torch.cat([p.a + u2, p.u, one, (p.a - p.l + u2).sum(1, keepdim=True)], 1)
-    g_constant = (p.r + p.l + u2 * (1 + p.r)).sum(1, keepdim=True)
-    G = torch.cat([p.r, -2 * p.u * (1 + p.r), g_constant, one], 1) / 2
+def _spread(p: _Standardised, mean: Float[Tensor, "*each"]) -> Float[Tensor, "*each"]:
+    """Sample standard deviation over ordered pairs of the divergence over all dimensions of `p`, whose mean is `mean`, by the
+    cheaper of two exact routes. Leading axes of `p` [*each rows latent] are divergences by themselves."""
+    n, latent = p.n, p.u.shape[-1]
+    u2, one = p.u.square(), torch.ones_like(p.u[..., :1])
+    f_constant = (p.a - p.l + u2).sum(-1, keepdim=True)
+    g_constant = (p.r + p.l + u2 * (1 + p.r)).sum(-1, keepdim=True)
+    F = torch.cat([p.a + u2, p.u, one, f_constant], -1)
+    G = torch.cat([p.r, -2 * p.u * (1 + p.r), g_constant, one], -1) / 2
     pairs = n * (n - 1)
     if n > 4 * latent + 4:
-        squares_about_mean = (F.mT @ F * (G.mT @ G)).sum() - pairs * mean.square()
+        of_f, of_g = added(torch.stack([F.mT @ F, G.mT @ G]))
+        squares_about_mean = (of_f * of_g).sum((-2, -1)) - pairs * mean.square()
     else:
-        D = F @ G.mT
-        itself = torch.eye(n, dtype=torch.bool, device=D.device)
-        squares_about_mean = (D - mean).masked_fill(itself, 0.0).square().sum()
+        F, G = gathered(torch.stack([F, G]), axis=-2)
+        itself = torch.eye(n, dtype=torch.bool, device=F.device)
+        squares_about_mean = (F @ G.mT - mean[..., None, None]).masked_fill(itself, 0.0).square().sum((-2, -1))
     variance = squares_about_mean / (pairs - 1)
     # sqrt has an infinite slope at 0: below the clamp the gradient is 0 instead of nan.
     return variance.clamp_min(1e-60).sqrt()
+
+
+def _of_all(q: Normal) -> Normal:
+    """The posteriors of the whole batch, from those of own images."""
+    mean, deviation = gathered(torch.stack([q.loc, q.scale]), axis=1)
+    return Normal(mean, deviation)
 
 
 def _mean_softplus_of_pairs(q: Normal) -> Tensor:

@@ -5,13 +5,17 @@ Inside `divided(N)` process p of P holds images [start_p, stop_p) of a batch of 
 
 .. math:: \mathrm{gathered}(x) = \sum_p E_p x_p, \qquad E_p \text{ puts rows into their place among zeros.}
 
+`added` is the sum of what each process has, :math:`\sum_p x_p`, for what is a sum over images.
+
 The networks, which cost the time, see own images only. What couples images - divergences, batch statistics, the mean over the
-batch - is computed by every process from gathered numbers, of which there are few: a code has tens of numbers, an image
-thousands of activations. So formulas stay as they are, and every process knows the loss of the whole batch.
+batch - is computed by every process from sums over the batch, or from gathered numbers, of which there are few: a code has
+tens of numbers, an image thousands of activations. So formulas stay as they are, and every process knows the loss of the
+whole batch.
 
 **Gradients.** With each process going back from L / P (`processes.backward`), what all of them find sums to the gradient of
-:math:`\sum_p L / P = L`. `gathered` is linear, and its gradient is its adjoint: the sum over processes of what each has to
-say about all rows, of which each takes its own. Nothing is averaged and nothing is approximated.
+:math:`\sum_p L / P = L`. `gathered` and `added` are linear, and their gradients are their adjoints: the sum over processes of
+what each has to say about all rows, of which each takes its own; of what each has to say about the sum, which is for each of
+its parts. Nothing is averaged and nothing is approximated.
 
 **Noise** is drawn for the whole batch by every process, from the same seed, and each takes its part (`like_all`): it does
 not depend on the number of processes, and generators stay in step.
@@ -84,6 +88,16 @@ def gathered(x: Shaped[Tensor, "..."], axis: int = 0) -> Shaped[Tensor, "..."]:
     return x if _division is None else _Gathered.apply(x, axis, _division)
 
 
+def added(x: Shaped[Tensor, "..."]) -> Shaped[Tensor, "..."]:
+    """The sum over processes of `x`, of which each gives what it has from own images; gradients flow."""
+    return x if _division is None else _Added.apply(x)
+
+
+def images_of_all(x: Shaped[Tensor, "image ..."]) -> int:
+    """How many images the whole batch has, of which `x` has a row for each own one."""
+    return len(x) if _division is None else _division.images
+
+
 def like_all(x: Shaped[Tensor, "..."]) -> Shaped[Tensor, "..."]:
     """An empty tensor of the shape that `x` would have for the whole batch, to draw noise of that shape; `x` itself where it
     is whole. Its first axis may hold own images several times."""
@@ -118,3 +132,14 @@ class _Gathered(torch.autograd.Function):
         d = ctx.division
         total = processes.add_up(gradient.clone(memory_format=torch.contiguous_format))
         return total.narrow(ctx.axis, d.start, d.stop - d.start), None, None
+
+
+class _Added(torch.autograd.Function):
+    @staticmethod
+    def forward(ctx: Any, x: Tensor) -> Tensor:
+        return processes.add_up(x.clone(memory_format=torch.contiguous_format))
+
+    @staticmethod
+    @once_differentiable
+    def backward(ctx: Any, gradient: Tensor) -> Tensor:
+        return processes.add_up(gradient.clone(memory_format=torch.contiguous_format))

@@ -24,6 +24,7 @@ from mpdvae.data import Splits, evaluation_images
 from mpdvae.errors import InputError
 from mpdvae.exploration import explore
 from mpdvae.likelihoods import Measurement, Request, Watch, images_of, measure, partial_results, prepare, summary, table
+from mpdvae.memory import drawn_in_pieces, in_pieces, shortage_told
 from mpdvae.processes import is_first
 from mpdvae.referee import judge
 from mpdvae.runs import Run, load, write_atomically, write_json
@@ -83,11 +84,18 @@ def evaluate(
         InputError: no model in the folder, an unknown split, data that it cannot take, or numbers that there cannot be.
     """
     started = time.perf_counter()
-    vae, settings = load(run.path).to(data.test.pixels.device), run.experiment.evaluation
     request = Request(samples, images, tolerance, protocol, referee_images, referee_steps)
+    with shortage_told(say):
+        _evaluate(run, data, request, split, say, compiled, watch)
+    if split == "test" and is_first():  # noted last: whoever is killed before this measures again
+        run.note(status="finished", evaluation_seconds=round(time.perf_counter() - started, 1))
+
+
+def _evaluate(run: Run, data: Splits, request: Request, split: str, say: Say, compiled: bool, watch: Watch) -> None:
+    vae, settings = load(run.path).to(data.test.pixels.device), run.experiment.evaluation
     measurement = prepare(run, data, split, request)
-    again = {"command": shlex.join(["mpdvae", "evaluate", str(run.path), *_options(request, measurement)])}
-    kept = partial_results(run, measurement)
+    again = {"command": shlex.join(["mpdvae", "evaluate", str(run.path), *_options(request, measurement, compiled)])}
+    kept = partial_results(run, measurement, compiled)
 
     def path(name: str) -> Path:
         run.check_there()
@@ -97,14 +105,14 @@ def evaluate(
     say("density")
     if compiled:
         compile_networks(vae)
-    estimate = measure(vae, measurement, kept, watch, say)
+    estimate = measure(vae, measurement, kept, watch)
     if not is_first():
         return  # what follows takes one process little time
     likelihoods = summary(measurement, estimate)
     if request.referee is not None:
         say("referee")
         likelihoods["referee"] = judge(vae, measurement, estimate, request, kept, watch)
-    write_json(path("density.json"), likelihoods | again)
+    write_json(path("density.json"), likelihoods | ({"compiled": True} if compiled else {}) | again)
     write_atomically(path("density.csv"), table(measurement, estimate))
     say("diagnostics")
     chosen = images_of(data, split)
@@ -126,11 +134,9 @@ def evaluate(
         say("map and walks")
         explore(run, vae, x, labels, again)
     kept.remove()
-    if split == "test":  # noted last: whoever is killed before this measures again
-        run.note(status="finished", evaluation_seconds=round(time.perf_counter() - started, 1))
 
 
-def _options(request: Request, measurement: Measurement) -> list[str]:
+def _options(request: Request, measurement: Measurement, compiled: bool) -> list[str]:
     """The options of `mpdvae evaluate` that make the same measurement again, whatever the experiment's defaults become."""
     given = {
         "samples": measurement.samples if request.protocol is None else None,
@@ -141,22 +147,22 @@ def _options(request: Request, measurement: Measurement) -> list[str]:
         "referee": request.referee,
         "referee-steps": None if request.referee is None else request.annealing_steps,
     }
-    return [word for name, value in given.items() if value is not None for word in (f"--{name}", str(value))]
+    words = [word for name, value in given.items() if value is not None for word in (f"--{name}", str(value))]
+    return [*words, *(["--compiled"] if compiled else [])]
 
 
 def draw_pictures(run: Run, vae: VAE, x: Float[Tensor, "n channel height width"]) -> None:
-    """Samples, reconstructions and interpolations, in figures/. All images of a kind are decoded in one call."""
+    """Samples, reconstructions and interpolations, in figures/. All images of a kind are decoded together."""
     figures = run.path / "figures"
     columns = PICTURE_COLUMNS
-    with seeded("pictures"):
+    with torch.no_grad(), seeded("pictures"):
         chosen = x[torch.randperm(len(x))[:columns].to(x.device)]
-        samples = vae.sample(SAMPLE_ROWS * columns)
-        reconstructions = vae.reconstruct(chosen, greedy=False)
-        between = vae.decode(interpolations(vae, chosen), greedy=False)
+        codes = vae.prior().sample((SAMPLE_ROWS * columns,))
+    between = interpolations(vae, chosen)
     grids = {
-        "samples": pictures.in_rows(samples, columns),
-        "reconstructions": torch.stack([chosen, reconstructions]),
-        "interpolations": between,
+        "samples": pictures.in_rows(_drawn(vae, codes, "samples"), columns),
+        "reconstructions": torch.stack([chosen, _drawn(vae, _encoded(vae, chosen), "reconstructions")]),
+        "interpolations": _drawn(vae, between.flatten(0, 1), "interpolations").unflatten(0, between.shape[:2]),
     }
     for name, images in grids.items():
         write_atomically(figures / f"{name}.png", pictures.png(run.experiment.data.shown(images)))
@@ -166,9 +172,18 @@ def interpolations(
     vae: VAE, x: Float[Tensor, "n channel height width"], columns: int = PICTURE_COLUMNS
 ) -> Float[Tensor, "walk column *latent"]:
     """Codes on straight lines between the posterior means of consecutive pairs of images."""
-    z = vae.encode(x)
-    z = z[: 2 * min(INTERPOLATIONS, len(z) // 2)]
+    z = _encoded(vae, x[: 2 * min(INTERPOLATIONS, len(x) // 2)])
     return walks.linear(z[0::2], z[1::2], columns).transpose(0, 1)
+
+
+def _encoded(vae: VAE, x: Tensor) -> Tensor:
+    """The posterior mean of each image, within the memory that there is."""
+    return in_pieces(lambda rows: vae.encode(x[rows]), len(x))
+
+
+def _drawn(vae: VAE, z: Tensor, name: str) -> Tensor:
+    """An image drawn for each code, within the memory that there is; `name` is a key of its noise."""
+    return drawn_in_pieces(lambda rows: vae.decode(z[rows], greedy=False), len(z), "pictures", name)
 
 
 def _information(vae: VAE, run: Run, x: Tensor) -> dict[str, Any]:

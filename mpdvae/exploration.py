@@ -11,6 +11,7 @@ means of one binary draw of the images, the one that is shown.
 """
 
 import math
+from functools import partial
 from typing import Any
 
 import torch
@@ -18,10 +19,10 @@ from jaxtyping import Float
 from torch import Tensor
 
 from mpdvae import density, pictures, walks
+from mpdvae.memory import Budget, drawn_in_pieces, in_pieces
 from mpdvae.representation import codes
 from mpdvae.representation.maps import CodeMap, maps, nearest
 from mpdvae.runs import Run, write_atomically, write_json
-from mpdvae.seeding import seeded
 from mpdvae.subsets import random_subset
 from mpdvae.vae import VAE
 
@@ -69,7 +70,7 @@ def explore(
 
 def _points(vae: VAE, x: Tensor, labels: Tensor | None) -> dict[str, Any]:
     """Everything that is known of each point. Rate and distortion are of one posterior sample."""
-    z, measured = codes(vae, x), density.estimate(vae, x, samples=1)
+    z, measured = codes(vae, x), Budget().spend(partial(density.estimate, vae, x, 1))
     return {
         "points": {
             "labels": None if labels is None else labels.tolist(),
@@ -101,14 +102,27 @@ def image_of(vae: VAE, z: Float[Tensor, "n *latent"]) -> tuple[Float[Tensor, "n 
         return p.sample(), True
 
 
+def _images_of(vae: VAE, z: Tensor) -> tuple[Tensor, bool]:
+    """`image_of` within the memory that there is."""
+    drawn = False
+
+    def part(rows: slice) -> Tensor:
+        nonlocal drawn
+        images, drawn = image_of(vae, z[rows])
+        return images
+
+    images = drawn_in_pieces(part, len(z), "walks")
+    return images, drawn
+
+
 @torch.no_grad()
 def _walks(vae: VAE, x: Tensor) -> tuple[Tensor, Tensor, bool]:
-    """Images [walk step ...] and [row column ...], and whether they were drawn. All are decoded in one call."""
-    z = vae.encode(x[torch.arange(max(4, 2 * LINEAR_WALKS)) % len(x)])
+    """Images [walk step ...] and [row column ...], and whether they were drawn. All are decoded together."""
+    ends = x[torch.arange(max(4, 2 * LINEAR_WALKS)) % len(x)]
+    z = in_pieces(lambda rows: vae.encode(ends[rows]), len(ends))
     pairs = z[: 2 * min(LINEAR_WALKS, len(x) // 2)]
     straight = walks.linear(pairs[0::2], pairs[1::2], STEPS).transpose(0, 1)
     surface = walks.bilinear(z[:4], BILINEAR, BILINEAR)
-    with seeded("walks"):
-        images, drawn = image_of(vae, torch.cat([straight.flatten(0, 1), surface.flatten(0, 1)]))
+    images, drawn = _images_of(vae, torch.cat([straight.flatten(0, 1), surface.flatten(0, 1)]))
     first = straight.shape[0] * STEPS
     return images[:first].unflatten(0, (-1, STEPS)), images[first:].unflatten(0, (BILINEAR, BILINEAR)), drawn

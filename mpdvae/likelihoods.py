@@ -120,8 +120,9 @@ def images_of(data: Splits, split: str) -> Images:
     return parts[split]
 
 
-def partial_results(run: Run, measurement: Measurement) -> Partial:
-    """Where the parts of this measurement are kept. The number of threads moves last digits only and is left out."""
+def partial_results(run: Run, measurement: Measurement, compiled: bool = False) -> Partial:
+    """Where the parts of this measurement are kept, by networks that are `compiled` or not. The number of threads moves last
+    digits only and is left out."""
     m = measurement
     weights = (run.path / "model" / "model.safetensors").read_bytes()
     depends_on = {
@@ -134,16 +135,14 @@ def partial_results(run: Run, measurement: Measurement) -> Partial:
         "samples": m.samples,
         "tolerance": m.tolerance,
         "part_pairs": PART_PAIRS,
+        "compiled": compiled,
     }
     return Partial(run.path / "partial", depends_on, run.check_there)
 
 
-def measure(
-    vae: VAE, measurement: Measurement, partial: Partial, watch: Watch, say: Callable[[str], None] = lambda _: None
-) -> DensityEstimate:
-    """The likelihood of every image, part by part; `say` is told where memory is short, which moves last digits only. Several
-    processes take turns, and all of them return all of it."""
-    m, count, budget = measurement, len(measurement.x), Budget(say)
+def measure(vae: VAE, measurement: Measurement, partial: Partial, watch: Watch) -> DensityEstimate:
+    """The likelihood of every image, part by part. Several processes take turns, and all of them return all of it."""
+    m, count, budget = measurement, len(measurement.x), Budget()
     expected = m.samples if m.tolerance is None else min(m.samples, EXPECTED_SAMPLES)
     size = max(1, PART_PAIRS // expected)
     starts = range(0, count, size)

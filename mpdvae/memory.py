@@ -1,4 +1,9 @@
-"""Bytes of tensors: what an evaluation needs, measured by a trial, and the pieces that fit a stated budget.
+"""Bytes of tensors: what an evaluation needs, measured by a trial, the pieces that fit a stated budget, and what is done
+where the machine has not so much.
+
+A lack of memory makes pieces smaller, as small as it takes. It changes no number beyond rounding: noise belongs to images,
+or is drawn for all of them in each piece (`drawn_in_pieces`). Whoever listens by `shortage_told` is told once. A training
+step is not made smaller: its gradient needs the whole batch at once.
 
 The bytes for n items are the largest of some increasing straight lines in n (weights computed on the way count in their
 intercepts), so the bytes for one item, measured at n = `TRIAL`, are an upper bound for larger n. What a kernel uses
@@ -6,7 +11,9 @@ inside itself is not seen: half of the budget is left to it.
 """
 
 import math
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager, nullcontext
+from contextvars import ContextVar
 from typing import Any, TypeVar
 from weakref import finalize
 
@@ -17,6 +24,8 @@ from torch.utils._pytree import tree_leaves
 
 from mpdvae.acceleration import uncompiled
 from mpdvae.errors import InputError, RunError
+from mpdvae.noise import NoiseOfAll
+from mpdvae.seeding import seeded
 from mpdvae.vae import VAE
 
 TRIAL = 8
@@ -28,16 +37,36 @@ CPU_PIECE = 2**25
 T = TypeVar("T")
 
 
+class _Listener:
+    """Told once."""
+
+    def __init__(self, say: Callable[[str], None]) -> None:
+        self.say, self.told = say, False
+
+    def tell(self) -> None:
+        if not self.told:
+            self.told = True
+            self.say("out of memory: going on in smaller pieces, as small as it takes")
+
+
+_LISTENER: ContextVar[_Listener | None] = ContextVar("listener", default=None)
+
+
+@contextmanager
+def shortage_told(say: Callable[[str], None]) -> Iterator[None]:
+    """Inside, `say` is told where memory is short, the first time."""
+    token = _LISTENER.set(_Listener(say))
+    try:
+        yield
+    finally:
+        _LISTENER.reset(token)
+
+
 class Budget:
-    """A memory budget that halves where the machine has not so much, and says so once.
+    """A memory budget of `size` bytes that halves where the machine has not so much."""
 
-    Arguments:
-        say: told the first time.
-        size: bytes.
-    """
-
-    def __init__(self, say: Callable[[str], None], size: int = 2**30) -> None:
-        self.say, self.bytes, self.first = say, size, size
+    def __init__(self, size: int = 2**30) -> None:
+        self.bytes, self.first = size, size
 
     def spend(self, compute: Callable[[int], T]) -> T:
         """What `compute` makes of the budget. Raises `RunError` where not even the smallest piece fits."""
@@ -49,16 +78,57 @@ class Budget:
                     raise
                 raise RunError(f"out of memory, even in the smallest pieces ({error})") from error
             except (RuntimeError, MemoryError) as error:
-                if not _is_out_of_memory(error):
-                    raise
-            self._halve()
+                _refuse_unless_smaller(error, self.bytes)
+            self.bytes //= 2
+            _give_back()
 
-    def _halve(self) -> None:
-        if self.bytes == self.first:
-            self.say("out of memory: going on in smaller pieces, as small as it takes")
-        self.bytes //= 2
-        if torch.cuda.is_available():
-            torch.cuda.empty_cache()
+
+def in_pieces(compute: Callable[[slice], Tensor], rows: int, at_once: int | None = None, axis: int = 0) -> Tensor:
+    """What `compute` makes of `rows` rows, in order along `axis`: of `at_once` of them at a time (default: all), and of half
+    as many after each lack of memory. A row must get the same, whichever rows go with it.
+
+    Raises `RunError` where not even one row fits.
+    """
+    size, parts, done = min(at_once or rows, rows), [], 0
+    while done < rows or not parts:
+        try:
+            parts.append(compute(slice(done, min(done + size, rows))))
+            done += size
+            continue
+        except (RuntimeError, MemoryError) as error:
+            _refuse_unless_smaller(error, size)
+        size = math.ceil(size / 2)
+        _give_back()  # now that the error, which holds what was begun, is gone
+    return torch.cat(parts, axis)
+
+
+def drawn_in_pieces(draw: Callable[[slice], Tensor], rows: int, *key: int | str) -> Tensor:
+    """`in_pieces` of what is drawn along the first axis by torch's generators, seeded by `key`: each piece draws the noise of
+    all rows and takes its part, so that the pieces are those of the whole."""
+
+    def part(of: slice) -> Tensor:
+        whole = of == slice(0, rows)
+        with seeded(*key), nullcontext() if whole else NoiseOfAll(of, rows):
+            return draw(of)
+
+    return in_pieces(part, rows)
+
+
+def _refuse_unless_smaller(error: Exception, size: int) -> None:
+    """Raises `error` unless it is a lack of memory, of which is told; `RunError` where `size` cannot be made smaller."""
+    if not _is_out_of_memory(error):
+        raise error
+    if size <= 1:
+        raise RunError(
+            "out of memory, even in the smallest pieces; close what else runs, or take a smaller model"
+        ) from error
+    if listener := _LISTENER.get():
+        listener.tell()
+
+
+def _give_back() -> None:
+    if torch.cuda.is_available():
+        torch.cuda.empty_cache()
 
 
 def _is_out_of_memory(error: Exception) -> bool:

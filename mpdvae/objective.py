@@ -39,7 +39,7 @@ from mpdvae.divergence import (
     mutual_posterior_divergence,
     smoothness_term,
 )
-from mpdvae.division import gathered, is_divided, own
+from mpdvae.division import added, gathered, images_of_all, is_divided, like_all, own
 from mpdvae.errors import InputError
 from mpdvae.schedules import AdaptiveWeight, Constant, Schedule
 from mpdvae.vae import VAE, Estimator, check_samples
@@ -49,7 +49,7 @@ class ForwardPass:
     """What one pass through a VAE gives; each quantity is computed once, when first asked for.
 
     Where several processes share a batch (`mpdvae.division`), `x` are a process's own images, which alone go through its
-    networks; everything else here is of the whole batch.
+    networks; `own_q` and `own_z` are of these, everything else here is of the whole batch.
     """
 
     def __init__(
@@ -62,10 +62,20 @@ class ForwardPass:
     ) -> None:
         self.vae, self.x = vae, x
         self.estimator: Estimator = estimator
-        self._own_q: Distribution = vae.encoder(x)
-        self.q: Distribution = _of_all(self._own_q)
-        self.z: Tensor = self.q.rsample((samples,)) if noise else self.q.mean[None]
-        self._own_z = own(self.z, axis=1)
+        self.own_q: Distribution = self._encoded()
+        self.own_z: Float[Tensor, "samples own *latent"] = (
+            _drawn(self.own_q, samples) if noise else self.own_q.mean[None]
+        )
+
+    @cached_property
+    def q(self) -> Distribution:
+        """q(z|x) of each image."""
+        return _of_all(self.own_q)
+
+    @cached_property
+    def z(self) -> Float[Tensor, "samples batch *latent"]:
+        """Draws from `q`, or its mean."""
+        return gathered(self.own_z, axis=1)
 
     @cached_property
     def log_likelihood(self) -> Float[Tensor, "samples batch"]:
@@ -74,7 +84,7 @@ class ForwardPass:
 
     @cached_property
     def _own_log_likelihood(self) -> Tensor:
-        return self.vae.decoder(self._own_z).log_prob(self.x)
+        return self._log_likelihood_of_own()
 
     @cached_property
     def reconstruction(self) -> Float[Tensor, " batch"]:
@@ -84,19 +94,19 @@ class ForwardPass:
     @cached_property
     def log_weights(self) -> Float[Tensor, "samples batch"]:
         """log p(x, z) - log q(z|x) in nats."""
-        z = self._own_z
-        log_weights = self._own_log_likelihood + self.vae.prior().log_prob(z) - self._own_q.log_prob(z)
+        z = self.own_z
+        log_weights = self._own_log_likelihood + self.vae.prior().log_prob(z) - self.own_q.log_prob(z)
         return gathered(log_weights, axis=1)
 
     @cached_property
     def kl(self) -> Float[Tensor, " batch"]:
         """KL(q(z|x) || p(z)) in nats."""
-        return gathered(self.vae.kl(self._own_q, self._own_z, self.estimator))
+        return gathered(self._kl_of_own())
 
     @cached_property
     def kl_per_dimension(self) -> Float[Tensor, " latent"]:
         """Batch mean of the KL of each latent dimension, in nats; for priors that factorise."""
-        q, prior = diagonal_normal(self.q), self.vae.prior()
+        q, prior = diagonal_normal(self.own_q), self.vae.prior()
         try:
             p = diagonal_normal(prior)
         except InputError:
@@ -104,7 +114,18 @@ class ForwardPass:
                 f"free bits per dimension need a prior that factorises, got {type(prior).__name__}; use the standard normal "
                 "prior, or free bits on the total."
             ) from None
-        return kl_divergence(q, p).mean(0).flatten()
+        return added(kl_divergence(q, p).sum(0)).flatten() / images_of_all(q.loc)
+
+    # What goes through the networks, and can do so in another way.
+
+    def _encoded(self) -> Distribution:
+        return self.vae.encoder(self.x)
+
+    def _log_likelihood_of_own(self) -> Tensor:
+        return self.vae.decoder(self.own_z).log_prob(self.x)
+
+    def _kl_of_own(self) -> Tensor:
+        return self.vae.kl(self.own_q, self.own_z, self.estimator)
 
 
 def _of_all(q: Distribution) -> Distribution:
@@ -114,6 +135,15 @@ def _of_all(q: Distribution) -> Distribution:
     normal = diagonal_normal(q)
     mean, deviation = gathered(torch.stack([normal.loc, normal.scale]), axis=1)
     return diagonal_gaussian(mean, deviation)
+
+
+def _drawn(q: Distribution, samples: int) -> Tensor:
+    """Draws [samples own *latent] from the posteriors of own images, with their part of the noise of the whole batch."""
+    if not is_divided():
+        return q.rsample((samples,))
+    normal = diagonal_normal(q)
+    noise = torch.randn(samples, *like_all(normal.loc).shape, dtype=normal.loc.dtype, device=normal.loc.device)
+    return normal.loc + normal.scale * own(noise, axis=1)
 
 
 Term = Callable[[ForwardPass, int], Float[Tensor, ""]]
@@ -126,7 +156,7 @@ def reconstruction(forward: ForwardPass, step: int) -> Float[Tensor, ""]:
 
 def importance_weighted(forward: ForwardPass, step: int) -> Float[Tensor, ""]:
     """Batch mean of minus the importance-weighted bound of all samples, in nats; with one sample, of the negative ELBO."""
-    return math.log(len(forward.z)) - forward.log_weights.logsumexp(0).mean()
+    return math.log(len(forward.own_z)) - forward.log_weights.logsumexp(0).mean()
 
 
 @dataclass(frozen=True)
@@ -170,7 +200,7 @@ class Diversity:
         check_weight("diversity_weight", self.weight)
 
     def __call__(self, forward: ForwardPass, step: int) -> Float[Tensor, ""]:
-        return diversity_term(forward.q, self.weight, self.form)
+        return diversity_term(forward.own_q, self.weight, self.form)
 
 
 @dataclass(frozen=True)
@@ -184,7 +214,7 @@ class Smoothness:
         check_weight("smoothness_weight", self.weight)
 
     def __call__(self, forward: ForwardPass, step: int) -> Float[Tensor, ""]:
-        return smoothness_term(forward.q, self.weight, self.over)
+        return smoothness_term(forward.own_q, self.weight, self.over)
 
 
 @dataclass(frozen=True)
@@ -199,7 +229,7 @@ class MutualPosteriorDivergence:
         check_weight("mpd_limit_nats", self.limit_nats)
 
     def __call__(self, forward: ForwardPass, step: int) -> Float[Tensor, ""]:
-        return -self.weight * mutual_posterior_divergence(forward.q).mean.clamp_max(self.limit_nats)
+        return -self.weight * mutual_posterior_divergence(forward.own_q).mean.clamp_max(self.limit_nats)
 
 
 @dataclass(frozen=True)

@@ -17,6 +17,7 @@ find it within the same instant may both believe to have it; one of them learns 
 
 import json
 import os
+import re
 import secrets
 import socket
 import subprocess
@@ -38,6 +39,8 @@ except ImportError:  # not on Windows
 FILE = "owner.json"
 RENEWAL_SECONDS = 20.0
 STALE_SECONDS = 300.0
+CLOCK = re.compile(rf"\.{re.escape(FILE)}\.[0-9a-f]{{16}}")
+"""Name of a file that tells the file system's clock."""
 ENDED = frozenset("ZX")
 """States of a process in /proc that is no longer running: zombie, dead."""
 
@@ -123,6 +126,7 @@ def owned(folder: Path, say: Callable[[str], None] = lambda line: None) -> Itera
             write_atomically(path, _text(owner))
         say(f"{folder}: taken over from {other or 'a process'}, which is gone")
         break
+    _remove_clocks(path)
     ownership = Ownership(path, owner)
     try:
         yield ownership
@@ -217,6 +221,14 @@ def _seconds_since_renewal(path: Path) -> float:
     finally:
         with suppress(OSError):
             clock.unlink()
+
+
+def _remove_clocks(path: Path) -> None:
+    """What processes left that were killed while they asked for the time. One that asks now takes this owner for a running
+    one, which it is."""
+    for clock in path.parent.glob(f".{FILE}.*"):
+        if CLOCK.fullmatch(clock.name):
+            clock.unlink(missing_ok=True)
 
 
 def _content(path: Path) -> bytes | None:

@@ -1,14 +1,18 @@
-"""What a matrix would be and cost, without running it: parameters, time on this machine, published numbers to compare with.
-
-The time of a run is an estimate: one training step is timed with the experiment's own networks on random images, for two
-batch sizes, which gives a line (fixed cost + cost per image) that is drawn out to the experiment's batch and steps. Time for
-evaluation is not in it. A run may stop earlier, where validation stands still.
+"""What a matrix would be and cost, without running it: parameters, GPU-hours, time on this machine, published numbers to
+compare with.
 
 The cost on a GPU is an estimate from operation counts: multiply-adds of all matrix products and convolutions of a step,
-forward and backward, counted by torch as it does them (they are proportional to the batch), over a rate that is assumed, not
-measured:
+forward and backward, over a rate that is assumed, not measured:
 
     GPU-hours = steps x multiply-adds of a step / (ASSUMED_RATE x 3600)
+
+They are counted by torch, exactly and at the experiment's batch size, on tensors that have shapes only (its device "meta"):
+nothing is computed and nothing takes memory. What is counted is the ELBO, which is where the networks are; the divergence
+adds products of batch x batch x latent at the most. Elementwise operations are not counted.
+
+The time on this machine is an estimate too, and takes longer to get: one step is timed with the experiment's own networks on
+random images, for two batch sizes, which gives a line (fixed cost + cost per image) that is drawn out to the experiment's
+batch and steps. Evaluation is in neither number, and a run may stop earlier, where validation stands still.
 """
 
 import time
@@ -18,7 +22,7 @@ from dataclasses import dataclass
 import torch
 from torch.utils.flop_counter import FlopCounterMode
 
-from mpdvae.experiment import Experiment, ImageShape
+from mpdvae.experiment import Experiment, ImageShape, ObjectiveConfig
 from mpdvae.seeding import seeded
 
 SMALL_BATCHES = (2, 6)
@@ -29,39 +33,52 @@ IMAGE_SHAPES: dict[str, ImageShape] = {"digits": (1, 8, 8), "cifar10": (3, 32, 3
 
 
 @dataclass(frozen=True)
+class Operations:
+    """What a step of an experiment is made of."""
+
+    parameters: int
+    multiply_adds: int
+    """Of forward and backward pass at the experiment's batch size."""
+
+
+@dataclass(frozen=True)
 class Plan:
     """One experiment of a matrix, for each of its seeds."""
 
     experiment: Experiment
-    parameters: int
-    steps: int
-    step_seconds: float
-    """Estimated, on this machine."""
-    step_multiply_adds: int
-    """Of forward and backward pass at the experiment's batch size; elementwise operations are not counted."""
+    operations: Operations
+    step_seconds: float | None
+    """Estimated, on this machine; None: not timed."""
+
+    @property
+    def steps(self) -> int:
+        return self.experiment.training.steps
 
     @property
     def gpu_hours(self) -> float:
         """Estimated hours of training of one run on a GPU of `ASSUMED_RATE`."""
-        return self.steps * self.step_multiply_adds / ASSUMED_RATE / 3600
+        return self.steps * self.operations.multiply_adds / ASSUMED_RATE / 3600
 
     @property
-    def hours(self) -> float:
-        """Estimated hours of training of one run."""
-        return self.steps * self.step_seconds / 3600
+    def hours(self) -> float | None:
+        """Estimated hours of training of one run on this machine."""
+        return None if self.step_seconds is None else self.steps * self.step_seconds / 3600
 
 
-def plan(experiments: Sequence[Experiment]) -> list[Plan]:
-    """Estimates for every experiment. Experiments whose networks are equal are timed once."""
-    timed: dict[tuple[str, ...], tuple[int, float, int]] = {}
+def plan(experiments: Sequence[Experiment], timed: bool = False) -> list[Plan]:
+    """Estimates for every experiment, in order. Experiments whose networks are equal are counted, and timed, once.
+
+    Arguments:
+        timed: whether a step of each network is timed on this machine, which takes minutes for large ones.
+    """
+    known: dict[tuple[object, ...], tuple[Operations, float | None]] = {}
     plans = []
     for e in experiments:
-        networks = e.encoder.model_dump_json(), e.decoder.model_dump_json(), e.prior.model_dump_json()
-        key = (*networks, str(e.latent_dim), e.data.dataset, str(e.training.batch_size))
-        if key not in timed:
-            timed[key] = _time_step(e)
-        parameters, seconds, multiply_adds = timed[key]
-        plans.append(Plan(e, parameters, e.training.steps, seconds, multiply_adds))
+        shape, samples = image_shape_of(e), e.objective.samples
+        key = e.encoder, e.decoder, e.prior, e.latent_dim, shape, e.training.batch_size, samples
+        if key not in known:
+            known[key] = count_operations(e), _time_step(e) if timed else None
+        plans.append(Plan(e, *known[key]))
     return plans
 
 
@@ -70,25 +87,40 @@ def image_shape_of(experiment: Experiment) -> ImageShape:
     return IMAGE_SHAPES.get(experiment.data.dataset, (1, 28, 28))
 
 
-def _time_step(e: Experiment) -> tuple[int, float, int]:
-    """(parameters, estimated seconds and multiply-adds of a step at the experiment's batch size)."""
+def count_operations(e: Experiment, device: str = "meta") -> Operations:
+    """Counts a step of the ELBO at the experiment's batch size.
+
+    Arguments:
+        device: any but "meta" does what it counts, with the same result.
+    """
+    elbo = ObjectiveConfig(samples=e.objective.samples).build()
+    counter = FlopCounterMode(display=False)
+    with torch.device(device), seeded("plan"):
+        vae = e.build(image_shape_of(e))
+        x = torch.zeros(e.training.batch_size, *image_shape_of(e))
+        with counter:
+            elbo(vae, x).total.backward()
+    multiply_adds = counter.get_total_flops() // 2  # torch counts both as operations
+    return Operations(sum(p.numel() for p in vae.parameters()), multiply_adds)
+
+
+def _time_step(e: Experiment) -> float:
+    """Estimated seconds of a step at the experiment's batch size."""
     vae, objective = e.build(image_shape_of(e)), e.objective.build()
     with seeded("plan"):
         vae.initialise(_random_images(e, SMALL_BATCHES[-1]))  # without it some networks overflow
-    seconds, counter = [], FlopCounterMode(display=False)
+    seconds = []
     for batch in SMALL_BATCHES:
         with seeded("plan"):
             x = _random_images(e, batch)
-            with counter:  # which begins anew
-                objective(vae, x).total.backward()  # the first one also sets things up
+            objective(vae, x).total.backward()  # the first one also sets things up
             started = time.perf_counter()
             objective(vae, x).total.backward()
             seconds.append(time.perf_counter() - started)
     small, large = SMALL_BATCHES
     per_image = max((seconds[1] - seconds[0]) / (large - small), seconds[1] / (4 * large))
     fixed = max(0.0, seconds[0] - small * per_image)
-    multiply_adds = counter.get_total_flops() // 2 * e.training.batch_size // large  # torch counts both as operations
-    return sum(p.numel() for p in vae.parameters()), fixed + per_image * e.training.batch_size, multiply_adds
+    return fixed + per_image * e.training.batch_size
 
 
 def _random_images(e: Experiment, count: int) -> torch.Tensor:

@@ -108,7 +108,7 @@ class VampPrior(nn.Module):
 
     def forward(self) -> Distribution:
         posteriors = self._encoder[0](self.pseudo_inputs)
-        uniform = Categorical(logits=self.logits.new_zeros(len(self.logits)))
+        uniform = Categorical(logits=self.logits.new_zeros(len(self.logits)), validate_args=False)
         return MixtureSameFamily(uniform, posteriors, validate_args=False)
 
     def extra_repr(self) -> str:

@@ -13,6 +13,7 @@ from pathlib import Path
 from typing import Any, NoReturn
 
 from mpdvae.errors import InputError
+from mpdvae.markup import printable
 
 LARGEST_JSON = 1 << 26
 """Bytes of a JSON file; the history of a run of the paper's length has some million."""
@@ -51,8 +52,7 @@ def in_short(said: object, most: int = 300) -> str:
 
     What a terminal would obey, the escape sequences of colours and cursors, is written out.
     """
-    text = str(said) or type(said).__name__
-    return "".join(c if c.isprintable() else ascii(c)[1:-1] for c in text[:most])
+    return printable((str(said) or type(said).__name__)[:most])
 
 
 def _refuse(number: str) -> NoReturn:

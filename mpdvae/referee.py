@@ -5,6 +5,7 @@ are lower bounds in expectation, so the higher one is nearer to the truth. On im
 importance-weighted estimate lie in the sandwich of bidirectional Monte Carlo, and how wide is it (see `annealed`)?
 """
 
+from functools import partial as partial_of
 from typing import Any
 
 from torch import Tensor
@@ -12,6 +13,7 @@ from torch import Tensor
 from mpdvae import annealed, density
 from mpdvae.density import DensityEstimate
 from mpdvae.likelihoods import Measurement, Request, Watch
+from mpdvae.memory import Budget
 from mpdvae.partial import Partial
 from mpdvae.subsets import error_of_mean, finite, mean_and_error, random_subset
 from mpdvae.vae import VAE
@@ -34,40 +36,42 @@ def judge(
         request: says how many of them, as many simulated ones, and how many steps of annealing.
     """
     assert request.referee is not None
-    m, images, steps = measurement, request.referee, request.annealing_steps
+    m, images, steps, budget = measurement, request.referee, request.annealing_steps, Budget()
     chosen = random_subset(images, m.images_of_split)
     rows = (m.indices[:, None] == chosen).nonzero()
     rows = rows[rows[:, 1].argsort(), 0]
 
-    def of_split() -> dict[str, Tensor]:
+    def of_split(memory_budget: int) -> dict[str, Tensor]:
         return annealed.estimate(
             vae,
             m.x[rows.to(m.x.device)],
             CHAINS,
             steps,
             LEAPFROG_STEPS,
+            memory_budget,
             indices=chosen.tolist(),
             progress=lambda share: watch("referee: images of the split", share),
         ).tensors()
 
-    def simulated() -> dict[str, Tensor]:
+    def simulated(memory_budget: int) -> dict[str, Tensor]:
         s = annealed.sandwich(
             vae,
             images,
             CHAINS,
             steps,
             LEAPFROG_STEPS,
+            memory_budget,
             progress=lambda share: watch("referee: simulated images", share),
         )
-        weighted = density.estimate(vae, s.x, m.samples, tolerance=m.tolerance).tensors()
+        weighted = density.estimate(vae, s.x, m.samples, memory_budget, tolerance=m.tolerance).tensors()
         sides = {"lower": s.lower.tensors(), "upper": s.upper.tensors(), "weighted": weighted}
         return {f"{side}.{name}": value for side, values in sides.items() for name, value in values.items()}
 
     one = annealed.forms(images)
     sides = {"lower": one, "upper": one, "weighted": density.forms(images, m.samples)}
     three = {f"{side}.{name}": form for side, forms in sides.items() for name, form in forms.items()}
-    ais = partial.get(f"annealed-{images}-{steps}", of_split, one)
-    bdmc = partial.get(f"sandwich-{images}-{steps}", simulated, three)
+    ais = partial.get(f"annealed-{images}-{steps}", partial_of(budget.spend, of_split), one)
+    bdmc = partial.get(f"sandwich-{images}-{steps}", partial_of(budget.spend, simulated), three)
     return {
         "images": images,
         "chains": CHAINS,

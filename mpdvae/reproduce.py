@@ -28,6 +28,7 @@ from mpdvae.console import RunProgress, Watcher
 from mpdvae.errors import InputError, RunError
 from mpdvae.experiment import Experiment, with_changes
 from mpdvae.jobs import complete, load_data
+from mpdvae.markup import printable
 from mpdvae.ownership import InUse, left_by, owned, owner_of
 from mpdvae.records import ProgressNote, check
 from mpdvae.report.collect import FAILURE_LOG
@@ -218,7 +219,7 @@ def _run_one(index: int, job: Job, data_root: Path | None) -> tuple[int, str]:
                     job.command,
                     watch=lambda *_: ownership.confirm(),
                     track=job.track,
-                    warn=lambda what: print(f"{job.name}: {what}", file=sys.stderr, flush=True),
+                    warn=lambda what: print(printable(f"{job.name}: {what}"), file=sys.stderr, flush=True),
                 )
                 log.unlink(missing_ok=True)
             except Exception as error:

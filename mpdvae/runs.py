@@ -13,6 +13,7 @@ weights are the same bytes however often a run was interrupted. Nothing here is 
 
 import hashlib
 import json
+import math
 from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -250,11 +251,12 @@ def load(path: Path | str) -> "VAE":
     experiment = _read_experiment(folder)
     try:
         with safe_open(weights, framework="pt") as file:
-            metadata = file.metadata() or {}
-            tensors = {name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118 - not a dict
+            image_shape = _image_shape(file.metadata() or {}, weights)
+            names = list(file.keys())
+            _check_shapes(experiment, image_shape, {name: file.get_slice(name).get_shape() for name in names}, weights)
+            tensors = {name: file.get_tensor(name) for name in names}
     except (SafetensorError, OSError) as error:
         raise InputError(f"{weights}: not a readable safetensors file ({in_short(error)}).") from None
-    image_shape = _image_shape(metadata, weights)
     vae = experiment.build(image_shape)
     try:
         vae.load_state_dict(tensors)
@@ -265,6 +267,27 @@ def load(path: Path | str) -> "VAE":
     if folder != run:
         vae.origin = Origin(experiment, image_shape, run)
     return vae.eval()
+
+
+def _check_shapes(
+    experiment: Experiment, image_shape: ImageShape, found: Mapping[str, list[int]], weights: Path
+) -> None:
+    """Raises `InputError` unless a file has tensors of the shapes `found` where the network of `experiment` has them, before
+    either takes memory."""
+    import torch
+
+    with torch.device("meta"):
+        expected = {name: list(tensor.shape) for name, tensor in experiment.build(image_shape).state_dict().items()}
+    for name in sorted(found.keys() | expected.keys()):
+        if found.get(name) != expected.get(name):
+            raise InputError(
+                f"{weights}: does not fit experiment.json beside it: of {in_short(name, 100)} the file has "
+                f"{_form(found.get(name))}, the configuration {_form(expected.get(name))}; take both from one model."
+            )
+
+
+def _form(shape: list[int] | None) -> str:
+    return "none" if shape is None else f"{math.prod(shape):,} numbers {in_short(shape, 60)}"
 
 
 def _image_shape(metadata: dict[str, str], weights: Path) -> ImageShape:

@@ -108,7 +108,7 @@ class SoftFreeBits:
         self.state = {"weight": 1.0}
 
     def __call__(self, step: int) -> float:
-        return self.state["weight"]
+        return min(1.0, max(LEAST_SOFT_WEIGHT, self.state["weight"]))  # a checkpoint may hold anything
 
     def adapt(self, kl_nats: float, reconstruction_nats: float) -> None:
         weight = self.state["weight"]
@@ -136,7 +136,7 @@ class GECO:
     @property
     def multiplier(self) -> float:
         """l."""
-        return math.exp(self.state["log_multiplier"])
+        return math.exp(_within(self.state["log_multiplier"]))
 
     def __call__(self, step: int) -> float:
         return 1 / self.multiplier
@@ -146,5 +146,9 @@ class GECO:
         if self.state["adapted"]:
             violation = self.smoothing * self.state["violation_nats"] + (1 - self.smoothing) * violation
         moved = self.state["log_multiplier"] + self.rate * violation
-        bounded = max(-LARGEST_LOG_MULTIPLIER, min(LARGEST_LOG_MULTIPLIER, moved))
-        self.state = {"log_multiplier": bounded, "violation_nats": violation, "adapted": 1.0}
+        self.state = {"log_multiplier": _within(moved), "violation_nats": violation, "adapted": 1.0}
+
+
+def _within(log_multiplier: float) -> float:
+    """As far as training lets it go: a checkpoint may hold anything."""
+    return max(-LARGEST_LOG_MULTIPLIER, min(LARGEST_LOG_MULTIPLIER, log_multiplier))

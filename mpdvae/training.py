@@ -31,6 +31,7 @@ from mpdvae.division import check_batch, divided, own
 from mpdvae.errors import InputError, RunError
 from mpdvae.experiment import Experiment, Training
 from mpdvae.learner import Checkpoint, Learner, Progress
+from mpdvae.memory import shortage_told
 from mpdvae.objective import Loss
 from mpdvae.recovery import (
     NotFinite,
@@ -80,7 +81,7 @@ def train(
     keep_freed_memory()
     x_validation = _validation_images(run.experiment, data)
     course = Course.begin(run, data, say)
-    with stop.deferred():
+    with stop.deferred(), shortage_told(say):
         while course.progress.step < t.steps and not course.progress.stopped:
             try:
                 _step_or_skip(course, data)

@@ -13,16 +13,18 @@ from dataclasses import dataclass
 import torch
 from jaxtyping import Float
 from torch import Tensor
-from torch.distributions import Independent, Normal
+from torch.distributions import Distribution, Independent, Normal
 
 from mpdvae import diagnostics
 from mpdvae.code_use import increase_by_another
 from mpdvae.density import evaluating
+from mpdvae.distributions import diagonal_gaussian
 from mpdvae.divergence import diagonal_normal
 from mpdvae.division import divided, own
 from mpdvae.errors import InputError
 from mpdvae.gradients import gradient_norms
 from mpdvae.lag import EncoderLag, encoder_lag
+from mpdvae.memory import in_pieces
 from mpdvae.objective import ForwardPass, Objective
 from mpdvae.seeding import seeded
 from mpdvae.vae import VAE
@@ -70,13 +72,40 @@ class Probe:
     """What log p(x|z) loses when z is that of another image, a mean over images; near zero the decoder could do without z."""
 
 
+class _PassInPieces(ForwardPass):
+    """A forward pass without gradients, within the memory that there is; its noise is that of all images."""
+
+    def _encoded(self) -> Distribution:
+        def moments(rows: slice) -> Tensor:
+            q = diagonal_normal(self.vae.encoder(self.x[rows]))
+            return torch.stack([q.loc, q.scale])
+
+        mean, deviation = in_pieces(moments, len(self.x), axis=1)
+        return diagonal_gaussian(mean, deviation)
+
+    def _log_likelihood_of_own(self) -> Tensor:
+        def of(rows: slice) -> Tensor:
+            return self.vae.decoder(self.own_z[:, rows]).log_prob(self.x[rows])
+
+        return in_pieces(of, len(self.x), axis=1)
+
+    def _kl_of_own(self) -> Tensor:
+        q = diagonal_normal(self.own_q)
+
+        def of(rows: slice) -> Tensor:
+            part = diagonal_gaussian(q.loc[rows], q.scale[rows])
+            return self.vae.kl(part, self.own_z[:, rows], self.estimator)
+
+        return in_pieces(of, len(self.x))
+
+
 def validate(vae: VAE, x: Float[Tensor, "n channel height width"], samples: int, seed: int) -> Validation:
     """Measures `vae` on `x` with `samples` draws of z per image. Several processes share the images."""
     means, scales, reconstruction, kl = [], [], 0.0, 0.0
     with torch.no_grad(), evaluating(vae), seeded(seed, "validation"):
         for part in x.split(IMAGES_AT_ONCE):
             with divided(len(part)):
-                forward = ForwardPass(vae, own(part), samples)
+                forward = _PassInPieces(vae, own(part), samples)
                 q = diagonal_normal(forward.q)
                 means.append(q.loc.flatten(1).cpu().double())
                 scales.append(q.scale.flatten(1).cpu().double())

@@ -41,7 +41,7 @@ OPTIONS: Mapping[str, tuple[str, type]] = {
     "--referee": ("referee_images", int),
     "--referee-steps": ("referee_steps", int),
 }
-"""Options in the command of density.json, and the arguments of `evaluation.evaluate` that they are."""
+"""Options with values in the command of density.json, and the arguments of `evaluation.evaluate` that they are."""
 
 Verdict = Literal["same", "differs", "other", "not recorded"]
 """`other`: different, and no fault."""
@@ -164,11 +164,14 @@ def results_of(folder: Path) -> list[str]:
 def _arguments(path: Path) -> dict[str, Any]:
     content = read_json(path)
     words = shlex.split(content["command"]) if isinstance(content, dict) and "command" in content else []
+    compiled = {"compiled": True} if "--compiled" in words else {}
+    words = [word for word in words if word != "--compiled"]
     names, values = words[3::2], words[4::2]
     try:
         if words[:2] != ["mpdvae", "evaluate"] or len(names) != len(values):
             raise ValueError
-        return {OPTIONS[name][0]: OPTIONS[name][1](value) for name, value in zip(names, values, strict=True)}
+        given = {OPTIONS[name][0]: OPTIONS[name][1](value) for name, value in zip(names, values, strict=True)}
+        return given | compiled
     except (ValueError, KeyError):
         raise InputError(f"{path.name}: names no command that measures it again.") from None
 

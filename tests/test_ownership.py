@@ -174,3 +174,19 @@ def test_of_many_that_find_a_stale_owner_one_takes_over(tmp_path):
             write(folder, *elsewhere(1000.0))
             assert sum(pool.map(contend, [folder] * 4)) == 1
             assert list(folder.iterdir()) == []
+
+
+def test_what_was_left_while_asking_for_the_time_is_removed_by_the_next_owner(tmp_path):
+    """Killed between the two halves of a question, a process leaves a file of a random name."""
+    asked, other = tmp_path / f".{FILE}.0123456789abcdef", tmp_path / ".notes.json.0123456789abcdef"
+    asked.touch()
+    other.touch()
+    with owned(tmp_path):
+        assert sorted(path.name for path in tmp_path.iterdir()) == [other.name, FILE]
+
+
+def test_a_process_whose_clock_the_owner_removed_takes_it_for_a_running_one(tmp_path, monkeypatch):
+    write(tmp_path, *elsewhere(1000.0))
+    assert owner_of(tmp_path) is None
+    monkeypatch.setattr(Path, "touch", lambda path: None)  # gone before it can be looked at
+    assert owner_of(tmp_path) is not None

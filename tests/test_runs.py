@@ -10,7 +10,7 @@ from small_runs import digits, files, tiny, trained
 
 import mpdvae
 from mpdvae.errors import InputError, RunError
-from mpdvae.experiment import with_changes
+from mpdvae.experiment import Experiment, with_changes
 from mpdvae.runs import Run, differing_fields, manifest_sha256, read_json, save_model, write_atomically, write_json
 
 # -- making a folder ---------------------------------------------------------------------------------------------------
@@ -262,7 +262,7 @@ BAD_MODELS = {
     ),
     "other decoder": (
         lambda f: (f / "model" / "experiment.json").write_text(tiny("vae-digits-smoke").to_json()),
-        r"does not fit experiment\.json beside it: (Missing|Unexpected) key",
+        r"does not fit experiment\.json beside it: of decoder\.\S+ the file has none, the configuration \d+ numbers \[",
     ),
     "broken experiment": (
         lambda f: (f / "model" / "experiment.json").write_text("{"),
@@ -278,6 +278,22 @@ def test_models_whose_files_do_not_fit_are_refused(own_copy, case):
     with pytest.raises(InputError, match=message) as refusal:
         mpdvae.load(own_copy)
     assert "\n" not in str(refusal.value)
+
+
+@pytest.mark.parametrize("change", [{"latent_dim": 4_000}, {"decoder__channels": 1_000}], ids=str)
+def test_a_network_that_is_not_that_of_the_weights_takes_no_memory(own_copy, monkeypatch, change):
+    """The configuration asks for far more than the file has: shapes are compared on a device without memory."""
+    (own_copy / "model" / "experiment.json").write_text(tiny(**change).to_json())
+    devices, build = [], Experiment.build
+
+    def watched(self, image_shape):
+        devices.append(torch.empty(0).device.type)
+        return build(self, image_shape)
+
+    monkeypatch.setattr(Experiment, "build", watched)
+    with pytest.raises(InputError, match=r"the file has [\d,]+ numbers \[.*\], the configuration [\d,]+ numbers \["):
+        mpdvae.load(own_copy)
+    assert devices == ["meta"]
 
 
 def test_load_of_no_folder(tmp_path):

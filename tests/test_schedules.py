@@ -82,6 +82,18 @@ def test_the_multiplier_is_bounded():
         assert weight.multiplier == pytest.approx(bound)
 
 
+@pytest.mark.parametrize("number", [1e3, 1e308, -1e308])
+@pytest.mark.parametrize("build", [lambda: SoftFreeBits(5.0), lambda: GECO(5.0)])
+def test_a_state_that_training_cannot_reach_gives_a_weight_that_it_can(build, number):
+    """A checkpoint from a stranger may hold any number."""
+    weight = build()
+    weight.state = dict.fromkeys(weight.state, number)
+    for _ in range(3):
+        assert 1e-4 * (1 - 1e-9) <= weight(0) <= 1e4 * (1 + 1e-9)
+        weight.adapt(1.0, 2.0)
+        assert all(map(math.isfinite, weight.state.values()))
+
+
 @pytest.mark.parametrize("build", [lambda: SoftFreeBits(5.0), lambda: GECO(5.0)])
 def test_the_state_is_all_that_changes(build):
     one, other = build(), build()

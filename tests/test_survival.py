@@ -2,6 +2,8 @@
 at the end is the same bytes as of a run to which nothing happened."""
 
 import errno
+import json
+import math
 import os
 import random
 import re
@@ -12,25 +14,39 @@ import subprocess
 import sys
 import time
 from contextlib import contextmanager
+from dataclasses import asdict
 from pathlib import Path
 
 import pytest
 import torch
 from command_line import call, start
+from constructors import DECODERS, MAP_DECODERS, shaken, with_maps
 from small_runs import digits, files, results, tiny, trained
 
 from mpdvae.errors import InputError, RunError
+from mpdvae.evaluation import evaluate
 from mpdvae.jobs import complete
+from mpdvae.lag import EncoderLag
 from mpdvae.likelihoods import Request, measure, partial_results, prepare
-from mpdvae.memory import Budget
+from mpdvae.memory import Budget, drawn_in_pieces, in_pieces, shortage_told
+from mpdvae.noise import NoiseOfAll
 from mpdvae.ownership import owned
 from mpdvae.partial import Partial
 from mpdvae.runs import Run, load
+from mpdvae.seeding import seeded
 from mpdvae.signals import Stop, Stopped, heeded
 from mpdvae.training import train
+from mpdvae.validation import Probe, validate
 
 NINE = {"training__steps": 9}
 CPU_WORDS = "DefaultCPUAllocator: can't allocate memory: you tried to allocate 1000000000000 bytes."
+VECTORS = [
+    pytest.param(lambda images=images: images.build(images.takes[0], 3), images.takes[0], (3,), id=name)
+    for name, images in DECODERS.items()
+]
+"""Decoders of codes that are vectors, with a shape and the shape of codes."""
+NAMED_FILES = ("survival", "recovery", "ownership", "runs", "schedules", "hostile_text")
+"""Files of tests that docs/reliability.md names tests of."""
 KILLED_OFTEN = Path(__file__).parent / "killed_often.py"
 
 
@@ -61,7 +77,7 @@ def wait_for(condition, process) -> None:
 def test_the_page_names_tests_that_exist():
     here = Path(__file__).parent
     named = re.findall(r"`(test_\w+)`", (here.parent / "docs" / "reliability.md").read_text())
-    there = "".join((here / f"test_{name}.py").read_text() for name in ("survival", "recovery", "ownership"))
+    there = "".join((here / f"test_{name}.py").read_text() for name in NAMED_FILES)
     assert len(named) > 20
     assert [name for name in named if f"def {name}(" not in there] == []
 
@@ -368,13 +384,98 @@ def test_without_memory_a_measurement_goes_on_in_smaller_pieces(tmp_path, monkey
     monkeypatch.setattr(decoder, "forward", refuse)
     run = Run(folder)
     measurement = prepare(run, digits(), "test", Request())
-    found = measure(load(folder), measurement, partial_results(run, measurement), lambda *_: None, said.append)
+    with shortage_told(said.append):
+        found = measure(load(folder), measurement, partial_results(run, measurement), lambda *_: None)
     monkeypatch.undo()
     assert refused
     assert said == ["out of memory: going on in smaller pieces, as small as it takes"]
     intact = measure(load(folder), measurement, Partial(tmp_path / "other", {}), lambda *_: None)
     for name, value in intact.tensors().items():
         torch.testing.assert_close(found.tensors()[name], value, equal_nan=True, rtol=1e-4, atol=1e-4)
+
+
+def small_memory(monkeypatch: pytest.MonkeyPatch, vae, images: int, codes: int) -> list[int]:
+    """Lets encoders and decoders of the kinds of `vae` take so many images or codes at a time, and lists what they
+    refused."""
+    refused: list[int] = []
+
+    def limit(kind: type, most: int, event_ndim: int) -> None:
+        forward = kind.forward
+
+        def refuse(self, x):
+            rows = math.prod(x.shape[:-event_ndim])
+            if rows > most:
+                refused.append(rows)
+                raise MemoryError
+            return forward(self, x)
+
+        monkeypatch.setattr(kind, "forward", refuse)
+
+    limit(type(vae.encoder), images, 3)
+    limit(type(vae.decoder), codes, 1)
+    return refused
+
+
+def numbers(content: object) -> list[float]:
+    """All numbers of a JSON file, in order."""
+    if isinstance(content, dict | list):
+        return [
+            number
+            for value in (content.values() if isinstance(content, dict) else content)
+            for number in numbers(value)
+        ]
+    return [] if content is None or isinstance(content, str) else [float(content)]  # pyright: ignore[reportArgumentType]
+
+
+def test_without_memory_an_evaluation_is_that_with_it(tmp_path, monkeypatch, finished):
+    """Likelihoods, referee, diagnostics, code use, representation, pictures, map and walks."""
+    folders = [Path(shutil.copytree(finished, tmp_path / name)) for name in ("short", "intact")]
+    said: list[str] = []
+    with monkeypatch.context() as patch:
+        probed = patch_out_gradients(patch)
+        refused = small_memory(patch, load(finished), images=9, codes=17)
+        evaluate(Run(folders[0]), digits(), referee_images=2, referee_steps=3, say=said.append)
+    assert len(refused) > 10
+    assert probed
+    assert sum("out of memory" in line for line in said) == 1
+    with monkeypatch.context() as patch:
+        patch_out_gradients(patch)
+        evaluate(Run(folders[1]), digits(), referee_images=2, referee_steps=3)
+    for path in sorted(folders[1].glob("*.json")):
+        if path.name not in ("manifest.json", "experiment.json"):
+            read = [json.loads((folder / path.name).read_text()) for folder in folders]
+            for content in read:
+                content.get("maps", {}).pop("tsne", None)  # which rounding can turn over
+            short, intact = map(numbers, read)
+            assert short == pytest.approx(intact, rel=1e-3, abs=0.011), path.name
+    for path in sorted((folders[1] / "figures").iterdir()):
+        assert path.read_bytes() == (folders[0] / "figures" / path.name).read_bytes(), path.name
+
+
+def patch_out_gradients(patch: pytest.MonkeyPatch) -> list[int]:
+    """Replaces what an evaluation finds by gradients of a batch, which need the whole of it; lists its calls."""
+    calls: list[int] = []
+
+    def probe(vae, objective, x, *_):
+        calls.append(len(x))
+        return Probe({}, EncoderLag(0.0, 0.0, 0.0, 0, 0), 0.0)
+
+    patch.setattr("mpdvae.evaluation.probe", probe)
+    return calls
+
+
+@pytest.mark.parametrize("name", ["mae-digits-smoke", "vae-digits-smoke"])
+def test_without_memory_a_validation_is_that_with_it(monkeypatch, name):
+    vae, said = tiny(name).build((1, 8, 8)).eval(), []
+    x = (torch.rand(50, 1, 8, 8, generator=torch.Generator().manual_seed(0)) > 0.6).float()
+    vae.initialise(x)
+    intact = validate(vae, x, samples=2, seed=3)
+    with monkeypatch.context() as patch, shortage_told(said.append):
+        refused = small_memory(patch, vae, images=7, codes=11)
+        short = validate(vae, x, samples=2, seed=3)
+    assert refused
+    assert len(said) == 1
+    assert numbers(asdict(short)) == pytest.approx(numbers(asdict(intact)), rel=1e-5, abs=1e-5)
 
 
 def test_where_nothing_fits_it_is_told():
@@ -384,15 +485,62 @@ def test_where_nothing_fits_it_is_told():
         raise MemoryError
 
     with pytest.raises(RunError, match="out of memory, even in the smallest pieces"):
-        Budget(lambda line: None).spend(never)
+        Budget().spend(never)
 
 
-def test_other_errors_are_no_lack_of_memory():
-    def broken(budget: int) -> None:
+@pytest.mark.parametrize("call", [Budget().spend, lambda never: in_pieces(never, 100)], ids=["budget", "pieces"])
+def test_where_there_is_no_memory_at_all_it_ends(call):
+    def never(_: object) -> torch.Tensor:
+        raise MemoryError
+
+    with pytest.raises(RunError, match="out of memory, even in the smallest pieces"):
+        call(never)
+
+
+@pytest.mark.parametrize("call", [Budget().spend, lambda broken: in_pieces(broken, 100)], ids=["budget", "pieces"])
+def test_other_errors_are_no_lack_of_memory(call):
+    def broken(_: object) -> torch.Tensor:
         raise RuntimeError("shapes do not fit")
 
-    with pytest.raises(RuntimeError, match="shapes do not fit"):
-        Budget(lambda line: pytest.fail(line)).spend(broken)
+    with shortage_told(lambda line: pytest.fail(line)), pytest.raises(RuntimeError, match="shapes do not fit"):
+        call(broken)
+
+
+@pytest.mark.parametrize("rows", [0, 1, 7, 16])
+@pytest.mark.parametrize("fits", [1, 3, 16])
+def test_pieces_are_put_together_in_order(rows, fits):
+    x = torch.arange(2 * rows).view(2, rows)
+
+    def twice(of: slice) -> torch.Tensor:
+        if x[:, of].shape[1] > fits:
+            raise torch.OutOfMemoryError
+        return 2 * x[:, of]
+
+    assert torch.equal(in_pieces(twice, rows, axis=1), 2 * x)
+
+
+@pytest.mark.parametrize(("build", "shape", "codes"), [*VECTORS, *with_maps(MAP_DECODERS)])
+@pytest.mark.parametrize("fits", [1, 2, 4])
+def test_pieces_of_what_is_drawn_are_those_of_the_whole(build, shape, codes, fits):
+    torch.manual_seed(0)
+    decoder, z = shaken(build().double()).eval(), torch.randn(5, *codes, dtype=torch.float64)
+
+    def draw(of: slice) -> torch.Tensor:
+        if len(z[of]) > fits:
+            raise torch.OutOfMemoryError
+        return decoder(z[of]).sample()
+
+    state = torch.get_rng_state()
+    with torch.no_grad(), seeded("drawn", 1):
+        whole = decoder(z).sample()
+    with torch.no_grad():
+        assert torch.equal(drawn_in_pieces(draw, 5, "drawn", 1), whole)
+    assert torch.equal(torch.get_rng_state(), state)
+
+
+def test_noise_that_is_not_known_is_refused():
+    with pytest.raises(NotImplementedError, match="pieces of what randperm draws"), NoiseOfAll(slice(0, 2), 5):
+        torch.randperm(3)
 
 
 # -- clocks ------------------------------------------------------------------------------------------------------------

@@ -201,6 +201,19 @@ def test_each_measurement_is_repeated_with_its_own_options(own_copy):
     ]
 
 
+@pytest.mark.parametrize("compiled", [False, True])
+def test_compiled_networks_are_noted_and_compiled_again(own_copy, monkeypatch, compiled):
+    asked = []
+    monkeypatch.setattr("mpdvae.evaluation.compile_networks", asked.append)
+    run = Run(own_copy)
+    evaluate(run, digits(), compiled=compiled)
+    noted = read_json(own_copy / "density.json")
+    assert noted.get("compiled", False) == compiled == ("--compiled" in noted["command"])
+    assert len(asked) == compiled
+    (again, *_) = [options for options in measurements(run.path) if options.get("split") == "test"]
+    assert again.get("compiled", False) == compiled
+
+
 @pytest.mark.parametrize("command", ["", "rm -rf /", "mpdvae evaluate X --samples", "mpdvae evaluate X --device 1"])
 def test_a_command_that_measures_nothing_is_refused(own_copy, command):
     write_json(own_copy / "density.json", {"command": command})

@@ -41,7 +41,7 @@ def _list_data(data_dir: Path | None) -> None:
     from rich.table import Table
 
     from mpdvae import data as room
-    from mpdvae.console import stdout
+    from mpdvae.console import plain, stdout
 
     console, folder = stdout(), room.data_dir(data_dir)
     table = Table("name", "here", "MB", "images", "split", "licence", box=None, header_style="bold", pad_edge=False)
@@ -50,4 +50,4 @@ def _list_data(data_dir: Path | None) -> None:
         size = "?" if entry.size_mb is None else f"{entry.size_mb:g}"
         table.add_row(entry.name, here, size, entry.images, entry.protocol, entry.licence)
     console.print(table)
-    console.print(f"\nThey are kept in {folder}; `mpdvae data fetch NAME` puts one there.")
+    console.print(plain(f"\nThey are kept in {folder}; `mpdvae data fetch NAME` puts one there."))

@@ -20,7 +20,7 @@ def diagnose(directory: Positional[Path]) -> None:
     Args:
         directory: folder of the run.
     """
-    from mpdvae.console import sparkline, stdout
+    from mpdvae.console import plain, sparkline, stdout
     from mpdvae.diagnosis import diagnose
     from mpdvae.runs import Run
 
@@ -32,10 +32,10 @@ def diagnose(directory: Positional[Path]) -> None:
             f"{run.experiment.training.evaluate_every} steps, and `mpdvae resume {directory}` goes on."
         )
     console = stdout()
-    console.print(_heading(run), style="bold", markup=False)
-    console.print(found.verdict, markup=False)
+    console.print(plain(_heading(run), "bold"))
+    console.print(plain(found.verdict))
     if found.information_per_dimension_nats:
-        console.print(f"\n{sparkline(found.information_per_dimension_nats)}  nats per unit, logarithmic", markup=False)
+        console.print(plain(f"\n{sparkline(found.information_per_dimension_nats)}  nats per unit, logarithmic"))
     _print_findings(found, directory)
     _print_advice(found, directory)
 
@@ -61,35 +61,33 @@ def _heading(run: "Run") -> str:
 
 def _print_findings(found: "Diagnosis", directory: Path) -> None:
     from rich.table import Table
-    from rich.text import Text
 
-    from mpdvae.console import stdout
+    from mpdvae.console import plain, stdout
 
     console = stdout()
     table = Table.grid(padding=(0, 2))
     for finding in found.findings:
-        table.add_row(Text(finding.matter, style="bold"), Text(finding.sentence))
+        table.add_row(plain(finding.matter, "bold"), plain(finding.sentence))
     if found.unknown:
         hint = f"the run was made by an earlier version; `mpdvae evaluate {directory}` measures them once it is trained"
-        table.add_row(Text("not known", style="bold"), Text(f"{', '.join(found.unknown)} ({hint})"))
+        table.add_row(plain("not known", "bold"), plain(f"{', '.join(found.unknown)} ({hint})"))
     console.print(table)
 
 
 def _print_advice(found: "Diagnosis", directory: Path) -> None:
     from rich.table import Table
-    from rich.text import Text
 
-    from mpdvae.console import stdout
+    from mpdvae.console import plain, stdout
 
     console = stdout()
     if not found.advice:
-        console.print("\nNo remedy that exists here suits this run, or all are applied.", markup=False)
+        console.print(plain("\nNo remedy that exists here suits this run, or all are applied."))
         return
     order = "those against what was found first" if found.causes else "although nothing calls for it"
     command = f"mpdvae train {directory / 'experiment.json'} --out NEW OPTIONS"
-    console.print(f"\nWhat to try, {order}, with `{command}`:", markup=False)
+    console.print(plain(f"\nWhat to try, {order}, with `{command}`:"))
     table = Table("against", "remedy, and OPTIONS to try it", box=None, header_style="bold", pad_edge=False)
     for advice in found.advice:
         remedy = advice.remedy
-        table.add_row(remedy.against, Text(f"{remedy.title} ({remedy.source})\n{' '.join(advice.options)}"))
+        table.add_row(remedy.against, plain(f"{remedy.title} ({remedy.source})\n{' '.join(advice.options)}"))
     console.print(table)

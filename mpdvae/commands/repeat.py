@@ -37,7 +37,7 @@ def verify(
         data_dir: folder of the data; default: $MPDVAE_DATA, else the user's cache folder.
         device: cpu, cuda, ...; default: cpu.
     """
-    from mpdvae.console import stdout
+    from mpdvae.console import plain, stdout
     from mpdvae.jobs import check_device
     from mpdvae.verification import verify
 
@@ -50,11 +50,11 @@ def verify(
         quick=quick,
         tolerance=tolerance,
         device=device,
-        say=lambda what: console.print(f"checking: {what}", markup=False),
+        say=lambda what: console.print(plain(f"checking: {what}")),
     )
     _print_checks(found.checks)
     if found.unmeasured:
-        console.print(f"\nNothing was measured again: {found.unmeasured}.", markup=False)
+        console.print(plain(f"\nNothing was measured again: {found.unmeasured}."))
     else:
         _print_compared(found.compared, found.tolerance, "noted", "measured again")
     if not found.agrees:
@@ -86,7 +86,7 @@ def rerun(
     """
     from mpdvae import repetition
     from mpdvae.commands import run as run_commands
-    from mpdvae.console import stdout
+    from mpdvae.console import plain, stdout
     from mpdvae.jobs import check_device, load_data, on_device
 
     _check_tolerance(tolerance)
@@ -99,10 +99,10 @@ def rerun(
         run_commands._complete(again, threads, data_dir, device, track)
     console = stdout()
     data = on_device(load_data(original.experiment, data_dir), device)
-    repetition.measure_alike(original, again, data, lambda what: console.print(f"measuring: {what}", markup=False))
+    repetition.measure_alike(original, again, data, lambda what: console.print(plain(f"measuring: {what}")))
     found = repetition.compare(original, again, tolerance)
     for sentence in found.sentences:
-        console.print(sentence, markup=False)
+        console.print(plain(sentence))
     _print_compared(found.compared, found.tolerance, str(directory), str(out))
     if not found.agrees:
         raise RunError(f"{out}: differs from {directory}: {_listed(found.faults)}.")
@@ -121,38 +121,38 @@ def _listed(names: "Sequence[str]", most: int = 5) -> str:
 
 def _print_checks(checks: "Sequence[Check]") -> None:
     from rich.table import Table
-    from rich.text import Text
 
-    from mpdvae.console import stdout
+    from mpdvae.console import plain, stdout
 
     words = {"same": "same", "differs": "DIFFERS", "other": "other", "not recorded": "not recorded"}
     table = Table("", "", "noted", "now", "", box=None, header_style="bold", pad_edge=False)
     for check in checks:
         cells = check.matter, check.name, check.noted, check.found, words[check.verdict]
-        table.add_row(*(Text(cell) for cell in cells), style="bold red" if check.verdict == "differs" else None)
+        table.add_row(*(plain(cell) for cell in cells), style="bold red" if check.verdict == "differs" else None)
     stdout().print(table)
 
 
 def _print_compared(compared: "Sequence[Compared]", tolerance: float, one: str, other: str) -> None:
     """A line for each file, then the numbers that differ."""
-    from rich.table import Table
-    from rich.text import Text
+    from rich.table import Column, Table
 
-    from mpdvae.console import stdout
+    from mpdvae.console import plain, stdout
 
     asked = f"within {tolerance:g} of itself or of 1" if tolerance else "to the last bit (the environment is the same)"
-    stdout().print(f"\nNumbers must agree {asked}.", markup=False)
+    stdout().print(plain(f"\nNumbers must agree {asked}."))
     files = Table("file", "numbers", "that differ", "verdict", box=None, header_style="bold", pad_edge=False)
-    numbers = Table("number", one, other, "difference", box=None, header_style="bold", pad_edge=False)
+    numbers = Table(
+        "number", Column(plain(one)), Column(plain(other)), "difference", box=None, header_style="bold", pad_edge=False
+    )
     differing = [(file, pair) for file in compared for pair in file.differing()]
     for file in compared:
         verdict = file.note or ("equal" if file.equal else "agrees" if file.agrees(tolerance) else "DIFFERS")
-        files.add_row(*map(Text, (file.name, str(len(file.pairs)), str(len(file.differing())), verdict)))
+        files.add_row(*map(plain, (file.name, str(len(file.pairs)), str(len(file.differing())), verdict)))
     for file, pair in differing[:SHOWN]:
         difference = "" if pair.difference is None else f"{pair.difference:+.3g}"
-        numbers.add_row(*map(Text, (f"{file.name}: {pair.name}", str(pair.one), str(pair.other), difference)))
+        numbers.add_row(*map(plain, (f"{file.name}: {pair.name}", str(pair.one), str(pair.other), difference)))
     stdout().print(files)
     if differing:
         stdout().print(numbers)
     if len(differing) > SHOWN:
-        stdout().print(f"and {len(differing) - SHOWN} more numbers.", markup=False)
+        stdout().print(plain(f"and {len(differing) - SHOWN} more numbers."))

@@ -73,13 +73,13 @@ def tune(
 def _print_best(outcomes: "list[Outcome]", fields: list[str], trials: int) -> None:
     from rich.table import Table
 
-    from mpdvae.console import stdout
+    from mpdvae.console import plain, stdout
     from mpdvae.tuning import value_in_words
 
     table = Table("trial", "-ELBO, nats", *fields, box=None, header_style="bold", pad_edge=False)
     for outcome in [outcome for outcome in outcomes if outcome.state == "complete"][:SHOWN]:
         values = (value_in_words(outcome.values[field]) for field in fields)
-        table.add_row(outcome.folder.name, f"{outcome.negative_elbo_nats:.2f}", *values)
+        table.add_row(*map(plain, (outcome.folder.name, f"{outcome.negative_elbo_nats:.2f}", *values)))
     stdout().print(table)
     count = Counter(outcome.state for outcome in outcomes)
     print(f"{trials} trials: " + ", ".join(f"{number} {state}" for state, number in count.items()) + ".")

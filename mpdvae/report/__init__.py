@@ -19,6 +19,7 @@ The report reads run folders and nothing else: no model, no data set, no torch.
 from collections.abc import Sequence
 from pathlib import Path
 
+from mpdvae.markup import printable
 from mpdvae.report.collect import Collection, collect
 from mpdvae.report.files import check_free, write_all
 from mpdvae.report.results import Results
@@ -73,7 +74,7 @@ def console(results: Results, width: int = 124) -> str:
         parts += [console_table(study, width), console_verdicts(judged, width)]
     for run in results.collection.unfinished:
         parts.append(f"{results.relative(run.folder)}: {run.in_words}, not in the table.")
-    return "\n\n".join(parts)
+    return "\n".join(map(printable, "\n\n".join(parts).split("\n")))
 
 
 def _check_names(paths: Sequence[Path]) -> None:

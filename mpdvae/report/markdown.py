@@ -5,6 +5,7 @@ Text from run folders is escaped, so that a name can neither break a table nor b
 
 from collections.abc import Sequence
 
+from mpdvae.markup import code, escape
 from mpdvae.report.collect import Study
 from mpdvae.report.development import CAPTION, HEADING, fates
 from mpdvae.report.files import MARK
@@ -18,8 +19,6 @@ from mpdvae.report.results import Results, differing, environments, shared
 from mpdvae.report.setup import differences
 from mpdvae.report.tables import tables
 from mpdvae.report.verdicts import RULE, Verdict
-
-_SPECIAL = str.maketrans({c: f"\\{c}" for c in "\\`*_[]|#"} | {"<": "&lt;", ">": "&gt;", "&": "&amp;", "\n": " "})
 
 
 def render(results: Results) -> str:
@@ -36,21 +35,6 @@ def render(results: Results) -> str:
         ]
         parts += ["## Not finished", "\n".join(lines)]
     return "\n\n".join(parts) + "\n"
-
-
-def escape(text: str) -> str:
-    """Text that Markdown shows as it is."""
-    return text.translate(_SPECIAL)
-
-
-def code(text: str) -> str:
-    """An inline code span that its own backticks cannot end."""
-    flat = " ".join(text.split())
-    fence = "`"
-    while fence in flat:
-        fence += "`"
-    pad = " " if flat.startswith("`") or flat.endswith("`") else ""
-    return f"{fence}{pad}{flat}{pad}{fence}"
 
 
 def grid(header: Sequence[str], rows: Sequence[Sequence[str]], align: str) -> str:

@@ -15,6 +15,7 @@ from torch.distributions import Independent, Normal
 from mpdvae.density import evaluating
 from mpdvae.divergence import diagonal_normal
 from mpdvae.errors import InputError
+from mpdvae.memory import in_pieces
 from mpdvae.seeding import derive_seed
 from mpdvae.vae import VAE
 from mpdvae.validity import not_finite, refuse_not_finite
@@ -62,11 +63,13 @@ def posteriors(vae: VAE, x: Float[Tensor, "n channel height width"], batch_size:
         raise InputError(f"x: expected images [n channel height width], at least one, got shape {tuple(x.shape)}.")
     if batch_size < 1:
         raise InputError(f"batch_size: expected at least 1, got {batch_size}.")
+
+    def moments(rows: slice) -> Tensor:
+        part = _posterior(vae, x[rows], rows.start)
+        return torch.stack([part.loc.flatten(1), part.scale.flatten(1)]).cpu().double()
+
     with torch.no_grad(), evaluating(vae):
-        starts = range(0, len(x), batch_size)
-        parts = [_posterior(vae, x[start : start + batch_size], start) for start in starts]
-    mean = torch.cat([part.loc.flatten(1).cpu().double() for part in parts])
-    stddev = torch.cat([part.scale.flatten(1).cpu().double() for part in parts])
+        mean, stddev = in_pieces(moments, len(x), batch_size, axis=1)
     refuse_not_finite("posterior", mean + stddev.log())  # a deviation of zero has no finite logarithm
     return Independent(Normal(mean, stddev), 1)
 
