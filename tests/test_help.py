@@ -1,11 +1,8 @@
-"""What the command line tells about itself: explanations of messages, completion in shells."""
+"""What messages say and where there is more about them."""
 
 import re
-import shutil
-import subprocess
 from pathlib import Path
 
-import pytest
 from command_line import call
 
 import mpdvae
@@ -39,36 +36,3 @@ def test_explain_suggests_a_topic(capsys):
     code, _, err = call(capsys, "explain", "memorry")
     assert code == 2
     assert "did you mean 'memory'" in err
-
-
-@pytest.mark.parametrize(
-    ("typed", "offered"),
-    [
-        (["tr"], {"train", "traverse"}),
-        (
-            ["train", "mae-digits-smoke", "--objective.div"],
-            {"--objective.diversity-weight"},
-        ),
-    ],
-)
-def test_bash_completes_commands_and_options(capsys, tmp_path, typed, offered):
-    script = tmp_path / "mpdvae.bash"
-    code, out, _ = call(capsys, "completion", "bash")
-    assert code == 0
-    script.write_text(out)
-    words = " ".join(f"'{word}'" for word in ["mpdvae", *typed])
-    program = (
-        f"source {script}; COMP_WORDS=({words}); COMP_CWORD={len(typed)}; "
-        """f=$(complete -p mpdvae | sed 's/.*-F \\([^ ]*\\).*/\\1/'); $f; echo "${COMPREPLY[@]}" """
-    )
-    done = subprocess.run([shutil.which("bash") or "bash", "-c", program], capture_output=True, text=True, check=True)
-    assert offered <= set(done.stdout.split())
-    assert done.stderr == ""
-
-
-@pytest.mark.parametrize(("shell", "sign"), [("zsh", "#compdef mpdvae"), ("fish", "complete --no-files --command")])
-def test_other_shells_get_a_script_of_theirs(capsys, shell, sign):
-    code, out, _ = call(capsys, "completion", shell)
-    assert code == 0
-    assert sign in out
-    assert "diversity-weight" in out
