@@ -146,8 +146,8 @@ def _again(e: Experiment, source: str) -> str:
     own = " --data.path FOLDER" if e.data.dataset == "own" else ""
     return (
         f"## Making it again\n\n`pip install mpdvae`, then `mpdvae train experiment.json --out runs/again{own}` with "
-        f"{where}. The method: Ma, Zhou & Hovy, *MAE: Mutual Posterior-Divergence Regularization for Variational AutoEncoders*, ICLR "
-        f"2019, {PAPER}."
+        f"{where}. The method: Ma, Zhou & Hovy, *MAE: Mutual Posterior-Divergence Regularization for Variational "
+        f"AutoEncoders*, ICLR 2019, {PAPER}."
     )
 
 
