@@ -5,7 +5,9 @@ ARG TORCH_INDEX=""
 RUN pip install --no-cache-dir ${TORCH_INDEX:+--index-url "$TORCH_INDEX"} "torch>=2.6"
 COPY . /source
 RUN pip install --no-cache-dir /source && rm -rf /source
-ENV MPDVAE_DATA=/data
+# Whoever runs it (--user) can keep data sets there, and has a home for caches.
+RUN mkdir --mode=1777 /data /work
+ENV MPDVAE_DATA=/data HOME=/tmp
 VOLUME /data
 WORKDIR /work
 ENTRYPOINT ["mpdvae"]

@@ -2,22 +2,24 @@
 
 PYTHON ?= python3
 BIN := .venv/bin
-PIP := $(BIN)/python -m pip --disable-pip-version-check --no-cache-dir --quiet install --constraint constraints.txt
+INSTALL := -m pip --disable-pip-version-check --no-cache-dir --quiet install
+PIP := $(BIN)/python $(INSTALL) --constraint constraints.txt
 SOURCES := mpdvae tests benchmarks
 
 export PYTHONDONTWRITEBYTECODE := 1
 
 .DEFAULT_GOAL := help
-.PHONY: help reproduce test test-slow lint check docs bench clean
+.PHONY: help reproduce test test-slow test-oldest lint check docs bench clean
 
 help:
 	@echo "make reproduce   train VAE, VLAE and MAE on MNIST and write a report (about 15 minutes)"
 	@echo "make test        the test suite (about 5 minutes)"
 	@echo "make test-slow   what takes longer: clusters, killed processes, browsers, files from strangers"
+	@echo "make test-oldest the oldest versions of all libraries that are supported (about 5 minutes)"
 	@echo "make check       lint, types and tests: run it before you commit"
 	@echo "make docs        the documentation as a site, in site/"
 	@echo "make bench       how fast it is, against plain methods (about 15 minutes)"
-	@echo "make clean       remove .venv and caches; runs are kept"
+	@echo "make clean       remove environments and caches; runs are kept"
 
 reproduce: .venv/base
 	$(BIN)/mpdvae reproduce
@@ -27,6 +29,14 @@ test: .venv/test
 
 test-slow: .venv/test
 	$(BIN)/python -m pytest --numprocesses 2 -m slow
+
+# What touches those libraries; the rest of the suite is about what is ours alone.
+OLDEST := $(addprefix tests/test_,$(addsuffix .py,$(OLDEST_TOUCHED)))
+OLDEST_TOUCHED := cli completion data_download data_formats data_own data_protocols density distributions experiment help interop \
+    kinds objective package pictures representation report_pages report_statistics runs schedules sharing sklearn subsets vae
+
+test-oldest: .venv-oldest/test
+	.venv-oldest/bin/python -m pytest --numprocesses 2 -m "not slow" $(OLDEST)
 
 lint: .venv/test
 	$(BIN)/ruff check $(SOURCES)
@@ -42,7 +52,7 @@ bench: .venv/base
 	$(BIN)/python benchmarks/speed.py
 
 clean:
-	rm -rf .venv .pytest_cache .ruff_cache .hypothesis *.egg-info
+	rm -rf .venv .venv-oldest .pytest_cache .ruff_cache .hypothesis *.egg-info
 
 .venv/bin/python:
 	$(PYTHON) -c 'import sys; assert sys.version_info >= (3, 11), "mpdvae needs Python 3.11 or newer; try: make PYTHON=python3.12"'
@@ -57,4 +67,11 @@ clean:
 
 .venv/test: .venv/base
 	@$(PIP) --editable '.[test,test-browser,lint,docs,ray,dask,tune,hub,export,track,explore]'
+	@touch $@
+
+.venv-oldest/test: pyproject.toml constraints-oldest.txt
+	@echo "installing the oldest versions into .venv-oldest (once; a few minutes)"
+	@$(PYTHON) -m venv .venv-oldest
+	@.venv-oldest/bin/python $(INSTALL) --constraint constraints-oldest.txt torch
+	@.venv-oldest/bin/python $(INSTALL) --constraint constraints-oldest.txt --editable '.[test]'
 	@touch $@

@@ -23,6 +23,7 @@ from torch import Tensor, nn
 
 from mpdvae.decoders import AutoregressiveDecoder, IndependentDecoder
 from mpdvae.encoders import GaussianEncoder
+from mpdvae.errors import said_by
 
 
 def compile_networks(model: nn.Module) -> bool:
@@ -36,7 +37,8 @@ def compile_networks(model: nn.Module) -> bool:
         torch.compile(_trifle)(torch.zeros(2, device=device))
     except Exception as error:  # the compiler's own errors have no common kind
         reason = str(error).strip().split("\n")[0]
-        warnings.warn(f"torch.compile does not work here ({reason}); the model runs uncompiled.", stacklevel=2)
+        sentence = f"torch.compile does not work here ({reason}); the model runs uncompiled."
+        warnings.warn(f"{sentence} {said_by('no-compiler')}", stacklevel=2)
         return False
     for network in _networks(model):
         network.compile()

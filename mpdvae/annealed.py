@@ -195,7 +195,8 @@ def _group_size(vae: VAE, x: Tensor, plan: Plan) -> int:
     if usable < image:
         raise InputError(
             f"memory_budget: one image with {plan.chains:,} chains needs {2 * image:,} bytes, "
-            f"got {plan.memory_budget:,}; raise the budget or take fewer chains."
+            f"got {plan.memory_budget:,}; raise the budget or take fewer chains.",
+            topic="memory",
         )
     return usable // image
 

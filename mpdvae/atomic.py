@@ -52,7 +52,7 @@ def check_folder(folder: Path) -> None:
     """Raises `InputError` where a file stands in the way of `folder`."""
     for path in (folder, *folder.parents):
         if path.exists() and not path.is_dir():
-            raise InputError(f"{folder}: cannot be a folder, {path} is a file; choose another --out.")
+            raise InputError(f"{folder}: cannot be a folder, {path} is a file; choose another --out.", topic="taken")
 
 
 def write_json(path: Path, content: Any) -> None:
@@ -63,12 +63,12 @@ def write_json(path: Path, content: Any) -> None:
 def read_json(path: Path) -> Any:
     """The JSON in `path`. Raises `InputError` where it is missing or broken."""
     if not path.exists():
-        raise InputError(f"{path}: no such file; is {path.parent} the folder of a run?")
+        raise InputError(f"{path}: no such file; is {path.parent} the folder of a run?", topic="not-a-run")
     content = read_bytes(path, LARGEST_JSON)
     try:
         return parse_json(content)
     except ValueError as error:
-        raise InputError(f"{path}: cannot be read as JSON ({in_short(error)}).") from None
+        raise InputError(f"{path}: cannot be read as JSON ({in_short(error)}).", topic="damaged") from None
 
 
 def remove_asides(folder: Path) -> None:

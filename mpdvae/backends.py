@@ -169,14 +169,16 @@ _MADE: Mapping[str, Callable[[int | None, str | None], AbstractContextManager[in
 
 
 def _missing(extra: str) -> InputError:
-    return InputError(f"--backend {extra}: needs what is not installed; `pip install 'mpdvae[{extra}]'` installs it.")
+    return InputError(
+        f"--backend {extra}: needs what is not installed; `pip install 'mpdvae[{extra}]'` installs it.", topic="extras"
+    )
 
 
 def _unreachable(what: str, address: str | None, error: Exception) -> RunError:
     where = f"of this machine could not be started ({_in_a_line(error)})"
     if address is not None:
         where = f"at {address} does not answer ({_in_a_line(error)}); is --address that of its head?"
-    return RunError(f"the {what} cluster {where}.")
+    return RunError(f"the {what} cluster {where}.", topic="workers")
 
 
 def _in_a_line(error: BaseException) -> str:

@@ -35,7 +35,8 @@ class Bounded(TorchDispatchMode):
         if self.made > MOST_NUMBERS:
             raise InputError(
                 f"this configuration asks for a network of more than {MOST_NUMBERS:,} numbers (weights and masks); make "
-                "latent_dim or the sizes of encoder, decoder or prior smaller."
+                "latent_dim or the sizes of encoder, decoder or prior smaller.",
+                topic="memory",
             )
         return func(*args, **(kwargs or {}))
 

@@ -78,7 +78,7 @@ def model_card(
     ]
     if numbers:
         parts.append(_table(results, numbers))
-    parts += [_licences(experiment, licence), _use(image_shape, source), _again(source)]
+    parts += [_licences(experiment, licence), _use(image_shape, source), _again(experiment, source)]
     return "\n\n".join(parts) + "\n"
 
 
@@ -142,12 +142,13 @@ def _use(image_shape: ImageShape, source: str) -> str:
     return f"```python\nimport mpdvae\n\n{loaded}\nimages = vae.sample(16)     # [16, {shape}]\n```"
 
 
-def _again(source: str) -> str:
+def _again(e: Experiment, source: str) -> str:
     where = "experiment.json" if source == "." else f"the `experiment.json` of {code(source)}"
+    own = " --data.path FOLDER" if e.data.dataset == "own" else ""
     return (
-        f"## Making it again\n\n`pip install mpdvae`, then `mpdvae train experiment.json --out runs/again` with {where}. The "
-        f"method: Ma, Zhou & Hovy, *MAE: Mutual Posterior-Divergence Regularization for Variational AutoEncoders*, ICLR "
-        f"2019, {PAPER}."
+        f"## Making it again\n\n`pip install mpdvae`, then `mpdvae train experiment.json --out runs/again{own}` with "
+        f"{where}. The method: Ma, Zhou & Hovy, *MAE: Mutual Posterior-Divergence Regularization for Variational "
+        f"AutoEncoders*, ICLR 2019, {PAPER}."
     )
 
 

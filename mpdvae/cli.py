@@ -23,7 +23,7 @@ from mpdvae.commands.run import evaluate, import_official, resume, train
 from mpdvae.commands.several import SHARED, how_to_go_on, processes_asked_for, run_in_processes
 from mpdvae.commands.share import export
 from mpdvae.commands.tune import tune
-from mpdvae.errors import InputError, RunError, ToldToStop, refuse_unknown
+from mpdvae.errors import InputError, RunError, ToldToStop, refuse_unknown, said_by
 from mpdvae.errors import in_words as refused_by_system
 from mpdvae.experiment import in_words
 from mpdvae.reading import in_short
@@ -98,7 +98,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
         with heeded(), processes.joined():
             return _dispatch(arguments)
     except (InputError, ValidationError) as error:
-        _tell(in_words(error) if isinstance(error, ValidationError) else str(error), getattr(error, "topic", ""))
+        _tell(in_words(error) if isinstance(error, ValidationError) else str(error), getattr(error, "topic", "options"))
         return 2
     except RunError as error:
         if not (isinstance(error, ToldToStop) and processes.started_with_others()):  # then whoever started them speaks
@@ -106,11 +106,11 @@ def main(arguments: Sequence[str] | None = None) -> int:
         return 1
     except processes.LostProcess as error:
         time.sleep(LOST_SECONDS)
-        _tell(f"{error}; {how_to_go_on(arguments)}.")
+        _tell(f"{error}; {how_to_go_on(arguments)}.", "workers")
         return 1
     except OSError as error:
         words = refused_by_system(error)
-        _tell(f"{words}; what was written before is whole, the same command goes on.", by_any=True)
+        _tell(f"{words}; what was written before is whole, the same command goes on.", "disk", by_any=True)
         return 1
     except KeyboardInterrupt:
         _tell("interrupted; what is done is saved, and the same command goes on where it stopped.")
@@ -123,7 +123,7 @@ def _tell(sentence: str, topic: str = "", by_any: bool = False) -> None:
         if not by_any:
             return
         time.sleep(OTHERS_SECONDS)
-    more = f" `mpdvae explain {topic}` says more." if topic else ""
+    more = f" {said_by(topic)}" if topic else ""
     print(f"mpdvae: {_shown(sentence)}{more}", file=sys.stderr)
 
 

@@ -66,5 +66,6 @@ def part(role: str, given: Any, channels: int) -> Config:
     if given not in GREY[role]:
         refuse_unknown(role, given, list(words), "A configuration of mpdvae.parts is taken, too.")
     raise InputError(
-        f"{role}: {given!r} has no form for colour images; choose {' or '.join(words)}, or give grey images."
+        f"{role}: {given!r} has no form for colour images; choose {' or '.join(words)}, or give grey images.",
+        topic="image-shape",
     )

@@ -82,7 +82,9 @@ def compare(name: str, one: Path, other: Path) -> Compared:
     try:
         ours, theirs = dict(read(_content(first))), dict(read(_content(second)))
     except (ValueError, KeyError, TypeError, RecursionError) as error:
-        raise InputError(f"{name}: cannot be read as {first.suffix[1:]} ({type(error).__name__}).") from None
+        raise InputError(
+            f"{name}: cannot be read as {first.suffix[1:]} ({type(error).__name__}).", topic="damaged"
+        ) from None
     absent = "absent"
     pairs = tuple(Pair(key, ours.get(key, absent), theirs.get(key, absent)) for key in dict.fromkeys([*ours, *theirs]))
     return Compared(name, all(pair.equal for pair in pairs), pairs)
@@ -105,7 +107,7 @@ def _content(path: Path) -> bytes:
     try:
         return path.read_bytes()
     except OSError as error:
-        raise InputError(f"{path}: cannot be read ({error.strerror}).") from None
+        raise InputError(f"{path}: cannot be read ({error.strerror}).", topic="damaged") from None
 
 
 def _of_json(content: bytes) -> Iterable[tuple[str, Leaf]]:

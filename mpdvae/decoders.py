@@ -155,7 +155,8 @@ def pixelcnn_decoder(
     if image_channels != 1:
         raise InputError(
             f"image_shape: a PixelCNN decoder models one binary channel, got {image_channels} channels; use a decoder "
-            "with independent pixels, or grey images."
+            "with independent pixels, or grey images.",
+            topic="image-shape",
         )
     to_maps = nn.Sequential(
         linear(latent_dim, condition_channels * height * width),
@@ -269,7 +270,8 @@ def pixelcnnpp_decoder(
     if latent_channels % 2**doublings:
         raise InputError(
             f"latent_channels: are halved {doublings} times on the way to the image's size and must be divisible by "
-            f"{2**doublings}, got {latent_channels}."
+            f"{2**doublings}, got {latent_channels}.",
+            topic="image-shape",
         )
     widths = [latent_channels // 2**level for level in range(doublings + 1)]
     enlarge = [layer for i, o in pairwise(widths) for layer in (conv2d_doubling(i, o), nn.ELU())]
@@ -290,6 +292,7 @@ def check_colour(image_shape: ImageShape, latent_channels: int, halvings: int, w
     check_latent_dim(latent_channels)
     if image_shape[0] != COLOURS:
         raise InputError(
-            f"image_shape: a {what} models {COLOURS} colour channels, got {image_shape[0]}; use a decoder of binary images."
+            f"image_shape: a {what} models {COLOURS} colour channels, got {image_shape[0]}; use a decoder of binary images.",
+            topic="image-shape",
         )
     return check_divisible(image_shape, halvings, what)

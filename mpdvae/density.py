@@ -203,7 +203,9 @@ def evaluating(module: nn.Module) -> Iterator[None]:
     except InputError:
         raise
     except ValueError as error:
-        raise RunError("the model makes no valid distribution; check that training did not diverge") from error
+        raise RunError(
+            "the model makes no valid distribution; check that training did not diverge", topic="not-a-number"
+        ) from error
     finally:
         for part, mode in modes.items():
             part.training = mode
@@ -241,10 +243,12 @@ def check_images(x: Tensor, indices: Sequence[int]) -> None:
         raise InputError(f"indices: expected one for each of the {len(x)} images, got {len(indices)}.")
     broken = (~x.isfinite()).flatten(1).any(1).nonzero()
     if len(broken):
-        raise InputError(f"x: image {indices[int(broken[0].item())]} has a pixel that is not a finite number.")
+        raise InputError(
+            f"x: image {indices[int(broken[0].item())]} has a pixel that is not a finite number.", topic="not-a-number"
+        )
 
 
 def check_tolerance(tolerance: float | None) -> None:
     """Raises `InputError` unless the tolerance is None or a positive number of nats."""
     if tolerance is not None and not 0 < tolerance < math.inf:
-        raise InputError(f"tolerance: expected a number of nats > 0, got {tolerance}.")
+        raise InputError(f"tolerance: expected a number of nats > 0, got {tolerance}.", topic="unreliable-likelihood")

@@ -59,7 +59,8 @@ class GaussianEncoder(nn.Module):
         if x.shape[1:] != self.image_shape:
             raise InputError(
                 f"x: this encoder takes images [batch, channel, height, width] with (channel, height, width) = "
-                f"{self.image_shape}, got shape {tuple(x.shape)}."
+                f"{self.image_shape}, got shape {tuple(x.shape)}.",
+                topic="image-shape",
             )
         mean, log_variance = self.body(x).chunk(2, dim=1)
         if self.log_variance_limit is not None:
@@ -209,7 +210,8 @@ def check_divisible(image_shape: ImageShape, halvings: int, what: str) -> tuple[
     if halvings < 0 or height % factor or width % factor:
         raise InputError(
             f"image_shape: a {what} with {halvings} halvings takes images whose height and width are divisible by {factor}, "
-            f"got {height}x{width}."
+            f"got {height}x{width}.",
+            topic="image-shape",
         )
     return height // factor, width // factor
 
@@ -223,6 +225,7 @@ def check_halvings(image_shape: ImageShape, halvings: int, what: str) -> tuple[i
     if min(height, width) < least:
         raise InputError(
             f"image_shape: a {what} with {halvings} halvings takes images of at least {least}x{least} pixels, got "
-            f"{height}x{width}; give fewer channels entries, or larger images."
+            f"{height}x{width}; give fewer channels entries, or larger images.",
+            topic="image-shape",
         )
     return halved((height, width), halvings)[-1]

@@ -23,6 +23,7 @@ class InputError(ValueError):
     def __init__(self, sentence: str, topic: str = "") -> None:
         super().__init__(sentence)
         self.topic = topic
+        _point(self)
 
 
 class RunError(RuntimeError):
@@ -36,10 +37,22 @@ class RunError(RuntimeError):
     def __init__(self, sentence: str, topic: str = "") -> None:
         super().__init__(sentence)
         self.topic = topic
+        _point(self)
 
 
 class ToldToStop(RunError):
     """A run that ended because the process was asked to."""
+
+
+def said_by(topic: str) -> str:
+    """The sentence that says where there is more about `topic`."""
+    return f"`mpdvae explain {topic}` says more."
+
+
+def _point(error: InputError | RunError) -> None:
+    """Has a traceback end with the way to the section, too."""
+    if error.topic:
+        error.add_note(said_by(error.topic))
 
 
 ADVICE = {
@@ -65,4 +78,4 @@ def refuse_unknown(what: str, given: str, known: list[str], advice: str = "") ->
     near = get_close_matches(given[:200], known, n=3, cutoff=0.4)
     hint = f"did you mean {' or '.join(repr(n) for n in near)}?" if near else f"known are: {', '.join(known)}."
     shown = given if len(given) <= 200 else f"{given[:200]}..."
-    raise InputError(f"unknown {what} {shown!r}: {hint}{' ' + advice if advice else ''}")
+    raise InputError(f"unknown {what} {shown!r}: {hint}{' ' + advice if advice else ''}", topic="options")

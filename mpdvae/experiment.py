@@ -311,7 +311,7 @@ def from_json(text: str | bytes, origin: str) -> Experiment:
     try:
         return Experiment.model_validate_json(text)
     except ValidationError as error:
-        raise InputError(f"{origin}: {in_words(error)}") from None
+        raise InputError(f"{origin}: {in_words(error)}", topic="options") from None
 
 
 def with_changes(experiment: Experiment, **changes: Any) -> Experiment:
@@ -326,7 +326,7 @@ def with_changes(experiment: Experiment, **changes: Any) -> Experiment:
     try:
         return Experiment.model_validate(tree)
     except ValidationError as error:
-        raise InputError(in_words(error)) from None
+        raise InputError(in_words(error), topic="options") from None
 
 
 _UNIONS = {"encoder", "head", "decoder", "prior", "kl_weight", "inference"}

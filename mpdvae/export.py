@@ -136,10 +136,11 @@ def _encoder_graph(vae: "VAE") -> _Graph:
     if isinstance(encoder, SemiAmortised):
         raise InputError(
             "part: this encoder refines posteriors by gradient steps through the decoder, and a graph has no gradients; "
-            "train with encoder.refinement-steps 0."
+            "train with encoder.refinement-steps 0.",
+            topic="onnx",
         )
     if not isinstance(encoder, GaussianEncoder):
-        raise InputError(f"part: expected an encoder of mpdvae.encoders, got {type(encoder).__name__}.")
+        raise InputError(f"part: expected an encoder of mpdvae.encoders, got {type(encoder).__name__}.", topic="onnx")
     images = [_uniform(count, encoder.image_shape, vae) for count in (2, 3)]
     return _Graph(_Moments(_plain(encoder)).eval(), "x", *images)
 
@@ -149,7 +150,8 @@ def _decoder_graph(vae: "VAE") -> _Graph:
     if not isinstance(decoder, IndependentDecoder):
         raise InputError(
             "part: a pixel of this decoder depends on those before it, so that an image is a loop and no graph; export the "
-            "encoder, or train a decoder with independent pixels."
+            "encoder, or train a decoder with independent pixels.",
+            topic="onnx",
         )
     codes = [_uniform(count, tuple(vae.prior().event_shape), vae) for count in (2, 3)]
     kind = _Probabilities if decoder.law is bernoulli_pixels else _Mixture
@@ -207,7 +209,8 @@ def _check(content: bytes, graph: _Graph) -> None:
         difference = ((torch.from_numpy(theirs) - ours).abs() / ours.abs().clamp_min(1)).max().item()
         if not difference <= TOLERANCE:
             raise RunError(
-                f"{name}: the graph's numbers differ from the model's by {difference:.2g}; nothing was written."
+                f"{name}: the graph's numbers differ from the model's by {difference:.2g}; nothing was written.",
+                topic="onnx",
             )
 
 
@@ -221,4 +224,4 @@ def _require_onnx() -> None:
         import onnxruntime  # noqa: F401
         import onnxscript  # noqa: F401
     except ModuleNotFoundError as error:
-        raise InputError(f"export needs {error.name}: pip install 'mpdvae[export]'.") from None
+        raise InputError(f"export needs {error.name}: pip install 'mpdvae[export]'.", topic="extras") from None

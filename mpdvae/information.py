@@ -260,7 +260,8 @@ def _log_prior(prior: Distribution, drawn: _Densities) -> Tensor:
     if len(broken):
         raise RunError(
             f"the prior gives a code of image {drawn.image[broken[0]].item()} a log-density that is not a finite number; "
-            "check that training did not diverge."
+            "check that training did not diverge.",
+            topic="not-a-number",
         )
     return log_prob
 

@@ -134,7 +134,7 @@ def import_run(config: Path, state: Path, out: Path, command: str, dataset: str 
     """
     check_folder(out)
     if out.is_dir() and any(out.iterdir()):
-        raise InputError(f"{out}: exists and is not empty; choose another --out.")
+        raise InputError(f"{out}: exists and is not empty; choose another --out.", topic="taken")
     released = read_json(config)
     experiment, image_shape = experiment_of(released)
     if dataset is not None:
@@ -170,12 +170,17 @@ def read_state(path: Path) -> "dict[str, Tensor]":
     from safetensors.torch import load
 
     if not path.is_file():
-        raise InputError(f"{path}: no such file; expected a state dict saved by torch.save, or a .safetensors file.")
+        raise InputError(
+            f"{path}: no such file; expected a state dict saved by torch.save, or a .safetensors file.",
+            topic="released-code",
+        )
     if path.suffix == ".safetensors":
         try:
             return load(read_bytes(path, LARGEST_STATE))
         except SafetensorError as error:
-            raise InputError(f"{path}: not a readable safetensors file ({in_short(error)}).") from None
+            raise InputError(
+                f"{path}: not a readable safetensors file ({in_short(error)}).", topic="released-code"
+            ) from None
     content = io.BytesIO(read_bytes(path, LARGEST_STATE))
     _refuse_packed(content, path)
     try:
@@ -185,19 +190,25 @@ def read_state(path: Path) -> "dict[str, Tensor]":
         # torch wraps the reason in advice on how to run whatever is in the file, which is not passed on.
         harmful = "global" in str(error).lower() or "unsupported" in str(error).lower()
         reason = "holds more than tensors, and would run code of its own when read" if harmful else "is damaged"
-        raise InputError(f"{path}: {reason}; expected what torch.save(model.state_dict(), ...) writes.") from None
+        raise InputError(
+            f"{path}: {reason}; expected what torch.save(model.state_dict(), ...) writes.", topic="released-code"
+        ) from None
     except Exception as error:  # whatever a damaged file makes torch stumble over: OSError, EOFError, KeyError, ...
         reason = in_short(error)
         raise InputError(
-            f"{path}: not readable as what torch.save(model.state_dict(), ...) writes ({reason})."
+            f"{path}: not readable as what torch.save(model.state_dict(), ...) writes ({reason}).",
+            topic="released-code",
         ) from None
     if not isinstance(state, dict):
-        raise InputError(f"{path}: expected a state dict, tensors by name, got a {type(state).__name__}.")
+        raise InputError(
+            f"{path}: expected a state dict, tensors by name, got a {type(state).__name__}.", topic="released-code"
+        )
     for name, value in state.items():
         if not isinstance(name, str) or not isinstance(value, torch.Tensor):
             raise InputError(
                 f"{path}: expected a state dict, tensors by name, got a {type(value).__name__} under "
-                f"{repr(name)[:100]}; save model.state_dict() alone."
+                f"{repr(name)[:100]}; save model.state_dict() alone.",
+                topic="released-code",
             )
     return dict(state)
 
@@ -213,7 +224,10 @@ def _refuse_packed(content: "io.BytesIO", path: Path) -> None:
         packed = False  # no archive: the old form, or damaged, as torch will say
     content.seek(0)
     if packed:
-        raise InputError(f"{path}: holds packed members; expected what torch.save(model.state_dict(), ...) writes.")
+        raise InputError(
+            f"{path}: holds packed members; expected what torch.save(model.state_dict(), ...) writes.",
+            topic="released-code",
+        )
 
 
 def _sha256(path: Path) -> str:
@@ -230,7 +244,10 @@ def experiment_of(config: object) -> tuple[Experiment, ImageShape]:
         InputError: names the field that cannot be understood.
     """
     if not isinstance(config, Mapping):
-        raise InputError("released configuration: expected a JSON object with the sections encoder and decoder.")
+        raise InputError(
+            "released configuration: expected a JSON object with the sections encoder and decoder.",
+            topic="released-code",
+        )
     unknown = sorted(config.keys() - {"encoder", "decoder"})
     if unknown:
         refuse_unknown("section of a released configuration", str(unknown[0]), ["encoder", "decoder"])
@@ -238,7 +255,10 @@ def experiment_of(config: object) -> tuple[Experiment, ImageShape]:
     _type(encoder, "encoder", ["gaussian"], "encoder")
     core = _section(encoder, "encoder.core", "core")
     if encoder.get("posterior_flow") is not None:
-        raise InputError("encoder.posterior_flow: no released model has one (it cannot be built there); leave it out.")
+        raise InputError(
+            "encoder.posterior_flow: no released model has one (it cannot be built there); leave it out.",
+            topic="released-code",
+        )
     kind = _type(core, "encoder.core", list(ENCODERS))
     image_shape = IMAGE_SHAPES[kind]
     latent_dim = _whole(core, "encoder.core", "nz" if image_shape[0] == 1 else "z_channels")
@@ -267,7 +287,10 @@ def _decoder(section: Mapping[str, Any], image_shape: ImageShape, latent_dim: in
     kind = _type(section, "decoder", list(DECODERS))
     size = "x".join(map(str, image_shape[1:]))
     if not kind.endswith(size) or (image_shape[0] == 1) != ("binary" in kind):
-        raise InputError(f"decoder.type: {kind} does not fit the encoder's {size} images of {image_shape[0]} channels.")
+        raise InputError(
+            f"decoder.type: {kind} does not fit the encoder's {size} images of {image_shape[0]} channels.",
+            topic="released-code",
+        )
     _same(section, "decoder", "nz" if image_shape[0] == 1 else "z_channels", latent_dim)
     if kind == "resnet_binary_28x28":
         return ResNetDecoder()
@@ -302,7 +325,10 @@ def _prior(encoder: Mapping[str, Any], latent_dim: int) -> PriorConfig:
     flow = _section(encoder, where, "prior_flow")
     kind = _type(flow, where, list(FLOWS))
     if flow.get("bias", True) is not True:
-        raise InputError(f"{where}.bias: only flows with biases can be imported, got {repr(flow['bias'])[:100]}.")
+        raise InputError(
+            f"{where}.bias: only flows with biases can be imported, got {repr(flow['bias'])[:100]}.",
+            topic="released-code",
+        )
     blocks, layers = _whole(flow, where, "num_blocks"), _whole({"num_hiddens": 1, **flow}, where, "num_hiddens")
     mean_only = not flow.get("var", True)
     if kind == "af_made":
@@ -314,7 +340,8 @@ def _prior(encoder: Mapping[str, Any], latent_dim: int) -> PriorConfig:
     kernels = flow.get("hidden_kernels")
     if kernels not in (None, [size] * layers):
         raise InputError(
-            f"{where}.hidden_kernels: expected kernel_size {size} for each of {layers} layers, got {str(kernels)[:100]}."
+            f"{where}.hidden_kernels: expected kernel_size {size} for each of {layers} layers, got {str(kernels)[:100]}.",
+            topic="released-code",
         )
     return MapFlowPrior(
         blocks=blocks,
@@ -328,7 +355,10 @@ def _prior(encoder: Mapping[str, Any], latent_dim: int) -> PriorConfig:
 def _section(config: Mapping[str, Any], where: str, name: str = "") -> Mapping[str, Any]:
     section = config.get(name or where)
     if not isinstance(section, Mapping):
-        raise InputError(f"{where}: expected a section of the released configuration, got {repr(section)[:100]}.")
+        raise InputError(
+            f"{where}: expected a section of the released configuration, got {repr(section)[:100]}.",
+            topic="released-code",
+        )
     return section
 
 
@@ -352,13 +382,17 @@ def _type(section: Mapping[str, Any], where: str, known: list[str], options: str
 def _whole(section: Mapping[str, Any], where: str, name: str) -> int:
     value = section.get(name)
     if not isinstance(value, int) or isinstance(value, bool) or value < 1:
-        raise InputError(f"{where}.{name}: expected a whole number >= 1, got {repr(value)[:100]}.")
+        raise InputError(
+            f"{where}.{name}: expected a whole number >= 1, got {repr(value)[:100]}.", topic="released-code"
+        )
     return value
 
 
 def _same(section: Mapping[str, Any], where: str, name: str, latent_dim: int) -> None:
     if _whole(section, where, name) != latent_dim:
-        raise InputError(f"{where}.{name}: expected {latent_dim} as in encoder.core, got {section[name]}.")
+        raise InputError(
+            f"{where}.{name}: expected {latent_dim} as in encoder.core, got {section[name]}.", topic="released-code"
+        )
 
 
 def _renamed(experiment: Experiment, vae: "VAE", released: Mapping[str, "Tensor"]) -> dict[str, "Tensor"]:
@@ -375,16 +409,23 @@ def _renamed(experiment: Experiment, vae: "VAE", released: Mapping[str, "Tensor"
     if missing or surplus:
         lacking = f"{len(missing)} tensors are missing (first: {missing[0]})" if missing else ""
         extra = f"{len(surplus)} are not of this model (first: {surplus[0]})" if surplus else ""
-        raise InputError(f"state dict: {'; '.join(filter(None, [lacking, extra]))}; is it of this configuration?")
+        raise InputError(
+            f"state dict: {'; '.join(filter(None, [lacking, extra]))}; is it of this configuration?",
+            topic="released-code",
+        )
     renamed = {}
     for name, own in expected.items():
         tensor = given[name]
         if not tensor.is_floating_point() or tensor.is_sparse:
-            raise InputError(f"state dict: {name} holds {tensor.dtype} ({tensor.layout}), expected dense real numbers.")
+            raise InputError(
+                f"state dict: {name} holds {tensor.dtype} ({tensor.layout}), expected dense real numbers.",
+                topic="released-code",
+            )
         if tensor.shape != ours[own].shape:
             raise InputError(
                 f"state dict: {name} has shape {tuple(tensor.shape)}, expected {tuple(ours[own].shape)}; "
-                "is it of this configuration?"
+                "is it of this configuration?",
+                topic="released-code",
             )
         turned = ".bwd." in name and tensor.ndim == 4 and name.endswith("weight_v")
         renamed[own] = tensor.flip(-2, -1) if turned else tensor

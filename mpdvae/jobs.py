@@ -51,7 +51,9 @@ def check_device(device: str | None) -> None:
         torch.zeros(1, device=device)
     except (RuntimeError, AssertionError, NotImplementedError) as error:  # torch has no error of its own for this
         reason = str(error).strip().split("\n")[0].rstrip(".")
-        raise InputError(f"--device: torch cannot use {device!r} here ({reason}); try cpu, or leave it out.") from None
+        raise InputError(
+            f"--device: torch cannot use {device!r} here ({reason}); try cpu, or leave it out.", topic="device"
+        ) from None
 
 
 def check_fit(experiment: Experiment, data: Splits) -> None:
@@ -62,7 +64,8 @@ def check_fit(experiment: Experiment, data: Splits) -> None:
         if len(images) < 2:
             raise InputError(
                 f"{data.title}: expected at least 2 {part} images, because divergences are between pairs, got {len(images)}; "
-                "give more images."
+                "give more images.",
+                topic="own-data",
             )
     experiment.build(data.image_shape)
 
@@ -188,7 +191,7 @@ def _going_on(run: Run) -> Iterator[Stop]:
         raise ToldToStop(f"{run.path}: told to stop by {signal}; {goes_on}.") from None
     except OSError as error:
         run.check_there()
-        raise RunError(f"{in_words(error)}; {goes_on}.") from error
+        raise RunError(f"{in_words(error)}; {goes_on}.", topic="disk") from error
 
 
 def _begin(run: Run, data: Splits, command: str) -> "_ProgressNoter":

@@ -116,7 +116,7 @@ def images_of(data: Splits, split: str) -> Images:
     """A part of the data by name. Raises `InputError` where there is none of this name."""
     parts = {"train": data.train, "validation": data.validation, "test": data.test}
     if split not in parts:
-        raise InputError(f"--split: expected one of {', '.join(parts)}, got {split!r}.")
+        raise InputError(f"--split: expected one of {', '.join(parts)}, got {split!r}.", topic="options")
     return parts[split]
 
 
@@ -216,7 +216,8 @@ def _as_in_the_paper(request: Request, protocol: Protocol, data: Splits) -> tupl
     if (request.samples, request.images, request.tolerance) != (None, None, None):
         raise InputError(
             "--protocol paper: says itself how many samples and images there are; leave out --samples, --images and "
-            "--tolerance."
+            "--tolerance.",
+            topic="unreliable-likelihood",
         )
     samples = PAPER_SAMPLES if protocol.binarises else PAPER_COLOUR_SAMPLES
     several = protocol.binarisation == "dynamic" and not data.binarised
@@ -226,6 +227,7 @@ def _as_in_the_paper(request: Request, protocol: Protocol, data: Splits) -> tupl
 def _check_referee(request: Request, measured: int) -> None:
     if request.referee is not None and not 1 <= request.referee <= measured:
         raise InputError(
-            f"--referee: expected 1 to {measured:,} images, which is how many are measured, got {request.referee:,}."
+            f"--referee: expected 1 to {measured:,} images, which is how many are measured, got {request.referee:,}.",
+            topic="unreliable-likelihood",
         )
     check_samples(request.annealing_steps, "--referee-steps")

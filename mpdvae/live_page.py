@@ -21,20 +21,23 @@ def check_panel() -> None:
     from importlib.util import find_spec
 
     if find_spec("panel") is None:
-        raise InputError("explore: needs the package panel; install it with pip install 'mpdvae[explore]'.")
+        raise InputError(
+            "explore: needs the package panel; install it with pip install 'mpdvae[explore]'.", topic="extras"
+        )
 
 
 def check_port(port: int) -> None:
     """Raises `InputError` unless this machine has `port` free."""
     if not 1 <= port <= 65535:
-        raise InputError(f"--port: expected a number from 1 to 65535, got {port}.")
+        raise InputError(f"--port: expected a number from 1 to 65535, got {port}.", topic="port")
     with socket.socket() as probe:
         probe.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
         try:
             probe.bind((ADDRESS, port))
         except OSError:
             raise InputError(
-                f"--port: {port} is taken by another program; give another, such as --port {port % 65535 + 1}."
+                f"--port: {port} is taken by another program; give another, such as --port {port % 65535 + 1}.",
+                topic="port",
             ) from None
 
 

@@ -76,7 +76,7 @@ class Budget:
             except InputError as error:
                 if self.bytes == self.first:
                     raise
-                raise RunError(f"out of memory, even in the smallest pieces ({error})") from error
+                raise RunError(f"out of memory, even in the smallest pieces ({error})", topic="memory") from error
             except (RuntimeError, MemoryError) as error:
                 _refuse_unless_smaller(error, self.bytes)
             self.bytes //= 2
@@ -183,7 +183,8 @@ def piece_sizes(vae: VAE, x: Tensor, samples: int, memory_budget: int, most_draw
     if usable < image + pair:
         raise InputError(
             f"memory_budget: one image with {samples:,} samples needs {2 * (image + pair):,} bytes, "
-            f"got {memory_budget:,}; raise the budget or take fewer samples."
+            f"got {memory_budget:,}; raise the budget or take fewer samples.",
+            topic="memory",
         )
     images = usable // (image + draws * pair)
     return (min(images, len(x)), draws) if images else (1, (usable - image) // pair)

@@ -44,7 +44,7 @@ def validated(experiment: Experiment) -> Experiment:
     try:
         return Experiment.model_validate(experiment.model_dump(warnings=False))
     except ValidationError as error:
-        raise InputError(in_words(error)) from None
+        raise InputError(in_words(error), topic="options") from None
 
 
 def _unvalidated() -> ConstructorRegistry:

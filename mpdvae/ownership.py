@@ -79,7 +79,7 @@ class Ownership:
     def confirm(self) -> None:
         """Raises `RunError` where the folder was lost: deleted, or taken over while this process was not renewing."""
         if self._lost:
-            raise RunError(f"{self.path.parent}: {self._lost}; this process writes nothing more there.")
+            raise RunError(f"{self.path.parent}: {self._lost}; this process writes nothing more there.", topic="taken")
 
     def release(self) -> None:
         self._over.set()

@@ -193,13 +193,16 @@ def own_device(asked: str | None) -> str | None:
     import torch
 
     if asked not in (None, "cpu", "cuda"):
-        raise InputError(f"--device: several processes take cpu, or cuda for a GPU each; got {asked!r}.")
+        raise InputError(
+            f"--device: several processes take cpu, or cuda for a GPU each; got {asked!r}.", topic="device"
+        )
     if asked == "cpu" or (asked is None and not torch.cuda.is_available()):
         return "cpu"
     if _here.local_size > torch.cuda.device_count():
         raise InputError(
             f"--processes: {_here.local_size} processes on this machine need as many GPUs, found "
-            f"{torch.cuda.device_count()}; start fewer, or give --device cpu."
+            f"{torch.cuda.device_count()}; start fewer, or give --device cpu.",
+            topic="device",
         )
     torch.cuda.set_device(_here.local_rank)
     return f"cuda:{_here.local_rank}"

@@ -109,7 +109,10 @@ def matrix(scale: str, datasets: tuple[str, ...], models: Sequence[str] = tuple(
     known = [study.dataset for study in SCALES[scale].studies]
     for dataset in datasets:
         if dataset not in known:
-            raise InputError(f"--datasets: at scale {scale} there are recipes for {', '.join(known)}, got {dataset!r}.")
+            raise InputError(
+                f"--datasets: at scale {scale} there are recipes for {', '.join(known)}, got {dataset!r}.",
+                topic="options",
+            )
     return [recipe(f"{model}-{dataset}-{scale}") for dataset in datasets for model in models]
 
 
@@ -117,7 +120,9 @@ def sweep_matrix(scale: str, datasets: tuple[str, ...]) -> list[Experiment]:
     """The recipes of `sweeps.MODELS` in the same way."""
     if scale in SCALES and not SCALES[scale].sweeps:
         swept = ", ".join(name for name, known in SCALES.items() if known.sweeps)
-        raise InputError(f"--scale: sweeps have recipes at scales {swept}, got {scale!r}; choose one of these.")
+        raise InputError(
+            f"--scale: sweeps have recipes at scales {swept}, got {scale!r}; choose one of these.", topic="options"
+        )
     return matrix(scale, datasets, sweeps.MODELS)
 
 

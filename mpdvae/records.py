@@ -142,7 +142,9 @@ def check(kind: type[_Record], content: Any, origin: str, advice: str) -> dict[s
         first = error.errors(include_url=False, include_input=False)[0]
         field = ".".join(in_short(part, 100) for part in first["loc"])
         what = in_short(first["msg"].removeprefix("Value error, "))
-        raise InputError(f"{origin}: is damaged ({f'{field}: ' if field else ''}{what}); {advice}.") from None
+        raise InputError(
+            f"{origin}: is damaged ({f'{field}: ' if field else ''}{what}); {advice}.", topic="damaged"
+        ) from None
     return content
 
 
@@ -151,5 +153,6 @@ def check_course(entries: Sequence[dict[str, Any]], origin: str, advice: str) ->
     units = {len(noted) for entry in entries if (noted := entry.get("information_per_dimension_nats")) is not None}
     if len(units) > 1:
         raise InputError(
-            f"{origin}: is damaged (entries differ in the number of units: {sorted(units)[:5]}); {advice}."
+            f"{origin}: is damaged (entries differ in the number of units: {sorted(units)[:5]}); {advice}.",
+            topic="damaged",
         )

@@ -61,7 +61,8 @@ def goal_nats(e: Experiment) -> float:
     if e.data.dataset not in GOAL_NATS:
         raise InputError(
             f"data.dataset: a goal of the reconstruction is known for {', '.join(GOAL_NATS)} only, got {e.data.dataset!r}; "
-            "choose objective.kl_weight.goal_nats yourself."
+            "choose objective.kl_weight.goal_nats yourself.",
+            topic="options",
         )
     return GOAL_NATS[e.data.dataset]
 

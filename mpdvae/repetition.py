@@ -69,11 +69,15 @@ def original(folder: Path, out: Path) -> Run:
     """The run that is to be made again. Raises `InputError` where it cannot be, or `out` is its own folder."""
     run = Run(folder)
     if "imported" in run.manifest:
-        raise InputError(f"{folder}: was imported and not trained here; `mpdvae verify` measures it again.")
+        raise InputError(
+            f"{folder}: was imported and not trained here; `mpdvae verify` measures it again.", topic="not-finished"
+        )
     if run.status != "finished":
-        raise InputError(f"{folder}: this run is not finished; `mpdvae resume {folder}` goes on with it.")
+        raise InputError(
+            f"{folder}: this run is not finished; `mpdvae resume {folder}` goes on with it.", topic="not-finished"
+        )
     if out.resolve() == folder.resolve():
-        raise InputError(f"--out: expected another folder than that of the run, got {out}.")
+        raise InputError(f"--out: expected another folder than that of the run, got {out}.", topic="taken")
     return run
 
 

@@ -50,9 +50,11 @@ class Run:
     def __init__(self, path: Path) -> None:
         self.path = Path(path)
         if not self.path.is_dir():
-            raise InputError(f"{self.path}: no such folder; give the folder that `mpdvae train ... --out` made.")
+            raise InputError(
+                f"{self.path}: no such folder; give the folder that `mpdvae train ... --out` made.", topic="not-a-run"
+            )
         if not (self.path / "experiment.json").is_file():
-            raise InputError(f"{self.path}: not a run folder (it has no experiment.json).")
+            raise InputError(f"{self.path}: not a run folder (it has no experiment.json).", topic="not-a-run")
         self.experiment = _read_experiment(self.path)
 
     @classmethod
@@ -101,7 +103,8 @@ class Run:
         if not (self.path / "experiment.json").is_file():
             raise RunError(
                 f"{self.path}: the folder was deleted or moved while it was in use, and nothing more is written there; put "
-                "it back and `mpdvae resume` goes on, or train again."
+                "it back and `mpdvae resume` goes on, or train again.",
+                topic="taken",
             )
 
     def tidy(self) -> None:
@@ -132,7 +135,7 @@ class Run:
             try:
                 content = parse_json(line)
             except ValueError:
-                raise InputError(f"{path}: line {number} is damaged (not JSON); {advice}.") from None
+                raise InputError(f"{path}: line {number} is damaged (not JSON); {advice}.", topic="damaged") from None
             entries.append(check(HistoryEntry, content, f"{path}, line {number}", advice))
         check_course(entries, str(path), advice)
         return entries
@@ -179,7 +182,8 @@ class Run:
         if differing := differing_fields(of, self.experiment):
             raise InputError(
                 f"{path}: belongs to another experiment than experiment.json (it differs in {', '.join(differing)}); "
-                f"put {self.path / 'experiment.json'} back as it was, or choose another --out."
+                f"put {self.path / 'experiment.json'} back as it was, or choose another --out.",
+                topic="taken",
             )
 
     # -- model ---------------------------------------------------------------------------------------------------------
@@ -243,11 +247,13 @@ def load(path: Path | str) -> "VAE":
 
     run = folder = Path(path)
     if not folder.is_dir():
-        raise InputError(f"{folder}: no such folder; give the folder of a run or of a model.")
+        raise InputError(f"{folder}: no such folder; give the folder of a run or of a model.", topic="not-a-run")
     folder = folder / "model" if (folder / "model").is_dir() else folder
     weights = folder / "model.safetensors"
     if not weights.is_file():
-        raise InputError(f"{folder}: has no model.safetensors; has the run reached its first evaluation point?")
+        raise InputError(
+            f"{folder}: has no model.safetensors; has the run reached its first evaluation point?", topic="not-a-run"
+        )
     experiment = _read_experiment(folder)
     try:
         with safe_open(weights, framework="pt") as file:
@@ -256,13 +262,14 @@ def load(path: Path | str) -> "VAE":
             _check_shapes(experiment, image_shape, {name: file.get_slice(name).get_shape() for name in names}, weights)
             tensors = {name: file.get_tensor(name) for name in names}
     except (SafetensorError, OSError) as error:
-        raise InputError(f"{weights}: not a readable safetensors file ({in_short(error)}).") from None
+        raise InputError(f"{weights}: not a readable safetensors file ({in_short(error)}).", topic="damaged") from None
     vae = experiment.build(image_shape)
     try:
         vae.load_state_dict(tensors)
     except RuntimeError as error:
         raise InputError(
-            f"{weights}: does not fit experiment.json beside it: {in_short(str(error).splitlines()[1].strip())}"
+            f"{weights}: does not fit experiment.json beside it: {in_short(str(error).splitlines()[1].strip())}",
+            topic="damaged",
         ) from None
     if folder != run:
         vae.origin = Origin(experiment, image_shape, run)
@@ -295,12 +302,15 @@ def _image_shape(metadata: dict[str, str], weights: Path) -> ImageShape:
         about = parse_json(metadata[METADATA])
         format, (channel, height, width) = about["format"], about["image_shape"]
     except (KeyError, ValueError, TypeError):
-        raise InputError(f"{weights}: does not say what it is a model of; was it written by mpdvae?") from None
+        raise InputError(
+            f"{weights}: does not say what it is a model of; was it written by mpdvae?", topic="damaged"
+        ) from None
     if format != MODEL_FORMAT:
         writer = in_short(about.get("version", "?"), 20)
         raise InputError(
             f"{weights}: is of model format {in_short(format, 20)}, written by mpdvae {writer}, but mpdvae {__version__} "
-            f"reads format {MODEL_FORMAT} only: pip install --upgrade mpdvae."
+            f"reads format {MODEL_FORMAT} only: pip install --upgrade mpdvae.",
+            topic="newer-format",
         )
     for length in (channel, height, width):
         if type(length) is not int or not 1 <= length <= LARGEST_SIDE:

@@ -18,7 +18,7 @@ from typing import TYPE_CHECKING
 from mpdvae import runs
 from mpdvae.card import Results, model_card
 from mpdvae.errors import InputError, RunError
-from mpdvae.experiment import Origin
+from mpdvae.experiment import Experiment, Origin, with_changes
 from mpdvae.version import __version__
 
 if TYPE_CHECKING:
@@ -64,10 +64,12 @@ def save_pretrained(
     measured = _of_run(origin.run if results is None else Path(results))
     if results is not None and measured is None:
         raise InputError(
-            f"results: expected the folder of a run that was measured, got {results}; see `mpdvae evaluate`."
+            f"results: expected the folder of a run that was measured, got {results}; see `mpdvae evaluate`.",
+            topic="not-a-run",
         )
-    card = model_card(origin.experiment, origin.image_shape, measured, source, licence)
-    runs.save_model(Path(folder), vae, origin.experiment, origin.image_shape, card)
+    experiment = _without_whereabouts(origin.experiment)
+    card = model_card(experiment, origin.image_shape, measured, source, licence)
+    runs.save_model(Path(folder), vae, experiment, origin.image_shape, card)
 
 
 def push_to_hub(
@@ -98,7 +100,7 @@ def push_to_hub(
     _origin(vae)
     match = _ID.fullmatch(repo_id)
     if match is None or match["revision"]:
-        raise InputError(f"repo_id: expected owner/name, got {repo_id!r}; a branch is given as revision.")
+        raise InputError(f"repo_id: expected owner/name, got {repo_id!r}; a branch is given as revision.", topic="hub")
     _require_hub("push_to_hub")
     from huggingface_hub import HfApi
 
@@ -122,8 +124,15 @@ def _origin(vae: "VAE") -> Origin:
         return vae.origin
     raise InputError(
         "vae: does not know its configuration, without which nobody could load it; make it by mpdvae.load or "
-        "Experiment.build(image_shape), or set vae.origin = mpdvae.experiment.Origin(experiment, image_shape)."
+        "Experiment.build(image_shape), or set vae.origin = mpdvae.experiment.Origin(experiment, image_shape).",
+        topic="hub",
     )
+
+
+def _without_whereabouts(experiment: Experiment) -> Experiment:
+    """`experiment` with the name alone of a folder of own images: its path tells of a machine and of whom it belongs to."""
+    path = experiment.data.path
+    return experiment if path is None else with_changes(experiment, data__path=path.name)
 
 
 def _of_run(run: Path | None) -> Results | None:
@@ -152,7 +161,7 @@ def _require_hub(what: str) -> None:
     try:
         import huggingface_hub  # noqa: F401
     except ModuleNotFoundError:
-        raise InputError(f"{what} needs the hub's client: pip install 'mpdvae[hub]'.") from None
+        raise InputError(f"{what} needs the hub's client: pip install 'mpdvae[hub]'.", topic="extras") from None
 
 
 def _of_hub(call: Callable[[], str], about: str) -> str:
@@ -170,22 +179,31 @@ def _of_hub(call: Callable[[], str], about: str) -> str:
     try:
         return call()
     except RevisionNotFoundError:
-        raise InputError(f"{about} the hub has this model, but no such branch, tag or commit.") from None
+        raise InputError(f"{about} the hub has this model, but no such branch, tag or commit.", topic="hub") from None
     except RepositoryNotFoundError:
-        raise InputError(f"{about} no such model on the hub, or it is not for you; `hf auth login` signs in.") from None
+        raise InputError(
+            f"{about} no such model on the hub, or it is not for you; `hf auth login` signs in.", topic="hub"
+        ) from None
     except HFValidationError as error:
-        raise InputError(f"{about} this is not the name of a model on the hub ({_first_line(error)}).") from None
+        raise InputError(
+            f"{about} this is not the name of a model on the hub ({_first_line(error)}).", topic="hub"
+        ) from None
     except LocalEntryNotFoundError:
         raise RunError(
             f"{about} the hub cannot be reached (or HF_HUB_OFFLINE is set), and its cache has no such model; connect and "
-            "call again."
+            "call again.",
+            topic="hub",
         ) from None
     except OfflineModeIsEnabled:
-        raise RunError(f"{about} the hub is not asked while HF_HUB_OFFLINE is set; unset it and call again.") from None
+        raise RunError(
+            f"{about} the hub is not asked while HF_HUB_OFFLINE is set; unset it and call again.", topic="hub"
+        ) from None
     except HfHubHTTPError as error:
-        raise RunError(f"{about} the hub refused ({_first_line(error)}).") from None
+        raise RunError(f"{about} the hub refused ({_first_line(error)}).", topic="hub") from None
     except (HTTPError, OSError) as error:
-        raise RunError(f"{about} the hub cannot be reached ({_first_line(error)}); connect and call again.") from None
+        raise RunError(
+            f"{about} the hub cannot be reached ({_first_line(error)}); connect and call again.", topic="hub"
+        ) from None
 
 
 def _first_line(error: Exception) -> str:

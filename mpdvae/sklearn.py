@@ -233,7 +233,9 @@ class MPDVAE(ClassNamePrefixFeaturesOutMixin, TransformerMixin, DensityMixin, Ba
         if fitting:
             self._rows, self._layout = layout is None, axes_of_image(rows.shape[1], layout, self.image_shape)
         elif layout not in (None, self._layout):
-            raise InputError(f"X: expected images of shape {self._layout} as in fit, got {layout}.")
+            raise InputError(
+                f"X: expected images of shape {self._layout} as in fit, got {layout}.", topic="image-shape"
+            )
         images = rows.reshape(-1, *self._layout)
         return channels_first(grey_levels(in_unit_range(images, self.value_range), "X"), "X")
 

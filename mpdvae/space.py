@@ -76,11 +76,11 @@ def space(experiment: Experiment, texts: Sequence[str]) -> Space:
         name, equals, values = text.partition("=")
         field = name.strip().replace("-", "_")
         if not equals or not values:
-            raise InputError(f"--vary: expected {FORM}, got {text!r}.")
+            raise InputError(f"--vary: expected {FORM}, got {text!r}.", topic="options")
         if field not in known:
             refuse_unknown("field", name, list(known), "`mpdvae train RECIPE --help` lists them all.")
         if field in found:
-            raise InputError(f"--vary: {field} is given twice; give it once.")
+            raise InputError(f"--vary: {field} is given twice; give it once.", topic="options")
         found[field] = _range(text, known[field], values) if ":" in values else _choices(values)
         for value in _tried(found[field]):
             changed(experiment, {field: value})
@@ -101,16 +101,16 @@ def _tried(what: Range | Choices) -> tuple[Any, ...]:
 def _range(text: str, types: set[type], values: str) -> Range:
     low, high, *rest = values.split(":")
     if not types & {int, float}:
-        raise InputError(f"--vary: {text.split('=')[0]} is no number; list its choices: FIELD=a,b,c.")
+        raise InputError(f"--vary: {text.split('=')[0]} is no number; list its choices: FIELD=a,b,c.", topic="options")
     whole = float not in types
     try:
         ends = tuple(float(int(end)) if whole else float(end) for end in (low, high))
     except ValueError:
         expected = "whole numbers" if whole else "numbers"
-        raise InputError(f"--vary: expected {expected} as ends of the range, got {text!r}.") from None
+        raise InputError(f"--vary: expected {expected} as ends of the range, got {text!r}.", topic="options") from None
     log = rest == ["log"]
     if (rest and not log) or not all(map(math.isfinite, ends)) or ends[0] >= ends[1] or (log and ends[0] <= 0):
-        raise InputError(f"--vary: expected LOW < HIGH, above 0 with :log, got {text!r}.")
+        raise InputError(f"--vary: expected LOW < HIGH, above 0 with :log, got {text!r}.", topic="options")
     return Range(*ends, log=log, whole=whole)
 
 

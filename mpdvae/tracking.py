@@ -39,7 +39,9 @@ def check_installed(names: Sequence[str]) -> None:
         missing = [package for package in ("accelerate", name) if find_spec(package) is None]
         if missing:
             extra = "'mpdvae[track]'" if name == "tensorboard" else f"'mpdvae[track]' {name}"
-            raise InputError(f"--track {name}: needs {' and '.join(missing)}; `pip install {extra}` brings it.")
+            raise InputError(
+                f"--track {name}: needs {' and '.join(missing)}; `pip install {extra}` brings it.", topic="extras"
+            )
 
 
 @contextmanager

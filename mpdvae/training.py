@@ -121,7 +121,8 @@ class Course:
         checkpoint, history = run.load_checkpoint(say, passing), []
         if not processes.agree(checkpoint[1]["step"] if checkpoint else 0):
             raise RunError(
-                f"{run.path}: processes find different checkpoints there; give a folder that all machines share."
+                f"{run.path}: processes find different checkpoints there; give a folder that all machines share.",
+                topic="workers",
             )
         if checkpoint is None:
             learner.initialise(data)
@@ -294,7 +295,8 @@ def _misfit_is_told(run: Run) -> Iterator[None]:
         reason = " ".join(str(error).split())[:200]
         raise RunError(
             f"{run.path / 'checkpoints'}: the newest checkpoint does not fit the model of experiment.json ({reason}); "
-            "delete that folder to train this run from the beginning."
+            "delete that folder to train this run from the beginning.",
+            topic="damaged",
         ) from None
 
 

@@ -89,7 +89,8 @@ class Search:
         }
         if path.exists() and (differing := [key for key in content if read_json(path).get(key) != content[key]]):
             raise InputError(
-                f"{self.out}: holds another search (its {', '.join(differing)} differ); choose another --out."
+                f"{self.out}: holds another search (its {', '.join(differing)} differ); choose another --out.",
+                topic="taken",
             )
         write_json(path, content)
 

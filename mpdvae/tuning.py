@@ -83,7 +83,9 @@ def _opened(job: Search) -> "Study":
     try:
         return job.study()
     except ImportError:
-        raise InputError("tune: needs what is not installed; `pip install 'mpdvae[tune]'` installs it.") from None
+        raise InputError(
+            "tune: needs what is not installed; `pip install 'mpdvae[tune]'` installs it.", topic="extras"
+        ) from None
     except Exception as error:  # of whatever database the storage is
         if not job.storage:
             raise
@@ -108,7 +110,7 @@ def _rounds(study: "Study", job: Search, workers: int, watcher: Watcher) -> None
             over.set()
             looker.join()
         if broken and len(study.get_trials(deepcopy=False)) == 0:
-            raise RunError(f"the workers ended before they began a trial ({broken}).")
+            raise RunError(f"the workers ended before they began a trial ({broken}).", topic="workers")
         if broken:
             watcher.say(f"a worker ended early ({broken}), out of memory perhaps")
         elif len(_ended(study)) == done:

@@ -17,5 +17,6 @@ def not_finite(what: str, image: int, how_many: str = "") -> RunError:
     """The error for one image."""
     return RunError(
         f"the {what} of image {image} is not finite{how_many}; check that training did not diverge and that x is in the "
-        "model's range."
+        "model's range.",
+        topic="not-a-number",
     )

@@ -126,7 +126,9 @@ def verify(
         InputError: `folder` is no run folder, or torch cannot use `device`.
     """
     if not any((folder / name).is_file() for name in ("experiment.json", "manifest.json")):
-        raise InputError(f"{folder}: not a run folder; give the folder that `mpdvae train ... --out` made.")
+        raise InputError(
+            f"{folder}: not a run folder; give the folder that `mpdvae train ... --out` made.", topic="not-a-run"
+        )
     found = Verification()
     say("files")
     manifest = _check_manifest(folder, found.checks)

@@ -100,7 +100,8 @@ def refuse_broken_weights(log_w: Tensor, indices: Sequence[int]) -> None:
         i = int(broken.nonzero()[0].item())
         raise RunError(
             f"the model gives image {indices[i]} an importance weight that is not a finite number (log w = "
-            f"{log_w[:, i].max().item()}); check that training did not diverge and that x is in the model's range."
+            f"{log_w[:, i].max().item()}); check that training did not diverge and that x is in the model's range.",
+            topic="not-a-number",
         )
 
 

@@ -2,6 +2,7 @@
 
 import inspect
 import os
+import re
 import shlex
 import shutil
 import signal
@@ -41,6 +42,10 @@ def test_the_help_names_every_command_in_a_line_that_fits(capsys, arguments):
     code, out, err = call(capsys, *arguments)
     assert (code, err) == (0, "")
     assert max(map(len, out.splitlines())) <= 100
+    assert 24 <= len(out.splitlines()) <= 40  # a screen
+    first, rest = out.split("\ncommands\n")
+    assert re.findall(r"^  mpdvae (\w+)", first, flags=re.M) == ["reproduce", "train", "sample"]
+    assert len(rest.splitlines()) == len(COMMANDS) + 2
     for name in COMMANDS:
         line = next(line for line in out.splitlines() if line.startswith(f"  {name} "))
         assert len(line.split(name, 1)[1].split()) >= 4
@@ -268,7 +273,7 @@ def test_a_failing_disk_exits_with_1_in_one_sentence(capsys, own_copy, monkeypat
     assert code == 1
     assert err == (
         "mpdvae: somewhere: no space left on device: make room on the disk; what was written before is whole, "
-        "the same command goes on.\n"
+        "the same command goes on. `mpdvae explain disk` says more.\n"
     )
 
 

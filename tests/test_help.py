@@ -1,8 +1,10 @@
-"""What the command line tells about itself: explanations of messages, completion in shells."""
+"""What messages say and where there is more about them."""
 
+import ast
+import pickle
 import re
-import shutil
-import subprocess
+import traceback
+from importlib.util import find_spec
 from pathlib import Path
 
 import pytest
@@ -10,21 +12,73 @@ from command_line import call
 
 import mpdvae
 from mpdvae.commands.explain import topics
+from mpdvae.errors import InputError, RunError
 
 SOURCES = sorted(Path(mpdvae.__file__).parent.rglob("*.py"))
 
 
-def test_topics_that_errors_name_are_explained():
-    named = {topic for path in SOURCES for topic in re.findall(r'topic="([\w-]+)"', path.read_text())}
-    assert named
-    assert named <= topics().keys()
+def needs(package: str) -> pytest.MarkDecorator:
+    return pytest.mark.skipif(find_spec(package) is None, reason=f"{package} is not installed")
 
 
-def test_an_error_with_a_topic_says_where_there_is_more(capsys, tmp_path):
-    (tmp_path / "something").write_text("mine")
-    code, _, err = call(capsys, "train", "vae-digits-smoke", "--out", tmp_path)
-    assert code == 2
-    assert "`mpdvae explain taken` says more." in err
+def topics_named() -> set[str]:
+    """Of all errors that are raised, and of sentences that name one themselves."""
+    named = set()
+    for path in SOURCES:
+        for node in ast.walk(ast.parse(path.read_text())):
+            if isinstance(node, ast.Call):
+                name = node.func.id if isinstance(node.func, ast.Name) else ""
+                values = [keyword.value for keyword in node.keywords if keyword.arg == "topic"]
+                values += node.args[:1] if name == "said_by" else node.args[1:2] if name == "_tell" else []
+                named |= {v.value for v in values if isinstance(v, ast.Constant) and isinstance(v.value, str)}
+    return named
+
+
+def test_every_topic_has_its_section_and_every_section_is_named():
+    assert topics_named() == topics().keys()
+
+
+@pytest.mark.parametrize("topic", topics())
+def test_a_section_is_a_question_and_what_to_do(topic):
+    question, rest = re.match(r"\*(.+?)\*\s+(.+)", topics()[topic], flags=re.DOTALL).groups()  # type: ignore[union-attr]
+    assert question.endswith("?")
+    assert len(rest.split()) >= 10
+
+
+@pytest.mark.parametrize(
+    ("arguments", "topic"),
+    [
+        (("train", "vae-digits-smok", "--out", "new"), "options"),
+        (("train", "vae-digits-smoke", "--out", "new", "--objective.diversity-weight", "-1"), "options"),
+        (("train", "vae-digits-smoke", "--out", "new", "--prior.kind", "vam"), "options"),
+        (("train", "vae-digits-smoke", "--out", "taken"), "taken"),
+        (("train", "vae-digits-smoke", "--out", "new", "--device", "cuda:77"), "device"),
+        (("train", "vae-digits-smoke", "--out", "new", "--data.dataset", "own", "--data.path", "nowhere"), "own-data"),
+        (("train", "vae-digits-smoke", "--out", "new", "--encoder.channels", "4", "4", "4", "4"), "image-shape"),
+        (("evaluate", "nowhere"), "not-a-run"),
+        (("sample", "nowhere", "--out", "x.png"), "not-a-run"),
+        (("report", "taken", "--out", "r.html"), "not-a-run"),
+        pytest.param(("explore", "taken", "--port", "0"), "port", marks=needs("panel")),
+        pytest.param(("export", "owner/none", "--out", "x.onnx"), "hub", marks=needs("huggingface_hub")),
+    ],
+)
+def test_errors_of_commands_name_their_section_in_a_line(capsys, tmp_path, monkeypatch, arguments, topic):
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setenv("HF_HUB_OFFLINE", "1")
+    (tmp_path / "taken").mkdir()
+    (tmp_path / "taken" / "something").write_text("mine")
+    code, _, err = call(capsys, *arguments)
+    assert code in {1, 2}
+    assert err.count("\n") == 1
+    assert err.endswith(f" `mpdvae explain {topic}` says more.\n")
+
+
+@pytest.mark.parametrize("kind", [InputError, RunError])
+def test_a_traceback_ends_with_the_way_to_the_section(kind):
+    error = pickle.loads(pickle.dumps(kind("the sentence.", topic="memory")))
+    assert (str(error), error.topic) == ("the sentence.", "memory")
+    assert traceback.format_exception(error)[-1] == "`mpdvae explain memory` says more.\n"
+    assert not hasattr(kind("the sentence."), "__notes__")
 
 
 def test_explain_prints_a_topic_or_all(capsys):
@@ -39,36 +93,3 @@ def test_explain_suggests_a_topic(capsys):
     code, _, err = call(capsys, "explain", "memorry")
     assert code == 2
     assert "did you mean 'memory'" in err
-
-
-@pytest.mark.parametrize(
-    ("typed", "offered"),
-    [
-        (["tr"], {"train", "traverse"}),
-        (
-            ["train", "mae-digits-smoke", "--objective.div"],
-            {"--objective.diversity-weight"},
-        ),
-    ],
-)
-def test_bash_completes_commands_and_options(capsys, tmp_path, typed, offered):
-    script = tmp_path / "mpdvae.bash"
-    code, out, _ = call(capsys, "completion", "bash")
-    assert code == 0
-    script.write_text(out)
-    words = " ".join(f"'{word}'" for word in ["mpdvae", *typed])
-    program = (
-        f"source {script}; COMP_WORDS=({words}); COMP_CWORD={len(typed)}; "
-        """f=$(complete -p mpdvae | sed 's/.*-F \\([^ ]*\\).*/\\1/'); $f; echo "${COMPREPLY[@]}" """
-    )
-    done = subprocess.run([shutil.which("bash") or "bash", "-c", program], capture_output=True, text=True, check=True)
-    assert offered <= set(done.stdout.split())
-    assert done.stderr == ""
-
-
-@pytest.mark.parametrize(("shell", "sign"), [("zsh", "#compdef mpdvae"), ("fish", "complete --no-files --command")])
-def test_other_shells_get_a_script_of_theirs(capsys, shell, sign):
-    code, out, _ = call(capsys, "completion", shell)
-    assert code == 0
-    assert sign in out
-    assert "diversity-weight" in out

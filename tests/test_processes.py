@@ -132,7 +132,8 @@ def test_a_killed_process_ends_the_run_which_goes_on_with_another_number(tmp_pat
     os.kill(victim, signal.SIGKILL)
     code, _, err = done(two)
     go_on = f"`mpdvae resume {folder} --processes 2` goes on from what is saved"
-    assert (code, err) == (1, f"mpdvae: process 1 (pid {victim}) was ended by SIGKILL; {go_on}.\n")
+    sentence = f"process 1 (pid {victim}) was ended by SIGKILL; {go_on}."
+    assert (code, err) == (1, f"mpdvae: {sentence} `mpdvae explain workers` says more.\n")
 
     one = start("resume", folder)
     _wait_for_step(folder, 6, one)

@@ -13,6 +13,7 @@ import mpdvae
 from mpdvae import sharing
 from mpdvae.card import Results, model_card
 from mpdvae.errors import InputError, RunError
+from mpdvae.experiment import Origin, with_changes
 
 IMAGE_SHAPE = (1, 8, 8)
 FIRST_FORMAT = Path(__file__).parent / "models" / "format-1"
@@ -47,6 +48,18 @@ def test_a_saved_model_is_the_model_loaded(tmp_path):
     loaded.save_pretrained(tmp_path / "again", licence="apache-2.0")
     for name in sharing.FILES:
         assert (tmp_path / "again" / name).read_bytes() == (tmp_path / "model" / name).read_bytes()
+
+
+def test_a_shared_model_does_not_tell_where_its_images_were(tmp_path):
+    vae = a_model()
+    experiment, path = vae.origin.experiment, tmp_path / "of-somebody" / "pictures"
+    own = with_changes(experiment, data__dataset="own", data__path=path)
+    vae.origin = Origin(own, vae.origin.image_shape)
+    vae.save_pretrained(tmp_path / "model")
+    for name in sharing.FILES:
+        assert b"of-somebody" not in (tmp_path / "model" / name).read_bytes()
+    assert mpdvae.load(tmp_path / "model").origin.experiment.data.path == Path("pictures")
+    assert "--data.path FOLDER" in (tmp_path / "model" / "README.md").read_text()
 
 
 def test_the_card_of_a_measured_run_tells_its_numbers(finished, tmp_path):

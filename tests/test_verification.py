@@ -182,7 +182,7 @@ def test_a_number_that_the_weights_do_not_give_is_found(capsys, own_copy):
     edit(own_copy, files=record | {"density.json": sha256_of(own_copy / "density.json")})
     code, out, err = call(capsys, "verify", own_copy)
     assert code == 1
-    assert err == f"mpdvae: {own_copy}: does not agree: numbers of density.json.\n"
+    assert err == f"mpdvae: {own_copy}: does not agree: numbers of density.json. `mpdvae explain differs` says more.\n"
     (line,) = [line for line in out.splitlines() if "nll_nats.mean" in line]
     assert line.split()[1:] == ["nll_nats.mean", str(noted - 2), str(noted), "+2"]
 
@@ -311,7 +311,8 @@ def test_where_a_run_departs_from_the_first_is_told(capsys, own_copy, finished, 
     weights.write_bytes(save(tensors, metadata))
     code, out, err = call(capsys, "rerun", own_copy, "--out", again)
     assert code == 1
-    assert err == f"mpdvae: {again}: differs from {own_copy}: history.jsonl, model/model.safetensors.\n"
+    sentence = f"{again}: differs from {own_copy}: history.jsonl, model/model.safetensors."
+    assert err == f"mpdvae: {sentence} `mpdvae explain differs` says more.\n"
     assert "The histories first differ at step 6: kl_nats: " in out
     assert ", a difference of -1." in out
     assert f"1 of {len(tensors)} tensors of weights differ, most of all {name}, by up to 0.5." in out

@@ -1,42 +1,63 @@
-"""A script for the shell that completes commands and options on the tab key."""
+"""`mpdvae completion`: a script for the shell that completes a command line on the tab key."""
 
 from collections.abc import Callable, Mapping
 from pathlib import Path
-from typing import Annotated, Any, Literal
+from typing import Any, Literal
 
-import tyro
+from tyro.conf import Positional
 
+from mpdvae.commands import shells
+from mpdvae.commands.explain import topics
+from mpdvae.commands.offers import Offers, Value, offers
 from mpdvae.experiment import Experiment
+from mpdvae.options import Track
 
 Shell = Literal["bash", "zsh", "fish"]
-SHOWN = "mae-mnist-minutes"
-"""Recipe whose fields are offered as options of `mpdvae train`; other kinds of parts have some of their own."""
+SCRIPTS = {"bash": shells.bash, "zsh": shells.zsh, "fish": shells.fish}
 
 
 def print_completion(shell: Shell, commands: Mapping[str, Callable[..., Any]]) -> None:
     """Prints the script for `commands`, by name."""
-    tyro.extras.subcommand_cli_from_dict(
-        {**commands, "train": _train_as_it_is_typed()},
-        prog="mpdvae",
-        args=["--tyro-print-completion", shell],
-        config=(tyro.conf.AvoidSubcommands,),
-    )
+    print(SCRIPTS[shell](offered_by(commands)), end="")
 
 
-def _train_as_it_is_typed() -> Callable[..., None]:
-    """The signature of `mpdvae train`, whose options depend on the recipe."""
-    from mpdvae.recipes import recipe as recipe_named
+def offered_by(commands: Mapping[str, Callable[..., Any]]) -> dict[str, Offers]:
+    """What may be typed after each command."""
+    known = _known()
+    signatures = {**commands, "train": _train_as_it_is_typed}
+    return {name: offers(signature, known) for name, signature in signatures.items()}
 
-    shown = recipe_named(SHOWN)
 
-    def train(
-        recipe: tyro.conf.Positional[str],
-        out: Path,
-        experiment: Annotated[Experiment, tyro.conf.arg(name="")] = shown,
-        threads: int | None = None,
-        data_dir: Path | None = None,
-        device: str | None = None,
-    ) -> None:
-        """Train a recipe."""
+def _known() -> dict[str, Value]:
+    """Names that are written as any text, so that a misspelt one is answered with the right one."""
+    from mpdvae.data import names
+    from mpdvae.recipes import all_recipes
+    from mpdvae.studies import SCALES
 
-    return train
+    data_sets = Value(tuple(names()))
+    studied = dict.fromkeys(study.dataset for scale in SCALES.values() for study in scale.studies)
+    return {
+        "recipe": Value(tuple(all_recipes()), files=True),
+        "scale": Value(tuple(SCALES)),
+        "split": Value(("train", "validation", "test")),
+        "device": Value(("cpu", "cuda")),
+        "topic": Value(tuple(topics())),
+        "directory": Value(files=True),
+        "name": data_sets,
+        "datasets": Value(tuple(studied)),
+        "dataset": data_sets,
+        "data.dataset": data_sets,
+    }
+
+
+def _train_as_it_is_typed(
+    recipe: Positional[str],
+    out: Path,
+    experiment: Experiment,
+    threads: int | None = None,
+    data_dir: Path | None = None,
+    device: str | None = None,
+    processes: int | None = None,
+    track: Track = (),
+) -> None:
+    """Train a recipe, or an experiment.json, with any field changed."""

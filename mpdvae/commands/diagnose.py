@@ -29,7 +29,8 @@ def diagnose(directory: Positional[Path]) -> None:
     if found is None:
         raise InputError(
             f"{directory}: nothing has been measured yet; the first evaluation point comes after "
-            f"{run.experiment.training.evaluate_every} steps, and `mpdvae resume {directory}` goes on."
+            f"{run.experiment.training.evaluate_every} steps, and `mpdvae resume {directory}` goes on.",
+            topic="not-finished",
         )
     console = stdout()
     console.print(plain(_heading(run), "bold"))

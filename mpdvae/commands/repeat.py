@@ -58,7 +58,7 @@ def verify(
     else:
         _print_compared(found.compared, found.tolerance, "noted", "measured again")
     if not found.agrees:
-        raise RunError(f"{directory}: does not agree: {_listed(found.faults)}.")
+        raise RunError(f"{directory}: does not agree: {_listed(found.faults)}.", topic="differs")
     print(f"{directory}: agrees.")
 
 
@@ -105,7 +105,7 @@ def rerun(
         console.print(plain(sentence))
     _print_compared(found.compared, found.tolerance, str(directory), str(out))
     if not found.agrees:
-        raise RunError(f"{out}: differs from {directory}: {_listed(found.faults)}.")
+        raise RunError(f"{out}: differs from {directory}: {_listed(found.faults)}.", topic="differs")
     print(f"{out}: agrees with {directory}.")
 
 

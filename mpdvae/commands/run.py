@@ -30,7 +30,7 @@ def train(arguments: Sequence[str]) -> None:
         if {"-h", "--help"} & set(arguments):
             print(inspect.getdoc(train))
             return
-        raise InputError("train: expected the name of a recipe first; `mpdvae recipes` lists them.")
+        raise InputError("train: expected the name of a recipe first; `mpdvae recipes` lists them.", topic="options")
     name, *rest = arguments
     experiment = with_kinds(experiment_called(name), rest)
 
@@ -140,7 +140,8 @@ def evaluate(
     run = run_in(directory)
     if run.status not in {"trained", "finished"}:
         raise InputError(
-            f"{directory}: this run is not trained to its end; `mpdvae resume {directory}` goes on with it."
+            f"{directory}: this run is not trained to its end; `mpdvae resume {directory}` goes on with it.",
+            topic="not-finished",
         )
     data = on_device(load_data(run.experiment, data_dir), own_device(device))
     with Watcher(f"measuring {directory} on the {split} images") as watcher, owned_by_first(directory, watcher.say):
@@ -195,7 +196,7 @@ def experiment_called(name: str) -> Experiment:
     path = Path(name)
     if path.suffix == ".json":
         if not path.is_file():
-            raise InputError(f"{name}: no such file; expected a recipe's name or an experiment.json.")
+            raise InputError(f"{name}: no such file; expected a recipe's name or an experiment.json.", topic="options")
         return from_json(read_bytes(path, LARGEST_JSON), name)
     return recipe(name)
 

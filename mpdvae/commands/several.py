@@ -88,7 +88,7 @@ def _judge(rank: int, pid: int, code: int, arguments: Sequence[str]) -> int:
     if code > 0:
         return code
     name = signal.Signals(-code).name
-    raise RunError(f"process {rank} (pid {pid}) was ended by {name}; {how_to_go_on(arguments)}.")
+    raise RunError(f"process {rank} (pid {pid}) was ended by {name}; {how_to_go_on(arguments)}.", topic="workers")
 
 
 def _end(members: Sequence[Member]) -> None:

@@ -47,7 +47,8 @@ def read_silhouettes(path: Path) -> Arrays:
         labels = as_bytes(raw[f"{part}_labels"], _CLASSES, f"{part}_labels in {path}")[:, 0]
         if len(labels) != len(ground) or labels.min(initial=1) < 1:
             raise InputError(
-                f"{part}_labels in {path} must be {len(ground)} numbers from 1 to {_CLASSES}, one an image"
+                f"{part}_labels in {path} must be {len(ground)} numbers from 1 to {_CLASSES}, one an image",
+                topic="downloads",
             )
         arrays[part] = np.ascontiguousarray((1 - ground).reshape(-1, 28, 28).transpose(0, 2, 1))
         arrays[f"{part} labels"] = labels

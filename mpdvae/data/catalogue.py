@@ -71,10 +71,13 @@ def load(
         raise InputError(f"validation_size must be at least 1, but {validation_size} was given")
     if name == "own":
         if path is None:
-            raise InputError("data set 'own' needs a path: an .npz file or a folder of pictures")
+            raise InputError("data set 'own' needs a path: an .npz file or a folder of pictures", topic="own-data")
         return load_own(Path(path).expanduser(), validation_size, split_seed)
     if path is not None:
-        raise InputError(f"a path was given ({path}), but data set {name!r} has its own place: choose data set 'own'")
+        raise InputError(
+            f"a path was given ({path}), but data set {name!r} has its own place: choose data set 'own'",
+            topic="own-data",
+        )
     known, folder = entry(name), data_dir(root)
     if not known.is_here(folder):
         known.fetch(folder, listener)

@@ -79,7 +79,9 @@ class _Bounded(io.RawIOBase):
         content = self.unpacked.read(min(size, self.left) if size >= 0 else self.left)
         self.left -= len(content)
         if not self.left:
-            raise InputError(f"{self.path} unpacks to more than {_LARGEST_ARCHIVE} bytes: it is another archive")
+            raise InputError(
+                f"{self.path} unpacks to more than {_LARGEST_ARCHIVE} bytes: it is another archive", topic="downloads"
+            )
         return content
 
 
@@ -92,7 +94,10 @@ def read_members(path: Path, names: Sequence[str]) -> list[bytes]:
                 if member.name not in names or not member.isreg():
                     continue
                 if member.size > _LARGEST_MEMBER:
-                    raise InputError(f"{member.name} in {path} claims {member.size} bytes: more than any batch has")
+                    raise InputError(
+                        f"{member.name} in {path} claims {member.size} bytes: more than any batch has",
+                        topic="downloads",
+                    )
                 stream = archive.extractfile(member)
                 contents[member.name] = stream.read() if stream else b""
     except InputError:
@@ -108,10 +113,10 @@ def read_members(path: Path, names: Sequence[str]) -> list[bytes]:
         LookupError,
     ) as error:
         raise InputError(
-            f"{path} cannot be read as a tar.gz archive, it may be truncated: {in_short(error)}"
+            f"{path} cannot be read as a tar.gz archive, it may be truncated: {in_short(error)}", topic="downloads"
         ) from error
     if missing := [name for name in names if name not in contents]:
-        raise InputError(f"{path} holds no {', '.join(missing)}: it is truncated or another archive")
+        raise InputError(f"{path} holds no {', '.join(missing)}: it is truncated or another archive", topic="downloads")
     return [contents[name] for name in names]
 
 
@@ -120,21 +125,29 @@ def batch_from_pickle(content: bytes, where: str) -> Batch:
     held = unpickle_arrays(content, where)
     data, labels = (held.get("data"), held.get("labels")) if isinstance(held, dict) else (None, None)
     if not isinstance(data, np.ndarray) or not isinstance(labels, list):
-        raise InputError(f"{where} is no batch of CIFAR-10: expected an array `data` and a list `labels`")
+        raise InputError(
+            f"{where} is no batch of CIFAR-10: expected an array `data` and a list `labels`", topic="downloads"
+        )
     if data.dtype != np.uint8 or data.ndim != 2 or data.shape[1] != _PIXELS:
-        raise InputError(f"data in {where} is {data.dtype} of shape {data.shape}: expected rows of {_PIXELS} bytes")
+        raise InputError(
+            f"data in {where} is {data.dtype} of shape {data.shape}: expected rows of {_PIXELS} bytes",
+            topic="downloads",
+        )
     if len(labels) != len(data) or not all(isinstance(label, int) and 0 <= label < 10 for label in labels):
-        raise InputError(f"labels in {where} must be {len(data)} numbers 0..9, one an image")
+        raise InputError(f"labels in {where} must be {len(data)} numbers 0..9, one an image", topic="downloads")
     return data.reshape(-1, 3, 32, 32), np.array(labels, np.uint8)
 
 
 def batch_from_records(content: bytes, where: str) -> Batch:
     """Images and labels in one of the binary files. Raises `InputError` if it holds anything else."""
     if not content or len(content) % (1 + _PIXELS):
-        raise InputError(f"{where} is truncated: {len(content)} bytes are no whole number of records of {1 + _PIXELS}")
+        raise InputError(
+            f"{where} is truncated: {len(content)} bytes are no whole number of records of {1 + _PIXELS}",
+            topic="downloads",
+        )
     records = np.frombuffer(content, np.uint8).reshape(-1, 1 + _PIXELS)
     if records[:, 0].max() > 9:
-        raise InputError(f"{where} has labels up to {records[:, 0].max()}: expected 0..9")
+        raise InputError(f"{where} has labels up to {records[:, 0].max()}: expected 0..9", topic="downloads")
     return records[:, 1:].reshape(-1, 3, 32, 32), records[:, 0].copy()
 
 
@@ -146,7 +159,9 @@ def _parts(contents: Sequence[bytes], names: Sequence[str], batch: Callable[[byt
         arrays[name] = np.concatenate([part[index] for part in batches[:-1]])
     for name in ("train labels", "test labels"):
         if len(set(np.bincount(arrays[name], minlength=10))) > 1:
-            raise InputError(f"CIFAR-10, {name}: expected as many images of each class, they are other labels")
+            raise InputError(
+                f"CIFAR-10, {name}: expected as many images of each class, they are other labels", topic="downloads"
+            )
     return arrays
 
 

@@ -45,7 +45,8 @@ def _check(root: Path) -> str:
     given = checksum(_arrays()[0].tobytes())
     if given != _SHA256:
         raise InputError(
-            f"scikit-learn's digits have SHA-256 {given}, expected {_SHA256}: install another version of it"
+            f"scikit-learn's digits have SHA-256 {given}, expected {_SHA256}: install another version of it",
+            topic="downloads",
         )
     return f"scikit-learn digits: the images are the known ones (SHA-256 of the levels as uint8)\n  {given}"
 

@@ -59,7 +59,8 @@ def cannot_write(folder: Path, error: OSError) -> InputError:
     """What to say where the data folder cannot be written to."""
     return InputError(
         f"cannot write to the data folder {folder} ({error.strerror or error}): "
-        "name another one with --data-dir or the variable MPDVAE_DATA"
+        "name another one with --data-dir or the variable MPDVAE_DATA",
+        topic="disk",
     )
 
 
@@ -67,10 +68,10 @@ def read_whole(path: Path) -> bytes:
     """The bytes of `path`. Raises `InputError` if it cannot be read, or is larger than any data file in use."""
     try:
         if path.stat().st_size > _LARGEST:
-            raise InputError(f"{path} has more than {_LARGEST} bytes: this is no data file in use")
+            raise InputError(f"{path} has more than {_LARGEST} bytes: this is no data file in use", topic="downloads")
         return path.read_bytes()
     except OSError as error:
-        raise InputError(f"cannot read {path}: {error.strerror}") from error
+        raise InputError(f"cannot read {path}: {error.strerror}", topic="downloads") from error
 
 
 def read_unpacked(path: Path, largest: int = _LARGEST_UNPACKED) -> bytes:
@@ -84,9 +85,13 @@ def read_unpacked(path: Path, largest: int = _LARGEST_UNPACKED) -> bytes:
             while piece := stream.read(1 << 20):
                 unpacked += piece
                 if len(unpacked) > largest:
-                    raise InputError(f"{path} unpacks to more than {largest} bytes: this is no data file in use")
+                    raise InputError(
+                        f"{path} unpacks to more than {largest} bytes: this is no data file in use", topic="downloads"
+                    )
     except (EOFError, OSError, zlib.error) as error:
-        raise InputError(f"{path} is a damaged gzip file ({in_short(error)}): delete it and get it again") from error
+        raise InputError(
+            f"{path} is a damaged gzip file ({in_short(error)}): delete it and get it again", topic="downloads"
+        ) from error
     return bytes(unpacked)
 
 
@@ -105,7 +110,7 @@ def digest_of(path: Path, kind: str) -> str:
             while piece := stream.read(1 << 20):
                 made.update(piece)
     except OSError as error:
-        raise InputError(f"cannot read {path}: {error.strerror}") from error
+        raise InputError(f"cannot read {path}: {error.strerror}", topic="downloads") from error
     return made.hexdigest()
 
 

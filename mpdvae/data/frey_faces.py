@@ -40,7 +40,7 @@ def faces_from_npz(path: Path) -> UInt8[np.ndarray, "n 28 20"]:
     """The frames in the numpy archive `path`. Raises `InputError` if it holds anything else."""
     parts = read_npz(path)
     if "all" not in parts:
-        raise InputError(f"{path} holds x_train and x_test: expected an array x")
+        raise InputError(f"{path} holds x_train and x_test: expected an array x", topic="downloads")
     return _frames(parts["all"].pixels.numpy(), f"x in {path}")
 
 
@@ -55,14 +55,16 @@ def faces_from_pickle(path: Path) -> UInt8[np.ndarray, "n 28 20"]:
     held = unpickle_arrays(read_whole(path), str(path))
     rows = held[0] if isinstance(held, list | tuple) and len(held) == 1 else held
     if not isinstance(rows, np.ndarray) or rows.dtype != np.uint8:
-        raise InputError(f"{path} holds no array of bytes: expected a list of one, 1,965 x 560")
+        raise InputError(f"{path} holds no array of bytes: expected a list of one, 1,965 x 560", topic="downloads")
     return _frames(rows, str(path))
 
 
 def _frames(x: np.ndarray, where: str) -> np.ndarray:
     """`x` as [n 28 20]."""
     if x.ndim < 2 or x.shape[1:] not in ((_HEIGHT * _WIDTH,), (_HEIGHT, _WIDTH), (1, _HEIGHT, _WIDTH)):
-        raise InputError(f"{where} is {' x '.join(map(str, x.shape))}: expected images of {_HEIGHT} x {_WIDTH}")
+        raise InputError(
+            f"{where} is {' x '.join(map(str, x.shape))}: expected images of {_HEIGHT} x {_WIDTH}", topic="downloads"
+        )
     return np.ascontiguousarray(x.reshape(-1, _HEIGHT, _WIDTH))
 
 

@@ -32,17 +32,22 @@ def parse_idx(content: bytes, axes: int, path: Path) -> UInt8[np.ndarray, "..."]
     """The array in the idx bytes `content`; `path` is for messages. Raises `InputError` where they disagree."""
     start = 4 + 4 * axes
     if len(content) < start:
-        raise InputError(f"{path} is truncated: {len(content)} bytes, but the idx header alone has {start}")
+        raise InputError(
+            f"{path} is truncated: {len(content)} bytes, but the idx header alone has {start}", topic="downloads"
+        )
     if content[:4] != bytes([0, 0, _UINT8, axes]):
         raise InputError(
             f"{path} is no idx file of bytes with {axes} axes: it begins with {content[:4].hex(' ')}, "
-            f"expected 00 00 08 {axes:02x}"
+            f"expected 00 00 08 {axes:02x}",
+            topic="downloads",
         )
     shape = struct.unpack(f">{axes}I", content[4:start])
     expected = start + math.prod(shape)
     if len(content) != expected:
         what = "is truncated" if len(content) < expected else "has trailing bytes"
-        raise InputError(f"{path} {what}: {len(content)} bytes, but its header {shape} asks for {expected}")
+        raise InputError(
+            f"{path} {what}: {len(content)} bytes, but its header {shape} asks for {expected}", topic="downloads"
+        )
     return np.frombuffer(content, np.uint8, offset=start).reshape(shape).copy()
 
 

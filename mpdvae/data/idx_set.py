@@ -110,14 +110,16 @@ class IdxSet:
             return
         raise RunError(
             f"{self.title} could not be fetched ({'; '.join(reasons)}): put {', '.join(missing)} (raw, or gzipped with "
-            f"the ending .gz) into {folder}{self.advice}"
+            f"the ending .gz) into {folder}{self.advice}",
+            topic="downloads",
         )
 
     def check(self, root: Path) -> str:
         """Compares all files with their checksums; raises `InputError` for one that is missing or wrong."""
         if missing := self._missing(root):
             raise InputError(
-                f"{self.title} is not in {root}: {', '.join(missing)} missing; run `mpdvae data fetch {self.name}`"
+                f"{self.title} is not in {root}: {', '.join(missing)} missing; run `mpdvae data fetch {self.name}`",
+                topic="downloads",
             )
         lines = [f"  {checksum(self._read(root, name))}  {self._find(root, name)}" for name in AXES]
         return "\n".join(
@@ -134,13 +136,14 @@ class IdxSet:
     def _read(self, root: Path, name: str) -> bytes:
         path = self._find(root, name)
         if path is None:
-            raise InputError(f"{name} has vanished from {root} while it was read")
+            raise InputError(f"{name} has vanished from {root} while it was read", topic="downloads")
         content = read_unpacked(path)
         given, expected = checksum(content), self.checksums[name]
         if given != expected:
             raise InputError(
                 f"{path} is damaged or another file: {len(content)} bytes with SHA-256 {given}, expected {expected}; "
-                f"delete it and run `mpdvae data fetch {self.name}`"
+                f"delete it and run `mpdvae data fetch {self.name}`",
+                topic="downloads",
             )
         return content
 

@@ -55,16 +55,20 @@ def read_image_folder(folder: Path) -> Images:
     if classes and loose:
         raise InputError(
             f"{folder} holds both pictures ({loose[0].name}) and sub-folders ({classes[0].name}): "
-            "put every picture into a sub-folder named by its class, or all into one folder"
+            "put every picture into a sub-folder named by its class, or all into one folder",
+            topic="own-data",
         )
     files = loose if loose else [file for path in classes for file in _pictures(path)]
     if not files:
         raise InputError(
-            f"{folder} is empty: it holds no pictures ({', '.join(sorted(_ENDINGS))}), nor its sub-folders"
+            f"{folder} is empty: it holds no pictures ({', '.join(sorted(_ENDINGS))}), nor its sub-folders",
+            topic="own-data",
         )
     for path in classes:
         if not _pictures(path):
-            raise InputError(f"{path} holds no pictures, though each sub-folder is a class: remove or fill it")
+            raise InputError(
+                f"{path} holds no pictures, though each sub-folder is a class: remove or fill it", topic="own-data"
+            )
     pixels = torch.from_numpy(_stack(files))
     if not classes:
         return Images(pixels)
@@ -86,7 +90,8 @@ def _stack(files: list[Path]) -> np.ndarray:
     if len(files) * first.size > _LARGEST_FOLDER:
         raise InputError(
             f"{files[0].parent}: {len(files)} pictures of {first.shape[1]}x{first.shape[2]} take {len(files) * first.size:,} "
-            f"bytes, more than {_LARGEST_FOLDER:,}: make them smaller"
+            f"bytes, more than {_LARGEST_FOLDER:,}: make them smaller",
+            topic="own-data",
         )
     pixels = np.empty((len(files), *first.shape), np.uint8)
     for index, file in enumerate(files):
@@ -94,12 +99,14 @@ def _stack(files: list[Path]) -> np.ndarray:
         if picture.shape[0] != first.shape[0]:
             kind = {1: "grey", 3: "colour"}
             raise InputError(
-                f"{file} is {kind[picture.shape[0]]}, but {files[0]} is {kind[first.shape[0]]}: make all of them one"
+                f"{file} is {kind[picture.shape[0]]}, but {files[0]} is {kind[first.shape[0]]}: make all of them one",
+                topic="own-data",
             )
         if picture.shape != first.shape:
             raise InputError(
                 f"{file} is {picture.shape[1]}x{picture.shape[2]} (height x width), but {files[0]} is "
-                f"{first.shape[1]}x{first.shape[2]}: bring all pictures to one size"
+                f"{first.shape[1]}x{first.shape[2]}: bring all pictures to one size",
+                topic="own-data",
             )
         pixels[index] = picture
     return pixels
@@ -115,14 +122,17 @@ def _read(file: Path) -> np.ndarray:
             warnings.simplefilter("ignore")  # about odd metadata in a damaged file
             if image.width * image.height > _LARGEST_PICTURE:
                 raise InputError(
-                    f"{file} claims {image.height}x{image.width} pixels, more than {_LARGEST_PICTURE:,}: make it smaller"
+                    f"{file} claims {image.height}x{image.width} pixels, more than {_LARGEST_PICTURE:,}: make it smaller",
+                    topic="own-data",
                 )
             image.load()
             levels = np.asarray(_opaque(image, file))
     except InputError:
         raise
     except (*_BROKEN, Image.DecompressionBombError) as error:
-        raise InputError(f"{file} cannot be read as a picture, it may be damaged: {in_short(error)}") from error
+        raise InputError(
+            f"{file} cannot be read as a picture, it may be damaged: {in_short(error)}", topic="own-data"
+        ) from error
     return levels[None] if levels.ndim == 2 else levels.transpose(2, 0, 1)
 
 
@@ -130,7 +140,9 @@ def _refuse_way_out(file: Path) -> None:
     """Raises `InputError` for a link to somewhere else: a folder from a stranger must not name files of its reader."""
     folder = file.parent
     if file.is_symlink() and not file.resolve().is_relative_to(folder.resolve()):
-        raise InputError(f"{file} is a link that leads out of its folder: put the picture itself there")
+        raise InputError(
+            f"{file} is a link that leads out of its folder: put the picture itself there", topic="own-data"
+        )
 
 
 def _opaque(image: "Image.Image", file: Path) -> "Image.Image":
@@ -138,9 +150,9 @@ def _opaque(image: "Image.Image", file: Path) -> "Image.Image":
     if image.has_transparency_data:
         image = image.convert("LA" if image.mode in ("1", "L", "LA") else "RGBA")
         if image.getchannel("A").getextrema() != (255, 255):
-            raise InputError(f"{file} is partly transparent: put it onto a background first")
+            raise InputError(f"{file} is partly transparent: put it onto a background first", topic="own-data")
     if image.mode in ("1", "L", "LA"):
         return image.convert("L")
     if image.mode in ("RGB", "RGBA", "P"):
         return image.convert("RGB")
-    raise InputError(f"{file} has the colour mode {image.mode}: expected 8 bits, grey or RGB")
+    raise InputError(f"{file} has the colour mode {image.mode}: expected 8 bits, grey or RGB", topic="own-data")

@@ -25,15 +25,21 @@ def axes_of_image(numbers: int, found: tuple[int, ...] | None, image_shape: Any)
         if found is None:
             raise InputError(
                 f"image_shape: flat rows need it, got none and rows of {numbers} numbers; give the (height, width) of their "
-                "images."
+                "images.",
+                topic="own-data",
             )
         return found
     try:
         shape = np.empty(numbers).reshape(image_shape).shape
     except ValueError:
-        raise InputError(f"image_shape: {image_shape} does not hold the {numbers} numbers of an image.") from None
+        raise InputError(
+            f"image_shape: {image_shape} does not hold the {numbers} numbers of an image.", topic="own-data"
+        ) from None
     if found not in (None, shape):
-        raise InputError(f"image_shape: expected that of the images in X, {found}, got {image_shape}; leave it out.")
+        raise InputError(
+            f"image_shape: expected that of the images in X, {found}, got {image_shape}; leave it out.",
+            topic="own-data",
+        )
     return shape
 
 
@@ -43,11 +49,14 @@ def in_unit_range(x: np.ndarray, value_range: Any) -> np.ndarray:
         return x
     low, high = value_range
     if not low < high:
-        raise InputError(f"value_range: expected (black, white) with black < white, got {value_range}.")
+        raise InputError(
+            f"value_range: expected (black, white) with black < white, got {value_range}.", topic="own-data"
+        )
     if x.min() < low or x.max() > high:
         raise InputError(
             f"X: has numbers from {x.min():g} to {x.max():g}, expected {low:g} to {high:g}; scale them, or give their range "
-            "as value_range."
+            "as value_range.",
+            topic="own-data",
         )
     return ((x.astype(np.float64) - low) / (high - low)).clip(0, 1)  # beyond them by rounding only
 

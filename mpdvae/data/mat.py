@@ -73,27 +73,34 @@ def read_mat(path: Path, shapes: Mapping[str, Shape]) -> dict[str, np.ndarray]:
             _require(found, name, shape, path)
         return {name: read(found[name]) for name in shapes}
     except (_Damaged, zlib.error) as error:
-        raise InputError(f"{path} cannot be read as a MATLAB file, it may be truncated: {in_short(error)}") from error
+        raise InputError(
+            f"{path} cannot be read as a MATLAB file, it may be truncated: {in_short(error)}", topic="downloads"
+        ) from error
 
 
 def as_bytes(array: np.ndarray, highest: int, where: str) -> UInt8[np.ndarray, "..."]:
     """Whole numbers 0..highest as bytes. Raises `InputError` for anything else, NaN too."""
     if np.isnan(array).any():
-        raise InputError(f"{where} has NaN values, {np.isnan(array).sum()} of {array.size}")
+        raise InputError(f"{where} has NaN values, {np.isnan(array).sum()} of {array.size}", topic="downloads")
     if array.min(initial=0) < 0 or array.max(initial=0) > highest or (array != np.floor(array)).any():
-        raise InputError(f"{where} has values from {array.min():g} to {array.max():g}: expected 0..{highest}, whole")
+        raise InputError(
+            f"{where} has values from {array.min():g} to {array.max():g}: expected 0..{highest}, whole",
+            topic="downloads",
+        )
     return np.ascontiguousarray(array.astype(np.uint8))
 
 
 def _require(found: Mapping[str, _Variable], name: str, expected: Shape, path: Path) -> None:
     if name not in found:
-        raise InputError(f"{path} holds no {name}: found {[other[:20] for other in sorted(found)[:10]]}")
+        raise InputError(
+            f"{path} holds no {name}: found {[other[:20] for other in sorted(found)[:10]]}", topic="downloads"
+        )
     given = found[name].shape
     if not found[name].numeric:
-        raise InputError(f"{name} in {path} is no array of numbers")
+        raise InputError(f"{name} in {path} is no array of numbers", topic="downloads")
     if len(given) != 2 or any(wanted not in (None, length) for wanted, length in zip(expected, given, strict=True)):
         wanted = " x ".join("any" if length is None else str(length) for length in expected)
-        raise InputError(f"{name} in {path} is {' x '.join(map(str, given))}, expected {wanted}")
+        raise InputError(f"{name} in {path} is {' x '.join(map(str, given))}, expected {wanted}", topic="downloads")
 
 
 # versions 5 to 7 ------------------------------------------------------------------------------------------------------

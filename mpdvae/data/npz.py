@@ -36,18 +36,21 @@ def read_npz(path: Path) -> dict[str, Images]:
     """The images in `path`: under "all", or under "train" and "test". Raises `InputError` if they cannot be used."""
     arrays = _read_arrays(path)
     if "x" in arrays and "x_train" in arrays:
-        raise InputError(f"{path} holds both x and x_train: give x alone, or x_train with x_test")
+        raise InputError(f"{path} holds both x and x_train: give x alone, or x_train with x_test", topic="own-data")
     if "x_test" in arrays and "x_train" not in arrays:
-        raise InputError(f"{path} holds x_test but no x_train")
+        raise InputError(f"{path} holds x_test but no x_train", topic="own-data")
     if "x" in arrays:
         return {"all": _images(arrays, "x", "y", path)}
     if "x_train" not in arrays:
-        raise InputError(f"{path} holds no images: expected an array x, or x_train and x_test; found {sorted(arrays)}")
+        raise InputError(
+            f"{path} holds no images: expected an array x, or x_train and x_test; found {sorted(arrays)}",
+            topic="own-data",
+        )
     if "x_test" not in arrays:
         return {"all": _images(arrays, "x_train", "y_train", path)}
     if ("y_train" in arrays) != ("y_test" in arrays):
         there, absent = ("y_train", "y_test") if "y_train" in arrays else ("y_test", "y_train")
-        raise InputError(f"{path} holds labels {there}, but {absent} is missing: give both or none")
+        raise InputError(f"{path} holds labels {there}, but {absent} is missing: give both or none", topic="own-data")
     return {part: _images(arrays, f"x_{part}", f"y_{part}", path) for part in ("train", "test")}
 
 
@@ -59,17 +62,21 @@ def _read_arrays(path: Path) -> dict[str, np.ndarray]:
     except InputError:
         raise
     except MemoryError as error:
-        raise InputError(f"{path} claims to hold more than fits into memory") from error
+        raise InputError(f"{path} claims to hold more than fits into memory", topic="own-data") from error
     except zipfile.BadZipFile as error:
         if path.is_file() and path.read_bytes()[:6] == _NPY:
-            raise InputError(f"{path} holds a single array: save it by numpy.savez(path, x=...)") from error
+            raise InputError(
+                f"{path} holds a single array: save it by numpy.savez(path, x=...)", topic="own-data"
+            ) from error
         raise _unreadable(path, error) from error
     except (OSError, EOFError, ValueError, KeyError, RuntimeError, zlib.error, lzma.LZMAError, struct.error) as error:
         raise _unreadable(path, error) from error
 
 
 def _unreadable(path: Path, error: BaseException) -> InputError:
-    return InputError(f"{path} cannot be read as a numpy archive, it may be truncated: {in_short(error)}")
+    return InputError(
+        f"{path} cannot be read as a numpy archive, it may be truncated: {in_short(error)}", topic="own-data"
+    )
 
 
 def _array(archive: zipfile.ZipFile, name: str, path: Path) -> np.ndarray:
@@ -105,10 +112,12 @@ def _images(arrays: dict[str, np.ndarray], key: str, label_key: str, path: Path)
         labels = labels[:, 0]
     if labels.ndim != 1 or not np.issubdtype(labels.dtype, np.integer):
         raise InputError(
-            f"{label_key} in {path} must be one integer per image, but it is {labels.dtype} of shape {labels.shape}"
+            f"{label_key} in {path} must be one integer per image, but it is {labels.dtype} of shape {labels.shape}",
+            topic="own-data",
         )
     if len(labels) != len(pixels):
         raise InputError(
-            f"labels are missing: {path} holds {len(pixels)} images in {key}, {len(labels)} in {label_key}"
+            f"labels are missing: {path} holds {len(pixels)} images in {key}, {len(labels)} in {label_key}",
+            topic="own-data",
         )
     return Images(pixels, torch.from_numpy(labels.astype(np.int64)))

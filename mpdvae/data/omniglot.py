@@ -84,7 +84,9 @@ def read_drawings(path: Path, folder: str, expected: int) -> UInt8[np.ndarray, "
         with zipfile.ZipFile(path) as archive:
             members = [member for member in archive.infolist() if wanted.fullmatch(member.filename)]
             if len(members) != expected:
-                raise InputError(f"{path} holds {len(members)} drawings in {folder}, expected {expected}")
+                raise InputError(
+                    f"{path} holds {len(members)} drawings in {folder}, expected {expected}", topic="downloads"
+                )
             members.sort(key=lambda member: member.filename)
             for start in range(0, expected, _CHUNK):
                 ink = [_drawing(archive, member, path) for member in members[start : start + _CHUNK]]
@@ -93,7 +95,7 @@ def read_drawings(path: Path, folder: str, expected: int) -> UInt8[np.ndarray, "
         raise
     except _BROKEN as error:
         raise InputError(
-            f"{path} cannot be read as a zip of drawings, it may be truncated: {in_short(error)}"
+            f"{path} cannot be read as a zip of drawings, it may be truncated: {in_short(error)}", topic="downloads"
         ) from error
     return reduced
 
@@ -104,12 +106,15 @@ def _drawing(archive: zipfile.ZipFile, member: zipfile.ZipInfo, path: Path) -> U
 
     where = f"{member.filename} in {path}"
     if member.file_size > _LARGEST_PNG:
-        raise InputError(f"{where} claims {member.file_size} bytes: expected a drawing, at most {_LARGEST_PNG}")
+        raise InputError(
+            f"{where} claims {member.file_size} bytes: expected a drawing, at most {_LARGEST_PNG}", topic="downloads"
+        )
     with Image.open(io.BytesIO(archive.read(member)), formats=["PNG"]) as image:
         if image.size != (_SIDE, _SIDE) or image.mode not in ("1", "L"):
             width, height = image.size
             raise InputError(
-                f"{where} is {height}x{width}, mode {image.mode}: expected {_SIDE}x{_SIDE}, black and white"
+                f"{where} is {height}x{width}, mode {image.mode}: expected {_SIDE}x{_SIDE}, black and white",
+                topic="downloads",
             )
         return (np.asarray(image.convert("L")) < 128).astype(np.uint8)
 

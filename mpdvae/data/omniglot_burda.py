@@ -46,9 +46,11 @@ def read_chardata(path: Path, lying: bool) -> Arrays:
     for part, (images, target) in _PARTS.items():
         x, one_hot = raw[images], raw[target]
         if not ((x >= 0) & (x <= 1)).all():  # false for NaN as well
-            raise InputError(f"{images} in {path} has NaN or values outside of 0..1")
+            raise InputError(f"{images} in {path} has NaN or values outside of 0..1", topic="downloads")
         if one_hot.shape[1] != x.shape[1]:
-            raise InputError(f"{path} holds {x.shape[1]} images in {images}, but {one_hot.shape[1]} in {target}")
+            raise InputError(
+                f"{path} holds {x.shape[1]} images in {images}, but {one_hot.shape[1]} in {target}", topic="downloads"
+            )
         levels = np.round(255 * x.astype(np.float64)).astype(np.uint8).T.reshape(-1, _SIDE, _SIDE)
         arrays[part] = np.ascontiguousarray(levels if lying else levels.transpose(0, 2, 1))
         arrays[f"{part} labels"] = one_hot.argmax(axis=0).astype(np.int64)

@@ -22,13 +22,14 @@ def load_own(path: Path, validation_size: int | None, split_seed: int) -> Splits
     elif path.is_file():
         parts = read_npz(path)
     else:
-        raise InputError(f"{path} does not exist: give an .npz file or a folder of pictures")
+        raise InputError(f"{path} does not exist: give an .npz file or a folder of pictures", topic="own-data")
     train, test = _with_test(parts, path, split_seed)
     size = (len(train) + 9) // 10 if validation_size is None else validation_size
     if not 0 < size < len(train):
         raise InputError(
             f"{path} has too few images: {len(train)} remain beside the test images, of which {size} cannot be set "
-            "aside for validation"
+            "aside for validation",
+            topic="own-data",
         )
     kept, aside = split_train_validation(len(train), size, split_seed)
     return Splits.of("own", f"own data {path.name}", train.take(kept), train.take(aside), test, split_seed)
@@ -40,7 +41,8 @@ def _with_test(parts: dict[str, Images], path: Path, split_seed: int) -> tuple[I
         if len(images) < _FEWEST:
             raise InputError(
                 f"{path} has too few images: {len(images)}, but at least {_FEWEST} are needed to set a tenth aside for "
-                "testing and another for validation"
+                "testing and another for validation",
+                topic="own-data",
             )
         rest, test = split_train_validation(len(images), len(images) // 10, split_seed)
         return images.take(rest), images.take(test)
@@ -48,6 +50,7 @@ def _with_test(parts: dict[str, Images], path: Path, split_seed: int) -> tuple[I
     if train.image_shape != test.image_shape:
         raise InputError(
             f"training and test images in {path} differ in shape: {train.image_shape} and {test.image_shape} (channel, "
-            "height, width)"
+            "height, width)",
+            topic="own-data",
         )
     return train, test

@@ -61,7 +61,8 @@ class Protocol:
             rule = "static binarisation draws every image once" if self.binarises else "with levels nothing is drawn"
             raise InputError(
                 f"{rule}, but evaluation_draws is {self.evaluation_draws}: "
-                "set evaluation_draws to 1, or binarisation to 'dynamic'"
+                "set evaluation_draws to 1, or binarisation to 'dynamic'",
+                topic="options",
             )
         if self.validation_size is not None and self.validation_size < 1:
             raise InputError(f"validation_size must be at least 1, but {self.validation_size} was given")
@@ -76,7 +77,8 @@ class Protocol:
         if self.binarises and image_shape[0] != 1:
             raise InputError(
                 f"{self.binarisation} binarisation is for grey images, but these have {image_shape[0]} channels; use "
-                "--data.binarisation levels --data.evaluation-draws 1"
+                "--data.binarisation levels --data.evaluation-draws 1",
+                topic="own-data",
             )
 
     def check(self, data: Splits) -> None:
@@ -85,7 +87,8 @@ class Protocol:
         if data.binarised and self.evaluation_draws != 1:
             raise InputError(
                 f"{data.title} is black and white already, so its {self.evaluation_draws} draws would be the same images "
-                "and make errors look smaller than they are; set --data.evaluation-draws 1"
+                "and make errors look smaller than they are; set --data.evaluation-draws 1",
+                topic="options",
             )
 
     def describe(self, data: Splits) -> str:
@@ -189,7 +192,8 @@ def split_train_validation(n: int, validation_size: int, seed: int) -> tuple[Int
     """
     if not 0 < validation_size < n:
         raise InputError(
-            f"{n} images cannot be split: {validation_size} were asked to be set aside, 1 to {n - 1} can be"
+            f"{n} images cannot be split: {validation_size} were asked to be set aside, 1 to {n - 1} can be",
+            topic="own-data",
         )
     if not 0 <= seed < 2**32:
         raise InputError(f"split_seed must lie in 0..{2**32 - 1}, but {seed} was given")

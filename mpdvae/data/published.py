@@ -97,7 +97,8 @@ class ArraySet:
         if found is None:
             raise InputError(
                 f"{self.title} is not in {root}: run `mpdvae data fetch {self.name}`, or put {self._wanted()} into "
-                f"{root / self.folders[0]}"
+                f"{root / self.folders[0]}",
+                topic="downloads",
             )
         form, paths = found
         self._checked(form, paths, form.read)
@@ -110,7 +111,7 @@ class ArraySet:
     def _arrays(self, root: Path) -> Arrays:
         found = self._found(root)
         if found is None:
-            raise InputError(f"{self.title} has vanished from {root} while it was read")
+            raise InputError(f"{self.title} has vanished from {root} while it was read", topic="downloads")
         form, paths = found
         return self._checked(form, paths, form.quick_read or form.read)
 
@@ -120,7 +121,8 @@ class ArraySet:
             kind, _, expected = file.digest.partition(":")
             if form.by_digest and (given := digest_of(path, kind)) != expected:
                 raise InputError(
-                    f"{path} is damaged or another file: its {kind} is {given}, expected {expected}; {again}"
+                    f"{path} is damaged or another file: its {kind} is {given}, expected {expected}; {again}",
+                    topic="downloads",
                 )
         arrays = read(paths)
         where = " and ".join(map(str, paths[:2])) + (" ..." if len(paths) > 2 else "")
@@ -128,7 +130,8 @@ class ArraySet:
             if (given := self.hash_of(arrays[name])) != expected:
                 raise InputError(
                     f"{where}: damaged or other images: {name}, {' x '.join(map(str, arrays[name].shape))}, has the "
-                    f"checksum {given}, expected {expected}; {again}"
+                    f"checksum {given}, expected {expected}; {again}",
+                    topic="downloads",
                 )
         return arrays
 
@@ -153,7 +156,10 @@ class ArraySet:
             if (reason := self._fetch_all(missing, folder, listener)) is None:
                 return
             reasons.append(reason)
-        raise RunError(f"{self.title} could not be fetched ({'; '.join(reasons)}): put {self._wanted()} into {folder}")
+        raise RunError(
+            f"{self.title} could not be fetched ({'; '.join(reasons)}): put {self._wanted()} into {folder}",
+            topic="downloads",
+        )
 
     def _fetch_all(self, files: list[PublishedFile], folder: Path, listener: Listener) -> str | None:
         """Why these files cannot be had, or None if they now are."""

@@ -46,7 +46,8 @@ def read_amat(path: Path) -> UInt8[np.ndarray, "n 28 28"]:
     content = read_unpacked(path, _LARGEST)
     if not content or len(content) % _LINE:
         raise InputError(
-            f"{path} is truncated or no .amat file: {len(content)} bytes are no whole number of lines of {_LINE} bytes"
+            f"{path} is truncated or no .amat file: {len(content)} bytes are no whole number of lines of {_LINE} bytes",
+            topic="downloads",
         )
     lines = np.frombuffer(content, np.uint8).reshape(-1, _LINE // 2, 2)
     digits = lines[:, :, 0] - np.uint8(ord("0"))
@@ -54,7 +55,8 @@ def read_amat(path: Path) -> UInt8[np.ndarray, "n 28 28"]:
     wrong = ~blanks | (digits > 1).any(1)
     if wrong.any():
         raise InputError(
-            f"{path}, line {wrong.argmax() + 1}: expected {_LINE // 2} digits 0 or 1, a blank between them"
+            f"{path}, line {wrong.argmax() + 1}: expected {_LINE // 2} digits 0 or 1, a blank between them",
+            topic="downloads",
         )
     return digits.reshape(-1, _SIDE, _SIDE)
 

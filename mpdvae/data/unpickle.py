@@ -126,7 +126,9 @@ def unpickle_arrays(content: bytes, where: str) -> object:
             held = ArraysOnly(io.BytesIO(content)).load()
             return _with_arrays(held, iter(range(len(content))))
     except _BROKEN as error:
-        raise InputError(f"{where} cannot be read as a pickle of arrays: {in_short(error)}") from error
+        raise InputError(
+            f"{where} cannot be read as a pickle of arrays: {in_short(error)}", topic="downloads"
+        ) from error
 
 
 def _with_arrays(held: object, more: Iterator[int]) -> object:

@@ -161,7 +161,8 @@ def collect(folders: Sequence[Path]) -> Collection:
     unique = list({folder.resolve(): folder for folder in folders}.values())
     if not unique:
         raise InputError(
-            "no run folder was given: name at least one, for example `mpdvae report runs/* --out report.html`."
+            "no run folder was given: name at least one, for example `mpdvae report runs/* --out report.html`.",
+            topic="not-a-run",
         )
     read_runs = [read_run(folder) for folder in unique]
     by_setting: dict[Setting, list[Run]] = defaultdict(list)
@@ -183,7 +184,9 @@ def collect(folders: Sequence[Path]) -> Collection:
 def read_run(folder: Path) -> Run | Unfinished:
     """What one run folder says. Raises `InputError`, naming the file and what to do, where it says it badly."""
     if not folder.is_dir():
-        raise InputError(f"{folder} is not a folder: give run folders, as `mpdvae train` writes them.")
+        raise InputError(
+            f"{folder} is not a folder: give run folders, as `mpdvae train` writes them.", topic="not-a-run"
+        )
     not_a_run = f"is {folder} a run folder? Leave it out, or train it again into an empty folder"
     experiment = read(Experiment, folder / "experiment.json", not_a_run)
     failure = _failure(folder / FAILURE_LOG, not_a_run)
@@ -255,7 +258,7 @@ def _codes(path: Path, advice: str) -> Codes | None:
         return None
     codes = read(Codes, path, advice)
     if len(codes.x) != len(codes.y) or (codes.labels is not None and len(codes.labels) != len(codes.x)):
-        raise InputError(f"{path} is broken (x, y and labels differ in length): {advice}.")
+        raise InputError(f"{path} is broken (x, y and labels differ in length): {advice}.", topic="damaged")
     return codes
 
 

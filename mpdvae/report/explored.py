@@ -106,17 +106,18 @@ def _check_lengths(found: ExploreFile, path: Path, advice: str) -> None:
     columns = [points.kl_nats, points.reconstruction_nats, *([points.labels] if points.labels is not None else [])]
     columns += [axis for m in found.maps.values() for axis in (m.x, m.y)]
     if any(len(column) != count for column in columns):
-        raise InputError(f"{path} is broken (its lists are not all of {count} points): {advice}.")
+        raise InputError(f"{path} is broken (its lists are not all of {count} points): {advice}.", topic="damaged")
     if any(not 0 <= other < count for row in found.neighbours for other in row):
-        raise InputError(f"{path} is broken (a neighbour is none of its {count} points): {advice}.")
+        raise InputError(f"{path} is broken (a neighbour is none of its {count} points): {advice}.", topic="damaged")
 
 
 def _check_sheet(content: bytes, count: int, image: ImageSize, path: Path, advice: str) -> None:
     if not content.startswith(PNG):
-        raise InputError(f"{path} is broken (it is no PNG file): {advice}.")
+        raise InputError(f"{path} is broken (it is no PNG file): {advice}.", topic="damaged")
     width, height = (int.from_bytes(content[i : i + 4], "big") for i in (16, 20))
     if width % image.width or height % image.height or (width // image.width) * (height // image.height) < count:
         raise InputError(
             f"{path} is broken (expected {count} images of {image.height}x{image.width}, got a picture of "
-            f"{height}x{width}): {advice}."
+            f"{height}x{width}): {advice}.",
+            topic="damaged",
         )

@@ -307,11 +307,11 @@ P = TypeVar("P", bound=Part)
 def read_text(path: Path, advice: str) -> str:
     """The file's text. Raises `InputError` with the advice where it is missing, unreadable or too large."""
     if not path.exists():
-        raise InputError(f"{path} is missing: {advice}.")
+        raise InputError(f"{path} is missing: {advice}.", topic="not-a-run")
     try:
         return read_bytes(path, LARGEST_JSON).decode("utf-8")
     except UnicodeDecodeError as error:
-        raise InputError(f"{path} cannot be read ({type(error).__name__}): {advice}.") from None
+        raise InputError(f"{path} cannot be read ({type(error).__name__}): {advice}.", topic="damaged") from None
 
 
 def parse(kind: type[P], text: str, origin: str, advice: str) -> P:
@@ -323,7 +323,7 @@ def parse(kind: type[P], text: str, origin: str, advice: str) -> P:
         field = ".".join(in_short(part, 100) for part in first["loc"])
         said = in_short(first["msg"])
         what = f"{field}: {said}" if field else said
-        raise InputError(f"{origin} is broken ({what}): {advice}.") from None
+        raise InputError(f"{origin} is broken ({what}): {advice}.", topic="damaged") from None
 
 
 def read(kind: type[P], path: Path, advice: str) -> P:
@@ -336,7 +336,9 @@ def read_object(path: Path, advice: str) -> dict[str, Any]:
     try:
         value = parse_json(read_text(path, advice))
     except ValueError as error:
-        raise InputError(f"{path} is broken ({in_short(error)}): {advice}.") from None
+        raise InputError(f"{path} is broken ({in_short(error)}): {advice}.", topic="damaged") from None
     if not isinstance(value, dict):
-        raise InputError(f"{path} is broken (expected an object, got {type(value).__name__}): {advice}.")
+        raise InputError(
+            f"{path} is broken (expected an object, got {type(value).__name__}): {advice}.", topic="damaged"
+        )
     return value

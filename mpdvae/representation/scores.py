@@ -155,7 +155,8 @@ def _check_data(data: Labelled) -> None:
         broken = np.flatnonzero(~np.isfinite(z).all(axis=1))
         if len(broken):
             raise InputError(
-                f"{name}_codes: the code of image {broken[0]} is not finite ({len(broken):,} of {len(z):,} are not)."
+                f"{name}_codes: the code of image {broken[0]} is not finite ({len(broken):,} of {len(z):,} are not).",
+                topic="not-a-number",
             )
     if data.train_codes.shape[1] != data.test_codes.shape[1]:
         raise InputError(
@@ -164,7 +165,9 @@ def _check_data(data: Labelled) -> None:
         )
     classes = np.unique(data.train_labels)
     if len(classes) < 2:
-        raise InputError(f"train_labels: expected at least 2 classes, got only the label {classes[0]}.")
+        raise InputError(
+            f"train_labels: expected at least 2 classes, got only the label {classes[0]}.", topic="no-labels"
+        )
 
 
 def _check_counts(label_counts: Sequence[LabelCount], clusters: Sequence[int]) -> None:
