@@ -9,6 +9,7 @@ from browser import Opened, chromium, opened
 from report_folders import EXPLORED_POINTS, make_matrix
 
 from mpdvae import report
+from mpdvae.report.palette import SYMBOLS
 
 pytestmark = pytest.mark.slow
 
@@ -171,6 +172,16 @@ def test_the_switch_of_dragging(tab: Opened, dragging: str) -> None:
     choose(tab, "dragging", dragging)
     assert tab.value(f"{PLOT}.layout.dragmode") == dragging
     choose(tab, "dragging", "select")
+
+
+def test_the_legend_of_classes_has_their_shapes(tab: Opened) -> None:
+    """Colours alone do not tell ten classes apart."""
+    swatches = tab.page.locator(".legend.classes i")
+    shapes = swatches.evaluate_all(
+        "all => all.map((i) => [i.className, getComputedStyle(i).clipPath, getComputedStyle(i).borderRadius])"
+    )
+    assert [shape for shape, *_ in shapes] == SYMBOLS
+    assert len({tuple(style) for _, *style in shapes}) == len(SYMBOLS) - 1  # x is a cross that is turned
 
 
 def test_classes_are_hidden_and_shown(tab: Opened) -> None:

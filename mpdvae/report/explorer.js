@@ -79,7 +79,7 @@ document.querySelectorAll(".explore").forEach((root) => {
     root.querySelector(".classes").replaceChildren(...shown.map((label) => {
       const button = document.createElement("button");
       const swatch = document.createElement("i");
-      swatch.style.background = styles[label][0];
+      [swatch.style.background, swatch.className] = styles[label];
       button.type = "button";
       button.append(swatch, label);
       button.setAttribute("aria-pressed", String(!state.off.has(label)));
