@@ -77,8 +77,11 @@ def page(live: Live) -> Any:
         pn.pane.Markdown(f"# {whose}", margin=(0, 5)),
         pn.FlexBox(
             _part("Choose an image", _map(live, chosen), chosen, _pair(live, chosen)),
-            _part("Move along a dimension", *_along(live, chosen)),
-            _part("Mix it with another", *_mix(live, chosen)),
+            pn.Column(
+                _part("Move along a dimension", *_along(live, chosen)),
+                _part("Mix it with another", *_mix(live, chosen)),
+                styles={"gap": "16px"},
+            ),
             _part("Sample", *_samples(live)),
             gap="16px",
             align_items="flex-start",
@@ -136,8 +139,8 @@ def _place(live: Live, point: int) -> dict[str, list[float]]:
 def _pair(live: Live, chosen: Any) -> Any:
     import panel as pn
 
-    original = pn.bind(lambda i: _png(live.png(live.x[i : i + 1], 1), 150, "the image"), chosen)
-    decoded = pn.bind(lambda i: _png(live.images(live.z[i : i + 1], 1), 150, "its code, decoded"), chosen)
+    original = pn.bind(lambda i: _png(live.png(live.x[i : i + 1], 1), 140, "the image"), chosen)
+    decoded = pn.bind(lambda i: _png(live.images(live.z[i : i + 1], 1), 140, "its code, decoded"), chosen)
     return pn.Row(
         pn.Column(original, pn.pane.Markdown("the image", margin=(0, 10))),
         pn.Column(decoded, pn.pane.Markdown("its code, decoded", margin=(0, 10))),
@@ -164,7 +167,7 @@ def _mix(live: Live, chosen: Any) -> list[Any]:
 
     other = pn.widgets.IntSlider(name="Other image", start=0, end=len(live.x) - 1, value=min(1, len(live.x) - 1))
     images = pn.bind(
-        lambda i, j: _png(live.images(live.mixed(i, j, MIX_STEPS), MIX_STEPS // 2), 320, "from one image to the other"),
+        lambda i, j: _png(live.images(live.mixed(i, j, MIX_STEPS), MIX_STEPS // 2), 300, "from one image to the other"),
         chosen,
         other,
     )
@@ -177,7 +180,7 @@ def _samples(live: Live) -> list[Any]:
     temperature = pn.widgets.FloatSlider(name="Temperature", start=0, end=2, step=0.1, value=1)
     seed = pn.widgets.IntInput(name="Seed", start=0, value=0)
     images = pn.bind(
-        lambda t, s: _png(live.images(live.drawn(SAMPLES, t, s), 4), 320, "samples"),
+        lambda t, s: _png(live.images(live.drawn(SAMPLES, t, s), 4), 300, "samples"),
         temperature.param.value_throttled,
         seed,
     )
