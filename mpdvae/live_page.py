@@ -1,12 +1,14 @@
 """The local page of `mpdvae explore`, made with panel (https://panel.holoviz.org): controls around a `Live` model.
 
-Served on 127.0.0.1 alone, to this machine and nobody else.
+Served on 127.0.0.1 alone, to this machine and nobody else. Colours follow the reader's light or dark scheme: panel's own
+variables are set once, for the whole page (live_page.css).
 """
 
 import socket
+from importlib.resources import files
 from typing import Any
 
-from mpdvae.errors import InputError
+from mpdvae.errors import InputError, RunError
 from mpdvae.live import Live
 from mpdvae.report.palette import class_style
 
@@ -14,6 +16,15 @@ ADDRESS = "127.0.0.1"
 SAMPLES, MIX_STEPS = 16, 8
 CODE_REACH = 3.0
 """Standard deviations to either side."""
+MARKERS = {
+    "triangle-up": "triangle",
+    "triangle-down": "inverted_triangle",
+    "x": "square_pin",
+    "cross": "plus",
+    "hexagon": "hex",
+    "pentagon": "triangle_pin",
+}
+"""Shapes of the palette by the names that bokeh has for them, or for the nearest that it has."""
 
 
 def check_panel() -> None:
@@ -27,7 +38,7 @@ def check_panel() -> None:
 
 
 def check_port(port: int) -> None:
-    """Raises `InputError` unless this machine has `port` free."""
+    """Raises `InputError` for a number that is no port, and `RunError` for a port that another program has."""
     if not 1 <= port <= 65535:
         raise InputError(f"--port: expected a number from 1 to 65535, got {port}.", topic="port")
     with socket.socket() as probe:
@@ -35,7 +46,7 @@ def check_port(port: int) -> None:
         try:
             probe.bind((ADDRESS, port))
         except OSError:
-            raise InputError(
+            raise RunError(
                 f"--port: {port} is taken by another program; give another, such as --port {port % 65535 + 1}.",
                 topic="port",
             ) from None
@@ -45,72 +56,141 @@ def serve(live: Live, port: int) -> None:
     """Shows `live` until it is interrupted."""
     import panel
 
-    panel.extension()
+    panel.extension(raw_css=[files("mpdvae").joinpath("live_page.css").read_text()])
     origins = [f"{name}:{port}" for name in (ADDRESS, "localhost")]
     print(f"http://{ADDRESS}:{port}  (Ctrl-C ends it)", flush=True)
-    panel.serve(lambda: page(live), address=ADDRESS, port=port, show=False, websocket_origin=origins, verbose=False)
+    panel.serve(
+        lambda: page(live),
+        address=ADDRESS,
+        port=port,
+        show=False,
+        websocket_origin=origins,
+        verbose=False,
+        title=f"{live.run.experiment.name} - mpdvae explore",
+    )
 
 
 def page(live: Live) -> Any:
     """The page of one visitor."""
     import panel as pn
 
-    chosen = pn.widgets.IntSlider(name="image", start=0, end=len(live.x) - 1, value=0)
-    source, plot = _map(live)
-    source.selected.on_change("indices", lambda _, __, new: setattr(chosen, "value", new[0]) if new else None)
+    chosen = pn.widgets.IntSlider(name="Image", start=0, end=len(live.x) - 1, value=0, sizing_mode="stretch_width")
+    whose = f"{live.run.experiment.name}, seed {live.run.experiment.seed}"
     return pn.Column(
-        pn.pane.Markdown(f"## {live.run.experiment.name}, seed {live.run.experiment.seed}"),
-        pn.Row(
-            pn.Column(plot, chosen, pn.bind(lambda i: _png(live.png(live.x[i : i + 1], 1), 120), chosen)),
-            pn.Column(*_along(live, chosen), *_mix(live, chosen), *_samples(live)),
+        pn.pane.Markdown(f"# {whose}", margin=(0, 5)),
+        pn.FlexBox(
+            _part("Choose an image", _map(live, chosen), chosen, _pair(live, chosen)),
+            pn.Column(
+                _part("Move along a dimension", *_along(live, chosen)),
+                _part("Mix it with another", *_mix(live, chosen)),
+                styles={"gap": "16px"},
+            ),
+            _part("Sample", *_samples(live)),
+            gap="16px",
+            align_items="flex-start",
         ),
         sizing_mode="stretch_width",
+        css_classes=["explore"],
     )
 
 
-def _map(live: Live) -> tuple[Any, Any]:
+def _part(title: str, *content: Any) -> Any:
+    import panel as pn
+
+    return pn.Column(pn.pane.Markdown(f"## {title}", margin=(0, 5)), *content, width=340, css_classes=["part"])
+
+
+def _map(live: Live, chosen: Any) -> Any:
+    """A point for each image: pressing one chooses it, and the one that is chosen stands out."""
     from bokeh.models import ColumnDataSource
     from bokeh.plotting import figure
 
-    colours = [class_style(int(label))[0] if label else "#888888" for label in live.labels]
-    data = {"x": live.places[:, 0], "y": live.places[:, 1], "colour": colours, "label": live.labels}
+    styles = [class_style(int(label)) if label else ("#888888", "circle") for label in live.labels]
+    data = {
+        "x": live.places[:, 0],
+        "y": live.places[:, 1],
+        "colour": [colour for colour, _ in styles],
+        "marker": [MARKERS.get(symbol, symbol) for _, symbol in styles],
+        "label": [f"class {label}" if label else f"image {i}" for i, label in enumerate(live.labels)],
+    }
     source = ColumnDataSource(data)
-    plot = figure(width=420, height=380, tools="tap,pan,box_zoom,reset", title="press a point", tooltips="class @label")
+    ring = ColumnDataSource(_place(live, chosen.value))
+    clear = {"background_fill_alpha": 0, "border_fill_alpha": 0, "outline_line_color": "#888888"}
+    plot = figure(
+        width=320, height=300, tools="tap,pan,wheel_zoom,reset", tooltips="@label", toolbar_location=None, **clear
+    )
     plot.axis.visible = plot.grid.visible = False
-    plot.scatter("x", "y", source=source, color="colour", size=7)
-    return source, plot
+    plot.scatter(
+        "x", "y", source=source, color="colour", marker="marker", size=7, nonselection_alpha=1, selection_alpha=1
+    )
+    plot.scatter("x", "y", source=ring, marker="circle", size=18, fill_alpha=0, line_color="#888888", line_width=3)
+
+    def press(attribute: str, old: list[int], new: list[int]) -> None:
+        if new:
+            chosen.value = new[0]
+
+    source.selected.on_change("indices", press)
+    chosen.param.watch(lambda event: ring.data.update(_place(live, event.new)), "value")
+    return plot
+
+
+def _place(live: Live, point: int) -> dict[str, list[float]]:
+    x, y = live.places[point]
+    return {"x": [float(x)], "y": [float(y)]}
+
+
+def _pair(live: Live, chosen: Any) -> Any:
+    import panel as pn
+
+    original = pn.bind(lambda i: _png(live.png(live.x[i : i + 1], 1), 140, "the image"), chosen)
+    decoded = pn.bind(lambda i: _png(live.images(live.z[i : i + 1], 1), 140, "its code, decoded"), chosen)
+    return pn.Row(
+        pn.Column(original, pn.pane.Markdown("the image", margin=(0, 10))),
+        pn.Column(decoded, pn.pane.Markdown("its code, decoded", margin=(0, 10))),
+    )
 
 
 def _along(live: Live, chosen: Any) -> list[Any]:
     import panel as pn
 
     order = {f"{k} (number {place} by information)": k for place, k in enumerate(live.dimensions, start=1)}
-    dimension = pn.widgets.Select(name="dimension", options=order)
-    move = pn.widgets.FloatSlider(name="standard deviations", start=-CODE_REACH, end=CODE_REACH, step=0.25, value=0)
-    image = pn.bind(lambda i, k, d: _png(live.images(live.moved(i, k, d), 1), 160), chosen, dimension, move)
-    return [pn.pane.Markdown("### Along a dimension"), pn.Row(image, pn.Column(dimension, move))]
+    dimension = pn.widgets.Select(name="Dimension", options=order)
+    move = pn.widgets.FloatSlider(name="Standard deviations", start=-CODE_REACH, end=CODE_REACH, step=0.25, value=0)
+    image = pn.bind(
+        lambda i, k, d: _png(live.images(live.moved(i, k, d), 1), 200, "moved along a dimension"),
+        chosen,
+        dimension,
+        move,
+    )
+    return [dimension, move, image]
 
 
 def _mix(live: Live, chosen: Any) -> list[Any]:
     import panel as pn
 
-    other = pn.widgets.IntSlider(name="other image", start=0, end=len(live.x) - 1, value=min(1, len(live.x) - 1))
-    images = pn.bind(lambda i, j: _png(live.images(live.mixed(i, j, MIX_STEPS), MIX_STEPS), 520), chosen, other)
-    return [pn.pane.Markdown("### Mixed with another image"), other, images]
+    other = pn.widgets.IntSlider(name="Other image", start=0, end=len(live.x) - 1, value=min(1, len(live.x) - 1))
+    images = pn.bind(
+        lambda i, j: _png(live.images(live.mixed(i, j, MIX_STEPS), MIX_STEPS // 2), 300, "from one image to the other"),
+        chosen,
+        other,
+    )
+    return [other, images]
 
 
 def _samples(live: Live) -> list[Any]:
     import panel as pn
 
-    temperature = pn.widgets.FloatSlider(name="temperature", start=0, end=2, step=0.1, value=1)
-    seed = pn.widgets.IntInput(name="seed", start=0, value=0)
+    temperature = pn.widgets.FloatSlider(name="Temperature", start=0, end=2, step=0.1, value=1)
+    seed = pn.widgets.IntInput(name="Seed", start=0, value=0)
     images = pn.bind(
-        lambda t, s: _png(live.images(live.drawn(SAMPLES, t, s), 8), 520), temperature.param.value_throttled, seed
+        lambda t, s: _png(live.images(live.drawn(SAMPLES, t, s), 4), 300, "samples"),
+        temperature.param.value_throttled,
+        seed,
     )
-    return [pn.pane.Markdown("### Samples"), pn.Row(temperature, seed), images]
+    return [temperature, seed, images]
 
 
-def _png(content: bytes, width: int) -> Any:
+def _png(content: bytes, width: int, alt: str) -> Any:
     import panel as pn
 
-    return pn.pane.PNG(content, width=width, embed=True)
+    return pn.pane.PNG(content, width=width, embed=True, alt_text=alt)

@@ -1,6 +1,7 @@
 """What the report lets one explore: maps and neighbours of codes, walks between them, and the files that hold them."""
 
 import sys
+from importlib.util import find_spec
 from types import SimpleNamespace
 
 import numpy as np
@@ -81,6 +82,17 @@ def test_umap_where_it_is_installed(monkeypatch):
     monkeypatch.setitem(sys.modules, "umap", SimpleNamespace(UMAP=UMAP, __spec__=SimpleNamespace()))
     expected = CODES[:, :2] - CODES[:, :2].mean(0)
     np.testing.assert_allclose(maps(CODES)["umap"].points, expected / (CODES - CODES.mean(0)).std(), atol=1e-5)
+
+
+@pytest.mark.slow
+@pytest.mark.skipif(find_spec("umap") is None, reason="needs umap-learn: pip install 'mpdvae[report]'")
+def test_umap_itself_keeps_neighbourhoods_and_is_the_same_again():
+    group = np.arange(90) % 3
+    codes = (6 * np.eye(3, 8)[group] + np.random.default_rng(1).normal(size=(90, 8))).astype(np.float32)
+    found = maps(codes)["umap"].points
+    near = np.array(nearest(found, 5))
+    assert (group[near] == group[:, None]).mean() > 0.95
+    np.testing.assert_array_equal(found, maps(codes)["umap"].points)
 
 
 @pytest.mark.parametrize("count", [3, 100])

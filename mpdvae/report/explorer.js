@@ -28,7 +28,11 @@ document.querySelectorAll(".explore").forEach((root) => {
     button.append(report.sheets.tile(state.model.sheets.points, i, state.model.image));
     button.title = `${name(i)}, KL ${nats(state.model.kl[i])}`;
     button.setAttribute("aria-label", button.title);
-    button.addEventListener("click", () => choose(i));
+    button.addEventListener("click", () => {
+      const among = near.contains(button);
+      choose(i);
+      if (among) near.querySelector("button")?.focus(); // what had the focus is gone
+    });
     return button;
   };
 
@@ -79,7 +83,7 @@ document.querySelectorAll(".explore").forEach((root) => {
     root.querySelector(".classes").replaceChildren(...shown.map((label) => {
       const button = document.createElement("button");
       const swatch = document.createElement("i");
-      swatch.style.background = styles[label][0];
+      [swatch.style.background, swatch.className] = styles[label];
       button.type = "button";
       button.append(swatch, label);
       button.setAttribute("aria-pressed", String(!state.off.has(label)));

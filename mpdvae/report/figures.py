@@ -39,8 +39,8 @@ class Chart:
     name: str
     title: str
     caption: str
-    legend: tuple[tuple[str, str], ...]
-    """Entries and their colours."""
+    legend: tuple[tuple[str, str, str], ...]
+    """Entries, their colours, and their dashes or shapes."""
     panels: tuple[Panel, ...]
 
     @property
@@ -51,7 +51,7 @@ class Chart:
 
 def make_chart(name: str, title: str, caption: str, styles: Styles, panels: Sequence[Panel]) -> Chart | None:
     """A chart whose legend has an entry for each variant; None where there is no panel."""
-    legend = tuple((label, colour) for label, (colour, _) in styles.items())
+    legend = tuple((label, *style) for label, style in styles.items())
     return Chart(name, title, caption, legend, tuple(panels)) if panels else None
 
 

@@ -90,9 +90,9 @@ def _tsne(z: np.ndarray) -> np.ndarray:
 
 
 def _umap(z: np.ndarray) -> np.ndarray:
-    import umap  # pyright: ignore[reportMissingImports] - optional
-
     with warnings.catch_warnings():
-        warnings.simplefilter("ignore")  # that a seed means one thread
+        warnings.simplefilter("ignore")  # that there is no tensorflow, that a seed means one thread
+        import umap  # pyright: ignore[reportMissingImports] - optional
+
         fitted = umap.UMAP(n_neighbors=max(2, int(_perplexity(len(z)))), random_state=0)
         return np.asarray(fitted.fit_transform(z), np.float64)
