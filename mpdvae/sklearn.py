@@ -67,11 +67,12 @@ class MPDVAE(ClassNamePrefixFeaturesOutMixin, TransformerMixin, DensityMixin, Ba
         image_shape: of flat rows: (height, width), (channel, height, width) or (height, width, channel); one may be -1.
         value_range: numbers that are black and white (of colour: none and all of a colour). Booleans, and bytes (uint8, 0 to
             255), have their own.
-        max_iter: epochs at the most.
+        max_iter: epochs at the most; a longer run also lets the learning rate fall more slowly.
         batch_size: images of a step; all of them where there are fewer.
-        learning_rate: of Adam.
+        learning_rate: of Adam, at first; it falls to a tenth by the last of `max_iter` epochs.
         validation_fraction: of the images, set aside to stop by and to select the weights by.
-        n_iter_no_change: epochs without a better validation ELBO after which training stops; None: never.
+        n_iter_no_change: epochs without a better validation ELBO after which training stops, rounded up to evaluation
+            points: one each epoch, or each 50 steps where that leaves ten of them; None: never.
         importance_samples: of the likelihood of an image.
         random_state: of weights, order, noise and the images set aside; an integer makes everything reproducible.
         verbose: 1 shows progress.
@@ -82,7 +83,7 @@ class MPDVAE(ClassNamePrefixFeaturesOutMixin, TransformerMixin, DensityMixin, Ba
         vae_: the trained `mpdvae.VAE`, averaged weights of the best epoch.
         experiment_: its complete configuration.
         image_shape_: (channel, height, width).
-        history_: what was measured after each epoch; a list of dictionaries with units in the keys.
+        history_: what was measured at each evaluation point; a list of dictionaries with units in the keys.
         n_iter_: epochs trained.
         n_features_in_: numbers of an image.
         feature_names_in_: of flat rows that had names.
