@@ -1,4 +1,4 @@
-"""Networks by one word, small enough for a laptop: what `mpdvae.sklearn` makes of `decoder="pixelcnn"`.
+"""What a laptop trains in half a minute: networks by one word, and the training of a short run, for `mpdvae.sklearn`.
 
     word               grey images (black and white pixels)      colour images (256 levels; codes are maps)
     convnet            strided convolutions                      residual blocks of the released code
@@ -11,6 +11,7 @@ Grey networks are those of scale `minutes` (`mpdvae.studies`). A configuration o
 as it is.
 """
 
+import math
 from collections.abc import Mapping
 from typing import Any
 
@@ -43,6 +44,36 @@ COLOUR: Mapping[str, Mapping[str, Config]] = {
         "standard-normal": StandardNormalPrior(),
     },
 }
+
+AVERAGED_SHARE = 0.1
+"""Of the steps, over which weights are averaged at the most: in a short run a longer average would lag behind."""
+STEPS_BETWEEN_EVALUATIONS = 50
+"""At the least, where that leaves ten evaluation points: each costs as much as some ten steps."""
+LAST_RATE = 0.1
+"""Of the first learning rate, at the last step: a short run gains by it what a long one gains by halving at plateaus."""
+INITIAL_IMAGES = 100
+"""Of the data-dependent initialisation: means over 100 images and all their pixels are exact enough."""
+
+
+def short_training(epochs: int, epoch_steps: int, patience: int | None) -> dict[str, Any]:
+    """Fields of `Training` for a run of few epochs.
+
+    Arguments:
+        epochs: at the most.
+        epoch_steps: steps of one.
+        patience: epochs without progress after which it stops, rounded up to evaluation points, two at least; None: never.
+    """
+    steps = epochs * epoch_steps
+    apart = max(1, min(math.ceil(STEPS_BETWEEN_EVALUATIONS / epoch_steps), epochs // 10))
+    still = None if patience is None else max(1, math.ceil(patience / apart) - 1)
+    return COMPACT_MNIST.training.model_dump() | {
+        "steps": steps,
+        "evaluate_every": apart * epoch_steps,
+        "plateau": None if still is None else {"patience": still, "limit": 1},
+        "decay_per_step": LAST_RATE ** (1 / max(steps, 1)),
+        "averaging": min(COMPACT_MNIST.training.averaging, max(0.0, 1 - 1 / max(AVERAGED_SHARE * steps, 1))),
+        "initial_images": INITIAL_IMAGES,
+    }
 
 
 def part(role: str, given: Any, channels: int) -> Config:

@@ -30,26 +30,23 @@ from sklearn.utils import Tags, check_array, check_random_state
 from sklearn.utils.validation import check_is_fitted, validate_data
 
 from mpdvae import density
-from mpdvae.compact import part
+from mpdvae.compact import part, short_training
 from mpdvae.config import Config
 from mpdvae.console import Watcher
 from mpdvae.data import Images, Splits, images_by_content, split_train_validation, steps_per_epoch
 from mpdvae.data.arrays import channels_first, grey_levels
-from mpdvae.data.layout import axes_of_image, in_unit_range, with_axes
+from mpdvae.data.layout import axes_of_image, in_range, in_unit_range, with_axes
 from mpdvae.errors import InputError
 from mpdvae.experiment import Experiment, in_words
 from mpdvae.jobs import check_fit, describe_run
 from mpdvae.runs import Run
 from mpdvae.seeding import seeded
-from mpdvae.studies import COMPACT_MNIST
 from mpdvae.training import Watch, train
 from mpdvae.vae import check_samples
 
 FEWEST_IMAGES = 4
 """Two to train on and two to validate on: divergences are between pairs."""
 IMAGES_AT_ONCE = 500
-AVERAGED_SHARE = 0.1
-"""Of the steps, over which weights are averaged at the most: in a short run a longer average would lag behind."""
 PARAMETERS = {"training.steps": "max_iter", "training.": "", "objective.": ""}
 """What fields of an experiment are called here."""
 
@@ -70,11 +67,12 @@ class MPDVAE(ClassNamePrefixFeaturesOutMixin, TransformerMixin, DensityMixin, Ba
         image_shape: of flat rows: (height, width), (channel, height, width) or (height, width, channel); one may be -1.
         value_range: numbers that are black and white (of colour: none and all of a colour). Booleans, and bytes (uint8, 0 to
             255), have their own.
-        max_iter: epochs at the most.
+        max_iter: epochs at the most; a longer run also lets the learning rate fall more slowly.
         batch_size: images of a step; all of them where there are fewer.
-        learning_rate: of Adam.
+        learning_rate: of Adam, at first; it falls to a tenth by the last of `max_iter` epochs.
         validation_fraction: of the images, set aside to stop by and to select the weights by.
-        n_iter_no_change: epochs without a better validation ELBO after which training stops; None: never.
+        n_iter_no_change: epochs without a better validation ELBO after which training stops, rounded up to evaluation
+            points: one each epoch, or each 50 steps where that leaves ten of them; None: never.
         importance_samples: of the likelihood of an image.
         random_state: of weights, order, noise and the images set aside; an integer makes everything reproducible.
         verbose: 1 shows progress.
@@ -85,7 +83,7 @@ class MPDVAE(ClassNamePrefixFeaturesOutMixin, TransformerMixin, DensityMixin, Ba
         vae_: the trained `mpdvae.VAE`, averaged weights of the best epoch.
         experiment_: its complete configuration.
         image_shape_: (channel, height, width).
-        history_: what was measured after each epoch; a list of dictionaries with units in the keys.
+        history_: what was measured at each evaluation point; a list of dictionaries with units in the keys.
         n_iter_: epochs trained.
         n_features_in_: numbers of an image.
         feature_names_in_: of flat rows that had names.
@@ -202,6 +200,7 @@ class MPDVAE(ClassNamePrefixFeaturesOutMixin, TransformerMixin, DensityMixin, Ba
         tags = super().__sklearn_tags__()
         tags.transformer_tags.preserves_dtype = ["float32"]
         tags.input_tags.three_d_array = True
+        tags.input_tags.two_d_array = self.image_shape is not None  # flat rows need it
         return tags
 
     def __getstate__(self) -> dict[str, Any]:
@@ -231,7 +230,8 @@ class MPDVAE(ClassNamePrefixFeaturesOutMixin, TransformerMixin, DensityMixin, Ba
             X = X.reshape(len(X), math.prod(layout))
         rows: Any = validate_data(self, X, reset=fitting, ensure_min_samples=FEWEST_IMAGES if fitting else 1)
         if fitting:
-            self._rows, self._layout = layout is None, axes_of_image(rows.shape[1], layout, self.image_shape)
+            self._dtype, self._rows = rows.dtype, layout is None
+            self._layout = axes_of_image(rows.shape[1], layout, self.image_shape)
         elif layout not in (None, self._layout):
             raise InputError(
                 f"X: expected images of shape {self._layout} as in fit, got {layout}.", topic="image-shape"
@@ -245,9 +245,8 @@ class MPDVAE(ClassNamePrefixFeaturesOutMixin, TransformerMixin, DensityMixin, Ba
 
     def _as_given(self, images: torch.Tensor) -> np.ndarray:
         """Images of the model in the form and range of those in `fit`."""
-        low, high = self.value_range
         x = with_axes(self.experiment_.data.shown(images).numpy(), self._layout)
-        return low + (high - low) * (x.reshape(len(x), -1) if self._rows else x)
+        return in_range(x.reshape(len(x), -1) if self._rows else x, self._dtype, self.value_range)
 
     # -- training --------------------------------------------------------------------------------------------------------
 
@@ -263,17 +262,7 @@ class MPDVAE(ClassNamePrefixFeaturesOutMixin, TransformerMixin, DensityMixin, Ba
     def _experiment(self, data: Splits, seed: int) -> Experiment:
         channels, images = data.image_shape[0], len(data.train)
         batch_size = min(self.batch_size, images)
-        epoch = steps_per_epoch(images, batch_size)
         colour = {"binarisation": "levels"} if channels > 1 else {}
-        steps = self.max_iter * epoch
-        training = {
-            "steps": steps,
-            "averaging": _averaging(steps),
-            "evaluate_every": epoch,
-            "batch_size": batch_size,
-            "learning_rate": self.learning_rate,
-            "plateau": self._plateau(),
-        }
         given = {
             "name": "own-images",
             "model": type(self).__name__,
@@ -281,7 +270,7 @@ class MPDVAE(ClassNamePrefixFeaturesOutMixin, TransformerMixin, DensityMixin, Ba
             "latent_dim": self.latent_dim,
             "data": {"dataset": "own", "evaluation_draws": 1, "split_seed": seed} | colour,
             "objective": {"diversity_weight": self.diversity_weight, "smoothness_weight": self.smoothness_weight},
-            "training": COMPACT_MNIST.training.model_dump() | training,
+            "training": self._training(batch_size, steps_per_epoch(images, batch_size)),
         }
         parts = {role: part(role, getattr(self, role), channels) for role in ("encoder", "decoder", "prior")}
         try:
@@ -292,12 +281,11 @@ class MPDVAE(ClassNamePrefixFeaturesOutMixin, TransformerMixin, DensityMixin, Ba
                 sentence = sentence.replace(field, parameter)
             raise InputError(sentence) from None
 
-    def _plateau(self) -> dict[str, int] | None:
-        if self.n_iter_no_change is None:
-            return None
-        if self.n_iter_no_change < 2:
+    def _training(self, batch_size: int, epoch_steps: int) -> dict[str, Any]:
+        if self.n_iter_no_change is not None and self.n_iter_no_change < 2:
             raise InputError(f"n_iter_no_change: expected at least 2 epochs, or None, got {self.n_iter_no_change}.")
-        return {"patience": self.n_iter_no_change - 1, "limit": 1}
+        run = short_training(self.max_iter, epoch_steps, self.n_iter_no_change)
+        return run | {"batch_size": batch_size, "learning_rate": self.learning_rate}
 
     @contextmanager
     def _folder(self) -> Iterator[Path]:
@@ -318,11 +306,6 @@ class MPDVAE(ClassNamePrefixFeaturesOutMixin, TransformerMixin, DensityMixin, Ba
             f"{type(self).__name__}: {len(data.train)} images, {len(data.validation)} more to stop by"
         ) as watcher:
             yield watcher.following(folder.name, experiment.training.steps)
-
-
-def _averaging(steps: int) -> float:
-    """Decay per step of the averaged weights in a run of so many steps."""
-    return min(COMPACT_MNIST.training.averaging, max(0.0, 1 - 1 / max(AVERAGED_SHARE * steps, 1)))
 
 
 def _axes(X: Any) -> int:

@@ -8,13 +8,17 @@ import numpy as np
 import pytest
 from sklearn.base import clone
 from sklearn.datasets import load_digits
+from sklearn.exceptions import SkipTestWarning
 from sklearn.model_selection import GridSearchCV
 from sklearn.pipeline import make_pipeline
 from sklearn.preprocessing import MinMaxScaler
-from sklearn.utils.estimator_checks import parametrize_with_checks
+from sklearn.utils import get_tags
+from sklearn.utils.estimator_checks import check_estimator, parametrize_with_checks
 
 import mpdvae
+from mpdvae.compact import short_training
 from mpdvae.errors import InputError
+from mpdvae.experiment import Training
 from mpdvae.parts import ConvNetDecoder, MLPDecoder, MLPEncoder
 from mpdvae.sklearn import MPDVAE
 
@@ -48,6 +52,18 @@ ROWS_OF_NUMBERS = small(image_shape=(1, -1), value_range=(-1e4, 1e4))
 @parametrize_with_checks([ROWS_OF_NUMBERS])  # none is expected to fail
 def test_the_contract_of_scikit_learn(estimator, check):
     check(estimator)
+
+
+def test_rows_are_taken_with_the_shape_of_their_images_only_and_tags_say_so():
+    assert get_tags(MPDVAE(image_shape=(8, 8))).input_tags.two_d_array
+    assert not get_tags(MPDVAE()).input_tags.two_d_array
+    with pytest.warns(SkipTestWarning, match="Can't test estimator MPDVAE"):
+        check_estimator(MPDVAE())
+
+
+def test_labels_change_nothing():
+    labels = ["a", None] * 10
+    assert np.array_equal(small().fit(GREY, labels).transform(GREY), small().fit(GREY).transform(GREY))
 
 
 def test_it_works_in_a_pipeline_and_a_grid_search():
@@ -93,8 +109,10 @@ def test_the_form_of_images_changes_nothing_but_the_form_of_what_comes_back(form
     assert np.array_equal(given.score_samples(X), plain.score_samples(same))
     images = given.inverse_transform(given.transform(X))
     assert images.shape == X.shape
-    low, high = given.value_range
+    assert images.dtype == (np.uint8 if X.dtype == np.uint8 else np.float32)
+    low, high = (0, 255) if X.dtype == np.uint8 else given.value_range
     assert low <= images.min() < images.max() <= high
+    assert images.max() > (low + high) / 2 - 1e-3 * high  # the whole range, not a part of it
     assert given.sample(3, random_state=0).shape == (3, *X.shape[1:])
 
 
@@ -157,6 +175,19 @@ def test_it_stops_when_validation_stands_still():
     still = small(max_iter=9, learning_rate=1e-12, n_iter_no_change=2).fit(GREY)
     assert still.n_iter_ == len(still.history_) == 1 + 2
     assert small(max_iter=5, learning_rate=1e-12, n_iter_no_change=None).fit(GREY).n_iter_ == 5
+
+
+@pytest.mark.parametrize("epochs", [1, 2, 9, 20, 300])
+@pytest.mark.parametrize("epoch_steps", [1, 7, 36, 49, 50, 500])
+def test_evaluation_points_cost_little_and_are_ten_of_a_run_where_it_has_ten_epochs(epochs, epoch_steps):
+    run = Training.model_validate(short_training(epochs, epoch_steps, patience=10))
+    assert run.evaluate_every % epoch_steps == 0
+    assert run.steps // run.evaluate_every >= min(epochs, 10)
+    assert run.evaluate_every >= min(50, run.steps // 20)
+    assert run.plateau is not None
+    assert (run.plateau.patience + 1) * run.evaluate_every >= 10 * epoch_steps
+    assert run.decay_per_step**run.steps == pytest.approx(0.1)
+    assert short_training(epochs, epoch_steps, patience=None)["plateau"] is None
 
 
 def test_a_named_run_folder_is_kept_and_gone_on_with(tmp_path):
@@ -225,6 +256,7 @@ REFUSED = {
     "bytes 0 and 1": ((GREY > 0.5).astype(np.uint8), {}, r"X holds integers 0 and 1, which are nearly black"),
     "five axes": (np.zeros((20, 1, 1, 4, 5)), {}, r"X has 5 axes"),
     "a range upside down": (GREY, {"value_range": (1, 0)}, r"value_range: expected \(black, white\)"),
+    "no number": (np.where(GREY > 0.9, np.nan, GREY), {}, "Input X contains NaN"),
     "too few": (GREY[:3], {}, r"3 sample\(s\).* minimum of 4"),
     "an unknown decoder": (GREY, {"decoder": "pixelcn"}, r"unknown decoder 'pixelcn': did you mean 'pixelcnn'"),
     "no decoder": (GREY, {"decoder": 3}, r"decoder: expected a word or a configuration of mpdvae\.parts, got 3"),

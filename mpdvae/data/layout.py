@@ -61,6 +61,14 @@ def in_unit_range(x: np.ndarray, value_range: Any) -> np.ndarray:
     return ((x.astype(np.float64) - low) / (high - low)).clip(0, 1)  # beyond them by rounding only
 
 
+def in_range(x: np.ndarray, dtype: np.dtype, value_range: Any) -> np.ndarray:
+    """Numbers in 0..1 as `in_unit_range` took them: bytes, rounded, where `dtype` is that; else floats of `value_range`."""
+    if dtype == np.uint8:
+        return np.round(255 * x).astype(np.uint8)
+    low, high = (0, 1) if dtype == np.bool_ else value_range
+    return low + (high - low) * x
+
+
 def with_axes(images: np.ndarray, axes: tuple[int, ...]) -> np.ndarray:
     """Images [n channel height width] with the axes that the user has."""
     if len(axes) == 3 and axes != images.shape[1:]:
