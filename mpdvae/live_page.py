@@ -134,7 +134,7 @@ def _map(live: Live, chosen: Any) -> Any:
     return plot
 
 
-def _place(live: Live, point: int) -> dict[str, list[float]]:
+def _place(live: Live, point: int) -> dict[str, Any]:
     x, y = live.places[point]
     return {"x": [float(x)], "y": [float(y)]}
 
