@@ -25,6 +25,12 @@ MARKERS = {
     "pentagon": "triangle_pin",
 }
 """Shapes of the palette by the names that bokeh has for them, or for the nearest that it has."""
+ARROWS = """
+select.bk-input { appearance: auto !important; background-image: none !important; }
+.bk-spin-btn-up:before { border-bottom-color: currentColor !important; }
+.bk-spin-btn-down:before { border-top-color: currentColor !important; }
+"""
+"""Bokeh draws the arrows of its widgets in black: they take the colour of the text."""
 
 
 def check_panel() -> None:
@@ -154,7 +160,7 @@ def _along(live: Live, chosen: Any) -> list[Any]:
     import panel as pn
 
     order = {f"{k} (number {place} by information)": k for place, k in enumerate(live.dimensions, start=1)}
-    dimension = pn.widgets.Select(name="Dimension", options=order)
+    dimension = pn.widgets.Select(name="Dimension", options=order, stylesheets=[ARROWS])
     move = pn.widgets.FloatSlider(name="Standard deviations", start=-CODE_REACH, end=CODE_REACH, step=0.25, value=0)
     image = pn.bind(
         lambda i, k, d: _png(live.images(live.moved(i, k, d), 1), 200, "moved along a dimension"),
@@ -181,7 +187,7 @@ def _samples(live: Live) -> list[Any]:
     import panel as pn
 
     temperature = pn.widgets.FloatSlider(name="Temperature", start=0, end=2, step=0.1, value=1)
-    seed = pn.widgets.IntInput(name="Seed", start=0, value=0)
+    seed = pn.widgets.IntInput(name="Seed", start=0, value=0, stylesheets=[ARROWS])
     images = pn.bind(
         lambda t, s: _png(live.images(live.drawn(SAMPLES, t, s), 4), 300, "samples"),
         temperature.param.value_throttled,
