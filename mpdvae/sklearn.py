@@ -42,11 +42,13 @@ from mpdvae.jobs import check_fit, describe_run
 from mpdvae.runs import Run
 from mpdvae.seeding import seeded
 from mpdvae.training import Watch, train
-from mpdvae.vae import check_samples
+from mpdvae.vae import VAE, check_samples
 
 FEWEST_IMAGES = 4
 """Two to train on and two to validate on: divergences are between pairs."""
 IMAGES_AT_ONCE = 500
+DRAWS = 8
+"""Images drawn for one code, where the mean of its images has no formula."""
 PARAMETERS = {"training.steps": "max_iter", "training.": "", "objective.": ""}
 """What fields of an experiment are called here."""
 
@@ -158,14 +160,15 @@ class MPDVAE(ClassNamePrefixFeaturesOutMixin, TransformerMixin, DensityMixin, Ba
     def inverse_transform(self, X: Any) -> np.ndarray:
         """An image for each code, in the form and range of the images in `fit`.
 
-        Independent pixels: their mean (of colour: the level of the likeliest component). Autoregressive pixels, which have no
-        mean that could be had: each takes its more probable value given those before it."""
+        Independent pixels: their mean (of colour: the level of the likeliest component). Autoregressive pixels, whose mean
+        has no formula: that of `DRAWS` images drawn for the code, grey where it leaves open what is there. Deterministic."""
         check_is_fitted(self, "vae_")
         codes = check_array(X, dtype=cast(Any, np.float32))  # its annotation knows names only
         if codes.shape[1] != self._n_features_out:
             raise InputError(f"X: expected codes of {self._n_features_out} numbers, got {codes.shape[1]}.")
         z = torch.tensor(codes).view(-1, *self._latent_shape)
-        return self._as_given(torch.cat([self.vae_.decode(some) for some in z.split(IMAGES_AT_ONCE)]))
+        with seeded(self.experiment_.seed, "inverse_transform"):
+            return self._as_given(torch.cat([_mean_image(self.vae_, some) for some in z.split(IMAGES_AT_ONCE)]))
 
     def score_samples(self, X: Any) -> np.ndarray:
         """log p(x) in nats of each image, [n]: the importance-weighted bound of `importance_samples` draws, in expectation
@@ -306,6 +309,16 @@ class MPDVAE(ClassNamePrefixFeaturesOutMixin, TransformerMixin, DensityMixin, Ba
             f"{type(self).__name__}: {len(data.train)} images, {len(data.validation)} more to stop by"
         ) as watcher:
             yield watcher.following(folder.name, experiment.training.steps)
+
+
+@torch.no_grad()
+def _mean_image(vae: VAE, z: torch.Tensor) -> torch.Tensor:
+    """The mean of p(x given z) for each code, exact or of `DRAWS` draws."""
+    p = vae.decoder(z)
+    try:
+        return p.mean
+    except NotImplementedError:  # pixels that depend on each other
+        return p.sample((DRAWS,)).mean(0)
 
 
 def _axes(X: Any) -> int:

@@ -155,6 +155,22 @@ def test_independent_pixels_are_decoded_to_their_mean():
     np.testing.assert_allclose(model.inverse_transform(codes), mean.numpy(), rtol=1e-6)
 
 
+def test_pixels_that_depend_on_each_other_are_decoded_to_their_mean_in_expectation():
+    import torch
+
+    every = (np.arange(16)[:, None] >> np.arange(4) & 1).astype(bool).reshape(16, 2, 2)
+    model = small(decoder="pixelcnn").fit(every)
+    code = model.transform(every[5:6])
+    with torch.no_grad():
+        x = torch.from_numpy(every).float()
+        probability = model.vae_.decoder(torch.from_numpy(code)).log_prob(x[:, None, None]).exp()[:, 0]
+        mean = torch.einsum("i,ihw->hw", probability, x)
+    decoded = model.inverse_transform(code.repeat(1000, 0))
+    assert len(np.unique(decoded)) > 3  # a mean of several draws, not one of them
+    np.testing.assert_allclose(decoded.mean(0), mean.numpy(), atol=0.03)  # 5 standard errors
+    assert np.array_equal(decoded, model.inverse_transform(code.repeat(1000, 0)))
+
+
 def test_samples_follow_the_seed():
     model = small().fit(GREY)
     assert np.array_equal(model.sample(8, random_state=1), model.sample(8, random_state=1))
