@@ -36,7 +36,7 @@ ENDINGS = [
     ("mpdvae evaluate there --split v", {"validation"}),
     ("mpdvae data fe", {"fetch"}),
     ("mpdvae data --data-dir there fetch frey", {"frey-faces"}),
-    ("mpdvae explain not", {"not-a-number"}),
+    ("mpdvae explain not-a-n", {"not-a-number"}),
     ("mpdvae export there --part ", {"encoder", "decoder"}),
     ("mpdvae completion f", {"fish"}),
 ]
