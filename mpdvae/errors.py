@@ -8,8 +8,13 @@ Neither ends in a traceback on the command line.
 """
 
 import errno
+import re
 from difflib import get_close_matches
 from typing import NoReturn
+
+
+POINTER = re.compile(r"`mpdvae explain [\w-]+` says more\.")
+"""What `said_by` says, the last line of many a traceback."""
 
 
 class InputError(ValueError):
@@ -47,6 +52,12 @@ class ToldToStop(RunError):
 def said_by(topic: str) -> str:
     """The sentence that says where there is more about `topic`."""
     return f"`mpdvae explain {topic}` says more."
+
+
+def why(log: str) -> str:
+    """Why an attempt failed: what the traceback `log` ends with, in one line; empty for an empty one."""
+    lines = [line.strip() for line in log.split("\n") if line.strip()]
+    return " ".join(lines[-2:] if lines and POINTER.fullmatch(lines[-1]) else lines[-1:])
 
 
 def _point(error: InputError | RunError) -> None:

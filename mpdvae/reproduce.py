@@ -25,7 +25,7 @@ from pathlib import Path
 
 from mpdvae import backends
 from mpdvae.console import RunProgress, Watcher
-from mpdvae.errors import InputError, RunError
+from mpdvae.errors import InputError, RunError, why
 from mpdvae.experiment import Experiment, with_changes
 from mpdvae.jobs import complete, load_data
 from mpdvae.markup import printable
@@ -243,7 +243,7 @@ def _reason(job: Job, before: _Trace) -> str:
     log = job.folder / FAILURE_LOG
     if _Trace.of(job).log == before.log:
         return f"its worker was killed {TRIES} times, out of memory perhaps; fewer --jobs need less"
-    return f"{log.read_text().splitlines()[-1].strip()} (log: {log})"
+    return f"{why(log.read_text())} (log: {log})"
 
 
 def _look_on(pending: Sequence[Job], matrix: Sequence[Job], watcher: Watcher, over: threading.Event) -> None:

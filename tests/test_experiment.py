@@ -1,6 +1,7 @@
 """Experiments: JSON in, JSON out; whatever cannot work is refused by one sentence that names the field."""
 
 import json
+import re
 from typing import get_args
 
 import pytest
@@ -224,8 +225,9 @@ REFUSED = {
 @pytest.mark.parametrize("case", REFUSED)
 def test_what_cannot_work_is_refused_in_one_sentence(case):
     changes, message = REFUSED[case]
-    with pytest.raises(InputError, match=message) as refusal:
+    with pytest.raises(InputError) as refusal:
         with_changes(recipe("mae-digits-smoke"), **changes)
+    assert re.search(message, str(refusal.value))
     assert "\n" not in str(refusal.value)
     assert "pydantic" not in str(refusal.value)
 
@@ -240,8 +242,9 @@ def test_json_is_refused_by_the_same_sentence(case):
         for group in groups:
             node = node[group]
         node[field] = value
-    with pytest.raises(InputError, match=message.replace("^", "^runs/a/experiment.json: ", 1)):
+    with pytest.raises(InputError) as refusal:
         from_json(json.dumps(tree), "runs/a/experiment.json")
+    assert re.search(message.replace("^", "^runs/a/experiment.json: ", 1), str(refusal.value))
 
 
 @pytest.mark.parametrize("text", ["", "{", "[]x", b"\xff\xfe\x00"])

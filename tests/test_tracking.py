@@ -199,7 +199,7 @@ def test_a_package_that_is_not_there_is_named_before_anything_is_made(
     )
     arguments = ("train", "vae-digits-smoke", "--out", tmp_path / "run", *TINY_OPTIONS, "--track", name)
     code, _, err = call(capsys, *arguments)
-    assert (code, err) == (2, f"mpdvae: --track {name}: {message}\n")
+    assert (code, err) == (2, f"mpdvae: --track {name}: {message} `mpdvae explain extras` says more.\n")
     assert not (tmp_path / "run").exists()
 
 

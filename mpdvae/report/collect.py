@@ -16,7 +16,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from mpdvae.errors import InputError
+from mpdvae.errors import InputError, why
 from mpdvae.report.explored import Explored, read_explored
 from mpdvae.report.files import is_inside
 from mpdvae.report.schema import (
@@ -42,7 +42,7 @@ ORDER = ["vae", "vae-pixelcnn", "vlae", "mae", "mae-no-smoothness", "mae-no-dive
 SCALES = ["smoke", "minutes", "hours", "paper"]
 PICTURES = ["reconstructions", "samples", "interpolations"]
 FAILURE_LOG = "failure.log"
-"""In the folder of a run that failed: the traceback, whose last line says why."""
+"""In the folder of a run that failed: the traceback, whose end says why."""
 LABELS_ONLY = {"name", "seed", "reproduces"}
 """Fields of a configuration in which runs of one variant may differ."""
 
@@ -106,7 +106,7 @@ class Unfinished:
     seed: int
     status: str
     failure: str = ""
-    """Last line of its failure.log, where it has one."""
+    """How its failure.log ends, where it has one."""
 
     @property
     def in_words(self) -> str:
@@ -244,9 +244,7 @@ def _setting(
 
 
 def _failure(path: Path, advice: str) -> str:
-    """The last line of a log; empty where there is none."""
-    lines = read_text(path, advice).split("\n") if path.exists() else []
-    return next((line.strip() for line in reversed(lines) if line.strip()), "")
+    return why(read_text(path, advice)) if path.exists() else ""
 
 
 def _optional(kind: type[P], path: Path, advice: str) -> P | None:
