@@ -12,7 +12,6 @@ import re
 from difflib import get_close_matches
 from typing import NoReturn
 
-
 POINTER = re.compile(r"`mpdvae explain [\w-]+` says more\.")
 """What `said_by` says, the last line of many a traceback."""
 
