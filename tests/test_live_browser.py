@@ -165,5 +165,6 @@ def test_a_second_one_is_told_that_the_port_is_taken(page: Any, port: int, finis
     output, said = second.communicate(timeout=300)
     assert (second.returncode, output) == (1, "")
     assert said.strip().splitlines() == [
-        f"mpdvae: --port: {port} is taken by another program; give another, such as --port {port + 1}."
+        f"mpdvae: --port: {port} is taken by another program; give another, such as --port {port + 1}. "
+        "`mpdvae explain port` says more."
     ]

@@ -174,7 +174,7 @@ def test_a_missing_extra_is_named_with_the_line_that_brings_it(
 
 
 def _words(command: str, folder: Path) -> list[str]:
-    run_folder = next((folder / "out").glob("*/manifest.json")).parent
+    run_folder = next((folder / "out").glob("runs/*/manifest.json")).parent
     return [str(run_folder) if word == "RUN" else word for word in command.split()]
 
 
