@@ -109,7 +109,7 @@ def test_a_small_screen_shows_all_without_scrolling_sideways(browser: Any, addre
 
 
 def test_it_opens_soon(browser: Any, address: str) -> None:
-    """Under two seconds on a machine that does nothing else; a slow or busy one is given four times as long."""
+    """The best of ten at most, since the machine may be busy, of a page as large as it gets: plotly is the most of it."""
     paint = "performance.getEntriesByName('first-contentful-paint')[0]?.startTime"
     times = [math.inf]
     while min(times) >= 2000 and len(times) <= 10:
@@ -121,7 +121,7 @@ def test_it_opens_soon(browser: Any, address: str) -> None:
                     fresh.value("performance.timing.domContentLoadedEventEnd - performance.timing.navigationStart"),
                 )
             )
-    assert min(times) < 8000
+    assert min(times) < 2000
     assert Path(address.removeprefix("file://")).stat().st_size < 15e6
 
 
