@@ -14,6 +14,16 @@ report.themed = (layout) => {
 };
 report.options = { responsive: true, displayModeBar: false };
 
+// Plotly is most of the page. It stays text until a figure is near the screen, so that the page opens without it.
+report.needPlotly = () => {
+  const source = document.getElementById("plotly");
+  if (source.type !== "text/plain") return;
+  const script = document.createElement("script");
+  script.id = source.id;
+  script.textContent = source.textContent;
+  source.replaceWith(script);
+};
+
 (() => {
   const plots = [...document.querySelectorAll(".plot")];
 
@@ -27,6 +37,7 @@ report.options = { responsive: true, displayModeBar: false };
   const draw = (plot) => {
     if (plot.drawn) return;
     plot.drawn = true;
+    report.needPlotly();
     const off = hidden(plot);
     plot.figure.data.forEach((trace) => { trace.visible = !off.has(trace.meta); });
     plot.replaceChildren();

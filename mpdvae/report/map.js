@@ -54,6 +54,7 @@ report.codeMap = (box, listener) => {
       margin, dragmode: dragging, hovermode: "closest", showlegend: false, xaxis: axis, selections: [],
       yaxis: { ...axis, scaleanchor: "x" }, paper_bgcolor: "rgba(0,0,0,0)", plot_bgcolor: "rgba(0,0,0,0)", font: { size: 12 },
     };
+    report.needPlotly();
     Plotly.react(plot, traces, report.themed(layout), { ...report.options, doubleClick: "reset" });
     if (!drawn) listen();
     drawn = state;
