@@ -49,9 +49,10 @@ from mpdvae.data.omniglot_burda import read_chardata
 from mpdvae.data.static_mnist import read_amat
 from mpdvae.density import forms
 from mpdvae.experiment import from_json
-from mpdvae.interop import experiment_of, read_state
+from mpdvae.interop import read_state
 from mpdvae.memo import shared
 from mpdvae.partial import Partial
+from mpdvae.released_config import experiment_of
 from mpdvae.report import collect
 from mpdvae.runs import METADATA, Run, load, read_json
 from mpdvae.training import train

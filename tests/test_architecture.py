@@ -75,6 +75,8 @@ LEVELS: list[set[str]] = [
         "experiment",
         "export",
         "interop",
+        "released_config",
+        "released_layers",
         "objective_config",
         "onlooker",
         "parts",

@@ -17,7 +17,8 @@ from small_runs import files
 import mpdvae
 from mpdvae.data import Splits
 from mpdvae.errors import InputError
-from mpdvae.interop import experiment_of, from_official, read_state
+from mpdvae.interop import from_official, read_state
+from mpdvae.released_config import experiment_of
 from mpdvae.runs import Run
 
 PARTS = {"train": 150, "validation": 4, "test": 6}

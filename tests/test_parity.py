@@ -36,7 +36,7 @@ from torch.distributions import Independent, Normal
 
 from mpdvae.divergence import mutual_posterior_divergence
 from mpdvae.experiment import Experiment, ObjectiveConfig
-from mpdvae.interop import experiment_of, from_official, load_released, released_layers
+from mpdvae.interop import from_official, load_released
 from mpdvae.logistic_mixture import DiscretisedLogisticMixture
 from mpdvae.parts import (
     DenseNetEncoder,
@@ -46,6 +46,8 @@ from mpdvae.parts import (
     PixelCNNPPDecoder,
     ResNetEncoder,
 )
+from mpdvae.released_config import experiment_of
+from mpdvae.released_layers import released_layers
 from mpdvae.vae import VAE
 
 SAMPLES = 2
