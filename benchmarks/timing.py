@@ -5,8 +5,9 @@ import multiprocessing
 import statistics
 import time
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
+from resource import RUSAGE_SELF, getrusage
 from typing import Any
 
 
@@ -20,6 +21,9 @@ class Pair:
     """Median."""
     ratio: float
     """Median of the ratios of consecutive runs."""
+    plain_faults: int = 0
+    """Page faults of one run, a median; counted where each has a process of its own."""
+    faults: int = 0
 
 
 def seconds_of(function: Callable[[], Any]) -> float:
@@ -41,7 +45,9 @@ def pair_apart(plain: Callable[[], Callable[[], Any]], ours: Callable[[], Callab
     spawn = multiprocessing.get_context("spawn")
     with spawn.Pool(1, _prepare, (plain,)) as first, spawn.Pool(1, _prepare, (ours,)) as second:
         first.apply(_timed), second.apply(_timed)
-        return _summary([(first.apply(_timed), second.apply(_timed)) for _ in range(rounds)])
+        both = [(first.apply(_timed), second.apply(_timed)) for _ in range(rounds)]
+    plain_faults, faults = (round(statistics.median(run[1] for run in runs)) for runs in zip(*both, strict=True))
+    return replace(_summary([(p[0], o[0]) for p, o in both]), plain_faults=plain_faults, faults=faults)
 
 
 _prepared: list[Callable[[], Any]] = []
@@ -52,8 +58,10 @@ def _prepare(make: Callable[[], Callable[[], Any]]) -> None:
     _prepared[0]()  # what is compiled, and filled, by the first call
 
 
-def _timed() -> float:
-    return seconds_of(_prepared[0])
+def _timed() -> tuple[float, int]:
+    """Seconds and page faults of a call."""
+    before = getrusage(RUSAGE_SELF).ru_minflt
+    return seconds_of(_prepared[0]), getrusage(RUSAGE_SELF).ru_minflt - before
 
 
 def _summary(both: list[tuple[float, float]]) -> Pair:

@@ -1,4 +1,4 @@
-"""What a laptop trains in half a minute: networks by one word, and the training of a short run, for `mpdvae.sklearn`.
+"""What a laptop trains soon: networks by one word, and the training of a short run, for `mpdvae.sklearn`.
 
     word               grey images (black and white pixels)      colour images (256 levels; codes are maps)
     convnet            strided convolutions                      residual blocks of the released code
@@ -8,7 +8,7 @@
     standard-normal    N(0, I)                                   N(0, I)
 
 Grey networks are those of scale `minutes` (`mpdvae.studies`), but for a PixelCNN of two layers in place of three: it sees
-less, so that more comes through the code, and takes half the time. A configuration of `mpdvae.parts` in place of a word
+less, so that more comes through the code, and takes less time. A configuration of `mpdvae.parts` in place of a word
 is taken as it is.
 """
 

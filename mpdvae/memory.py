@@ -120,7 +120,7 @@ def _refuse_unless_smaller(error: Exception, size: int) -> None:
         raise error
     if size <= 1:
         raise RunError(
-            "out of memory, even in the smallest pieces; close what else runs, or take a smaller model"
+            "out of memory, even in the smallest pieces; close what else runs, or take a smaller model", topic="memory"
         ) from error
     if listener := _LISTENER.get():
         listener.tell()
