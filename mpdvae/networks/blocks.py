@@ -12,7 +12,6 @@ Layers as in the released code of MAE (Ma, Zhou & Hovy, 2019); ELU: Clevert et a
 import torch
 from jaxtyping import Float
 from torch import Tensor, nn
-from torch.nn import functional
 
 from mpdvae.networks.activations import elu
 from mpdvae.networks.incremental import CausalLayer, Raster
@@ -33,8 +32,7 @@ def conv2d(
 
 
 class PointwiseConv2d(CausalLayer, nn.Conv2d):
-    """Weight-normalised 1x1 convolution. At a single position, and on maps whose channels are last in memory, it is evaluated
-    as a product of matrices, which is quicker."""
+    """Weight-normalised 1x1 convolution; at a single position a product of matrices, which is quicker there."""
 
     def __init__(self, in_channels: int, out_channels: int) -> None:
         super().__init__(in_channels, out_channels, 1)
@@ -43,8 +41,6 @@ class PointwiseConv2d(CausalLayer, nn.Conv2d):
     def forward(self, input: Float[Tensor, "*batch in height width"]) -> Float[Tensor, "*batch out height width"]:
         if self.raster is not None and input.shape[-2:] == (1, 1):
             return self.column(input, self.raster)
-        if input.ndim == 4 and input.is_contiguous(memory_format=torch.channels_last):
-            return self._product(input)
         return super().forward(input)
 
     def column(self, x: Float[Tensor, "*batch in 1 1"], at: Raster) -> Float[Tensor, "*batch out 1 1"]:
@@ -55,12 +51,6 @@ class PointwiseConv2d(CausalLayer, nn.Conv2d):
         weight, bias = at.memory[self]
         y = torch.baddbmm(bias, x.reshape(len(weight), -1, self.in_channels), weight)
         return y.view(*x.shape[:-3], self.out_channels, 1, 1)
-
-    def _product(self, x: Float[Tensor, "batch in height width"]) -> Float[Tensor, "batch out height width"]:
-        """The output, by one product of matrices. The bias is not part of it: a compiler adds it on the way to what follows.
-        It is added in place, so that the sum has the product's precision under autocast, as a convolution's has."""
-        y = functional.linear(x.permute(0, 2, 3, 1), self.weight.flatten(1)).add_(self.get_parameter("bias"))
-        return y.permute(0, 3, 1, 2)
 
 
 def linear(in_features: int, out_features: int) -> nn.Linear:
