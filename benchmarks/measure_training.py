@@ -14,7 +14,7 @@ from functools import partial
 import torch
 from measure_sampling import initialised
 from plain import square_kernels
-from timing import Curve, Row, pair_apart, seconds_of, shown
+from timing import Curve, Row, apart, pair_apart, seconds_of, shown
 from torch import Tensor, nn
 
 from mpdvae import VAE
@@ -43,10 +43,7 @@ def training() -> tuple[list[Row], list[Curve]]:
         rows.append(
             Row(f"training step, batch {BATCH}, {what}", plain_rate, rate, round(both.ratio, 2), "1.8x", "", share)
         )
-    keep_freed_memory()
-    vae, optimizer = _parts()
-    steps = {str(n): _median(partial(_step, vae, optimizer, _images(n))) for n in (25, 50, 100, 200)}
-    curves.append(Curve("training step", "images", "s", steps))
+    curves.append(Curve("training step", "images", "s", apart(_growth)))
     return rows, curves
 
 
@@ -129,6 +126,13 @@ def _own_step(compiled: bool) -> Callable[[], None]:
     if compiled:
         compile_networks(vae)
     return partial(_step, vae, optimizer, _images(BATCH))
+
+
+def _growth() -> dict[str, float]:
+    """Seconds by size of the batch."""
+    keep_freed_memory()
+    vae, optimizer = _parts()
+    return {str(n): _median(partial(_step, vae, optimizer, _images(n))) for n in (25, 50, 100, 200)}
 
 
 def _median(function: Callable[[], object], rounds: int = 5) -> float:

@@ -72,8 +72,13 @@ def _summary(both: list[tuple[float, float]]) -> Pair:
 def peak_bytes(function: Callable[..., Any], *arguments: Any) -> int:
     """Most resident memory that `function(*arguments)` adds to a process of its own, which has imported all that it needs:
     `function` returns what is to be measured as a function without arguments."""
+    return apart(_grown_by, function, arguments)
+
+
+def apart(function: Callable[..., Any], *arguments: Any) -> Any:
+    """What a function gives in a process of its own."""
     with multiprocessing.get_context("spawn").Pool(1) as pool:
-        return pool.apply(_grown_by, (function, arguments))
+        return pool.apply(function, arguments)
 
 
 def _grown_by(function: Callable[..., Callable[[], Any]], arguments: tuple[Any, ...]) -> int:
