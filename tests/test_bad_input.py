@@ -5,7 +5,6 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-import torch
 from command_line import call, start
 from data_files import picture, put, tiny_idx_files
 from small_runs import TINY_OPTIONS, files, tiny
@@ -287,11 +286,3 @@ def test_own_data_is_trained_on(make, capsys, tmp_path):
             code, _, err = call(capsys, *command)
             assert code == 2
             assert_clear(err, r"was made on other data .*; put the former data back, or train in another --out")
-
-
-@pytest.fixture(autouse=True)
-def one_thread():
-    """Commands set the number of threads; it is put back."""
-    threads = torch.get_num_threads()
-    yield
-    torch.set_num_threads(threads)

@@ -12,7 +12,6 @@ import time
 from pathlib import Path
 
 import pytest
-import torch
 from command_line import asked_for, call, start
 from PIL import Image
 from small_runs import TINY_OPTIONS, files, results, tiny, trained
@@ -24,15 +23,6 @@ from mpdvae.objective_config import LinearWeight, ObjectiveConfig
 from mpdvae.recipes import all_recipes, recipe
 from mpdvae.runs import Run
 from mpdvae.version import __version__
-
-
-@pytest.fixture(autouse=True)
-def one_thread():
-    """Commands set the number of threads; it is put back."""
-    threads = torch.get_num_threads()
-    yield
-    torch.set_num_threads(threads)
-
 
 # -- help --------------------------------------------------------------------------------------------------------------
 

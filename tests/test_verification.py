@@ -22,13 +22,6 @@ from mpdvae.verification import measurements, verify
 RECORDED = sorted(RUN_FILES - {"manifest.json"})
 
 
-@pytest.fixture(autouse=True)
-def one_thread():
-    """Commands set the number of threads; it is put back."""
-    yield
-    torch.set_num_threads(1)
-
-
 def edit(folder: Path, **entries: object) -> None:
     """Changes the manifest as another program would, with a hash that is right again."""
     content = read_json(folder / "manifest.json") | entries
