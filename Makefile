@@ -32,9 +32,9 @@ test-slow: .venv/test
 
 # What touches those libraries; the rest of the suite is about what is ours alone. Shapes and types are not checked as the
 # tests run: the oldest versions of the two libraries that do it do not agree.
-OLDEST := $(addprefix tests/test_,$(addsuffix .py,$(OLDEST_TOUCHED)))
 OLDEST_TOUCHED := cli completion data_download data_formats data_own data_protocols density distributions experiment help interop \
     kinds objective package pictures representation report_pages report_statistics runs schedules sharing sklearn subsets vae
+OLDEST := $(addprefix tests/test_,$(addsuffix .py,$(OLDEST_TOUCHED)))
 
 test-oldest: .venv-oldest/test
 	.venv-oldest/bin/python -m pytest -o addopts="--strict-markers --strict-config -ra" --numprocesses 2 -m "not slow" $(OLDEST)
