@@ -150,9 +150,7 @@ def hub(tmp_path, monkeypatch):
     from huggingface_hub import constants
 
     with serving() as hub:
-        monkeypatch.setattr(
-            constants, "HF_HUB_OFFLINE", False
-        )  # as it was when the client was imported, maybe by a test
+        monkeypatch.setattr(constants, "HF_HUB_OFFLINE", False)  # the client reads it once, maybe within another test
         monkeypatch.setattr(constants, "ENDPOINT", hub.address)
         monkeypatch.setattr(
             constants, "HUGGINGFACE_CO_URL_TEMPLATE", hub.address + "/{repo_id}/resolve/{revision}/{filename}"
