@@ -30,6 +30,7 @@ def _square_conv2d(x: Tensor, weight: Tensor, bias: Tensor | None) -> Tensor:
 PLAIN = {
     (masked, "_causal_conv2d"): _square_conv2d,
     (masked, "_square_conv2d"): _square_conv2d,
+    (blocks, "convolve"): conv2d,
     (blocks, "elu"): elu,
     (pixelcnn, "elu"): elu,
 }
@@ -39,7 +40,7 @@ PLAIN = {
 @contextmanager
 def square_kernels(module: nn.Module) -> Iterator[None]:
     """Inside, causal convolutions multiply the zeros of their masks too, and convolutions and ELU are torch's; `module` is in
-    the default memory layout, in which 1x1 convolutions are torch's anyway."""
+    the default memory layout."""
     module.to(memory_format=torch.contiguous_format)  # pyright: ignore[reportCallIssue] - unknown to torch's stubs
     ours = {place: getattr(*place) for place in PLAIN}
     try:

@@ -40,14 +40,16 @@ def pair(plain: Callable[[], Any], ours: Callable[[], Any], rounds: int, times: 
     return _summary([(times * seconds_of(plain), seconds_of(ours)) for _ in range(rounds)])
 
 
-def pair_apart(plain: Callable[[], Callable[[], Any]], ours: Callable[[], Callable[[], Any]], rounds: int) -> Pair:
+def pair_apart(
+    plain: Callable[[], Callable[[], Any]], ours: Callable[[], Callable[[], Any]], rounds: int, times: int = 1
+) -> Pair:
     """As `pair`, each in a process of its own that keeps what it made: `plain()` and `ours()` return what is timed."""
     spawn = multiprocessing.get_context("spawn")
     with spawn.Pool(1, _prepare, (plain,)) as first, spawn.Pool(1, _prepare, (ours,)) as second:
         first.apply(_timed), second.apply(_timed)
         both = [(first.apply(_timed), second.apply(_timed)) for _ in range(rounds)]
     plain_faults, faults = (round(statistics.median(run[1] for run in runs)) for runs in zip(*both, strict=True))
-    return replace(_summary([(p[0], o[0]) for p, o in both]), plain_faults=plain_faults, faults=faults)
+    return replace(_summary([(times * p[0], o[0]) for p, o in both]), plain_faults=times * plain_faults, faults=faults)
 
 
 _prepared: list[Callable[[], Any]] = []

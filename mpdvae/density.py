@@ -30,6 +30,7 @@ from jaxtyping import Float, Float64, Int64
 from torch import Tensor, nn
 from torch.nn.utils import parametrize
 
+from mpdvae.allocator import keep_freed_memory
 from mpdvae.errors import InputError, RunError
 from mpdvae.importance import bound_curve, effective_sample_size, group_sizes, jackknife, log_mean, standard_error
 from mpdvae.memory import piece_sizes
@@ -106,7 +107,8 @@ def estimate(
     tolerance: float | None = None,
     indices: Sequence[int] | None = None,
 ) -> DensityEstimate:
-    """The log-likelihood of each image, with its uncertainty.
+    """The log-likelihood of each image, with its uncertainty. On Linux, the process keeps what memory it frees from then on
+    (`mpdvae.allocator`).
 
     Arguments:
         vae: the model; measured in evaluation mode and left in the mode it came in.
@@ -136,6 +138,7 @@ def estimate(
         if progress:
             progress(done, len(x) * samples)
 
+    keep_freed_memory()  # pieces are freed and taken over and over
     with torch.no_grad(), evaluating(vae), parametrize.cached():  # weights are normalised once
         images, draws = piece_sizes(vae, x, samples, memory_budget, NOISE_BLOCK)
         for start in range(0, len(x), images):

@@ -27,6 +27,7 @@ from mpdvae.flows import vector_flow
 from mpdvae.networks import activations
 from mpdvae.networks.blocks import DownBlock, PointwiseConv2d, UpBlock
 from mpdvae.networks.blocks import conv2d as normalised_conv2d
+from mpdvae.networks.convolution import convolve
 from mpdvae.networks.made import MADE
 from mpdvae.networks.masked import CausalConv2d, ConditionedCausalConv2d, MaskedLinear, causal_mask
 from mpdvae.networks.pixelcnn import PAPER_LARGE, PAPER_SMALL, BottleneckBlock, PixelCNN
@@ -222,6 +223,34 @@ def test_elu_and_its_derivatives():
         return y, first, *torch.autograd.grad(first.sum(), x)
 
     torch.testing.assert_close(derivatives(activations.elu), derivatives(elu), rtol=1e-14, atol=1e-16)
+
+
+@pytest.mark.parametrize("wanted", [("x", "weight", "bias"), ("x",), ("weight",), ("bias",), ("weight", "bias")])
+@pytest.mark.parametrize(
+    ("inputs", "units", "kernel", "padding"), [(18, 16, (1, 1), (0, 0)), (4, 2, (1, 1), (0, 0)), (3, 2, (2, 3), (0, 1))]
+)
+def test_convolution_and_its_derivatives(inputs, units, kernel, padding, wanted):
+    """Value, first and second derivatives are torch's, whichever of them are asked for."""
+    given = {
+        "x": torch.randn(2, inputs, 5, 6, dtype=torch.float64),
+        "weight": torch.randn(units, inputs, *kernel, dtype=torch.float64),
+        "bias": torch.randn(units, dtype=torch.float64),
+    }
+    asked = [given[name].requires_grad_() for name in wanted]
+
+    def derivatives(function):
+        y = function(*given.values(), padding=padding)
+        first = torch.autograd.grad(y.sin().sum(), asked, create_graph=True)
+        return y, *first, *torch.autograd.grad(sum(g.square().sum() for g in first), asked)
+
+    torch.testing.assert_close(derivatives(convolve), derivatives(conv2d), rtol=1e-12, atol=1e-12)
+
+
+def test_convolution_without_bias():
+    x, weight = torch.randn(1, 3, 4, 4), torch.randn(2, 3, 1, 1, requires_grad=True)
+    (ours,) = torch.autograd.grad(convolve(x, weight, None).square().sum(), weight)
+    (expected,) = torch.autograd.grad(conv2d(x, weight).square().sum(), weight)
+    torch.testing.assert_close(ours, expected)
 
 
 # PixelCNN

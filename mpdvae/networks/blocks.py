@@ -14,6 +14,7 @@ from jaxtyping import Float
 from torch import Tensor, nn
 
 from mpdvae.networks.activations import elu
+from mpdvae.networks.convolution import convolve
 from mpdvae.networks.incremental import CausalLayer, Raster
 from mpdvae.networks.weight_norm import weight_norm
 
@@ -41,7 +42,7 @@ class PointwiseConv2d(CausalLayer, nn.Conv2d):
     def forward(self, input: Float[Tensor, "*batch in height width"]) -> Float[Tensor, "*batch out height width"]:
         if self.raster is not None and input.shape[-2:] == (1, 1):
             return self.column(input, self.raster)
-        return super().forward(input)
+        return convolve(input, self.weight, self.get_parameter("bias"))
 
     def column(self, x: Float[Tensor, "*batch in 1 1"], at: Raster) -> Float[Tensor, "*batch out 1 1"]:
         """The output at the present position."""

@@ -21,10 +21,11 @@ from typing import Literal
 import torch
 from jaxtyping import Float
 from torch import Tensor, nn
-from torch.nn.functional import conv2d, pad
+from torch.nn.functional import pad
 
 from mpdvae.errors import InputError
 from mpdvae.networks.batching import over_leading
+from mpdvae.networks.convolution import convolve
 from mpdvae.networks.incremental import CausalLayer, Raster
 from mpdvae.networks.neighbours import Neighbours
 from mpdvae.networks.weight_norm import weight_norm
@@ -143,7 +144,7 @@ def _left(weight: Float[Tensor, "out in size size"], centre: bool) -> Float[Tens
 def _causal_conv2d(x: Tensor, weight: Tensor, bias: Tensor | None) -> Tensor:
     reach = weight.shape[-1] // 2
     x = pad(x, (0, 0, reach, 0))
-    return conv2d(x, weight[:, :, : reach + 1], bias, padding=(0, reach))
+    return convolve(x, weight[:, :, : reach + 1], bias, (0, reach))
 
 
 def _square_conv2d(x: Tensor, weight: Tensor, bias: Tensor | None) -> Tensor:
@@ -154,7 +155,7 @@ def _square_conv2d(x: Tensor, weight: Tensor, bias: Tensor | None) -> Tensor:
     shifted = pad(x, (reach, reach)).unfold(-1, width, 1)  # [batch in height column width]
     columns = shifted.permute(0, 3, 1, 2, 4).flatten(1, 2).contiguous(memory_format=torch.channels_last)
     rows = weight.permute(0, 3, 1, 2).flatten(1, 2)[..., None]
-    return conv2d(columns, rows, bias, padding=(reach, 0))
+    return convolve(columns, rows, bias, (reach, 0))
 
 
 class MaskedLinear(nn.Linear):
