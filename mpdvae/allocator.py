@@ -1,6 +1,7 @@
 """Freed memory that stays with the process.
 
-A training step frees and takes hundreds of megabytes again, in blocks of ten to twenty. The C library of Linux (glibc) gives
+A training step frees and takes hundreds of megabytes again, in blocks of ten to twenty; so does each piece of an
+evaluation. The C library of Linux (glibc) gives
 such blocks back to the system, which has to clear every page of them when they are asked for once more: tens of thousands
 of page faults a step, which `benchmarks/speed.py` counts. Two of its settings end that (mallopt(3)): blocks come from
 the heap whatever their size (M_MMAP_THRESHOLD), and what is free at the heap's end is kept (M_TRIM_THRESHOLD). The most that
