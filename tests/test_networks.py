@@ -27,7 +27,7 @@ from mpdvae.flows import vector_flow
 from mpdvae.networks import activations
 from mpdvae.networks.blocks import DownBlock, PointwiseConv2d, UpBlock
 from mpdvae.networks.blocks import conv2d as normalised_conv2d
-from mpdvae.networks.convolution import convolve
+from mpdvae.networks.convolution import _Convolution
 from mpdvae.networks.made import MADE
 from mpdvae.networks.masked import CausalConv2d, ConditionedCausalConv2d, MaskedLinear, causal_mask
 from mpdvae.networks.pixelcnn import PAPER_LARGE, PAPER_SMALL, BottleneckBlock, PixelCNN
@@ -213,6 +213,16 @@ def test_pointwise_convolution_keeps_low_precision():
         assert layer(x.to(memory_format=torch.channels_last)).dtype == torch.bfloat16
 
 
+def test_direction_of_one_number_stays():
+    """Its gradient is 0 exactly, not rounding errors that an optimiser divides by their size."""
+    layer = PointwiseConv2d(1, 64).float()
+    gain, direction = layer.parametrizations.weight.original0, layer.parametrizations.weight.original1
+    torch.testing.assert_close(layer.weight, gain * direction.sign())
+    layer(torch.randn(3, 1, 5, 5, dtype=torch.float32)).square().sum().backward()
+    assert direction.grad.eq(0).all()
+    assert gain.grad.ne(0).all()
+
+
 def test_elu_and_its_derivatives():
     """Value, first and second derivative are torch's, at zero too, though computed from the output."""
     x = torch.tensor([-40.0, -2.0, -1e-9, 0.0, 1e-9, 3.0], dtype=torch.float64, requires_grad=True)
@@ -229,7 +239,7 @@ def test_elu_and_its_derivatives():
 @pytest.mark.parametrize(
     ("inputs", "units", "kernel", "padding"), [(18, 16, (1, 1), (0, 0)), (4, 2, (1, 1), (0, 0)), (3, 2, (2, 3), (0, 1))]
 )
-def test_convolution_and_its_derivatives(inputs, units, kernel, padding, wanted):
+def test_convolution_that_is_compiled_and_its_derivatives(inputs, units, kernel, padding, wanted):
     """Value, first and second derivatives are torch's, whichever of them are asked for."""
     given = {
         "x": torch.randn(2, inputs, 5, 6, dtype=torch.float64),
@@ -239,18 +249,12 @@ def test_convolution_and_its_derivatives(inputs, units, kernel, padding, wanted)
     asked = [given[name].requires_grad_() for name in wanted]
 
     def derivatives(function):
-        y = function(*given.values(), padding=padding)
+        y = function(*given.values(), padding)
         first = torch.autograd.grad(y.sin().sum(), asked, create_graph=True)
         return y, *first, *torch.autograd.grad(sum(g.square().sum() for g in first), asked)
 
-    torch.testing.assert_close(derivatives(convolve), derivatives(conv2d), rtol=1e-12, atol=1e-12)
-
-
-def test_convolution_without_bias():
-    x, weight = torch.randn(1, 3, 4, 4), torch.randn(2, 3, 1, 1, requires_grad=True)
-    (ours,) = torch.autograd.grad(convolve(x, weight, None).square().sum(), weight)
-    (expected,) = torch.autograd.grad(conv2d(x, weight).square().sum(), weight)
-    torch.testing.assert_close(ours, expected)
+    expected = derivatives(lambda x, weight, bias, padding: conv2d(x, weight, bias, padding=padding))
+    torch.testing.assert_close(derivatives(_Convolution.apply), expected, rtol=1e-12, atol=1e-12)
 
 
 # PixelCNN

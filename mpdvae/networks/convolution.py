@@ -8,7 +8,10 @@ With output gradient g, input x and weight w of a convolution,
 The bias's gradient is a sum of its own here: torch's library for convolutions takes longer over it than over the sum, which a
 compiler merges with what comes before. In the weight's gradient of a 1x1 convolution (k = 0) g and x are alike, and the
 library is quicker where the second has fewer channels, as long as they fill a vector register: they change places where a
-layer narrows. On a GPU, and under autocast, nothing of this is done.
+layer narrows.
+
+This is done where `torch.compile` compiles for a processor. Elsewhere torch leaves out gradients that nobody asks for, such
+as those of weights when a code is refined, which a function with a gradient of its own cannot.
 """
 
 from typing import Any
@@ -29,7 +32,8 @@ def convolve(
     padding: tuple[int, int] = (0, 0),
 ) -> Float[Tensor, "batch out output_height output_width"]:
     """`torch.nn.functional.conv2d` with stride 1; the same values, and the same gradients up to rounding."""
-    if not torch.is_grad_enabled() or x.device.type != "cpu" or torch.is_autocast_enabled("cpu"):
+    by_torch = not torch.compiler.is_compiling() or x.device.type != "cpu" or torch.is_autocast_enabled("cpu")
+    if by_torch or not torch.is_grad_enabled():
         return conv2d(x, weight, bias, padding=padding)
     y = _Convolution.apply(x, weight, bias, padding)
     assert isinstance(y, Tensor)

@@ -8,6 +8,9 @@ A normalised layer writes its weight as gain times direction, per output unit,
 with v ~ N(0, 0.05^2) at the start. Masked layers keep the *logarithm* of the gain, as the released code of MAE does: an
 average of their weights over time is then geometric in the gain.
 
+Where v has one number per unit (a 1x1 layer of one input), v / ||v|| is its sign, and the gradient 0. Computed as elsewhere,
+it would be rounding errors, which Adam, dividing by their size, makes whole steps of, until signs flip.
+
 Initialisation: during one forward pass on data, layer after layer is rescaled so that each output unit has mean 0 and
 standard deviation `init_scale` over the batch and all positions; the next layer sees the rescaled output.
 
@@ -48,7 +51,8 @@ class WeightNorm(nn.Module):
 
     def forward(self, gain: Tensor, direction: Tensor) -> Tensor:
         if self.mask is None:
-            return direction * (gain / self._norm(direction))
+            one_number = direction.numel() == gain.numel()
+            return direction.sign() * gain if one_number else direction * (gain / self._norm(direction))
         masked = direction * self.mask
         return masked * (gain.exp() / (self._norm(masked) + MASKED_NORM_FLOOR))
 
