@@ -18,7 +18,7 @@ help:
 	@echo "make test-oldest the oldest versions of all libraries that are supported (about 5 minutes)"
 	@echo "make check       lint, types and tests: run it before you commit"
 	@echo "make docs        the documentation as a site, in site/"
-	@echo "make bench       how fast it is, against plain methods (about 15 minutes)"
+	@echo "make bench       how fast it is, against plain methods (about 25 minutes)"
 	@echo "make clean       remove environments and caches; runs are kept"
 
 reproduce: .venv/base
