@@ -3,7 +3,8 @@ where the machine has not so much.
 
 A lack of memory makes pieces smaller, as small as it takes. It changes no number beyond rounding: noise belongs to images,
 or is drawn for all of them in each piece (`drawn_in_pieces`). Whoever listens by `shortage_told` is told once. A training
-step is not made smaller: its gradient needs the whole batch at once.
+step is not made smaller: its gradient needs the whole batch at once; there, a lack of memory ends in one sentence
+(`shortage_ends`).
 
 The bytes for n items are the largest of some increasing straight lines in n (weights computed on the way count in their
 intercepts), so the bytes for one item, measured at n = `TRIAL`, are an upper bound for larger n. What a kernel uses
@@ -60,6 +61,17 @@ def shortage_told(say: Callable[[str], None]) -> Iterator[None]:
         yield
     finally:
         _LISTENER.reset(token)
+
+
+@contextmanager
+def shortage_ends(advice: str) -> Iterator[None]:
+    """Inside, a lack of memory is a `RunError` that gives `advice`: for what cannot be made smaller."""
+    try:
+        yield
+    except (RuntimeError, MemoryError) as error:
+        if not _is_out_of_memory(error):
+            raise
+        raise RunError(f"out of memory; {advice}", topic="memory") from error
 
 
 class Budget:

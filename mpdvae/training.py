@@ -31,7 +31,7 @@ from mpdvae.division import check_batch, divided, own
 from mpdvae.errors import InputError, RunError
 from mpdvae.experiment import Experiment, Training
 from mpdvae.learner import Checkpoint, Learner, Progress
-from mpdvae.memory import shortage_told
+from mpdvae.memory import shortage_ends, shortage_told
 from mpdvae.objective import Loss
 from mpdvae.recovery import (
     NotFinite,
@@ -73,7 +73,7 @@ def train(
 
     Raises:
         InputError: the experiment does not fit the data.
-        RunError: the loss is no longer a finite number, see `recovery`.
+        RunError: the loss is no longer a finite number, see `recovery`; or a step needs more memory than there is.
         Stopped: the process was told to stop.
     """
     t, stop = run.experiment.training, stop or Stop()
@@ -81,7 +81,8 @@ def train(
     keep_freed_memory()
     x_validation = _validation_images(run.experiment, data)
     course = Course.begin(run, data, say)
-    with stop.deferred(), shortage_told(say):
+    less = f"close what else runs and resume {run.path}, or train anew with a smaller training.batch_size or decoder"
+    with stop.deferred(), shortage_told(say), shortage_ends(less):
         while course.progress.step < t.steps and not course.progress.stopped:
             try:
                 _step_or_skip(course, data)

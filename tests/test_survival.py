@@ -23,6 +23,7 @@ from command_line import call, start
 from constructors import DECODERS, MAP_DECODERS, shaken, with_maps
 from small_runs import digits, files, results, tiny, trained
 
+from mpdvae import training
 from mpdvae.errors import InputError, RunError
 from mpdvae.evaluation import evaluate
 from mpdvae.jobs import complete
@@ -495,6 +496,27 @@ def test_where_there_is_no_memory_at_all_it_ends(call):
 
     with pytest.raises(RunError, match="out of memory, even in the smallest pieces"):
         call(never)
+
+
+@pytest.mark.parametrize("shortage", [MemoryError(), RuntimeError(CPU_WORDS)], ids=["python", "torch"])
+def test_a_step_without_memory_ends_in_a_sentence(tmp_path, monkeypatch, shortage):
+    """And the run goes on from its checkpoint as if nothing had been."""
+    runs = [Run.create(tmp_path / name, tiny(**NINE)) for name in ("short", "intact")]
+    step, calls = training._step, []
+
+    def short(*arguments):
+        calls.append(1)
+        if len(calls) == 3:
+            raise shortage
+        return step(*arguments)
+
+    with monkeypatch.context() as patch:
+        patch.setattr(training, "_step", short)
+        with pytest.raises(RunError, match=r"out of memory; close what else runs and resume .*training.batch_size"):
+            train(runs[0], digits())
+    for run in runs:
+        train(run, digits())
+    assert results(runs[0].path) == results(runs[1].path)
 
 
 @pytest.mark.parametrize("call", [Budget().spend, lambda broken: in_pieces(broken, 100)], ids=["budget", "pieces"])
