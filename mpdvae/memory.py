@@ -88,7 +88,7 @@ class Budget:
             except InputError as error:
                 if self.bytes == self.first:
                     raise
-                raise RunError(f"out of memory, even in the smallest pieces ({error})", topic="memory") from error
+                raise RunError(f"out of memory, even in the smallest pieces ({error}).", topic="memory") from error
             except (RuntimeError, MemoryError) as error:
                 _refuse_unless_smaller(error, self.bytes)
             self.bytes //= 2
@@ -132,7 +132,7 @@ def _refuse_unless_smaller(error: Exception, size: int) -> None:
         raise error
     if size <= 1:
         raise RunError(
-            "out of memory, even in the smallest pieces; close what else runs, or take a smaller model", topic="memory"
+            "out of memory, even in the smallest pieces; close what else runs, or take a smaller model.", topic="memory"
         ) from error
     if listener := _LISTENER.get():
         listener.tell()

@@ -81,7 +81,7 @@ def train(
     keep_freed_memory()
     x_validation = _validation_images(run.experiment, data)
     course = Course.begin(run, data, say)
-    less = f"close what else runs and resume {run.path}, or train anew with a smaller training.batch_size or decoder"
+    less = f"close what else runs and resume {run.path}, or train anew with a smaller training.batch_size or decoder."
     with stop.deferred(), shortage_told(say), shortage_ends(less):
         while course.progress.step < t.steps and not course.progress.stopped:
             try:
