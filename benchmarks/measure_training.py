@@ -32,6 +32,8 @@ def training() -> tuple[list[Row], list[Curve]]:
     needed, peak = needed_operations(_model(), _images(BATCH)), matrix_rate()
     rows, curves = [], []
     for what in ("as it is", "compiled"):
+        if what == "compiled" and not compile_networks(_model()):
+            continue
         both = pair_apart(_plain_step, partial(_own_step, what == "compiled"), rounds=9)
         plain_rate, rate = (f"{BATCH / seconds:.0f} images/s" for seconds in (both.plain_seconds, both.seconds))
         share = (

@@ -47,6 +47,7 @@ def main() -> None:
     parser.add_argument("--threads", type=int, default=os.cpu_count())
     arguments = parser.parse_args()
     torch.set_num_threads(arguments.threads)
+    os.environ["OMP_NUM_THREADS"] = str(arguments.threads)  # of processes that are started
     results = read_json(RESULTS) if RESULTS.exists() else {}
     for name in arguments.only:
         print(f"measuring: {name}", flush=True)

@@ -80,8 +80,9 @@ def train(
     check_batch(t.batch_size)
     keep_freed_memory()
     x_validation = _validation_images(run.experiment, data)
-    course = Course.begin(run, data, say)
     less = f"close what else runs and resume {run.path}, or train anew with a smaller training.batch_size or decoder."
+    with shortage_ends(less):
+        course = Course.begin(run, data, say)
     with stop.deferred(), shortage_told(say), shortage_ends(less):
         while course.progress.step < t.steps and not course.progress.stopped:
             try:

@@ -9,7 +9,8 @@ with v ~ N(0, 0.05^2) at the start. Masked layers keep the *logarithm* of the ga
 average of their weights over time is then geometric in the gain.
 
 Where v has one number per unit (a 1x1 layer of one input), v / ||v|| is its sign, and the gradient 0. Computed as elsewhere,
-it would be rounding errors, which Adam, dividing by their size, makes whole steps of, until signs flip.
+it would be rounding errors, which Adam, dividing by their size, makes whole steps of, until signs flip. A plain gain reaches
+the other sign by itself; in masked layers, where it is e^g > 0, the floor under the norm leaves such a v a gradient.
 
 Initialisation: during one forward pass on data, layer after layer is rescaled so that each output unit has mean 0 and
 standard deviation `init_scale` over the batch and all positions; the next layer sees the rescaled output.
