@@ -33,7 +33,7 @@ TRIAL = 8
 """Images, or samples of one image, in the trial that measures memory."""
 
 CPU_PIECE = 2**28
-"""Bytes of a piece on the CPU, whatever the budget: twice as much gains less than a tenth (`benchmarks/speed.py --only bound`)."""
+"""Bytes of a piece on the CPU, whatever the budget: twice as much gains less than a tenth (`benchmarks/speed.py`)."""
 
 T = TypeVar("T")
 
