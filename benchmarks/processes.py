@@ -1,8 +1,9 @@
-"""One run on 1, 2 and 4 processes: whether its losses are the same, and images per second.
+"""One run on 1, 2 and 4 processes of one thread: whether its losses are the same, and images per second.
 
 python benchmarks/processes.py [RECIPE]
 
-Each process has one thread. More processes than cores cannot be faster; they show that the losses are the same."""
+More processes than cores cannot be faster; they show that the losses are the same. One process of two threads shows what
+rounding alone does: sums are cut elsewhere there, too."""
 
 import json
 import os
@@ -19,11 +20,11 @@ from mpdvae.learner import Learner
 from mpdvae.recipes import recipe
 from mpdvae.training import _step
 
-COUNTS = (1, 2, 4)
+PROCESSES_AND_THREADS = ((1, 1), (1, 2), (2, 1), (4, 1))
 WARM_UP, STEPS = 2, 20
 
 
-def member(name: str) -> None:
+def member(name: str, threads: int) -> None:
     """What each process does: some steps of the recipe. The first prints their losses and the speed."""
     experiment = recipe(name)
     with processes.joined():
@@ -31,6 +32,7 @@ def member(name: str) -> None:
         data = load_data(experiment)
         learner = Learner.start(experiment, data)
         learner.initialise(data)
+        torch.set_num_threads(threads)
         losses = []
         for step in range(WARM_UP + STEPS):
             if step == WARM_UP:
@@ -40,15 +42,15 @@ def member(name: str) -> None:
         print(json.dumps({"losses": losses, "images_per_second": images}))
 
 
-def measured(name: str, count: int) -> dict:
-    """What the first of `count` processes prints."""
+def measured(name: str, count: int, threads: int) -> dict:
+    """What the first of `count` processes prints, each of so many threads."""
     with socket.socket() as free:
         free.bind(("127.0.0.1", 0))
         port = free.getsockname()[1]
     places = [
         processes.environment_of(rank, count, port) | {"TORCHELASTIC_USE_AGENT_STORE": ""} for rank in range(count)
     ]
-    command = [sys.executable, __file__, "member", name]
+    command = [sys.executable, __file__, "member", name, str(threads)]
     first, *others = [subprocess.Popen(command, env=os.environ | place, stdout=subprocess.PIPE) for place in places]
     output, _ = first.communicate()
     if any(process.wait() for process in (first, *others)):
@@ -58,18 +60,20 @@ def measured(name: str, count: int) -> dict:
 
 def main(name: str) -> None:
     """Prints the table."""
-    print("| processes | images/s | largest relative difference of a loss |\n| --- | --- | --- |")
+    print(
+        "| processes | threads of each | images/s | largest relative difference of a loss |\n| --- | --- | --- | --- |"
+    )
     expected: list[float] = []
-    for count in COUNTS:
-        found = measured(name, count)
+    for count, threads in PROCESSES_AND_THREADS:
+        found = measured(name, count, threads)
         expected = expected or found["losses"]
         pairs = zip(found["losses"], expected, strict=True)
         difference = max(abs(one - other) / abs(other) for one, other in pairs)
-        print(f"| {count} | {found['images_per_second']:.0f} | {difference:.0e} |", flush=True)
+        print(f"| {count} | {threads} | {found['images_per_second']:.0f} | {difference:.0e} |", flush=True)
 
 
 if __name__ == "__main__":
     if sys.argv[1:2] == ["member"]:
-        member(sys.argv[2])
+        member(sys.argv[2], int(sys.argv[3]))
     else:
         main(sys.argv[1] if sys.argv[1:] else "mae-mnist-minutes")
