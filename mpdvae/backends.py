@@ -17,6 +17,7 @@ from pathlib import Path
 from tempfile import TemporaryDirectory
 from typing import Any, Literal, cast
 
+from mpdvae import gpus
 from mpdvae.errors import InputError, RunError
 from mpdvae.ownership import left_by, owned
 
@@ -29,7 +30,8 @@ SESSION = ".session-"
 
 
 def work(function: Callable[..., None], *arguments: Any, workers: int, folder: Path) -> str:
-    """Calls `function(*arguments, session)` once in each of `workers` processes of the backend in force, and waits for all.
+    """Calls `function(*arguments, session, number)` once in each of `workers` processes of the backend in force, which
+    are numbered from 0, and waits for all.
 
     `session` is a folder below `folder` which this process owns (`mpdvae.ownership`): workers on other machines do not hear
     when it is interrupted, and stop once `owner_of(session)` is None.
@@ -41,16 +43,20 @@ def work(function: Callable[..., None], *arguments: Any, workers: int, folder: P
     _remove_left(folder)
     made = TemporaryDirectory(prefix=SESSION, dir=folder, ignore_cleanup_errors=True)
     with made as name, owned(Path(name)):
-        calls = [delayed(function)(*arguments, Path(name).absolute()) for _ in range(workers)]
+        calls = [delayed(function)(*arguments, Path(name).absolute(), number) for number in range(workers)]
         try:
-            # Asked for one process, joblib would call the function in this one, which must outlive its workers.
-            parallel = Parallel(n_jobs=max(2, workers), batch_size=1, pre_dispatch="all")  # pyright: ignore[reportArgumentType]
+            parallel = Parallel(n_jobs=_processes(workers), batch_size=1, pre_dispatch="all")  # pyright: ignore[reportArgumentType]
             results = parallel(calls)
         except Exception as error:  # each backend has errors of its own
             return _in_a_line(error)
     # Ray's pool hands over the error of a process that died as its result.
     broken = [result for result in results or () if isinstance(result, BaseException)]
     return _in_a_line(broken[0]) if broken else ""
+
+
+def _processes(workers: int) -> int:
+    """Asked for one process, joblib would call the function in this one, which must outlive its workers."""
+    return max(2, workers)
 
 
 def _remove_left(folder: Path) -> None:
@@ -71,25 +77,26 @@ def check(name: Backend, workers: int | None, address: str | None) -> None:
 
 
 @contextmanager
-def backend(name: Backend, workers: int | None, address: str | None) -> Iterator[int]:
-    """Inside, `work` uses this backend. Yields the number of workers: as asked for, or as many as there are.
+def backend(name: Backend, workers: int | None, address: str | None, by_gpu: bool = False) -> Iterator[int]:
+    """Inside, `work` uses this backend. Yields the number of workers: as asked for, or as many as there are cores, or, with
+    `by_gpu`, GPUs.
 
     Raises:
         InputError: the number is below 1, an address was given to loky, or an extra is not installed.
         RunError: there is no cluster at the address.
     """
     check(name, workers, address)
-    with _MADE[name](workers, address) as found:
+    with _MADE[name](workers, address, by_gpu) as found:
         yield found
 
 
 @contextmanager
-def _loky(workers: int | None, address: str | None) -> Iterator[int]:
+def _loky(workers: int | None, address: str | None, by_gpu: bool) -> Iterator[int]:
     from joblib import parallel_config
 
     try:
         with parallel_config("loky", inner_max_num_threads=1):
-            yield workers or os.cpu_count() or 1
+            yield workers or _here(by_gpu)
     except KeyboardInterrupt:
         from joblib.externals.loky import get_reusable_executor
 
@@ -98,7 +105,7 @@ def _loky(workers: int | None, address: str | None) -> Iterator[int]:
 
 
 @contextmanager
-def _ray(workers: int | None, address: str | None) -> Iterator[int]:
+def _ray(workers: int | None, address: str | None, by_gpu: bool) -> Iterator[int]:
     os.environ.setdefault("RAY_USAGE_STATS_ENABLED", "0")
     os.environ.setdefault("RAY_ACCEL_ENV_VAR_OVERRIDE_ON_ZERO", "0")  # to come; saying so to each worker is not needed
     if address is None:
@@ -115,7 +122,8 @@ def _ray(workers: int | None, address: str | None) -> Iterator[int]:
     quiet: dict[str, Any] = {"logging_level": logging.ERROR, "log_to_driver": False}
     own: dict[str, Any] = {
         "address": "local",
-        "num_cpus": max(2, workers or os.cpu_count() or 1),
+        "num_cpus": _processes(workers or _here(by_gpu)),
+        "num_gpus": gpus.here() if by_gpu else 0,
         "include_dashboard": False,
         "object_store_memory": OBJECT_STORE_BYTES,
     }
@@ -126,14 +134,22 @@ def _ray(workers: int | None, address: str | None) -> Iterator[int]:
         raise _unreachable("Ray", address, error) from None
     register_ray()
     try:
-        with parallel_config("ray"):
-            yield workers or int(ray.cluster_resources()["CPU"])
+        found = int(ray.cluster_resources().get("GPU" if by_gpu else "CPU", 0))
+        if not found:
+            raise RunError(
+                "--device cuda: the Ray cluster has no GPUs; start its machines with --num-gpus.", topic="device"
+            )
+        count = workers or found
+        # Without a share of the GPUs, Ray would let workers crowd on one machine.
+        needs = {"num_gpus": gpus.share(_processes(count), found)} if by_gpu else None
+        with parallel_config("ray", ray_remote_args=needs):
+            yield count
     finally:
         ray.shutdown()
 
 
 @contextmanager
-def _dask(workers: int | None, address: str | None) -> Iterator[int]:
+def _dask(workers: int | None, address: str | None, by_gpu: bool) -> Iterator[int]:
     try:
         from distributed import Client, LocalCluster
     except ImportError:
@@ -144,7 +160,7 @@ def _dask(workers: int | None, address: str | None) -> Iterator[int]:
         try:
             if address is None:
                 cluster = LocalCluster(
-                    n_workers=workers or os.cpu_count() or 1,
+                    n_workers=workers or _here(by_gpu),
                     threads_per_worker=1,
                     host="127.0.0.1",
                     dashboard_address=None,  # pyright: ignore[reportArgumentType] - which starts none
@@ -161,11 +177,16 @@ def _dask(workers: int | None, address: str | None) -> Iterator[int]:
             yield workers or len(cast(dict[str, int], client.ncores()))
 
 
-_MADE: Mapping[str, Callable[[int | None, str | None], AbstractContextManager[int]]] = {
+_MADE: Mapping[str, Callable[[int | None, str | None, bool], AbstractContextManager[int]]] = {
     "loky": _loky,
     "ray": _ray,
     "dask": _dask,
 }
+
+
+def _here(by_gpu: bool) -> int:
+    """Workers that this machine has GPUs, or cores, for."""
+    return gpus.here() if by_gpu else os.cpu_count() or 1
 
 
 def _missing(extra: str) -> InputError:

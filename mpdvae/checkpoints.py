@@ -40,7 +40,7 @@ def save(folder: Path, step: int, tensors: Mapping[str, "Tensor"], state: dict[s
     """The state after `step` updates, in `folder`; removes those that it makes superfluous."""
     from safetensors.torch import save as to_bytes
 
-    data = to_bytes(dict(tensors))
+    data = to_bytes({name: tensor.cpu() for name, tensor in tensors.items()})
     path = folder / f"{'passing' if passing else 'step'}-{step:08d}.json"
     write_atomically(path.with_suffix(".safetensors"), data)
     write_json(path, {"sha256": hashlib.sha256(data).hexdigest(), "state_sha256": _checksum(state)} | state)

@@ -187,9 +187,9 @@ def _drawn(vae: VAE, z: Tensor, name: str) -> Tensor:
 
 
 def _information(vae: VAE, run: Run, x: Tensor) -> dict[str, Any]:
-    q = representation.posteriors(vae, x)
+    q, samples = representation.posteriors(vae, x), run.experiment.evaluation.information_samples
     with torch.no_grad(), density.evaluating(vae):
-        return information.measure(q, vae.prior(), run.experiment.evaluation.information_samples).to_dict()
+        return information.measure(q, vae.prior(), samples, device=x.device).to_dict()
 
 
 def _code_use(vae: VAE, run: Run, x: Tensor) -> dict[str, Any]:

@@ -67,7 +67,7 @@ class AutoregressiveStep(nn.Module):
         z = torch.zeros(u.shape, dtype=u.dtype, device=u.device)
         height, width = u.shape[-2:] if self.event_ndim == 3 else (1, u.shape[-1])
         network, beside = self.mean, () if self.log_variance is None else (self.log_variance,)
-        minus_half = u.new_tensor(-0.5)
+        minus_half = u.new_full((), -0.5)
         with incremental(network, height, width, beside=beside) as at:
             for _, u_o, z_o in zip(at.visit(), self._sites(u), self._sites(z), strict=True):
                 if beside:

@@ -59,7 +59,7 @@ class DeltaHead(nn.Module):
 
     def forward(self, mean: Tensor, log_variance: Tensor) -> Moments:
         deviation = torch.lerp(
-            mean.new_tensor(self.least_deviation), mean.new_tensor(self.largest_deviation), log_variance.sigmoid()
+            mean.new_full((), self.least_deviation), mean.new_full((), self.largest_deviation), log_variance.sigmoid()
         )
         log_variance = 2 * deviation.log()
         squared_mean = 2 * self.delta + 1 + log_variance - deviation.square() + mean.relu()

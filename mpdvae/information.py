@@ -144,7 +144,13 @@ class Information:
         }
 
 
-def measure(q: Distribution, prior: Distribution, samples: int = 2_000, seed: int = 0) -> Information:
+def measure(
+    q: Distribution,
+    prior: Distribution,
+    samples: int = 2_000,
+    seed: int = 0,
+    device: torch.device | str = "cpu",
+) -> Information:
     """Everything of the module's head, from the posteriors of N images.
 
     Arguments:
@@ -152,6 +158,7 @@ def measure(q: Distribution, prior: Distribution, samples: int = 2_000, seed: in
         prior: p(z), event shape [*latent].
         samples: codes M to draw, at least 2. Time and memory traffic grow with M N latent.
         seed: of the draws.
+        device: where the prior computes; everything else is done on the CPU, in double precision.
 
     Raises:
         InputError: for fewer than two images or samples, or posteriors that are not diagonal Gaussians.
@@ -165,7 +172,7 @@ def measure(q: Distribution, prior: Distribution, samples: int = 2_000, seed: in
         raise InputError(f"samples: expected at least 2, got {samples}.")
     drawn = _Densities(mean, stddev, samples, derive_seed(seed, "information"))
     again = _Densities(mean, stddev, samples, derive_seed(seed, "lautum information"))
-    log_prior = _log_prior(prior, drawn)
+    log_prior = _log_prior(prior, drawn, device)
     marginals, own_marginals = _log_marginals(drawn, mean, stddev)
     prior_marginals = _log_prior_marginals(prior, drawn.z)
     n = len(mean)
@@ -251,10 +258,10 @@ def _gaussian_bound(mean: Tensor, stddev: Tensor, seed: int) -> Estimate:
     return _estimate(torch.cat(values))
 
 
-def _log_prior(prior: Distribution, drawn: _Densities) -> Tensor:
+def _log_prior(prior: Distribution, drawn: _Densities, device: torch.device | str) -> Tensor:
     """log p(z), [samples], computed in the default precision, which is that of models."""
     with torch.no_grad():
-        z = drawn.z.reshape(len(drawn.z), *prior.event_shape).to(torch.get_default_dtype())
+        z = drawn.z.reshape(len(drawn.z), *prior.event_shape).to(device, torch.get_default_dtype())
         log_prob = prior.log_prob(z).cpu().double()
     broken = (~log_prob.isfinite()).nonzero()
     if len(broken):

@@ -19,15 +19,15 @@ import time
 import traceback
 from collections import Counter
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from datetime import UTC, datetime
 from pathlib import Path
 
-from mpdvae import backends
+from mpdvae import backends, gpus
 from mpdvae.console import RunProgress, Watcher
 from mpdvae.errors import InputError, RunError, why
 from mpdvae.experiment import Experiment, with_changes
-from mpdvae.jobs import complete, load_data
+from mpdvae.jobs import check_device, complete, load_data, on_device
 from mpdvae.markup import printable
 from mpdvae.ownership import InUse, left_by, owned, owner_of
 from mpdvae.records import ProgressNote, check
@@ -56,6 +56,8 @@ class Job:
     """That makes this run again, alone."""
     track: tuple[str, ...] = ()
     """Names of the trackers that are told of it."""
+    device: str | None = None
+    """That it is trained and measured on; "cuda": on one of the worker's GPUs. None: cpu."""
 
     @property
     def name(self) -> str:
@@ -70,9 +72,12 @@ class Job:
         return (self.folder / "experiment.json").exists() and Run(self.folder).status == "finished"
 
 
-def jobs(experiments: Sequence[Experiment], seeds: int, out: Path, track: Sequence[str] = ()) -> list[Job]:
+def jobs(
+    experiments: Sequence[Experiment], seeds: int, out: Path, track: Sequence[str] = (), device: str | None = None
+) -> list[Job]:
     """The matrix: every experiment with seeds 0 .. seeds-1, in folders under `out`/runs, told to the trackers in `track`.
     Seeds vary slowest, so that an interrupted matrix has whole seeds."""
+    where = ["--device", device] if device else []
     if seeds < 1:
         raise InputError(f"--seeds: expected a number >= 1, got {seeds}.")
     made = []
@@ -80,7 +85,8 @@ def jobs(experiments: Sequence[Experiment], seeds: int, out: Path, track: Sequen
         for experiment in experiments:
             folder = out / "runs" / f"{experiment.name}-seed{seed}"
             command = ["mpdvae", "train", experiment.name, "--seed", str(seed), "--threads", "1", "--out", str(folder)]
-            made.append(Job(with_changes(experiment, seed=seed), folder, shlex.join(command), tuple(track)))
+            command = shlex.join([*command, *where])
+            made.append(Job(with_changes(experiment, seed=seed), folder, command, tuple(track), device))
     return made
 
 
@@ -122,7 +128,8 @@ def run_all(
     """Brings every job of the matrix to its end, showing progress. Returns those that failed; the others are finished.
 
     Raises:
-        InputError: a folder holds another run, or `workers`, `backend` and `address` do not go together; nothing is started.
+        InputError: a folder holds another run, `workers`, `backend` and `address` do not go together, or there is no such
+            device here; nothing is started.
         RunError: there is no cluster at the address, or its workers cannot work.
     """
     backends.check(backend, workers, address)
@@ -131,10 +138,12 @@ def run_all(
     to_do = [job for job in matrix if not job.finished]
     if not to_do:
         return []
+    if address is None:
+        check_device(to_do[0].device)
     for experiment in {job.experiment.data.model_dump_json(): job.experiment for job in to_do}.values():
         load_data(experiment, data_root)  # once, before many processes ask for the same files
     asked = min(workers, len(to_do)) if workers else workers
-    with backends.backend(backend, asked, address) as count:
+    with backends.backend(backend, asked, address, gpus.are_shared(to_do[0].device)) as count:
         title = f"{len(to_do)} of {len(matrix)} runs to do, {min(count, len(to_do))} at a time"
         with Watcher(title, _share(matrix)) as watcher:
             return _rounds(to_do, matrix, data_root, min(count, len(to_do)), watcher)
@@ -190,15 +199,17 @@ def _run_in_processes(
         looker.join()
 
 
-def _work(jobs: list[Job], traces: list[_Trace], data_root: Path | None, folder: Path, session: Path) -> None:
-    """In a worker: does what of `jobs` is not done, not in other hands, and has not failed in this round."""
+def _work(
+    jobs: list[Job], traces: list[_Trace], data_root: Path | None, folder: Path, session: Path, number: int
+) -> None:
+    """In worker `number`: does what of `jobs` is not done, not in other hands, and has not failed in this round."""
     with _alone:
         os.chdir(folder)  # paths can be relative, and a worker that served another matrix may be elsewhere
         for index, (job, trace) in enumerate(zip(jobs, traces, strict=True)):
             if owner_of(session) is None:
                 return
             if not job.finished and _Trace.of(job).log == trace.log:
-                _run_one(index, job, data_root)
+                _run_one(index, replace(job, device=gpus.of_worker(job.device, number)), data_root)
 
 
 def _run_one(index: int, job: Job, data_root: Path | None) -> tuple[int, str]:
@@ -212,7 +223,7 @@ def _run_one(index: int, job: Job, data_root: Path | None) -> tuple[int, str]:
     try:
         with owned(job.folder) as ownership, threadpool_limits(1), parallel_config("sequential"):
             try:
-                data = load_data(job.experiment, data_root)
+                data = on_device(load_data(job.experiment, data_root), job.device)
                 complete(
                     Run(job.folder),
                     data,

@@ -224,7 +224,7 @@ def save_model(
     """`vae` as a folder of safetensors, JSON and a model card, from which `load` rebuilds it."""
     from safetensors.torch import save
 
-    tensors = {name: tensor.contiguous() for name, tensor in vae.state_dict().items()}
+    tensors = {name: tensor.cpu().contiguous() for name, tensor in vae.state_dict().items()}
     about = {"format": MODEL_FORMAT, "image_shape": list(image_shape), "version": __version__}
     write_atomically(folder / "experiment.json", experiment.to_json())
     write_atomically(folder / "README.md", card or model_card(experiment, image_shape))

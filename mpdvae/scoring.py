@@ -170,7 +170,7 @@ def _components(x: Scored, components: int) -> Labelled:
 
 
 def _untrained_codes(e: Experiment, data: Splits, x: Scored) -> Labelled:
-    vae = e.build(data.image_shape)
+    vae = e.build(data.image_shape).to(x.train.device)
     initialise(vae, e, data)
     samples = e.evaluation.code_samples
     return x.labelled(*(representation.codes(vae, images, posterior_samples=samples) for images in (x.train, x.test)))

@@ -7,13 +7,14 @@ from the last checkpoint.
 
 import traceback
 from contextlib import ExitStack
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal
 
+from mpdvae import gpus
 from mpdvae.errors import InputError
 from mpdvae.experiment import Experiment
-from mpdvae.jobs import load_data, train_only
+from mpdvae.jobs import load_data, on_device, train_only
 from mpdvae.ownership import Ownership, owned, owner_of
 from mpdvae.report.collect import FAILURE_LOG
 from mpdvae.runs import Run, read_json, write_atomically, write_json
@@ -51,6 +52,8 @@ class Search:
     command: str
     track: tuple[str, ...] = ()
     """Names of the trackers that are told of every trial."""
+    device: str | None = None
+    """That trials are trained on; "cuda": each worker on one of its GPUs. None: cpu."""
 
     def study(self) -> "Study":
         """The study, made where there is none yet."""
@@ -95,9 +98,9 @@ class Search:
         write_json(path, content)
 
 
-def take_part(job: Search, session: Path) -> None:
-    """In a worker: trains trials until there are enough."""
-    study = job.study()
+def take_part(job: Search, session: Path, number: int) -> None:
+    """In worker `number`: trains trials until there are enough."""
+    study, job = job.study(), replace(job, device=gpus.of_worker(job.device, number))
     while owner_of(session) is not None:
         with ExitStack() as stack:
             with _turn(job.out):
@@ -179,7 +182,8 @@ def _train(run: Run, job: Search, trial: "Trial", ownership: Ownership) -> None:
 
     for entry in run.history:
         report(entry)
-    train_only(run, load_data(run.experiment, job.data_root), job.command, watch, track=job.track)
+    data = on_device(load_data(run.experiment, job.data_root), job.device)
+    train_only(run, data, job.command, watch, track=job.track)
 
 
 def revive(study: "Study", out: Path) -> list[str]:

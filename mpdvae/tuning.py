@@ -18,10 +18,10 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from mpdvae import backends
+from mpdvae import backends, gpus
 from mpdvae.console import RunProgress, Watcher
 from mpdvae.errors import InputError, RunError
-from mpdvae.jobs import load_data
+from mpdvae.jobs import check_device, load_data
 from mpdvae.runs import read_json, write_atomically
 from mpdvae.space import changed
 from mpdvae.trials import REASON, Search, folder_of, revive, take_part
@@ -52,14 +52,17 @@ def search(job: Search, workers: int | None, backend: backends.Backend, address:
     """Brings the study to `job.trials` trials and writes the best configuration to best.json; returns all, best first.
 
     Raises:
-        InputError: optuna is missing, `job.out` holds another search, or the backend's arguments do not go together.
+        InputError: optuna is missing, `job.out` holds another search, the backend's arguments do not go together,
+            or there is no such device here.
         RunError: no trial was finished, or workers cannot work.
     """
+    if address is None:
+        check_device(job.device)
     job.out.mkdir(parents=True, exist_ok=True)
     job.note()
     study = _opened(job)
     load_data(job.experiment, job.data_root)  # once, before many processes ask for the same files
-    with backends.backend(backend, workers, address) as count:
+    with backends.backend(backend, workers, address, gpus.are_shared(job.device)) as count:
         title = f"{job.trials} trials of {job.experiment.name}, {count} at a time"
         with Watcher(title, _share(study, job)) as watcher:
             _rounds(study, job, count, watcher)

@@ -32,6 +32,7 @@ LEVELS: list[set[str]] = [
         "noise",
         "ownership",
         "pareto",
+        "gpus",
         "processes",
         "reading",
         "seeding",

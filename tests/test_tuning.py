@@ -29,7 +29,7 @@ def in_this_process(function, *arguments, workers, folder):
     session = folder / ".session"
     session.mkdir(exist_ok=True)
     with owned(session):
-        function(*arguments, session)
+        function(*arguments, session, 0)
     session.rmdir()
     return ""
 

@@ -20,6 +20,7 @@ def reproduce(
     jobs: int | None = None,
     backend: Literal["loky", "ray", "dask"] = "loky",
     address: str | None = None,
+    device: str | None = None,
     data_dir: Path | None = None,
     track: Track = (),
     dry_run: bool = False,
@@ -37,9 +38,10 @@ def reproduce(
             rate, in one plane.
         out: folder of the runs and of report.html, report.md, results.json; default: runs/reproduce, or runs/ and the name of
             the figure. What is done there is used again.
-        jobs: runs at a time; default: the number of cores, or of the cluster's workers.
+        jobs: runs at a time; default: the number of cores, of GPUs with --device cuda, or of the cluster's workers.
         backend: loky: processes of this machine; ray, dask: a cluster whose machines share the folders.
         address: of the cluster's head; default: a cluster of this machine, for as long as it takes.
+        device: cpu, cuda (the runs divide all GPUs among them), cuda:1, ...; default: cpu. Results depend on it.
         data_dir: folder of the data; default: $MPDVAE_DATA, else the user's cache folder.
         track: tell every run's history to a tracker too; can be given several times.
         dry_run: only print the runs, what they would cost on GPUs, and what they would be compared with.
@@ -62,7 +64,7 @@ def reproduce(
         raise InputError("--timed: says more of what --dry-run says; give both, or neither.")
     check_installed(track)
     out = out or Path("runs") / (figure or "reproduce")
-    to_do = matrix.jobs(experiments, seeds, out, track)
+    to_do = matrix.jobs(experiments, seeds, out, track, device)
     failures = matrix.run_all(to_do, data_dir, jobs, backend, address)
     _write_report([job.folder for job in to_do], out / "report.html", out / "results.json", this_command())
     matrix.refuse_failures(failures, len(to_do))

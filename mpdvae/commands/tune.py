@@ -27,6 +27,7 @@ def tune(
     jobs: int | None = None,
     backend: Literal["loky", "ray", "dask"] = "loky",
     address: str | None = None,
+    device: str | None = None,
     data_dir: Path | None = None,
     track: Track = (),
 ) -> None:
@@ -42,9 +43,10 @@ def tune(
             smoothness weight, beta.
         storage: database of the study, sqlite:///study.db for instance; default: a journal in the folder.
         pruner: gives a trial up at an evaluation point where it is behind.
-        jobs: trials at a time; default: the number of cores, or of the cluster's workers.
+        jobs: trials at a time; default: the number of cores, of GPUs with --device cuda, or of the cluster's workers.
         backend: loky: processes of this machine; ray, dask: a cluster whose machines share the folders.
         address: of the cluster's head; default: a cluster of this machine, for as long as it takes.
+        device: cpu, cuda (trials divide all GPUs among them), cuda:1, ...; default: cpu. Results depend on it.
         data_dir: folder of the data; default: $MPDVAE_DATA, else the user's cache folder.
         track: tell every trial's history to a tracker too; can be given several times.
     """
@@ -61,7 +63,7 @@ def tune(
     varied = space(experiment, vary)
     check_fit(experiment, load_data(experiment, data_dir))
     outcomes = search(
-        Search(experiment, varied, out, trials, storage, pruner, data_dir, this_command(), track),
+        Search(experiment, varied, out, trials, storage, pruner, data_dir, this_command(), track, device),
         jobs,
         backend,
         address,

@@ -1,0 +1,113 @@
+"""GPUs, without one: on a device that refuses what they refuse (`second_device`), everything gives the bytes of the CPU."""
+
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+from command_line import call
+from hypothesis import given
+from hypothesis import strategies as st
+from small_runs import TINY_OPTIONS, files
+
+from mpdvae import gpus, recipes
+from mpdvae.runs import Run
+
+HERE = Path(__file__).parent
+THERE = ("--device", "elsewhere", "--threads", "1")
+RECIPE = "mae-digits-smoke"
+WRITTEN_AT = {"manifest.json", "checksums.json"}
+"""Files that tell when, where and by which command a run was made."""
+
+
+def program(*arguments: str | Path) -> str:
+    """Output of a program of this folder, which ends well and has nothing to complain of."""
+    command = [sys.executable, "-W", "ignore", *map(str, arguments)]
+    done = subprocess.run(command, cwd=HERE, capture_output=True, text=True, timeout=600, check=False)
+    assert (done.returncode, done.stderr) == (0, "")
+    return done.stdout
+
+
+def mpdvae(*arguments: str | Path) -> str:
+    """Output of `mpdvae ARGUMENTS` where there is the second device."""
+    return program("second_device.py", *arguments)
+
+
+def content(folder: Path) -> dict[str, bytes]:
+    """Of a run, whatever its folder and device are called."""
+    return {
+        name: data.replace(str(folder).encode(), b"DIR")
+        for name, data in files(folder).items()
+        if name not in WRITTEN_AT
+    }
+
+
+def test_the_second_device_is_strict():
+    mixtures = {
+        "torch.ones(2) + far": "a tensor of the CPU",
+        "torch.cat([far, torch.ones(2)])": "a tensor of the CPU",
+        "torch.ones(2).mul_(far)": "a tensor of the CPU",
+        "torch.randn(2, device='elsewhere', generator=torch.Generator())": "a generator of the CPU",
+        "far.numpy()": "numpy",
+    }
+    lines = ["import second_device, torch", "far = torch.ones(2, device='elsewhere')"]
+    for mixed in mixtures:
+        lines += ["try:", f"    print({mixed})", "except (RuntimeError, TypeError) as error:", "    print(error)"]
+    said = program("-c", "\n".join(lines)).splitlines()
+    for line, refused in zip(said, mixtures.values(), strict=True):
+        assert refused in line
+
+
+def test_a_run(tmp_path, finished):
+    mpdvae("train", RECIPE, *TINY_OPTIONS, "--out", tmp_path / "run", *THERE)
+    assert content(tmp_path / "run") == content(finished)
+    (environment,) = Run(tmp_path / "run").manifest["environments"]
+    assert environment["fields"]["device"] == "elsewhere"
+
+
+@pytest.mark.slow
+def test_every_part():
+    assert program("on_both_devices.py", "parts") == ""
+
+
+@pytest.mark.slow
+def test_every_recipe(tmp_path):
+    names = [name for name in recipes.all_recipes() if name.endswith("-digits-smoke")]
+    assert len(names) > 40
+    assert program("on_both_devices.py", "recipes", tmp_path, *names) == ""
+
+
+# Several GPUs
+
+
+@pytest.mark.parametrize(
+    ("asked", "found"),
+    [
+        ("cuda", ["cuda:0", "cuda:1", "cuda:2", "cuda:0", "cuda:1"]),
+        ("cuda:1", ["cuda:1"] * 5),
+        ("cpu", ["cpu"] * 5),
+        (None, [None] * 5),
+    ],
+)
+def test_workers_take_gpus_in_turn(asked, found, monkeypatch):
+    monkeypatch.setattr("torch.cuda.device_count", lambda: 3)
+    assert [gpus.of_worker(asked, worker) for worker in range(5)] == found
+
+
+@given(workers=st.integers(1, 40), count=st.integers(1, 12))
+def test_every_worker_finds_room(workers, count):
+    share = gpus.share(workers, count)
+    per_gpu = int(1 / share + 1e-9)
+    assert per_gpu * share <= 1 + 1e-9
+    assert per_gpu * count >= workers
+    assert per_gpu == 1 or (per_gpu - 1) * count < workers  # no more on one GPU than need be
+
+
+@pytest.mark.parametrize(
+    "command", [("reproduce", "--scale", "smoke"), ("tune", "mae-digits-smoke", "--trials", "1")], ids=lambda c: c[0]
+)
+def test_a_matrix_refuses_a_device_that_is_not_there(command, tmp_path, capsys):
+    code, _, err = call(capsys, *command, "--device", "cuda:77", "--out", tmp_path / "new")
+    assert code == 2
+    assert err.startswith("mpdvae: --device: torch cannot use 'cuda:77' here (")
+    assert list(tmp_path.glob("new/runs/*/checkpoints")) == []
