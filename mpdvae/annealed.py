@@ -140,7 +140,8 @@ def sandwich(
 
         def both(piece: Tensor, numbers: list[int]) -> tuple[AnnealedEstimate, AnnealedEstimate]:
             lower, step_sizes = _forward(vae, piece, numbers, plan)
-            start = z[numbers].expand(chains, *z[numbers].shape)
+            drawn = z[torch.tensor(numbers)]
+            start = drawn.expand(chains, *drawn.shape)
             log_w, acceptance = weigh(vae, piece, numbers, start, step_sizes, plan, reverse=True)
             upper = _of_weights(-log_w, acceptance, plan)
             return lower, replace(upper, log_prob=-upper.log_prob)
