@@ -41,8 +41,8 @@ def on_device(data: Splits, device: str | None) -> Splits:
     return data if device is None else data.to(device)
 
 
-def check_device(device: str | None) -> None:
-    """Raises `InputError` unless torch can keep a tensor on `device` here, or none is named."""
+def check_device(device: str | None, argument: str = "--device") -> None:
+    """Raises `InputError`, naming the `argument`, unless torch can keep a tensor on `device` here, or none is named."""
     if device is None:
         return
     import torch
@@ -52,7 +52,7 @@ def check_device(device: str | None) -> None:
     except (RuntimeError, AssertionError, NotImplementedError) as error:  # torch has no error of its own for this
         reason = str(error).strip().split("\n")[0].rstrip(".")
         raise InputError(
-            f"--device: torch cannot use {device!r} here ({reason}); try cpu, or leave it out.", topic="device"
+            f"{argument}: torch cannot use {device!r} here ({reason}); try cpu, or leave it out.", topic="device"
         ) from None
 
 

@@ -38,7 +38,7 @@ from mpdvae.data.arrays import channels_first, grey_levels
 from mpdvae.data.layout import axes_of_image, in_range, in_unit_range, with_axes
 from mpdvae.errors import InputError
 from mpdvae.experiment import Experiment, in_words
-from mpdvae.jobs import check_fit, describe_run
+from mpdvae.jobs import check_device, check_fit, describe_run
 from mpdvae.runs import Run
 from mpdvae.seeding import seeded
 from mpdvae.training import Watch, train
@@ -76,6 +76,8 @@ class MPDVAE(ClassNamePrefixFeaturesOutMixin, TransformerMixin, DensityMixin, Ba
         n_iter_no_change: epochs without a better validation ELBO after which training stops, rounded up to evaluation
             points: one each epoch, or each 50 steps where that leaves ten of them; None: never.
         importance_samples: of the likelihood of an image.
+        device: where to train and compute: "cpu", "cuda", "cuda:1", ...; results depend on it. A pickle opens on the CPU,
+            from where `vae_.to(device)` takes it anywhere.
         random_state: of weights, order, noise and the images set aside; an integer makes everything reproducible.
         verbose: 1 shows progress.
         run_folder: where to train: new, or that of the very same fit, which goes on. `mpdvae diagnose` and `mpdvae report`
@@ -109,6 +111,7 @@ class MPDVAE(ClassNamePrefixFeaturesOutMixin, TransformerMixin, DensityMixin, Ba
         validation_fraction: float = 0.1,
         n_iter_no_change: int | None = 10,
         importance_samples: int = 64,
+        device: str = "cpu",
         random_state: int | np.random.RandomState | None = None,
         verbose: int = 0,
         run_folder: str | Path | None = None,
@@ -127,6 +130,7 @@ class MPDVAE(ClassNamePrefixFeaturesOutMixin, TransformerMixin, DensityMixin, Ba
         self.validation_fraction = validation_fraction
         self.n_iter_no_change = n_iter_no_change
         self.importance_samples = importance_samples
+        self.device = device
         self.random_state = random_state
         self.verbose = verbose
         self.run_folder = run_folder
@@ -143,10 +147,12 @@ class MPDVAE(ClassNamePrefixFeaturesOutMixin, TransformerMixin, DensityMixin, Ba
         data = self._divided(pixels, seed)
         experiment = self._experiment(data, seed)
         check_fit(experiment, data)  # before a folder is made
+        check_device(self.device, "device")
+        data = data.to(self.device)
         with self._folder() as folder, self._following(folder, data, experiment) as watch:
             run = Run.create(folder, experiment)
             describe_run(run, data, "mpdvae.sklearn.MPDVAE.fit")
-            self.vae_ = train(run, data, watch)
+            self.vae_ = train(run, data, watch).to(self.device)
             self.history_ = run.history
         self.experiment_, self.image_shape_ = experiment, data.image_shape
         self.n_iter_ = round(self.history_[-1]["epoch"])
@@ -155,7 +161,7 @@ class MPDVAE(ClassNamePrefixFeaturesOutMixin, TransformerMixin, DensityMixin, Ba
     def transform(self, X: Any) -> np.ndarray:
         """The posterior mean of each image: float32 [n, latent], maps as rows."""
         x, _ = self._model_input(X)
-        return torch.cat([self.vae_.encode(images).flatten(1) for images in x.split(IMAGES_AT_ONCE)]).numpy()
+        return torch.cat([self.vae_.encode(images).flatten(1) for images in x.split(IMAGES_AT_ONCE)]).cpu().numpy()
 
     def inverse_transform(self, X: Any) -> np.ndarray:
         """An image for each code, in the form and range of the images in `fit`.
@@ -166,7 +172,7 @@ class MPDVAE(ClassNamePrefixFeaturesOutMixin, TransformerMixin, DensityMixin, Ba
         codes = check_array(X, dtype=cast(Any, np.float32))  # its annotation knows names only
         if codes.shape[1] != self._n_features_out:
             raise InputError(f"X: expected codes of {self._n_features_out} numbers, got {codes.shape[1]}.")
-        z = torch.tensor(codes).view(-1, *self._latent_shape)
+        z = self._to_model(torch.tensor(codes).view(-1, *self._latent_shape))
         with seeded(self.experiment_.seed, "inverse_transform"):
             return self._as_given(torch.cat([_mean_image(self.vae_, some) for some in z.split(IMAGES_AT_ONCE)]))
 
@@ -211,7 +217,7 @@ class MPDVAE(ClassNamePrefixFeaturesOutMixin, TransformerMixin, DensityMixin, Ba
         state = dict(cast("dict[str, Any]", super().__getstate__()))
         vae = state.pop("vae_", None)
         if vae is not None:
-            state["_weights"] = bytes_of({name: tensor.contiguous() for name, tensor in vae.state_dict().items()})
+            state["_weights"] = bytes_of({name: tensor.cpu().contiguous() for name, tensor in vae.state_dict().items()})
         return state
 
     def __setstate__(self, state: dict[str, Any]) -> None:
@@ -244,11 +250,16 @@ class MPDVAE(ClassNamePrefixFeaturesOutMixin, TransformerMixin, DensityMixin, Ba
 
     def _model_input(self, X: Any) -> tuple[torch.Tensor, list[int]]:
         check_is_fitted(self, "vae_")
-        return images_by_content(self._pixels(X, fitting=False), self.experiment_.data.protocol())
+        x, keys = images_by_content(self._pixels(X, fitting=False), self.experiment_.data.protocol())
+        return self._to_model(x), keys
+
+    def _to_model(self, tensor: torch.Tensor) -> torch.Tensor:
+        """`tensor` on the model's device."""
+        return tensor.to(next(self.vae_.parameters()).device)
 
     def _as_given(self, images: torch.Tensor) -> np.ndarray:
         """Images of the model in the form and range of those in `fit`."""
-        x = with_axes(self.experiment_.data.shown(images).numpy(), self._layout)
+        x = with_axes(self.experiment_.data.shown(images).cpu().numpy(), self._layout)
         return in_range(x.reshape(len(x), -1) if self._rows else x, self._dtype, self.value_range)
 
     # -- training --------------------------------------------------------------------------------------------------------

@@ -17,7 +17,7 @@ from small_runs import results
 
 from mpdvae import reproduce
 from mpdvae.backends import backend, work
-from mpdvae.errors import InputError
+from mpdvae.errors import InputError, RunError
 from mpdvae.ownership import FILE
 from mpdvae.runs import Run
 
@@ -163,3 +163,37 @@ def test_work_that_breaks_is_told_and_leaves_no_session(tmp_path, monkeypatch):
     monkeypatch.setattr(joblib, "Parallel", Broken)
     assert work(print, workers=3, folder=tmp_path) == "ConnectionError: the actor died"
     assert list(tmp_path.iterdir()) == []
+
+
+# -- GPUs --------------------------------------------------------------------------------------------------------------
+
+
+@pytest.mark.slow
+def test_ray_gives_each_worker_a_gpu(tmp_path, monkeypatch):
+    """Two GPUs that Ray is told of, which nothing computes on; three workers, of which two share one."""
+    pytest.importorskip("ray", reason="pip install 'mpdvae[ray]' for this test")
+    monkeypatch.setattr("torch.cuda.device_count", lambda: 2)
+
+    def note(session: Path, number: int) -> None:  # inside, so that it is sent to workers as it is
+        (tmp_path / str(number)).write_text(os.environ["CUDA_VISIBLE_DEVICES"])
+
+    with backend("ray", 3, None, by_gpu=True) as count:
+        assert work(note, workers=count, folder=tmp_path) == ""
+    seen = [(tmp_path / str(number)).read_text() for number in range(3)]
+    assert sorted(seen) in (["0", "0", "1"], ["0", "1", "1"])
+
+
+@pytest.mark.slow
+def test_ray_without_gpus_says_so(monkeypatch):
+    pytest.importorskip("ray", reason="pip install 'mpdvae[ray]' for this test")
+    monkeypatch.setattr("torch.cuda.device_count", lambda: 0)
+    with pytest.raises(RunError, match="--device cuda: the Ray cluster has no GPUs"), backend("ray", 1, None, True):
+        pass
+
+
+@pytest.mark.parametrize(("by_gpu", "expected_count"), [(True, 3), (False, 5)])
+def test_as_many_workers_as_gpus_or_cores(by_gpu, expected_count, monkeypatch):
+    monkeypatch.setattr("torch.cuda.device_count", lambda: 3)
+    monkeypatch.setattr("os.cpu_count", lambda: 5)
+    with backend("loky", None, None, by_gpu) as count:
+        assert count == expected_count

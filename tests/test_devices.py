@@ -4,6 +4,7 @@ import os
 import shutil
 import subprocess
 import sys
+import textwrap
 from pathlib import Path
 
 import pytest
@@ -103,6 +104,29 @@ def test_every_recipe(tmp_path):
     names = [name for name in recipes.all_recipes() if name.endswith("-digits-smoke") and name not in sweeps]
     assert len(names) > 20
     assert program("on_both_devices.py", "recipes", tmp_path, *names) == ""
+
+
+def test_the_estimator():
+    """The same codes, likelihoods and images; and a pickle opens where there is no such device."""
+    lines = """
+        import pickle, second_device, numpy, torch
+        from mpdvae.sklearn import MPDVAE
+        torch.set_num_threads(1)
+        X = numpy.random.default_rng(0).random((40, 6, 6))
+        first, second = (
+            MPDVAE(3, max_iter=2, batch_size=20, importance_samples=4, random_state=0, device=device).fit(X)
+            for device in ("cpu", second_device.NAME)
+        )
+        assert second.vae_.sample(1).device.type == second_device.NAME
+        again = pickle.loads(pickle.dumps(second))
+        for estimator in (second, again):
+            Z = first.transform(X)
+            assert (estimator.transform(X) == Z).all()
+            assert (estimator.score_samples(X) == first.score_samples(X)).all()
+            assert (estimator.inverse_transform(Z[:2]) == first.inverse_transform(Z[:2])).all()
+            assert (estimator.sample(2, random_state=1) == first.sample(2, random_state=1)).all()
+    """
+    assert program("-c", textwrap.dedent(lines)) == ""
 
 
 # Several GPUs

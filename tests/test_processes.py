@@ -22,7 +22,14 @@ from mpdvae.errors import InputError
 from mpdvae.runs import Run
 
 RECIPE = "mae-digits-smoke"
-TORCHRUN = (sys.executable, "-m", "torch.distributed.run", "--nproc-per-node")
+STARTERS = {
+    "torchrun": ("-m", "torch.distributed.run", "--nproc-per-node", "3"),
+    "accelerate launch": (
+        *("-m", "accelerate.commands.launch", "--multi_gpu", "--num_processes", "3", "--num_machines", "1"),
+        *("--mixed_precision", "no", "--dynamo_backend", "no"),
+    ),
+}
+"""How others start three processes. accelerate's way for GPUs is the one that starts several, CPUs or not."""
 LAST_DIGITS = 1e-5
 
 
@@ -88,8 +95,11 @@ def test_the_curve_does_not_depend_on_the_number_of_processes(count, tmp_path, b
 
 
 @pytest.mark.slow
-def test_torchrun_starts_it(tmp_path, by_one):
-    command = [*TORCHRUN, "3", "-m", "mpdvae", *map(str, _train(tmp_path / "run"))]  # 50 images: 17, 17 and 16
+@pytest.mark.parametrize("starter", STARTERS)
+def test_others_start_it(starter, tmp_path, by_one):
+    pytest.importorskip(starter.split()[0].replace("torchrun", "torch"))
+    ours = map(str, _train(tmp_path / "run", "--device", "cpu"))  # 50 images: 17, 17 and 16
+    command = [sys.executable, *STARTERS[starter], "-m", "mpdvae", *ours]
     done_ = subprocess.run(command, capture_output=True, text=True, timeout=300, check=False)
     assert done_.returncode == 0, done_.stderr
     assert_alike(tmp_path / "run", by_one)

@@ -287,6 +287,7 @@ REFUSED = {
         r"validation_fraction: expected a number between 0 and 1",
     ),
     "no patience": (GREY, {"n_iter_no_change": 1}, r"n_iter_no_change: expected at least 2 epochs, or None, got 1"),
+    "no such device": (GREY, {"device": "cuda:77"}, r"^device: torch cannot use 'cuda:77' here"),
     "images too small": (GREY[:, :2, :2], {"encoder": "convnet"}, r"convnet encoder .* at least 3x3 pixels, got 2x2"),
 }
 
