@@ -116,6 +116,14 @@ class Tally(_Record):
     skipped: Step = 0
 
 
+class TrackerNote(_Record):
+    """trackers/NAME.json; the id goes to the tracker, into addresses and names of files."""
+
+    step: Step
+    id: Annotated[str, Field(pattern=r"^[A-Za-z0-9][A-Za-z0-9_-]{0,63}$")]
+    results: bool = False
+
+
 class CheckpointState(_Record):
     """step-N.json, beside the tensors. Which of its fields there must be, training says."""
 

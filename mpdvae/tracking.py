@@ -20,6 +20,7 @@ from pathlib import Path
 from typing import Any, Literal, get_args
 
 from mpdvae.errors import InputError
+from mpdvae.records import TrackerNote, check
 from mpdvae.runs import Run, read_json, write_json
 
 Name = Literal["tensorboard", "trackio", "wandb", "mlflow"]
@@ -108,7 +109,7 @@ class Tracker:
         self.run, self.name = run, name
         self.noted = run.path / FOLDER / f"{name}.json"
         known = self.noted.is_file()
-        self.state: dict[str, Any] = read_json(self.noted) if known else {"step": 0, "id": secrets.token_hex(8)}
+        self.state: dict[str, Any] = _known(self.noted) if known else {"step": 0, "id": secrets.token_hex(8)}
         PartialState(cpu=True)  # without which the classes refuse to log; it leaves the process as it is
         self.tracker = LOGGER_TYPE_TO_CLASS[name](**self._arguments(known))
         self.tracker.start()
@@ -165,6 +166,11 @@ class Tracker:
     def _note(self, **changes: Any) -> None:
         self.state |= changes
         write_json(self.noted, self.state)
+
+
+def _known(noted: Path) -> dict[str, Any]:
+    """What was told before. Raises `InputError` for what `Tracker` does not write."""
+    return check(TrackerNote, read_json(noted), str(noted), "without it the tracker begins anew")
 
 
 def numbers(tree: Mapping[str, Any], prefix: str = "") -> dict[str, float]:

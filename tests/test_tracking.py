@@ -1,6 +1,8 @@
 """Trackers: what they are told, that a run goes on in the same log, and that none of them can change or stop a run."""
 
 import importlib.util
+import json
+import re
 import sys
 from pathlib import Path
 from types import ModuleType
@@ -9,6 +11,7 @@ from typing import Any
 import pytest
 from command_line import call
 from small_runs import TINY_OPTIONS, digits, results, tiny
+from test_hostile_text import HOSTILE
 
 from mpdvae import recipes, tracking
 from mpdvae.jobs import complete
@@ -181,6 +184,44 @@ def test_a_tracker_that_fails_is_told_of_and_stops_nothing(tmp_path, stand_in, m
     complete(run, digits(), "mpdvae train", track=("wandb",), warn=said.append)
     assert said == ["tracker wandb failed and is told no more (no network); the run goes on."]
     assert without_trackers(run.path) == without_trackers(finished)
+
+
+@pytest.mark.parametrize(
+    "noted",
+    [
+        *({"step": 0, "id": text} for text in HOSTILE.values()),
+        {"step": 0, "id": "../../elsewhere"},
+        {"step": 0, "id": "x" * 65},
+        {"step": 0, "id": "harmless\n"},
+        {"step": 0, "id": 7},
+        {"step": "0", "id": "harmless"},
+        {"step": 0},
+        [],
+    ],
+    ids=lambda noted: ascii(noted)[:40],
+)
+def test_a_note_that_we_did_not_write_reaches_no_tracker(tmp_path, stand_in, noted):
+    module = stand_in("wandb")
+    run, said = Run.create(tmp_path / "run", tiny()), []
+    (run.path / "trackers").mkdir()
+    (run.path / "trackers" / "wandb.json").write_text(json.dumps(noted))
+    with tracking.tracking(run, ("wandb",), said.append) as trackers:
+        trackers.tell({"step": 3, "kl_nats": 1.0})
+    assert module.calls == []
+    (line,) = said
+    assert re.fullmatch(r"tracker wandb failed and is told no more \(.*wandb\.json: .*\); the run goes on\.", line)
+    assert line.isprintable()
+
+
+@pytest.mark.parametrize("text", HOSTILE.values(), ids=list(HOSTILE))
+def test_names_in_a_history_stay_names(tmp_path, text):
+    """TensorBoard, which writes files: they stay where they belong, and the number is found by its name."""
+    run, said = Run.create(tmp_path / "run", tiny()), []
+    with tracking.tracking(run, ("tensorboard",), said.append) as trackers:
+        trackers.tell({"step": 3, "gradient_norms": {text: 1.0, "../../../elsewhere": 2.0}})
+    assert said == []
+    assert {path.name for path in tmp_path.iterdir()} == {"run"}
+    assert points(run.path)[f"gradient_norms/{text}"] == [(3, 1.0)]
 
 
 @pytest.mark.parametrize(
