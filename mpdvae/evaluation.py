@@ -235,10 +235,10 @@ def traversal(
         raise InputError(f"--dimensions: expected 1 to {information.numel()} latent dimensions, got {dimensions}.")
     means = q.mean.flatten(1)
     spread = (means.var(0) + q.variance.flatten(1).mean(0)).sqrt()
-    steps = torch.linspace(-reach, reach, columns, device=x.device)
+    steps = torch.linspace(-reach, reach, columns)
     if columns < 1:
         raise InputError(f"--columns: expected a number >= 1, got {columns}.")
     walk = means[0].to(x.dtype).repeat(dimensions, columns, 1)
     for row, k in enumerate(information.argsort(descending=True)[:dimensions].tolist()):
         walk[row, :, k] = means[:, k].mean() + steps * spread[k]
-    return walk.unflatten(-1, vae.encode(x[:1]).shape[1:])
+    return walk.unflatten(-1, vae.encode(x[:1]).shape[1:]).to(x.device)

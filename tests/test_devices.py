@@ -92,6 +92,14 @@ def test_a_measurement_with_a_referee(tmp_path, finished, capsys):
 
 
 @pytest.mark.slow
+@pytest.mark.parametrize("command", ["sample", "reconstruct", "traverse"])
+def test_a_picture(command, tmp_path, finished, capsys):
+    assert call(capsys, command, finished, "--out", tmp_path / "here.png")[0] == 0
+    mpdvae(command, finished, "--out", tmp_path / "there.png", *THERE)
+    assert (tmp_path / "here.png").read_bytes() == (tmp_path / "there.png").read_bytes()
+
+
+@pytest.mark.slow
 def test_every_part():
     assert program("on_both_devices.py", "parts") == ""
 

@@ -10,10 +10,13 @@ from tyro.conf import Positional
 from mpdvae.errors import InputError
 
 if TYPE_CHECKING:
+    import torch
     from torch import Tensor
 
+    from mpdvae import VAE
 
-def sample(directory: Positional[Path], out: Path, count: int = 64, seed: int = 0) -> None:
+
+def sample(directory: Positional[Path], out: Path, count: int = 64, seed: int = 0, device: str | None = None) -> None:
     """Draw images from a model into a PNG.
 
     Args:
@@ -21,13 +24,14 @@ def sample(directory: Positional[Path], out: Path, count: int = 64, seed: int = 
         out: the PNG.
         count: how many images.
         seed: of the draw.
+        device: cpu, cuda, ...; default: cpu.
     """
-    from mpdvae import load, pictures
+    from mpdvae import pictures
     from mpdvae.runs import model_experiment
     from mpdvae.seeding import seeded
 
     pictures.check_png_path(out)
-    vae = load(directory)
+    vae = _model(directory, device)
     with _drawing(f"drawing {count} images"), seeded(seed, "sample"):
         images = vae.sample(count)
     columns = max(1, round(count**0.5))
@@ -35,7 +39,12 @@ def sample(directory: Positional[Path], out: Path, count: int = 64, seed: int = 
 
 
 def reconstruct(
-    directory: Positional[Path], out: Path, count: int = 10, seed: int = 0, data_dir: Path | None = None
+    directory: Positional[Path],
+    out: Path,
+    count: int = 10,
+    seed: int = 0,
+    device: str | None = None,
+    data_dir: Path | None = None,
 ) -> None:
     """Draw test images and their reconstructions into a PNG.
 
@@ -46,18 +55,19 @@ def reconstruct(
         out: the PNG.
         count: how many images, chosen at random.
         seed: of the choice and the draw.
+        device: cpu, cuda, ...; default: cpu.
         data_dir: folder of the data.
     """
     import torch
 
-    from mpdvae import load, pictures
+    from mpdvae import pictures
     from mpdvae.runs import model_experiment
     from mpdvae.seeding import seeded
 
     pictures.check_png_path(out)
-    vae = load(directory)
+    vae = _model(directory, device)
     with seeded(seed, "reconstruct"), _drawing(f"reconstructing {count} images"):
-        x = _some_test_images(directory, count, data_dir)
+        x = _some_test_images(directory, count, data_dir).to(_device(vae))
         rows = [x, vae.reconstruct(x), vae.reconstruct(x, greedy=False)]
     _save(out, pictures.png(model_experiment(directory).data.shown(torch.stack(rows))))
 
@@ -68,6 +78,7 @@ def traverse(
     dimensions: int = 8,
     columns: int = 9,
     seed: int = 0,
+    device: str | None = None,
     data_dir: Path | None = None,
 ) -> None:
     """Walk along the most informative latent dimensions, in a PNG.
@@ -80,19 +91,32 @@ def traverse(
         dimensions: how many rows.
         columns: images in a row.
         seed: of the choice of the image.
+        device: cpu, cuda, ...; default: cpu.
         data_dir: folder of the data.
     """
-    from mpdvae import load, pictures
+    from mpdvae import pictures
     from mpdvae.evaluation import traversal
     from mpdvae.runs import model_experiment
     from mpdvae.seeding import seeded
 
     pictures.check_png_path(out)
-    vae = load(directory)
+    vae = _model(directory, device)
     with seeded(seed, "traverse"), _drawing("walking through the latent space"):
-        x = _some_test_images(directory, None, data_dir)
+        x = _some_test_images(directory, None, data_dir).to(_device(vae))
         images = vae.decode(traversal(vae, x, dimensions, columns))
     _save(out, pictures.png(model_experiment(directory).data.shown(images)))
+
+
+def _model(directory: Path, device: str | None) -> "VAE":
+    from mpdvae import load
+    from mpdvae.jobs import check_device
+
+    check_device(device)
+    return load(directory).to(device or "cpu")
+
+
+def _device(vae: "VAE") -> "torch.device":
+    return next(vae.parameters()).device
 
 
 @contextmanager
