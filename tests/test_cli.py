@@ -149,6 +149,7 @@ def wait_for(path: Path, process: subprocess.Popen[str]) -> None:
         time.sleep(0.02)
 
 
+@pytest.mark.slow
 def test_ctrl_c_loses_nothing(capsys, tmp_path):
     """Interrupted at a step that nobody chose; what `resume` ends with is what an uninterrupted run ends with."""
     steps = {"training__steps": 400, "training__evaluate_every": 50}

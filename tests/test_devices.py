@@ -62,6 +62,7 @@ def test_the_second_device_is_strict():
         assert refused in line
 
 
+@pytest.mark.slow
 def test_a_run(tmp_path, finished):
     mpdvae("train", RECIPE, *TINY_OPTIONS, "--out", tmp_path / "run", *THERE, "--threads", "1")
     assert content(tmp_path / "run") == content(finished)

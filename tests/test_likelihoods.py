@@ -189,6 +189,7 @@ def test_a_damaged_part_is_computed_again(own_copy, small_parts):
     assert torch.equal(measure(vae, m, kept, silent).log_prob, whole.log_prob)
 
 
+@pytest.mark.slow
 def test_a_killed_process_goes_on(own_copy, capsys, monkeypatch):
     """Killed as hard as can be, at a moment that nobody chose."""
     command = ("evaluate", own_copy, "--samples", "700", "--images", "46", "--split", "validation")

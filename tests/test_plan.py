@@ -77,6 +77,7 @@ def test_gpu_hours_follow_the_formula():
     assert p.hours == pytest.approx(580.0)
 
 
+@pytest.mark.slow
 def test_the_largest_network_is_counted_in_seconds_of_work():
     """It has 48 million weights, and a step of it takes a CPU most of a minute."""
     started = time.process_time()

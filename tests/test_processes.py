@@ -55,6 +55,7 @@ def assert_alike(folder: Path, expected: Path) -> None:
         assert found == pytest.approx(of_one, rel=LAST_DIGITS)
 
 
+@pytest.mark.slow
 def test_two_processes_train_and_measure_like_one(tmp_path, finished):
     code, out, err = done(start("train", RECIPE, *TINY_OPTIONS, "--out", tmp_path / "two", "--processes", "2"))
     assert (code, err) == (0, "")

@@ -159,6 +159,7 @@ def test_a_return_leads_past_checkpoints_of_steps_that_were_skipped(tmp_path, mo
 
 @pytest.mark.parametrize("stops", [(4,), (5,), (2, 5), (7,), (4, 6, 8)], ids=str)
 @pytest.mark.parametrize("killed", [True, False])
+@pytest.mark.slow
 def test_interrupted_on_its_way_the_run_makes_the_same_returns(tmp_path, monkeypatch, stops, killed):
     fragile(monkeypatch, 1, above=0.0)
     fragile(monkeypatch, 4, 5, above=3e-3)

@@ -112,6 +112,7 @@ def test_one_failure_is_listed_and_the_others_finish(tmp_path, capsys, small_mat
     assert vae.finished
 
 
+@pytest.mark.slow
 def test_ctrl_c_ends_the_workers_and_the_same_command_goes_on(tmp_path, capsys):
     arguments = ("reproduce", "--scale", "smoke", "--seeds", "2", "--jobs", "1", "--out", tmp_path / "out")
     process = start(*arguments)

@@ -97,6 +97,7 @@ def killed_often(folder: Path, seed: int, kills: int, how: str, least: float, mo
     return float(lived), int(killed.split()[0])
 
 
+@pytest.mark.slow
 def test_killed_while_it_writes_a_run_ends_with_the_same_bytes(tmp_path, whole):
     assert killed_often(tmp_path, seed=0, kills=4, how="writes", least=1, most=30)[1] >= 2
     assert results(tmp_path / "run") == whole
@@ -207,6 +208,7 @@ def test_a_process_that_is_told_to_stop_says_how_to_go_on(tmp_path, name):
 
 
 @pytest.mark.parametrize("phase", ["density", "representation"])
+@pytest.mark.slow
 def test_told_to_stop_while_it_measures_a_run_ends_with_the_same_bytes(tmp_path, monkeypatch, whole, phase):
     monkeypatch.chdir(tmp_path)
     run = Run.create(Path("run"), tiny(**NINE))
@@ -428,6 +430,7 @@ def numbers(content: object) -> list[float]:
     return [] if content is None or isinstance(content, str) else [float(content)]  # pyright: ignore[reportArgumentType]
 
 
+@pytest.mark.slow
 def test_without_memory_an_evaluation_is_that_with_it(tmp_path, monkeypatch, finished):
     """Likelihoods, referee, diagnostics, code use, representation, pictures, map and walks."""
     folders = [Path(shutil.copytree(finished, tmp_path / name)) for name in ("short", "intact")]

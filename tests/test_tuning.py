@@ -142,6 +142,7 @@ def test_a_search_goes_on_to_the_number_that_is_asked_for(tmp_path):
     assert histories(tmp_path / "parts") == after
 
 
+@pytest.mark.slow
 def test_a_trial_that_was_killed_goes_on_in_its_folder(tmp_path, monkeypatch):
     expected = run(of(tmp_path / "whole", 2))
     train, killed = trials._train, []
