@@ -142,7 +142,7 @@ def complete(
     """
     from mpdvae.evaluation import evaluate
 
-    with _going_on(run) as stop, tracking(run, track if is_first() else (), warn) as trackers:
+    with _going_on(run, data) as stop, tracking(run, track if is_first() else (), warn) as trackers:
         noter = _begin(run, data, command)
         _train(run, data, noter, _telling(trackers, watch), warn, stop)
         if run.status != "finished":
@@ -162,10 +162,16 @@ def train_only(
     track: Sequence[str] = (),
 ) -> None:
     """The part of `complete` before the evaluation."""
-    with _going_on(run) as stop, tracking(run, track if is_first() else (), warn) as trackers:
+    with _going_on(run, data) as stop, tracking(run, track if is_first() else (), warn) as trackers:
         noter = _begin(run, data, command)
         _train(run, data, noter, _telling(trackers, watch), warn, stop)
         noter.over()
+
+
+def how_to_resume(run: Run, data: Splits) -> str:
+    """The command that goes on with `run` on the device where `data` are."""
+    device = data.train.pixels.device
+    return f"mpdvae resume {run.path}" + ("" if device.type == "cpu" else f" --device {device}")
 
 
 def _telling(trackers: Trackers, watch: Any) -> Callable[[int, dict[str, Any] | None], None]:
@@ -181,9 +187,9 @@ def _telling(trackers: Trackers, watch: Any) -> Callable[[int, dict[str, Any] | 
 
 
 @contextmanager
-def _going_on(run: Run) -> Iterator[Stop]:
+def _going_on(run: Run, data: Splits) -> Iterator[Stop]:
     """Inside, a request to stop and what the system refuses end in a `RunError` that says how to go on."""
-    goes_on = f"what was written before is whole, and `mpdvae resume {run.path}` goes on"
+    goes_on = f"what was written before is whole, and `{how_to_resume(run, data)}` goes on"
     try:
         with heeded() as stop:
             yield stop

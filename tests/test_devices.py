@@ -11,9 +11,10 @@ import pytest
 from command_line import call
 from hypothesis import given
 from hypothesis import strategies as st
-from small_runs import TINY_OPTIONS, files, tiny, trained
+from small_runs import TINY_OPTIONS, digits, files, tiny, trained
 
 from mpdvae import gpus, recipes
+from mpdvae.jobs import how_to_resume
 from mpdvae.runs import Run
 
 HERE = Path(__file__).parent
@@ -136,6 +137,12 @@ def test_the_estimator():
             assert (estimator.sample(2, random_state=1) == first.sample(2, random_state=1)).all()
     """
     assert program("-c", textwrap.dedent(lines)) == ""
+
+
+def test_the_command_that_resumes_names_the_device(tmp_path):
+    run = Run.create(tmp_path / "run", tiny())
+    assert how_to_resume(run, digits()) == f"mpdvae resume {tmp_path / 'run'}"
+    assert how_to_resume(run, digits().to("meta")) == f"mpdvae resume {tmp_path / 'run'} --device meta"
 
 
 # Several GPUs

@@ -201,6 +201,8 @@ def test_how_many_processes_are_asked_for(arguments, expected):
 
 
 def test_the_command_that_goes_on():
+    asked = ["train", "r", "--out", "r", "--processes", "2", "--seed", "3", "--device", "cpu"]
+    assert how_to_go_on(asked) == "`mpdvae resume r --device cpu --processes 2` goes on from what is saved"
     assert how_to_go_on(["train", "r", "--out", "a b"]) == "`mpdvae resume 'a b'` goes on from what is saved"
     assert how_to_go_on(["evaluate", "d", "--processes=2"]).startswith("`mpdvae evaluate d --processes=2`")
 

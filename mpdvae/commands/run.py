@@ -225,7 +225,7 @@ def _complete(
     import torch
 
     from mpdvae.console import Watcher
-    from mpdvae.jobs import complete, load_data, on_device, this_command
+    from mpdvae.jobs import complete, how_to_resume, load_data, on_device, this_command
     from mpdvae.onlooker import owned_by_first
 
     _check_threads(threads)
@@ -252,7 +252,7 @@ def _complete(
                 warn=watcher.say,
             )
         except KeyboardInterrupt:
-            raise RunError(f"interrupted; `mpdvae resume {run.path}` goes on from the last checkpoint.") from None
+            raise RunError(f"interrupted; `{how_to_resume(run, data)}` goes on from the last checkpoint.") from None
     if not is_first():
         return
     _print_results([run.path])

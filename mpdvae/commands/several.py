@@ -56,9 +56,10 @@ def run_in_processes(arguments: Sequence[str], size: int) -> int:
 
 def how_to_go_on(arguments: Sequence[str]) -> str:
     """The command that goes on after `mpdvae ARGUMENTS` was stopped, in a clause."""
-    out, size = _option(arguments, "--out"), _option(arguments, "--processes")
+    out = _option(arguments, "--out")
     if arguments and arguments[0] == "train" and out:
-        arguments = ["resume", out, *(["--processes", size] if size else [])]
+        kept = {name: _option(arguments, name) for name in ("--device", "--processes")}
+        arguments = ["resume", out, *(word for name, value in kept.items() if value for word in (name, value))]
     return f"`{shlex.join(['mpdvae', *arguments])}` goes on from what is saved"
 
 
