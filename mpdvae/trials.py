@@ -10,6 +10,7 @@ from contextlib import ExitStack
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal
+from weakref import finalize
 
 from mpdvae import gpus
 from mpdvae.errors import InputError
@@ -56,23 +57,30 @@ class Search:
     """That trials are trained on; "cuda": each worker on one of its GPUs. None: cpu."""
 
     def study(self) -> "Study":
-        """The study, made where there is none yet."""
+        """The study, made where there is none yet. Connections to a database are closed when it is no longer used."""
         import optuna
+        from optuna.storages import RDBStorage
 
         optuna.logging.set_verbosity(optuna.logging.ERROR)
-        return optuna.create_study(
-            storage=self._storage(),
+        storage = self._storage()
+        study = optuna.create_study(
+            storage=storage,
             study_name=self.out.resolve().name,
             direction="minimize",
             pruner=self._pruner(),
             load_if_exists=True,
         )
+        if isinstance(storage, RDBStorage):
+            finalize(study, storage.engine.dispose)
+        return study
 
-    def _storage(self) -> "BaseStorage | str":
-        from optuna.storages import JournalStorage
+    def _storage(self) -> "BaseStorage":
+        from optuna.storages import JournalStorage, RDBStorage
         from optuna.storages.journal import JournalFileBackend
 
-        return self.storage or JournalStorage(JournalFileBackend(str(self.out / "study.journal")))
+        if self.storage:
+            return RDBStorage(self.storage)
+        return JournalStorage(JournalFileBackend(str(self.out / "study.journal")))
 
     def _pruner(self) -> "BasePruner":
         from optuna.pruners import HyperbandPruner, MedianPruner, NopPruner

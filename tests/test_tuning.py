@@ -1,6 +1,8 @@
 """A search: what may be varied, trials that are told, given up, failed or lost, and going on with it."""
 
+import gc
 import json
+import os
 import sys
 from dataclasses import replace
 from pathlib import Path
@@ -235,6 +237,10 @@ def test_a_database_holds_the_study(tmp_path):
     run(of(tmp_path / "out", 1, storage=storage))
     assert (tmp_path / "study.db").exists()
     assert not (tmp_path / "out" / "study.journal").exists()
+    if Path("/proc/self/fd").is_dir():
+        gc.collect()
+        held = [os.readlink(link) for link in Path("/proc/self/fd").iterdir() if os.path.lexists(link)]
+        assert str(tmp_path / "study.db") not in held
     with pytest.raises(InputError, match="--storage: 'nothing' cannot be opened"):
         run(of(tmp_path / "other", 1, storage="nothing"))
 
