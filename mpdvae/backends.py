@@ -11,6 +11,7 @@ that are started here listen on this machine alone, have no dashboard and send n
 import logging
 import os
 import shutil
+import threading
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import AbstractContextManager, ExitStack, contextmanager
 from pathlib import Path
@@ -20,6 +21,7 @@ from typing import Any, Literal, cast
 from mpdvae import gpus
 from mpdvae.errors import InputError, RunError
 from mpdvae.ownership import left_by, owned
+from mpdvae.processes import usable_cores
 
 Backend = Literal["loky", "ray", "dask"]
 OBJECT_STORE_BYTES = 100_000_000
@@ -33,6 +35,9 @@ def work(function: Callable[..., None], *arguments: Any, workers: int, folder: P
     """Calls `function(*arguments, session, number)` once in each of `workers` processes of the backend in force, which
     are numbered from 0, and waits for all.
 
+    A worker is in the folder of this process, to which paths can be relative, and calls in one process take turns: models
+    draw from torch's generator, which is the process's.
+
     `session` is a folder below `folder` which this process owns (`mpdvae.ownership`): workers on other machines do not hear
     when it is interrupted, and stop once `owner_of(session)` is None.
 
@@ -43,7 +48,8 @@ def work(function: Callable[..., None], *arguments: Any, workers: int, folder: P
     _remove_left(folder)
     made = TemporaryDirectory(prefix=SESSION, dir=folder, ignore_cleanup_errors=True)
     with made as name, owned(Path(name)):
-        calls = [delayed(function)(*arguments, Path(name).absolute(), number) for number in range(workers)]
+        common = (function, Path.cwd(), *arguments, Path(name).absolute())
+        calls = [delayed(_in_turn)(*common, number) for number in range(workers)]
         try:
             parallel = Parallel(n_jobs=_processes(workers), batch_size=1, pre_dispatch="all")  # pyright: ignore[reportArgumentType]
             results = parallel(calls)
@@ -52,6 +58,16 @@ def work(function: Callable[..., None], *arguments: Any, workers: int, folder: P
     # Ray's pool hands over the error of a process that died as its result.
     broken = [result for result in results or () if isinstance(result, BaseException)]
     return _in_a_line(broken[0]) if broken else ""
+
+
+_alone = threading.Lock()
+"""Of a worker process."""
+
+
+def _in_turn(function: Callable[..., None], folder: Path, *arguments: Any) -> None:
+    with _alone:
+        os.chdir(folder)  # a worker of a cluster, or one that served another call, may be elsewhere
+        function(*arguments)
 
 
 def _processes(workers: int) -> int:
@@ -186,7 +202,7 @@ _MADE: Mapping[str, Callable[[int | None, str | None, bool], AbstractContextMana
 
 def _here(by_gpu: bool) -> int:
     """Workers that this machine has GPUs, or cores, for."""
-    return gpus.here() if by_gpu else os.cpu_count() or 1
+    return gpus.here() if by_gpu else usable_cores()
 
 
 def _missing(extra: str) -> InputError:

@@ -235,9 +235,9 @@ def traversal(
         raise InputError(f"--dimensions: expected 1 to {information.numel()} latent dimensions, got {dimensions}.")
     means = q.mean.flatten(1)
     spread = (means.var(0) + q.variance.flatten(1).mean(0)).sqrt()
-    steps = torch.linspace(-reach, reach, columns)
     if columns < 1:
         raise InputError(f"--columns: expected a number >= 1, got {columns}.")
+    steps = torch.linspace(-reach, reach, columns)
     walk = means[0].to(x.dtype).repeat(dimensions, columns, 1)
     for row, k in enumerate(information.argsort(descending=True)[:dimensions].tolist()):
         walk[row, :, k] = means[:, k].mean() + steps * spread[k]

@@ -142,7 +142,7 @@ def complete(
     """
     from mpdvae.evaluation import evaluate
 
-    with _going_on(run, data) as stop, tracking(run, track if is_first() else (), warn) as trackers:
+    with _going_on(run, data) as stop, tracking(run, track, warn) as trackers:
         noter = _begin(run, data, command)
         _train(run, data, noter, _telling(trackers, watch), warn, stop)
         if run.status != "finished":
@@ -162,7 +162,7 @@ def train_only(
     track: Sequence[str] = (),
 ) -> None:
     """The part of `complete` before the evaluation."""
-    with _going_on(run, data) as stop, tracking(run, track if is_first() else (), warn) as trackers:
+    with _going_on(run, data) as stop, tracking(run, track, warn) as trackers:
         noter = _begin(run, data, command)
         _train(run, data, noter, _telling(trackers, watch), warn, stop)
         noter.over()

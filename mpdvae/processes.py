@@ -63,7 +63,14 @@ def is_first() -> bool:
 
 def cores() -> int:
     """Cores of this machine for each of its processes, at least 1."""
-    return max(1, (os.cpu_count() or 1) // _here.local_size)
+    return max(1, usable_cores() // _here.local_size)
+
+
+def usable_cores() -> int:
+    """Cores that this process may use: fewer than the machine has in a container or a cluster's job, perhaps."""
+    from joblib import cpu_count
+
+    return cpu_count()
 
 
 @contextmanager

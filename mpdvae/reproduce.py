@@ -11,7 +11,6 @@ everything is, and what failed, is read from the folders, however the workers we
 A job that fails, or whose worker dies, is tried once more when the others are done; then it counts as failed.
 """
 
-import os
 import shlex
 import sys
 import threading
@@ -25,7 +24,7 @@ from pathlib import Path
 
 from mpdvae import backends, gpus
 from mpdvae.console import RunProgress, Watcher
-from mpdvae.errors import InputError, RunError, why
+from mpdvae.errors import InputError, RunError, ToldToStop, why
 from mpdvae.experiment import Experiment, with_changes
 from mpdvae.jobs import check_device, complete, load_data, on_device
 from mpdvae.markup import printable
@@ -41,9 +40,6 @@ TRAINING_SHARE = 0.75
 """Share of a run's time that is training; for the ETA."""
 TRIES = 2
 """How often a job is tried before it counts as failed."""
-
-_alone = threading.Lock()
-"""Of a worker process: jobs use torch's generator, which is the process's, so that threads of a worker take turns."""
 
 
 @dataclass(frozen=True)
@@ -192,28 +188,24 @@ def _run_in_processes(
     traces = [_Trace.of(job) for job in pending]
     looker.start()
     try:
-        arguments = (list(pending), traces, data_root, Path.cwd())
-        return backends.work(_work, *arguments, workers=workers, folder=pending[0].folder.parent)
+        return backends.work(_work, list(pending), traces, data_root, workers=workers, folder=pending[0].folder.parent)
     finally:
         over.set()
         looker.join()
 
 
-def _work(
-    jobs: list[Job], traces: list[_Trace], data_root: Path | None, folder: Path, session: Path, number: int
-) -> None:
+def _work(jobs: list[Job], traces: list[_Trace], data_root: Path | None, session: Path, number: int) -> None:
     """In worker `number`: does what of `jobs` is not done, not in other hands, and has not failed in this round."""
-    with _alone:
-        os.chdir(folder)  # paths can be relative, and a worker that served another matrix may be elsewhere
-        for index, (job, trace) in enumerate(zip(jobs, traces, strict=True)):
-            if owner_of(session) is None:
-                return
-            if not job.finished and _Trace.of(job).log == trace.log:
-                _run_one(index, replace(job, device=gpus.of_worker(job.device, number)), data_root)
+    for index, (job, trace) in enumerate(zip(jobs, traces, strict=True)):
+        if owner_of(session) is None:
+            return
+        if not job.finished and _Trace.of(job).log == trace.log:
+            _run_one(index, replace(job, device=gpus.of_worker(job.device, number)), data_root)
 
 
 def _run_one(index: int, job: Job, data_root: Path | None) -> tuple[int, str]:
-    """In a worker: brings one job to its end, unless it is in other hands; returns its index and, if it failed, why."""
+    """In a worker: brings one job to its end, unless it is in other hands; returns its index and, if it failed, why. Raises
+    `ToldToStop` where the worker was."""
     import torch
     from joblib import parallel_config
     from threadpoolctl import threadpool_limits
@@ -233,6 +225,8 @@ def _run_one(index: int, job: Job, data_root: Path | None) -> tuple[int, str]:
                     warn=lambda what: print(printable(f"{job.name}: {what}"), file=sys.stderr, flush=True),
                 )
                 log.unlink(missing_ok=True)
+            except ToldToStop:
+                raise  # it goes on from where it was left, which is no failure
             except Exception as error:
                 now = datetime.now(UTC).isoformat(timespec="seconds")
                 write_atomically(log, f"{now}, {ownership.owner}\n{traceback.format_exc()}")

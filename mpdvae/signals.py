@@ -15,6 +15,11 @@ NAMES = ("SIGTERM", "SIGUSR1")
 """The second one is not everywhere."""
 
 
+def numbers() -> list[signal.Signals]:
+    """The signals that there are here."""
+    return [getattr(signal, name) for name in NAMES if hasattr(signal, name)]
+
+
 class Stopped(KeyboardInterrupt):
     """This process was asked to stop; says by which signal."""
 
@@ -56,8 +61,7 @@ def heeded() -> Iterator[Stop]:
     if threading.current_thread() is not threading.main_thread():
         yield stop
         return
-    numbers = [getattr(signal, name) for name in NAMES if hasattr(signal, name)]
-    former = {number: signal.signal(number, stop.note) for number in numbers}
+    former = {number: signal.signal(number, stop.note) for number in numbers()}
     try:
         yield stop
     finally:

@@ -20,6 +20,7 @@ from pathlib import Path
 from typing import Any, Literal, get_args
 
 from mpdvae.errors import InputError
+from mpdvae.processes import is_first
 from mpdvae.records import TrackerNote, check
 from mpdvae.runs import Run, read_json, write_json
 
@@ -47,9 +48,11 @@ def check_installed(names: Sequence[str]) -> None:
 
 @contextmanager
 def tracking(run: Run, names: Sequence[str], say: Say) -> Iterator["Trackers"]:
-    """Trackers of `run`, by `names` and those that were told of it before; closed at the end, however it comes."""
+    """Trackers of `run`, by `names` and those that were told of it before; closed at the end, however it comes. Of several
+    processes the first one tells them."""
     trackers = Trackers(run, say)
-    trackers.start(names)
+    if is_first():
+        trackers.start(names)
     try:
         yield trackers
     finally:
@@ -103,14 +106,13 @@ class Tracker:
     """One tracker of one run, by accelerate's class of that name."""
 
     def __init__(self, run: Run, name: str) -> None:
-        from accelerate.state import PartialState
         from accelerate.tracking import LOGGER_TYPE_TO_CLASS
 
         self.run, self.name = run, name
         self.noted = run.path / FOLDER / f"{name}.json"
         known = self.noted.is_file()
         self.state: dict[str, Any] = _known(self.noted) if known else {"step": 0, "id": secrets.token_hex(8)}
-        PartialState(cpu=True)  # without which the classes refuse to log; it leaves the process as it is
+        _satisfy_accelerate()
         self.tracker = LOGGER_TYPE_TO_CLASS[name](**self._arguments(known))
         self.tracker.start()
         if not known:
@@ -166,6 +168,16 @@ class Tracker:
     def _note(self, **changes: Any) -> None:
         self.state |= changes
         write_json(self.noted, self.state)
+
+
+def _satisfy_accelerate() -> None:
+    """Makes the state without which its classes refuse to log; of several processes, it would change their threads."""
+    import torch
+    from accelerate.state import PartialState
+
+    threads = torch.get_num_threads()
+    PartialState(cpu=True)
+    torch.set_num_threads(threads)
 
 
 def _known(noted: Path) -> dict[str, Any]:

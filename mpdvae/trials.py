@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING, Any, Literal
 from weakref import finalize
 
 from mpdvae import gpus
-from mpdvae.errors import InputError
+from mpdvae.errors import InputError, ToldToStop
 from mpdvae.experiment import Experiment
 from mpdvae.jobs import load_data, on_device, train_only
 from mpdvae.ownership import Ownership, owned, owner_of
@@ -35,6 +35,8 @@ TRIES = 2
 """How often a trial whose process died is begun before it counts as failed."""
 FOLDER, REASON = "folder", "reason"
 """What is noted of a trial in the study."""
+SEARCH = "search"
+"""What is noted of the study: which search it belongs to."""
 
 
 @dataclass(frozen=True)
@@ -57,7 +59,10 @@ class Search:
     """That trials are trained on; "cuda": each worker on one of its GPUs. None: cpu."""
 
     def study(self) -> "Study":
-        """The study, made where there is none yet. Connections to a database are closed when it is no longer used."""
+        """The study, made where there is none yet. Connections to a database are closed when it is no longer used.
+
+        Raises `InputError` where the database has another search of that name.
+        """
         import optuna
         from optuna.storages import RDBStorage
 
@@ -72,6 +77,14 @@ class Search:
         )
         if isinstance(storage, RDBStorage):
             finalize(study, storage.engine.dispose)
+        ours = self._content()
+        if (other := study.user_attrs.get(SEARCH, ours)) != ours:
+            raise InputError(
+                f"--storage: {self.storage} has another search called {study.study_name!r} (its "
+                f"{_differing(other, ours)} differ); choose an --out of another name.",
+                topic="taken",
+            )
+        study.set_user_attr(SEARCH, ours)
         return study
 
     def _storage(self) -> "BaseStorage":
@@ -92,18 +105,24 @@ class Search:
 
     def note(self) -> None:
         """Writes what is searched beside the trials. Raises `InputError` where another search is there."""
-        path = self.out / "search.json"
-        content = {
+        path, ours = self.out / "search.json", self._content()
+        if path.exists() and (differing := _differing(read_json(path), ours)):
+            raise InputError(
+                f"{self.out}: holds another search (its {differing} differ); choose another --out.", topic="taken"
+            )
+        write_json(path, ours)
+
+    def _content(self) -> dict[str, Any]:
+        """What makes it this search, as JSON gives it back."""
+        return {
             "experiment": self.experiment.model_dump(mode="json"),
             "vary": {name: str(what) for name, what in self.space.items()},
             "pruner": self.pruner,
         }
-        if path.exists() and (differing := [key for key in content if read_json(path).get(key) != content[key]]):
-            raise InputError(
-                f"{self.out}: holds another search (its {', '.join(differing)} differ); choose another --out.",
-                topic="taken",
-            )
-        write_json(path, content)
+
+
+def _differing(other: dict[str, Any], ours: dict[str, Any]) -> str:
+    return ", ".join(key for key in ours if other.get(key) != ours[key])
 
 
 def take_part(job: Search, session: Path, number: int) -> None:
@@ -162,6 +181,8 @@ def _try(study: "Study", trial: "Trial", job: Search, ownership: Ownership) -> N
         study.tell(trial, min(entry["negative_elbo_nats"] for entry in run.history))
     except _Behind:
         study.tell(trial, state=TrialState.PRUNED)
+    except ToldToStop:
+        raise  # the trial counts as running: it is taken up again
     except Exception as error:
         write_atomically(folder / FAILURE_LOG, traceback.format_exc())
         trial.set_user_attr(REASON, f"{type(error).__name__}: {error}")

@@ -28,7 +28,7 @@ from mpdvae.trials import REASON, Search, folder_of, revive, take_part
 
 if TYPE_CHECKING:
     from optuna import Study
-    from optuna.trial import FrozenTrial
+    from optuna.trial import FrozenTrial, TrialState
 
 BEST = "best.json"
 LOOK_SECONDS = 1.0
@@ -89,6 +89,8 @@ def _opened(job: Search) -> "Study":
         raise InputError(
             "tune: needs what is not installed; `pip install 'mpdvae[tune]'` installs it.", topic="extras"
         ) from None
+    except InputError:
+        raise
     except Exception as error:  # of whatever database the storage is
         if not job.storage:
             raise
@@ -104,6 +106,7 @@ def _rounds(study: "Study", job: Search, workers: int, watcher: Watcher) -> None
         done = len(_ended(study))
         if done >= job.trials:
             return
+        before = _states(study)
         over = threading.Event()
         looker = threading.Thread(target=_look_on, args=(study, job, watcher, over), daemon=True)
         looker.start()
@@ -112,12 +115,17 @@ def _rounds(study: "Study", job: Search, workers: int, watcher: Watcher) -> None
         finally:
             over.set()
             looker.join()
-        if broken and len(study.get_trials(deepcopy=False)) == 0:
+        if broken and _states(study) == before:
             raise RunError(f"the workers ended before they began a trial ({broken}).", topic="workers")
         if broken:
-            watcher.say(f"a worker ended early ({broken}), out of memory perhaps")
+            workers = max(1, workers // 2)
+            watcher.say(f"a worker ended early ({broken}), out of memory perhaps: going on with {workers} at a time")
         elif len(_ended(study)) == done:
             time.sleep(LOOK_SECONDS)  # another call of this search has the last trials in hands
+
+
+def _states(study: "Study") -> "list[TrialState]":
+    return [trial.state for trial in study.get_trials(deepcopy=False)]
 
 
 def _ended(study: "Study") -> "list[FrozenTrial]":

@@ -230,13 +230,17 @@ def _check_data(run: Run, manifest: Mapping[str, Any], root: Path | None, checks
 
 
 def _check_environment(manifest: Mapping[str, Any], now: environment.Fields, checks: list[Check]) -> bool:
-    """Whether the run was measured in the present environment, as far as that can be known."""
-    noted = (environment.recorded(manifest, environment.EVALUATION) or [{}])[-1]
-    for name in environment.differing(noted, now):
-        checks.append(Check("environment", name, str(noted[name]), str(now[name]), "other"))
-    if missing := [name for name in now if name not in noted and name not in environment.HARMLESS]:
-        checks.append(Check("environment", ", ".join(missing), "", "", "not recorded"))
-    if equal := environment.same(noted, now):
+    """Whether the run was measured in the present environment alone, as far as that can be known: which of several an old
+    number comes from is not noted."""
+    found: dict[Check, None] = {}
+    all_noted = environment.recorded(manifest, environment.EVALUATION) or [{}]
+    for noted in all_noted:
+        for name in environment.differing(noted, now):
+            found[Check("environment", name, str(noted[name]), str(now[name]), "other")] = None
+        if missing := [name for name in now if name not in noted and name not in environment.HARMLESS]:
+            found[Check("environment", ", ".join(missing), "", "", "not recorded")] = None
+    checks += found
+    if equal := all(environment.same(noted, now) for noted in all_noted):
         checks.append(Check("environment", f"{len(now)} fields", "", "", "same"))
     return equal
 

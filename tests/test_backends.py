@@ -194,6 +194,6 @@ def test_ray_without_gpus_says_so(monkeypatch):
 @pytest.mark.parametrize(("by_gpu", "expected_count"), [(True, 3), (False, 5)])
 def test_as_many_workers_as_gpus_or_cores(by_gpu, expected_count, monkeypatch):
     monkeypatch.setattr("torch.cuda.device_count", lambda: 3)
-    monkeypatch.setattr("os.cpu_count", lambda: 5)
+    monkeypatch.setattr("mpdvae.backends.usable_cores", lambda: 5)
     with backend("loky", None, None, by_gpu) as count:
         assert count == expected_count

@@ -252,7 +252,7 @@ def test_the_device_of_one_of_several(asked, found, monkeypatch):
 
 
 def test_each_process_has_its_part_of_the_cores(monkeypatch):
-    monkeypatch.setattr("os.cpu_count", lambda: 5)
+    monkeypatch.setattr("mpdvae.processes.usable_cores", lambda: 5)
     assert processes.cores() == 5
     with processes._at(processes.Place(1, 4, 1, 2)):
         assert processes.cores() == 2

@@ -255,11 +255,11 @@ def test_a_worker_leaves_what_failed_in_this_round_and_stops_with_its_session(tm
     done = []
     monkeypatch.setattr(room, "_run_one", lambda index, job, data_root: done.append(job.name))
     traces = [room._Trace.of(job) for job in of_two]
-    room._work(of_two, traces, None, Path.cwd(), tmp_path, 0)
+    room._work(of_two, traces, None, tmp_path, 0)
     assert done == []  # nobody owns the session
     (of_two[0].folder / "failure.log").write_text("failed, after the traces were taken")
     with owned(tmp_path):
-        room._work(of_two, traces, None, Path.cwd(), tmp_path, 0)
+        room._work(of_two, traces, None, tmp_path, 0)
     assert done == [of_two[1].name]
 
 

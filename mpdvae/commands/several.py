@@ -18,6 +18,7 @@ from typing import NoReturn
 
 from mpdvae.errors import RunError
 from mpdvae.processes import environment_of
+from mpdvae.signals import numbers
 
 SHARED = ("train", "resume", "evaluate")
 """That several processes can share."""
@@ -106,16 +107,17 @@ def _end(members: Sequence[Member]) -> None:
 
 @contextmanager
 def _ended_like_an_interrupt() -> Iterator[None]:
-    """Inside, a SIGTERM is a Ctrl-C."""
+    """Inside, a signal that asks to stop is a Ctrl-C."""
 
     def interrupt(*_: object) -> NoReturn:
         raise KeyboardInterrupt
 
-    before = signal.signal(signal.SIGTERM, interrupt)
+    before = {number: signal.signal(number, interrupt) for number in numbers()}
     try:
         yield
     finally:
-        signal.signal(signal.SIGTERM, before)
+        for number, handler in before.items():
+            signal.signal(number, handler)
 
 
 def _option(arguments: Sequence[str], name: str) -> str | None:
