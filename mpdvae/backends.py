@@ -1,4 +1,4 @@
-"""Where the jobs of a matrix or of a search are worked on: this machine, a Ray cluster, a Dask cluster; all through joblib.
+"""Where the jobs of a matrix or of a search are worked on: this machine and a Ray cluster, through joblib, or a Dask cluster.
 
     loky    processes of this machine               no address
     ray     a cluster that runs at `address`, or one of this machine that lasts as long as the work
@@ -12,8 +12,9 @@ import logging
 import os
 import shutil
 import threading
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import AbstractContextManager, ExitStack, contextmanager
+from contextvars import ContextVar
 from pathlib import Path
 from tempfile import TemporaryDirectory
 from typing import Any, Literal, cast
@@ -43,16 +44,12 @@ def work(function: Callable[..., None], *arguments: Any, workers: int, folder: P
 
     Returns why a worker ended before `function` did (it was killed, for instance), in one line; "" where none did.
     """
-    from joblib import Parallel, delayed
-
     _remove_left(folder)
     made = TemporaryDirectory(prefix=SESSION, dir=folder, ignore_cleanup_errors=True)
     with made as name, owned(Path(name)):
         common = (function, Path.cwd(), *arguments, Path(name).absolute())
-        calls = [delayed(_in_turn)(*common, number) for number in range(workers)]
         try:
-            parallel = Parallel(n_jobs=_processes(workers), batch_size=1, pre_dispatch="all")  # pyright: ignore[reportArgumentType]
-            results = parallel(calls)
+            results = _call.get()([(*common, number) for number in range(workers)])
         except Exception as error:  # each backend has errors of its own
             return _in_a_line(error)
     # Ray's pool hands over the error of a process that died as its result.
@@ -68,6 +65,21 @@ def _in_turn(function: Callable[..., None], folder: Path, *arguments: Any) -> No
     with _alone:
         os.chdir(folder)  # a worker of a cluster, or one that served another call, may be elsewhere
         function(*arguments)
+
+
+Calls = Sequence[tuple[Any, ...]]
+"""Arguments of `_in_turn`, for each worker."""
+
+
+def _by_joblib(calls: Calls) -> Any:
+    """Their results, from the backend that joblib is configured for."""
+    from joblib import Parallel, delayed
+
+    parallel = Parallel(n_jobs=_processes(len(calls)), batch_size=1, pre_dispatch="all")  # pyright: ignore[reportArgumentType]
+    return parallel([delayed(_in_turn)(*call) for call in calls])
+
+
+_call: ContextVar[Callable[[Calls], Any]] = ContextVar("call", default=_by_joblib)
 
 
 def _processes(workers: int) -> int:
@@ -170,7 +182,6 @@ def _dask(workers: int | None, address: str | None, by_gpu: bool) -> Iterator[in
         from distributed import Client, LocalCluster
     except ImportError:
         raise _missing("dask") from None
-    from joblib import parallel_config
 
     with ExitStack() as stack:
         try:
@@ -189,8 +200,15 @@ def _dask(workers: int | None, address: str | None, by_gpu: bool) -> Iterator[in
                 client.wait_for_workers(1, timeout=START_SECONDS)
         except (OSError, ValueError, TimeoutError) as error:
             raise _unreachable("Dask", address, error) from None
-        with parallel_config("dask", client=client):
+
+        def by_client(calls: Calls) -> Any:
+            return client.gather([client.submit(_in_turn, *call, pure=False) for call in calls])
+
+        former = _call.set(by_client)  # joblib would do the work of a cluster of one thread in this process
+        try:
             yield workers or len(cast(dict[str, int], client.ncores()))
+        finally:
+            _call.reset(former)
 
 
 _MADE: Mapping[str, Callable[[int | None, str | None, bool], AbstractContextManager[int]]] = {

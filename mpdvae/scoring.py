@@ -177,7 +177,9 @@ def _untrained_codes(e: Experiment, data: Splits, x: Scored) -> Labelled:
 
 
 def _encoder_key(e: Experiment) -> dict[str, Any]:
-    return {
+    """What codes of the untrained encoder depend on; refined ones on the other parts too."""
+    others = ("decoder", "prior") if e.encoder.refinement_steps else ()
+    return {name: getattr(e, name).model_dump(mode="json") for name in others} | {
         "encoder": e.encoder.model_dump(mode="json"),
         "latent_dim": e.latent_dim,
         "seed": e.seed,

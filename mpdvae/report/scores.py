@@ -84,8 +84,12 @@ def score_table(study: Study, measures: Sequence[str] = tuple(MEASURES)) -> Tabl
 
 
 def _features(name: str, run: Run, scores: Scores) -> str:
-    encoder = json.dumps(run.configuration.get("encoder")) if name == "untrained_encoder" else ""
-    return f"{scores.dimensions} {encoder}"
+    if name != "untrained_encoder":
+        return f"{scores.dimensions} "
+    encoder = run.configuration.get("encoder") or {}
+    # Codes of a refined posterior depend on the other parts, too.
+    others = [run.configuration.get(part) for part in ("decoder", "prior") if encoder.get("refinement_steps")]
+    return f"{scores.dimensions} {json.dumps([encoder, *others])}"
 
 
 def _label(key: tuple[str, str], models: Sequence[str], several: set[str]) -> str:
