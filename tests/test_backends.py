@@ -8,6 +8,7 @@ import subprocess
 import sys
 import time
 import uuid
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 import pytest
@@ -15,7 +16,7 @@ from cluster_matrix import small_jobs
 from command_line import call
 from small_runs import results
 
-from mpdvae import reproduce
+from mpdvae import backends, reproduce
 from mpdvae.backends import backend, work
 from mpdvae.errors import InputError, RunError
 from mpdvae.ownership import FILE
@@ -123,6 +124,38 @@ def test_two_calls_share_a_matrix(tmp_path, expected):
     outputs = [process.communicate(timeout=300)[0] for process in both]
     assert [process.returncode for process in both] == [0, 0], outputs
     assert files_of(tmp_path) == expected
+
+
+@pytest.mark.slow
+@pytest.mark.skipif(importlib.util.find_spec("distributed") is None, reason="pip install 'mpdvae[dask]' for this test")
+def test_a_dask_worker_of_one_thread_works_itself_and_in_the_folder_of_the_call(tmp_path, monkeypatch):
+    from distributed import LocalCluster
+
+    def note(session: Path, number: int) -> None:  # inside, so that it is sent to workers as it is
+        Path(f"worker-{number}").write_text(str(os.getpid()))
+
+    (tmp_path / "folder").mkdir()
+    with LocalCluster(n_workers=1, threads_per_worker=1, host="127.0.0.1", dashboard_address=None) as cluster:  # pyright: ignore[reportArgumentType]
+        monkeypatch.chdir(tmp_path / "folder")
+        with backend("dask", 1, cluster.scheduler_address) as count:
+            assert work(note, workers=count, folder=tmp_path) == ""
+    assert int((tmp_path / "folder" / "worker-0").read_text()) != os.getpid()
+
+
+def test_calls_in_one_process_take_turns(tmp_path, monkeypatch):
+    """Threads of a worker, of which each would disturb the random numbers of the other."""
+    monkeypatch.chdir(tmp_path)
+    at_work: list[int] = []
+
+    def do(number: int) -> None:
+        at_work.append(number)
+        time.sleep(0.05)
+        assert at_work == [number]
+        assert Path.cwd() == tmp_path
+        at_work.remove(number)
+
+    with ThreadPoolExecutor(4) as pool:
+        list(pool.map(lambda number: backends._in_turn(do, tmp_path, number), range(4)))
 
 
 # -- bad input ---------------------------------------------------------------------------------------------------------

@@ -61,6 +61,10 @@ MISTAKES = {
     "reconstruct none": ("reconstruct DONE --out X.png --count 0", r"--count: expected 1 to 300 images, got 0"),
     "reconstruct too many": ("reconstruct DONE --out X.png --count 301", r"--count: expected 1 to 300 images, got 301"),
     "traverse too many": ("traverse DONE --out X.png --dimensions 9", r"--dimensions: expected 1 to 8 .*, got 9"),
+    "traverse less than no columns": (
+        "traverse DONE --out X.png --columns -1",
+        r"--columns: expected a number >= 1, got -1",
+    ),
     "traverse no columns": ("traverse DONE --out X.png --columns 0", r"--columns: expected a number >= 1, got 0"),
     "report on nothing": ("report --out X.html", r"report: expected at least one run folder"),
     "report on no run": ("report NEW --out X.html", r"new"),

@@ -163,6 +163,29 @@ def test_a_killed_process_ends_the_run_which_goes_on_with_another_number(tmp_pat
     assert_alike(folder, by_one)
 
 
+@pytest.mark.slow
+@pytest.mark.skipif(not Path("/proc/self/task").exists(), reason="finds processes by /proc")
+@pytest.mark.parametrize("name", ["SIGTERM", "SIGUSR1"])
+def test_processes_end_with_the_one_that_started_them(name, tmp_path):
+    folder = tmp_path / "run"
+    two = start(*_train(folder, "--training.steps", "1000"), "--processes", "2")
+    _wait_for_step(folder, 2, two)
+    members = _members(two.pid)
+    two.send_signal(getattr(signal, name))
+    code, _, err = done(two)
+    assert (code, err.count("\n")) == (1, 1)
+    assert f"`mpdvae resume {folder} --processes 2` goes on" in err
+    assert len(members) == 2
+    assert [pid for pid in members if Path(f"/proc/{pid}").exists()] == []
+
+
+@pytest.mark.skipif(not hasattr(os, "sched_setaffinity"), reason="the system does not bind processes to cores")
+def test_cores_are_those_that_the_process_may_use():
+    bound = "import os; os.sched_setaffinity(0, {min(os.sched_getaffinity(0))})"
+    command = [sys.executable, "-c", f"{bound}; from mpdvae.processes import cores; print(cores())"]
+    assert subprocess.run(command, capture_output=True, text=True, check=True).stdout == "1\n"
+
+
 def test_what_is_wrong_is_told_once(tmp_path):
     code, _, err = done(start("train", RECIPE, *TINY_OPTIONS, "--seed", "-1", "--out", tmp_path, "--processes", "2"))
     assert code == 2

@@ -87,6 +87,13 @@ def test_the_untrained_encoder_depends_on_no_decoder_and_is_that_of_step_zero():
     assert scoring._encoder_key(first) != scoring._encoder_key(tiny(seed=1))
 
 
+def test_refined_codes_of_the_untrained_encoder_depend_on_the_decoder_too():
+    steps = {"encoder__refinement_steps": 2}
+    first, other = tiny("vae-pixelcnn-digits-smoke", **steps), tiny("vae-digits-smoke", **steps)
+    assert first.encoder == other.encoder
+    assert scoring._encoder_key(first) != scoring._encoder_key(other)
+
+
 def test_baselines_can_be_left_out(own_copy: Path, kept: Path):
     experiment = json.loads((own_copy / "experiment.json").read_text())
     experiment["evaluation"]["baselines"] = False

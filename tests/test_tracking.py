@@ -9,6 +9,7 @@ from types import ModuleType
 from typing import Any
 
 import pytest
+import torch
 from command_line import call
 from small_runs import TINY_OPTIONS, digits, results, tiny
 from test_hostile_text import HOSTILE
@@ -171,6 +172,24 @@ def test_other_trackers_are_told_the_same(tmp_path, stand_in, name):
     else:
         assert (first["project"], first["resume"]) == ("mpdvae", "allow")
         assert first == second
+
+
+def test_a_tracker_leaves_the_threads_alone(monkeypatch):
+    """accelerate changes their number in the first of several processes."""
+    monkeypatch.setattr("accelerate.state.PartialState", lambda cpu: torch.set_num_threads(2))
+    tracking._satisfy_accelerate()
+    assert torch.get_num_threads() == 1
+
+
+def test_of_several_processes_the_first_one_tells(tmp_path, stand_in, monkeypatch):
+    module = stand_in("wandb")
+    run = Run.create(tmp_path / "run", tiny())
+    (run.path / "trackers").mkdir()
+    (run.path / "trackers" / "wandb.json").write_text('{"step": 0, "id": "told-before"}')
+    monkeypatch.setattr(tracking, "is_first", lambda: False)
+    with tracking.tracking(run, ("wandb",), lambda what: None) as trackers:
+        trackers.tell({"step": 3, "kl_nats": 1.0})
+    assert module.calls == []
 
 
 @pytest.mark.parametrize("broken", ["start", "log"])

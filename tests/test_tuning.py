@@ -12,7 +12,7 @@ from command_line import call
 from small_runs import results, tiny
 
 from mpdvae import backends, trials
-from mpdvae.errors import InputError, RunError
+from mpdvae.errors import InputError, RunError, ToldToStop
 from mpdvae.experiment import from_json
 from mpdvae.ownership import owned
 from mpdvae.recipes import recipe
@@ -142,6 +142,37 @@ def test_a_search_goes_on_to_the_number_that_is_asked_for(tmp_path):
     assert found == tried.model_copy(update={"name": "mae-digits-smoke-tuned"})
     assert run(of(tmp_path / "parts", 4)) == outcomes
     assert histories(tmp_path / "parts") == after
+
+
+def test_two_searches_of_one_name_are_told_apart_in_one_database(tmp_path):
+    storage = f"sqlite:///{tmp_path / 'study.db'}"
+    run(of(tmp_path / "here" / "tune", 1, storage=storage))
+    message = (
+        r"--storage: sqlite:.* has another search called 'tune' \(its vary differ\); choose an --out of another name"
+    )
+    with pytest.raises(InputError, match=message):
+        run(of(tmp_path / "there" / "tune", 1, varied=VARIED[:1], storage=storage))
+    assert len(run(of(tmp_path / "here" / "tune", 2, storage=storage))) == 2
+
+
+def test_a_worker_that_is_told_to_stop_leaves_its_trial_to_be_taken_up(tmp_path, monkeypatch):
+    def told(run, job, trial, ownership):
+        raise ToldToStop("told to stop by SIGTERM.")
+
+    with monkeypatch.context() as patch:
+        patch.setattr(trials, "_train", told)
+        with pytest.raises(ToldToStop):
+            run(of(tmp_path, 1))
+    assert not (tmp_path / "trial-0000" / "failure.log").exists()
+    (outcome,) = run(of(tmp_path, 1))
+    assert (outcome.folder.name, outcome.state) == ("trial-0000", "complete")
+
+
+def test_workers_that_cannot_begin_end_a_search_that_goes_on(tmp_path, monkeypatch):
+    run(of(tmp_path, 1))
+    monkeypatch.setattr(backends, "work", lambda *arguments, **options: "ModuleNotFoundError: No module named 'optuna'")
+    with pytest.raises(RunError, match=r"the workers ended before they began a trial \(ModuleNotFoundError"):
+        run(of(tmp_path, 2))
 
 
 @pytest.mark.slow

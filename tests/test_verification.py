@@ -17,7 +17,7 @@ from mpdvae.errors import InputError
 from mpdvae.evaluation import evaluate
 from mpdvae.runs import Run, manifest_sha256, read_json, write_json
 from mpdvae.seeding import derive_seed
-from mpdvae.verification import measurements, verify
+from mpdvae.verification import Check, _check_environment, measurements, verify
 
 RECORDED = sorted(RUN_FILES - {"manifest.json"})
 
@@ -332,6 +332,17 @@ def test_a_run_notes_the_environment_of_both_stages_once(finished):
         "from_step": 0,
         "fields": json.loads(json.dumps(environment.describe())),
     }
+
+
+def test_equal_bits_are_asked_for_where_all_measurements_were_made_here(own_copy):
+    """Which of several environments an old number comes from is not noted."""
+    (entry,) = read_json(own_copy / "manifest.json")["environments"]
+    elsewhere = entry | {"fields": entry["fields"] | {"threads": 77}}
+    for environments in ([elsewhere, entry], [entry, elsewhere]):
+        checks: list[Check] = []
+        assert not _check_environment({"environments": environments}, entry["fields"], checks)
+        assert [(check.name, check.noted) for check in checks] == [("threads", "77")]
+    assert _check_environment({"environments": [entry]}, entry["fields"], [])
 
 
 def test_a_run_that_goes_on_elsewhere_keeps_both_environments(tmp_path, monkeypatch):

@@ -86,9 +86,10 @@ def score_table(study: Study, measures: Sequence[str] = tuple(MEASURES)) -> Tabl
 def _features(name: str, run: Run, scores: Scores) -> str:
     if name != "untrained_encoder":
         return f"{scores.dimensions} "
-    encoder = run.configuration.get("encoder") or {}
+    encoder = run.configuration.get("encoder")
     # Codes of a refined posterior depend on the other parts, too.
-    others = [run.configuration.get(part) for part in ("decoder", "prior") if encoder.get("refinement_steps")]
+    refined = isinstance(encoder, dict) and encoder.get("refinement_steps")
+    others = [run.configuration.get(part) for part in ("decoder", "prior") if refined]
     return f"{scores.dimensions} {json.dumps([encoder, *others])}"
 
 
