@@ -14,6 +14,7 @@ from mpdvae.comparison import Compared, Pair
 from mpdvae.comparison import compare as compare_files
 from mpdvae.data import Splits
 from mpdvae.errors import InputError
+from mpdvae.jobs import note_environment
 from mpdvae.runs import Run, load
 from mpdvae.verification import compare_results, measurements
 
@@ -99,6 +100,7 @@ def measure_alike(one: Run, other: Run, data: Splits, say: Callable[[str], None]
     done = measurements(other.path)
     for arguments in measurements(one.path):
         if arguments not in done:
+            note_environment(other, data, environment.EVALUATION, other.experiment.training.steps)
             evaluate(other, data, say=say, **arguments)
 
 

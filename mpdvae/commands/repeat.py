@@ -84,10 +84,13 @@ def rerun(
         device: cpu, cuda, ...; default: cpu.
         track: tell the new run's history to a tracker too; can be given several times.
     """
+    import torch
+
     from mpdvae import repetition
     from mpdvae.commands import run as run_commands
     from mpdvae.console import plain, stdout
     from mpdvae.jobs import check_device, load_data, on_device
+    from mpdvae.processes import cores
 
     _check_tolerance(tolerance)
     check_device(device)
@@ -97,6 +100,7 @@ def rerun(
     again = repetition.begin(original, out)
     if again.status != "finished":
         run_commands._complete(again, threads, data_dir, device, track)
+    torch.set_num_threads(threads or cores())  # finished before, or not: those of the measurements to come
     console = stdout()
     data = on_device(load_data(original.experiment, data_dir), device)
     repetition.measure_alike(original, again, data, lambda what: console.print(plain(f"measuring: {what}")))
