@@ -1,7 +1,7 @@
 """Advice for one run: which remedies for collapse suit its experiment and are not applied yet, and the options that try them.
 
 Everything follows from the changes of a remedy (`mpdvae.remedies`): it suits an experiment where the changed one is valid,
-and it is applied where the experiment has all of its changes already.
+and it is applied where the experiment has all of its changes already, whatever their strength.
 """
 
 from collections.abc import Mapping
@@ -63,4 +63,6 @@ def _applied(experiment: Experiment, path: str, value: object) -> bool:
     present: Any = reduce(getattr, path.split("__"), experiment)
     if isinstance(value, Mapping):
         return present.kind == value["kind"] and present != ConstantWeight()
+    if isinstance(value, int | float) and not isinstance(value, bool):
+        return bool(present)  # whatever the strength
     return present == value

@@ -3,6 +3,7 @@
 0 done; 1 failed while running (state saved, the message says how to go on); 2 bad usage or bad input.
 """
 
+import os
 import sys
 import time
 from collections.abc import Callable, Sequence
@@ -108,6 +109,9 @@ def main(arguments: Sequence[str] | None = None) -> int:
         time.sleep(LOST_SECONDS)
         _tell(f"{error}; {how_to_go_on(arguments)}.", "workers")
         return 1
+    except BrokenPipeError:  # whoever reads what is printed has seen enough, `head` for instance
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        return 1
     except OSError as error:
         words = refused_by_system(error)
         _tell(f"{words}; what was written before is whole, the same command goes on.", "disk", by_any=True)
@@ -124,7 +128,8 @@ def _tell(sentence: str, topic: str = "", by_any: bool = False) -> None:
             return
         time.sleep(OTHERS_SECONDS)
     more = f" {said_by(topic)}" if topic else ""
-    print(f"mpdvae: {_shown(sentence)}{more}", file=sys.stderr)
+    stop = "" if sentence.endswith((".", "?", "!")) else "."
+    print(f"mpdvae: {_shown(sentence)}{stop}{more}", file=sys.stderr)
 
 
 def _dispatch(arguments: list[str]) -> int:

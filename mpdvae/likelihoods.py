@@ -11,13 +11,13 @@ import csv
 import hashlib
 import io
 import math
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, replace
 from functools import partial as partial_of
 from typing import Any, Literal
 
 import torch
-from jaxtyping import Float, Int64
+from jaxtyping import Bool, Float, Int64
 from torch import Tensor
 
 from mpdvae import density
@@ -25,6 +25,7 @@ from mpdvae.data import Images, Protocol, Splits, evaluation_images
 from mpdvae.density import DensityEstimate, check_tolerance
 from mpdvae.errors import InputError
 from mpdvae.memory import Budget
+from mpdvae.pareto import RELIABLE
 from mpdvae.partial import Partial
 from mpdvae.processes import take_turns, wait_for_all
 from mpdvae.runs import Run
@@ -36,6 +37,8 @@ PART_PAIRS = 2**14
 """Image x sample pairs in a part that is kept: some seconds of a small model on a laptop."""
 EXPECTED_SAMPLES = 512
 """Samples per image that parts are made for where a tolerance will end most images early."""
+LARGEST_SAMPLES = 4096
+"""Samples that an image may take on its way to a tolerance where nobody says how many; the paper's protocol has as many."""
 REFEREE_STEPS = 100
 """Minutes for ten images of a small model on a laptop; the gap of the sandwich says whether more are needed."""
 PAPER_SAMPLES, PAPER_COLOUR_SAMPLES, PAPER_DRAWS = 4096, 512, 5
@@ -93,7 +96,8 @@ def prepare(run: Run, data: Splits, split: str, request: Request) -> Measurement
         chosen = random_subset(min(settings.density_images, len(images)), len(images))
     else:
         chosen = None
-    samples = settings.density_samples if request.samples is None else request.samples
+    usual = settings.density_samples if request.tolerance is None else max(settings.density_samples, LARGEST_SAMPLES)
+    samples = usual if request.samples is None else request.samples
     check_samples(samples)
     check_tolerance(request.tolerance)
     draws = protocol.evaluation_draws if chosen is None else 1
@@ -176,14 +180,32 @@ def measure(vae: VAE, measurement: Measurement, partial: Partial, watch: Watch) 
 def summary(measurement: Measurement, estimate: DensityEstimate) -> dict[str, Any]:
     """What density.json says of the images."""
     m = measurement
-    of = {
+    of: dict[str, Any] = {
         "split": m.split,
         "protocol": m.protocol,
         "images_of_split": m.images_of_split,
         "draws": m.draws,
         "tolerance_nats": m.tolerance,
     }
+    if m.tolerance is not None:
+        of["unsettled_images"] = int(unsettled(estimate, m.tolerance).sum())
     return of | density.summarise(estimate, m.draws, m.images_of_split)
+
+
+def unsettled(estimate: DensityEstimate, tolerance: float) -> Bool[Tensor, " batch"]:
+    """Images whose error is above the tolerance, or not to be trusted, for all the samples that were allowed."""
+    settled = (estimate.standard_error <= tolerance) & ~(estimate.pareto_k > RELIABLE)
+    return ~settled & (estimate.samples_drawn == estimate.samples)
+
+
+def unsettled_in_words(summary: Mapping[str, Any]) -> str:
+    """How many images are left, and what to do; empty where there are none, or there was no tolerance."""
+    if not (count := summary.get("unsettled_images")):
+        return ""
+    return (
+        f"{count} of {summary['images']} images: an error above {summary['tolerance_nats']:g} nats, or one not to be trusted (Pareto k "
+        f"above {RELIABLE:g}), after {summary['samples']:,} samples; take more (--samples), or ask the --referee."
+    )
 
 
 def table(measurement: Measurement, estimate: DensityEstimate) -> str:

@@ -18,6 +18,7 @@ from small_runs import TINY_OPTIONS, files, results, tiny, trained
 
 from mpdvae.cli import COMMANDS
 from mpdvae.commands import data as data_commands
+from mpdvae.errors import InputError
 from mpdvae.experiment import with_changes
 from mpdvae.objective_config import LinearWeight, ObjectiveConfig
 from mpdvae.recipes import all_recipes, recipe
@@ -147,6 +148,24 @@ def wait_for(path: Path, process: subprocess.Popen[str]) -> None:
         assert process.poll() is None, process.communicate()
         assert time.monotonic() < until
         time.sleep(0.02)
+
+
+def test_a_reader_that_has_seen_enough_is_no_error():
+    """`mpdvae ... | head`"""
+    command = [sys.executable, "-m", "mpdvae.cli", "recipes"]
+    program = subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True)
+    assert program.stdout and program.stderr
+    program.stdout.close()
+    assert (program.wait(60), program.stderr.read()) == (1, "")
+    program.stderr.close()
+
+
+def test_a_sentence_ends_before_the_next_begins(capsys, monkeypatch):
+    def refuse(**_: object) -> None:
+        raise InputError("x: use --y 1", topic="own-data")
+
+    monkeypatch.setitem(COMMANDS, "recipes", refuse)
+    assert call(capsys, "recipes") == (2, "", "mpdvae: x: use --y 1. `mpdvae explain own-data` says more.\n")
 
 
 @pytest.mark.slow

@@ -205,6 +205,11 @@ def advised(name: str) -> set[str]:
     return {one.remedy.title for one in advise(all_recipes()[name])}
 
 
+def test_what_is_applied_with_another_strength_is_not_advised():
+    stronger = with_changes(all_recipes()["mae-digits-smoke"], objective__diversity_weight=2.0)
+    assert not any("diversity" in one.remedy.title for one in advise(stronger))
+
+
 def test_what_is_applied_already_is_not_advised():
     titles = advised("mae-digits-smoke")
     assert "diversity and smoothness of posteriors" not in titles

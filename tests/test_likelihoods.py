@@ -15,7 +15,7 @@ from mpdvae import annealed, density, likelihoods
 from mpdvae.data import Images, Splits, evaluation_images
 from mpdvae.errors import InputError
 from mpdvae.evaluation import evaluate
-from mpdvae.likelihoods import Request, measure, partial_results, prepare, summary, table
+from mpdvae.likelihoods import Request, measure, partial_results, prepare, summary, table, unsettled_in_words
 from mpdvae.referee import judge
 from mpdvae.runs import Run, read_json
 from mpdvae.subsets import random_subset
@@ -187,6 +187,19 @@ def test_a_damaged_part_is_computed_again(own_copy, small_parts):
     part = sorted(kept.folder.iterdir())[1]
     part.write_bytes(part.read_bytes()[:50])
     assert torch.equal(measure(vae, m, kept, silent).log_prob, whole.log_prob)
+
+
+def test_images_that_do_not_come_to_the_tolerance_are_told(own_copy, capsys):
+    code, out, _ = call(capsys, "evaluate", own_copy, "--images", "7", "--samples", "16", "--tolerance", "1e-6")
+    assert code == 0
+    assert (
+        "7 of 7 images: an error above 1e-06 nats, or one not to be trusted (Pareto k above 0.7), after 16 samples"
+        in out
+    )
+    assert read_json(own_copy / "density.json")["unsettled_images"] == 7
+    m = prepare(Run(own_copy), digits(), "test", Request(tolerance=0.1, images=7))
+    assert m.samples == 4096  # enough to come to a tolerance, where nobody says how many
+    assert unsettled_in_words({"images": 5, "unsettled_images": 0}) == ""
 
 
 @pytest.mark.slow

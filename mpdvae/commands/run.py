@@ -117,7 +117,7 @@ def evaluate(
 
     Args:
         directory: folder of the run.
-        samples: importance samples per image; default: as the run's experiment says.
+        samples: importance samples per image; default: as the run's experiment says, with a tolerance up to 4,096.
         split: train, validation or test; results of another than test get names of their own (density-train.json).
         images: random images for the likelihoods; default: as the run's experiment says.
         tolerance: draw for each image until the Monte-Carlo error of its log-likelihood is below this, in nats, or
@@ -134,7 +134,9 @@ def evaluate(
     from mpdvae.environment import EVALUATION
     from mpdvae.evaluation import evaluate
     from mpdvae.jobs import describe_run, load_data, note_environment, on_device, this_command
+    from mpdvae.likelihoods import unsettled_in_words
     from mpdvae.onlooker import owned_by_first, run_in
+    from mpdvae.runs import read_json
 
     check_processes(processes)
     run = run_in(directory)
@@ -163,6 +165,9 @@ def evaluate(
         )
     if not is_first():
         return
+    name = "density.json" if split == "test" else f"density-{split}.json"
+    if left := unsettled_in_words(read_json(directory / name)):
+        print(left)
     if split == "test":
         _print_results([directory])
     else:
