@@ -203,8 +203,9 @@ def unsettled_in_words(summary: Mapping[str, Any]) -> str:
     if not (count := summary.get("unsettled_images")):
         return ""
     return (
-        f"{count} of {summary['images']} images: an error above {summary['tolerance_nats']:g} nats, or one not to be trusted (Pareto k "
-        f"above {RELIABLE:g}), after {summary['samples']:,} samples; take more (--samples), or ask the --referee."
+        f"{count} of {summary['images']} images: an error above {summary['tolerance_nats']:g} nats, or one not to be "
+        f"trusted (Pareto k above {RELIABLE:g}), after {summary['samples']:,} samples; take more (--samples), or ask the "
+        "--referee."
     )
 
 

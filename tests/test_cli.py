@@ -154,7 +154,8 @@ def test_a_reader_that_has_seen_enough_is_no_error():
     """`mpdvae ... | head`"""
     command = [sys.executable, "-m", "mpdvae.cli", "recipes"]
     program = subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True)
-    assert program.stdout and program.stderr
+    assert program.stdout
+    assert program.stderr
     program.stdout.close()
     assert (program.wait(60), program.stderr.read()) == (1, "")
     program.stderr.close()

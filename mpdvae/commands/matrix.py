@@ -126,27 +126,21 @@ def _print_plan(experiments: list[Experiment], seeds: int, timed: bool) -> None:
         numbers = f"{p.operations.parameters:,}", f"{p.steps:,}", *hours, _hours(p.gpu_hours)
         table.add_row(e.name, *numbers, beside)
     stdout().print(table)
-    print(
-        f"{seeds} seed{'s' if seeds > 1 else ''}: {len(plans) * seeds} runs, of which those that are done are used again."
-    )
+    print(f"{seeds} seed{'s' if seeds > 1 else ''}: {len(plans) * seeds} runs. What is done is used again.")
     if timed:
         total = seeds * sum(p.hours or 0 for p in plans)
-        print(f"On this machine: {_about(total)} hours of training (an estimate, from timed steps).")
-    else:
-        print("On this machine: --timed tells.")
+        print(f"On this machine: about {_hours(total)} hours of training (an estimate, from timed steps).")
     gpu = seeds * sum(p.gpu_hours for p in plans)
     rate = f"{ASSUMED_RATE / 1e12:g}e12 multiply-adds a second"
-    print(f"On GPUs: {_about(gpu)} GPU-hours of training (an estimate, from an operation count and an assumed {rate}).")
+    print(
+        f"On GPUs: about {_hours(gpu)} GPU-hours of training (an estimate, from an operation count and an assumed {rate})."
+    )
+    if not timed:
+        print("--timed tells how long it takes here.")
 
 
 def _hours(hours: float) -> str:
-    return f"{hours:,.2f}" if hours >= 0.01 else "< 0.01"
-
-
-def _about(hours: float) -> str:
-    if hours < 0.01:
-        return "less than 0.01"
-    return f"about {hours:,.0f}" if hours >= 10 else f"about {hours:.2g}"
+    return "< 0.01" if hours < 0.01 else f"{hours:,.2f}" if hours < 100 else f"{hours:,.0f}"
 
 
 def _write_report(folders: list[Path], html: Path, results: Path, command: str) -> None:
