@@ -20,6 +20,8 @@ from mpdvae.signals import Stop, Stopped, heeded
 from mpdvae.tracking import Trackers, tracking
 from mpdvae.version import __version__
 
+OWN = "own"
+"""The data set of a user's images."""
 PROGRESS_SECONDS = 0.5
 """A run notes how far it is at most this often."""
 
@@ -27,9 +29,12 @@ Say = Callable[[str], None]
 
 
 def load_data(experiment: Experiment, root: Path | None = None) -> Splits:
-    """The data of `experiment`, divided as it says, fetched into the data folder if need be."""
+    """The data of `experiment`, divided as it says, fetched into the data folder if need be. Own images that are no longer
+    where the experiment says are looked for at `root`."""
     d = experiment.data
-    return load(d.dataset, path=d.path, root=root, validation_size=d.validation_size, split_seed=d.split_seed)
+    moved = d.dataset == OWN and root is not None and not Path(d.path or "").expanduser().exists()
+    path = root if moved else d.path
+    return load(d.dataset, path=path, root=root, validation_size=d.validation_size, split_seed=d.split_seed)
 
 
 def on_device(data: Splits, device: str | None) -> Splits:

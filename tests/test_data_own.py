@@ -8,12 +8,14 @@ import numpy as np
 import pytest
 from data_files import picture
 from PIL import Image
+from small_runs import tiny
 
 from mpdvae import data
 from mpdvae.data import Splits
 from mpdvae.data.image_folder import read_image_folder
 from mpdvae.data.npz import read_npz
 from mpdvae.errors import InputError
+from mpdvae.jobs import load_data
 
 GREY = np.random.default_rng(0).integers(0, 256, (20, 4, 5)).astype(np.uint8)
 COLOUR = np.random.default_rng(0).integers(0, 256, (20, 4, 5, 3)).astype(np.uint8)
@@ -227,3 +229,15 @@ def test_bad_folders_are_refused(tmp_path: Path, fault: str) -> None:
     make(tmp_path)
     with pytest.raises(InputError, match=words):
         load(tmp_path)
+
+
+def test_images_that_have_moved_are_found_where_they_are_now(tmp_path):
+    pixels = np.random.default_rng(0).integers(0, 256, (40, 8, 8), dtype=np.uint8)
+    np.savez(tmp_path / "here.npz", x=pixels)
+    e = tiny(data__dataset="own", data__path=str(tmp_path / "here.npz"), data__validation_size=10)
+    before = load_data(e)
+    assert load_data(e, tmp_path).sha256 == before.sha256  # a folder of data is no other place of theirs
+    (tmp_path / "here.npz").rename(tmp_path / "there.npz")
+    assert load_data(e, tmp_path / "there.npz").sha256 == before.sha256
+    with pytest.raises(InputError, match=r"here\.npz does not exist: .* --data-dir says whereto\."):
+        load_data(e)

@@ -56,7 +56,7 @@ def reconstruct(
         count: how many images, chosen at random.
         seed: of the choice and the draw.
         device: cpu, cuda, ...; default: cpu.
-        data_dir: folder of the data.
+        data_dir: folder of the data; of own images that have moved: their new place.
     """
     import torch
 
@@ -92,7 +92,7 @@ def traverse(
         columns: images in a row.
         seed: of the choice of the image.
         device: cpu, cuda, ...; default: cpu.
-        data_dir: folder of the data.
+        data_dir: folder of the data; of own images that have moved: their new place.
     """
     from mpdvae import pictures
     from mpdvae.evaluation import traversal

@@ -13,7 +13,7 @@ def explore(directory: Positional[Path], port: int = 5006, data_dir: Path | None
     Args:
         directory: folder of the run.
         port: of the page.
-        data_dir: folder of the data.
+        data_dir: folder of the data; of own images that have moved: their new place.
     """
     from mpdvae.jobs import check_same_data, load_data
     from mpdvae.live_page import check_panel, check_port, serve

@@ -34,7 +34,7 @@ def verify(
         directory: folder of the run.
         quick: checks files, configuration, data and environment; measures nothing.
         tolerance: of a number made in another environment, relative to itself or 1; in the same one all must be equal.
-        data_dir: folder of the data; default: $MPDVAE_DATA, else the user's cache folder.
+        data_dir: folder of the data; of own images that have moved: their new place.
         device: cpu, cuda, ...; default: cpu.
     """
     from mpdvae.console import plain, stdout
@@ -80,7 +80,7 @@ def rerun(
         out: folder of the new run.
         threads: threads of a training step; default: as noted in the run.
         tolerance: of a number made in another environment, relative to itself or 1; in the same one all must be equal.
-        data_dir: folder of the data; default: $MPDVAE_DATA, else the user's cache folder.
+        data_dir: folder of the data; of own images that have moved: their new place.
         device: cpu, cuda, ...; default: cpu.
         track: tell the new run's history to a tracker too; can be given several times.
     """

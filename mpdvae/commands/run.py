@@ -80,7 +80,7 @@ def resume(
     Args:
         directory: folder of the run.
         threads: threads of a training step; default: all cores.
-        data_dir: folder of the data.
+        data_dir: folder of the data; of own images that have moved: their new place.
         device: cpu, cuda, ...; default: cpu.
         processes: share each batch among so many processes, whatever their number was before; default: 1.
         track: tell the history to a tracker too; those that the run had go on by themselves.
@@ -126,7 +126,7 @@ def evaluate(
         referee: this many of the images, and as many simulated ones, are judged by annealed importance sampling.
         referee_steps: steps of the annealing, more of which close the sandwich; default: 100.
         compiled: compile the networks first: quicker from some thousand samples on.
-        data_dir: folder of the data.
+        data_dir: folder of the data; of own images that have moved: their new place.
         device: cpu, cuda, ...; default: cpu.
         processes: share the likelihoods among so many processes; default: 1.
     """

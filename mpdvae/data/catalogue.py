@@ -71,7 +71,7 @@ def load(
         raise InputError(f"validation_size must be at least 1, but {validation_size} was given")
     if name == "own":
         if path is None:
-            raise InputError("data set 'own' needs a path: an .npz file or a folder of pictures", topic="own-data")
+            raise InputError("data set 'own' needs a path: an .npz file or a folder of pictures.", topic="own-data")
         return load_own(Path(path).expanduser(), validation_size, split_seed)
     if path is not None:
         raise InputError(

@@ -22,7 +22,11 @@ def load_own(path: Path, validation_size: int | None, split_seed: int) -> Splits
     elif path.is_file():
         parts = read_npz(path)
     else:
-        raise InputError(f"{path} does not exist: give an .npz file or a folder of pictures", topic="own-data")
+        raise InputError(
+            f"{path} does not exist: give an .npz file or a folder of pictures; where a run's images have moved, --data-dir "
+            "says whereto.",
+            topic="own-data",
+        )
     train, test = _with_test(parts, path, split_seed)
     size = (len(train) + 9) // 10 if validation_size is None else validation_size
     if not 0 < size < len(train):
