@@ -140,7 +140,8 @@ def _terms(newest: Record, history: Sequence[Record]) -> Finding | None:
     if norms is None:
         return None
     shown = ", ".join(f"{name} {norm:.3g}" for name, norm in norms.items() if name != TOTAL)
-    sentence = f"an image's (m, log s^2) is pulled by {shown}; by all together {norms[TOTAL]:.3g}"
+    together = f"{norms[TOTAL]:.3g}" if norms[TOTAL] > 0 else "too little to tell"  # an estimate without bias, cut at 0
+    sentence = f"an image's (m, log s^2) is pulled by {shown}; by all together {together}"
     others = _strongest_other(norms)
     if "reconstruction" not in norms or others is None:
         return Finding("gradients", sentence)

@@ -29,3 +29,5 @@ def explain(topic: Annotated[str, tyro.conf.Positional] = "") -> None:
         refuse_unknown("topic", topic, list(known))
     chosen = [topic] if topic else list(known)
     Console().print(Markdown("\n".join(f"## {name}\n\n{known[name]}" for name in chosen)))
+    if not topic:
+        print(f"Topics: {', '.join(known)}.")

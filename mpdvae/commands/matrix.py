@@ -148,4 +148,4 @@ def _write_report(folders: list[Path], html: Path, results: Path, command: str) 
 
     found = room.write(folders, html=html, markdown=html.with_suffix(".md"), results=results, command=command)
     print(room.console(found))
-    print(f"report: {html}")
+    print(f"tables: {html.with_suffix('.md')}\nnumbers: {results}\nreport: {html}")

@@ -142,7 +142,8 @@ def _print_compared(compared: "Sequence[Compared]", tolerance: float, one: str, 
 
     from mpdvae.console import plain, stdout
 
-    asked = f"within {tolerance:g} of itself or of 1" if tolerance else "to the last bit (the environment is the same)"
+    exactly = "to the last bit (the environment is the same)"
+    asked = f"within {tolerance:g} (relative, of numbers above 1)" if tolerance else exactly
     stdout().print(plain(f"\nNumbers must agree {asked}."))
     files = Table("file", "numbers", "that differ", "verdict", box=None, header_style="bold", pad_edge=False)
     numbers = Table(
