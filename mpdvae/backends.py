@@ -163,7 +163,7 @@ def _ray(workers: int | None, address: str | None, by_gpu: bool) -> Iterator[int
     register_ray()
     try:
         found = int(ray.cluster_resources().get("GPU" if by_gpu else "CPU", 0))
-        if not found:
+        if by_gpu and not found:
             raise RunError(
                 "--device cuda: the Ray cluster has no GPUs; start its machines with --num-gpus.", topic="device"
             )

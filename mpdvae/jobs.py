@@ -13,7 +13,7 @@ from typing import Any
 from mpdvae.data import Splits, load, steps_per_epoch
 from mpdvae.environment import EVALUATION, TRAINING, describe, noted
 from mpdvae.errors import InputError, RunError, ToldToStop, in_words
-from mpdvae.experiment import Experiment
+from mpdvae.experiment import Experiment, with_changes
 from mpdvae.processes import is_first, world
 from mpdvae.runs import Run
 from mpdvae.signals import Stop, Stopped, heeded
@@ -29,12 +29,19 @@ Say = Callable[[str], None]
 
 
 def load_data(experiment: Experiment, root: Path | None = None) -> Splits:
-    """The data of `experiment`, divided as it says, fetched into the data folder if need be. Own images that are no longer
-    where the experiment says are looked for at `root`."""
+    """The data of `experiment`, divided as it says, fetched into the data folder if need be."""
     d = experiment.data
-    moved = d.dataset == OWN and root is not None and not Path(d.path or "").expanduser().exists()
-    path = root if moved else d.path
-    return load(d.dataset, path=path, root=root, validation_size=d.validation_size, split_seed=d.split_seed)
+    return load(d.dataset, path=d.path, root=root, validation_size=d.validation_size, split_seed=d.split_seed)
+
+
+def data_of(run: Run, root: Path | None = None) -> Splits:
+    """The data of `run`. Own images that it was made on, and that are no longer where they were, are looked for at `root`:
+    their hash, which the run has noted, tells others."""
+    d = run.experiment.data
+    gone = d.dataset == OWN and run.manifest.get("data") is not None and not Path(d.path or "").expanduser().exists()
+    if gone and root is not None:
+        return load_data(with_changes(run.experiment, data__path=str(root)))
+    return load_data(run.experiment, root)
 
 
 def on_device(data: Splits, device: str | None) -> Splits:

@@ -17,7 +17,7 @@ from functools import partial as partial_of
 from typing import Any, Literal
 
 import torch
-from jaxtyping import Bool, Float, Int64
+from jaxtyping import Float, Int64
 from torch import Tensor
 
 from mpdvae import density
@@ -32,6 +32,7 @@ from mpdvae.runs import Run
 from mpdvae.subsets import random_subset
 from mpdvae.vae import VAE, check_samples
 from mpdvae.version import __version__
+from mpdvae.weighing import is_settled
 
 PART_PAIRS = 2**14
 """Image x sample pairs in a part that is kept: some seconds of a small model on a laptop."""
@@ -188,14 +189,9 @@ def summary(measurement: Measurement, estimate: DensityEstimate) -> dict[str, An
         "tolerance_nats": m.tolerance,
     }
     if m.tolerance is not None:
-        of["unsettled_images"] = int(unsettled(estimate, m.tolerance).sum())
+        settled = is_settled(estimate.standard_error, estimate.pareto_k, m.tolerance)
+        of["unsettled_images"] = len(settled) - int(settled.sum())
     return of | density.summarise(estimate, m.draws, m.images_of_split)
-
-
-def unsettled(estimate: DensityEstimate, tolerance: float) -> Bool[Tensor, " batch"]:
-    """Images whose error is above the tolerance, or not to be trusted, for all the samples that were allowed."""
-    settled = (estimate.standard_error <= tolerance) & ~(estimate.pareto_k > RELIABLE)
-    return ~settled & (estimate.samples_drawn == estimate.samples)
 
 
 def unsettled_in_words(summary: Mapping[str, Any]) -> str:

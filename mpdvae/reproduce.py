@@ -173,7 +173,7 @@ def _rounds(
                 failed[job.name] = Failure(job, _reason(job, before[job.name]))
         if broken:
             if not troubled and not any(job.finished for job in pending):
-                raise RunError(f"the workers ended before they began a run ({broken}).", topic="workers")
+                raise RunError(f"the workers ended before they finished a run ({broken}).", topic="workers")
             workers = max(1, workers // 2)
             watcher.say(f"a worker ended early ({broken}), out of memory perhaps: going on with {workers} at a time")
     return list(failed.values())

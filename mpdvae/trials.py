@@ -84,7 +84,8 @@ class Search:
                 f"{_differing(other, ours)} differ); choose an --out of another name.",
                 topic="taken",
             )
-        study.set_user_attr(SEARCH, ours)
+        if SEARCH not in study.user_attrs:
+            study.set_user_attr(SEARCH, ours)
         return study
 
     def _storage(self) -> "BaseStorage":

@@ -27,7 +27,7 @@ from mpdvae.checksums import run_files, sha256_of
 from mpdvae.comparison import Compared, compare
 from mpdvae.data import Splits
 from mpdvae.errors import InputError, RunError
-from mpdvae.jobs import load_data, on_device
+from mpdvae.jobs import data_of, on_device
 from mpdvae.runs import Run, differing_fields, manifest_sha256, model_experiment, read_json
 
 TOLERANCE = 0.005
@@ -220,7 +220,7 @@ def _check_data(run: Run, manifest: Mapping[str, Any], root: Path | None, checks
     noted = (manifest.get("data") or {}).get("sha256", "")
     name = run.experiment.data.dataset
     try:
-        data = load_data(run.experiment, root)
+        data = data_of(run, root)
     except InputError as error:
         checks.append(Check("data", name, noted[:12], str(error), "differs"))
         return None

@@ -46,7 +46,8 @@ class Sampler:
             drawn[active] = look
             refuse_broken_weights(log_w[:look, active], [self.indices[i] for i in active])
             if tolerance is not None:
-                settled = _is_settled(log_w[:look, active], tolerance)
+                so_far = log_w[:look, active]
+                settled = is_settled(standard_error(so_far), pareto_shape(so_far), tolerance)
                 self.report(int(settled.sum()) * (looks[-1] - look))
                 active = active[~settled]
         return log_w, drawn, self.kl / drawn, self.reconstruction / drawn
@@ -89,8 +90,9 @@ def _noise(seed: int, indices: Sequence[int], block: int, draws: int, like: Tens
     return noise[:, :draws].transpose(0, 1).to(like)
 
 
-def _is_settled(log_w: Tensor, tolerance: float) -> Tensor:
-    return (standard_error(log_w) <= tolerance) & ~(pareto_shape(log_w) > RELIABLE)
+def is_settled(standard_error: Tensor, pareto_k: Tensor, tolerance: float) -> Tensor:
+    """Whether the error of an image is within the tolerance, and to be trusted."""
+    return (standard_error <= tolerance) & ~(pareto_k > RELIABLE)
 
 
 def refuse_broken_weights(log_w: Tensor, indices: Sequence[int]) -> None:

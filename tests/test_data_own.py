@@ -15,7 +15,8 @@ from mpdvae.data import Splits
 from mpdvae.data.image_folder import read_image_folder
 from mpdvae.data.npz import read_npz
 from mpdvae.errors import InputError
-from mpdvae.jobs import load_data
+from mpdvae.jobs import data_of, describe_run
+from mpdvae.runs import Run
 
 GREY = np.random.default_rng(0).integers(0, 256, (20, 4, 5)).astype(np.uint8)
 COLOUR = np.random.default_rng(0).integers(0, 256, (20, 4, 5, 3)).astype(np.uint8)
@@ -232,12 +233,16 @@ def test_bad_folders_are_refused(tmp_path: Path, fault: str) -> None:
 
 
 def test_images_that_have_moved_are_found_where_they_are_now(tmp_path):
-    pixels = np.random.default_rng(0).integers(0, 256, (40, 8, 8), dtype=np.uint8)
-    np.savez(tmp_path / "here.npz", x=pixels)
-    e = tiny(data__dataset="own", data__path=str(tmp_path / "here.npz"), data__validation_size=10)
-    before = load_data(e)
-    assert load_data(e, tmp_path).sha256 == before.sha256  # a folder of data is no other place of theirs
+    np.savez(tmp_path / "here.npz", x=np.random.default_rng(0).integers(0, 256, (40, 8, 8), dtype=np.uint8))
+    run = Run.create(
+        tmp_path / "run", tiny(data__dataset="own", data__path=str(tmp_path / "here.npz"), data__validation_size=10)
+    )
+    before = data_of(run)
     (tmp_path / "here.npz").rename(tmp_path / "there.npz")
-    assert load_data(e, tmp_path / "there.npz").sha256 == before.sha256
-    with pytest.raises(InputError, match=r"here\.npz does not exist: .* --data-dir says whereto\."):
-        load_data(e)
+    missing = r"here\.npz does not exist: .* --data-dir says whereto\."
+    with pytest.raises(InputError, match=missing):
+        data_of(run, tmp_path / "there.npz")  # of a run that is yet to be made nobody could tell other images
+    describe_run(run, before, "mpdvae train")
+    assert data_of(run, tmp_path / "there.npz").sha256 == before.sha256
+    with pytest.raises(InputError, match=missing):
+        data_of(run)

@@ -16,7 +16,7 @@ from small_runs import files, finish, results, tiny
 from mpdvae import ownership, recipes
 from mpdvae import reproduce as room
 from mpdvae.commands import run as run_commands
-from mpdvae.errors import InputError, RunError
+from mpdvae.errors import InputError, RunError, ToldToStop
 from mpdvae.ownership import owned
 from mpdvae.recipes import matrix
 from mpdvae.reproduce import Job, _share, jobs, run_all
@@ -244,8 +244,25 @@ def test_workers_that_cannot_begin_end_the_matrix(tmp_path, monkeypatch, small_m
             raise ModuleNotFoundError("No module named 'mpdvae'")
 
     monkeypatch.setattr(joblib, "Parallel", Broken)
-    with pytest.raises(RunError, match=r"the workers ended before they began a run \(ModuleNotFoundError: No module"):
+    with pytest.raises(
+        RunError, match=r"the workers ended before they finished a run \(ModuleNotFoundError: No module"
+    ):
         run_all(jobs(small_matrix, 1, tmp_path), None)
+
+
+def test_a_worker_that_is_told_to_stop_has_not_failed(tmp_path, monkeypatch, small_matrix):
+    def told(*_: object, **__: object) -> None:
+        raise ToldToStop("told to stop by SIGTERM.")
+
+    (job, *_) = jobs(small_matrix, 1, tmp_path)
+    Run.create(job.folder, job.experiment)
+    with monkeypatch.context() as patch:
+        patch.setattr(room, "complete", told)
+        with pytest.raises(ToldToStop):
+            room._run_one(0, job, None)
+    assert not (job.folder / "failure.log").exists()
+    assert room._run_one(0, job, None) == (0, "")
+    assert job.finished
 
 
 def test_a_worker_leaves_what_failed_in_this_round_and_stops_with_its_session(tmp_path, monkeypatch, small_matrix):

@@ -134,11 +134,11 @@ def _some_test_images(directory: Path, count: int | None, data_dir: Path | None)
     import torch
 
     from mpdvae.data import evaluation_images
-    from mpdvae.jobs import check_same_data, load_data
+    from mpdvae.jobs import check_same_data, data_of
     from mpdvae.runs import Run
 
     run = Run(directory)
-    data = load_data(run.experiment, data_dir)
+    data = data_of(run, data_dir)
     check_same_data(run, data)
     count = min(500, len(data.test)) if count is None else count
     if not 1 <= count <= len(data.test):

@@ -15,7 +15,7 @@ def explore(directory: Positional[Path], port: int = 5006, data_dir: Path | None
         port: of the page.
         data_dir: folder of the data; of own images that have moved: their new place.
     """
-    from mpdvae.jobs import check_same_data, load_data
+    from mpdvae.jobs import check_same_data, data_of
     from mpdvae.live_page import check_panel, check_port, serve
 
     check_panel()
@@ -24,6 +24,6 @@ def explore(directory: Positional[Path], port: int = 5006, data_dir: Path | None
     from mpdvae.runs import Run
 
     run = Run(directory)
-    data = load_data(run.experiment, data_dir)
+    data = data_of(run, data_dir)
     check_same_data(run, data)
     serve(live(run, data), port)

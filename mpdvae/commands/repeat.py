@@ -80,7 +80,7 @@ def rerun(
         out: folder of the new run.
         threads: threads of a training step; default: as noted in the run.
         tolerance: of a number made in another environment, relative to itself or 1; in the same one all must be equal.
-        data_dir: folder of the data; of own images that have moved: their new place.
+        data_dir: folder of the data; default: $MPDVAE_DATA, else the user's cache folder.
         device: cpu, cuda, ...; default: cpu.
         track: tell the new run's history to a tracker too; can be given several times.
     """
@@ -89,7 +89,7 @@ def rerun(
     from mpdvae import repetition
     from mpdvae.commands import run as run_commands
     from mpdvae.console import plain, stdout
-    from mpdvae.jobs import check_device, load_data, on_device
+    from mpdvae.jobs import check_device, data_of, on_device
     from mpdvae.processes import cores
 
     _check_tolerance(tolerance)
@@ -102,7 +102,7 @@ def rerun(
         run_commands._complete(again, threads, data_dir, device, track)
     torch.set_num_threads(threads or cores())  # finished before, or not: those of the measurements to come
     console = stdout()
-    data = on_device(load_data(original.experiment, data_dir), device)
+    data = on_device(data_of(original, data_dir), device)
     repetition.measure_alike(original, again, data, lambda what: console.print(plain(f"measuring: {what}")))
     found = repetition.compare(original, again, tolerance)
     for sentence in found.sentences:

@@ -133,7 +133,7 @@ def evaluate(
     from mpdvae.console import Watcher
     from mpdvae.environment import EVALUATION
     from mpdvae.evaluation import evaluate
-    from mpdvae.jobs import describe_run, load_data, note_environment, on_device, this_command
+    from mpdvae.jobs import data_of, describe_run, note_environment, on_device, this_command
     from mpdvae.likelihoods import unsettled_in_words
     from mpdvae.onlooker import owned_by_first, run_in
     from mpdvae.runs import read_json
@@ -145,7 +145,7 @@ def evaluate(
             f"{directory}: this run is not trained to its end; `mpdvae resume {directory}` goes on with it.",
             topic="not-finished",
         )
-    data = on_device(load_data(run.experiment, data_dir), own_device(device))
+    data = on_device(data_of(run, data_dir), own_device(device))
     with Watcher(f"measuring {directory} on the {split} images") as watcher, owned_by_first(directory, watcher.say):
         describe_run(run, data, this_command())
         note_environment(run, data, EVALUATION, run.experiment.training.steps)
@@ -230,13 +230,13 @@ def _complete(
     import torch
 
     from mpdvae.console import Watcher
-    from mpdvae.jobs import complete, how_to_resume, load_data, on_device, this_command
+    from mpdvae.jobs import complete, data_of, how_to_resume, on_device, this_command
     from mpdvae.onlooker import owned_by_first
 
     _check_threads(threads)
     torch.set_num_threads(threads or cores())
     steps, latest = run.experiment.training.steps, (run.history or [None])[-1]
-    data = on_device(load_data(run.experiment, data_dir), own_device(device))
+    data = on_device(data_of(run, data_dir), own_device(device))
     title, share = f"{run.experiment.name}, seed {run.experiment.seed}", (latest or {"step": 0})["step"] / steps
     with Watcher(title, share) as watcher, owned_by_first(run.path, watcher.say) as confirm:
         follow = watcher.following(run.path.name, steps, latest)
