@@ -14,9 +14,9 @@ from torch.distributions import Independent, Normal
 
 from mpdvae import VAE, mutual_posterior_divergence
 from mpdvae.acceleration import compile_networks
-from mpdvae.allocator import keep_freed_memory
 from mpdvae.density import estimate
 from mpdvae.seeding import seeded
+from mpdvae.system.allocator import keep_freed_memory
 
 MODEL = "mae-mnist-paper"
 PLAIN_SAMPLES, SAMPLES = 256, 2048

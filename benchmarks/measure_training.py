@@ -19,10 +19,10 @@ from torch import Tensor, nn
 
 from mpdvae import VAE
 from mpdvae.acceleration import compile_networks
-from mpdvae.allocator import keep_freed_memory
 from mpdvae.learner import optimizer_of
 from mpdvae.recipes import recipe
 from mpdvae.seeding import seeded
+from mpdvae.system.allocator import keep_freed_memory
 
 MODEL, BATCH = "mae-mnist-paper", 100
 CONVOLUTIONS = nn.Conv2d | nn.ConvTranspose2d | nn.Linear

@@ -14,10 +14,10 @@ import time
 
 import torch
 
-from mpdvae import processes
 from mpdvae.jobs import load_data
 from mpdvae.learner import Learner
 from mpdvae.recipes import recipe
+from mpdvae.system import process_group
 from mpdvae.training import _step
 
 PROCESSES_AND_THREADS = ((1, 1), (1, 2), (2, 1), (4, 1))
@@ -27,7 +27,7 @@ WARM_UP, STEPS = 2, 20
 def member(name: str, threads: int) -> None:
     """What each process does: some steps of the recipe. The first prints their losses and the speed."""
     experiment = recipe(name)
-    with processes.joined():
+    with process_group.joined():
         torch.set_num_threads(1)
         data = load_data(experiment)
         learner = Learner.start(experiment, data)
@@ -48,7 +48,7 @@ def measured(name: str, count: int, threads: int) -> dict:
         free.bind(("127.0.0.1", 0))
         port = free.getsockname()[1]
     places = [
-        processes.environment_of(rank, count, port) | {"TORCHELASTIC_USE_AGENT_STORE": ""} for rank in range(count)
+        process_group.environment_of(rank, count, port) | {"TORCHELASTIC_USE_AGENT_STORE": ""} for rank in range(count)
     ]
     command = [sys.executable, __file__, "member", name, str(threads)]
     first, *others = [subprocess.Popen(command, env=os.environ | place, stdout=subprocess.PIPE) for place in places]

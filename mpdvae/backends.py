@@ -21,8 +21,8 @@ from typing import Any, Literal, cast
 
 from mpdvae import gpus
 from mpdvae.errors import InputError, RunError
-from mpdvae.ownership import left_by, owned
-from mpdvae.processes import usable_cores
+from mpdvae.system.folder_lock import left_by, owned
+from mpdvae.system.process_group import usable_cores
 
 Backend = Literal["loky", "ray", "dask"]
 OBJECT_STORE_BYTES = 100_000_000
@@ -39,8 +39,8 @@ def work(function: Callable[..., None], *arguments: Any, workers: int, folder: P
     A worker is in the folder of this process, to which paths can be relative, and calls in one process take turns: models
     draw from torch's generator, which is the process's.
 
-    `session` is a folder below `folder` which this process owns (`mpdvae.ownership`): workers on other machines do not hear
-    when it is interrupted, and stop once `owner_of(session)` is None.
+    `session` is a folder below `folder` which this process owns (`mpdvae.system.folder_lock`): workers on other machines do
+    not hear when it is interrupted, and stop once `owner_of(session)` is None.
 
     Returns why a worker ended before `function` did (it was killed, for instance), in one line; "" where none did.
     """

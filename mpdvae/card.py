@@ -12,7 +12,7 @@ from typing import Any
 
 from mpdvae.config import ImageShape
 from mpdvae.experiment import Experiment
-from mpdvae.markup import code, escape
+from mpdvae.system.untrusted_text import code, escape
 from mpdvae.version import __version__
 
 PAPER = "https://openreview.net/forum?id=HJGkisCcKm"

@@ -14,9 +14,9 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from mpdvae.atomic import read_json, write_atomically, write_json
 from mpdvae.errors import InputError, RunError
 from mpdvae.records import CheckpointState, check
+from mpdvae.system.atomic_files import read_json, write_atomically, write_json
 
 if TYPE_CHECKING:
     from torch import Tensor

@@ -11,7 +11,6 @@ from collections.abc import Callable, Sequence
 import tyro
 from pydantic import ValidationError
 
-from mpdvae import processes
 from mpdvae.commands.completion import Shell, print_completion
 from mpdvae.commands.data import data
 from mpdvae.commands.diagnose import diagnose
@@ -27,8 +26,9 @@ from mpdvae.commands.tune import tune
 from mpdvae.errors import InputError, RunError, ToldToStop, refuse_unknown, said_by
 from mpdvae.errors import in_words as refused_by_system
 from mpdvae.experiment import in_words
-from mpdvae.reading import in_short
-from mpdvae.signals import heeded
+from mpdvae.system import process_group
+from mpdvae.system.signals import heeded
+from mpdvae.system.untrusted_files import in_short
 from mpdvae.version import __version__
 
 HELP = """\
@@ -94,18 +94,20 @@ def main(arguments: Sequence[str] | None = None) -> int:
     arguments = list(sys.argv[1:] if arguments is None else arguments)
     try:
         size = processes_asked_for(arguments)
-        if size > 1 and not processes.started_with_others():
+        if size > 1 and not process_group.started_with_others():
             return run_in_processes(arguments, size)
-        with heeded(), processes.joined():
+        with heeded(), process_group.joined():
             return _dispatch(arguments)
     except (InputError, ValidationError) as error:
         _tell(in_words(error) if isinstance(error, ValidationError) else str(error), getattr(error, "topic", "options"))
         return 2
     except RunError as error:
-        if not (isinstance(error, ToldToStop) and processes.started_with_others()):  # then whoever started them speaks
+        if not (
+            isinstance(error, ToldToStop) and process_group.started_with_others()
+        ):  # then whoever started them speaks
             _tell(str(error), error.topic, by_any=True)
         return 1
-    except processes.LostProcess as error:
+    except process_group.LostProcess as error:
         time.sleep(LOST_SECONDS)
         _tell(f"{error}; {how_to_go_on(arguments)}.", "workers")
         return 1
@@ -123,7 +125,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
 
 def _tell(sentence: str, topic: str = "", by_any: bool = False) -> None:
     """Says what went wrong. Of several processes the first one speaks, or any one of what may have happened to it alone."""
-    if not processes.is_first():
+    if not process_group.is_first():
         if not by_any:
             return
         time.sleep(OTHERS_SECONDS)
@@ -144,8 +146,10 @@ def _dispatch(arguments: list[str]) -> int:
     name, *rest = arguments
     if name not in COMMANDS:
         refuse_unknown("command", name, list(COMMANDS), "`mpdvae --help` lists them all.")
-    if processes.world() > 1 and name not in SHARED:
-        raise InputError(f"{name}: is done by one process, but {processes.world()} were started; start it by itself.")
+    if process_group.world() > 1 and name not in SHARED:
+        raise InputError(
+            f"{name}: is done by one process, but {process_group.world()} were started; start it by itself."
+        )
     command = COMMANDS[name]
     if command is train:
         train(rest)

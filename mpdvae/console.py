@@ -16,7 +16,7 @@ from rich.table import Table
 from rich.text import Text
 
 from mpdvae import collapse
-from mpdvae.markup import printable
+from mpdvae.system.untrusted_text import printable
 
 PLAIN_SECONDS = 20
 """Without a terminal, how far everything is is said this often."""

@@ -30,12 +30,12 @@ from jaxtyping import Float, Float64, Int64
 from torch import Tensor, nn
 from torch.nn.utils import parametrize
 
-from mpdvae.allocator import keep_freed_memory
 from mpdvae.errors import InputError, RunError
 from mpdvae.importance import bound_curve, effective_sample_size, group_sizes, jackknife, log_mean, standard_error
 from mpdvae.memory import piece_sizes
 from mpdvae.pareto import RELIABLE, pareto_shape
 from mpdvae.subsets import error_of_mean, finite, mean_and_error
+from mpdvae.system.allocator import keep_freed_memory
 from mpdvae.vae import VAE, check_samples
 from mpdvae.weighing import NOISE_BLOCK, Sampler, looks
 
@@ -108,7 +108,7 @@ def estimate(
     indices: Sequence[int] | None = None,
 ) -> DensityEstimate:
     """The log-likelihood of each image, with its uncertainty. On Linux, the process keeps what memory it frees from then on
-    (`mpdvae.allocator`).
+    (`mpdvae.system.allocator`).
 
     Arguments:
         vae: the model; measured in evaluation mode and left in the mode it came in.

@@ -23,9 +23,9 @@ sums. Subtracting the ones analytically (expm1) keeps full precision when the po
 these numbers are needed: at collapse. No batch x batch x latent tensor is ever made. Up to 4K + 4 images, the matrix
 D = F G^T itself is cheaper, and is taken.
 
-Several processes that share a batch (`mpdvae.division`) give the posteriors of own images and get the value of the whole
-batch: b, c, the six sums and the two Gram matrices are summed over processes, with gradients. What is made of the pairs
-themselves - the matrix D of a small batch, a softplus of each pair - takes the posteriors of all, gathered.
+Several processes that share a batch (`mpdvae.system.batch_sharding`) give the posteriors of own images and get the value of
+the whole batch: b, c, the six sums and the two Gram matrices are summed over processes, with gradients. What is made of the
+pairs themselves - the matrix D of a small batch, a softplus of each pair - takes the posteriors of all, gathered.
 
 Ma, Zhou & Hovy, "MAE: Mutual Posterior-Divergence Regularization for Variational AutoEncoders", ICLR 2019,
 https://arxiv.org/abs/1901.01498. The moment form of the mean: Shen et al., "Regularizing Variational Autoencoder with
@@ -40,8 +40,8 @@ from torch import Tensor
 from torch.distributions import Distribution, Independent, Normal, kl_divergence
 from torch.nn.functional import softplus
 
-from mpdvae.division import added, gathered, images_of_all
 from mpdvae.errors import InputError, refuse_unknown
+from mpdvae.system.batch_sharding import added, gathered, images_of_all
 
 DiversityForm = Literal["released", "paper", "submitted"]
 SmoothnessOver = Literal["total", "dimensions"]

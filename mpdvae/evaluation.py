@@ -25,10 +25,10 @@ from mpdvae.errors import InputError
 from mpdvae.exploration import explore
 from mpdvae.likelihoods import Measurement, Request, Watch, images_of, measure, partial_results, prepare, summary, table
 from mpdvae.memory import drawn_in_pieces, in_pieces, shortage_told
-from mpdvae.processes import is_first
 from mpdvae.referee import judge
 from mpdvae.runs import Run, load, write_atomically, write_json
 from mpdvae.seeding import seeded
+from mpdvae.system.process_group import is_first
 from mpdvae.vae import VAE
 from mpdvae.validation import probe
 

@@ -24,7 +24,7 @@ from mpdvae.parts import (
     VampPrior,
 )
 from mpdvae.posterior_parts import BY_BATCH
-from mpdvae.reading import in_short
+from mpdvae.system.untrusted_files import in_short
 
 if TYPE_CHECKING:
     from torch import Tensor

@@ -30,9 +30,9 @@ import torch
 from jaxtyping import Float
 from torch import Tensor, nn
 
-from mpdvae.division import gathered, own
 from mpdvae.errors import InputError
 from mpdvae.networks.dropout import Dropout
+from mpdvae.system.batch_sharding import gathered, own
 
 SQUARED_MEAN_FLOOR = 1e-6
 """Of the delta head: the square root has an infinite slope at 0."""

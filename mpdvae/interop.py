@@ -18,10 +18,10 @@ from typing import TYPE_CHECKING, Any
 from mpdvae.checksums import record
 from mpdvae.errors import InputError
 from mpdvae.experiment import Experiment, ImageShape, with_changes
-from mpdvae.reading import in_short, read_bytes
 from mpdvae.released_config import experiment_of
 from mpdvae.released_layers import renamed
 from mpdvae.runs import Run, check_folder, read_json
+from mpdvae.system.untrusted_files import in_short, read_bytes
 from mpdvae.version import __version__
 
 if TYPE_CHECKING:

@@ -14,9 +14,9 @@ from mpdvae.data import Splits, load, steps_per_epoch
 from mpdvae.environment import EVALUATION, TRAINING, describe, noted
 from mpdvae.errors import InputError, RunError, ToldToStop, in_words
 from mpdvae.experiment import Experiment, with_changes
-from mpdvae.processes import is_first, world
 from mpdvae.runs import Run
-from mpdvae.signals import Stop, Stopped, heeded
+from mpdvae.system.process_group import is_first, world
+from mpdvae.system.signals import Stop, Stopped, heeded
 from mpdvae.tracking import Trackers, tracking
 from mpdvae.version import __version__
 

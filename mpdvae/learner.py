@@ -16,8 +16,8 @@ from mpdvae.data import Splits, training_batch
 from mpdvae.experiment import Experiment, Training
 from mpdvae.inference import StepRule
 from mpdvae.objective import Objective
-from mpdvae.processes import take_from_first
 from mpdvae.seeding import seeded
+from mpdvae.system.process_group import take_from_first
 from mpdvae.vae import VAE
 
 Checkpoint = tuple[dict[str, Tensor], dict[str, Any]]

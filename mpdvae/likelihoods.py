@@ -27,9 +27,9 @@ from mpdvae.errors import InputError
 from mpdvae.memory import Budget
 from mpdvae.pareto import RELIABLE
 from mpdvae.partial import Partial
-from mpdvae.processes import take_turns, wait_for_all
 from mpdvae.runs import Run
 from mpdvae.subsets import random_subset
+from mpdvae.system.process_group import take_turns, wait_for_all
 from mpdvae.vae import VAE, check_samples
 from mpdvae.version import __version__
 from mpdvae.weighing import is_settled

@@ -39,17 +39,17 @@ from mpdvae.divergence import (
     mutual_posterior_divergence,
     smoothness_term,
 )
-from mpdvae.division import added, gathered, images_of_all, is_divided, like_all, own
 from mpdvae.errors import InputError
 from mpdvae.schedules import AdaptiveWeight, Constant, Schedule
+from mpdvae.system.batch_sharding import added, gathered, images_of_all, is_divided, like_all, own
 from mpdvae.vae import VAE, Estimator, check_samples
 
 
 class ForwardPass:
     """What one pass through a VAE gives; each quantity is computed once, when first asked for.
 
-    Where several processes share a batch (`mpdvae.division`), `x` are a process's own images, which alone go through its
-    networks; `own_q` and `own_z` are of these, everything else here is of the whole batch.
+    Where several processes share a batch (`mpdvae.system.batch_sharding`), `x` are a process's own images, which alone go
+    through its networks; `own_q` and `own_z` are of these, everything else here is of the whole batch.
     """
 
     def __init__(

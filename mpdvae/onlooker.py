@@ -5,9 +5,9 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
-from mpdvae.ownership import owned
-from mpdvae.processes import is_first
 from mpdvae.runs import Run
+from mpdvae.system.folder_lock import owned
+from mpdvae.system.process_group import is_first
 
 
 class Onlooker(Run):
@@ -34,8 +34,8 @@ class Onlooker(Run):
 
 @contextmanager
 def owned_by_first(path: Path, say: Callable[[str], None]) -> Iterator[Callable[[], None]]:
-    """Inside, the folder `path` is in no other hands, see `mpdvae.ownership`; gives what confirms it. The first process
-    answers for all."""
+    """Inside, the folder `path` is in no other hands, see `mpdvae.system.folder_lock`; gives what confirms it. The first
+    process answers for all."""
     if not is_first():
         yield lambda: None
         return

@@ -11,7 +11,7 @@ from typing import Annotated, Any
 from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_validator
 
 from mpdvae.errors import InputError
-from mpdvae.reading import in_short
+from mpdvae.system.untrusted_files import in_short
 
 LARGEST = 1e15
 """Of any number that is noted: sums and squares of such are still finite."""

@@ -21,9 +21,9 @@ from torch.distributions import Distribution
 
 from mpdvae.distributions import diagonal_gaussian
 from mpdvae.divergence import diagonal_normal
-from mpdvae.division import like_all, own
 from mpdvae.errors import InputError
 from mpdvae.seeding import derive_seed
+from mpdvae.system.batch_sharding import like_all, own
 
 GRADIENT_BOUND = 5.0
 """c: bound on the norm of one image's gradient, in nats."""

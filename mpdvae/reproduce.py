@@ -4,9 +4,9 @@ Seed k is the same order of images, binarisation and noise for every model, so t
 Jobs are idempotent: a run folder that is finished is used as it is, one that was interrupted goes on from its checkpoint.
 
 Workers are started by a backend (`mpdvae.backends`) and get the whole list. Each goes through it and does what is not done:
-it claims a run's folder (`mpdvae.ownership`), brings the run to its end, and takes the next. Several calls of one matrix,
-on one machine or on many that share the folder, therefore share the work, and none does what another has done. How far
-everything is, and what failed, is read from the folders, however the workers were started.
+it claims a run's folder (`mpdvae.system.folder_lock`), brings the run to its end, and takes the next. Several calls of one
+matrix, on one machine or on many that share the folder, therefore share the work, and none does what another has done. How
+far everything is, and what failed, is read from the folders, however the workers were started.
 
 A job that fails, or whose worker dies, is tried once more when the others are done; then it counts as failed.
 """
@@ -27,11 +27,11 @@ from mpdvae.console import RunProgress, Watcher
 from mpdvae.errors import InputError, RunError, ToldToStop, why
 from mpdvae.experiment import Experiment, with_changes
 from mpdvae.jobs import check_device, complete, load_data, on_device
-from mpdvae.markup import printable
-from mpdvae.ownership import InUse, left_by, owned, owner_of
 from mpdvae.records import ProgressNote, check
 from mpdvae.report.collect import FAILURE_LOG
 from mpdvae.runs import Run, read_json, write_atomically
+from mpdvae.system.folder_lock import InUse, left_by, owned, owner_of
+from mpdvae.system.untrusted_text import printable
 
 LOOK_SECONDS = 0.5
 INDEPENDENT_PIXELS_COST = 0.3

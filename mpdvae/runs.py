@@ -18,13 +18,14 @@ from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from mpdvae import checkpoints, ownership
-from mpdvae.atomic import check_folder, read_json, remove_asides, write_atomically, write_json
+from mpdvae import checkpoints
 from mpdvae.card import model_card
 from mpdvae.errors import InputError, RunError
 from mpdvae.experiment import Experiment, ImageShape, Origin, from_json
-from mpdvae.reading import LARGEST_JSON, in_short, parse_json, read_bytes
 from mpdvae.records import HistoryEntry, Manifest, check, check_course
+from mpdvae.system import folder_lock
+from mpdvae.system.atomic_files import check_folder, read_json, remove_asides, write_atomically, write_json
+from mpdvae.system.untrusted_files import LARGEST_JSON, in_short, parse_json, read_bytes
 from mpdvae.version import __version__
 
 if TYPE_CHECKING:
@@ -195,7 +196,7 @@ class Run:
 
 def _holds_something(name: str) -> bool:
     """Whether a file of this name is more than a claim to its folder, or a file that is being written."""
-    return name != ownership.FILE and not name.startswith(".")
+    return name != folder_lock.FILE and not name.startswith(".")
 
 
 def manifest_sha256(content: Mapping[str, Any]) -> str:

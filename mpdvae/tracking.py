@@ -20,9 +20,9 @@ from pathlib import Path
 from typing import Any, Literal, get_args
 
 from mpdvae.errors import InputError
-from mpdvae.processes import is_first
 from mpdvae.records import TrackerNote, check
 from mpdvae.runs import Run, read_json, write_json
+from mpdvae.system.process_group import is_first
 
 Name = Literal["tensorboard", "trackio", "wandb", "mlflow"]
 NAMES: tuple[Name, ...] = get_args(Name)

@@ -7,7 +7,7 @@ a resumed run end with the same bytes as an uninterrupted one.
 The recipe (Adam or Adamax, decay per step, halving at a plateau with a fresh optimiser, clipping, averaged weights,
 data-dependent initialisation, selection by validation ELBO) is that of the released code of MAE. What a step moves is said
 by a step rule (`mpdvae.inference`): encoder, decoder and prior together, or the encoder ahead. Several processes divide every
-batch among them (`mpdvae.division`) and do all else alike.
+batch among them (`mpdvae.system.batch_sharding`) and do all else alike.
 """
 
 import math
@@ -22,12 +22,10 @@ from typing import Any
 import torch
 from torch import Tensor, nn, optim
 
-from mpdvae import collapse, processes
+from mpdvae import collapse
 from mpdvae.acceleration import compile_networks, run_in_bfloat16
-from mpdvae.allocator import keep_freed_memory
 from mpdvae.checksums import recording
 from mpdvae.data import Splits, batch_indices, evaluation_images, steps_per_epoch, training_batch
-from mpdvae.division import check_batch, divided, own
 from mpdvae.errors import InputError, RunError
 from mpdvae.experiment import Experiment, Training
 from mpdvae.learner import Checkpoint, Learner, Progress
@@ -46,7 +44,10 @@ from mpdvae.recovery import (
 )
 from mpdvae.runs import Run, load
 from mpdvae.seeding import derive_seed, seeded
-from mpdvae.signals import Stop
+from mpdvae.system import process_group
+from mpdvae.system.allocator import keep_freed_memory
+from mpdvae.system.batch_sharding import check_batch, divided, own
+from mpdvae.system.signals import Stop
 from mpdvae.tally import Tally
 from mpdvae.vae import VAE
 from mpdvae.validation import probe, validate
@@ -64,7 +65,7 @@ def train(
     stop: Stop | None = None,
 ) -> VAE:
     """Trains the experiment of `run` on `data`, from its newest checkpoint if it has one, and returns the best averaged
-    model, which is also in the run folder. From then on the process keeps memory that it frees (`mpdvae.allocator`).
+    model, which is also in the run folder. From then on the process keeps memory that it frees (`mpdvae.system.allocator`).
 
     Arguments:
         watch: called after every step.
@@ -92,13 +93,13 @@ def train(
                 course = _go_back(run, data, course, why, say)
                 continue
             watch(course.progress.step, entry)
-            if processes.any_is(bool(stop.asked_by)):
+            if process_group.any_is(bool(stop.asked_by)):
                 stop.asked_by = stop.asked_by or "another process"
             if stop.asked_by and not entry:
                 run.save_checkpoint(course.progress.step, *course.checkpoint(), passing=True)
             stop.check()
         run.note(status="trained", stopped=course.progress.stopped)
-    processes.wait_for_all()  # the model is there for all
+    process_group.wait_for_all()  # the model is there for all
     return load(run.path)
 
 
@@ -121,7 +122,7 @@ class Course:
         """As the newest checkpoint of `run` has it, `passing` ones among them or not; else before the first step."""
         t, learner, tally = run.experiment.training, Learner.start(run.experiment, data), Tally()
         checkpoint, history = run.load_checkpoint(say, passing), []
-        if not processes.agree(checkpoint[1]["step"] if checkpoint else 0):
+        if not process_group.agree(checkpoint[1]["step"] if checkpoint else 0):
             raise RunError(
                 f"{run.path}: processes find different checkpoints there; give a folder that all machines share.",
                 topic="workers",
@@ -226,7 +227,7 @@ def _update(loss: Tensor, moving: list[nn.Parameter], optimizer: optim.Optimizer
     """One step of the optimiser down the gradient of `loss`; parameters that are not `moving` stay where they are. Returns
     the norm of the gradient before it was clipped; raises `NotFinite`, before anything moves, where that is no number."""
     optimizer.zero_grad(set_to_none=True)
-    processes.backward(loss, moving)
+    process_group.backward(loss, moving)
     norm = nn.utils.clip_grad_norm_(moving, math.inf if clip_norm is None else clip_norm)
     check_norm(norm)
     optimizer.step()

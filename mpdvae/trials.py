@@ -16,10 +16,10 @@ from mpdvae import gpus
 from mpdvae.errors import InputError, ToldToStop
 from mpdvae.experiment import Experiment
 from mpdvae.jobs import load_data, on_device, train_only
-from mpdvae.ownership import Ownership, owned, owner_of
 from mpdvae.report.collect import FAILURE_LOG
 from mpdvae.runs import Run, read_json, write_atomically, write_json
 from mpdvae.space import Space, changed
+from mpdvae.system.folder_lock import Ownership, owned, owner_of
 
 if TYPE_CHECKING:
     from filelock import FileLock

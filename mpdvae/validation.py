@@ -20,13 +20,13 @@ from mpdvae.code_use import increase_by_another
 from mpdvae.density import evaluating
 from mpdvae.distributions import diagonal_gaussian
 from mpdvae.divergence import diagonal_normal
-from mpdvae.division import divided, own
 from mpdvae.errors import InputError
 from mpdvae.gradients import gradient_norms
 from mpdvae.lag import EncoderLag, encoder_lag
 from mpdvae.memory import in_pieces
 from mpdvae.objective import ForwardPass, Objective
 from mpdvae.seeding import seeded
+from mpdvae.system.batch_sharding import divided, own
 from mpdvae.vae import VAE
 
 IMAGES_AT_ONCE = 500

@@ -11,12 +11,12 @@ import torch
 from constructors import DECODERS, ENCODERS, FLOWS, HEADED_ENCODERS, MAP_DECODERS, MAP_ENCODERS, colour_images, shaken
 from torch import Tensor
 
-from mpdvae import processes
-from mpdvae.division import divided, is_divided, own
 from mpdvae.objective_config import CyclicalWeight, ObjectiveConfig, SoftFreeBitsWeight
 from mpdvae.priors import AR1Prior, FlowPrior, StandardNormal, VampPrior
 from mpdvae.refinement import SemiAmortised
 from mpdvae.seeding import seeded
+from mpdvae.system import process_group
+from mpdvae.system.batch_sharding import divided, is_divided, own
 from mpdvae.vae import VAE
 
 IMAGES, SHAPE, LATENT = 8, (1, 5, 4), 3
@@ -82,10 +82,10 @@ def outcome(vae: VAE, config: ObjectiveConfig, x: Tensor, images: int) -> dict[s
     vae.train()
     objective = config.build()
     with seeded(0, "noise"), divided(images):
-        assert is_divided() == (processes.world() > 1)
+        assert is_divided() == (process_group.world() > 1)
         loss = objective(vae, own(x), step=3)
     moving = list(vae.parameters())
-    processes.backward(loss.total, moving)
+    process_group.backward(loss.total, moving)
     objective.adapt(loss)
     found = {f"term {name}": value.detach() for name, value in loss.terms.items()}
     found |= {f"gradient {name}": p.grad for name, p in vae.named_parameters() if p.grad is not None}
@@ -95,7 +95,7 @@ def outcome(vae: VAE, config: ObjectiveConfig, x: Tensor, images: int) -> dict[s
 
 def alone(vae: VAE, config: ObjectiveConfig, x: Tensor) -> dict[str, Tensor]:
     """The same by one process."""
-    with processes._at(processes.Place()):
+    with process_group._at(process_group.Place()):
         return outcome(vae, config, x, len(x))
 
 
@@ -118,8 +118,8 @@ def difference(build: Callable[[], VAE], config: ObjectiveConfig) -> float:
 if __name__ == "__main__":
     torch.set_num_threads(1)
     torch.set_default_dtype(torch.float64)
-    with processes.joined():
-        assert processes.world() == 3
-        assert processes.agree(7)
-        assert not processes.agree(processes.rank())
+    with process_group.joined():
+        assert process_group.world() == 3
+        assert process_group.agree(7)
+        assert not process_group.agree(process_group.rank())
         json.dump({name: difference(*case) for name, case in CASES.items()}, sys.stdout)

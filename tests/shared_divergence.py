@@ -10,9 +10,9 @@ import torch
 from torch import Tensor
 from torch.distributions import Independent, Normal
 
-from mpdvae import processes
 from mpdvae.divergence import diversity_term, mutual_posterior_divergence, smoothness_term, spread_per_dimension
-from mpdvae.division import divided, own
+from mpdvae.system import process_group
+from mpdvae.system.batch_sharding import divided, own
 
 LATENT = (3, 2)
 PAIRS, GRAM = 17, 40
@@ -44,7 +44,7 @@ def outcome(value: Callable[[Independent], Tensor], m: Tensor, log_s: Tensor) ->
     m, log_s = (own(x).clone().requires_grad_() for x in (m, log_s))
     found = value(Independent(Normal(m, log_s.exp()), 2))
     weights = torch.linspace(0.5, 1.5, found.numel()).reshape(found.shape)
-    ((found * weights).sum() / processes.world()).backward()
+    ((found * weights).sum() / process_group.world()).backward()
     assert m.grad is not None
     assert log_s.grad is not None
     return found.detach(), torch.stack([m.grad, log_s.grad], 1)
@@ -53,16 +53,16 @@ def outcome(value: Callable[[Independent], Tensor], m: Tensor, log_s: Tensor) ->
 def difference(value: Callable[[Independent], Tensor], images: int, spread: float) -> float:
     torch.manual_seed(1)
     m, log_s = 3 + spread * torch.randn(images, *LATENT), -1 + spread * torch.randn(images, *LATENT)
-    with processes._at(processes.Place()):
+    with process_group._at(process_group.Place()):
         expected, gradient = outcome(value, m, log_s)
     with divided(images):
         found, own_gradient = outcome(value, m, log_s)
         apart = (own_gradient - own(gradient)).abs().max() / gradient.abs().max()
-    return processes.add_up(torch.maximum((found - expected).abs().max() / expected.abs().max(), apart)).item()
+    return process_group.add_up(torch.maximum((found - expected).abs().max() / expected.abs().max(), apart)).item()
 
 
 if __name__ == "__main__":
     torch.set_num_threads(1)
     torch.set_default_dtype(torch.float64)
-    with processes.joined():
+    with process_group.joined():
         json.dump({name: difference(*case) for name, case in CASES.items()}, sys.stdout)

@@ -7,7 +7,7 @@ import pytest
 
 TAKEN_AGAIN = """
 import resource, torch
-from mpdvae.allocator import keep_freed_memory
+from mpdvae.system.allocator import keep_freed_memory
 
 def faults():
     before = resource.getrusage(resource.RUSAGE_SELF).ru_minflt

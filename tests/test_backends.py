@@ -19,8 +19,8 @@ from small_runs import results
 from mpdvae import backends, reproduce
 from mpdvae.backends import backend, work
 from mpdvae.errors import InputError, RunError
-from mpdvae.ownership import FILE
 from mpdvae.runs import Run
+from mpdvae.system.folder_lock import FILE
 
 SCRIPT = Path(__file__).parent / "cluster_matrix.py"
 BACKENDS = [

@@ -11,7 +11,7 @@ import shared_divergence
 from shared_batches import CASES
 from torch.distributed import TCPStore
 
-from mpdvae import processes
+from mpdvae.system import process_group
 
 
 def together(size: int, *command: str | Path) -> list[str]:
@@ -20,7 +20,7 @@ def together(size: int, *command: str | Path) -> list[str]:
     members = [
         subprocess.Popen(
             [sys.executable, *map(str, command)],
-            env=os.environ | processes.environment_of(rank, size, store.port),
+            env=os.environ | process_group.environment_of(rank, size, store.port),
             stdout=subprocess.PIPE,
             stderr=subprocess.PIPE,
             text=True,

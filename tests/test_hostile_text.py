@@ -19,8 +19,8 @@ from mpdvae.card import Results, model_card
 from mpdvae.console import RunProgress, Watcher, _panel, busy, plain
 from mpdvae.errors import InputError
 from mpdvae.experiment import with_changes
-from mpdvae.markup import code, escape, printable
 from mpdvae.report.figures import script_safe
+from mpdvae.system.untrusted_text import code, escape, printable
 
 HOSTILE = {
     "script": "</script><script>alert(1)</script><!--",

@@ -13,14 +13,14 @@ from pathlib import Path
 
 import pytest
 
-from mpdvae import ownership as room
 from mpdvae.errors import RunError
-from mpdvae.ownership import FILE, InUse, Owner, owned, owner_of
+from mpdvae.system import folder_lock as room
+from mpdvae.system.folder_lock import FILE, InUse, Owner, owned, owner_of
 
 HOLD = """
 import sys, time
 from pathlib import Path
-from mpdvae.ownership import owned
+from mpdvae.system.folder_lock import owned
 with owned(Path(sys.argv[1])):
     print("owned", flush=True)
     time.sleep(60)

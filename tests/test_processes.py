@@ -15,11 +15,11 @@ from hypothesis import given
 from hypothesis import strategies as st
 from small_runs import TINY_OPTIONS, files, tiny
 
-from mpdvae import processes
 from mpdvae.commands.several import how_to_go_on, processes_asked_for
-from mpdvae.division import check_batch, share_of
 from mpdvae.errors import InputError
 from mpdvae.runs import Run
+from mpdvae.system import process_group
+from mpdvae.system.batch_sharding import check_batch, share_of
 
 RECIPE = "mae-digits-smoke"
 STARTERS = {
@@ -182,7 +182,7 @@ def test_processes_end_with_the_one_that_started_them(name, tmp_path):
 @pytest.mark.skipif(not hasattr(os, "sched_setaffinity"), reason="the system does not bind processes to cores")
 def test_cores_are_those_that_the_process_may_use():
     bound = "import os; os.sched_setaffinity(0, {min(os.sched_getaffinity(0))})"
-    command = [sys.executable, "-c", f"{bound}; from mpdvae.processes import cores; print(cores())"]
+    command = [sys.executable, "-c", f"{bound}; from mpdvae.system.process_group import cores; print(cores())"]
     assert subprocess.run(command, capture_output=True, text=True, check=True).stdout == "1\n"
 
 
@@ -246,14 +246,14 @@ def test_numbers_of_processes_that_are_none(arguments, message, tmp_path, capsys
 
 
 def test_a_batch_that_is_too_small_to_be_divided():
-    with processes._at(processes.Place(0, 4)):
+    with process_group._at(process_group.Place(0, 4)):
         check_batch(4)
         with pytest.raises(InputError, match=r"training\.batch_size: a batch of 3 images cannot be .* 4 processes"):
             check_batch(3)
 
 
 def test_commands_for_one_process_say_so(capsys):
-    with processes._at(processes.Place(0, 2)):
+    with process_group._at(process_group.Place(0, 2)):
         code, _, err = call(capsys, "recipes")
     assert (code, err) == (2, "mpdvae: recipes: is done by one process, but 2 were started; start it by itself.\n")
 
@@ -265,20 +265,20 @@ def test_commands_for_one_process_say_so(capsys):
 def test_the_device_of_one_of_several(asked, found, monkeypatch):
     monkeypatch.setattr("torch.cuda.is_available", lambda: False)
     monkeypatch.setattr("torch.cuda.device_count", lambda: 0)
-    with processes._at(processes.Place(1, 2, 1, 2)):
+    with process_group._at(process_group.Place(1, 2, 1, 2)):
         if found == "cpu":
-            assert processes.own_device(asked) == "cpu"
+            assert process_group.own_device(asked) == "cpu"
         else:
             with pytest.raises(InputError, match=found):
-                processes.own_device(asked)
-    assert processes.own_device(asked) == asked  # alone
+                process_group.own_device(asked)
+    assert process_group.own_device(asked) == asked  # alone
 
 
 def test_each_process_has_its_part_of_the_cores(monkeypatch):
-    monkeypatch.setattr("mpdvae.processes.usable_cores", lambda: 5)
-    assert processes.cores() == 5
-    with processes._at(processes.Place(1, 4, 1, 2)):
-        assert processes.cores() == 2
+    monkeypatch.setattr("mpdvae.system.process_group.usable_cores", lambda: 5)
+    assert process_group.cores() == 5
+    with process_group._at(process_group.Place(1, 4, 1, 2)):
+        assert process_group.cores() == 2
 
 
 def test_tiny_batches_are_whole():

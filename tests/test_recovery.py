@@ -11,7 +11,7 @@ from mpdvae import training
 from mpdvae.errors import RunError
 from mpdvae.recovery import NotFinite
 from mpdvae.runs import Run
-from mpdvae.signals import Stop, Stopped
+from mpdvae.system.signals import Stop, Stopped
 from mpdvae.training import train
 
 NINE = {"training__steps": 9}

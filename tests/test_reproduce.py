@@ -13,14 +13,15 @@ import pytest
 from command_line import call, start
 from small_runs import files, finish, results, tiny
 
-from mpdvae import ownership, recipes
+from mpdvae import recipes
 from mpdvae import reproduce as room
 from mpdvae.commands import run as run_commands
 from mpdvae.errors import InputError, RunError, ToldToStop
-from mpdvae.ownership import owned
 from mpdvae.recipes import matrix
 from mpdvae.reproduce import Job, _share, jobs, run_all
 from mpdvae.runs import Run
+from mpdvae.system import folder_lock
+from mpdvae.system.folder_lock import owned
 
 MODELS = ("vae", "mae")
 
@@ -206,8 +207,8 @@ def test_a_run_in_other_hands_is_waited_for_and_then_done(tmp_path, monkeypatch,
 
 def dead_owner(job, number):
     """What a worker leaves that is killed in the middle of `job`."""
-    fields = asdict(ownership._this_process()) | {"started": "long ago", "token": f"token {number}"}
-    (job.folder / ownership.FILE).write_text(json.dumps(fields))
+    fields = asdict(folder_lock._this_process()) | {"started": "long ago", "token": f"token {number}"}
+    (job.folder / folder_lock.FILE).write_text(json.dumps(fields))
 
 
 @pytest.mark.parametrize("deaths", [1, 2])

@@ -31,11 +31,11 @@ from mpdvae.lag import EncoderLag
 from mpdvae.likelihoods import Request, measure, partial_results, prepare
 from mpdvae.memory import Budget, drawn_in_pieces, in_pieces, shortage_told
 from mpdvae.noise import NoiseOfAll
-from mpdvae.ownership import owned
 from mpdvae.partial import Partial
 from mpdvae.runs import Run, load
 from mpdvae.seeding import seeded
-from mpdvae.signals import Stop, Stopped, heeded
+from mpdvae.system.folder_lock import owned
+from mpdvae.system.signals import Stop, Stopped, heeded
 from mpdvae.training import train
 from mpdvae.validation import Probe, validate
 
@@ -326,7 +326,7 @@ def test_a_folder_that_cannot_be_written_to_is_told_on_the_command_line(own_copy
         raise PermissionError(errno.EACCES, os.strerror(errno.EACCES), str(own_copy / "owner.json"))
 
     Run(own_copy).note(status="trained")
-    monkeypatch.setattr("mpdvae.ownership._create", refuse)
+    monkeypatch.setattr("mpdvae.system.folder_lock._create", refuse)
     code, _, err = call(capsys, "resume", own_copy, "--threads", 1)
     assert code == 1
     assert "permission denied: make the folder writable, or choose another; what was written before is whole" in err

@@ -90,7 +90,7 @@ def rerun(
     from mpdvae.commands import run as run_commands
     from mpdvae.console import plain, stdout
     from mpdvae.jobs import check_device, data_of, on_device
-    from mpdvae.processes import cores
+    from mpdvae.system.process_group import cores
 
     _check_tolerance(tolerance)
     check_device(device)

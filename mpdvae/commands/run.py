@@ -12,8 +12,8 @@ from mpdvae.errors import InputError, RunError
 from mpdvae.experiment import Experiment, from_json
 from mpdvae.kinds import with_kinds
 from mpdvae.options import Track, parse, validated
-from mpdvae.processes import after_first, check_processes, cores, is_first, own_device
-from mpdvae.reading import LARGEST_JSON, read_bytes
+from mpdvae.system.process_group import after_first, check_processes, cores, is_first, own_device
+from mpdvae.system.untrusted_files import LARGEST_JSON, read_bytes
 from mpdvae.tracking import check_installed
 
 if TYPE_CHECKING:

@@ -1,8 +1,8 @@
 """`--processes N`: the same command in N processes of this machine, and one sentence when one of them dies.
 
-Each is told its place by its environment, as torchrun does it (`mpdvae.processes`). The process that starts them keeps the
-store where they meet, so that no port has to be guessed, and watches them: when one fails or is killed, or somebody presses
-Ctrl-C, it ends the others, which would wait for it. All that is saved by then is whole.
+Each is told its place by its environment, as torchrun does it (`mpdvae.system.process_group`). The process that starts them
+keeps the store where they meet, so that no port has to be guessed, and watches them: when one fails or is killed, or
+somebody presses Ctrl-C, it ends the others, which would wait for it. All that is saved by then is whole.
 """
 
 import os
@@ -17,8 +17,8 @@ from itertools import pairwise
 from typing import NoReturn
 
 from mpdvae.errors import RunError
-from mpdvae.processes import environment_of
-from mpdvae.signals import numbers
+from mpdvae.system.process_group import environment_of
+from mpdvae.system.signals import numbers
 
 SHARED = ("train", "resume", "evaluate")
 """That several processes can share."""

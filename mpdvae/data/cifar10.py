@@ -31,7 +31,7 @@ from mpdvae.data.protocols import split_train_validation
 from mpdvae.data.published import Arrays, ArraySet, Form, PublishedFile
 from mpdvae.data.unpickle import unpickle_arrays
 from mpdvae.errors import InputError
-from mpdvae.reading import in_short
+from mpdvae.system.untrusted_files import in_short
 
 _ADDRESS = "https://www.cs.toronto.edu/~kriz/"
 _PYTHON = PublishedFile(

@@ -15,7 +15,7 @@ from pathlib import Path
 from uuid import uuid4
 
 from mpdvae.errors import InputError
-from mpdvae.reading import in_short
+from mpdvae.system.untrusted_files import in_short
 
 _LARGEST = 1 << 30  # bytes; no file in use here is larger
 _LARGEST_UNPACKED = 1 << 27  # bytes; no gzipped file in use here has more

@@ -18,7 +18,7 @@ import torch
 
 from mpdvae.data.images import Images
 from mpdvae.errors import InputError
-from mpdvae.reading import in_short
+from mpdvae.system.untrusted_files import in_short
 
 if TYPE_CHECKING:
     from PIL import Image

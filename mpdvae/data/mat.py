@@ -23,7 +23,7 @@ from jaxtyping import UInt8
 
 from mpdvae.data.files import read_whole
 from mpdvae.errors import InputError
-from mpdvae.reading import in_short
+from mpdvae.system.untrusted_files import in_short
 
 Shape = tuple[int | None, int | None]
 

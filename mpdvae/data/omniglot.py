@@ -31,7 +31,7 @@ from mpdvae.data.images import Images, Splits
 from mpdvae.data.protocols import split_train_validation
 from mpdvae.data.published import Arrays, ArraySet, Form, PublishedFile, array_hash
 from mpdvae.errors import InputError
-from mpdvae.reading import in_short
+from mpdvae.system.untrusted_files import in_short
 
 _TITLE = "OMNIGLOT (28x28, own reduction)"
 _ADDRESS = "https://github.com/brendenlake/omniglot/raw/master/python/"

@@ -16,7 +16,7 @@ from typing import Any
 import numpy as np
 
 from mpdvae.errors import InputError
-from mpdvae.reading import in_short
+from mpdvae.system.untrusted_files import in_short
 
 _MOST_AXES = 8
 _NUMBERS = {"b1", "u1", "u2", "u4", "u8", "i1", "i2", "i4", "i8", "f4", "f8"}

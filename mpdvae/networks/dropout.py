@@ -1,14 +1,14 @@
 """Dropout whose mask does not depend on how a batch is divided among processes.
 
-Each process draws the mask of the whole batch and takes the part of its images (`mpdvae.division`). In one process it is
-torch's dropout (Srivastava et al., JMLR 2014).
+Each process draws the mask of the whole batch and takes the part of its images (`mpdvae.system.batch_sharding`). In one
+process it is torch's dropout (Srivastava et al., JMLR 2014).
 """
 
 import torch
 from torch import Tensor, nn
 from torch.nn.functional import dropout
 
-from mpdvae.division import is_divided, like_all, own
+from mpdvae.system.batch_sharding import is_divided, like_all, own
 
 
 class Dropout(nn.Dropout):

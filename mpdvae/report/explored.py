@@ -10,9 +10,9 @@ from pathlib import Path
 from pydantic import Field, FiniteFloat
 
 from mpdvae.errors import InputError
-from mpdvae.reading import read_bytes
 from mpdvae.report.files import is_inside
 from mpdvae.report.schema import Number, Part, read
+from mpdvae.system.untrusted_files import read_bytes
 
 SHEETS = ("points", "linear_walks", "bilinear_walk")
 LARGEST_SHEET = 1 << 24

@@ -5,7 +5,6 @@ Text from run folders is escaped, so that a name can neither break a table nor b
 
 from collections.abc import Sequence
 
-from mpdvae.markup import code, escape
 from mpdvae.report.collect import Study
 from mpdvae.report.development import CAPTION, HEADING, fates
 from mpdvae.report.files import MARK
@@ -19,6 +18,7 @@ from mpdvae.report.results import Results, differing, environments, shared
 from mpdvae.report.setup import differences
 from mpdvae.report.tables import tables
 from mpdvae.report.verdicts import RULE, Verdict
+from mpdvae.system.untrusted_text import code, escape
 
 
 def render(results: Results) -> str:

@@ -10,7 +10,7 @@ from typing import Annotated, Any, TypeVar
 from pydantic import AfterValidator, BaseModel, ConfigDict, Field, ValidationError
 
 from mpdvae.errors import InputError
-from mpdvae.reading import LARGEST_JSON, in_short, parse_json, read_bytes
+from mpdvae.system.untrusted_files import LARGEST_JSON, in_short, parse_json, read_bytes
 
 LARGEST = 1e15
 """Numbers beyond it were not measured, and their sums and squares would not be finite."""

@@ -6,7 +6,7 @@ gloo between CPUs and by NCCL between GPUs. All processes do the same steps and 
 decide by is the same on all; the first one alone writes and speaks. Without a group everything here does nothing.
 
 One operation is all that is sent: the sum over processes (all-reduce), which gives every process the same bits. How a batch
-is divided by means of it is in `mpdvae.division`.
+is divided by means of it is in `mpdvae.system.batch_sharding`.
 """
 
 import os

@@ -12,7 +12,7 @@ from pathlib import Path
 from typing import Any
 
 from mpdvae.errors import InputError
-from mpdvae.reading import LARGEST_JSON, in_short, parse_json, read_bytes
+from mpdvae.system.untrusted_files import LARGEST_JSON, in_short, parse_json, read_bytes
 
 ASIDE = re.compile(r"\..+\.\d+")
 """Name of a file while it is written: that of the file, and the process. Who asks for a folder's owner uses random names."""

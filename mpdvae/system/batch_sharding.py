@@ -32,8 +32,8 @@ from jaxtyping import Shaped
 from torch import Tensor
 from torch.autograd.function import once_differentiable
 
-from mpdvae import processes
 from mpdvae.errors import InputError
+from mpdvae.system import process_group
 
 
 class Division(NamedTuple):
@@ -53,7 +53,7 @@ def divided(images: int) -> Iterator[None]:
     """Inside, the processes share a batch of so many images: equally, the first ones getting one more where it does not
     divide. With fewer images than processes, every process holds all."""
     global _division
-    before, _division = _division, share_of(images, processes.rank(), processes.world())
+    before, _division = _division, share_of(images, process_group.rank(), process_group.world())
     try:
         yield
     finally:
@@ -109,9 +109,9 @@ def like_all(x: Shaped[Tensor, "..."]) -> Shaped[Tensor, "..."]:
 
 def check_batch(batch_size: int) -> None:
     """Raises `InputError` for a batch with fewer images than there are processes."""
-    if batch_size < processes.world():
+    if batch_size < process_group.world():
         raise InputError(
-            f"training.batch_size: a batch of {batch_size} images cannot be divided among {processes.world()} processes; "
+            f"training.batch_size: a batch of {batch_size} images cannot be divided among {process_group.world()} processes; "
             f"start at most {batch_size}."
         )
 
@@ -124,22 +124,22 @@ class _Gathered(torch.autograd.Function):
         shape[axis] = division.images
         whole = x.new_zeros(shape)
         whole.narrow(axis, division.start, division.stop - division.start).copy_(x)
-        return processes.add_up(whole)
+        return process_group.add_up(whole)
 
     @staticmethod
     @once_differentiable
     def backward(ctx: Any, gradient: Tensor) -> tuple[Tensor, None, None]:
         d = ctx.division
-        total = processes.add_up(gradient.clone(memory_format=torch.contiguous_format))
+        total = process_group.add_up(gradient.clone(memory_format=torch.contiguous_format))
         return total.narrow(ctx.axis, d.start, d.stop - d.start), None, None
 
 
 class _Added(torch.autograd.Function):
     @staticmethod
     def forward(ctx: Any, x: Tensor) -> Tensor:
-        return processes.add_up(x.clone(memory_format=torch.contiguous_format))
+        return process_group.add_up(x.clone(memory_format=torch.contiguous_format))
 
     @staticmethod
     @once_differentiable
     def backward(ctx: Any, gradient: Tensor) -> Tensor:
-        return processes.add_up(gradient.clone(memory_format=torch.contiguous_format))
+        return process_group.add_up(gradient.clone(memory_format=torch.contiguous_format))

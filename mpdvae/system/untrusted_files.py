@@ -13,7 +13,7 @@ from pathlib import Path
 from typing import Any, NoReturn
 
 from mpdvae.errors import InputError
-from mpdvae.markup import printable
+from mpdvae.system.untrusted_text import printable
 
 LARGEST_JSON = 1 << 26
 """Bytes of a JSON file; the history of a run of the paper's length has some million."""

@@ -28,8 +28,8 @@ from dataclasses import asdict, dataclass
 from functools import cache
 from pathlib import Path
 
-from mpdvae.atomic import write_atomically
 from mpdvae.errors import RunError
+from mpdvae.system.atomic_files import write_atomically
 
 try:
     import fcntl
