@@ -21,15 +21,15 @@ from jaxtyping import Float
 from torch import Tensor, nn
 from torch.distributions import Distribution
 
-from mpdvae.distributions import AtPixel, AutoregressivePixels, PixelLaw, bernoulli_pixels
-from mpdvae.encoders import ImageShape, check_divisible, check_halvings, check_latent_dim
-from mpdvae.errors import InputError
-from mpdvae.logistic_mixture import (
+from mpdvae.distributions.logistic_mixture import (
     COLOURS,
     ComponentChoice,
     DiscretisedLogisticMixture,
     parameters_for_each_pixel,
 )
+from mpdvae.distributions.pixels import AtPixel, AutoregressivePixels, PixelLaw, bernoulli_pixels
+from mpdvae.encoders import ImageShape, check_divisible, check_halvings, check_latent_dim
+from mpdvae.errors import InputError
 from mpdvae.networks.batching import over_leading
 from mpdvae.networks.blocks import UpBlock, conv2d, conv2d_doubling, conv2d_to, halved, linear
 from mpdvae.networks.incremental import incremental

@@ -4,7 +4,7 @@
     encoder    images [batch channel height width]      mean, log_variance of q(z|x), [batch latent...]
     decoder    codes [batch latent...]                  probabilities that a pixel is white, [batch channel height width]; of
                                                         colour images log_weights, means, log_scales and coefficients of
-                                                        each pixel's mixture (`mpdvae.logistic_mixture`)
+                                                        each pixel's mixture (`mpdvae.distributions.logistic_mixture`)
 
 The batch axis is dynamic. Weight normalisation is worked out once, weights are constants. Before a graph is written,
 onnxruntime runs it on other inputs and another batch size than it was traced with, and its numbers are compared with the
@@ -30,11 +30,11 @@ from torch import Tensor, nn
 from torch.nn.utils import parametrize
 
 from mpdvae.decoders import IndependentDecoder
-from mpdvae.distributions import bernoulli_pixels
+from mpdvae.distributions.logistic_mixture import DiscretisedLogisticMixture
+from mpdvae.distributions.pixels import bernoulli_pixels
 from mpdvae.encoders import GaussianEncoder
 from mpdvae.errors import InputError, RunError, refuse_unknown
 from mpdvae.experiment import Origin
-from mpdvae.logistic_mixture import DiscretisedLogisticMixture
 from mpdvae.refinement import SemiAmortised
 from mpdvae.runs import METADATA, write_atomically
 from mpdvae.seeding import seeded

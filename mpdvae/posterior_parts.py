@@ -1,6 +1,6 @@
 """Configurations of what keeps a code informative by construction: heads of encoders, priors that no posterior can match, and
 the refinement of posteriors. Members of the unions in `mpdvae.parts`; the theory is in `mpdvae.heads`,
-`mpdvae.autoregression`, `mpdvae.priors` and `mpdvae.refinement`.
+`mpdvae.distributions.gaussian_ar1`, `mpdvae.priors` and `mpdvae.refinement`.
 """
 
 from typing import TYPE_CHECKING, Annotated, ClassVar, Literal

@@ -1,7 +1,7 @@
 r"""Priors p(z): modules without input whose forward pass is a distribution over latent codes.
 
 N(0, I); an autoregressive flow (Chen et al. 2017); AR(1) sequences, to which no factorised posterior comes close
-(`mpdvae.autoregression`); and the mixture of posteriors of learned pseudo-inputs u_c,
+(`mpdvae.distributions.gaussian_ar1`); and the mixture of posteriors of learned pseudo-inputs u_c,
 
 .. math:: p(z) = \frac{1}{C} \sum_c q(z | u_c)
 
@@ -12,8 +12,8 @@ import torch
 from torch import nn
 from torch.distributions import Categorical, Distribution, Independent, MixtureSameFamily
 
-from mpdvae.autoregression import GaussianAR1
-from mpdvae.distributions import FlowTransformed, diagonal_gaussian
+from mpdvae.distributions.gaussian_ar1 import GaussianAR1
+from mpdvae.distributions.pixels import FlowTransformed, diagonal_gaussian
 from mpdvae.errors import InputError
 from mpdvae.flows import AutoregressiveFlow
 
@@ -58,7 +58,7 @@ class FlowPrior(nn.Module):
 
 
 class AR1Prior(nn.Module):
-    """p(z): AR(1) sequences; see `mpdvae.autoregression.GaussianAR1` for the arguments."""
+    """p(z): AR(1) sequences; see `mpdvae.distributions.gaussian_ar1.GaussianAR1` for the arguments."""
 
     def __init__(self, latent_shape: tuple[int, ...], correlation: float, length: int | None = None) -> None:
         super().__init__()

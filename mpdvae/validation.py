@@ -18,7 +18,7 @@ from torch.distributions import Distribution, Independent, Normal
 from mpdvae import diagnostics
 from mpdvae.code_use import increase_by_another
 from mpdvae.density import evaluating
-from mpdvae.distributions import diagonal_gaussian
+from mpdvae.distributions.pixels import diagonal_gaussian
 from mpdvae.divergence import diagonal_normal
 from mpdvae.errors import InputError
 from mpdvae.gradients import gradient_norms

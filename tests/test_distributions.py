@@ -12,7 +12,7 @@ from torch import nn
 from torch.distributions import Bernoulli, Independent
 
 from mpdvae.decoders import pixelcnn_decoder
-from mpdvae.distributions import AutoregressivePixels, bernoulli_pixels, watching_draws
+from mpdvae.distributions.pixels import AutoregressivePixels, bernoulli_pixels, watching_draws
 from mpdvae.errors import InputError
 
 pytestmark = pytest.mark.usefixtures("float64")

@@ -6,8 +6,8 @@ import torch
 from scipy.stats import chisquare, logistic
 from torch import Tensor
 
+from mpdvae.distributions.logistic_mixture import DiscretisedLogisticMixture, parameters_for_each_pixel
 from mpdvae.errors import InputError
-from mpdvae.logistic_mixture import DiscretisedLogisticMixture, parameters_for_each_pixel
 
 LEVELS = torch.arange(256).double() / 127.5 - 1
 HALF = 1 / 255

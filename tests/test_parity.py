@@ -34,10 +34,10 @@ from released import (
 from torch import Tensor, nn
 from torch.distributions import Independent, Normal
 
+from mpdvae.distributions.logistic_mixture import DiscretisedLogisticMixture
 from mpdvae.divergence import mutual_posterior_divergence
 from mpdvae.experiment import Experiment, ObjectiveConfig
 from mpdvae.interop import from_official, load_released
-from mpdvae.logistic_mixture import DiscretisedLogisticMixture
 from mpdvae.parts import (
     DenseNetEncoder,
     FlowPrior,

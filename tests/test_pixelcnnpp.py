@@ -10,7 +10,7 @@ from torch import Tensor, nn
 from torch.distributions import Distribution
 
 from mpdvae.decoders import AutoregressiveDecoder, pixelcnnpp_decoder
-from mpdvae.distributions import AutoregressivePixels
+from mpdvae.distributions.pixels import AutoregressivePixels
 from mpdvae.encoders import densenet_encoder
 from mpdvae.errors import InputError
 from mpdvae.flows import map_flow

@@ -7,7 +7,7 @@ import torch
 from constructors import DECODERS, ENCODERS, binary_images, shaken
 from torch.distributions import Independent, MultivariateNormal, Normal, kl_divergence
 
-from mpdvae.autoregression import GaussianAR1
+from mpdvae.distributions.gaussian_ar1 import GaussianAR1
 from mpdvae.encoders import mlp_encoder
 from mpdvae.errors import InputError
 from mpdvae.priors import AR1Prior, VampPrior

@@ -123,7 +123,7 @@ def _device(vae: "VAE") -> "torch.device":
 def _drawing(what: str) -> Iterator[None]:
     """Says what is being drawn, and how far it is and how long it will take where that is known."""
     from mpdvae.console import Watcher
-    from mpdvae.distributions import watching_draws
+    from mpdvae.distributions.pixels import watching_draws
 
     with Watcher(what) as watcher, watching_draws(lambda share: watcher.update(share, {})):
         yield
