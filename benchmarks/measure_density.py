@@ -13,8 +13,8 @@ from torch import Tensor
 from torch.distributions import Independent, Normal
 
 from mpdvae import VAE, mutual_posterior_divergence
-from mpdvae.acceleration import compile_networks
 from mpdvae.density import estimate
+from mpdvae.models.acceleration import compile_networks
 from mpdvae.seeding import seeded
 from mpdvae.system.allocator import keep_freed_memory
 

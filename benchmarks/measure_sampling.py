@@ -15,10 +15,10 @@ from timing import Curve, Pair, Row, pair, seconds_of, shown
 from torch import Tensor
 
 from mpdvae import VAE
-from mpdvae.decoders import AutoregressiveDecoder, pixelcnn_decoder
 from mpdvae.distributions.logistic_mixture import DiscretisedLogisticMixture
 from mpdvae.distributions.pixels import AutoregressivePixels
-from mpdvae.flows import map_flow, vector_flow
+from mpdvae.models.decoders import AutoregressiveDecoder, pixelcnn_decoder
+from mpdvae.models.flows import map_flow, vector_flow
 from mpdvae.networks.pixelcnn import PixelCNN
 from mpdvae.networks.weight_norm import initialising_by_data
 from mpdvae.recipes import recipe

@@ -19,7 +19,7 @@ from torch.distributions import Distribution, Independent, Normal, kl_divergence
 from torch.nn.functional import conv2d, elu
 
 from mpdvae import VAE
-from mpdvae.flows import AutoregressiveFlow, AutoregressiveStep
+from mpdvae.models.flows import AutoregressiveFlow, AutoregressiveStep
 from mpdvae.networks import blocks, masked, pixelcnn
 
 

@@ -34,12 +34,12 @@ import torch
 from jaxtyping import Float, Float64
 from torch import Tensor
 
-from mpdvae.acceleration import uncompiled
 from mpdvae.chains import Plan, Report, annealed_density, pilot, prior_samples, schedule, weigh
 from mpdvae.density import check_images, evaluating
 from mpdvae.errors import InputError
 from mpdvae.importance import effective_sample_size, log_mean, standard_error
 from mpdvae.memory import TRIAL, LiveBytes, drawn_in_pieces, usable_bytes
+from mpdvae.models.acceleration import uncompiled
 from mpdvae.seeding import seeded
 from mpdvae.vae import VAE, check_samples
 

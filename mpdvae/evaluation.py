@@ -18,13 +18,13 @@ from jaxtyping import Float
 from torch import Tensor
 
 from mpdvae import code_use, density, diagnostics, information, pictures, representation, scoring, walks
-from mpdvae.acceleration import compile_networks
 from mpdvae.checksums import recording
 from mpdvae.data import Splits, evaluation_images
 from mpdvae.errors import InputError
 from mpdvae.exploration import explore
 from mpdvae.likelihoods import Measurement, Request, Watch, images_of, measure, partial_results, prepare, summary, table
 from mpdvae.memory import drawn_in_pieces, in_pieces, shortage_told
+from mpdvae.models.acceleration import compile_networks
 from mpdvae.referee import judge
 from mpdvae.runs import Run, load, write_atomically, write_json
 from mpdvae.seeding import seeded

@@ -274,7 +274,7 @@ class Experiment(Config):
         Raises `InputError` where parts and images don't fit, or make a network that is larger than any that is meant.
         """
         from mpdvae.bounded import Bounded
-        from mpdvae.refinement import SemiAmortised
+        from mpdvae.models.semi_amortised import SemiAmortised
         from mpdvae.seeding import seeded
         from mpdvae.vae import VAE
 

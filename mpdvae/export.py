@@ -29,13 +29,13 @@ import torch
 from torch import Tensor, nn
 from torch.nn.utils import parametrize
 
-from mpdvae.decoders import IndependentDecoder
 from mpdvae.distributions.logistic_mixture import DiscretisedLogisticMixture
 from mpdvae.distributions.pixels import bernoulli_pixels
-from mpdvae.encoders import GaussianEncoder
 from mpdvae.errors import InputError, RunError, refuse_unknown
 from mpdvae.experiment import Origin
-from mpdvae.refinement import SemiAmortised
+from mpdvae.models.decoders import IndependentDecoder
+from mpdvae.models.encoders import GaussianEncoder
+from mpdvae.models.semi_amortised import SemiAmortised
 from mpdvae.runs import METADATA, write_atomically
 from mpdvae.seeding import seeded
 from mpdvae.version import __version__
@@ -140,7 +140,9 @@ def _encoder_graph(vae: "VAE") -> _Graph:
             topic="onnx",
         )
     if not isinstance(encoder, GaussianEncoder):
-        raise InputError(f"part: expected an encoder of mpdvae.encoders, got {type(encoder).__name__}.", topic="onnx")
+        raise InputError(
+            f"part: expected an encoder of mpdvae.models.encoders, got {type(encoder).__name__}.", topic="onnx"
+        )
     images = [_uniform(count, encoder.image_shape, vae) for count in (2, 3)]
     return _Graph(_Moments(_plain(encoder)).eval(), "x", *images)
 

@@ -70,7 +70,7 @@ class MLPEncoder(_VectorEncoder):
     hidden_features: Sizes = (500,)
 
     def build(self, image_shape: ImageShape, latent_dim: int) -> "nn.Module":
-        from mpdvae.encoders import mlp_encoder
+        from mpdvae.models.encoders import mlp_encoder
 
         return mlp_encoder(
             image_shape,
@@ -88,7 +88,7 @@ class ConvNetEncoder(_VectorEncoder):
     channels: Sizes = (32, 64)
 
     def build(self, image_shape: ImageShape, latent_dim: int) -> "nn.Module":
-        from mpdvae.encoders import convnet_encoder
+        from mpdvae.models.encoders import convnet_encoder
 
         return convnet_encoder(
             image_shape, latent_dim, self.channels, self.log_variance_limit, self.build_head(image_shape, latent_dim)
@@ -103,7 +103,7 @@ class ResNetEncoder(_VectorEncoder):
     features: Width = 512
 
     def build(self, image_shape: ImageShape, latent_dim: int) -> "nn.Module":
-        from mpdvae.encoders import resnet_encoder
+        from mpdvae.models.encoders import resnet_encoder
 
         return resnet_encoder(
             image_shape,
@@ -125,7 +125,7 @@ class MLPDecoder(Config):
     """Skip-VAE: z is added to the input of every layer, not of the first alone."""
 
     def build(self, image_shape: ImageShape, latent_dim: int) -> "nn.Module":
-        from mpdvae.decoders import mlp_decoder
+        from mpdvae.models.decoders import mlp_decoder
 
         return mlp_decoder(image_shape, latent_dim, self.hidden_features, self.skip_connections)
 
@@ -140,7 +140,7 @@ class ConvNetDecoder(Config):
     """Skip-VAE: z is added to the input of every layer, not of the first alone."""
 
     def build(self, image_shape: ImageShape, latent_dim: int) -> "nn.Module":
-        from mpdvae.decoders import convnet_decoder
+        from mpdvae.models.decoders import convnet_decoder
 
         return convnet_decoder(image_shape, latent_dim, self.channels, self.skip_connections)
 
@@ -155,7 +155,7 @@ class ResNetDecoder(Config):
     """Skip-VAE: z is added to the input of every layer, not of the first alone."""
 
     def build(self, image_shape: ImageShape, latent_dim: int) -> "nn.Module":
-        from mpdvae.decoders import resnet_decoder
+        from mpdvae.models.decoders import resnet_decoder
 
         return resnet_decoder(image_shape, latent_dim, self.channels, self.skip_connections)
 
@@ -172,7 +172,7 @@ class PixelCNNDecoder(Config):
     """Skip-VAE: z is added to the input of every layer, not of the first alone."""
 
     def build(self, image_shape: ImageShape, latent_dim: int) -> "nn.Module":
-        from mpdvae.decoders import pixelcnn_decoder
+        from mpdvae.models.decoders import pixelcnn_decoder
 
         return pixelcnn_decoder(
             image_shape, latent_dim, self.channels, self.kernel_sizes, self.condition_channels, self.skip_connections
@@ -200,7 +200,7 @@ class DenseNetEncoder(_MapEncoder):
         return len(self.growths) - 1
 
     def build(self, image_shape: ImageShape, latent_dim: int) -> "nn.Module":
-        from mpdvae.encoders import densenet_encoder
+        from mpdvae.models.encoders import densenet_encoder
 
         stages = list(zip(self.growths, self.steps, strict=True))
         return densenet_encoder(
@@ -226,7 +226,7 @@ class ColourResNetEncoder(_MapEncoder):
         return len(self.blocks) - 1
 
     def build(self, image_shape: ImageShape, latent_dim: int) -> "nn.Module":
-        from mpdvae.encoders import colour_resnet_encoder
+        from mpdvae.models.encoders import colour_resnet_encoder
 
         return colour_resnet_encoder(
             image_shape,
@@ -256,7 +256,7 @@ class ColourResNetDecoder(Config):
         return len(self.blocks) - 1
 
     def build(self, image_shape: ImageShape, latent_dim: int) -> "nn.Module":
-        from mpdvae.decoders import colour_resnet_decoder
+        from mpdvae.models.decoders import colour_resnet_decoder
 
         return colour_resnet_decoder(
             image_shape, latent_dim, self.channels, self.blocks, self.components, self.sampled_component
@@ -283,7 +283,7 @@ class PixelCNNPPDecoder(Config):
     """most-probable: samples take the likeliest component, as the released code does; no samples of the model."""
 
     def build(self, image_shape: ImageShape, latent_dim: int) -> "nn.Module":
-        from mpdvae.decoders import pixelcnnpp_decoder
+        from mpdvae.models.decoders import pixelcnnpp_decoder
 
         return pixelcnnpp_decoder(
             image_shape,
@@ -307,7 +307,7 @@ class StandardNormalPrior(Config):
     kind: Literal["standard-normal"] = "standard-normal"
 
     def build(self, latent_shape: LatentShape) -> "nn.Module":
-        from mpdvae.priors import StandardNormal
+        from mpdvae.models.priors import StandardNormal
 
         return StandardNormal(latent_shape)
 
@@ -323,8 +323,8 @@ class FlowPrior(Config):
     mean_only: bool = False
 
     def build(self, latent_shape: LatentShape) -> "nn.Module":
-        from mpdvae.flows import vector_flow
-        from mpdvae.priors import FlowPrior
+        from mpdvae.models.flows import vector_flow
+        from mpdvae.models.priors import FlowPrior
 
         (features,) = latent_shape
         flow = vector_flow(features, self.blocks, self.hidden_features, self.hidden_layers, self.mean_only)
@@ -343,8 +343,8 @@ class MapFlowPrior(Config):
     mean_only: bool = False
 
     def build(self, latent_shape: LatentShape) -> "nn.Module":
-        from mpdvae.flows import map_flow
-        from mpdvae.priors import FlowPrior
+        from mpdvae.models.flows import map_flow
+        from mpdvae.models.priors import FlowPrior
 
         flow = map_flow(
             latent_shape[0], self.blocks, self.hidden_channels, self.hidden_layers, self.kernel_size, self.mean_only

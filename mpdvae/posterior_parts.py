@@ -1,6 +1,6 @@
 """Configurations of what keeps a code informative by construction: heads of encoders, priors that no posterior can match, and
-the refinement of posteriors. Members of the unions in `mpdvae.parts`; the theory is in `mpdvae.heads`,
-`mpdvae.distributions.gaussian_ar1`, `mpdvae.priors` and `mpdvae.refinement`.
+the refinement of posteriors. Members of the unions in `mpdvae.parts`; the theory is in `mpdvae.models.posterior_heads`,
+`mpdvae.distributions.gaussian_ar1`, `mpdvae.models.priors` and `mpdvae.models.semi_amortised`.
 """
 
 from typing import TYPE_CHECKING, Annotated, ClassVar, Literal
@@ -34,7 +34,7 @@ class DeltaHead(Config):
     """Committed, divided equally among the dimensions of the code."""
 
     def build(self, latent_shape: LatentShape) -> "nn.Module":
-        from mpdvae.heads import DeltaHead
+        from mpdvae.models.posterior_heads import DeltaHead
 
         return DeltaHead(self.rate_nats, latent_shape)
 
@@ -47,7 +47,7 @@ class BatchNormHead(Config):
     """Deviation of the posterior means over images, in each dimension."""
 
     def build(self, latent_shape: LatentShape) -> "nn.Module":
-        from mpdvae.heads import BatchNormHead
+        from mpdvae.models.posterior_heads import BatchNormHead
 
         return BatchNormHead(latent_shape[0], self.scale)
 
@@ -64,7 +64,7 @@ class DUHead(Config):
     """a: variances are at least a / (2 pi e), the entropy of each dimension at least log(a) / 2."""
 
     def build(self, latent_shape: LatentShape) -> "nn.Module":
-        from mpdvae.heads import DUHead
+        from mpdvae.models.posterior_heads import DUHead
 
         return DUHead(latent_shape[0], self.scale, self.dropout, self.floor)
 
@@ -85,7 +85,7 @@ class AR1Prior(Config):
     """Steps that a vector is read as; None: every number is a step. Maps are read position by position."""
 
     def build(self, latent_shape: LatentShape) -> "nn.Module":
-        from mpdvae.priors import AR1Prior
+        from mpdvae.models.priors import AR1Prior
 
         return AR1Prior(latent_shape, self.correlation, self.length)
 
@@ -98,6 +98,6 @@ class VampPrior(Config):
     components: Width = 100
 
     def build(self, encoder: "nn.Module", image_shape: ImageShape, image_range: tuple[float, float]) -> "nn.Module":
-        from mpdvae.priors import VampPrior
+        from mpdvae.models.priors import VampPrior
 
         return VampPrior(encoder, image_shape, self.components, image_range)

@@ -23,13 +23,13 @@ import torch
 from torch import Tensor, nn, optim
 
 from mpdvae import collapse
-from mpdvae.acceleration import compile_networks, run_in_bfloat16
 from mpdvae.checksums import recording
 from mpdvae.data import Splits, batch_indices, evaluation_images, steps_per_epoch, training_batch
 from mpdvae.errors import InputError, RunError
 from mpdvae.experiment import Experiment, Training
 from mpdvae.learner import Checkpoint, Learner, Progress
 from mpdvae.memory import shortage_ends, shortage_told
+from mpdvae.models.acceleration import compile_networks, run_in_bfloat16
 from mpdvae.objective import Loss
 from mpdvae.recovery import (
     NotFinite,

@@ -10,7 +10,7 @@ import pytest
 import torch
 from torch import nn
 
-from mpdvae.decoders import (
+from mpdvae.models.decoders import (
     colour_resnet_decoder,
     convnet_decoder,
     mlp_decoder,
@@ -18,7 +18,7 @@ from mpdvae.decoders import (
     pixelcnnpp_decoder,
     resnet_decoder,
 )
-from mpdvae.encoders import (
+from mpdvae.models.encoders import (
     ImageShape,
     colour_resnet_encoder,
     convnet_encoder,
@@ -26,9 +26,9 @@ from mpdvae.encoders import (
     mlp_encoder,
     resnet_encoder,
 )
-from mpdvae.flows import AutoregressiveFlow, map_flow, vector_flow
-from mpdvae.heads import BatchNormHead, DeltaHead, DUHead
-from mpdvae.priors import AR1Prior, FlowPrior, StandardNormal
+from mpdvae.models.flows import AutoregressiveFlow, map_flow, vector_flow
+from mpdvae.models.posterior_heads import BatchNormHead, DeltaHead, DUHead
+from mpdvae.models.priors import AR1Prior, FlowPrior, StandardNormal
 
 
 @dataclass(frozen=True)

@@ -14,10 +14,10 @@ from constructors import all_binary_images, shaken
 from torch import Tensor, nn
 from torch.distributions import Categorical, Distribution, Independent, MixtureSameFamily, MultivariateNormal, Normal
 
-from mpdvae.decoders import IndependentDecoder, pixelcnn_decoder
-from mpdvae.flows import vector_flow
+from mpdvae.models.decoders import IndependentDecoder, pixelcnn_decoder
+from mpdvae.models.flows import vector_flow
+from mpdvae.models.priors import FlowPrior, StandardNormal
 from mpdvae.networks.weight_norm import initialising_by_data
-from mpdvae.priors import FlowPrior, StandardNormal
 from mpdvae.seeding import seeded
 from mpdvae.vae import VAE
 

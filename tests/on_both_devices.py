@@ -31,7 +31,7 @@ from constructors import (
 from small_runs import tiny
 from torch import Tensor, nn
 
-from mpdvae.priors import FlowPrior
+from mpdvae.models.priors import FlowPrior
 from mpdvae.reproduce import _run_one, jobs
 from mpdvae.runs import Run
 

@@ -12,11 +12,11 @@ from constructors import DECODERS, ENCODERS
 from small_runs import results, tiny, trained
 
 from mpdvae import VAE, training
-from mpdvae.acceleration import compile_networks, run_in_bfloat16, uncompiled
 from mpdvae.errors import InputError
 from mpdvae.experiment import with_changes
 from mpdvae.jobs import check_device
-from mpdvae.priors import StandardNormal
+from mpdvae.models.acceleration import compile_networks, run_in_bfloat16, uncompiled
+from mpdvae.models.priors import StandardNormal
 
 SHAPE, LATENT = (1, 8, 8), 4
 needs_compiler = pytest.mark.skipif(shutil.which("g++") is None, reason="torch.compile needs a C++ compiler")
@@ -34,10 +34,10 @@ def images(count: int = 6) -> torch.Tensor:
 COMPARE = """
 import copy, torch
 from mpdvae import VAE, density
-from mpdvae.acceleration import compile_networks
-from mpdvae.decoders import pixelcnn_decoder
-from mpdvae.encoders import mlp_encoder
-from mpdvae.priors import StandardNormal
+from mpdvae.models.acceleration import compile_networks
+from mpdvae.models.decoders import pixelcnn_decoder
+from mpdvae.models.encoders import mlp_encoder
+from mpdvae.models.priors import StandardNormal
 
 vae = VAE(mlp_encoder((1, 8, 8), 4, ()), pixelcnn_decoder((1, 8, 8), 4, 4, (5, 3), 2), StandardNormal((4,)))
 x, plain = (torch.rand(6, 1, 8, 8) < 0.3).float(), copy.deepcopy(vae)

@@ -13,7 +13,7 @@ from mpdvae import annealed
 from mpdvae.chains import schedule
 from mpdvae.errors import InputError, RunError
 from mpdvae.hamiltonian import TARGET, Density, adapted, move
-from mpdvae.priors import StandardNormal
+from mpdvae.models.priors import StandardNormal
 from mpdvae.vae import VAE
 
 STEPS, CHAINS = 12, 16

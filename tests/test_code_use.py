@@ -10,7 +10,7 @@ from torch.distributions import Distribution, Independent, Normal
 
 from mpdvae.code_use import increase_by_another, measure
 from mpdvae.errors import InputError, RunError
-from mpdvae.priors import StandardNormal
+from mpdvae.models.priors import StandardNormal
 from mpdvae.vae import VAE
 
 

@@ -13,9 +13,9 @@ from torch.distributions import Distribution, Normal
 
 from mpdvae.density import DensityEstimate, estimate, pareto_shape, summarise
 from mpdvae.errors import InputError, RunError
-from mpdvae.flows import vector_flow
 from mpdvae.memory import TRIAL, LiveBytes
-from mpdvae.priors import FlowPrior
+from mpdvae.models.flows import vector_flow
+from mpdvae.models.priors import FlowPrior
 from mpdvae.seeding import seeded
 from mpdvae.vae import VAE
 

@@ -11,9 +11,9 @@ from scipy.stats import chisquare
 from torch import nn
 from torch.distributions import Bernoulli, Independent
 
-from mpdvae.decoders import pixelcnn_decoder
 from mpdvae.distributions.pixels import AutoregressivePixels, bernoulli_pixels, watching_draws
 from mpdvae.errors import InputError
+from mpdvae.models.decoders import pixelcnn_decoder
 
 pytestmark = pytest.mark.usefixtures("float64")
 

@@ -10,13 +10,13 @@ from small_runs import digits, files, results, tiny, trained
 
 import mpdvae
 from mpdvae.data import Images, Splits
-from mpdvae.decoders import pixelcnnpp_decoder
-from mpdvae.encoders import densenet_encoder
 from mpdvae.errors import InputError
 from mpdvae.evaluation import evaluate, interpolations, traversal
 from mpdvae.experiment import Data
 from mpdvae.jobs import check_fit, check_same_data, complete, load_data
-from mpdvae.priors import StandardNormal
+from mpdvae.models.decoders import pixelcnnpp_decoder
+from mpdvae.models.encoders import densenet_encoder
+from mpdvae.models.priors import StandardNormal
 from mpdvae.runs import Run, read_json
 from mpdvae.vae import VAE
 

@@ -21,7 +21,7 @@ from small_runs import tiny
 
 from mpdvae.errors import InputError
 from mpdvae.export import export
-from mpdvae.priors import StandardNormal
+from mpdvae.models.priors import StandardNormal
 from mpdvae.vae import VAE
 
 LATENT_DIM = 4

@@ -10,7 +10,7 @@ from torch.distributions import AffineTransform
 from zuko.transforms import AutoregressiveTransform, DependentTransform
 
 from mpdvae.errors import InputError
-from mpdvae.flows import AutoregressiveStep, map_flow, map_step, vector_flow, vector_step
+from mpdvae.models.flows import AutoregressiveStep, map_flow, map_step, vector_flow, vector_step
 from mpdvae.networks.made import MADE
 from mpdvae.networks.weight_norm import initialising_by_data
 

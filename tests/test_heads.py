@@ -7,10 +7,10 @@ import torch
 from constructors import HEADED_ENCODERS, binary_images, shaken, with_shapes
 from torch.distributions import Independent, Normal, kl_divergence
 
-from mpdvae.encoders import GaussianEncoder
 from mpdvae.errors import InputError
-from mpdvae.heads import SQUARED_MEAN_FLOOR, BatchNormHead, DeltaHead, DUHead, variances_of_rate
-from mpdvae.priors import standard_normal
+from mpdvae.models.encoders import GaussianEncoder
+from mpdvae.models.posterior_heads import SQUARED_MEAN_FLOOR, BatchNormHead, DeltaHead, DUHead, variances_of_rate
+from mpdvae.models.priors import standard_normal
 
 pytestmark = pytest.mark.usefixtures("float64")
 

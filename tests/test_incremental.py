@@ -9,7 +9,7 @@ from torch import Tensor, nn
 from torch.utils.flop_counter import FlopCounterMode
 
 from mpdvae.errors import InputError
-from mpdvae.flows import AutoregressiveStep, map_flow, vector_flow
+from mpdvae.models.flows import AutoregressiveStep, map_flow, vector_flow
 from mpdvae.networks.blocks import PointwiseConv2d
 from mpdvae.networks.incremental import incremental
 from mpdvae.networks.made import MADE

@@ -12,9 +12,9 @@ from torch import Tensor
 from torch.distributions import Distribution, Independent, MultivariateNormal, Normal
 
 from mpdvae.errors import InputError, RunError
-from mpdvae.flows import vector_flow
 from mpdvae.information import Information, measure
-from mpdvae.priors import FlowPrior, standard_normal
+from mpdvae.models.flows import vector_flow
+from mpdvae.models.priors import FlowPrior, standard_normal
 
 pytestmark = pytest.mark.usefixtures("float64")
 

@@ -14,8 +14,8 @@ from mpdvae.divergence import diversity_term, smoothness_term
 from mpdvae.errors import InputError, RunError
 from mpdvae.gradients import gradient_norms
 from mpdvae.lag import encoder_lag
+from mpdvae.models.priors import StandardNormal
 from mpdvae.objective import KL, Diversity, Objective, Smoothness, reconstruction
-from mpdvae.priors import StandardNormal
 from mpdvae.seeding import seeded
 from mpdvae.vae import VAE
 from mpdvae.validation import probe

@@ -24,7 +24,7 @@ from constructors import (
 from torch import nn
 
 from mpdvae.errors import InputError
-from mpdvae.priors import FlowPrior, StandardNormal
+from mpdvae.models.priors import FlowPrior, StandardNormal
 
 LATENT = 3
 LEADING = [(), (5,), (3, 5)]

@@ -20,10 +20,11 @@ from torch import nn
 from torch.nn.functional import conv2d, conv_transpose2d, elu
 from torch.nn.utils import parametrize
 
-from mpdvae.decoders import pixelcnn_decoder, resnet_decoder
-from mpdvae.encoders import resnet_encoder
 from mpdvae.errors import InputError
-from mpdvae.flows import vector_flow
+from mpdvae.models.decoders import pixelcnn_decoder, resnet_decoder
+from mpdvae.models.encoders import resnet_encoder
+from mpdvae.models.flows import vector_flow
+from mpdvae.models.priors import FlowPrior
 from mpdvae.networks import activations
 from mpdvae.networks.blocks import DownBlock, PointwiseConv2d, UpBlock
 from mpdvae.networks.blocks import conv2d as normalised_conv2d
@@ -32,7 +33,6 @@ from mpdvae.networks.made import MADE
 from mpdvae.networks.masked import CausalConv2d, ConditionedCausalConv2d, MaskedLinear, causal_mask
 from mpdvae.networks.pixelcnn import PAPER_LARGE, PAPER_SMALL, BottleneckBlock, PixelCNN
 from mpdvae.networks.weight_norm import WeightNorm, initialising_by_data, weight_norm
-from mpdvae.priors import FlowPrior
 
 pytestmark = pytest.mark.usefixtures("float64")
 

@@ -9,11 +9,11 @@ from constructors import parameters_of, shaken
 from torch import Tensor, nn
 from torch.distributions import Distribution
 
-from mpdvae.decoders import AutoregressiveDecoder, pixelcnnpp_decoder
 from mpdvae.distributions.pixels import AutoregressivePixels
-from mpdvae.encoders import densenet_encoder
 from mpdvae.errors import InputError
-from mpdvae.flows import map_flow
+from mpdvae.models.decoders import AutoregressiveDecoder, pixelcnnpp_decoder
+from mpdvae.models.encoders import densenet_encoder
+from mpdvae.models.flows import map_flow
 from mpdvae.networks.pixelcnnpp import PixelCNNPP
 
 pytestmark = pytest.mark.usefixtures("float64")

@@ -8,9 +8,9 @@ from constructors import DECODERS, ENCODERS, binary_images, shaken
 from torch.distributions import Independent, MultivariateNormal, Normal, kl_divergence
 
 from mpdvae.distributions.gaussian_ar1 import GaussianAR1
-from mpdvae.encoders import mlp_encoder
 from mpdvae.errors import InputError
-from mpdvae.priors import AR1Prior, VampPrior
+from mpdvae.models.encoders import mlp_encoder
+from mpdvae.models.priors import AR1Prior, VampPrior
 from mpdvae.vae import VAE
 
 pytestmark = pytest.mark.usefixtures("float64")

@@ -11,9 +11,9 @@ from torch import nn
 from torch.distributions import Independent, Normal
 
 from mpdvae.errors import InputError
+from mpdvae.models.priors import StandardNormal
+from mpdvae.models.semi_amortised import SemiAmortised
 from mpdvae.objective import KL, Objective, reconstruction
-from mpdvae.priors import StandardNormal
-from mpdvae.refinement import SemiAmortised
 from mpdvae.vae import VAE
 
 pytestmark = pytest.mark.usefixtures("float64")

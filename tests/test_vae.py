@@ -14,7 +14,7 @@ from torch import nn
 from torch.distributions import Independent, MultivariateNormal, Normal, kl_divergence
 
 from mpdvae.errors import InputError
-from mpdvae.priors import AR1Prior, StandardNormal
+from mpdvae.models.priors import AR1Prior, StandardNormal
 from mpdvae.vae import VAE
 
 pytestmark = pytest.mark.usefixtures("float64")

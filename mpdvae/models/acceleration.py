@@ -21,9 +21,9 @@ from functools import wraps
 import torch
 from torch import Tensor, nn
 
-from mpdvae.decoders import AutoregressiveDecoder, IndependentDecoder
-from mpdvae.encoders import GaussianEncoder
 from mpdvae.errors import said_by
+from mpdvae.models.decoders import AutoregressiveDecoder, IndependentDecoder
+from mpdvae.models.encoders import GaussianEncoder
 
 
 def compile_networks(model: nn.Module) -> bool:

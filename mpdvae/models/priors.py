@@ -15,7 +15,7 @@ from torch.distributions import Categorical, Distribution, Independent, MixtureS
 from mpdvae.distributions.gaussian_ar1 import GaussianAR1
 from mpdvae.distributions.pixels import FlowTransformed, diagonal_gaussian
 from mpdvae.errors import InputError
-from mpdvae.flows import AutoregressiveFlow
+from mpdvae.models.flows import AutoregressiveFlow
 
 
 def standard_normal(shape: tuple[int, ...], like: torch.Tensor) -> Independent:

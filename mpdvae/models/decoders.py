@@ -28,8 +28,8 @@ from mpdvae.distributions.logistic_mixture import (
     parameters_for_each_pixel,
 )
 from mpdvae.distributions.pixels import AtPixel, AutoregressivePixels, PixelLaw, bernoulli_pixels
-from mpdvae.encoders import ImageShape, check_divisible, check_halvings, check_latent_dim
 from mpdvae.errors import InputError
+from mpdvae.models.encoders import ImageShape, check_divisible, check_halvings, check_latent_dim
 from mpdvae.networks.batching import over_leading
 from mpdvae.networks.blocks import UpBlock, conv2d, conv2d_doubling, conv2d_to, halved, linear
 from mpdvae.networks.incremental import incremental

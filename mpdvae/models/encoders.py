@@ -3,7 +3,7 @@
 Every body maps [batch channel height width] to twice as many channels as a code has; the first half is the mean m, the second
 log s^2. A code is a vector [latent_dim], or maps [latent_channels height width] for the colour encoders. Nothing is squashed:
 m takes any real value, and so does log s^2 but for the colour encoders, where it is kept within +-7 as in the released code.
-Other heads, which commit the code to a rate, are in `mpdvae.heads`.
+Other heads, which commit the code to a rate, are in `mpdvae.models.posterior_heads`.
 
 Kingma & Welling, "Auto-Encoding Variational Bayes", ICLR 2014, https://arxiv.org/abs/1312.6114.
 """
