@@ -13,7 +13,7 @@ from torch import Tensor
 from torch.distributions import Independent, Normal
 
 from mpdvae import VAE, mutual_posterior_divergence
-from mpdvae.density import estimate
+from mpdvae.measures.density import estimate
 from mpdvae.models.acceleration import compile_networks
 from mpdvae.seeding import seeded
 from mpdvae.system.allocator import keep_freed_memory
@@ -111,7 +111,7 @@ def _by_piece() -> dict[str, float]:
     """Seconds by the size of what goes through the decoder at a time, in MB."""
     vae, x, seconds = _model(), _images(16), {}
     for megabytes in (32, 64, 128, 256, 512):
-        with patch("mpdvae.memory.CPU_PIECE", megabytes * 2**20):
+        with patch("mpdvae.measures.memory_budget.CPU_PIECE", megabytes * 2**20):
             seconds[str(megabytes)] = _best(partial(estimate, vae, x, 64))
     return seconds
 

@@ -15,7 +15,7 @@ from rich.panel import Panel
 from rich.table import Table
 from rich.text import Text
 
-from mpdvae import collapse
+from mpdvae.measures import collapse
 from mpdvae.system.untrusted_text import printable
 
 PLAIN_SECONDS = 20

@@ -4,8 +4,8 @@
 
 reads no model and no data set. Fields that a run did not note, because it is not that far or was made by an earlier version,
 are said to be unknown; nothing is guessed. What the numbers mean is told where they are measured: information, active units
-and mutual information in `mpdvae.diagnostics`, gradients in `mpdvae.gradients`, lag in `mpdvae.lag`, code use in
-`mpdvae.code_use`.
+and mutual information in `mpdvae.measures.code_diagnostics`, gradients in `mpdvae.gradients`, lag in
+`mpdvae.measures.encoder_lag`, code use in `mpdvae.measures.code_use`.
 """
 
 import math
@@ -14,10 +14,10 @@ from dataclasses import dataclass
 from itertools import groupby
 from typing import Any
 
-from mpdvae import collapse
 from mpdvae.advice import Advice, advise
-from mpdvae.collapse import COLLAPSE_NATS
 from mpdvae.experiment import Experiment
+from mpdvae.measures import collapse
+from mpdvae.measures.collapse import COLLAPSE_NATS
 from mpdvae.remedies import Cause
 
 LAG_NATS = 1.0

@@ -17,13 +17,14 @@ import torch
 from jaxtyping import Float
 from torch import Tensor
 
-from mpdvae import code_use, density, diagnostics, information, pictures, representation, scoring, walks
+from mpdvae import pictures, scoring, walks
 from mpdvae.checksums import recording
 from mpdvae.data import Splits, evaluation_images
 from mpdvae.errors import InputError
 from mpdvae.exploration import explore
 from mpdvae.likelihoods import Measurement, Request, Watch, images_of, measure, partial_results, prepare, summary, table
-from mpdvae.memory import drawn_in_pieces, in_pieces, shortage_told
+from mpdvae.measures import code_diagnostics, code_use, density, information, representation
+from mpdvae.measures.memory_budget import drawn_in_pieces, in_pieces, shortage_told
 from mpdvae.models.acceleration import compile_networks
 from mpdvae.referee import judge
 from mpdvae.runs import Run, load, write_atomically, write_json
@@ -203,7 +204,7 @@ def _diagnostics(vae: VAE, run: Run, x: Tensor) -> dict[str, Any]:
     """Posteriors of all images `x`; gradients, lag and code use of some, with the objective as at the end of training."""
     e = run.experiment
     probed = probe(vae, e.objective.build(), x, e.training.steps, LAG_IMAGES)
-    return diagnostics.measure(vae, x).to_dict() | asdict(probed)
+    return code_diagnostics.measure(vae, x).to_dict() | asdict(probed)
 
 
 def _map(codes: np.ndarray, labels: Tensor | None) -> dict[str, Any]:
@@ -230,7 +231,7 @@ def traversal(
     """Codes around that of the first image, each row along one of the most informative dimensions, `reach` standard
     deviations of the codes of `x` to either side."""
     q = representation.posteriors(vae, x)
-    information = diagnostics.information_per_dimension(q)
+    information = code_diagnostics.information_per_dimension(q)
     if not 1 <= dimensions <= information.numel():
         raise InputError(f"--dimensions: expected 1 to {information.numel()} latent dimensions, got {dimensions}.")
     means = q.mean.flatten(1)

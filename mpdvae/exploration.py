@@ -18,12 +18,13 @@ import torch
 from jaxtyping import Float
 from torch import Tensor
 
-from mpdvae import density, pictures, walks
-from mpdvae.memory import Budget, drawn_in_pieces, in_pieces
-from mpdvae.representation import codes
-from mpdvae.representation.maps import CodeMap, maps, nearest
+from mpdvae import pictures, walks
+from mpdvae.measures import density
+from mpdvae.measures.memory_budget import Budget, drawn_in_pieces, in_pieces
+from mpdvae.measures.random_subsets import random_subset
+from mpdvae.measures.representation import codes
+from mpdvae.measures.representation.maps import CodeMap, maps, nearest
 from mpdvae.runs import Run, write_atomically, write_json
-from mpdvae.subsets import random_subset
 from mpdvae.vae import VAE
 
 NEIGHBOURS = 8

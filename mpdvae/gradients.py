@@ -19,13 +19,13 @@ import torch
 from jaxtyping import Float
 from torch import Tensor
 
-from mpdvae.density import evaluating
 from mpdvae.divergence import diagonal_normal
 from mpdvae.errors import InputError
+from mpdvae.measures.density import evaluating
+from mpdvae.measures.finite import refuse_not_finite
 from mpdvae.objective import Objective
 from mpdvae.seeding import seeded
 from mpdvae.vae import VAE
-from mpdvae.validity import refuse_not_finite
 
 DRAWS = 2
 """Independent draws of the gradient."""

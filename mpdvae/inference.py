@@ -21,9 +21,9 @@ from typing import Protocol, runtime_checkable
 from jaxtyping import Float
 from torch import Tensor, nn
 
-from mpdvae.diagnostics import mutual_information
 from mpdvae.errors import InputError
-from mpdvae.representation import posteriors
+from mpdvae.measures.code_diagnostics import mutual_information
+from mpdvae.measures.representation import posteriors
 from mpdvae.vae import VAE
 
 EncoderStep = Callable[[int], float]

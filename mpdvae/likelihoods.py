@@ -20,19 +20,19 @@ import torch
 from jaxtyping import Float, Int64
 from torch import Tensor
 
-from mpdvae import density
 from mpdvae.data import Images, Protocol, Splits, evaluation_images
-from mpdvae.density import DensityEstimate, check_tolerance
 from mpdvae.errors import InputError
-from mpdvae.memory import Budget
-from mpdvae.pareto import RELIABLE
+from mpdvae.measures import density
+from mpdvae.measures.density import DensityEstimate, check_tolerance
+from mpdvae.measures.importance_sampling import is_settled
+from mpdvae.measures.memory_budget import Budget
+from mpdvae.measures.pareto import RELIABLE
+from mpdvae.measures.random_subsets import random_subset
 from mpdvae.partial import Partial
 from mpdvae.runs import Run
-from mpdvae.subsets import random_subset
 from mpdvae.system.process_group import take_turns, wait_for_all
 from mpdvae.vae import VAE, check_samples
 from mpdvae.version import __version__
-from mpdvae.weighing import is_settled
 
 PART_PAIRS = 2**14
 """Image x sample pairs in a part that is kept: some seconds of a small model on a laptop."""

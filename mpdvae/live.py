@@ -15,14 +15,15 @@ import torch
 from jaxtyping import Float
 from torch import Tensor
 
-from mpdvae import diagnostics, pictures, walks
+from mpdvae import pictures, walks
 from mpdvae.data import Splits, evaluation_images
 from mpdvae.exploration import image_of
-from mpdvae.representation import posteriors
-from mpdvae.representation.maps import principal_map
+from mpdvae.measures import code_diagnostics
+from mpdvae.measures.random_subsets import random_subset
+from mpdvae.measures.representation import posteriors
+from mpdvae.measures.representation.maps import principal_map
 from mpdvae.runs import Run, load
 from mpdvae.seeding import seeded
-from mpdvae.subsets import random_subset
 from mpdvae.vae import VAE
 
 POINTS = 500
@@ -93,5 +94,5 @@ def live(run: Run, data: Splits) -> Live:
         labels=[""] * len(x) if labels is None else [str(label) for label in labels[chosen].tolist()],
         places=principal_map(q.mean.numpy()).points,
         spread=spread,
-        dimensions=diagnostics.information_per_dimension(q).argsort(descending=True).tolist(),
+        dimensions=code_diagnostics.information_per_dimension(q).argsort(descending=True).tolist(),
     )

@@ -47,7 +47,7 @@ class Manifest(_Record):
 
 
 class Lag(_Record):
-    """See `mpdvae.lag`."""
+    """See `mpdvae.measures.encoder_lag`."""
 
     gain_nats: Real
     gain_standard_error_nats: Real

@@ -10,12 +10,12 @@ from typing import Any
 
 from torch import Tensor
 
-from mpdvae import annealed, density
-from mpdvae.density import DensityEstimate
 from mpdvae.likelihoods import Measurement, Request, Watch
-from mpdvae.memory import Budget
+from mpdvae.measures import annealed_importance, density
+from mpdvae.measures.density import DensityEstimate
+from mpdvae.measures.memory_budget import Budget
+from mpdvae.measures.random_subsets import error_of_mean, finite, mean_and_error, random_subset
 from mpdvae.partial import Partial
-from mpdvae.subsets import error_of_mean, finite, mean_and_error, random_subset
 from mpdvae.vae import VAE
 
 CHAINS, LEAPFROG_STEPS = 16, 10
@@ -42,7 +42,7 @@ def judge(
     rows = rows[rows[:, 1].argsort(), 0]
 
     def of_split(memory_budget: int) -> dict[str, Tensor]:
-        return annealed.estimate(
+        return annealed_importance.estimate(
             vae,
             m.x[rows.to(m.x.device)],
             CHAINS,
@@ -54,7 +54,7 @@ def judge(
         ).tensors()
 
     def simulated(memory_budget: int) -> dict[str, Tensor]:
-        s = annealed.sandwich(
+        s = annealed_importance.sandwich(
             vae,
             images,
             CHAINS,
@@ -67,7 +67,7 @@ def judge(
         sides = {"lower": s.lower.tensors(), "upper": s.upper.tensors(), "weighted": weighted}
         return {f"{side}.{name}": value for side, values in sides.items() for name, value in values.items()}
 
-    one = annealed.forms(images)
+    one = annealed_importance.forms(images)
     sides = {"lower": one, "upper": one, "weighted": density.forms(images, m.samples)}
     three = {f"{side}.{name}": form for side, forms in sides.items() for name, form in forms.items()}
     ais = partial.get(f"annealed-{images}-{steps}", partial_of(budget.spend, of_split), one)

@@ -3,7 +3,7 @@
     codes = MPDVAE(latent_dim=16, random_state=0).fit(X).transform(X)
 
 A thin front of the project: `fit` puts an `Experiment` together and calls the one training loop in a run folder, a
-temporary one unless it is named; `score_samples` is `mpdvae.density.estimate`.
+temporary one unless it is named; `score_samples` is `mpdvae.measures.density.estimate`.
 
 X is images [n height width], [n channel height width] or [n height width channel], or flat rows with `image_shape`; what
 comes back (samples, decoded images) has the form that `fit` was given. Grey images are modelled as black and white, as the
@@ -29,7 +29,6 @@ from sklearn.base import BaseEstimator, ClassNamePrefixFeaturesOutMixin, Density
 from sklearn.utils import Tags, check_array, check_random_state
 from sklearn.utils.validation import check_is_fitted, validate_data
 
-from mpdvae import density
 from mpdvae.compact import part, short_training
 from mpdvae.config import Config
 from mpdvae.console import Watcher
@@ -39,6 +38,7 @@ from mpdvae.data.layout import axes_of_image, in_range, in_unit_range, with_axes
 from mpdvae.errors import InputError
 from mpdvae.experiment import Experiment, in_words
 from mpdvae.jobs import check_device, check_fit, describe_run
+from mpdvae.measures import density
 from mpdvae.runs import Run
 from mpdvae.seeding import seeded
 from mpdvae.training import Watch, train
@@ -178,7 +178,7 @@ class MPDVAE(ClassNamePrefixFeaturesOutMixin, TransformerMixin, DensityMixin, Ba
 
     def score_samples(self, X: Any) -> np.ndarray:
         """log p(x) in nats of each image, [n]: the importance-weighted bound of `importance_samples` draws, in expectation
-        below log p(x). Deterministic; error bars are in `mpdvae.density.estimate`."""
+        below log p(x). Deterministic; error bars are in `mpdvae.measures.density.estimate`."""
         check_samples(self.importance_samples, "importance_samples")
         x, keys = self._model_input(X)
         estimate = density.estimate(self.vae_, x, self.importance_samples, seed=self.experiment_.seed, indices=keys)

@@ -22,13 +22,13 @@ from typing import Any
 import torch
 from torch import Tensor, nn, optim
 
-from mpdvae import collapse
 from mpdvae.checksums import recording
 from mpdvae.data import Splits, batch_indices, evaluation_images, steps_per_epoch, training_batch
 from mpdvae.errors import InputError, RunError
 from mpdvae.experiment import Experiment, Training
 from mpdvae.learner import Checkpoint, Learner, Progress
-from mpdvae.memory import shortage_ends, shortage_told
+from mpdvae.measures import collapse
+from mpdvae.measures.memory_budget import shortage_ends, shortage_told
 from mpdvae.models.acceleration import compile_networks, run_in_bfloat16
 from mpdvae.objective import Loss
 from mpdvae.recovery import (

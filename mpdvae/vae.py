@@ -68,7 +68,7 @@ class VAE(nn.Module):
         self, x: Float[Tensor, "batch channel height width"], samples: int = 1
     ) -> Float[Tensor, " batch"]:
         """log 1/k sum_i w_i in nats, a lower bound of log p(x) in expectation. All samples are held at once: for many of
-        them, and for error bars, use `mpdvae.density.estimate`."""
+        them, and for error bars, use `mpdvae.measures.density.estimate`."""
         return self.log_weights(x, samples).logsumexp(0) - math.log(samples)
 
     def kl(

@@ -4,8 +4,9 @@ Averaged weights in eval mode; fixed images and fixed noise, so that consecutive
 here changes the model, its gradients or the caller's generators.
 
 `validate` needs forward passes only and looks at all validation images. `probe` needs gradients and looks at a fixed random
-part of them: how hard the terms of the loss pull (`mpdvae.gradients`), how far the encoder lags (`mpdvae.lag`), and what the
-decoder loses when it is given the code of another image (`mpdvae.code_use`, of which this is the part that costs little).
+part of them: how hard the terms of the loss pull (`mpdvae.gradients`), how far the encoder lags
+(`mpdvae.measures.encoder_lag`), and what the decoder loses when it is given the code of another image
+(`mpdvae.measures.code_use`, of which this is the part that costs little).
 """
 
 from dataclasses import dataclass
@@ -15,15 +16,15 @@ from jaxtyping import Float
 from torch import Tensor
 from torch.distributions import Distribution, Independent, Normal
 
-from mpdvae import diagnostics
-from mpdvae.code_use import increase_by_another
-from mpdvae.density import evaluating
 from mpdvae.distributions.pixels import diagonal_gaussian
 from mpdvae.divergence import diagonal_normal
 from mpdvae.errors import InputError
 from mpdvae.gradients import gradient_norms
-from mpdvae.lag import EncoderLag, encoder_lag
-from mpdvae.memory import in_pieces
+from mpdvae.measures import code_diagnostics
+from mpdvae.measures.code_use import increase_by_another
+from mpdvae.measures.density import evaluating
+from mpdvae.measures.encoder_lag import EncoderLag, encoder_lag
+from mpdvae.measures.memory_budget import in_pieces
 from mpdvae.objective import ForwardPass, Objective
 from mpdvae.seeding import seeded
 from mpdvae.system.batch_sharding import divided, own
@@ -111,7 +112,9 @@ def validate(vae: VAE, x: Float[Tensor, "n channel height width"], samples: int,
                 scales.append(q.scale.flatten(1).cpu().double())
                 reconstruction += forward.reconstruction.double().sum().item() / len(x)
                 kl += forward.kl.double().sum().item() / len(x)
-        measured = diagnostics.of_posteriors(Independent(Normal(torch.cat(means), torch.cat(scales)), 1), vae.prior())
+        measured = code_diagnostics.of_posteriors(
+            Independent(Normal(torch.cat(means), torch.cat(scales)), 1), vae.prior()
+        )
     per_dimension = measured.kl_per_dimension
     return Validation(
         negative_elbo_nats=reconstruction + kl,

@@ -47,9 +47,9 @@ from mpdvae.data.npz import read_npz
 from mpdvae.data.omniglot import read_drawings
 from mpdvae.data.omniglot_burda import read_chardata
 from mpdvae.data.static_mnist import read_amat
-from mpdvae.density import forms
 from mpdvae.experiment import from_json
 from mpdvae.interop import read_state
+from mpdvae.measures.density import forms
 from mpdvae.memo import shared
 from mpdvae.partial import Partial
 from mpdvae.released_config import experiment_of

@@ -9,10 +9,10 @@ from scipy.stats import kstest
 from torch import nn
 from torch.distributions import Distribution, Independent, Normal
 
-from mpdvae import annealed
-from mpdvae.chains import schedule
 from mpdvae.errors import InputError, RunError
-from mpdvae.hamiltonian import TARGET, Density, adapted, move
+from mpdvae.measures import annealed_importance
+from mpdvae.measures.annealing_chains import schedule
+from mpdvae.measures.hamiltonian import TARGET, Density, adapted, move
 from mpdvae.models.priors import StandardNormal
 from mpdvae.vae import VAE
 
@@ -26,7 +26,7 @@ LEAPFROG = 3
 @every_model
 def test_weights_are_unbiased_whatever_the_encoder(name):
     model = known(name)
-    e = annealed.estimate(model.vae, model.x, CHAINS, STEPS, LEAPFROG)
+    e = annealed_importance.estimate(model.vae, model.x, CHAINS, STEPS, LEAPFROG)
     true = model.log_prob
     ratios, errors = (e.log_prob - true).exp(), e.standard_error * (e.log_prob - true).exp()
     assert abs(ratios.mean() - 1) < 4 * errors.square().sum().sqrt() / len(ratios)
@@ -39,7 +39,7 @@ def test_the_sandwich_holds_the_truth_and_closes(name):
     model = known(name)
     gaps = []
     for steps in (2, STEPS):
-        s = annealed.sandwich(model.vae, 40, CHAINS, steps, LEAPFROG)
+        s = annealed_importance.sandwich(model.vae, 40, CHAINS, steps, LEAPFROG)
         true = model.law(s.x)
         below, above = (true - s.lower.log_prob), (s.upper.log_prob - true)
         for side in (below, above):
@@ -50,7 +50,7 @@ def test_the_sandwich_holds_the_truth_and_closes(name):
 
 def test_reverse_weights_are_unbiased():
     vae, law = linear_gaussian(latent=2)
-    s = annealed.sandwich(vae, 200, CHAINS, 8, LEAPFROG)
+    s = annealed_importance.sandwich(vae, 200, CHAINS, 8, LEAPFROG)
     ratios = (law.log_prob(s.x.flatten(1)) - s.upper.log_prob).exp()
     assert abs(ratios.mean() - 1) < 4 * ratios.std() / 200**0.5
 
@@ -58,7 +58,7 @@ def test_reverse_weights_are_unbiased():
 def test_errors_are_as_large_as_they_say():
     vae, law = linear_gaussian(latent=2)
     x = images(law, 1).expand(150, -1, -1, -1)
-    e = annealed.estimate(vae, x, CHAINS, 10, LEAPFROG)
+    e = annealed_importance.estimate(vae, x, CHAINS, 10, LEAPFROG)
     error = e.log_prob - law.log_prob(x.flatten(1))
     assert 0.88 < ((error.abs() < 1.96 * e.standard_error).double().mean()) < 0.98
     assert e.standard_error.square().mean().sqrt().item() == pytest.approx(error.std().item(), rel=0.2)
@@ -66,38 +66,38 @@ def test_errors_are_as_large_as_they_say():
 
 def test_one_step_is_plain_importance_sampling_from_the_prior():
     model = known("binary")
-    e = annealed.estimate(model.vae, model.x, chains=2000, steps=1)
+    e = annealed_importance.estimate(model.vae, model.x, chains=2000, steps=1)
     assert ((e.log_prob - model.log_prob).abs() < 4.5 * e.standard_error).all()
     assert e.acceptance_rate.isnan().all()
 
 
 def test_moves_are_accepted_about_as_often_as_aimed_at():
     vae, law = linear_gaussian()
-    e = annealed.estimate(vae, images(law, 6), CHAINS, 100, LEAPFROG)
+    e = annealed_importance.estimate(vae, images(law, 6), CHAINS, 100, LEAPFROG)
     assert ((e.acceptance_rate - TARGET).abs() < 0.15).all()
 
 
 def test_neither_the_budget_nor_the_other_images_matter():
     vae, law = linear_gaussian()
     x, calls = images(law, 7), []
-    whole = annealed.estimate(vae, x, 4, 10, progress=calls.append)
+    whole = annealed_importance.estimate(vae, x, 4, 10, progress=calls.append)
     assert calls == sorted(calls)
     assert calls[-1] == pytest.approx(1)
-    parts = annealed.estimate(vae, x, 4, 10, memory_budget=50_000)
+    parts = annealed_importance.estimate(vae, x, 4, 10, memory_budget=50_000)
     torch.testing.assert_close(parts.log_prob, whole.log_prob)
-    some = annealed.estimate(vae, x[[5, 2]], 4, 10, indices=[5, 2])
+    some = annealed_importance.estimate(vae, x[[5, 2]], 4, 10, indices=[5, 2])
     torch.testing.assert_close(some.log_prob, whole.log_prob[[5, 2]])
-    assert not torch.equal(annealed.estimate(vae, x, 4, 10, seed=1).log_prob, whole.log_prob)
-    one = annealed.sandwich(vae, 5, 4, 10)
-    other = annealed.sandwich(vae, 5, 4, 10, memory_budget=50_000)
+    assert not torch.equal(annealed_importance.estimate(vae, x, 4, 10, seed=1).log_prob, whole.log_prob)
+    one = annealed_importance.sandwich(vae, 5, 4, 10)
+    other = annealed_importance.sandwich(vae, 5, 4, 10, memory_budget=50_000)
     torch.testing.assert_close(one.upper.log_prob, other.upper.log_prob)
 
 
 def test_the_model_and_the_random_state_are_left_as_they_were():
     vae, law = linear_gaussian()
     state = torch.get_rng_state()
-    annealed.sandwich(vae, 2, 2, 3)
-    annealed.estimate(vae, images(law, 2), 2, 3)
+    annealed_importance.sandwich(vae, 2, 2, 3)
+    annealed_importance.estimate(vae, images(law, 2), 2, 3)
     assert torch.equal(torch.get_rng_state(), state)
     assert vae.training
     assert all(p.grad is None for p in vae.parameters())
@@ -168,24 +168,24 @@ def test_where_the_density_is_no_number_nothing_moves():
 def test_counts_below_one_are_refused(name):
     vae, law = linear_gaussian()
     with pytest.raises(InputError, match=rf"{name}: expected a number >= 1, got 0"):
-        annealed.estimate(vae, images(law, 2), **{name: 0})
+        annealed_importance.estimate(vae, images(law, 2), **{name: 0})
     with pytest.raises(InputError, match=rf"{name}: expected a number >= 1, got 0"):
-        annealed.sandwich(vae, 2, **{name: 0})
+        annealed_importance.sandwich(vae, 2, **{name: 0})
 
 
 def test_bad_input_gets_a_sentence():
     vae, law = linear_gaussian()
     x = images(law, 3)
     with pytest.raises(InputError, match="count: expected a number >= 1, got 0"):
-        annealed.sandwich(vae, 0)
+        annealed_importance.sandwich(vae, 0)
     with pytest.raises(InputError, match=r"x: expected images .* at least one, got shape \(0, 1, 2, 3\)"):
-        annealed.estimate(vae, x[:0])
+        annealed_importance.estimate(vae, x[:0])
     with pytest.raises(InputError, match=r"memory_budget: one image with 16 chains needs [\d,]+ bytes, got 100"):
-        annealed.estimate(vae, x, memory_budget=100)
+        annealed_importance.estimate(vae, x, memory_budget=100)
     broken = x.clone()
     broken[1, 0, 0, 0] = math.inf
     with pytest.raises(InputError, match="x: image 40 has a pixel that is not a finite number"):
-        annealed.estimate(vae, broken, indices=[30, 40, 50])
+        annealed_importance.estimate(vae, broken, indices=[30, 40, 50])
 
 
 class Spoilt(nn.Module):
@@ -207,4 +207,4 @@ def test_a_model_that_diverged_is_reported_with_the_image():
     x[2, 0, 0, 0] = 1000.0
     spoilt = VAE(vae.encoder, Spoilt(), StandardNormal((3,))).double()
     with pytest.raises(RunError, match="gives image 2 an importance weight that is not a finite number"):
-        annealed.estimate(spoilt, x, 2, 2)
+        annealed_importance.estimate(spoilt, x, 2, 2)

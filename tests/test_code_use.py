@@ -8,8 +8,8 @@ import torch
 from torch import Tensor, nn
 from torch.distributions import Distribution, Independent, Normal
 
-from mpdvae.code_use import increase_by_another, measure
 from mpdvae.errors import InputError, RunError
+from mpdvae.measures.code_use import increase_by_another, measure
 from mpdvae.models.priors import StandardNormal
 from mpdvae.vae import VAE
 

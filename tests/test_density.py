@@ -11,9 +11,9 @@ from scipy.stats import genpareto
 from torch import Tensor, nn
 from torch.distributions import Distribution, Normal
 
-from mpdvae.density import DensityEstimate, estimate, pareto_shape, summarise
 from mpdvae.errors import InputError, RunError
-from mpdvae.memory import TRIAL, LiveBytes
+from mpdvae.measures.density import DensityEstimate, estimate, pareto_shape, summarise
+from mpdvae.measures.memory_budget import TRIAL, LiveBytes
 from mpdvae.models.flows import vector_flow
 from mpdvae.models.priors import FlowPrior
 from mpdvae.seeding import seeded

@@ -6,8 +6,8 @@ import pytest
 import torch
 from known_models import Known, every_model, images, known, linear_gaussian
 
-from mpdvae.density import DensityEstimate, estimate
-from mpdvae.weighing import NOISE_BLOCK
+from mpdvae.measures.density import DensityEstimate, estimate
+from mpdvae.measures.importance_sampling import NOISE_BLOCK
 
 SAMPLES = 128
 REPEATS = 50

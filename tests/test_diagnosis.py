@@ -4,11 +4,11 @@ import pytest
 from command_line import asked_for, call
 from small_runs import tiny
 
-from mpdvae import collapse
 from mpdvae.advice import ADVISED, advise
 from mpdvae.console import RunProgress, Watcher, sparkline
 from mpdvae.diagnosis import diagnose
 from mpdvae.experiment import with_changes
+from mpdvae.measures import collapse
 from mpdvae.recipes import all_recipes, recipe
 from mpdvae.remedies import REMEDIES
 from mpdvae.runs import Run, read_json

@@ -15,9 +15,15 @@ from torch.distributions import (
     kl_divergence,
 )
 
-from mpdvae.diagnostics import Diagnostics, information_per_dimension, measure, mutual_information, verdict
 from mpdvae.divergence import mutual_posterior_divergence
 from mpdvae.errors import InputError, RunError
+from mpdvae.measures.code_diagnostics import (
+    Diagnostics,
+    information_per_dimension,
+    measure,
+    mutual_information,
+    verdict,
+)
 from mpdvae.seeding import seeded
 from mpdvae.vae import VAE
 
@@ -145,7 +151,7 @@ def test_mutual_information_of_separate_posteriors_is_the_ceiling():
 
 @pytest.mark.parametrize("pairs_at_once", [1, 100, 2**19])
 def test_mutual_information_against_a_double_loop(monkeypatch, pairs_at_once):
-    monkeypatch.setattr("mpdvae.diagnostics.PAIRS_AT_ONCE", pairs_at_once)
+    monkeypatch.setattr("mpdvae.measures.code_diagnostics.PAIRS_AT_ONCE", pairs_at_once)
     q = posteriors(30, 3)
     drawn: list[Tensor] = []
     randn = torch.randn

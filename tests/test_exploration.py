@@ -11,13 +11,14 @@ from PIL import Image
 from small_runs import digits, tiny
 
 import mpdvae
-from mpdvae import density, walks
+from mpdvae import walks
 from mpdvae.data import evaluation_images
 from mpdvae.exploration import BILINEAR, LINEAR_WALKS, NEIGHBOURS, STEPS
+from mpdvae.measures import density
+from mpdvae.measures.random_subsets import random_subset
+from mpdvae.measures.representation.maps import LEAST_CODES, maps, nearest
 from mpdvae.report.explored import read_explored
-from mpdvae.representation.maps import LEAST_CODES, maps, nearest
 from mpdvae.runs import read_json
-from mpdvae.subsets import random_subset
 
 RNG = np.random.default_rng(0)
 GROUPS = RNG.integers(3, size=60)

@@ -12,7 +12,7 @@ from torch import Tensor
 from torch.distributions import Distribution, Independent, MultivariateNormal, Normal
 
 from mpdvae.errors import InputError, RunError
-from mpdvae.information import Information, measure
+from mpdvae.measures.information import Information, measure
 from mpdvae.models.flows import vector_flow
 from mpdvae.models.priors import FlowPrior, standard_normal
 
@@ -147,7 +147,7 @@ def test_the_divergence_of_the_identity_counts_all_pairs():
 def test_pieces_change_nothing(monkeypatch, elements: int):
     q = channel(20, torch.eye(2), 0.5)
     whole = measure(q, prior(2), 30).to_dict()
-    monkeypatch.setattr("mpdvae.information.ELEMENTS_AT_ONCE", elements)
+    monkeypatch.setattr("mpdvae.measures.information.ELEMENTS_AT_ONCE", elements)
     pieces = measure(q, prior(2), 30).to_dict()
     assert _numbers(pieces) == pytest.approx(_numbers(whole), abs=1e-9)
 

@@ -9,11 +9,11 @@ from torch.distributions import Distribution, Independent, Normal, kl_divergence
 from torch.nn.functional import elu
 
 from mpdvae import gradients
-from mpdvae.code_use import increase_by_another
 from mpdvae.divergence import diversity_term, smoothness_term
 from mpdvae.errors import InputError, RunError
 from mpdvae.gradients import gradient_norms
-from mpdvae.lag import encoder_lag
+from mpdvae.measures.code_use import increase_by_another
+from mpdvae.measures.encoder_lag import encoder_lag
 from mpdvae.models.priors import StandardNormal
 from mpdvae.objective import KL, Diversity, Objective, Smoothness, reconstruction
 from mpdvae.seeding import seeded

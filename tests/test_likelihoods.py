@@ -11,14 +11,15 @@ from small_runs import digits, files, tiny
 from test_cli import wait_for
 
 import mpdvae
-from mpdvae import annealed, density, likelihoods
+from mpdvae import likelihoods
 from mpdvae.data import Images, Splits, evaluation_images
 from mpdvae.errors import InputError
 from mpdvae.evaluation import evaluate
 from mpdvae.likelihoods import Request, measure, partial_results, prepare, summary, table, unsettled_in_words
+from mpdvae.measures import annealed_importance, density
+from mpdvae.measures.random_subsets import random_subset
 from mpdvae.referee import judge
 from mpdvae.runs import Run, read_json
-from mpdvae.subsets import random_subset
 
 
 def silent(_: str, __: float) -> None:
@@ -253,6 +254,6 @@ def test_the_referee_goes_on_too(own_copy, monkeypatch):
     vae, kept = mpdvae.load(own_copy), partial_results(run, m)
     estimate = measure(vae, m, kept, silent)
     first = judge(vae, m, estimate, request, kept, silent)
-    monkeypatch.setattr(annealed, "estimate", None)
-    monkeypatch.setattr(annealed, "sandwich", None)
+    monkeypatch.setattr(annealed_importance, "estimate", None)
+    monkeypatch.setattr(annealed_importance, "sandwich", None)
     assert judge(vae, m, estimate, request, kept, silent) == first

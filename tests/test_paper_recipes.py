@@ -7,8 +7,8 @@ colour images with equal networks, the one with all terms.
 import pytest
 import torch
 
-from mpdvae.density import estimate
 from mpdvae.experiment import Experiment
+from mpdvae.measures.density import estimate
 from mpdvae.plan import image_shape_of
 from mpdvae.recipes import all_recipes
 

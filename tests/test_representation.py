@@ -14,8 +14,8 @@ from torch import Tensor, nn
 from torch.distributions import Distribution, Independent, Normal
 
 from mpdvae.errors import InputError, RunError
-from mpdvae.representation import CLASSIFIERS, cluster, codes, evaluate, posteriors, principal_components
-from mpdvae.representation.scores import CLUSTER_MEASURES
+from mpdvae.measures.representation import CLASSIFIERS, cluster, codes, evaluate, posteriors, principal_components
+from mpdvae.measures.representation.scores import CLUSTER_MEASURES
 from mpdvae.vae import VAE
 
 
@@ -242,7 +242,7 @@ def test_subsets_of_a_single_class_are_drawn_again_or_left_out():
     scores = evaluate(*data, label_counts=(2,), **{**QUICK, "subsets": 5})
     assert len(scores["linear_accuracy"]["2"]["subsets"]) == 5
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr("mpdvae.representation.classifiers.SUBSET_ATTEMPTS", 1)
+        patch.setattr("mpdvae.measures.representation.classifiers.SUBSET_ATTEMPTS", 1)
         scores = evaluate(*data, label_counts=(2,), **{**QUICK, "subsets": 5})
     assert scores["linear_accuracy"] == {}
     assert scores["left_out"] == ["classifiers with 2 labels: 1 random subsets held a single class."]

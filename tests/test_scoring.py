@@ -11,13 +11,14 @@ import torch
 from filelock import FileLock
 from small_runs import digits, tiny
 
-from mpdvae import representation, scoring
+from mpdvae import scoring
 from mpdvae.data import Images, Splits, evaluation_images
 from mpdvae.errors import RunError
 from mpdvae.evaluation import evaluate
 from mpdvae.learner import initialise
+from mpdvae.measures import representation
+from mpdvae.measures.representation.scores import CLUSTER_MEASURES
 from mpdvae.memo import shared
-from mpdvae.representation.scores import CLUSTER_MEASURES
 from mpdvae.runs import Run, load, read_json
 
 BASELINES = ["raw_pixels", "pca", "untrained_encoder"]

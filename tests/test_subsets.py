@@ -5,7 +5,7 @@ import torch
 from scipy import stats
 
 from mpdvae.errors import InputError
-from mpdvae.subsets import error_of_mean, mean_and_error, random_subset
+from mpdvae.measures.random_subsets import error_of_mean, mean_and_error, random_subset
 
 
 def test_a_subset_is_random_and_begins_a_larger_one():

@@ -27,10 +27,10 @@ from mpdvae import training
 from mpdvae.errors import InputError, RunError
 from mpdvae.evaluation import evaluate
 from mpdvae.jobs import complete
-from mpdvae.lag import EncoderLag
 from mpdvae.likelihoods import Request, measure, partial_results, prepare
-from mpdvae.memory import Budget, drawn_in_pieces, in_pieces, shortage_told
-from mpdvae.noise import NoiseOfAll
+from mpdvae.measures.encoder_lag import EncoderLag
+from mpdvae.measures.memory_budget import Budget, drawn_in_pieces, in_pieces, shortage_told
+from mpdvae.measures.noise import NoiseOfAll
 from mpdvae.partial import Partial
 from mpdvae.runs import Run, load
 from mpdvae.seeding import seeded

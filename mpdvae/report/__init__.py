@@ -19,10 +19,10 @@ The report reads run folders and nothing else: no model, no data set, no torch.
 from collections.abc import Sequence
 from pathlib import Path
 
+from mpdvae.measures.intervals import Estimate
 from mpdvae.report.collect import Collection, collect
 from mpdvae.report.files import check_free, write_all
 from mpdvae.report.results import Results
-from mpdvae.statistics import Estimate
 from mpdvae.system.untrusted_text import printable
 
 __all__ = ["Collection", "Estimate", "Results", "collect", "console", "write"]

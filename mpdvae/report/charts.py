@@ -9,6 +9,7 @@ from collections.abc import Callable, Sequence
 from itertools import cycle
 from typing import Any
 
+from mpdvae.measures.intervals import Estimate
 from mpdvae.report.collect import Run, Study, Variant
 from mpdvae.report.development import development
 from mpdvae.report.figures import (
@@ -28,7 +29,6 @@ from mpdvae.report.palette import class_style, model_styles
 from mpdvae.report.plane import plane
 from mpdvae.report.scores import baselines
 from mpdvae.report.sensitivity import sensitivity
-from mpdvae.statistics import Estimate
 
 MAP_POINTS = 1000
 """Codes that one map shows at the most."""

@@ -6,7 +6,7 @@ Runs of earlier versions noted less: what they lack is left out of curves, and a
 from dataclasses import dataclass
 from typing import Any
 
-from mpdvae import collapse
+from mpdvae.measures import collapse
 from mpdvae.report.collect import Run, Study, Variant
 from mpdvae.report.figures import STEP_AXIS, Chart, Styles, curves, make_chart, make_line, make_panel
 from mpdvae.report.numbers import number

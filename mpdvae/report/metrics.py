@@ -13,9 +13,9 @@ import math
 from collections.abc import Callable, Iterable
 from dataclasses import dataclass
 
+from mpdvae.measures.intervals import Estimate, estimate
 from mpdvae.report.collect import Run, Variant
 from mpdvae.report.schema import Accuracy, MeanAndError, Referee
-from mpdvae.statistics import Estimate, estimate
 
 
 @dataclass(frozen=True)

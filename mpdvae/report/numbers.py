@@ -1,6 +1,6 @@
 """One way of writing numbers, for the page, the Markdown and the terminal alike."""
 
-from mpdvae.statistics import Estimate
+from mpdvae.measures.intervals import Estimate
 
 MISSING = "–"
 

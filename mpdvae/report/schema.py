@@ -88,7 +88,7 @@ class Manifest(Part):
 
 
 class EncoderLag(Part):
-    """How far the encoder is behind; see mpdvae/lag.py."""
+    """How far the encoder is behind; see mpdvae/measures/encoder_lag.py."""
 
     gain_nats: Number = None
     gain_standard_error_nats: Number = None

@@ -9,13 +9,13 @@ from collections import defaultdict
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 
+from mpdvae.measures.intervals import Estimate, estimate
 from mpdvae.report.collect import Run, Study
 from mpdvae.report.grid import Row, Section, Table, cell
 from mpdvae.report.metrics import MEASURES, accuracy_metric, counts
 from mpdvae.report.noise import Noise, noise
 from mpdvae.report.numbers import MISSING, number, with_interval
 from mpdvae.report.schema import Scores
-from mpdvae.statistics import Estimate, estimate
 
 NAMES = {"raw_pixels": "raw pixels", "pca": "PCA", "untrained_encoder": "untrained encoder"}
 NOISE_TITLE = "Standard deviation of a score over subsets or restarts / over training seeds / over both"

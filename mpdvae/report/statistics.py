@@ -1,14 +1,15 @@
 r"""Differences between models that are paired by seed.
 
-Two models are compared by Student's interval (mpdvae/statistics.py) of the differences a_i - b_i of runs with the same seed
-i. The seed fixes the order of the data and their binarisation, so what is common to a pair cancels. An interval over seeds
-says nothing about the noise of one evaluation (Monte-Carlo error, choice of test images); that is reported on its own.
+Two models are compared by Student's interval (mpdvae/measures/intervals.py) of the differences a_i - b_i of runs with the
+same seed i. The seed fixes the order of the data and their binarisation, so what is common to a pair cancels. An interval
+over seeds says nothing about the noise of one evaluation (Monte-Carlo error, choice of test images); that is reported on
+its own.
 """
 
 from collections.abc import Mapping
 from dataclasses import dataclass
 
-from mpdvae.statistics import Estimate, estimate
+from mpdvae.measures.intervals import Estimate, estimate
 
 
 @dataclass(frozen=True)

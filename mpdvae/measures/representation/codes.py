@@ -12,13 +12,13 @@ from threadpoolctl import threadpool_limits
 from torch import Tensor
 from torch.distributions import Independent, Normal
 
-from mpdvae.density import evaluating
 from mpdvae.divergence import diagonal_normal
 from mpdvae.errors import InputError
-from mpdvae.memory import in_pieces
+from mpdvae.measures.density import evaluating
+from mpdvae.measures.finite import not_finite, refuse_not_finite
+from mpdvae.measures.memory_budget import in_pieces
 from mpdvae.seeding import derive_seed
 from mpdvae.vae import VAE
-from mpdvae.validity import not_finite, refuse_not_finite
 
 
 def codes(

@@ -11,10 +11,10 @@ import torch
 from jaxtyping import Float64
 from torch import Tensor
 
-from mpdvae.hamiltonian import Density, LogDensity, adapted, move
+from mpdvae.measures.hamiltonian import Density, LogDensity, adapted, move
+from mpdvae.measures.importance_sampling import refuse_broken_weights
 from mpdvae.seeding import derive_seed, seeded
 from mpdvae.vae import VAE
-from mpdvae.weighing import refuse_broken_weights
 
 PILOT_CHAINS = 4
 FIRST_STEP_SIZE = 0.2

@@ -32,10 +32,10 @@ baselines           none                                            raw pixels, 
 ==================  ==============================================  =================================================
 """
 
-from mpdvae.representation.classifiers import CLASSIFIERS, NEIGHBOURS, LabelCount
-from mpdvae.representation.clusters import Clustering, cluster
-from mpdvae.representation.codes import codes, posteriors, principal_components
-from mpdvae.representation.scores import Labelled, classifier_scores, cluster_scores, evaluate, merged
+from mpdvae.measures.representation.classifiers import CLASSIFIERS, NEIGHBOURS, LabelCount
+from mpdvae.measures.representation.clusters import Clustering, cluster
+from mpdvae.measures.representation.codes import codes, posteriors, principal_components
+from mpdvae.measures.representation.scores import Labelled, classifier_scores, cluster_scores, evaluate, merged
 
 __all__ = [
     "CLASSIFIERS",

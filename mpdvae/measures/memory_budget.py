@@ -24,8 +24,8 @@ from torch.utils._python_dispatch import TorchDispatchMode
 from torch.utils._pytree import tree_leaves
 
 from mpdvae.errors import InputError, RunError
+from mpdvae.measures.noise import NoiseOfAll
 from mpdvae.models.acceleration import uncompiled
-from mpdvae.noise import NoiseOfAll
 from mpdvae.seeding import seeded
 from mpdvae.vae import VAE
 

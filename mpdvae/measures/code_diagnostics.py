@@ -36,11 +36,11 @@ from jaxtyping import Float, Float64
 from torch import Tensor
 from torch.distributions import Distribution, Independent, Normal, kl_divergence
 
-from mpdvae import collapse
-from mpdvae.collapse import COLLAPSE_NATS
 from mpdvae.divergence import diagonal_normal, mutual_posterior_divergence
 from mpdvae.errors import InputError
-from mpdvae.representation import posteriors
+from mpdvae.measures import collapse
+from mpdvae.measures.collapse import COLLAPSE_NATS
+from mpdvae.measures.representation import posteriors
 from mpdvae.seeding import derive_seed
 from mpdvae.vae import VAE
 
@@ -228,7 +228,7 @@ def idle_units(information_per_dimension: Float[Tensor, " latent"], threshold: f
 
 
 def verdict(information_per_dimension: Float[Tensor, " latent"], threshold: float = COLLAPSE_NATS) -> str:
-    """Collapse in words, from the nats that each unit carries: see `mpdvae.collapse.in_words`."""
+    """Collapse in words, from the nats that each unit carries: see `mpdvae.measures.collapse.in_words`."""
     idle = idle_units(information_per_dimension, threshold)
     return collapse.in_words(idle, len(information_per_dimension), threshold)
 

@@ -13,10 +13,10 @@ from jaxtyping import Float, Integer
 from threadpoolctl import threadpool_limits
 
 from mpdvae.errors import InputError
-from mpdvae.representation.classifiers import CLASSIFIERS, SVMS, LabelCount, accuracy, label_subsets
-from mpdvae.representation.clusters import cluster
+from mpdvae.measures.intervals import estimate
+from mpdvae.measures.representation.classifiers import CLASSIFIERS, SVMS, LabelCount, accuracy, label_subsets
+from mpdvae.measures.representation.clusters import cluster
 from mpdvae.seeding import derive_seed
-from mpdvae.statistics import estimate
 
 CLUSTER_MEASURES = ("kmeans_accuracy", "kmeans_hungarian_accuracy", "kmeans_nmi", "kmeans_ari")
 """In the order of `Clustering`'s fields."""

@@ -33,12 +33,12 @@ from torch import Tensor
 from torch.distributions import Independent, Normal, kl_divergence
 from torch.nn.utils import parametrize
 
-from mpdvae.density import evaluating
 from mpdvae.divergence import diagonal_normal
 from mpdvae.errors import InputError
+from mpdvae.measures.density import evaluating
+from mpdvae.measures.finite import refuse_not_finite
 from mpdvae.seeding import seeded
 from mpdvae.vae import VAE, check_samples
-from mpdvae.validity import refuse_not_finite
 
 STEPS = 10
 RATE = 0.2

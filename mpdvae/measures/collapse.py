@@ -1,7 +1,8 @@
 """Collapse in words, and since when it has been so.
 
 A unit (latent dimension) is *idle* where it carries less than `COLLAPSE_NATS` nats of information about the image
-(`mpdvae.diagnostics.information_per_dimension`); a code has *collapsed* where more than half of its units are idle.
+(`mpdvae.measures.code_diagnostics.information_per_dimension`); a code has *collapsed* where more than half of its units are
+idle.
 
 The verdict "28 of 32 units carry less than 0.01 nats" is a statement about at least 28 units. It *became true* at the first
 evaluation point from which on, up to the newest one, at least 28 units were idle; "no collapse" at the first from which on

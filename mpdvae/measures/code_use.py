@@ -27,13 +27,13 @@ from jaxtyping import Float, Float64
 from torch import Tensor
 from torch.distributions import Independent
 
-from mpdvae.density import evaluating
 from mpdvae.errors import InputError
-from mpdvae.memory import in_pieces
-from mpdvae.representation import posteriors
+from mpdvae.measures.density import evaluating
+from mpdvae.measures.finite import refuse_not_finite
+from mpdvae.measures.memory_budget import in_pieces
+from mpdvae.measures.representation import posteriors
 from mpdvae.seeding import seeded
 from mpdvae.vae import VAE
-from mpdvae.validity import refuse_not_finite
 
 
 @dataclass(frozen=True)
