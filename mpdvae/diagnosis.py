@@ -4,7 +4,7 @@
 
 reads no model and no data set. Fields that a run did not note, because it is not that far or was made by an earlier version,
 are said to be unknown; nothing is guessed. What the numbers mean is told where they are measured: information, active units
-and mutual information in `mpdvae.measures.code_diagnostics`, gradients in `mpdvae.gradients`, lag in
+and mutual information in `mpdvae.measures.code_diagnostics`, gradients in `mpdvae.objectives.term_gradients`, lag in
 `mpdvae.measures.encoder_lag`, code use in `mpdvae.measures.code_use`.
 """
 

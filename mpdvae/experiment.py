@@ -30,7 +30,7 @@ if TYPE_CHECKING:
     from torch import Tensor
 
     from mpdvae.data import Protocol
-    from mpdvae.inference import StepRule
+    from mpdvae.objectives.step_rules import StepRule
     from mpdvae.vae import VAE
 
 
@@ -83,7 +83,7 @@ class JointInference(Config):
     kind: Literal["joint"] = "joint"
 
     def build(self) -> "StepRule":
-        from mpdvae.inference import Joint
+        from mpdvae.objectives.step_rules import Joint
 
         return Joint()
 
@@ -100,7 +100,7 @@ class LaggingInference(Config):
     """Evaluation points at which the mutual information has not risen, after which all move together."""
 
     def build(self) -> "StepRule":
-        from mpdvae.inference import Lagging
+        from mpdvae.objectives.step_rules import Lagging
 
         return Lagging(self.encoder_steps, self.check_every, self.patience)
 

@@ -14,8 +14,8 @@ from torch.optim.swa_utils import AveragedModel, get_ema_multi_avg_fn
 
 from mpdvae.data import Splits, training_batch
 from mpdvae.experiment import Experiment, Training
-from mpdvae.inference import StepRule
-from mpdvae.objective import Objective
+from mpdvae.objectives.step_rules import StepRule
+from mpdvae.objectives.terms import Objective
 from mpdvae.seeding import seeded
 from mpdvae.system.process_group import take_from_first
 from mpdvae.vae import VAE

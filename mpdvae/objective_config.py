@@ -1,7 +1,7 @@
 """Configuration of the objective: which terms, with which weights, and how the weight of the KL changes.
 
 Each kind of KL weight says how many steps its schedule takes and builds itself; torch is imported only there. The theory is
-in `mpdvae.objective`, `mpdvae.schedules` and `mpdvae.aggregate`.
+in `mpdvae.objectives.terms`, `mpdvae.objectives.kl_weights` and `mpdvae.objectives.aggregate_terms`.
 """
 
 from typing import TYPE_CHECKING, Annotated, Literal
@@ -11,8 +11,8 @@ from pydantic import Field, model_validator
 from mpdvae.config import Config, Count, Fraction, Nats, Rate, Weight
 
 if TYPE_CHECKING:
-    from mpdvae.objective import Objective, Term
-    from mpdvae.schedules import AdaptiveWeight, Schedule
+    from mpdvae.objectives.kl_weights import AdaptiveWeight, Schedule
+    from mpdvae.objectives.terms import Objective, Term
 
 
 class ConstantWeight(Config):
@@ -26,7 +26,7 @@ class ConstantWeight(Config):
         return 0
 
     def build(self) -> "Schedule":
-        from mpdvae.schedules import Constant
+        from mpdvae.objectives.kl_weights import Constant
 
         return Constant(self.value)
 
@@ -43,7 +43,7 @@ class LinearWeight(Config):
         return self.warm_up_steps
 
     def build(self) -> "Schedule":
-        from mpdvae.schedules import Linear
+        from mpdvae.objectives.kl_weights import Linear
 
         return Linear(self.warm_up_steps, self.start)
 
@@ -61,7 +61,7 @@ class CyclicalWeight(Config):
         return self.total_steps
 
     def build(self) -> "Schedule":
-        from mpdvae.schedules import Cyclical
+        from mpdvae.objectives.kl_weights import Cyclical
 
         return Cyclical(self.total_steps, self.cycles, self.rising_fraction)
 
@@ -82,7 +82,7 @@ class SoftFreeBitsWeight(Config):
         return 0
 
     def build(self) -> "AdaptiveWeight":
-        from mpdvae.schedules import SoftFreeBits
+        from mpdvae.objectives.kl_weights import SoftFreeBits
 
         return SoftFreeBits(self.target_nats, self.change, self.tolerance)
 
@@ -103,7 +103,7 @@ class GECOWeight(Config):
         return 0
 
     def build(self) -> "AdaptiveWeight":
-        from mpdvae.schedules import GECO
+        from mpdvae.objectives.kl_weights import GECO
 
         return GECO(self.goal_nats, self.rate, self.smoothing)
 
@@ -175,7 +175,7 @@ class ObjectiveConfig(Config):
         return self
 
     def build(self) -> "Objective":
-        from mpdvae import objective as o
+        from mpdvae.objectives import terms as o
 
         if self.autoencoder:
             return o.Objective({"reconstruction": o.reconstruction}, noise=False)
@@ -190,8 +190,8 @@ class ObjectiveConfig(Config):
 
     def _regularisers(self) -> "dict[str, Term]":
         """The terms beyond the bound on the likelihood, by name; those of weight 0 are left out."""
-        from mpdvae import aggregate as a
-        from mpdvae import objective as o
+        from mpdvae.objectives import aggregate_terms as a
+        from mpdvae.objectives import terms as o
 
         terms: dict[str, Term] = {}
         if self.diversity_weight > 0:

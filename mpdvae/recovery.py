@@ -22,7 +22,7 @@ from torch import Tensor
 from torch.nn.modules.batchnorm import _BatchNorm
 
 from mpdvae.errors import InputError, RunError
-from mpdvae.objective import Loss
+from mpdvae.objectives.terms import Loss
 from mpdvae.vae import VAE
 
 if TYPE_CHECKING:

@@ -5,7 +5,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from mpdvae.objective import Loss
+from mpdvae.objectives.terms import Loss
 from mpdvae.recovery import NotFinite
 
 

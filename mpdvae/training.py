@@ -6,8 +6,8 @@ a resumed run end with the same bytes as an uninterrupted one.
 
 The recipe (Adam or Adamax, decay per step, halving at a plateau with a fresh optimiser, clipping, averaged weights,
 data-dependent initialisation, selection by validation ELBO) is that of the released code of MAE. What a step moves is said
-by a step rule (`mpdvae.inference`): encoder, decoder and prior together, or the encoder ahead. Several processes divide every
-batch among them (`mpdvae.system.batch_sharding`) and do all else alike.
+by a step rule (`mpdvae.objectives.step_rules`): encoder, decoder and prior together, or the encoder ahead. Several
+processes divide every batch among them (`mpdvae.system.batch_sharding`) and do all else alike.
 """
 
 import math
@@ -30,7 +30,7 @@ from mpdvae.learner import Checkpoint, Learner, Progress
 from mpdvae.measures import collapse
 from mpdvae.measures.memory_budget import shortage_ends, shortage_told
 from mpdvae.models.acceleration import compile_networks, run_in_bfloat16
-from mpdvae.objective import Loss
+from mpdvae.objectives.terms import Loss
 from mpdvae.recovery import (
     NotFinite,
     check_loss,

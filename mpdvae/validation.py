@@ -4,7 +4,7 @@ Averaged weights in eval mode; fixed images and fixed noise, so that consecutive
 here changes the model, its gradients or the caller's generators.
 
 `validate` needs forward passes only and looks at all validation images. `probe` needs gradients and looks at a fixed random
-part of them: how hard the terms of the loss pull (`mpdvae.gradients`), how far the encoder lags
+part of them: how hard the terms of the loss pull (`mpdvae.objectives.term_gradients`), how far the encoder lags
 (`mpdvae.measures.encoder_lag`), and what the decoder loses when it is given the code of another image
 (`mpdvae.measures.code_use`, of which this is the part that costs little).
 """
@@ -19,13 +19,13 @@ from torch.distributions import Distribution, Independent, Normal
 from mpdvae.distributions.pixels import diagonal_gaussian
 from mpdvae.divergence import diagonal_normal
 from mpdvae.errors import InputError
-from mpdvae.gradients import gradient_norms
 from mpdvae.measures import code_diagnostics
 from mpdvae.measures.code_use import increase_by_another
 from mpdvae.measures.density import evaluating
 from mpdvae.measures.encoder_lag import EncoderLag, encoder_lag
 from mpdvae.measures.memory_budget import in_pieces
-from mpdvae.objective import ForwardPass, Objective
+from mpdvae.objectives.term_gradients import gradient_norms
+from mpdvae.objectives.terms import ForwardPass, Objective
 from mpdvae.seeding import seeded
 from mpdvae.system.batch_sharding import divided, own
 from mpdvae.vae import VAE

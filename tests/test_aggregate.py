@@ -7,9 +7,9 @@ import torch
 from constructors import DECODERS, ENCODERS, PRIORS, binary_images, shaken
 from torch.distributions import Independent, Normal
 
-from mpdvae.aggregate import MMD, TotalCorrelation, aggregate_densities, squared_mmd
 from mpdvae.errors import InputError
-from mpdvae.objective import KL, Objective, reconstruction
+from mpdvae.objectives.aggregate_terms import MMD, TotalCorrelation, aggregate_densities, squared_mmd
+from mpdvae.objectives.terms import KL, Objective, reconstruction
 from mpdvae.vae import VAE
 
 pytestmark = pytest.mark.usefixtures("float64")

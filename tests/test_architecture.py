@@ -42,7 +42,6 @@ WINGS = (
 
 STILL_BESIDE = {
     "advice": "evaluation",
-    "aggregate": "objectives",
     "backends": "workflows",
     "bounded": "experiments",
     "card": "runs",
@@ -59,8 +58,6 @@ STILL_BESIDE = {
     "exploration": "evaluation",
     "export": "sharing",
     "gpus": "workflows",
-    "gradients": "objectives",
-    "inference": "objectives",
     "interop": "sharing",
     "jobs": "workflows",
     "kinds": "commands",
@@ -69,7 +66,6 @@ STILL_BESIDE = {
     "live": "commands",
     "live_page": "commands",
     "memo": "evaluation",
-    "objective": "objectives",
     "objective_config": "experiments",
     "onlooker": "runs",
     "options": "commands",
@@ -87,7 +83,6 @@ STILL_BESIDE = {
     "remedies": "experiments",
     "repetition": "workflows",
     "reproduce": "workflows",
-    "schedules": "objectives",
     "scoring": "evaluation",
     "space": "workflows",
     "studies": "experiments",

@@ -6,9 +6,10 @@ from small_runs import tiny, trained
 from test_training import initial_weights, interrupted, part
 from torch.distributions import Independent, Normal
 
-from mpdvae import inference, training
+from mpdvae import training
 from mpdvae.errors import InputError
-from mpdvae.inference import Joint, Lagging
+from mpdvae.objectives import step_rules
+from mpdvae.objectives.step_rules import Joint, Lagging
 from mpdvae.runs import Run
 
 LAGGING = {"kind": "lagging", "encoder_steps": 3, "check_every": 1, "patience": 1}
@@ -48,8 +49,8 @@ def test_the_defaults_are_those_of_the_paper():
 
 def test_it_goes_on_until_the_mutual_information_has_failed_to_rise(monkeypatch):
     informations = iter([1.0, 2.0, 1.5, 2.5, 2.5, 9.9])
-    monkeypatch.setattr(inference, "posteriors", lambda vae, x: Independent(Normal(torch.zeros(2), torch.ones(2)), 1))
-    monkeypatch.setattr(inference, "mutual_information", lambda q: (next(informations), 0.0))
+    monkeypatch.setattr(step_rules, "posteriors", lambda vae, x: Independent(Normal(torch.zeros(2), torch.ones(2)), 1))
+    monkeypatch.setattr(step_rules, "mutual_information", lambda q: (next(informations), 0.0))
     rule, vae, aggressive = Lagging(patience=2), tiny().build((1, 8, 8)), []
     for _ in range(6):
         rule.evaluated(vae, torch.zeros(2, 1, 8, 8))

@@ -8,14 +8,14 @@ from torch import Tensor, nn
 from torch.distributions import Distribution, Independent, Normal, kl_divergence
 from torch.nn.functional import elu
 
-from mpdvae import gradients
 from mpdvae.divergence import diversity_term, smoothness_term
 from mpdvae.errors import InputError, RunError
-from mpdvae.gradients import gradient_norms
 from mpdvae.measures.code_use import increase_by_another
 from mpdvae.measures.encoder_lag import encoder_lag
 from mpdvae.models.priors import StandardNormal
-from mpdvae.objective import KL, Diversity, Objective, Smoothness, reconstruction
+from mpdvae.objectives import term_gradients
+from mpdvae.objectives.term_gradients import gradient_norms
+from mpdvae.objectives.terms import KL, Diversity, Objective, Smoothness, reconstruction
 from mpdvae.seeding import seeded
 from mpdvae.vae import VAE
 from mpdvae.validation import probe
@@ -136,7 +136,7 @@ def root_mean_square(per_image: Tensor) -> float:
 def test_norms_of_known_gradients(monkeypatch):
     """Of the KL to N(0, I): (m, (s^2 - 1) / 2). Of the reconstruction, in expectation: W^T (W m - x) / noise^2 and
     s^2 diag(W^T W) / (2 noise^2)."""
-    monkeypatch.setattr(gradients, "DRAWS", 100)
+    monkeypatch.setattr(term_gradients, "DRAWS", 100)
     vae, x = linear_gaussian(0.5, 0.7), images()
     norms = gradient_norms(Objective({"reconstruction": reconstruction, "kl": KL()}), vae, x)
     mean, deviation = (moment.detach() for moment in vae.encoder.moments(x))

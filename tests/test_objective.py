@@ -11,7 +11,8 @@ from torch.distributions import kl_divergence
 
 from mpdvae.divergence import diversity_term, mutual_posterior_divergence
 from mpdvae.errors import InputError
-from mpdvae.objective import (
+from mpdvae.objectives.kl_weights import GECO, Constant, Linear
+from mpdvae.objectives.terms import (
     KL,
     Diversity,
     ForwardPass,
@@ -21,7 +22,6 @@ from mpdvae.objective import (
     importance_weighted,
     reconstruction,
 )
-from mpdvae.schedules import GECO, Constant, Linear
 from mpdvae.vae import VAE
 
 pytestmark = pytest.mark.usefixtures("float64")

@@ -13,7 +13,7 @@ from torch.distributions import Independent, Normal
 from mpdvae.errors import InputError
 from mpdvae.models.priors import StandardNormal
 from mpdvae.models.semi_amortised import SemiAmortised
-from mpdvae.objective import KL, Objective, reconstruction
+from mpdvae.objectives.terms import KL, Objective, reconstruction
 from mpdvae.vae import VAE
 
 pytestmark = pytest.mark.usefixtures("float64")

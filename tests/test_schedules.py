@@ -5,7 +5,15 @@ import math
 import pytest
 
 from mpdvae.errors import InputError
-from mpdvae.schedules import GECO, LEAST_SOFT_WEIGHT, AdaptiveWeight, Constant, Cyclical, Linear, SoftFreeBits
+from mpdvae.objectives.kl_weights import (
+    GECO,
+    LEAST_SOFT_WEIGHT,
+    AdaptiveWeight,
+    Constant,
+    Cyclical,
+    Linear,
+    SoftFreeBits,
+)
 
 
 @pytest.mark.parametrize(

@@ -10,14 +10,14 @@ MAE (see `mpdvae.divergence`). Without `kl` and without noise the objective is t
   for it.
 - `mutual_posterior_divergence`: -w MPD, the divergence as a plain loss (Jhamtani & Berg-Kirkpatrick, EMNLP 2021, section
   6.1). It is unbounded below - variances go to zero -, so here it counts up to a limit and has no gradient above.
-- Terms of the aggregate posterior (InfoVAE's MMD, total correlation) are in `mpdvae.aggregate`.
+- Terms of the aggregate posterior (InfoVAE's MMD, total correlation) are in `mpdvae.objectives.aggregate_terms`.
 
 A term is a function of one `ForwardPass` and the step. Terms are put together by name:
 
     Objective({"reconstruction": reconstruction, "kl": KL(), "diversity": Diversity(1.0), "smoothness": Smoothness(0.5)})
 
 Free bits: Kingma et al., "Improved Variational Inference with Inverse Autoregressive Flow", NeurIPS 2016,
-https://arxiv.org/abs/1606.04934 (appendix C.8). Weights that change while training: `mpdvae.schedules`.
+https://arxiv.org/abs/1606.04934 (appendix C.8). Weights that change while training: `mpdvae.objectives.kl_weights`.
 """
 
 import math
@@ -40,7 +40,7 @@ from mpdvae.divergence import (
     smoothness_term,
 )
 from mpdvae.errors import InputError
-from mpdvae.schedules import AdaptiveWeight, Constant, Schedule
+from mpdvae.objectives.kl_weights import AdaptiveWeight, Constant, Schedule
 from mpdvae.system.batch_sharding import added, gathered, images_of_all, is_divided, like_all, own
 from mpdvae.vae import VAE, Estimator, check_samples
 

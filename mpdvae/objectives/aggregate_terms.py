@@ -33,7 +33,7 @@ from torch.distributions import Distribution, Normal
 
 from mpdvae.divergence import diagonal_normal
 from mpdvae.errors import InputError
-from mpdvae.objective import ForwardPass, check_weight
+from mpdvae.objectives.terms import ForwardPass, check_weight
 
 Kernel = Literal["imq", "rbf"]
 

@@ -23,7 +23,7 @@ from mpdvae.divergence import diagonal_normal
 from mpdvae.errors import InputError
 from mpdvae.measures.density import evaluating
 from mpdvae.measures.finite import refuse_not_finite
-from mpdvae.objective import Objective
+from mpdvae.objectives.terms import Objective
 from mpdvae.seeding import seeded
 from mpdvae.vae import VAE
 
