@@ -12,9 +12,9 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
-from mpdvae.experiment import with_changes
-from mpdvae.recipes import recipe
-from mpdvae.remedies import as_options
+from mpdvae.experiments.experiment import with_changes
+from mpdvae.experiments.recipes import recipe
+from mpdvae.experiments.remedies import as_options
 from mpdvae.report.statistics import paired_difference
 from mpdvae.reproduce import Job, run_all
 from mpdvae.runs import Run, read_json, write_atomically

@@ -17,11 +17,11 @@ from torch import Tensor
 from mpdvae import VAE
 from mpdvae.distributions.logistic_mixture import DiscretisedLogisticMixture
 from mpdvae.distributions.pixels import AutoregressivePixels
+from mpdvae.experiments.recipes import recipe
 from mpdvae.models.decoders import AutoregressiveDecoder, pixelcnn_decoder
 from mpdvae.models.flows import map_flow, vector_flow
 from mpdvae.networks.pixelcnn import PixelCNN
 from mpdvae.networks.weight_norm import initialising_by_data
-from mpdvae.recipes import recipe
 from mpdvae.seeding import seeded
 
 Draw = Callable[[Tensor, int, int], Tensor]

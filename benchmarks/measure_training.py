@@ -18,9 +18,9 @@ from timing import Curve, Row, apart, pair_apart, seconds_of, shown
 from torch import Tensor, nn
 
 from mpdvae import VAE
+from mpdvae.experiments.recipes import recipe
 from mpdvae.learner import optimizer_of
 from mpdvae.models.acceleration import compile_networks
-from mpdvae.recipes import recipe
 from mpdvae.seeding import seeded
 from mpdvae.system.allocator import keep_freed_memory
 

@@ -14,9 +14,9 @@ import time
 
 import torch
 
+from mpdvae.experiments.recipes import recipe
 from mpdvae.jobs import load_data
 from mpdvae.learner import Learner
-from mpdvae.recipes import recipe
 from mpdvae.system import process_group
 from mpdvae.training import _step
 

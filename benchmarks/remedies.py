@@ -2,17 +2,18 @@
 
     python benchmarks/remedies.py --out runs/remedies --seeds 1     # trains what is missing, fills docs/remedies.md
 
-Every recipe of `mpdvae.remedies`, the model that collapses, and MAE. One seed shows what a remedy does; differences of a few
-tenths of a nat need more. Runs are named NAME-mnist-minutes-seedN and can be opened with `mpdvae report`.
+Every recipe of `mpdvae.experiments.remedies`, the model that collapses, and MAE. One seed shows what a remedy does;
+differences of a few tenths of a nat need more. Runs are named NAME-mnist-minutes-seedN and can be opened with `mpdvae
+report`.
 """
 
 import argparse
 import re
 from pathlib import Path
 
-from mpdvae.experiment import with_changes
-from mpdvae.recipes import COLLAPSING, recipe
-from mpdvae.remedies import REMEDIES, as_options
+from mpdvae.experiments.experiment import with_changes
+from mpdvae.experiments.recipes import COLLAPSING, recipe
+from mpdvae.experiments.remedies import REMEDIES, as_options
 from mpdvae.report.collect import Variant, collect
 from mpdvae.report.metrics import over_seeds
 from mpdvae.report.numbers import with_interval

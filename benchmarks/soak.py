@@ -19,9 +19,9 @@ from typing import Any
 import numpy as np
 import torch
 
-from mpdvae.experiment import Experiment, with_changes
+from mpdvae.experiments.experiment import Experiment, with_changes
+from mpdvae.experiments.recipes import recipe
 from mpdvae.jobs import describe_run, load_data
-from mpdvae.recipes import recipe
 from mpdvae.runs import Run, write_atomically
 from mpdvae.training import train
 

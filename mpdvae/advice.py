@@ -1,7 +1,7 @@
 """Advice for one run: which remedies for collapse suit its experiment and are not applied yet, and the options that try them.
 
-Everything follows from the changes of a remedy (`mpdvae.remedies`): it suits an experiment where the changed one is valid,
-and it is applied where the experiment has all of its changes already, whatever their strength.
+Everything follows from the changes of a remedy (`mpdvae.experiments.remedies`): it suits an experiment where the changed
+one is valid, and it is applied where the experiment has all of its changes already, whatever their strength.
 """
 
 from collections.abc import Mapping
@@ -10,10 +10,10 @@ from functools import reduce
 from typing import Any
 
 from mpdvae.errors import InputError
-from mpdvae.experiment import Experiment, with_changes
-from mpdvae.objective_config import ConstantWeight
-from mpdvae.recipes import DIVERSITY_WEIGHT, SMOOTHNESS_WEIGHT
-from mpdvae.remedies import REMEDIES, Remedy, as_options
+from mpdvae.experiments.experiment import Experiment, with_changes
+from mpdvae.experiments.objective_config import ConstantWeight
+from mpdvae.experiments.recipes import DIVERSITY_WEIGHT, SMOOTHNESS_WEIGHT
+from mpdvae.experiments.remedies import REMEDIES, Remedy, as_options
 
 
 def smaller_kernels(experiment: Experiment) -> tuple[int, ...]:

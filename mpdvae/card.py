@@ -10,8 +10,8 @@ from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field
 from typing import Any
 
-from mpdvae.config import ImageShape
-from mpdvae.experiment import Experiment
+from mpdvae.experiments.experiment import Experiment
+from mpdvae.experiments.fields import ImageShape
 from mpdvae.system.untrusted_text import code, escape
 from mpdvae.version import __version__
 

@@ -25,7 +25,7 @@ from mpdvae.commands.share import export
 from mpdvae.commands.tune import tune
 from mpdvae.errors import InputError, RunError, ToldToStop, refuse_unknown, said_by
 from mpdvae.errors import in_words as refused_by_system
-from mpdvae.experiment import in_words
+from mpdvae.experiments.experiment import in_words
 from mpdvae.system import process_group
 from mpdvae.system.signals import heeded
 from mpdvae.system.untrusted_files import in_short

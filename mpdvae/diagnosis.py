@@ -15,10 +15,10 @@ from itertools import groupby
 from typing import Any
 
 from mpdvae.advice import Advice, advise
-from mpdvae.experiment import Experiment
+from mpdvae.experiments.experiment import Experiment
+from mpdvae.experiments.remedies import Cause
 from mpdvae.measures import collapse
 from mpdvae.measures.collapse import COLLAPSE_NATS
-from mpdvae.remedies import Cause
 
 LAG_NATS = 1.0
 """Lag above which the encoder is said to be behind, if it is also above twice its standard error."""

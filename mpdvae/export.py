@@ -32,7 +32,7 @@ from torch.nn.utils import parametrize
 from mpdvae.distributions.logistic_mixture import DiscretisedLogisticMixture
 from mpdvae.distributions.pixels import bernoulli_pixels
 from mpdvae.errors import InputError, RunError, refuse_unknown
-from mpdvae.experiment import Origin
+from mpdvae.experiments.experiment import Origin
 from mpdvae.models.decoders import IndependentDecoder
 from mpdvae.models.encoders import GaussianEncoder
 from mpdvae.models.semi_amortised import SemiAmortised

@@ -17,7 +17,7 @@ from typing import TYPE_CHECKING, Any
 
 from mpdvae.checksums import record
 from mpdvae.errors import InputError
-from mpdvae.experiment import Experiment, ImageShape, with_changes
+from mpdvae.experiments.experiment import Experiment, ImageShape, with_changes
 from mpdvae.released_config import experiment_of
 from mpdvae.released_layers import renamed
 from mpdvae.runs import Run, check_folder, read_json

@@ -13,7 +13,7 @@ from typing import Any
 from mpdvae.data import Splits, load, steps_per_epoch
 from mpdvae.environment import EVALUATION, TRAINING, describe, noted
 from mpdvae.errors import InputError, RunError, ToldToStop, in_words
-from mpdvae.experiment import Experiment, with_changes
+from mpdvae.experiments.experiment import Experiment, with_changes
 from mpdvae.runs import Run
 from mpdvae.system.process_group import is_first, world
 from mpdvae.system.signals import Stop, Stopped, heeded

@@ -11,9 +11,9 @@ from typing import Any, TypeVar, get_args
 
 import tyro
 
-from mpdvae.config import Config
 from mpdvae.errors import refuse_unknown
-from mpdvae.experiment import Experiment
+from mpdvae.experiments.experiment import Experiment
+from mpdvae.experiments.fields import Config
 
 Given = TypeVar("Given", bound=Config)
 

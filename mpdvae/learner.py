@@ -13,7 +13,7 @@ from torch import Tensor, optim
 from torch.optim.swa_utils import AveragedModel, get_ema_multi_avg_fn
 
 from mpdvae.data import Splits, training_batch
-from mpdvae.experiment import Experiment, Training
+from mpdvae.experiments.experiment import Experiment, Training
 from mpdvae.objectives.step_rules import StepRule
 from mpdvae.objectives.terms import Objective
 from mpdvae.seeding import seeded

@@ -15,7 +15,7 @@ from pydantic import ValidationError
 from tyro.constructors import ConstructorRegistry, StructConstructorSpec, StructTypeInfo
 
 from mpdvae.errors import InputError
-from mpdvae.experiment import Config, Experiment, in_words
+from mpdvae.experiments.experiment import Config, Experiment, in_words
 from mpdvae.kinds import kinds_beside
 from mpdvae.tracking import Name
 

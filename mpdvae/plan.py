@@ -22,7 +22,7 @@ from dataclasses import dataclass
 import torch
 from torch.utils.flop_counter import FlopCounterMode
 
-from mpdvae.experiment import Experiment, ImageShape, ObjectiveConfig
+from mpdvae.experiments.experiment import Experiment, ImageShape, ObjectiveConfig
 from mpdvae.seeding import seeded
 
 SMALL_BATCHES = (2, 6)

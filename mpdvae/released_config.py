@@ -10,8 +10,8 @@ from typing import Any
 from pydantic import ValidationError
 
 from mpdvae.errors import InputError, refuse_unknown
-from mpdvae.experiment import Data, Experiment, ImageShape, in_words
-from mpdvae.parts import (
+from mpdvae.experiments.experiment import Data, Experiment, ImageShape, in_words
+from mpdvae.experiments.model_config import (
     ColourResNetDecoder,
     ColourResNetEncoder,
     DecoderConfig,

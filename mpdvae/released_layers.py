@@ -14,8 +14,8 @@ from collections.abc import Iterator, Mapping
 from typing import TYPE_CHECKING
 
 from mpdvae.errors import InputError
-from mpdvae.experiment import Experiment
-from mpdvae.parts import (
+from mpdvae.experiments.experiment import Experiment
+from mpdvae.experiments.model_config import (
     ColourResNetDecoder,
     ColourResNetEncoder,
     DecoderConfig,

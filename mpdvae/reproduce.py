@@ -25,7 +25,7 @@ from pathlib import Path
 from mpdvae import backends, gpus
 from mpdvae.console import RunProgress, Watcher
 from mpdvae.errors import InputError, RunError, ToldToStop, why
-from mpdvae.experiment import Experiment, with_changes
+from mpdvae.experiments.experiment import Experiment, with_changes
 from mpdvae.jobs import check_device, complete, load_data, on_device
 from mpdvae.records import ProgressNote, check
 from mpdvae.report.collect import FAILURE_LOG

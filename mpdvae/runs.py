@@ -21,7 +21,7 @@ from typing import TYPE_CHECKING, Any
 from mpdvae import checkpoints
 from mpdvae.card import model_card
 from mpdvae.errors import InputError, RunError
-from mpdvae.experiment import Experiment, ImageShape, Origin, from_json
+from mpdvae.experiments.experiment import Experiment, ImageShape, Origin, from_json
 from mpdvae.records import HistoryEntry, Manifest, check, check_course
 from mpdvae.system import folder_lock
 from mpdvae.system.atomic_files import check_folder, read_json, remove_asides, write_atomically, write_json

@@ -22,7 +22,7 @@ from torch import Tensor
 
 from mpdvae.data import Images, Splits, data_dir, evaluation_images
 from mpdvae.environment import source_hash
-from mpdvae.experiment import Evaluation, Experiment
+from mpdvae.experiments.experiment import Evaluation, Experiment
 from mpdvae.learner import initialise
 from mpdvae.measures import representation
 from mpdvae.measures.representation import Labelled

@@ -18,7 +18,7 @@ from typing import TYPE_CHECKING
 from mpdvae import runs
 from mpdvae.card import Results, model_card
 from mpdvae.errors import InputError, RunError
-from mpdvae.experiment import Experiment, Origin, with_changes
+from mpdvae.experiments.experiment import Experiment, Origin, with_changes
 from mpdvae.version import __version__
 
 if TYPE_CHECKING:
@@ -124,7 +124,7 @@ def _origin(vae: "VAE") -> Origin:
         return vae.origin
     raise InputError(
         "vae: does not know its configuration, without which nobody could load it; make it by mpdvae.load or "
-        "Experiment.build(image_shape), or set vae.origin = mpdvae.experiment.Origin(experiment, image_shape).",
+        "Experiment.build(image_shape), or set vae.origin = mpdvae.experiments.experiment.Origin(experiment, image_shape).",
         topic="hub",
     )
 

@@ -29,14 +29,14 @@ from sklearn.base import BaseEstimator, ClassNamePrefixFeaturesOutMixin, Density
 from sklearn.utils import Tags, check_array, check_random_state
 from sklearn.utils.validation import check_is_fitted, validate_data
 
-from mpdvae.compact import part, short_training
-from mpdvae.config import Config
 from mpdvae.console import Watcher
 from mpdvae.data import Images, Splits, images_by_content, split_train_validation, steps_per_epoch
 from mpdvae.data.arrays import channels_first, grey_levels
 from mpdvae.data.layout import axes_of_image, in_range, in_unit_range, with_axes
 from mpdvae.errors import InputError
-from mpdvae.experiment import Experiment, in_words
+from mpdvae.experiments.experiment import Experiment, in_words
+from mpdvae.experiments.fields import Config
+from mpdvae.experiments.presets import part, short_training
 from mpdvae.jobs import check_device, check_fit, describe_run
 from mpdvae.measures import density
 from mpdvae.runs import Run
@@ -63,7 +63,7 @@ class MPDVAE(ClassNamePrefixFeaturesOutMixin, TransformerMixin, DensityMixin, Ba
         latent_dim: numbers of a code; of colour images, channels of the maps that a code is.
         diversity_weight: the paper's eta: makes posteriors differ in every latent dimension.
         smoothness_weight: the paper's gamma: makes the pairwise divergences alike.
-        decoder: "pixelcnn", "convnet" or "mlp" (independent pixels), or a configuration of `mpdvae.parts`.
+        decoder: "pixelcnn", "convnet" or "mlp" (independent pixels), or a configuration of `mpdvae.experiments.model_config`.
         encoder: "convnet" or "mlp", or a configuration.
         prior: "flow" or "standard-normal", or a configuration.
         image_shape: of flat rows: (height, width), (channel, height, width) or (height, width, channel); one may be -1.

@@ -15,7 +15,7 @@ from typing import TYPE_CHECKING, Any, get_args
 from pydantic import BaseModel
 
 from mpdvae.errors import InputError, refuse_unknown
-from mpdvae.experiment import Experiment, with_changes
+from mpdvae.experiments.experiment import Experiment, with_changes
 
 if TYPE_CHECKING:
     from optuna.distributions import BaseDistribution

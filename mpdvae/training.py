@@ -25,7 +25,7 @@ from torch import Tensor, nn, optim
 from mpdvae.checksums import recording
 from mpdvae.data import Splits, batch_indices, evaluation_images, steps_per_epoch, training_batch
 from mpdvae.errors import InputError, RunError
-from mpdvae.experiment import Experiment, Training
+from mpdvae.experiments.experiment import Experiment, Training
 from mpdvae.learner import Checkpoint, Learner, Progress
 from mpdvae.measures import collapse
 from mpdvae.measures.memory_budget import shortage_ends, shortage_told

@@ -14,7 +14,7 @@ from weakref import finalize
 
 from mpdvae import gpus
 from mpdvae.errors import InputError, ToldToStop
-from mpdvae.experiment import Experiment
+from mpdvae.experiments.experiment import Experiment
 from mpdvae.jobs import load_data, on_device, train_only
 from mpdvae.report.collect import FAILURE_LOG
 from mpdvae.runs import Run, read_json, write_atomically, write_json

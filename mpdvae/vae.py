@@ -41,7 +41,8 @@ class VAE(nn.Module):
         super().__init__()
         self.encoder, self.decoder, self.prior = encoder, decoder, prior
         self.origin: object | None = None
-        """What it was made by, where whoever made it says so: an `mpdvae.experiment.Origin`, which a saved model needs."""
+        """What it was made by, where whoever made it says so: an `mpdvae.experiments.experiment.Origin`, which a saved
+        model needs."""
 
     def log_weights(
         self, x: Float[Tensor, "batch channel height width"], samples: int = 1

@@ -9,7 +9,7 @@ import pytest
 
 from mpdvae.cli import main
 from mpdvae.commands import run as run_commands
-from mpdvae.experiment import Experiment
+from mpdvae.experiments.experiment import Experiment
 
 
 def code_of(arguments: list[str]) -> int:

@@ -11,9 +11,9 @@ import torch
 from constructors import DECODERS, ENCODERS, FLOWS, HEADED_ENCODERS, MAP_DECODERS, MAP_ENCODERS, colour_images, shaken
 from torch import Tensor
 
+from mpdvae.experiments.objective_config import CyclicalWeight, ObjectiveConfig, SoftFreeBitsWeight
 from mpdvae.models.priors import AR1Prior, FlowPrior, StandardNormal, VampPrior
 from mpdvae.models.semi_amortised import SemiAmortised
-from mpdvae.objective_config import CyclicalWeight, ObjectiveConfig, SoftFreeBitsWeight
 from mpdvae.seeding import seeded
 from mpdvae.system import process_group
 from mpdvae.system.batch_sharding import divided, is_divided, own

@@ -5,10 +5,10 @@ from pathlib import Path
 from typing import Any
 
 from mpdvae.data import Splits
-from mpdvae.experiment import Experiment, with_changes
+from mpdvae.experiments.experiment import Experiment, with_changes
+from mpdvae.experiments.recipes import recipe
+from mpdvae.experiments.remedies import as_options
 from mpdvae.jobs import complete, load_data
-from mpdvae.recipes import recipe
-from mpdvae.remedies import as_options
 from mpdvae.runs import Run
 from mpdvae.training import Watch, train
 

@@ -47,7 +47,7 @@ from mpdvae.data.npz import read_npz
 from mpdvae.data.omniglot import read_drawings
 from mpdvae.data.omniglot_burda import read_chardata
 from mpdvae.data.static_mnist import read_amat
-from mpdvae.experiment import from_json
+from mpdvae.experiments.experiment import from_json
 from mpdvae.interop import read_state
 from mpdvae.measures.density import forms
 from mpdvae.memo import shared

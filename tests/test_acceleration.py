@@ -13,7 +13,7 @@ from small_runs import results, tiny, trained
 
 from mpdvae import VAE, training
 from mpdvae.errors import InputError
-from mpdvae.experiment import with_changes
+from mpdvae.experiments.experiment import with_changes
 from mpdvae.jobs import check_device
 from mpdvae.models.acceleration import compile_networks, run_in_bfloat16, uncompiled
 from mpdvae.models.priors import StandardNormal

@@ -43,18 +43,14 @@ WINGS = (
 STILL_BESIDE = {
     "advice": "evaluation",
     "backends": "workflows",
-    "bounded": "experiments",
     "card": "runs",
     "checkpoints": "runs",
     "checksums": "runs",
     "cli": "commands",
-    "compact": "experiments",
     "comparison": "workflows",
-    "config": "experiments",
     "console": "workflows",
     "diagnosis": "evaluation",
     "environment": "runs",
-    "experiment": "experiments",
     "exploration": "evaluation",
     "export": "sharing",
     "gpus": "workflows",
@@ -66,27 +62,20 @@ STILL_BESIDE = {
     "live": "commands",
     "live_page": "commands",
     "memo": "evaluation",
-    "objective_config": "experiments",
     "onlooker": "runs",
     "options": "commands",
     "partial": "evaluation",
-    "parts": "experiments",
     "pictures": "evaluation",
     "plan": "workflows",
-    "posterior_parts": "experiments",
-    "recipes": "experiments",
     "records": "runs",
     "recovery": "training",
     "referee": "evaluation",
     "released_config": "sharing",
     "released_layers": "sharing",
-    "remedies": "experiments",
     "repetition": "workflows",
     "reproduce": "workflows",
     "scoring": "evaluation",
     "space": "workflows",
-    "studies": "experiments",
-    "sweeps": "experiments",
     "tally": "training",
     "tracking": "runs",
     "trials": "workflows",
@@ -215,7 +204,7 @@ def test_a_missing_dependency_is_named():
 import sys, mpdvae
 sys.modules["pydantic"] = None
 try:
-    mpdvae.experiment
+    from mpdvae.experiments import experiment
 except ModuleNotFoundError as error:
     print(error.name.split(".")[0])
 """

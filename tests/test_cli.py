@@ -19,9 +19,9 @@ from small_runs import TINY_OPTIONS, files, results, tiny, trained
 from mpdvae.cli import COMMANDS
 from mpdvae.commands import data as data_commands
 from mpdvae.errors import InputError
-from mpdvae.experiment import with_changes
-from mpdvae.objective_config import LinearWeight, ObjectiveConfig
-from mpdvae.recipes import all_recipes, recipe
+from mpdvae.experiments.experiment import with_changes
+from mpdvae.experiments.objective_config import LinearWeight, ObjectiveConfig
+from mpdvae.experiments.recipes import all_recipes, recipe
 from mpdvae.runs import Run
 from mpdvae.version import __version__
 

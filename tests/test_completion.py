@@ -17,8 +17,8 @@ from command_line import call
 from mpdvae.cli import COMMANDS
 from mpdvae.commands.completion import SCRIPTS, offered_by
 from mpdvae.data import names
-from mpdvae.recipes import all_recipes
-from mpdvae.studies import SCALES
+from mpdvae.experiments.recipes import all_recipes
+from mpdvae.experiments.scales import SCALES
 
 SECONDS_OF_A_KEY = 0.3
 

@@ -13,7 +13,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 from small_runs import TINY_OPTIONS, digits, files, tiny, trained
 
-from mpdvae import gpus, recipes
+from mpdvae import gpus
+from mpdvae.experiments import recipes
 from mpdvae.jobs import how_to_resume
 from mpdvae.runs import Run
 

@@ -7,10 +7,10 @@ from small_runs import tiny
 from mpdvae.advice import ADVISED, advise
 from mpdvae.console import RunProgress, Watcher, sparkline
 from mpdvae.diagnosis import diagnose
-from mpdvae.experiment import with_changes
+from mpdvae.experiments.experiment import with_changes
+from mpdvae.experiments.recipes import all_recipes, recipe
+from mpdvae.experiments.remedies import REMEDIES
 from mpdvae.measures import collapse
-from mpdvae.recipes import all_recipes, recipe
-from mpdvae.remedies import REMEDIES
 from mpdvae.runs import Run, read_json
 
 UNITS = 4

@@ -12,7 +12,7 @@ import mpdvae
 from mpdvae.data import Images, Splits
 from mpdvae.errors import InputError
 from mpdvae.evaluation import evaluate, interpolations, traversal
-from mpdvae.experiment import Data
+from mpdvae.experiments.experiment import Data
 from mpdvae.jobs import check_fit, check_same_data, complete, load_data
 from mpdvae.models.decoders import pixelcnnpp_decoder
 from mpdvae.models.encoders import densenet_encoder

@@ -9,9 +9,16 @@ import torch
 from pydantic import ValidationError
 
 from mpdvae.errors import InputError
-from mpdvae.experiment import Data, Experiment, LaggingInference, Training, from_json, in_words, with_changes
-from mpdvae.objective_config import CyclicalWeight, GECOWeight, LinearWeight, ObjectiveConfig, SoftFreeBitsWeight
-from mpdvae.parts import (
+from mpdvae.experiments.experiment import (
+    Data,
+    Experiment,
+    LaggingInference,
+    Training,
+    from_json,
+    in_words,
+    with_changes,
+)
+from mpdvae.experiments.model_config import (
     ColourResNetDecoder,
     ColourResNetEncoder,
     ConvNetEncoder,
@@ -27,8 +34,15 @@ from mpdvae.parts import (
     ResNetEncoder,
     StandardNormalPrior,
 )
-from mpdvae.posterior_parts import AR1Prior, BatchNormHead, DeltaHead, DUHead, VampPrior
-from mpdvae.recipes import all_recipes, recipe
+from mpdvae.experiments.objective_config import (
+    CyclicalWeight,
+    GECOWeight,
+    LinearWeight,
+    ObjectiveConfig,
+    SoftFreeBitsWeight,
+)
+from mpdvae.experiments.posterior_config import AR1Prior, BatchNormHead, DeltaHead, DUHead, VampPrior
+from mpdvae.experiments.recipes import all_recipes, recipe
 
 COLOUR = Experiment(
     name="colour",

@@ -18,7 +18,7 @@ from mpdvae import report
 from mpdvae.card import Results, model_card
 from mpdvae.console import RunProgress, Watcher, _panel, busy, plain
 from mpdvae.errors import InputError
-from mpdvae.experiment import with_changes
+from mpdvae.experiments.experiment import with_changes
 from mpdvae.report.figures import script_safe
 from mpdvae.system.untrusted_text import code, escape, printable
 

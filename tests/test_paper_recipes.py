@@ -7,10 +7,10 @@ colour images with equal networks, the one with all terms.
 import pytest
 import torch
 
-from mpdvae.experiment import Experiment
+from mpdvae.experiments.experiment import Experiment
+from mpdvae.experiments.recipes import all_recipes
 from mpdvae.measures.density import estimate
 from mpdvae.plan import image_shape_of
-from mpdvae.recipes import all_recipes
 
 pytestmark = pytest.mark.slow
 

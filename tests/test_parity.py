@@ -36,9 +36,8 @@ from torch.distributions import Independent, Normal
 
 from mpdvae.distributions.logistic_mixture import DiscretisedLogisticMixture
 from mpdvae.divergence import mutual_posterior_divergence
-from mpdvae.experiment import Experiment, ObjectiveConfig
-from mpdvae.interop import from_official, load_released
-from mpdvae.parts import (
+from mpdvae.experiments.experiment import Experiment, ObjectiveConfig
+from mpdvae.experiments.model_config import (
     DenseNetEncoder,
     FlowPrior,
     MapFlowPrior,
@@ -46,6 +45,7 @@ from mpdvae.parts import (
     PixelCNNPPDecoder,
     ResNetEncoder,
 )
+from mpdvae.interop import from_official, load_released
 from mpdvae.released_config import experiment_of
 from mpdvae.released_layers import released_layers
 from mpdvae.vae import VAE

@@ -6,10 +6,17 @@ import pytest
 from command_line import call
 
 from mpdvae import plan as room
-from mpdvae.experiment import Experiment, with_changes
-from mpdvae.parts import ConvNetEncoder, DenseNetEncoder, FlowPrior, MapFlowPrior, PixelCNNDecoder, PixelCNNPPDecoder
+from mpdvae.experiments.experiment import Experiment, with_changes
+from mpdvae.experiments.model_config import (
+    ConvNetEncoder,
+    DenseNetEncoder,
+    FlowPrior,
+    MapFlowPrior,
+    PixelCNNDecoder,
+    PixelCNNPPDecoder,
+)
+from mpdvae.experiments.recipes import all_recipes, matrix, recipe
 from mpdvae.plan import count_operations, plan
-from mpdvae.recipes import all_recipes, matrix, recipe
 
 BINARY = Experiment(
     data={"dataset": "digits"},
@@ -95,7 +102,7 @@ def test_a_dry_run_says_what_the_matrix_costs(capsys):
 
 
 def test_timing_is_asked_for(capsys, monkeypatch):
-    monkeypatch.setattr("mpdvae.recipes.matrix", lambda scale, datasets: [recipe("vae-digits-smoke")])
+    monkeypatch.setattr("mpdvae.experiments.recipes.matrix", lambda scale, datasets: [recipe("vae-digits-smoke")])
     code, out, _ = call(capsys, "reproduce", "--scale", "smoke", "--dry-run", "--timed")
     assert code == 0
     assert "s / step" in out

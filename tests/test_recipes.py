@@ -7,9 +7,9 @@ from small_runs import RUN_FILES, TINY_OPTIONS, files
 
 from mpdvae.cli import main
 from mpdvae.errors import InputError
-from mpdvae.experiment import from_json
-from mpdvae.recipes import MODELS, all_recipes, matrix, recipe
-from mpdvae.studies import SCALES
+from mpdvae.experiments.experiment import from_json
+from mpdvae.experiments.recipes import MODELS, all_recipes, matrix, recipe
+from mpdvae.experiments.scales import SCALES
 
 
 def test_names_are_model_dataset_scale():

@@ -9,9 +9,9 @@ from small_runs import TINY, TINY_OPTIONS, files, trained
 from test_training import initial_weights, interrupted
 
 from mpdvae.errors import InputError
-from mpdvae.experiment import Experiment, with_changes
-from mpdvae.recipes import COLLAPSING, matrix, recipe
-from mpdvae.remedies import REMEDIES, as_options, committed_nats, scale_of_rate
+from mpdvae.experiments.experiment import Experiment, with_changes
+from mpdvae.experiments.recipes import COLLAPSING, matrix, recipe
+from mpdvae.experiments.remedies import REMEDIES, as_options, committed_nats, scale_of_rate
 from mpdvae.runs import Run, load
 
 remedies = pytest.mark.parametrize("name", REMEDIES)

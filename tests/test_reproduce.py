@@ -13,11 +13,11 @@ import pytest
 from command_line import call, start
 from small_runs import files, finish, results, tiny
 
-from mpdvae import recipes
 from mpdvae import reproduce as room
 from mpdvae.commands import run as run_commands
 from mpdvae.errors import InputError, RunError, ToldToStop
-from mpdvae.recipes import matrix
+from mpdvae.experiments import recipes
+from mpdvae.experiments.recipes import matrix
 from mpdvae.reproduce import Job, _share, jobs, run_all
 from mpdvae.runs import Run
 from mpdvae.system import folder_lock

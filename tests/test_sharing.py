@@ -13,7 +13,7 @@ import mpdvae
 from mpdvae import sharing
 from mpdvae.card import Results, model_card
 from mpdvae.errors import InputError, RunError
-from mpdvae.experiment import Origin, with_changes
+from mpdvae.experiments.experiment import Origin, with_changes
 
 IMAGE_SHAPE = (1, 8, 8)
 FIRST_FORMAT = Path(__file__).parent / "models" / "format-1"

@@ -16,10 +16,10 @@ from sklearn.utils import get_tags
 from sklearn.utils.estimator_checks import check_estimator, parametrize_with_checks
 
 import mpdvae
-from mpdvae.compact import short_training
 from mpdvae.errors import InputError
-from mpdvae.experiment import Training
-from mpdvae.parts import ConvNetDecoder, MLPDecoder, MLPEncoder
+from mpdvae.experiments.experiment import Training
+from mpdvae.experiments.model_config import ConvNetDecoder, MLPDecoder, MLPEncoder
+from mpdvae.experiments.presets import short_training
 from mpdvae.sklearn import MPDVAE
 
 SMALL = {

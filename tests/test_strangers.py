@@ -26,7 +26,7 @@ from mpdvae.data.image_folder import read_image_folder
 from mpdvae.data.npz import read_npz
 from mpdvae.data.unpickle import unpickle_arrays
 from mpdvae.errors import InputError, RunError
-from mpdvae.experiment import with_changes
+from mpdvae.experiments.experiment import with_changes
 from mpdvae.interop import read_state
 from mpdvae.report import collect
 

@@ -6,12 +6,12 @@ import pytest
 from command_line import call
 from small_runs import TINY
 
-from mpdvae import recipes, sweeps
 from mpdvae.errors import InputError
-from mpdvae.experiment import Experiment, with_changes
-from mpdvae.recipes import recipe, sweep_matrix
+from mpdvae.experiments import recipes, sweeps
+from mpdvae.experiments.experiment import Experiment, with_changes
+from mpdvae.experiments.recipes import recipe, sweep_matrix
+from mpdvae.experiments.scales import SCALES
 from mpdvae.runs import Run
-from mpdvae.studies import SCALES
 
 STUDIES = [(scale.name, study.dataset) for scale in SCALES.values() if scale.sweeps for study in scale.studies]
 

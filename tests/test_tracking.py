@@ -14,7 +14,8 @@ from command_line import call
 from small_runs import TINY_OPTIONS, digits, results, tiny
 from test_hostile_text import HOSTILE
 
-from mpdvae import recipes, tracking
+from mpdvae import tracking
+from mpdvae.experiments import recipes
 from mpdvae.jobs import complete
 from mpdvae.runs import Run, read_json
 from mpdvae.tracking import numbers

@@ -13,8 +13,8 @@ from small_runs import results, tiny
 
 from mpdvae import backends, trials
 from mpdvae.errors import InputError, RunError, ToldToStop
-from mpdvae.experiment import from_json
-from mpdvae.recipes import recipe
+from mpdvae.experiments.experiment import from_json
+from mpdvae.experiments.recipes import recipe
 from mpdvae.runs import Run
 from mpdvae.space import Choices, Range, space
 from mpdvae.system.folder_lock import owned

@@ -9,7 +9,7 @@ from tyro.conf import Positional
 from mpdvae.commands import shells
 from mpdvae.commands.explain import topics
 from mpdvae.commands.offers import Offers, Value, offers
-from mpdvae.experiment import Experiment
+from mpdvae.experiments.experiment import Experiment
 from mpdvae.options import Track
 
 Shell = Literal["bash", "zsh", "fish"]
@@ -31,8 +31,8 @@ def offered_by(commands: Mapping[str, Callable[..., Any]]) -> dict[str, Offers]:
 def _known() -> dict[str, Value]:
     """Names that are written as any text, so that a misspelt one is answered with the right one."""
     from mpdvae.data import names
-    from mpdvae.recipes import all_recipes
-    from mpdvae.studies import SCALES
+    from mpdvae.experiments.recipes import all_recipes
+    from mpdvae.experiments.scales import SCALES
 
     data_sets = Value(tuple(names()))
     studied = dict.fromkeys(study.dataset for scale in SCALES.values() for study in scale.studies)

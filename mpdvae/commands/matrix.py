@@ -6,7 +6,7 @@ from typing import Literal
 from tyro.conf import Positional
 
 from mpdvae.errors import InputError, refuse_unknown
-from mpdvae.experiment import Experiment
+from mpdvae.experiments.experiment import Experiment
 from mpdvae.options import Track
 from mpdvae.tracking import check_installed
 
@@ -48,10 +48,10 @@ def reproduce(
         timed: with `dry_run`, what they would cost on this machine, too: times a step of each network, which takes minutes
             for the paper's.
     """
-    from mpdvae import recipes
     from mpdvae import reproduce as matrix
+    from mpdvae.experiments import recipes
+    from mpdvae.experiments.scales import SCALES
     from mpdvae.jobs import this_command
-    from mpdvae.studies import SCALES
 
     if scale not in SCALES:
         refuse_unknown("scale", scale, list(SCALES))
@@ -89,8 +89,8 @@ def list_recipes() -> None:
     from rich.table import Table
 
     from mpdvae.console import stdout
-    from mpdvae.recipes import all_recipes
-    from mpdvae.studies import SCALES
+    from mpdvae.experiments.recipes import all_recipes
+    from mpdvae.experiments.scales import SCALES
 
     experiments, console = all_recipes().values(), stdout()
     names = Table(

@@ -14,7 +14,7 @@ from typing import Annotated, Any, Literal, get_args, get_origin, get_type_hints
 
 from tyro.conf import Positional
 
-from mpdvae.config import Config
+from mpdvae.experiments.fields import Config
 
 
 @dataclass(frozen=True)

@@ -9,7 +9,7 @@ import tyro
 from tyro.conf import Positional
 
 from mpdvae.errors import InputError, RunError
-from mpdvae.experiment import Experiment, from_json
+from mpdvae.experiments.experiment import Experiment, from_json
 from mpdvae.kinds import with_kinds
 from mpdvae.options import Track, parse, validated
 from mpdvae.system.process_group import after_first, check_processes, cores, is_first, own_device
@@ -196,7 +196,7 @@ def import_official(config: Positional[Path], state: Positional[Path], out: Path
 
 def experiment_called(name: str) -> Experiment:
     """The recipe called `name`, or the experiment in the file of that name."""
-    from mpdvae.recipes import recipe
+    from mpdvae.experiments.recipes import recipe
 
     path = Path(name)
     if path.suffix == ".json":

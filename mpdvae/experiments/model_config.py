@@ -8,8 +8,8 @@ from typing import TYPE_CHECKING, Annotated, ClassVar, Literal
 
 from pydantic import Field, model_validator
 
-from mpdvae.config import Config, Depth, Depths, ImageShape, Rate, Sizes, Width
-from mpdvae.posterior_parts import AR1Prior, Codes, GaussianHead, HeadConfig, LatentShape, VampPrior
+from mpdvae.experiments.fields import Config, Depth, Depths, ImageShape, Rate, Sizes, Width
+from mpdvae.experiments.posterior_config import AR1Prior, Codes, GaussianHead, HeadConfig, LatentShape, VampPrior
 
 if TYPE_CHECKING:
     from torch import nn

@@ -7,18 +7,18 @@
     flow               autoregressive flow over vectors          the same over maps
     standard-normal    N(0, I)                                   N(0, I)
 
-Grey networks are those of scale `minutes` (`mpdvae.studies`), but for a PixelCNN of two layers in place of three, which sees
-less, so that more comes through the code, and a flow of one block in place of two: both take less time. A configuration of
-`mpdvae.parts` in place of a word is taken as it is.
+Grey networks are those of scale `minutes` (`mpdvae.experiments.scales`), but for a PixelCNN of two layers in place of
+three, which sees less, so that more comes through the code, and a flow of one block in place of two: both take less time. A
+configuration of `mpdvae.experiments.model_config` in place of a word is taken as it is.
 """
 
 import math
 from collections.abc import Mapping
 from typing import Any
 
-from mpdvae.config import Config
 from mpdvae.errors import InputError, refuse_unknown
-from mpdvae.parts import (
+from mpdvae.experiments.fields import Config
+from mpdvae.experiments.model_config import (
     ColourResNetDecoder,
     ColourResNetEncoder,
     MapFlowPrior,
@@ -28,7 +28,7 @@ from mpdvae.parts import (
     PixelCNNPPDecoder,
     StandardNormalPrior,
 )
-from mpdvae.studies import COMPACT_MNIST
+from mpdvae.experiments.scales import COMPACT_MNIST
 
 QUICK_PIXELCNN = PixelCNNDecoder(channels=16, kernel_sizes=(5, 3), condition_channels=2)
 QUICK_FLOW = COMPACT_MNIST.flow.model_copy(update={"blocks": 1})
@@ -85,7 +85,7 @@ def part(role: str, given: Any, channels: int) -> Config:
 
     Arguments:
         role: encoder, decoder or prior.
-        given: a word of the table above, or a configuration of `mpdvae.parts`.
+        given: a word of the table above, or a configuration of `mpdvae.experiments.model_config`.
         channels: of the images, 1 or 3.
 
     Raises:
@@ -94,12 +94,14 @@ def part(role: str, given: Any, channels: int) -> Config:
     if isinstance(given, Config):
         return given
     if not isinstance(given, str):
-        raise InputError(f"{role}: expected a word or a configuration of mpdvae.parts, got {given!r}.")
+        raise InputError(
+            f"{role}: expected a word or a configuration of mpdvae.experiments.model_config, got {given!r}."
+        )
     words = (GREY if channels == 1 else COLOUR)[role]
     if given in words:
         return words[given]
     if given not in GREY[role]:
-        refuse_unknown(role, given, list(words), "A configuration of mpdvae.parts is taken, too.")
+        refuse_unknown(role, given, list(words), "A configuration of mpdvae.experiments.model_config is taken, too.")
     raise InputError(
         f"{role}: {given!r} has no form for colour images; choose {' or '.join(words)}, or give grey images.",
         topic="image-shape",

@@ -8,20 +8,20 @@
     mae-no-diversity    vlae + smoothness                            ablation
 
 A recipe is named MODEL-DATASET-SCALE. At one scale all models on a data set share encoder, training and evaluation
-(`mpdvae.studies`), so that they differ in what is compared only. Every scale has the grid of the two weights. Scales `hours`
-and `paper` have further models: the paper's larger PixelCNN, restricted receptive fields, and what the literature did
-differently. Scales `smoke` and `minutes` have the remedies against collapse (`mpdvae.remedies`), each on the model that
-collapses; these and `hours` have sweeps of single dials on it (`mpdvae.sweeps`).
+(`mpdvae.experiments.scales`), so that they differ in what is compared only. Every scale has the grid of the two weights.
+Scales `hours` and `paper` have further models: the paper's larger PixelCNN, restricted receptive fields, and what the
+literature did differently. Scales `smoke` and `minutes` have the remedies against collapse (`mpdvae.experiments.remedies`),
+each on the model that collapses; these and `hours` have sweeps of single dials on it (`mpdvae.experiments.sweeps`).
 """
 
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from functools import cache
 
-from mpdvae import sweeps
 from mpdvae.errors import InputError, refuse_unknown
-from mpdvae.experiment import Experiment, ObjectiveConfig, with_changes
-from mpdvae.parts import (
+from mpdvae.experiments import sweeps
+from mpdvae.experiments.experiment import Experiment, ObjectiveConfig, with_changes
+from mpdvae.experiments.model_config import (
     ConvNetDecoder,
     ConvNetEncoder,
     DecoderConfig,
@@ -34,8 +34,8 @@ from mpdvae.parts import (
     PriorConfig,
     StandardNormalPrior,
 )
-from mpdvae.remedies import REMEDIES
-from mpdvae.studies import SCALES, Scale, Study
+from mpdvae.experiments.remedies import REMEDIES
+from mpdvae.experiments.scales import SCALES, Scale, Study
 
 DIVERSITY_WEIGHT = 1.0
 SMOOTHNESS_WEIGHT = 0.5

@@ -10,8 +10,8 @@ their configurations); what it left to the command line is said in recipes.py.
 
 from dataclasses import dataclass
 
-from mpdvae.experiment import Data, Evaluation, Plateau, Training
-from mpdvae.parts import (
+from mpdvae.experiments.experiment import Data, Evaluation, Plateau, Training
+from mpdvae.experiments.model_config import (
     ColourResNetDecoder,
     ConvNetDecoder,
     ConvNetEncoder,

@@ -1,8 +1,8 @@
 """The complete configuration of one run: typed, validated, frozen; JSON in, JSON out, and the command line.
 
 A run is a pure function of an `Experiment`. Unknown fields, wrong types and combinations that cannot work are refused when
-the experiment is put together, before any training. `build` methods make the parts (see `mpdvae.parts`); torch is imported
-only there, so that listing recipes and printing help stays quick.
+the experiment is put together, before any training. `build` methods make the parts (see `mpdvae.experiments.model_config`);
+torch is imported only there, so that listing recipes and printing help stays quick.
 """
 
 from dataclasses import dataclass
@@ -11,10 +11,9 @@ from typing import TYPE_CHECKING, Annotated, Any, Literal
 
 from pydantic import Field, ValidationError, model_validator
 
-from mpdvae.config import AtLeastTwo, Config, Count, Fraction, ImageShape, Sizes, Text, Width
 from mpdvae.errors import InputError
-from mpdvae.objective_config import ObjectiveConfig
-from mpdvae.parts import (
+from mpdvae.experiments.fields import AtLeastTwo, Config, Count, Fraction, ImageShape, Sizes, Text, Width
+from mpdvae.experiments.model_config import (
     DecoderConfig,
     EncoderConfig,
     PixelCNNDecoder,
@@ -23,7 +22,8 @@ from mpdvae.parts import (
     StandardNormalPrior,
     VampPrior,
 )
-from mpdvae.posterior_parts import BY_BATCH
+from mpdvae.experiments.objective_config import ObjectiveConfig
+from mpdvae.experiments.posterior_config import BY_BATCH
 from mpdvae.system.untrusted_files import in_short
 
 if TYPE_CHECKING:
@@ -273,7 +273,7 @@ class Experiment(Config):
 
         Raises `InputError` where parts and images don't fit, or make a network that is larger than any that is meant.
         """
-        from mpdvae.bounded import Bounded
+        from mpdvae.experiments.size_limit import Bounded
         from mpdvae.models.semi_amortised import SemiAmortised
         from mpdvae.seeding import seeded
         from mpdvae.vae import VAE

@@ -1,13 +1,14 @@
 """Configurations of what keeps a code informative by construction: heads of encoders, priors that no posterior can match, and
-the refinement of posteriors. Members of the unions in `mpdvae.parts`; the theory is in `mpdvae.models.posterior_heads`,
-`mpdvae.distributions.gaussian_ar1`, `mpdvae.models.priors` and `mpdvae.models.semi_amortised`.
+the refinement of posteriors. Members of the unions in `mpdvae.experiments.model_config`; the theory is in
+`mpdvae.models.posterior_heads`, `mpdvae.distributions.gaussian_ar1`, `mpdvae.models.priors` and
+`mpdvae.models.semi_amortised`.
 """
 
 from typing import TYPE_CHECKING, Annotated, ClassVar, Literal
 
 from pydantic import Field
 
-from mpdvae.config import AtLeastTwo, Config, ImageShape, Rate, Width
+from mpdvae.experiments.fields import AtLeastTwo, Config, ImageShape, Rate, Width
 
 if TYPE_CHECKING:
     from torch import nn

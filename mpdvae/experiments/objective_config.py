@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Annotated, Literal
 
 from pydantic import Field, model_validator
 
-from mpdvae.config import Config, Count, Fraction, Nats, Rate, Weight
+from mpdvae.experiments.fields import Config, Count, Fraction, Nats, Rate, Weight
 
 if TYPE_CHECKING:
     from mpdvae.objectives.kl_weights import AdaptiveWeight, Schedule

@@ -14,7 +14,7 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any
 
-from mpdvae.experiment import Experiment, with_changes
+from mpdvae.experiments.experiment import Experiment, with_changes
 
 GRID = [(eta, gamma) for eta in (0.5, 1.0, 2.0) for gamma in (0.1, 0.5, 1.0)]
 """Weights of diversity and smoothness."""

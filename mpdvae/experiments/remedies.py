@@ -18,7 +18,7 @@ from dataclasses import dataclass
 from typing import Any, Literal
 
 from mpdvae.errors import InputError
-from mpdvae.experiment import Experiment
+from mpdvae.experiments.experiment import Experiment
 
 RATE_PER_DIMENSION_NATS = 0.3
 GOAL_NATS = {"digits": 20.0, "mnist": 80.0}

@@ -9,7 +9,7 @@ Text = Annotated[str, Field(max_length=1_000, pattern=r"^[^\p{C}]*$")]
 """Names and sentences: what a terminal, a report or a file's name may show."""
 Count = Annotated[int, Field(ge=1, le=10**9)]
 Width = Annotated[int, Field(ge=1, le=2**20)]
-"""Of a layer; how large all of them may be together, `mpdvae.bounded` says."""
+"""Of a layer; how large all of them may be together, `mpdvae.experiments.size_limit` says."""
 Depth = Annotated[int, Field(ge=1, le=100)]
 """Of layers that follow each other: building them takes time, whatever their size."""
 AtLeastTwo = Annotated[int, Field(ge=2, le=10**9)]
