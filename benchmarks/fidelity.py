@@ -17,7 +17,7 @@ from mpdvae.experiments.recipes import recipe
 from mpdvae.experiments.remedies import as_options
 from mpdvae.report.statistics import paired_difference
 from mpdvae.reproduce import Job, run_all
-from mpdvae.runs import Run, read_json, write_atomically
+from mpdvae.runs.run_folder import Run, read_json, write_atomically
 
 BASE = "mae-mnist-minutes"
 PAGE = Path(__file__).parents[1] / "docs" / "fidelity.md"

@@ -25,7 +25,7 @@ from rich.console import Console
 from rich.table import Table
 from timing import Curve, Row
 
-from mpdvae.runs import read_json, write_atomically
+from mpdvae.runs.run_folder import read_json, write_atomically
 from mpdvae.version import __version__
 
 RESULTS = Path(__file__).with_name("results.json")

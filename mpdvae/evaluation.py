@@ -18,7 +18,6 @@ from jaxtyping import Float
 from torch import Tensor
 
 from mpdvae import pictures, scoring, walks
-from mpdvae.checksums import recording
 from mpdvae.data import Splits, evaluation_images
 from mpdvae.errors import InputError
 from mpdvae.exploration import explore
@@ -27,7 +26,8 @@ from mpdvae.measures import code_diagnostics, code_use, density, information, re
 from mpdvae.measures.memory_budget import drawn_in_pieces, in_pieces, shortage_told
 from mpdvae.models.acceleration import compile_networks
 from mpdvae.referee import judge
-from mpdvae.runs import Run, load, write_atomically, write_json
+from mpdvae.runs.checksums import recording
+from mpdvae.runs.run_folder import Run, load, write_atomically, write_json
 from mpdvae.seeding import seeded
 from mpdvae.system.process_group import is_first
 from mpdvae.vae import VAE

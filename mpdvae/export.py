@@ -36,7 +36,7 @@ from mpdvae.experiments.experiment import Origin
 from mpdvae.models.decoders import IndependentDecoder
 from mpdvae.models.encoders import GaussianEncoder
 from mpdvae.models.semi_amortised import SemiAmortised
-from mpdvae.runs import METADATA, write_atomically
+from mpdvae.runs.run_folder import METADATA, write_atomically
 from mpdvae.seeding import seeded
 from mpdvae.version import __version__
 

@@ -15,12 +15,12 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from mpdvae.checksums import record
 from mpdvae.errors import InputError
 from mpdvae.experiments.experiment import Experiment, ImageShape, with_changes
 from mpdvae.released_config import experiment_of
 from mpdvae.released_layers import renamed
-from mpdvae.runs import Run, check_folder, read_json
+from mpdvae.runs.checksums import record
+from mpdvae.runs.run_folder import Run, check_folder, read_json
 from mpdvae.system.untrusted_files import in_short, read_bytes
 from mpdvae.version import __version__
 

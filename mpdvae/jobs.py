@@ -11,13 +11,13 @@ from pathlib import Path
 from typing import Any
 
 from mpdvae.data import Splits, load, steps_per_epoch
-from mpdvae.environment import EVALUATION, TRAINING, describe, noted
 from mpdvae.errors import InputError, RunError, ToldToStop, in_words
 from mpdvae.experiments.experiment import Experiment, with_changes
-from mpdvae.runs import Run
+from mpdvae.runs.environment import EVALUATION, TRAINING, describe, noted
+from mpdvae.runs.run_folder import Run
+from mpdvae.runs.trackers import Trackers, tracking
 from mpdvae.system.process_group import is_first, world
 from mpdvae.system.signals import Stop, Stopped, heeded
-from mpdvae.tracking import Trackers, tracking
 from mpdvae.version import __version__
 
 OWN = "own"

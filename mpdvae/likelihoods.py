@@ -29,7 +29,7 @@ from mpdvae.measures.memory_budget import Budget
 from mpdvae.measures.pareto import RELIABLE
 from mpdvae.measures.random_subsets import random_subset
 from mpdvae.partial import Partial
-from mpdvae.runs import Run
+from mpdvae.runs.run_folder import Run
 from mpdvae.system.process_group import take_turns, wait_for_all
 from mpdvae.vae import VAE, check_samples
 from mpdvae.version import __version__

@@ -22,7 +22,7 @@ from mpdvae.measures import code_diagnostics
 from mpdvae.measures.random_subsets import random_subset
 from mpdvae.measures.representation import posteriors
 from mpdvae.measures.representation.maps import principal_map
-from mpdvae.runs import Run, load
+from mpdvae.runs.run_folder import Run, load
 from mpdvae.seeding import seeded
 from mpdvae.vae import VAE
 

@@ -17,7 +17,7 @@ from tyro.constructors import ConstructorRegistry, StructConstructorSpec, Struct
 from mpdvae.errors import InputError
 from mpdvae.experiments.experiment import Config, Experiment, in_words
 from mpdvae.kinds import kinds_beside
-from mpdvae.tracking import Name
+from mpdvae.runs.trackers import Name
 
 Options = TypeVar("Options")
 Track = tyro.conf.UseAppendAction[tuple[Name, ...]]

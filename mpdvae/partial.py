@@ -14,7 +14,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from mpdvae.runs import write_atomically
+from mpdvae.runs.run_folder import write_atomically
 
 Forms = Mapping[str, tuple[tuple[int, ...], torch.dtype]]
 """Shape and type of each tensor of a part, by name."""

@@ -27,9 +27,9 @@ from mpdvae.console import RunProgress, Watcher
 from mpdvae.errors import InputError, RunError, ToldToStop, why
 from mpdvae.experiments.experiment import Experiment, with_changes
 from mpdvae.jobs import check_device, complete, load_data, on_device
-from mpdvae.records import ProgressNote, check
 from mpdvae.report.collect import FAILURE_LOG
-from mpdvae.runs import Run, read_json, write_atomically
+from mpdvae.runs.records import ProgressNote, check
+from mpdvae.runs.run_folder import Run, read_json, write_atomically
 from mpdvae.system.folder_lock import InUse, left_by, owned, owner_of
 from mpdvae.system.untrusted_text import printable
 

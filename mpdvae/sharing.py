@@ -15,10 +15,10 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from mpdvae import runs
-from mpdvae.card import Results, model_card
 from mpdvae.errors import InputError, RunError
 from mpdvae.experiments.experiment import Experiment, Origin, with_changes
+from mpdvae.runs import run_folder
+from mpdvae.runs.model_card import Results, model_card
 from mpdvae.version import __version__
 
 if TYPE_CHECKING:
@@ -41,8 +41,8 @@ def load(source: str | Path) -> "VAE":
     """
     match = _ID.fullmatch(str(source))
     if isinstance(source, Path) or match is None or Path(source).exists():
-        return runs.load(source)
-    return runs.load(_downloaded(match["repo"], match["revision"]))
+        return run_folder.load(source)
+    return run_folder.load(_downloaded(match["repo"], match["revision"]))
 
 
 def save_pretrained(
@@ -69,7 +69,7 @@ def save_pretrained(
         )
     experiment = _without_whereabouts(origin.experiment)
     card = model_card(experiment, origin.image_shape, measured, source, licence)
-    runs.save_model(Path(folder), vae, experiment, origin.image_shape, card)
+    run_folder.save_model(Path(folder), vae, experiment, origin.image_shape, card)
 
 
 def push_to_hub(
@@ -138,7 +138,7 @@ def _without_whereabouts(experiment: Experiment) -> Experiment:
 def _of_run(run: Path | None) -> Results | None:
     """What was measured of a run; None where nothing was."""
     files = {name: run / f"{name}.json" for name in RESULTS} if run is not None else {}
-    found = {name: runs.read_json(path) for name, path in files.items() if path.is_file()}
+    found = {name: run_folder.read_json(path) for name, path in files.items() if path.is_file()}
     return Results(**found) if found else None
 
 

@@ -39,7 +39,7 @@ from mpdvae.experiments.fields import Config
 from mpdvae.experiments.presets import part, short_training
 from mpdvae.jobs import check_device, check_fit, describe_run
 from mpdvae.measures import density
-from mpdvae.runs import Run
+from mpdvae.runs.run_folder import Run
 from mpdvae.seeding import seeded
 from mpdvae.training import Watch, train
 from mpdvae.vae import VAE, check_samples

@@ -22,7 +22,6 @@ from typing import Any
 import torch
 from torch import Tensor, nn, optim
 
-from mpdvae.checksums import recording
 from mpdvae.data import Splits, batch_indices, evaluation_images, steps_per_epoch, training_batch
 from mpdvae.errors import InputError, RunError
 from mpdvae.experiments.experiment import Experiment, Training
@@ -42,7 +41,8 @@ from mpdvae.recovery import (
     overflow_is_told,
     returned,
 )
-from mpdvae.runs import Run, load
+from mpdvae.runs.checksums import recording
+from mpdvae.runs.run_folder import Run, load
 from mpdvae.seeding import derive_seed, seeded
 from mpdvae.system import process_group
 from mpdvae.system.allocator import keep_freed_memory

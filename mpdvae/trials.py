@@ -17,7 +17,7 @@ from mpdvae.errors import InputError, ToldToStop
 from mpdvae.experiments.experiment import Experiment
 from mpdvae.jobs import load_data, on_device, train_only
 from mpdvae.report.collect import FAILURE_LOG
-from mpdvae.runs import Run, read_json, write_atomically, write_json
+from mpdvae.runs.run_folder import Run, read_json, write_atomically, write_json
 from mpdvae.space import Space, changed
 from mpdvae.system.folder_lock import Ownership, owned, owner_of
 

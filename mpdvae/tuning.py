@@ -22,7 +22,7 @@ from mpdvae import backends, gpus
 from mpdvae.console import RunProgress, Watcher
 from mpdvae.errors import InputError, RunError
 from mpdvae.jobs import check_device, load_data
-from mpdvae.runs import read_json, write_atomically
+from mpdvae.runs.run_folder import read_json, write_atomically
 from mpdvae.space import changed
 from mpdvae.trials import REASON, Search, folder_of, revive, take_part
 

@@ -33,7 +33,7 @@ from torch import Tensor, nn
 
 from mpdvae.models.priors import FlowPrior
 from mpdvae.reproduce import _run_one, jobs
-from mpdvae.runs import Run
+from mpdvae.runs.run_folder import Run
 
 LATENT, BATCH = 3, 4
 CODE_MAP = (MAP_CHANNELS, 3, 2)

@@ -9,7 +9,7 @@ from mpdvae.experiments.experiment import Experiment, with_changes
 from mpdvae.experiments.recipes import recipe
 from mpdvae.experiments.remedies import as_options
 from mpdvae.jobs import complete, load_data
-from mpdvae.runs import Run
+from mpdvae.runs.run_folder import Run
 from mpdvae.training import Watch, train
 
 TINY = {

@@ -54,7 +54,7 @@ from mpdvae.memo import shared
 from mpdvae.partial import Partial
 from mpdvae.released_config import experiment_of
 from mpdvae.report import collect
-from mpdvae.runs import METADATA, Run, load, read_json
+from mpdvae.runs.run_folder import METADATA, Run, load, read_json
 from mpdvae.training import train
 
 Damage = Callable[[bytes, random.Random], bytes]

@@ -19,7 +19,7 @@ from small_runs import results
 from mpdvae import backends, reproduce
 from mpdvae.backends import backend, work
 from mpdvae.errors import InputError, RunError
-from mpdvae.runs import Run
+from mpdvae.runs.run_folder import Run
 from mpdvae.system.folder_lock import FILE
 
 SCRIPT = Path(__file__).parent / "cluster_matrix.py"

@@ -10,7 +10,7 @@ from data_files import picture, put, tiny_idx_files
 from small_runs import TINY_OPTIONS, files, tiny
 from test_runs import replace_weights
 
-from mpdvae.runs import Run
+from mpdvae.runs.run_folder import Run
 
 TRAIN = "train vae-digits-smoke --out NEW "
 

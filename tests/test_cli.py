@@ -22,7 +22,7 @@ from mpdvae.errors import InputError
 from mpdvae.experiments.experiment import with_changes
 from mpdvae.experiments.objective_config import LinearWeight, ObjectiveConfig
 from mpdvae.experiments.recipes import all_recipes, recipe
-from mpdvae.runs import Run
+from mpdvae.runs.run_folder import Run
 from mpdvae.version import __version__
 
 # -- help --------------------------------------------------------------------------------------------------------------

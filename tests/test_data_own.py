@@ -16,7 +16,7 @@ from mpdvae.data.image_folder import read_image_folder
 from mpdvae.data.npz import read_npz
 from mpdvae.errors import InputError
 from mpdvae.jobs import data_of, describe_run
-from mpdvae.runs import Run
+from mpdvae.runs.run_folder import Run
 
 GREY = np.random.default_rng(0).integers(0, 256, (20, 4, 5)).astype(np.uint8)
 COLOUR = np.random.default_rng(0).integers(0, 256, (20, 4, 5, 3)).astype(np.uint8)

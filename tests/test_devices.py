@@ -16,7 +16,7 @@ from small_runs import TINY_OPTIONS, digits, files, tiny, trained
 from mpdvae import gpus
 from mpdvae.experiments import recipes
 from mpdvae.jobs import how_to_resume
-from mpdvae.runs import Run
+from mpdvae.runs.run_folder import Run
 
 HERE = Path(__file__).parent
 THERE = ("--device", "elsewhere")

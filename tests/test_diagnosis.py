@@ -11,7 +11,7 @@ from mpdvae.experiments.experiment import with_changes
 from mpdvae.experiments.recipes import all_recipes, recipe
 from mpdvae.experiments.remedies import REMEDIES
 from mpdvae.measures import collapse
-from mpdvae.runs import Run, read_json
+from mpdvae.runs.run_folder import Run, read_json
 
 UNITS = 4
 

@@ -17,7 +17,7 @@ from mpdvae.jobs import check_fit, check_same_data, complete, load_data
 from mpdvae.models.decoders import pixelcnnpp_decoder
 from mpdvae.models.encoders import densenet_encoder
 from mpdvae.models.priors import StandardNormal
-from mpdvae.runs import Run, read_json
+from mpdvae.runs.run_folder import Run, read_json
 from mpdvae.vae import VAE
 
 

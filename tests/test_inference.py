@@ -10,7 +10,7 @@ from mpdvae import training
 from mpdvae.errors import InputError
 from mpdvae.objectives import step_rules
 from mpdvae.objectives.step_rules import Joint, Lagging
-from mpdvae.runs import Run
+from mpdvae.runs.run_folder import Run
 
 LAGGING = {"kind": "lagging", "encoder_steps": 3, "check_every": 1, "patience": 1}
 

@@ -19,7 +19,7 @@ from mpdvae.data import Splits
 from mpdvae.errors import InputError
 from mpdvae.interop import from_official, read_state
 from mpdvae.released_config import experiment_of
-from mpdvae.runs import Run
+from mpdvae.runs.run_folder import Run
 
 PARTS = {"train": 150, "validation": 4, "test": 6}
 SMALL = description("binary_resnet")

@@ -19,7 +19,7 @@ from mpdvae.likelihoods import Request, measure, partial_results, prepare, summa
 from mpdvae.measures import annealed_importance, density
 from mpdvae.measures.random_subsets import random_subset
 from mpdvae.referee import judge
-from mpdvae.runs import Run, read_json
+from mpdvae.runs.run_folder import Run, read_json
 
 
 def silent(_: str, __: float) -> None:

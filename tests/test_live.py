@@ -12,7 +12,7 @@ from small_runs import digits
 from mpdvae.errors import InputError, RunError
 from mpdvae.live import Live, live
 from mpdvae.live_page import check_port
-from mpdvae.runs import Run
+from mpdvae.runs.run_folder import Run
 
 
 @pytest.fixture(scope="module")

@@ -17,7 +17,7 @@ from small_runs import TINY_OPTIONS, files, tiny
 
 from mpdvae.commands.several import how_to_go_on, processes_asked_for
 from mpdvae.errors import InputError
-from mpdvae.runs import Run
+from mpdvae.runs.run_folder import Run
 from mpdvae.system import process_group
 from mpdvae.system.batch_sharding import check_batch, share_of
 

@@ -10,7 +10,7 @@ from small_runs import digits, results, tiny, trained
 from mpdvae import training
 from mpdvae.errors import RunError
 from mpdvae.recovery import NotFinite
-from mpdvae.runs import Run
+from mpdvae.runs.run_folder import Run
 from mpdvae.system.signals import Stop, Stopped
 from mpdvae.training import train
 

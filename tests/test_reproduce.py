@@ -19,7 +19,7 @@ from mpdvae.errors import InputError, RunError, ToldToStop
 from mpdvae.experiments import recipes
 from mpdvae.experiments.recipes import matrix
 from mpdvae.reproduce import Job, _share, jobs, run_all
-from mpdvae.runs import Run
+from mpdvae.runs.run_folder import Run
 from mpdvae.system import folder_lock
 from mpdvae.system.folder_lock import owned
 

@@ -11,7 +11,15 @@ from small_runs import digits, files, tiny, trained
 import mpdvae
 from mpdvae.errors import InputError, RunError
 from mpdvae.experiments.experiment import Experiment, with_changes
-from mpdvae.runs import Run, differing_fields, manifest_sha256, read_json, save_model, write_atomically, write_json
+from mpdvae.runs.run_folder import (
+    Run,
+    differing_fields,
+    manifest_sha256,
+    read_json,
+    save_model,
+    write_atomically,
+    write_json,
+)
 
 # -- making a folder ---------------------------------------------------------------------------------------------------
 

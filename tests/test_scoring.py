@@ -19,7 +19,7 @@ from mpdvae.learner import initialise
 from mpdvae.measures import representation
 from mpdvae.measures.representation.scores import CLUSTER_MEASURES
 from mpdvae.memo import shared
-from mpdvae.runs import Run, load, read_json
+from mpdvae.runs.run_folder import Run, load, read_json
 
 BASELINES = ["raw_pixels", "pca", "untrained_encoder"]
 

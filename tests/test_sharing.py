@@ -11,9 +11,9 @@ from small_runs import tiny
 
 import mpdvae
 from mpdvae import sharing
-from mpdvae.card import Results, model_card
 from mpdvae.errors import InputError, RunError
 from mpdvae.experiments.experiment import Origin, with_changes
+from mpdvae.runs.model_card import Results, model_card
 
 IMAGE_SHAPE = (1, 8, 8)
 FIRST_FORMAT = Path(__file__).parent / "models" / "format-1"

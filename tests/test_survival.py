@@ -32,7 +32,7 @@ from mpdvae.measures.encoder_lag import EncoderLag
 from mpdvae.measures.memory_budget import Budget, drawn_in_pieces, in_pieces, shortage_told
 from mpdvae.measures.noise import NoiseOfAll
 from mpdvae.partial import Partial
-from mpdvae.runs import Run, load
+from mpdvae.runs.run_folder import Run, load
 from mpdvae.seeding import seeded
 from mpdvae.system.folder_lock import owned
 from mpdvae.system.signals import Stop, Stopped, heeded

@@ -11,7 +11,7 @@ from mpdvae.experiments import recipes, sweeps
 from mpdvae.experiments.experiment import Experiment, with_changes
 from mpdvae.experiments.recipes import recipe, sweep_matrix
 from mpdvae.experiments.scales import SCALES
-from mpdvae.runs import Run
+from mpdvae.runs.run_folder import Run
 
 STUDIES = [(scale.name, study.dataset) for scale in SCALES.values() if scale.sweeps for study in scale.studies]
 

@@ -14,11 +14,11 @@ from command_line import call
 from small_runs import TINY_OPTIONS, digits, results, tiny
 from test_hostile_text import HOSTILE
 
-from mpdvae import tracking
 from mpdvae.experiments import recipes
 from mpdvae.jobs import complete
-from mpdvae.runs import Run, read_json
-from mpdvae.tracking import numbers
+from mpdvae.runs import trackers
+from mpdvae.runs.run_folder import Run, read_json
+from mpdvae.runs.trackers import numbers
 
 pytest.importorskip("accelerate")
 pytest.importorskip("tensorboard")
@@ -178,7 +178,7 @@ def test_other_trackers_are_told_the_same(tmp_path, stand_in, name):
 def test_a_tracker_leaves_the_threads_alone(monkeypatch):
     """accelerate changes their number in the first of several processes."""
     monkeypatch.setattr("accelerate.state.PartialState", lambda cpu: torch.set_num_threads(2))
-    tracking._satisfy_accelerate()
+    trackers._satisfy_accelerate()
     assert torch.get_num_threads() == 1
 
 
@@ -187,9 +187,9 @@ def test_of_several_processes_the_first_one_tells(tmp_path, stand_in, monkeypatc
     run = Run.create(tmp_path / "run", tiny())
     (run.path / "trackers").mkdir()
     (run.path / "trackers" / "wandb.json").write_text('{"step": 0, "id": "told-before"}')
-    monkeypatch.setattr(tracking, "is_first", lambda: False)
-    with tracking.tracking(run, ("wandb",), lambda what: None) as trackers:
-        trackers.tell({"step": 3, "kl_nats": 1.0})
+    monkeypatch.setattr(trackers, "is_first", lambda: False)
+    with trackers.tracking(run, ("wandb",), lambda what: None) as telling:
+        telling.tell({"step": 3, "kl_nats": 1.0})
     assert module.calls == []
 
 
@@ -225,8 +225,8 @@ def test_a_note_that_we_did_not_write_reaches_no_tracker(tmp_path, stand_in, not
     run, said = Run.create(tmp_path / "run", tiny()), []
     (run.path / "trackers").mkdir()
     (run.path / "trackers" / "wandb.json").write_text(json.dumps(noted))
-    with tracking.tracking(run, ("wandb",), said.append) as trackers:
-        trackers.tell({"step": 3, "kl_nats": 1.0})
+    with trackers.tracking(run, ("wandb",), said.append) as telling:
+        telling.tell({"step": 3, "kl_nats": 1.0})
     assert module.calls == []
     (line,) = said
     assert re.fullmatch(r"tracker wandb failed and is told no more \(.*wandb\.json: .*\); the run goes on\.", line)
@@ -237,8 +237,8 @@ def test_a_note_that_we_did_not_write_reaches_no_tracker(tmp_path, stand_in, not
 def test_names_in_a_history_stay_names(tmp_path, text):
     """TensorBoard, which writes files: they stay where they belong, and the number is found by its name."""
     run, said = Run.create(tmp_path / "run", tiny()), []
-    with tracking.tracking(run, ("tensorboard",), said.append) as trackers:
-        trackers.tell({"step": 3, "gradient_norms": {text: 1.0, "../../../elsewhere": 2.0}})
+    with trackers.tracking(run, ("tensorboard",), said.append) as telling:
+        telling.tell({"step": 3, "gradient_norms": {text: 1.0, "../../../elsewhere": 2.0}})
     assert said == []
     assert {path.name for path in tmp_path.iterdir()} == {"run"}
     assert points(run.path)[f"gradient_norms/{text}"] == [(3, 1.0)]
@@ -256,7 +256,7 @@ def test_a_package_that_is_not_there_is_named_before_anything_is_made(
 ):
     there = importlib.util.find_spec
     monkeypatch.setattr(
-        tracking, "find_spec", lambda package: None if package in {missing, "wandb"} else there(package)
+        trackers, "find_spec", lambda package: None if package in {missing, "wandb"} else there(package)
     )
     arguments = ("train", "vae-digits-smoke", "--out", tmp_path / "run", *TINY_OPTIONS, "--track", name)
     code, _, err = call(capsys, *arguments)
@@ -300,7 +300,7 @@ def test_every_run_of_a_matrix_is_told_in_the_process_that_trains_it(capsys, tmp
     ids=lambda arguments: arguments[0],
 )
 def test_no_command_begins_runs_whose_tracker_is_not_there(capsys, tmp_path, monkeypatch, arguments):
-    monkeypatch.setattr(tracking, "find_spec", lambda package: None)
+    monkeypatch.setattr(trackers, "find_spec", lambda package: None)
     code, _, err = call(capsys, *arguments, tmp_path / "out", "--track", "wandb")
     assert code == 2
     assert err.startswith("mpdvae: --track wandb: needs accelerate and wandb;")

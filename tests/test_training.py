@@ -14,7 +14,7 @@ from mpdvae import training
 from mpdvae.data import training_batch
 from mpdvae.errors import InputError, RunError
 from mpdvae.learner import Learner, Progress
-from mpdvae.runs import Run
+from mpdvae.runs.run_folder import Run
 from mpdvae.seeding import seeded
 from mpdvae.training import train
 from mpdvae.validation import Validation, validate

@@ -15,7 +15,7 @@ from mpdvae import backends, trials
 from mpdvae.errors import InputError, RunError, ToldToStop
 from mpdvae.experiments.experiment import from_json
 from mpdvae.experiments.recipes import recipe
-from mpdvae.runs import Run
+from mpdvae.runs.run_folder import Run
 from mpdvae.space import Choices, Range, space
 from mpdvae.system.folder_lock import owned
 from mpdvae.trials import Search

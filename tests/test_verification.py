@@ -10,12 +10,13 @@ import torch
 from command_line import call
 from small_runs import RUN_FILES, digits, files, finish, tiny, trained
 
-from mpdvae import environment, repetition
-from mpdvae.checksums import recording, run_files
+from mpdvae import repetition
 from mpdvae.comparison import Pair, compare, leaves
 from mpdvae.errors import InputError
 from mpdvae.evaluation import evaluate
-from mpdvae.runs import Run, manifest_sha256, read_json, write_json
+from mpdvae.runs import environment
+from mpdvae.runs.checksums import recording, run_files
+from mpdvae.runs.run_folder import Run, manifest_sha256, read_json, write_json
 from mpdvae.seeding import derive_seed
 from mpdvae.verification import Check, _check_environment, measurements, verify
 
@@ -170,7 +171,7 @@ def test_a_number_that_the_weights_do_not_give_is_found(capsys, own_copy):
     density["nll_nats"]["mean"] = noted - 2
     write_json(own_copy / "density.json", density)
     record = read_json(own_copy / "manifest.json")["files"]
-    from mpdvae.checksums import sha256_of
+    from mpdvae.runs.checksums import sha256_of
 
     edit(own_copy, files=record | {"density.json": sha256_of(own_copy / "density.json")})
     code, out, err = call(capsys, "verify", own_copy)

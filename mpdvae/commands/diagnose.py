@@ -9,7 +9,7 @@ from mpdvae.errors import InputError
 
 if TYPE_CHECKING:
     from mpdvae.diagnosis import Diagnosis
-    from mpdvae.runs import Run
+    from mpdvae.runs.run_folder import Run
 
 
 def diagnose(directory: Positional[Path]) -> None:
@@ -22,7 +22,7 @@ def diagnose(directory: Positional[Path]) -> None:
     """
     from mpdvae.console import plain, sparkline, stdout
     from mpdvae.diagnosis import diagnose
-    from mpdvae.runs import Run
+    from mpdvae.runs.run_folder import Run
 
     run = Run(directory)
     found = diagnose(run.experiment, run.history, _diagnostics(run))
@@ -42,8 +42,8 @@ def diagnose(directory: Positional[Path]) -> None:
 
 
 def _diagnostics(run: "Run") -> dict[str, Any] | None:
-    from mpdvae.records import Probed, check, check_course
-    from mpdvae.runs import read_json
+    from mpdvae.runs.records import Probed, check, check_course
+    from mpdvae.runs.run_folder import read_json
 
     path = run.path / "diagnostics.json"
     if not path.is_file():

@@ -27,7 +27,7 @@ def sample(directory: Positional[Path], out: Path, count: int = 64, seed: int = 
         device: cpu, cuda, ...; default: cpu.
     """
     from mpdvae import pictures
-    from mpdvae.runs import model_experiment
+    from mpdvae.runs.run_folder import model_experiment
     from mpdvae.seeding import seeded
 
     pictures.check_png_path(out)
@@ -61,7 +61,7 @@ def reconstruct(
     import torch
 
     from mpdvae import pictures
-    from mpdvae.runs import model_experiment
+    from mpdvae.runs.run_folder import model_experiment
     from mpdvae.seeding import seeded
 
     pictures.check_png_path(out)
@@ -96,7 +96,7 @@ def traverse(
     """
     from mpdvae import pictures
     from mpdvae.evaluation import traversal
-    from mpdvae.runs import model_experiment
+    from mpdvae.runs.run_folder import model_experiment
     from mpdvae.seeding import seeded
 
     pictures.check_png_path(out)
@@ -135,7 +135,7 @@ def _some_test_images(directory: Path, count: int | None, data_dir: Path | None)
 
     from mpdvae.data import evaluation_images
     from mpdvae.jobs import check_same_data, data_of
-    from mpdvae.runs import Run
+    from mpdvae.runs.run_folder import Run
 
     run = Run(directory)
     data = data_of(run, data_dir)
@@ -148,7 +148,7 @@ def _some_test_images(directory: Path, count: int | None, data_dir: Path | None)
 
 
 def _save(out: Path, content: bytes) -> None:
-    from mpdvae.runs import write_atomically
+    from mpdvae.runs.run_folder import write_atomically
 
     write_atomically(out, content)
     print(out)

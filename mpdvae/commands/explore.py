@@ -21,7 +21,7 @@ def explore(directory: Positional[Path], port: int = 5006, data_dir: Path | None
     check_panel()
     check_port(port)
     from mpdvae.live import live
-    from mpdvae.runs import Run
+    from mpdvae.runs.run_folder import Run
 
     run = Run(directory)
     data = data_of(run, data_dir)

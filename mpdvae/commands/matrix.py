@@ -8,7 +8,7 @@ from tyro.conf import Positional
 from mpdvae.errors import InputError, refuse_unknown
 from mpdvae.experiments.experiment import Experiment
 from mpdvae.options import Track
-from mpdvae.tracking import check_installed
+from mpdvae.runs.trackers import check_installed
 
 
 def reproduce(

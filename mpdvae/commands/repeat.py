@@ -7,7 +7,7 @@ from tyro.conf import Positional
 
 from mpdvae.errors import InputError, RunError
 from mpdvae.options import Track
-from mpdvae.tracking import check_installed
+from mpdvae.runs.trackers import check_installed
 
 if TYPE_CHECKING:
     from collections.abc import Sequence

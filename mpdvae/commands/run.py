@@ -12,12 +12,12 @@ from mpdvae.errors import InputError, RunError
 from mpdvae.experiments.experiment import Experiment, from_json
 from mpdvae.kinds import with_kinds
 from mpdvae.options import Track, parse, validated
+from mpdvae.runs.trackers import check_installed
 from mpdvae.system.process_group import after_first, check_processes, cores, is_first, own_device
 from mpdvae.system.untrusted_files import LARGEST_JSON, read_bytes
-from mpdvae.tracking import check_installed
 
 if TYPE_CHECKING:
-    from mpdvae.runs import Run
+    from mpdvae.runs.run_folder import Run
 
 
 def train(arguments: Sequence[str]) -> None:
@@ -85,7 +85,7 @@ def resume(
         processes: share each batch among so many processes, whatever their number was before; default: 1.
         track: tell the history to a tracker too; those that the run had go on by themselves.
     """
-    from mpdvae.onlooker import run_in
+    from mpdvae.runs.observer import run_in
 
     check_processes(processes)
     check_installed(track)
@@ -131,12 +131,12 @@ def evaluate(
         processes: share the likelihoods among so many processes; default: 1.
     """
     from mpdvae.console import Watcher
-    from mpdvae.environment import EVALUATION
     from mpdvae.evaluation import evaluate
     from mpdvae.jobs import data_of, describe_run, note_environment, on_device, this_command
     from mpdvae.likelihoods import unsettled_in_words
-    from mpdvae.onlooker import owned_by_first, run_in
-    from mpdvae.runs import read_json
+    from mpdvae.runs.environment import EVALUATION
+    from mpdvae.runs.observer import owned_by_first, run_in
+    from mpdvae.runs.run_folder import read_json
 
     check_processes(processes)
     run = run_in(directory)
@@ -214,8 +214,8 @@ def _check_threads(threads: int | None) -> None:
 def _make_run(out: Path, experiment: Experiment, data_dir: Path | None, device: str | None) -> "Run":
     """A folder for `experiment`, if it can be trained here: before a folder is made that could not be used."""
     from mpdvae.jobs import check_device, check_fit, load_data
-    from mpdvae.onlooker import run_in
-    from mpdvae.runs import Run
+    from mpdvae.runs.observer import run_in
+    from mpdvae.runs.run_folder import Run
 
     Run.check_free(out, experiment)
     check_device(own_device(device))
@@ -231,7 +231,7 @@ def _complete(
 
     from mpdvae.console import Watcher
     from mpdvae.jobs import complete, data_of, how_to_resume, on_device, this_command
-    from mpdvae.onlooker import owned_by_first
+    from mpdvae.runs.observer import owned_by_first
 
     _check_threads(threads)
     torch.set_num_threads(threads or cores())

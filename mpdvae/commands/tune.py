@@ -8,7 +8,7 @@ from tyro.conf import Positional, UseAppendAction
 
 from mpdvae.errors import InputError
 from mpdvae.options import Track
-from mpdvae.tracking import check_installed
+from mpdvae.runs.trackers import check_installed
 
 if TYPE_CHECKING:
     from mpdvae.tuning import Outcome

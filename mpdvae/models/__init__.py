@@ -2,5 +2,5 @@
 
 For anyone who puts a model together: `VAE(encoder, decoder, prior)`, with any module that returns a distribution in place of
 one of these. Names of parameters are part of the model folder's format: renaming one needs a new format number
-(`mpdvae.runs.model_folder`).
+(`mpdvae.runs.run_folder.model_folder`).
 """

@@ -22,7 +22,6 @@ from pathlib import Path
 from typing import Any
 from urllib.parse import quote
 
-from mpdvae.environment import HARMLESS
 from mpdvae.report.collect import Collection, Run, Study, Variant
 from mpdvae.report.files import MARK
 from mpdvae.report.metrics import accuracy_metrics, all_metrics, over_seeds, values
@@ -30,6 +29,7 @@ from mpdvae.report.noise import Noise
 from mpdvae.report.published import comparable
 from mpdvae.report.scores import Baseline, baselines, noise_of
 from mpdvae.report.verdicts import Evidence, Verdict
+from mpdvae.runs.environment import HARMLESS
 from mpdvae.version import __version__
 
 FORMAT = 1

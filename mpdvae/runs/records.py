@@ -30,7 +30,7 @@ class DataOrigin(_Record):
 
 
 class Environment(_Record):
-    """What a part of a run was made with; see `mpdvae.environment`."""
+    """What a part of a run was made with; see `mpdvae.runs.environment`."""
 
     used_for: list[Word]
     fields: dict[Word, Word | Real | bool | None]

@@ -15,7 +15,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from mpdvae.errors import InputError, RunError
-from mpdvae.records import CheckpointState, check
+from mpdvae.runs.records import CheckpointState, check
 from mpdvae.system.atomic_files import read_json, write_atomically, write_json
 
 if TYPE_CHECKING:

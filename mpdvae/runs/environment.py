@@ -76,7 +76,7 @@ def threads_of(fields: Mapping[str, Any], name: str = "threads") -> int | None:
 @cache
 def source_hash() -> str:
     """SHA-256 of this package's code, of which results are a function too."""
-    package = Path(__file__).parent
+    package = Path(__file__).parents[1]
     return sha256(b"".join(path.read_bytes() for path in sorted(package.rglob("*.py")))).hexdigest()
 
 

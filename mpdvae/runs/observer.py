@@ -5,7 +5,7 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
-from mpdvae.runs import Run
+from mpdvae.runs.run_folder import Run
 from mpdvae.system.folder_lock import owned
 from mpdvae.system.process_group import is_first
 

@@ -20,8 +20,8 @@ from pathlib import Path
 from typing import Any, Literal, get_args
 
 from mpdvae.errors import InputError
-from mpdvae.records import TrackerNote, check
-from mpdvae.runs import Run, read_json, write_json
+from mpdvae.runs.records import TrackerNote, check
+from mpdvae.runs.run_folder import Run, read_json, write_json
 from mpdvae.system.process_group import is_first
 
 Name = Literal["tensorboard", "trackio", "wandb", "mlflow"]

@@ -18,11 +18,11 @@ from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from mpdvae import checkpoints
-from mpdvae.card import model_card
 from mpdvae.errors import InputError, RunError
 from mpdvae.experiments.experiment import Experiment, ImageShape, Origin, from_json
-from mpdvae.records import HistoryEntry, Manifest, check, check_course
+from mpdvae.runs import checkpoints
+from mpdvae.runs.model_card import model_card
+from mpdvae.runs.records import HistoryEntry, Manifest, check, check_course
 from mpdvae.system import folder_lock
 from mpdvae.system.atomic_files import check_folder, read_json, remove_asides, write_atomically, write_json
 from mpdvae.system.untrusted_files import LARGEST_JSON, in_short, parse_json, read_bytes

@@ -12,7 +12,7 @@ from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Concatenate, ParamSpec, TypeVar
 
-from mpdvae.runs import Run
+from mpdvae.runs.run_folder import Run
 
 FOLDERS_LEFT_OUT = {"trackers", "partial"}
 """What trackers keep for themselves, and parts of a measurement that is not finished."""
