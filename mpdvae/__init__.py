@@ -16,7 +16,7 @@ from mpdvae.version import __version__
 
 if TYPE_CHECKING:
     from mpdvae.divergence import PosteriorDivergence, mutual_posterior_divergence
-    from mpdvae.sharing import load
+    from mpdvae.sharing.pretrained import load
     from mpdvae.vae import VAE
 
 __all__ = ["VAE", "InputError", "PosteriorDivergence", "RunError", "__version__", "load", "mutual_posterior_divergence"]
@@ -25,7 +25,7 @@ _HOME = {
     "VAE": "vae",
     "PosteriorDivergence": "divergence",
     "mutual_posterior_divergence": "divergence",
-    "load": "sharing",
+    "load": "sharing.pretrained",
 }
 
 

@@ -13,9 +13,9 @@ Burda, Grosse & Salakhutdinov, "Importance Weighted Autoencoders", ICLR 2016, ht
 """
 
 import math
+from importlib import import_module
 from pathlib import Path
-from types import ModuleType
-from typing import Any, Literal
+from typing import Any, ClassVar, Literal
 
 import torch
 from jaxtyping import Float
@@ -36,6 +36,10 @@ class VAE(nn.Module):
         decoder: codes [*, latent...] -> p(x|z), batch shape [*], event shape [channel height width].
         prior: () -> p(z), event shape [latent...].
     """
+
+    sharing: ClassVar[str] = "mpdvae.sharing.pretrained"
+    """The hook of the last two methods: the module whose functions of the same names they call, imported when they are
+    called. The hub's users look for these methods on the model; the model itself depends on nothing above it."""
 
     def __init__(self, encoder: nn.Module, decoder: nn.Module, prior: nn.Module) -> None:
         super().__init__()
@@ -129,19 +133,11 @@ class VAE(nn.Module):
 
     def save_pretrained(self, folder: str | Path, **options: Any) -> None:
         """Writes the model as safetensors, JSON and a model card; see `mpdvae.sharing.save_pretrained`."""
-        _sharing().save_pretrained(self, folder, **options)
+        import_module(self.sharing).save_pretrained(self, folder, **options)
 
     def push_to_hub(self, repo_id: str, **options: Any) -> str:
         """Uploads the model to the Hugging Face hub; see `mpdvae.sharing.push_to_hub`."""
-        return _sharing().push_to_hub(self, repo_id, **options)
-
-
-def _sharing() -> ModuleType:
-    """The room of both methods above, which stands higher: found by the package's front door when they are called, so that
-    this file goes on knowing nothing but its parts."""
-    import mpdvae
-
-    return mpdvae.sharing
+        return import_module(self.sharing).push_to_hub(self, repo_id, **options)
 
 
 def check_samples(samples: int, name: str = "samples") -> None:

@@ -48,9 +48,7 @@ STILL_BESIDE = {
     "console": "workflows",
     "diagnosis": "evaluation",
     "exploration": "evaluation",
-    "export": "sharing",
     "gpus": "workflows",
-    "interop": "sharing",
     "jobs": "workflows",
     "kinds": "commands",
     "learner": "training",
@@ -64,8 +62,6 @@ STILL_BESIDE = {
     "plan": "workflows",
     "recovery": "training",
     "referee": "evaluation",
-    "released_config": "sharing",
-    "released_layers": "sharing",
     "repetition": "workflows",
     "reproduce": "workflows",
     "scoring": "evaluation",
@@ -164,7 +160,7 @@ import torch
 def f():
     from mpdvae.networks.masked import causal_mask
 """
-    found = {"models.flows", "sharing", "report", "data.mnist", "divergence", "errors", "networks.masked"}
+    found = {"models.flows", "sharing.pretrained", "report", "data.mnist", "divergence", "errors", "networks.masked"}
     assert imports_of("mpdvae.vae", source) == {f"mpdvae.{name}" for name in found}
     assert "mpdvae.networks.weight_norm" in IMPORTS["mpdvae.vae"]
 

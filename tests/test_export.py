@@ -20,8 +20,8 @@ from constructors import (
 from small_runs import tiny
 
 from mpdvae.errors import InputError
-from mpdvae.export import export
 from mpdvae.models.priors import StandardNormal
+from mpdvae.sharing.onnx_export import export
 from mpdvae.vae import VAE
 
 LATENT_DIM = 4
@@ -48,7 +48,7 @@ import json, sys
 import torch
 sys.path.insert(0, {tests!r})
 from test_export import GRAPHS, model_of
-from mpdvae.export import export
+from mpdvae.sharing.onnx_export import export
 for name in {names!r}:
     part, vae = model_of(name)
     export(vae, {folder!r} + "/" + name + ".onnx", part)

@@ -17,9 +17,9 @@ from small_runs import files
 import mpdvae
 from mpdvae.data import Splits
 from mpdvae.errors import InputError
-from mpdvae.interop import from_official, read_state
-from mpdvae.released_config import experiment_of
 from mpdvae.runs.run_folder import Run
+from mpdvae.sharing.released_config import experiment_of
+from mpdvae.sharing.released_import import from_official, read_state
 
 PARTS = {"train": 150, "validation": 4, "test": 6}
 SMALL = description("binary_resnet")

@@ -45,9 +45,9 @@ from mpdvae.experiments.model_config import (
     PixelCNNPPDecoder,
     ResNetEncoder,
 )
-from mpdvae.interop import from_official, load_released
-from mpdvae.released_config import experiment_of
-from mpdvae.released_layers import released_layers
+from mpdvae.sharing.released_config import experiment_of
+from mpdvae.sharing.released_import import from_official, load_released
+from mpdvae.sharing.released_layers import released_layers
 from mpdvae.vae import VAE
 
 SAMPLES = 2

@@ -10,10 +10,10 @@ import torch
 from small_runs import tiny
 
 import mpdvae
-from mpdvae import sharing
 from mpdvae.errors import InputError, RunError
 from mpdvae.experiments.experiment import Origin, with_changes
 from mpdvae.runs.model_card import Results, model_card
+from mpdvae.sharing import pretrained
 
 IMAGE_SHAPE = (1, 8, 8)
 FIRST_FORMAT = Path(__file__).parent / "models" / "format-1"
@@ -41,12 +41,12 @@ def front_matter(card: str) -> dict:
 def test_a_saved_model_is_the_model_loaded(tmp_path):
     vae = a_model()
     vae.save_pretrained(tmp_path / "model", licence="apache-2.0")
-    assert sorted(path.name for path in (tmp_path / "model").iterdir()) == sorted(sharing.FILES)
+    assert sorted(path.name for path in (tmp_path / "model").iterdir()) == sorted(pretrained.FILES)
     loaded = mpdvae.load(tmp_path / "model")
     assert same(loaded, vae)
     assert not loaded.training
     loaded.save_pretrained(tmp_path / "again", licence="apache-2.0")
-    for name in sharing.FILES:
+    for name in pretrained.FILES:
         assert (tmp_path / "again" / name).read_bytes() == (tmp_path / "model" / name).read_bytes()
 
 
@@ -56,7 +56,7 @@ def test_a_shared_model_does_not_tell_where_its_images_were(tmp_path):
     own = with_changes(experiment, data__dataset="own", data__path=path)
     vae.origin = Origin(own, vae.origin.image_shape)
     vae.save_pretrained(tmp_path / "model")
-    for name in sharing.FILES:
+    for name in pretrained.FILES:
         assert b"of-somebody" not in (tmp_path / "model" / name).read_bytes()
     assert mpdvae.load(tmp_path / "model").origin.experiment.data.path == Path("pictures")
     assert "--data.path FOLDER" in (tmp_path / "model" / "README.md").read_text()
@@ -172,7 +172,7 @@ def test_a_model_goes_to_the_hub_and_comes_back(hub, tmp_path):
     address = vae.push_to_hub("someone/digits", licence="mit", token="stand-in")
     assert address.startswith(f"{hub.address}/someone/digits/commit/")
     files = hub.repositories["someone/digits"]
-    assert sorted(files) == sorted(sharing.FILES)
+    assert sorted(files) == sorted(pretrained.FILES)
     assert 'mpdvae.load("someone/digits")' in files["README.md"].decode()
     assert same(mpdvae.load("someone/digits"), vae)
     assert same(mpdvae.load(f"someone/digits@{hub.commit_of('someone/digits')}"), vae)
@@ -183,7 +183,7 @@ def test_nothing_but_the_model_s_files_is_downloaded(hub):
     hub.repositories["someone/digits"] |= {"weights.pkl": b"no", "code.py": b"no"}
     mpdvae.load("someone/digits")
     fetched = {request.rpartition("/")[2] for request in hub.requests if "/resolve/" in request}
-    assert fetched == set(sharing.FILES)
+    assert fetched == set(pretrained.FILES)
 
 
 def test_a_cached_model_needs_no_connection(hub, monkeypatch):

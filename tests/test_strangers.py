@@ -27,8 +27,8 @@ from mpdvae.data.npz import read_npz
 from mpdvae.data.unpickle import unpickle_arrays
 from mpdvae.errors import InputError, RunError
 from mpdvae.experiments.experiment import with_changes
-from mpdvae.interop import read_state
 from mpdvae.report import collect
+from mpdvae.sharing.released_import import read_state
 
 SECONDS = 10
 """For one file; all of them take milliseconds."""

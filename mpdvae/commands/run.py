@@ -185,8 +185,8 @@ def import_official(config: Positional[Path], state: Positional[Path], out: Path
         dataset: what it was trained on; default: mnist, or cifar10 for colour.
     """
     from mpdvae.console import busy
-    from mpdvae.interop import import_run
     from mpdvae.jobs import this_command
+    from mpdvae.sharing.released_import import import_run
 
     with busy(f"importing {state}"):
         import_run(config, state, out, this_command(), dataset)

@@ -18,7 +18,7 @@ def export(directory: Positional[str], out: Path, part: Literal["encoder", "deco
     """
     from mpdvae import load
     from mpdvae.console import busy
-    from mpdvae.export import export as write
+    from mpdvae.sharing.onnx_export import export as write
 
     vae = load(directory)
     with busy(f"exporting the {part} of {directory}"):
