@@ -19,10 +19,10 @@ from torch import Tensor, nn
 
 from mpdvae import VAE
 from mpdvae.experiments.recipes import recipe
-from mpdvae.learner import optimizer_of
 from mpdvae.models.acceleration import compile_networks
 from mpdvae.seeding import seeded
 from mpdvae.system.allocator import keep_freed_memory
+from mpdvae.training.learner_state import optimizer_of
 
 MODEL, BATCH = "mae-mnist-paper", 100
 CONVOLUTIONS = nn.Conv2d | nn.ConvTranspose2d | nn.Linear

@@ -16,9 +16,9 @@ import torch
 
 from mpdvae.experiments.recipes import recipe
 from mpdvae.jobs import load_data
-from mpdvae.learner import Learner
 from mpdvae.system import process_group
-from mpdvae.training import _step
+from mpdvae.training.learner_state import Learner
+from mpdvae.training.loop import _step
 
 PROCESSES_AND_THREADS = ((1, 1), (1, 2), (2, 1), (4, 1))
 WARM_UP, STEPS = 2, 20

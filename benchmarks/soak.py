@@ -23,7 +23,7 @@ from mpdvae.experiments.experiment import Experiment, with_changes
 from mpdvae.experiments.recipes import recipe
 from mpdvae.jobs import describe_run, load_data
 from mpdvae.runs.run_folder import Run, write_atomically
-from mpdvae.training import train
+from mpdvae.training.loop import train
 
 PAGE = Path(__file__).parents[1] / "docs" / "reliability.md"
 ROWS = 7

@@ -152,7 +152,7 @@ def complete(
 
     Raises `RunError` where the process was told to stop, or the system refuses a file; the message says how to go on.
     """
-    from mpdvae.evaluation import evaluate
+    from mpdvae.evaluation.evaluate import evaluate
 
     with _going_on(run, data) as stop, tracking(run, track, warn) as trackers:
         noter = _begin(run, data, command)
@@ -219,7 +219,7 @@ def _begin(run: Run, data: Splits, command: str) -> "_ProgressNoter":
 
 
 def _train(run: Run, data: Splits, noter: "_ProgressNoter", watch: Any, warn: Say, stop: Stop) -> None:
-    from mpdvae.training import train
+    from mpdvae.training.loop import train
 
     def watch_both(done: int, entry: dict[str, Any] | None) -> None:
         noter.step(done, entry)

@@ -15,9 +15,9 @@ import torch
 from jaxtyping import Float
 from torch import Tensor
 
-from mpdvae import pictures, walks
 from mpdvae.data import Splits, evaluation_images
-from mpdvae.exploration import image_of
+from mpdvae.evaluation import image_grids, interpolation
+from mpdvae.evaluation.exploration import image_of
 from mpdvae.measures import code_diagnostics
 from mpdvae.measures.random_subsets import random_subset
 from mpdvae.measures.representation import posteriors
@@ -57,7 +57,7 @@ class Live:
 
     def mixed(self, first: int, second: int, steps: int) -> Float[Tensor, "step *latent"]:
         """Codes on the line between those of two images."""
-        return walks.linear(self.z[first], self.z[second], steps)
+        return interpolation.linear(self.z[first], self.z[second], steps)
 
     @torch.no_grad()
     def drawn(self, count: int, temperature: float, seed: int) -> Float[Tensor, "count *latent"]:
@@ -75,7 +75,7 @@ class Live:
 
     def png(self, images: Tensor, columns: int) -> bytes:
         """The PNG of images in the range of the model."""
-        return pictures.png(pictures.in_rows(self.run.experiment.data.shown(images), columns))
+        return image_grids.png(image_grids.in_rows(self.run.experiment.data.shown(images), columns))
 
 
 def live(run: Run, data: Splits) -> Live:

@@ -41,7 +41,7 @@ from mpdvae.jobs import check_device, check_fit, describe_run
 from mpdvae.measures import density
 from mpdvae.runs.run_folder import Run
 from mpdvae.seeding import seeded
-from mpdvae.training import Watch, train
+from mpdvae.training.loop import Watch, train
 from mpdvae.vae import VAE, check_samples
 
 FEWEST_IMAGES = 4

@@ -268,7 +268,7 @@ def _measure_again(run: Run, data: Splits, found: Verification, say: Say) -> Non
 
 def measure_aside(run: Run, folder: Path, data: Splits, say: Say) -> None:
     """Measures the model of `run` with the options of all its measurements, into `folder`, which must be new."""
-    from mpdvae.evaluation import evaluate
+    from mpdvae.evaluation.evaluate import evaluate
 
     folder.mkdir()
     shutil.copyfile(run.path / "experiment.json", folder / "experiment.json")

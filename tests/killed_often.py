@@ -18,8 +18,8 @@ from collections.abc import Callable
 
 import torch
 
-import mpdvae.evaluation
-import mpdvae.training  # noqa: F401 - imported before there are forks
+import mpdvae.evaluation.evaluate
+import mpdvae.training.loop  # noqa: F401 - imported before there are forks
 from mpdvae.cli import main
 
 replace = os.replace

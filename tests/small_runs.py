@@ -10,7 +10,7 @@ from mpdvae.experiments.recipes import recipe
 from mpdvae.experiments.remedies import as_options
 from mpdvae.jobs import complete, load_data
 from mpdvae.runs.run_folder import Run
-from mpdvae.training import Watch, train
+from mpdvae.training.loop import Watch, train
 
 TINY = {
     "training__steps": 6,

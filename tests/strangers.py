@@ -47,15 +47,15 @@ from mpdvae.data.npz import read_npz
 from mpdvae.data.omniglot import read_drawings
 from mpdvae.data.omniglot_burda import read_chardata
 from mpdvae.data.static_mnist import read_amat
+from mpdvae.evaluation.result_cache import shared
+from mpdvae.evaluation.resumable_parts import Partial
 from mpdvae.experiments.experiment import from_json
 from mpdvae.measures.density import forms
-from mpdvae.memo import shared
-from mpdvae.partial import Partial
 from mpdvae.report import collect
 from mpdvae.runs.run_folder import METADATA, Run, load, read_json
 from mpdvae.sharing.released_config import experiment_of
 from mpdvae.sharing.released_import import read_state
-from mpdvae.training import train
+from mpdvae.training.loop import train
 
 Damage = Callable[[bytes, random.Random], bytes]
 

@@ -11,12 +11,13 @@ import torch
 from constructors import DECODERS, ENCODERS
 from small_runs import results, tiny, trained
 
-from mpdvae import VAE, training
+from mpdvae import VAE
 from mpdvae.errors import InputError
 from mpdvae.experiments.experiment import with_changes
 from mpdvae.jobs import check_device
 from mpdvae.models.acceleration import compile_networks, run_in_bfloat16, uncompiled
 from mpdvae.models.priors import StandardNormal
+from mpdvae.training import loop
 
 SHAPE, LATENT = (1, 8, 8), 4
 needs_compiler = pytest.mark.skipif(shutil.which("g++") is None, reason="torch.compile needs a C++ compiler")
@@ -105,7 +106,7 @@ def test_a_run_in_bfloat16_is_close_and_repeats(tmp_path):
 
 def test_networks_are_compiled_when_asked_for(tmp_path, monkeypatch):
     compiled = []
-    monkeypatch.setattr(training, "compile_networks", compiled.append)
+    monkeypatch.setattr(loop, "compile_networks", compiled.append)
     trained(tmp_path / "plain", tiny())
     assert compiled == []
     trained(tmp_path / "compiled", tiny(training__compile=True))

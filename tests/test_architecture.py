@@ -41,37 +41,23 @@ WINGS = (
 """From the bottom up: a module imports from its own wing and from those before it."""
 
 STILL_BESIDE = {
-    "advice": "evaluation",
     "backends": "workflows",
     "cli": "commands",
     "comparison": "workflows",
     "console": "workflows",
-    "diagnosis": "evaluation",
-    "exploration": "evaluation",
     "gpus": "workflows",
     "jobs": "workflows",
     "kinds": "commands",
-    "learner": "training",
-    "likelihoods": "evaluation",
     "live": "commands",
     "live_page": "commands",
-    "memo": "evaluation",
     "options": "commands",
-    "partial": "evaluation",
-    "pictures": "evaluation",
     "plan": "workflows",
-    "recovery": "training",
-    "referee": "evaluation",
     "repetition": "workflows",
     "reproduce": "workflows",
-    "scoring": "evaluation",
     "space": "workflows",
-    "tally": "training",
     "trials": "workflows",
     "tuning": "workflows",
-    "validation": "training",
     "verification": "workflows",
-    "walks": "evaluation",
 }
 """Modules that have not moved yet, and the wing they belong to."""
 

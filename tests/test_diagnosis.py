@@ -4,9 +4,9 @@ import pytest
 from command_line import asked_for, call
 from small_runs import tiny
 
-from mpdvae.advice import ADVISED, advise
 from mpdvae.console import RunProgress, Watcher, sparkline
-from mpdvae.diagnosis import diagnose
+from mpdvae.evaluation.advice import ADVISED, advise
+from mpdvae.evaluation.collapse_diagnosis import diagnose
 from mpdvae.experiments.experiment import with_changes
 from mpdvae.experiments.recipes import all_recipes, recipe
 from mpdvae.experiments.remedies import REMEDIES

@@ -11,7 +11,7 @@ from small_runs import digits, files, results, tiny, trained
 import mpdvae
 from mpdvae.data import Images, Splits
 from mpdvae.errors import InputError
-from mpdvae.evaluation import evaluate, interpolations, traversal
+from mpdvae.evaluation.evaluate import evaluate, interpolations, traversal
 from mpdvae.experiments.experiment import Data
 from mpdvae.jobs import check_fit, check_same_data, complete, load_data
 from mpdvae.models.decoders import pixelcnnpp_decoder

@@ -11,9 +11,9 @@ from PIL import Image
 from small_runs import digits, tiny
 
 import mpdvae
-from mpdvae import walks
 from mpdvae.data import evaluation_images
-from mpdvae.exploration import BILINEAR, LINEAR_WALKS, NEIGHBOURS, STEPS
+from mpdvae.evaluation import interpolation
+from mpdvae.evaluation.exploration import BILINEAR, LINEAR_WALKS, NEIGHBOURS, STEPS
 from mpdvae.measures import density
 from mpdvae.measures.random_subsets import random_subset
 from mpdvae.measures.representation.maps import LEAST_CODES, maps, nearest
@@ -110,18 +110,18 @@ def test_the_nearest_are_those_of_the_least_distance(count):
 @pytest.mark.parametrize("latent", [(5,), (2, 3, 3)], ids=["vector", "map"])
 def test_a_surface_has_its_corners_and_straight_edges(latent):
     corners = torch.randn(4, *latent)
-    z = walks.bilinear(corners, rows=3, columns=5)
+    z = interpolation.bilinear(corners, rows=3, columns=5)
     assert z.shape == (3, 5, *latent)
     for code, corner in zip((z[0, 0], z[0, -1], z[-1, 0], z[-1, -1]), corners, strict=True):
         torch.testing.assert_close(code, corner)
-    torch.testing.assert_close(z[0], walks.linear(corners[0], corners[1], 5))
-    torch.testing.assert_close(z[:, 0], walks.linear(corners[0], corners[2], 3))
+    torch.testing.assert_close(z[0], interpolation.linear(corners[0], corners[1], 5))
+    torch.testing.assert_close(z[:, 0], interpolation.linear(corners[0], corners[2], 3))
     torch.testing.assert_close(z[1, 2], corners.mean(0))
 
 
 def test_a_walk_of_one_step_stays():
     a, b = torch.randn(2, 4)
-    torch.testing.assert_close(walks.linear(a, b, 1), a[None])
+    torch.testing.assert_close(interpolation.linear(a, b, 1), a[None])
 
 
 # -- files -------------------------------------------------------------------------------------------------------------

@@ -6,11 +6,11 @@ from small_runs import tiny, trained
 from test_training import initial_weights, interrupted, part
 from torch.distributions import Independent, Normal
 
-from mpdvae import training
 from mpdvae.errors import InputError
 from mpdvae.objectives import step_rules
 from mpdvae.objectives.step_rules import Joint, Lagging
 from mpdvae.runs.run_folder import Run
+from mpdvae.training import loop
 
 LAGGING = {"kind": "lagging", "encoder_steps": 3, "check_every": 1, "patience": 1}
 
@@ -71,7 +71,7 @@ def test_a_joint_step_moves_everything():
 
 def test_encoder_steps_leave_decoder_and_prior_and_decoder_steps_leave_the_encoder(tmp_path, monkeypatch):
     """The weights before and after each update of a run of two steps."""
-    moved, update = [], training._update
+    moved, update = [], loop._update
 
     def noting(loss, moving, optimizer, clip_norm):
         everything = [p for group in optimizer.param_groups for p in group["params"]]
@@ -84,7 +84,7 @@ def test_encoder_steps_leave_decoder_and_prior_and_decoder_steps_leave_the_encod
         moved.append(len(moving))
         return norm
 
-    monkeypatch.setattr(training, "_update", noting)
+    monkeypatch.setattr(loop, "_update", noting)
     experiment = tiny(training__inference=LAGGING, training__steps=2, training__evaluate_every=2)
     trained(tmp_path / "run", experiment)
     vae = experiment.build((1, 8, 8))
@@ -95,13 +95,13 @@ def test_encoder_steps_leave_decoder_and_prior_and_decoder_steps_leave_the_encod
 
 
 def test_batches_of_the_encoder_are_fresh(tmp_path, monkeypatch):
-    seen, batch = [], training.training_batch
+    seen, batch = [], loop.training_batch
 
     def noting(images, indices, protocol, seed, step):
         seen.append(tuple(indices.tolist()))
         return batch(images, indices, protocol, seed, step)
 
-    monkeypatch.setattr(training, "training_batch", noting)
+    monkeypatch.setattr(loop, "training_batch", noting)
     trained(tmp_path / "run", tiny(training__inference=LAGGING, training__steps=2))
     assert len(seen) == len(set(seen)) >= 6
 

@@ -17,8 +17,8 @@ from mpdvae.objectives import term_gradients
 from mpdvae.objectives.term_gradients import gradient_norms
 from mpdvae.objectives.terms import KL, Diversity, Objective, Smoothness, reconstruction
 from mpdvae.seeding import seeded
+from mpdvae.training.validation import probe
 from mpdvae.vae import VAE
-from mpdvae.validation import probe
 
 NOISE, LATENT, PIXELS = 0.8, 3, 6
 

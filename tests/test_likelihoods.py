@@ -11,14 +11,22 @@ from small_runs import digits, files, tiny
 from test_cli import wait_for
 
 import mpdvae
-from mpdvae import likelihoods
 from mpdvae.data import Images, Splits, evaluation_images
 from mpdvae.errors import InputError
-from mpdvae.evaluation import evaluate
-from mpdvae.likelihoods import Request, measure, partial_results, prepare, summary, table, unsettled_in_words
+from mpdvae.evaluation import run_likelihood
+from mpdvae.evaluation.evaluate import evaluate
+from mpdvae.evaluation.likelihood_check import judge
+from mpdvae.evaluation.run_likelihood import (
+    Request,
+    measure,
+    partial_results,
+    prepare,
+    summary,
+    table,
+    unsettled_in_words,
+)
 from mpdvae.measures import annealed_importance, density
 from mpdvae.measures.random_subsets import random_subset
-from mpdvae.referee import judge
 from mpdvae.runs.run_folder import Run, read_json
 
 
@@ -93,7 +101,7 @@ def test_every_image_has_a_line(finished):
 
 
 def test_each_draw_of_an_image_has_a_line(finished, monkeypatch):
-    monkeypatch.setattr(likelihoods, "PAPER_SAMPLES", 1)
+    monkeypatch.setattr(run_likelihood, "PAPER_SAMPLES", 1)
     m = prepare(Run(finished), digits(), "validation", Request(protocol="paper"))
     estimate = density.estimate(mpdvae.load(finished), m.x, 1, indices=m.indices.tolist())
     lines = list(csv.DictReader(table(m, estimate).splitlines()))
@@ -126,7 +134,7 @@ def test_another_split_has_files_of_its_own(own_copy):
 @pytest.fixture
 def small_parts(monkeypatch):
     """Three images in a part."""
-    monkeypatch.setattr(likelihoods, "PART_PAIRS", 12)
+    monkeypatch.setattr(run_likelihood, "PART_PAIRS", 12)
 
 
 class Killed(Exception):

@@ -8,7 +8,7 @@ import torch
 from PIL import Image
 
 from mpdvae.errors import InputError
-from mpdvae.pictures import GROUND, check_png_path, grid, in_rows, png, sheet
+from mpdvae.evaluation.image_grids import GROUND, check_png_path, grid, in_rows, png, sheet
 
 
 def test_each_image_has_its_place():

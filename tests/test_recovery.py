@@ -7,12 +7,12 @@ import pytest
 import torch
 from small_runs import digits, results, tiny, trained
 
-from mpdvae import training
 from mpdvae.errors import RunError
-from mpdvae.recovery import NotFinite
 from mpdvae.runs.run_folder import Run
 from mpdvae.system.signals import Stop, Stopped
-from mpdvae.training import train
+from mpdvae.training import loop
+from mpdvae.training.loop import train
+from mpdvae.training.nonfinite_recovery import NotFinite
 
 NINE = {"training__steps": 9}
 TWO = NINE | {"training__recovery": {"skipped_in_a_row": 2}}
@@ -20,24 +20,24 @@ TWO = NINE | {"training__recovery": {"skipped_in_a_row": 2}}
 
 def poison(monkeypatch: pytest.MonkeyPatch, *steps: int) -> None:
     """Training images of these steps are no numbers."""
-    batch = training.training_batch
+    batch = loop.training_batch
 
     def poisoned(images, indices, protocol, seed, step):
         return batch(images, indices, protocol, seed, step) * (torch.nan if step in steps else 1)
 
-    monkeypatch.setattr(training, "training_batch", poisoned)
+    monkeypatch.setattr(loop, "training_batch", poisoned)
 
 
 def fragile(monkeypatch: pytest.MonkeyPatch, *steps: int, above: float = 0.0) -> None:
     """These steps meet a number that is none where the learning rate is above that."""
-    make = training._step
+    make = loop._step
 
     def step(learner, data):
         if learner.progress.step in steps and learner.learning_rate > above:
             raise NotFinite("kl is nan")
         return make(learner, data)
 
-    monkeypatch.setattr(training, "_step", step)
+    monkeypatch.setattr(loop, "_step", step)
 
 
 def weights(run: Run) -> dict[str, torch.Tensor]:
@@ -93,7 +93,7 @@ def test_a_gradient_that_is_no_number_moves_nothing(tmp_path, monkeypatch):
         calls.append(bound)
         return torch.tensor(torch.inf) if len(calls) == 2 else clip(moving, bound)
 
-    monkeypatch.setattr(training.nn.utils, "clip_grad_norm_", infinite_once)
+    monkeypatch.setattr(loop.nn.utils, "clip_grad_norm_", infinite_once)
     run = trained(tmp_path / "run", tiny(training__steps=3))
     assert run.history[-1]["skipped_steps"] == 1
 

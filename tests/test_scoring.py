@@ -11,15 +11,15 @@ import torch
 from filelock import FileLock
 from small_runs import digits, tiny
 
-from mpdvae import scoring
 from mpdvae.data import Images, Splits, evaluation_images
 from mpdvae.errors import RunError
-from mpdvae.evaluation import evaluate
-from mpdvae.learner import initialise
+from mpdvae.evaluation import representation_baselines
+from mpdvae.evaluation.evaluate import evaluate
+from mpdvae.evaluation.result_cache import shared
 from mpdvae.measures import representation
 from mpdvae.measures.representation.scores import CLUSTER_MEASURES
-from mpdvae.memo import shared
 from mpdvae.runs.run_folder import Run, load, read_json
+from mpdvae.training.learner_state import initialise
 
 BASELINES = ["raw_pixels", "pca", "untrained_encoder"]
 
@@ -33,7 +33,9 @@ def kept(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
 
 def scores_of(run: Path) -> dict:
     e, data, vae = Run(run).experiment, digits(), load(run)
-    return scoring.score(vae, e, data, data.test, "test", scoring.codes(vae, e, data.test, "test"))
+    return representation_baselines.score(
+        vae, e, data, data.test, "test", representation_baselines.codes(vae, e, data.test, "test")
+    )
 
 
 # -- what is scored ----------------------------------------------------------------------------------------------------
@@ -84,15 +86,15 @@ def test_the_untrained_encoder_depends_on_no_decoder_and_is_that_of_step_zero():
         initialise(vae, e, data)
     for name, tensor in models[0].encoder.state_dict().items():
         assert torch.equal(tensor, models[1].encoder.state_dict()[name])
-    assert scoring._encoder_key(first) == scoring._encoder_key(other)
-    assert scoring._encoder_key(first) != scoring._encoder_key(tiny(seed=1))
+    assert representation_baselines._encoder_key(first) == representation_baselines._encoder_key(other)
+    assert representation_baselines._encoder_key(first) != representation_baselines._encoder_key(tiny(seed=1))
 
 
 def test_refined_codes_of_the_untrained_encoder_depend_on_the_decoder_too():
     steps = {"encoder__refinement_steps": 2}
     first, other = tiny("vae-pixelcnn-digits-smoke", **steps), tiny("vae-digits-smoke", **steps)
     assert first.encoder == other.encoder
-    assert scoring._encoder_key(first) != scoring._encoder_key(other)
+    assert representation_baselines._encoder_key(first) != representation_baselines._encoder_key(other)
 
 
 def test_baselines_can_be_left_out(own_copy: Path, kept: Path):
@@ -110,8 +112,8 @@ def test_without_labels_there_is_a_reason(missing: str):
     parts = {"train": data.train, "test": data.test} | {missing: bare}
     unlabelled = Splits.of("own", "own data", parts["train"], data.validation, parts["test"])
     reason = "no labels: representation scores are left out"
-    assert scoring.unscored_because(unlabelled, unlabelled.test) == reason
-    assert scoring.unscored_because(data, data.test) == ""
+    assert representation_baselines.unscored_because(unlabelled, unlabelled.test) == reason
+    assert representation_baselines.unscored_because(data, data.test) == ""
 
 
 def test_weights_that_are_no_numbers_are_reported_with_the_image(own_copy: Path):
@@ -119,7 +121,7 @@ def test_weights_that_are_no_numbers_are_reported_with_the_image(own_copy: Path)
     with torch.no_grad():
         next(vae.encoder.parameters()).fill_(float("nan"))
     with pytest.raises(RunError, match="the posterior of image 0 is not finite"):
-        scoring.codes(vae, tiny(), digits().test, "test")
+        representation_baselines.codes(vae, tiny(), digits().test, "test")
 
 
 # -- what is kept ------------------------------------------------------------------------------------------------------
@@ -130,8 +132,8 @@ def test_kept_and_computed_scores_are_the_same(finished: Path, kept: Path, monke
     files = {path: path.read_bytes() for path in kept.glob("*.json")}
     assert len(files) == len(BASELINES) * 2
     with monkeypatch.context() as patch:
-        patch.setattr(scoring, "_raw_pixels", lambda x: pytest.fail("computed again"))
-        patch.setattr(scoring, "_untrained_codes", lambda e, data, x: pytest.fail("computed again"))
+        patch.setattr(representation_baselines, "_raw_pixels", lambda x: pytest.fail("computed again"))
+        patch.setattr(representation_baselines, "_untrained_codes", lambda e, data, x: pytest.fail("computed again"))
         assert scores_of(finished) == computed == {**scores_of(finished)}
     assert computed["baselines"] == read_json(finished / "representation.json")["baselines"]
 

@@ -23,21 +23,21 @@ from command_line import call, start
 from constructors import DECODERS, MAP_DECODERS, shaken, with_maps
 from small_runs import digits, files, results, tiny, trained
 
-from mpdvae import training
 from mpdvae.errors import InputError, RunError
-from mpdvae.evaluation import evaluate
+from mpdvae.evaluation.evaluate import evaluate
+from mpdvae.evaluation.resumable_parts import Partial
+from mpdvae.evaluation.run_likelihood import Request, measure, partial_results, prepare
 from mpdvae.jobs import complete
-from mpdvae.likelihoods import Request, measure, partial_results, prepare
 from mpdvae.measures.encoder_lag import EncoderLag
 from mpdvae.measures.memory_budget import Budget, drawn_in_pieces, in_pieces, shortage_told
 from mpdvae.measures.noise import NoiseOfAll
-from mpdvae.partial import Partial
 from mpdvae.runs.run_folder import Run, load
 from mpdvae.seeding import seeded
 from mpdvae.system.folder_lock import owned
 from mpdvae.system.signals import Stop, Stopped, heeded
-from mpdvae.training import train
-from mpdvae.validation import Probe, validate
+from mpdvae.training import loop
+from mpdvae.training.loop import train
+from mpdvae.training.validation import Probe, validate
 
 NINE = {"training__steps": 9}
 CPU_WORDS = "DefaultCPUAllocator: can't allocate memory: you tried to allocate 1000000000000 bytes."
@@ -464,7 +464,7 @@ def patch_out_gradients(patch: pytest.MonkeyPatch) -> list[int]:
         calls.append(len(x))
         return Probe({}, EncoderLag(0.0, 0.0, 0.0, 0, 0), 0.0)
 
-    patch.setattr("mpdvae.evaluation.probe", probe)
+    patch.setattr("mpdvae.evaluation.evaluate.probe", probe)
     return calls
 
 
@@ -505,7 +505,7 @@ def test_where_there_is_no_memory_at_all_it_ends(call):
 def test_a_step_without_memory_ends_in_a_sentence(tmp_path, monkeypatch, shortage):
     """And the run goes on from its checkpoint as if nothing had been."""
     runs = [Run.create(tmp_path / name, tiny(**NINE)) for name in ("short", "intact")]
-    step, calls = training._step, []
+    step, calls = loop._step, []
 
     def short(*arguments):
         calls.append(1)
@@ -514,7 +514,7 @@ def test_a_step_without_memory_ends_in_a_sentence(tmp_path, monkeypatch, shortag
         return step(*arguments)
 
     with monkeypatch.context() as patch:
-        patch.setattr(training, "_step", short)
+        patch.setattr(loop, "_step", short)
         with pytest.raises(RunError, match=r"out of memory; close what else runs and resume .*training.batch_size"):
             train(runs[0], digits())
     for run in runs:

@@ -10,14 +10,14 @@ from small_runs import digits, results, tiny, trained
 from torch import optim
 
 import mpdvae
-from mpdvae import training
 from mpdvae.data import training_batch
 from mpdvae.errors import InputError, RunError
-from mpdvae.learner import Learner, Progress
 from mpdvae.runs.run_folder import Run
 from mpdvae.seeding import seeded
-from mpdvae.training import train
-from mpdvae.validation import Validation, validate
+from mpdvae.training import loop
+from mpdvae.training.learner_state import Learner, Progress
+from mpdvae.training.loop import train
+from mpdvae.training.validation import Validation, validate
 
 NINE = {"training__steps": 9}
 STILL = {"training__learning_rate": 1e-30, "training__evaluate_every": 1}
@@ -305,7 +305,7 @@ STOPPING = {**plateau(1, limit=2), "training__steps": 9, "training__evaluate_eve
 
 @pytest.mark.parametrize("stop", [None, 2, 3, 4, 5])
 def test_a_run_that_stands_still_ends_early_however_often_it_is_interrupted(tmp_path, monkeypatch, stop):
-    monkeypatch.setattr(training, "validate", standing_still)
+    monkeypatch.setattr(loop, "validate", standing_still)
     whole = trained(tmp_path / "whole", tiny(**STOPPING))
     assert [entry["step"] for entry in whole.history] == [1, 2, 3, 4, 5]
     assert [entry["learning_rate"] for entry in whole.history] == [4e-3, 4e-3, 4e-3, 2e-3, 2e-3]
@@ -316,7 +316,7 @@ def test_a_run_that_stands_still_ends_early_however_often_it_is_interrupted(tmp_
 
 def test_the_best_model_is_kept_and_returned(tmp_path, monkeypatch):
     """Validation gets worse after the first evaluation: its model stays."""
-    monkeypatch.setattr(training, "validate", standing_still)
+    monkeypatch.setattr(loop, "validate", standing_still)
     first = trained(tmp_path / "first", tiny(training__steps=3))
     run = Run.create(tmp_path / "run", tiny(training__steps=6))
     returned = train(run, digits())
@@ -345,7 +345,7 @@ def diverging_norm(call: int):
 
 
 def test_a_loss_that_is_no_number_ends_the_run_and_leaves_its_checkpoints(tmp_path, monkeypatch):
-    monkeypatch.setattr(training.nn.utils, "clip_grad_norm_", diverging_norm(call=5))
+    monkeypatch.setattr(loop.nn.utils, "clip_grad_norm_", diverging_norm(call=5))
     with pytest.raises(RunError, match=r"no longer a finite number at step 4: .*smaller training\.learning-rate"):
         trained(tmp_path / "run", tiny(**AT_ONCE))
     run = Run(tmp_path / "run")
@@ -369,7 +369,7 @@ def test_a_measure_that_is_no_number_ends_the_run(tmp_path, monkeypatch):
     def broken(*arguments, **options):
         return replace(validate(*arguments, **options), information_per_dimension_nats=[1.0, math.nan])
 
-    monkeypatch.setattr(training, "validate", broken)
+    monkeypatch.setattr(loop, "validate", broken)
     with pytest.raises(RunError, match="no longer a finite number at step 3"):
         trained(tmp_path / "run", tiny())
 

@@ -8,7 +8,7 @@ from tyro.conf import Positional
 from mpdvae.errors import InputError
 
 if TYPE_CHECKING:
-    from mpdvae.diagnosis import Diagnosis
+    from mpdvae.evaluation.collapse_diagnosis import Diagnosis
     from mpdvae.runs.run_folder import Run
 
 
@@ -21,7 +21,7 @@ def diagnose(directory: Positional[Path]) -> None:
         directory: folder of the run.
     """
     from mpdvae.console import plain, sparkline, stdout
-    from mpdvae.diagnosis import diagnose
+    from mpdvae.evaluation.collapse_diagnosis import diagnose
     from mpdvae.runs.run_folder import Run
 
     run = Run(directory)

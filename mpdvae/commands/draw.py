@@ -26,16 +26,16 @@ def sample(directory: Positional[Path], out: Path, count: int = 64, seed: int = 
         seed: of the draw.
         device: cpu, cuda, ...; default: cpu.
     """
-    from mpdvae import pictures
+    from mpdvae.evaluation import image_grids
     from mpdvae.runs.run_folder import model_experiment
     from mpdvae.seeding import seeded
 
-    pictures.check_png_path(out)
+    image_grids.check_png_path(out)
     vae = _model(directory, device)
     with _drawing(f"drawing {count} images"), seeded(seed, "sample"):
         images = vae.sample(count)
     columns = max(1, round(count**0.5))
-    _save(out, pictures.png(pictures.in_rows(model_experiment(directory).data.shown(images), columns)))
+    _save(out, image_grids.png(image_grids.in_rows(model_experiment(directory).data.shown(images), columns)))
 
 
 def reconstruct(
@@ -60,16 +60,16 @@ def reconstruct(
     """
     import torch
 
-    from mpdvae import pictures
+    from mpdvae.evaluation import image_grids
     from mpdvae.runs.run_folder import model_experiment
     from mpdvae.seeding import seeded
 
-    pictures.check_png_path(out)
+    image_grids.check_png_path(out)
     vae = _model(directory, device)
     with seeded(seed, "reconstruct"), _drawing(f"reconstructing {count} images"):
         x = _some_test_images(directory, count, data_dir).to(_device(vae))
         rows = [x, vae.reconstruct(x), vae.reconstruct(x, greedy=False)]
-    _save(out, pictures.png(model_experiment(directory).data.shown(torch.stack(rows))))
+    _save(out, image_grids.png(model_experiment(directory).data.shown(torch.stack(rows))))
 
 
 def traverse(
@@ -94,17 +94,17 @@ def traverse(
         device: cpu, cuda, ...; default: cpu.
         data_dir: folder of the data; of own images that have moved: their new place.
     """
-    from mpdvae import pictures
-    from mpdvae.evaluation import traversal
+    from mpdvae.evaluation import image_grids
+    from mpdvae.evaluation.evaluate import traversal
     from mpdvae.runs.run_folder import model_experiment
     from mpdvae.seeding import seeded
 
-    pictures.check_png_path(out)
+    image_grids.check_png_path(out)
     vae = _model(directory, device)
     with seeded(seed, "traverse"), _drawing("walking through the latent space"):
         x = _some_test_images(directory, None, data_dir).to(_device(vae))
         images = vae.decode(traversal(vae, x, dimensions, columns))
-    _save(out, pictures.png(model_experiment(directory).data.shown(images)))
+    _save(out, image_grids.png(model_experiment(directory).data.shown(images)))
 
 
 def _model(directory: Path, device: str | None) -> "VAE":

@@ -131,9 +131,9 @@ def evaluate(
         processes: share the likelihoods among so many processes; default: 1.
     """
     from mpdvae.console import Watcher
-    from mpdvae.evaluation import evaluate
+    from mpdvae.evaluation.evaluate import evaluate
+    from mpdvae.evaluation.run_likelihood import unsettled_in_words
     from mpdvae.jobs import data_of, describe_run, note_environment, on_device, this_command
-    from mpdvae.likelihoods import unsettled_in_words
     from mpdvae.runs.environment import EVALUATION
     from mpdvae.runs.observer import owned_by_first, run_in
     from mpdvae.runs.run_folder import read_json

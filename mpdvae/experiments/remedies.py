@@ -4,7 +4,8 @@ decoder with the prior N(0, I).
 A remedy is a prior, a head of the encoder, a term or a weight of the objective, a step rule, or connections in the decoder;
 all train in the same loop. The changes are options of `mpdvae train`, so that they can be put on any other model, too.
 Where a remedy has a strength, it is set for about `RATE_PER_DIMENSION_NATS` in each dimension of the code, so that remedies
-stand beside each other. What each did is measured in docs/remedies.md; which of them suit a run is said by `mpdvae.advice`.
+stand beside each other. What each did is measured in docs/remedies.md; which of them suit a run is said by
+`mpdvae.evaluation.advice`.
 
 Causes of collapse, by what goes wrong: `price` - the KL is paid before the decoder has learned what z is good for;
 `decoder` - the decoder models the images well enough without z; `encoder` - the encoder is behind the decoder, which finds

@@ -100,7 +100,7 @@ class ProgressNote(_Record):
 
 
 class Rollback(_Record):
-    """A return to an earlier checkpoint; see `mpdvae.recovery`."""
+    """A return to an earlier checkpoint; see `mpdvae.training.nonfinite_recovery`."""
 
     from_step: Step
     to_step: Step
@@ -109,7 +109,7 @@ class Rollback(_Record):
 
 
 class Tally(_Record):
-    """Sums since the last evaluation point; see `mpdvae.tally`."""
+    """Sums since the last evaluation point; see `mpdvae.training.loss_sums`."""
 
     terms: list[Word] = []
     count: Step = 0

@@ -17,21 +17,31 @@ import torch
 from jaxtyping import Float
 from torch import Tensor
 
-from mpdvae import pictures, scoring, walks
 from mpdvae.data import Splits, evaluation_images
 from mpdvae.errors import InputError
-from mpdvae.exploration import explore
-from mpdvae.likelihoods import Measurement, Request, Watch, images_of, measure, partial_results, prepare, summary, table
+from mpdvae.evaluation import image_grids, interpolation, representation_baselines
+from mpdvae.evaluation.exploration import explore
+from mpdvae.evaluation.likelihood_check import judge
+from mpdvae.evaluation.run_likelihood import (
+    Measurement,
+    Request,
+    Watch,
+    images_of,
+    measure,
+    partial_results,
+    prepare,
+    summary,
+    table,
+)
 from mpdvae.measures import code_diagnostics, code_use, density, information, representation
 from mpdvae.measures.memory_budget import drawn_in_pieces, in_pieces, shortage_told
 from mpdvae.models.acceleration import compile_networks
-from mpdvae.referee import judge
 from mpdvae.runs.checksums import recording
 from mpdvae.runs.run_folder import Run, load, write_atomically, write_json
 from mpdvae.seeding import seeded
 from mpdvae.system.process_group import is_first
+from mpdvae.training.validation import probe
 from mpdvae.vae import VAE
-from mpdvae.validation import probe
 
 MAP_CODES = 2_000
 """Test codes on the map."""
@@ -122,12 +132,12 @@ def _evaluate(run: Run, data: Splits, request: Request, split: str, say: Say, co
     say("information and use of the code")
     write_json(path("information.json"), _information(vae, run, x) | {"split": split} | again)
     write_json(path("code_use.json"), _code_use(vae, run, x) | {"split": split} | again)
-    codes = scoring.codes(vae, run.experiment, chosen, split)
+    codes = representation_baselines.codes(vae, run.experiment, chosen, split)
     write_json(path("codes.json"), _map(codes, labels))
-    reason = scoring.unscored_because(data, chosen)
+    reason = representation_baselines.unscored_because(data, chosen)
     say(reason or "representation")
     if not reason:
-        scores = scoring.score(vae, run.experiment, data, chosen, split, codes)
+        scores = representation_baselines.score(vae, run.experiment, data, chosen, split, codes)
         write_json(path("representation.json"), scores | {"split": split} | again)
     if split == "test" and settings.pictures:
         say("pictures")
@@ -161,12 +171,12 @@ def draw_pictures(run: Run, vae: VAE, x: Float[Tensor, "n channel height width"]
         codes = vae.prior().sample((SAMPLE_ROWS * columns,))
     between = interpolations(vae, chosen)
     grids = {
-        "samples": pictures.in_rows(_drawn(vae, codes, "samples"), columns),
+        "samples": image_grids.in_rows(_drawn(vae, codes, "samples"), columns),
         "reconstructions": torch.stack([chosen, _drawn(vae, _encoded(vae, chosen), "reconstructions")]),
         "interpolations": _drawn(vae, between.flatten(0, 1), "interpolations").unflatten(0, between.shape[:2]),
     }
     for name, images in grids.items():
-        write_atomically(figures / f"{name}.png", pictures.png(run.experiment.data.shown(images)))
+        write_atomically(figures / f"{name}.png", image_grids.png(run.experiment.data.shown(images)))
 
 
 def interpolations(
@@ -174,7 +184,7 @@ def interpolations(
 ) -> Float[Tensor, "walk column *latent"]:
     """Codes on straight lines between the posterior means of consecutive pairs of images."""
     z = _encoded(vae, x[: 2 * min(INTERPOLATIONS, len(x) // 2)])
-    return walks.linear(z[0::2], z[1::2], columns).transpose(0, 1)
+    return interpolation.linear(z[0::2], z[1::2], columns).transpose(0, 1)
 
 
 def _encoded(vae: VAE, x: Tensor) -> Tensor:

@@ -10,12 +10,12 @@ from typing import Any
 
 from torch import Tensor
 
-from mpdvae.likelihoods import Measurement, Request, Watch
+from mpdvae.evaluation.resumable_parts import Partial
+from mpdvae.evaluation.run_likelihood import Measurement, Request, Watch
 from mpdvae.measures import annealed_importance, density
 from mpdvae.measures.density import DensityEstimate
 from mpdvae.measures.memory_budget import Budget
 from mpdvae.measures.random_subsets import error_of_mean, finite, mean_and_error, random_subset
-from mpdvae.partial import Partial
 from mpdvae.vae import VAE
 
 CHAINS, LEAPFROG_STEPS = 16, 10

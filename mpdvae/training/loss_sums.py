@@ -6,7 +6,7 @@ import torch
 from torch import Tensor
 
 from mpdvae.objectives.terms import Loss
-from mpdvae.recovery import NotFinite
+from mpdvae.training.nonfinite_recovery import NotFinite
 
 
 class Tally:

@@ -14,7 +14,7 @@ from dataclasses import dataclass
 from itertools import groupby
 from typing import Any
 
-from mpdvae.advice import Advice, advise
+from mpdvae.evaluation.advice import Advice, advise
 from mpdvae.experiments.experiment import Experiment
 from mpdvae.experiments.remedies import Cause
 from mpdvae.measures import collapse

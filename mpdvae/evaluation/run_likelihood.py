@@ -22,13 +22,13 @@ from torch import Tensor
 
 from mpdvae.data import Images, Protocol, Splits, evaluation_images
 from mpdvae.errors import InputError
+from mpdvae.evaluation.resumable_parts import Partial
 from mpdvae.measures import density
 from mpdvae.measures.density import DensityEstimate, check_tolerance
 from mpdvae.measures.importance_sampling import is_settled
 from mpdvae.measures.memory_budget import Budget
 from mpdvae.measures.pareto import RELIABLE
 from mpdvae.measures.random_subsets import random_subset
-from mpdvae.partial import Partial
 from mpdvae.runs.run_folder import Run
 from mpdvae.system.process_group import take_turns, wait_for_all
 from mpdvae.vae import VAE, check_samples

@@ -25,12 +25,20 @@ from torch import Tensor, nn, optim
 from mpdvae.data import Splits, batch_indices, evaluation_images, steps_per_epoch, training_batch
 from mpdvae.errors import InputError, RunError
 from mpdvae.experiments.experiment import Experiment, Training
-from mpdvae.learner import Checkpoint, Learner, Progress
 from mpdvae.measures import collapse
 from mpdvae.measures.memory_budget import shortage_ends, shortage_told
 from mpdvae.models.acceleration import compile_networks, run_in_bfloat16
 from mpdvae.objectives.terms import Loss
-from mpdvae.recovery import (
+from mpdvae.runs.checksums import recording
+from mpdvae.runs.run_folder import Run, load
+from mpdvae.seeding import derive_seed, seeded
+from mpdvae.system import process_group
+from mpdvae.system.allocator import keep_freed_memory
+from mpdvae.system.batch_sharding import check_batch, divided, own
+from mpdvae.system.signals import Stop
+from mpdvae.training.learner_state import Checkpoint, Learner, Progress
+from mpdvae.training.loss_sums import Tally
+from mpdvae.training.nonfinite_recovery import (
     NotFinite,
     check_loss,
     check_measured,
@@ -41,16 +49,8 @@ from mpdvae.recovery import (
     overflow_is_told,
     returned,
 )
-from mpdvae.runs.checksums import recording
-from mpdvae.runs.run_folder import Run, load
-from mpdvae.seeding import derive_seed, seeded
-from mpdvae.system import process_group
-from mpdvae.system.allocator import keep_freed_memory
-from mpdvae.system.batch_sharding import check_batch, divided, own
-from mpdvae.system.signals import Stop
-from mpdvae.tally import Tally
+from mpdvae.training.validation import probe, validate
 from mpdvae.vae import VAE
-from mpdvae.validation import probe, validate
 
 Watch = Callable[[int, dict[str, Any] | None], None]
 """Called after every step with the number of steps done, and with the new history entry at evaluation points."""

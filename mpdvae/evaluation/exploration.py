@@ -18,7 +18,7 @@ import torch
 from jaxtyping import Float
 from torch import Tensor
 
-from mpdvae import pictures, walks
+from mpdvae.evaluation import image_grids, interpolation
 from mpdvae.measures import density
 from mpdvae.measures.memory_budget import Budget, drawn_in_pieces, in_pieces
 from mpdvae.measures.random_subsets import random_subset
@@ -53,9 +53,9 @@ def explore(
     found = _points(vae, points, None if labels is None else labels.cpu()[chosen])
     linear, bilinear, drawn = _walks(vae, points)
     sheets = {
-        "points": pictures.sheet(run.experiment.data.shown(points), math.ceil(math.sqrt(len(points)))),
-        "linear_walks": pictures.sheet(run.experiment.data.shown(linear.flatten(0, 1)), STEPS),
-        "bilinear_walk": pictures.sheet(run.experiment.data.shown(bilinear.flatten(0, 1)), BILINEAR),
+        "points": image_grids.sheet(run.experiment.data.shown(points), math.ceil(math.sqrt(len(points)))),
+        "linear_walks": image_grids.sheet(run.experiment.data.shown(linear.flatten(0, 1)), STEPS),
+        "bilinear_walk": image_grids.sheet(run.experiment.data.shown(bilinear.flatten(0, 1)), BILINEAR),
     }
     for name, content in sheets.items():
         write_atomically(run.path / "figures" / f"{name}.png", content)
@@ -122,8 +122,8 @@ def _walks(vae: VAE, x: Tensor) -> tuple[Tensor, Tensor, bool]:
     ends = x[torch.arange(max(4, 2 * LINEAR_WALKS)) % len(x)]
     z = in_pieces(lambda rows: vae.encode(ends[rows]), len(ends))
     pairs = z[: 2 * min(LINEAR_WALKS, len(x) // 2)]
-    straight = walks.linear(pairs[0::2], pairs[1::2], STEPS).transpose(0, 1)
-    surface = walks.bilinear(z[:4], BILINEAR, BILINEAR)
+    straight = interpolation.linear(pairs[0::2], pairs[1::2], STEPS).transpose(0, 1)
+    surface = interpolation.bilinear(z[:4], BILINEAR, BILINEAR)
     images, drawn = _images_of(vae, torch.cat([straight.flatten(0, 1), surface.flatten(0, 1)]))
     first = straight.shape[0] * STEPS
     return images[:first].unflatten(0, (-1, STEPS)), images[first:].unflatten(0, (BILINEAR, BILINEAR)), drawn

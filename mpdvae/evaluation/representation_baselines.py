@@ -21,12 +21,12 @@ from jaxtyping import Float
 from torch import Tensor
 
 from mpdvae.data import Images, Splits, data_dir, evaluation_images
+from mpdvae.evaluation.result_cache import shared
 from mpdvae.experiments.experiment import Evaluation, Experiment
-from mpdvae.learner import initialise
 from mpdvae.measures import representation
 from mpdvae.measures.representation import Labelled
-from mpdvae.memo import shared
 from mpdvae.runs.environment import source_hash
+from mpdvae.training.learner_state import initialise
 from mpdvae.vae import VAE
 
 GREY_HALF = 128

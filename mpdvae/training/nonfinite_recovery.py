@@ -26,7 +26,7 @@ from mpdvae.objectives.terms import Loss
 from mpdvae.vae import VAE
 
 if TYPE_CHECKING:
-    from mpdvae.learner import Progress
+    from mpdvae.training.learner_state import Progress
 
 
 class NotFinite(Exception):
