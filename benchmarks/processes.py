@@ -15,10 +15,10 @@ import time
 import torch
 
 from mpdvae.experiments.recipes import recipe
-from mpdvae.jobs import load_data
 from mpdvae.system import process_group
 from mpdvae.training.learner_state import Learner
 from mpdvae.training.loop import _step
+from mpdvae.workflows.job import load_data
 
 PROCESSES_AND_THREADS = ((1, 1), (1, 2), (2, 1), (4, 1))
 WARM_UP, STEPS = 2, 20

@@ -17,8 +17,8 @@ from mpdvae.experiments.remedies import REMEDIES, as_options
 from mpdvae.report.collect import Variant, collect
 from mpdvae.report.metrics import over_seeds
 from mpdvae.report.numbers import with_interval
-from mpdvae.reproduce import Job, jobs, run_all
 from mpdvae.runs.run_folder import write_atomically
+from mpdvae.workflows.matrix import Job, jobs, run_all
 
 PAGE = Path(__file__).parents[1] / "docs" / "remedies.md"
 STUDY = "mnist-minutes"

@@ -21,9 +21,9 @@ import torch
 
 from mpdvae.experiments.experiment import Experiment, with_changes
 from mpdvae.experiments.recipes import recipe
-from mpdvae.jobs import describe_run, load_data
 from mpdvae.runs.run_folder import Run, write_atomically
 from mpdvae.training.loop import train
+from mpdvae.workflows.job import describe_run, load_data
 
 PAGE = Path(__file__).parents[1] / "docs" / "reliability.md"
 ROWS = 7

@@ -5,7 +5,7 @@ from pathlib import Path
 
 from small_runs import tiny
 
-from mpdvae.reproduce import Job, jobs, refuse_failures, run_all
+from mpdvae.workflows.matrix import Job, jobs, refuse_failures, run_all
 
 CHANGES = {"training__steps": 60, "training__evaluate_every": 10}
 

@@ -32,8 +32,8 @@ def asked_for(monkeypatch: pytest.MonkeyPatch, *arguments: str | Path) -> Experi
     made: list[Experiment] = []
     with monkeypatch.context() as patch:
         patch.setattr(run_commands, "_complete", lambda run, *rest: made.append(run.experiment))
-        patch.setattr("mpdvae.jobs.load_data", lambda *arguments: None)
-        patch.setattr("mpdvae.jobs.check_fit", lambda *arguments: None)
+        patch.setattr("mpdvae.workflows.job.load_data", lambda *arguments: None)
+        patch.setattr("mpdvae.workflows.job.check_fit", lambda *arguments: None)
         assert code_of(["train", *map(str, arguments)]) == 0
     (experiment,) = made
     return experiment

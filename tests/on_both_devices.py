@@ -32,8 +32,8 @@ from small_runs import tiny
 from torch import Tensor, nn
 
 from mpdvae.models.priors import FlowPrior
-from mpdvae.reproduce import _run_one, jobs
 from mpdvae.runs.run_folder import Run
+from mpdvae.workflows.matrix import _run_one, jobs
 
 LATENT, BATCH = 3, 4
 CODE_MAP = (MAP_CHANNELS, 3, 2)

@@ -8,9 +8,9 @@ from mpdvae.data import Splits
 from mpdvae.experiments.experiment import Experiment, with_changes
 from mpdvae.experiments.recipes import recipe
 from mpdvae.experiments.remedies import as_options
-from mpdvae.jobs import complete, load_data
 from mpdvae.runs.run_folder import Run
 from mpdvae.training.loop import Watch, train
+from mpdvae.workflows.job import complete, load_data
 
 TINY = {
     "training__steps": 6,

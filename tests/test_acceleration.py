@@ -14,10 +14,10 @@ from small_runs import results, tiny, trained
 from mpdvae import VAE
 from mpdvae.errors import InputError
 from mpdvae.experiments.experiment import with_changes
-from mpdvae.jobs import check_device
 from mpdvae.models.acceleration import compile_networks, run_in_bfloat16, uncompiled
 from mpdvae.models.priors import StandardNormal
 from mpdvae.training import loop
+from mpdvae.workflows.job import check_device
 
 SHAPE, LATENT = (1, 8, 8), 4
 needs_compiler = pytest.mark.skipif(shutil.which("g++") is None, reason="torch.compile needs a C++ compiler")

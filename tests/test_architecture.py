@@ -41,23 +41,11 @@ WINGS = (
 """From the bottom up: a module imports from its own wing and from those before it."""
 
 STILL_BESIDE = {
-    "backends": "workflows",
     "cli": "commands",
-    "comparison": "workflows",
-    "console": "workflows",
-    "gpus": "workflows",
-    "jobs": "workflows",
     "kinds": "commands",
     "live": "commands",
     "live_page": "commands",
     "options": "commands",
-    "plan": "workflows",
-    "repetition": "workflows",
-    "reproduce": "workflows",
-    "space": "workflows",
-    "trials": "workflows",
-    "tuning": "workflows",
-    "verification": "workflows",
 }
 """Modules that have not moved yet, and the wing they belong to."""
 

@@ -16,11 +16,12 @@ from cluster_matrix import small_jobs
 from command_line import call
 from small_runs import results
 
-from mpdvae import backends, reproduce
-from mpdvae.backends import backend, work
 from mpdvae.errors import InputError, RunError
 from mpdvae.runs.run_folder import Run
 from mpdvae.system.folder_lock import FILE
+from mpdvae.workflows import matrix as matrix_of_runs
+from mpdvae.workflows import worker_backends
+from mpdvae.workflows.worker_backends import backend, work
 
 SCRIPT = Path(__file__).parent / "cluster_matrix.py"
 BACKENDS = [
@@ -44,7 +45,7 @@ def expected(tmp_path_factory) -> dict[str, dict[str, bytes]]:
     matrix = small_jobs(out)
     for index, job in enumerate(matrix):
         Run.create(job.folder, job.experiment)
-        assert reproduce._run_one(index, job, None) == (index, "")
+        assert matrix_of_runs._run_one(index, job, None) == (index, "")
     return files_of(out)
 
 
@@ -155,7 +156,7 @@ def test_calls_in_one_process_take_turns(tmp_path, monkeypatch):
         at_work.remove(number)
 
     with ThreadPoolExecutor(4) as pool:
-        list(pool.map(lambda number: backends._in_turn(do, tmp_path, number), range(4)))
+        list(pool.map(lambda number: worker_backends._in_turn(do, tmp_path, number), range(4)))
 
 
 # -- bad input ---------------------------------------------------------------------------------------------------------
@@ -227,6 +228,6 @@ def test_ray_without_gpus_says_so(monkeypatch):
 @pytest.mark.parametrize(("by_gpu", "expected_count"), [(True, 3), (False, 5)])
 def test_as_many_workers_as_gpus_or_cores(by_gpu, expected_count, monkeypatch):
     monkeypatch.setattr("torch.cuda.device_count", lambda: 3)
-    monkeypatch.setattr("mpdvae.backends.usable_cores", lambda: 5)
+    monkeypatch.setattr("mpdvae.workflows.worker_backends.usable_cores", lambda: 5)
     with backend("loky", None, None, by_gpu) as count:
         assert count == expected_count

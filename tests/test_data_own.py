@@ -15,8 +15,8 @@ from mpdvae.data import Splits
 from mpdvae.data.image_folder import read_image_folder
 from mpdvae.data.npz import read_npz
 from mpdvae.errors import InputError
-from mpdvae.jobs import data_of, describe_run
 from mpdvae.runs.run_folder import Run
+from mpdvae.workflows.job import data_of, describe_run
 
 GREY = np.random.default_rng(0).integers(0, 256, (20, 4, 5)).astype(np.uint8)
 COLOUR = np.random.default_rng(0).integers(0, 256, (20, 4, 5, 3)).astype(np.uint8)

@@ -13,10 +13,10 @@ from hypothesis import given
 from hypothesis import strategies as st
 from small_runs import TINY_OPTIONS, digits, files, tiny, trained
 
-from mpdvae import gpus
 from mpdvae.experiments import recipes
-from mpdvae.jobs import how_to_resume
 from mpdvae.runs.run_folder import Run
+from mpdvae.workflows import gpu_assignment
+from mpdvae.workflows.job import how_to_resume
 
 HERE = Path(__file__).parent
 THERE = ("--device", "elsewhere")
@@ -160,12 +160,12 @@ def test_the_command_that_resumes_names_the_device(tmp_path):
 )
 def test_workers_take_gpus_in_turn(asked, found, monkeypatch):
     monkeypatch.setattr("torch.cuda.device_count", lambda: 3)
-    assert [gpus.of_worker(asked, worker) for worker in range(5)] == found
+    assert [gpu_assignment.of_worker(asked, worker) for worker in range(5)] == found
 
 
 @given(workers=st.integers(1, 40), count=st.integers(1, 12))
 def test_every_worker_finds_room(workers, count):
-    share = gpus.share(workers, count)
+    share = gpu_assignment.share(workers, count)
     per_gpu = int(1 / share + 1e-9)
     assert per_gpu * share <= 1 + 1e-9
     assert per_gpu * count >= workers

@@ -4,7 +4,6 @@ import pytest
 from command_line import asked_for, call
 from small_runs import tiny
 
-from mpdvae.console import RunProgress, Watcher, sparkline
 from mpdvae.evaluation.advice import ADVISED, advise
 from mpdvae.evaluation.collapse_diagnosis import diagnose
 from mpdvae.experiments.experiment import with_changes
@@ -12,6 +11,7 @@ from mpdvae.experiments.recipes import all_recipes, recipe
 from mpdvae.experiments.remedies import REMEDIES
 from mpdvae.measures import collapse
 from mpdvae.runs.run_folder import Run, read_json
+from mpdvae.workflows.progress_display import RunProgress, Watcher, sparkline
 
 UNITS = 4
 
@@ -310,7 +310,7 @@ def shown(progress: RunProgress, monkeypatch, width: int) -> str:
     from rich.console import Console
 
     console = Console(file=io.StringIO(), force_terminal=True, width=width, color_system=None)
-    monkeypatch.setattr("mpdvae.console.stdout", lambda: console)
+    monkeypatch.setattr("mpdvae.workflows.progress_display.stdout", lambda: console)
     with Watcher("run") as watcher:
         watcher.update(0.5, {"run": progress})
         assert watcher.live is not None

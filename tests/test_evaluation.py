@@ -13,12 +13,12 @@ from mpdvae.data import Images, Splits
 from mpdvae.errors import InputError
 from mpdvae.evaluation.evaluate import evaluate, interpolations, traversal
 from mpdvae.experiments.experiment import Data
-from mpdvae.jobs import check_fit, check_same_data, complete, load_data
 from mpdvae.models.decoders import pixelcnnpp_decoder
 from mpdvae.models.encoders import densenet_encoder
 from mpdvae.models.priors import StandardNormal
 from mpdvae.runs.run_folder import Run, read_json
 from mpdvae.vae import VAE
+from mpdvae.workflows.job import check_fit, check_same_data, complete, load_data
 
 
 def test_results_say_what_they_are_results_of(finished):

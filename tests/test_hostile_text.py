@@ -15,12 +15,12 @@ from rich.console import Console
 from small_runs import tiny
 
 from mpdvae import report
-from mpdvae.console import RunProgress, Watcher, _panel, busy, plain
 from mpdvae.errors import InputError
 from mpdvae.experiments.experiment import with_changes
 from mpdvae.report.figures import script_safe
 from mpdvae.runs.model_card import Results, model_card
 from mpdvae.system.untrusted_text import code, escape, printable
+from mpdvae.workflows.progress_display import RunProgress, Watcher, _panel, busy, plain
 
 HOSTILE = {
     "script": "</script><script>alert(1)</script><!--",

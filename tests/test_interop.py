@@ -348,7 +348,7 @@ def test_an_imported_model_is_measured_and_drawn_from_like_any_other(released_fi
     call(capsys, "import-official", released_files / "config.json", released_files / "model.pt", "--out", folder)
     images = {part: grey_images(n, 28, 28, seed, labels=False) for seed, (part, n) in enumerate(PARTS.items())}
     data = Splits.of("mnist", "MNIST", **images)
-    monkeypatch.setattr("mpdvae.jobs.load_data", lambda experiment, root=None: data)
+    monkeypatch.setattr("mpdvae.workflows.job.load_data", lambda experiment, root=None: data)
     code, out, err = call(capsys, "evaluate", folder, "--samples", "2")
     assert (code, err) == (0, "")
     assert "released" in out

@@ -10,7 +10,7 @@ import torch
 from mpdvae.experiments.experiment import Experiment
 from mpdvae.experiments.recipes import all_recipes
 from mpdvae.measures.density import estimate
-from mpdvae.plan import image_shape_of
+from mpdvae.workflows.matrix_cost import image_shape_of
 
 pytestmark = pytest.mark.slow
 

@@ -5,7 +5,6 @@ import time
 import pytest
 from command_line import call
 
-from mpdvae import plan as room
 from mpdvae.experiments.experiment import Experiment, with_changes
 from mpdvae.experiments.model_config import (
     ConvNetEncoder,
@@ -16,7 +15,8 @@ from mpdvae.experiments.model_config import (
     PixelCNNPPDecoder,
 )
 from mpdvae.experiments.recipes import all_recipes, matrix, recipe
-from mpdvae.plan import count_operations, plan
+from mpdvae.workflows import matrix_cost as room
+from mpdvae.workflows.matrix_cost import count_operations, plan
 
 BINARY = Experiment(
     data={"dataset": "digits"},

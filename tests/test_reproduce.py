@@ -13,15 +13,15 @@ import pytest
 from command_line import call, start
 from small_runs import files, finish, results, tiny
 
-from mpdvae import reproduce as room
 from mpdvae.commands import run as run_commands
 from mpdvae.errors import InputError, RunError, ToldToStop
 from mpdvae.experiments import recipes
 from mpdvae.experiments.recipes import matrix
-from mpdvae.reproduce import Job, _share, jobs, run_all
 from mpdvae.runs.run_folder import Run
 from mpdvae.system import folder_lock
 from mpdvae.system.folder_lock import owned
+from mpdvae.workflows import matrix as room
+from mpdvae.workflows.matrix import Job, _share, jobs, run_all
 
 MODELS = ("vae", "mae")
 

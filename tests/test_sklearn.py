@@ -275,7 +275,11 @@ REFUSED = {
     "no number": (np.where(GREY > 0.9, np.nan, GREY), {}, "Input X contains NaN"),
     "too few": (GREY[:3], {}, r"3 sample\(s\).* minimum of 4"),
     "an unknown decoder": (GREY, {"decoder": "pixelcn"}, r"unknown decoder 'pixelcn': did you mean 'pixelcnn'"),
-    "no decoder": (GREY, {"decoder": 3}, r"decoder: expected a word or a configuration of mpdvae\.parts, got 3"),
+    "no decoder": (
+        GREY,
+        {"decoder": 3},
+        r"decoder: expected a word or a configuration of mpdvae\.experiments\.model_config, got 3",
+    ),
     "no form for colour": (COLOUR, {"encoder": "mlp"}, r"encoder: 'mlp' has no form for colour images; choose convnet"),
     "a part of another kind": (GREY, {"encoder": ConvNetDecoder()}, r"encoder"),
     "no latent dimension": (GREY, {"latent_dim": 0}, r"latent_dim: input should be greater than or equal to 1"),

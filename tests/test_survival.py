@@ -27,7 +27,6 @@ from mpdvae.errors import InputError, RunError
 from mpdvae.evaluation.evaluate import evaluate
 from mpdvae.evaluation.resumable_parts import Partial
 from mpdvae.evaluation.run_likelihood import Request, measure, partial_results, prepare
-from mpdvae.jobs import complete
 from mpdvae.measures.encoder_lag import EncoderLag
 from mpdvae.measures.memory_budget import Budget, drawn_in_pieces, in_pieces, shortage_told
 from mpdvae.measures.noise import NoiseOfAll
@@ -38,6 +37,7 @@ from mpdvae.system.signals import Stop, Stopped, heeded
 from mpdvae.training import loop
 from mpdvae.training.loop import train
 from mpdvae.training.validation import Probe, validate
+from mpdvae.workflows.job import complete
 
 NINE = {"training__steps": 9}
 CPU_WORDS = "DefaultCPUAllocator: can't allocate memory: you tried to allocate 1000000000000 bytes."

@@ -15,10 +15,10 @@ from small_runs import TINY_OPTIONS, digits, results, tiny
 from test_hostile_text import HOSTILE
 
 from mpdvae.experiments import recipes
-from mpdvae.jobs import complete
 from mpdvae.runs import trackers
 from mpdvae.runs.run_folder import Run, read_json
 from mpdvae.runs.trackers import numbers
+from mpdvae.workflows.job import complete
 
 pytest.importorskip("accelerate")
 pytest.importorskip("tensorboard")
@@ -308,7 +308,7 @@ def test_no_command_begins_runs_whose_tracker_is_not_there(capsys, tmp_path, mon
 
 
 def test_a_tracker_that_fails_in_a_worker_is_told_of(capsys, tmp_path, stand_in):
-    from mpdvae.reproduce import _run_one, jobs
+    from mpdvae.workflows.matrix import _run_one, jobs
 
     stand_in("wandb").broken = True
     (job,) = jobs([tiny("vae-digits-smoke")], 1, tmp_path, ("wandb",))

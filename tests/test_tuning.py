@@ -11,15 +11,15 @@ import pytest
 from command_line import call
 from small_runs import results, tiny
 
-from mpdvae import backends, trials
 from mpdvae.errors import InputError, RunError, ToldToStop
 from mpdvae.experiments.experiment import from_json
 from mpdvae.experiments.recipes import recipe
 from mpdvae.runs.run_folder import Run
-from mpdvae.space import Choices, Range, space
 from mpdvae.system.folder_lock import owned
-from mpdvae.trials import Search
-from mpdvae.tuning import Outcome, search
+from mpdvae.workflows import search_trial, worker_backends
+from mpdvae.workflows.search import Outcome, search
+from mpdvae.workflows.search_space import Choices, Range, space
+from mpdvae.workflows.search_trial import Search
 
 pytest.importorskip("optuna", reason="pip install 'mpdvae[tune]' for these tests")
 
@@ -38,10 +38,10 @@ def in_this_process(function, *arguments, workers, folder):
 
 @pytest.fixture(autouse=True)
 def _no_processes(monkeypatch):
-    monkeypatch.setattr(backends, "work", in_this_process)
+    monkeypatch.setattr(worker_backends, "work", in_this_process)
 
 
-def of(out: Path, count: int, pruner: trials.Pruner = "none", varied=VARIED, storage: str = "") -> Search:
+def of(out: Path, count: int, pruner: search_trial.Pruner = "none", varied=VARIED, storage: str = "") -> Search:
     experiment = tiny()
     return Search(experiment, space(experiment, varied), out, count, storage, pruner, None, "mpdvae tune")
 
@@ -160,7 +160,7 @@ def test_a_worker_that_is_told_to_stop_leaves_its_trial_to_be_taken_up(tmp_path,
         raise ToldToStop("told to stop by SIGTERM.")
 
     with monkeypatch.context() as patch:
-        patch.setattr(trials, "_train", told)
+        patch.setattr(search_trial, "_train", told)
         with pytest.raises(ToldToStop):
             run(of(tmp_path, 1))
     assert not (tmp_path / "trial-0000" / "failure.log").exists()
@@ -170,7 +170,9 @@ def test_a_worker_that_is_told_to_stop_leaves_its_trial_to_be_taken_up(tmp_path,
 
 def test_workers_that_cannot_begin_end_a_search_that_goes_on(tmp_path, monkeypatch):
     run(of(tmp_path, 1))
-    monkeypatch.setattr(backends, "work", lambda *arguments, **options: "ModuleNotFoundError: No module named 'optuna'")
+    monkeypatch.setattr(
+        worker_backends, "work", lambda *arguments, **options: "ModuleNotFoundError: No module named 'optuna'"
+    )
     with pytest.raises(RunError, match=r"the workers ended before they began a trial \(ModuleNotFoundError"):
         run(of(tmp_path, 2))
 
@@ -178,7 +180,7 @@ def test_workers_that_cannot_begin_end_a_search_that_goes_on(tmp_path, monkeypat
 @pytest.mark.slow
 def test_a_trial_that_was_killed_goes_on_in_its_folder(tmp_path, monkeypatch):
     expected = run(of(tmp_path / "whole", 2))
-    train, killed = trials._train, []
+    train, killed = search_trial._train, []
 
     def kill(run, job, trial, ownership):
         if not killed:
@@ -191,7 +193,7 @@ def test_a_trial_that_was_killed_goes_on_in_its_folder(tmp_path, monkeypatch):
             monkeypatch.setattr(ownership, "confirm", confirm)
         train(run, job, trial, ownership)
 
-    monkeypatch.setattr(trials, "_train", kill)
+    monkeypatch.setattr(search_trial, "_train", kill)
     with pytest.raises(KeyboardInterrupt):
         run(of(tmp_path / "parts", 2))
     assert [len(h.splitlines()) for h in histories(tmp_path / "parts").values()] == [1]
@@ -208,8 +210,8 @@ def test_a_trial_that_dies_twice_has_failed(tmp_path, monkeypatch, capsys):
             raise KeyboardInterrupt
         train(run, job, trial, ownership)
 
-    train = trials._train
-    monkeypatch.setattr(trials, "_train", die)
+    train = search_trial._train
+    monkeypatch.setattr(search_trial, "_train", die)
     for _ in range(2):
         with pytest.raises(KeyboardInterrupt):
             run(of(tmp_path, 2))
@@ -239,14 +241,14 @@ def test_pruners_by_name(tmp_path, pruner, name):
 
 
 def test_failures_are_listed_and_a_search_without_any_result_says_so(tmp_path, monkeypatch):
-    train = trials._train
+    train = search_trial._train
 
     def fails(run, job, trial, ownership):
         if trial.number == 0 or only_failures:
             raise RunError("no longer a finite number")
         train(run, job, trial, ownership)
 
-    monkeypatch.setattr(trials, "_train", fails)
+    monkeypatch.setattr(search_trial, "_train", fails)
     only_failures = False
     outcomes = run(of(tmp_path / "some", 2))
     assert [o.state for o in outcomes] == ["complete", "failed"]

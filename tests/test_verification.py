@@ -10,15 +10,15 @@ import torch
 from command_line import call
 from small_runs import RUN_FILES, digits, files, finish, tiny, trained
 
-from mpdvae import repetition
-from mpdvae.comparison import Pair, compare, leaves
 from mpdvae.errors import InputError
 from mpdvae.evaluation.evaluate import evaluate
 from mpdvae.runs import environment
 from mpdvae.runs.checksums import recording, run_files
 from mpdvae.runs.run_folder import Run, manifest_sha256, read_json, write_json
 from mpdvae.seeding import derive_seed
-from mpdvae.verification import Check, _check_environment, measurements, verify
+from mpdvae.workflows import repetition
+from mpdvae.workflows.result_comparison import Pair, compare, leaves
+from mpdvae.workflows.verification import Check, _check_environment, measurements, verify
 
 RECORDED = sorted(RUN_FILES - {"manifest.json"})
 
@@ -356,13 +356,13 @@ def test_a_run_that_goes_on_elsewhere_keeps_both_environments(tmp_path, monkeypa
         if done == 3:
             raise Stop
 
-    from mpdvae import jobs
+    from mpdvae.workflows import job
 
     run = Run.create(tmp_path / "run", experiment)
     with pytest.raises(Stop):
-        jobs.complete(run, digits(), "mpdvae train", watch=stop)
+        job.complete(run, digits(), "mpdvae train", watch=stop)
     here = environment.describe()
-    monkeypatch.setattr(jobs, "describe", lambda device: here | {"cpu": "another"})
+    monkeypatch.setattr(job, "describe", lambda device: here | {"cpu": "another"})
     finish(run.path, experiment)
     entries = run.manifest["environments"]
     assert [(e["used_for"], e["from_step"], e["fields"]["cpu"]) for e in entries] == [

@@ -41,7 +41,7 @@ def _list_data(data_dir: Path | None) -> None:
     from rich.table import Table
 
     from mpdvae import data as room
-    from mpdvae.console import plain, stdout
+    from mpdvae.workflows.progress_display import plain, stdout
 
     console, folder = stdout(), room.data_dir(data_dir)
     table = Table("name", "here", "MB", "images", "split", "licence", box=None, header_style="bold", pad_edge=False)

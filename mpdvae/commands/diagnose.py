@@ -20,9 +20,9 @@ def diagnose(directory: Positional[Path]) -> None:
     Args:
         directory: folder of the run.
     """
-    from mpdvae.console import plain, sparkline, stdout
     from mpdvae.evaluation.collapse_diagnosis import diagnose
     from mpdvae.runs.run_folder import Run
+    from mpdvae.workflows.progress_display import plain, sparkline, stdout
 
     run = Run(directory)
     found = diagnose(run.experiment, run.history, _diagnostics(run))
@@ -63,7 +63,7 @@ def _heading(run: "Run") -> str:
 def _print_findings(found: "Diagnosis", directory: Path) -> None:
     from rich.table import Table
 
-    from mpdvae.console import plain, stdout
+    from mpdvae.workflows.progress_display import plain, stdout
 
     console = stdout()
     table = Table.grid(padding=(0, 2))
@@ -78,7 +78,7 @@ def _print_findings(found: "Diagnosis", directory: Path) -> None:
 def _print_advice(found: "Diagnosis", directory: Path) -> None:
     from rich.table import Table
 
-    from mpdvae.console import plain, stdout
+    from mpdvae.workflows.progress_display import plain, stdout
 
     console = stdout()
     if not found.advice:

@@ -109,7 +109,7 @@ def traverse(
 
 def _model(directory: Path, device: str | None) -> "VAE":
     from mpdvae import load
-    from mpdvae.jobs import check_device
+    from mpdvae.workflows.job import check_device
 
     check_device(device)
     return load(directory).to(device or "cpu")
@@ -122,8 +122,8 @@ def _device(vae: "VAE") -> "torch.device":
 @contextmanager
 def _drawing(what: str) -> Iterator[None]:
     """Says what is being drawn, and how far it is and how long it will take where that is known."""
-    from mpdvae.console import Watcher
     from mpdvae.distributions.pixels import watching_draws
+    from mpdvae.workflows.progress_display import Watcher
 
     with Watcher(what) as watcher, watching_draws(lambda share: watcher.update(share, {})):
         yield
@@ -134,8 +134,8 @@ def _some_test_images(directory: Path, count: int | None, data_dir: Path | None)
     import torch
 
     from mpdvae.data import evaluation_images
-    from mpdvae.jobs import check_same_data, data_of
     from mpdvae.runs.run_folder import Run
+    from mpdvae.workflows.job import check_same_data, data_of
 
     run = Run(directory)
     data = data_of(run, data_dir)

@@ -48,10 +48,10 @@ def reproduce(
         timed: with `dry_run`, what they would cost on this machine, too: times a step of each network, which takes minutes
             for the paper's.
     """
-    from mpdvae import reproduce as matrix
     from mpdvae.experiments import recipes
     from mpdvae.experiments.scales import SCALES
-    from mpdvae.jobs import this_command
+    from mpdvae.workflows import matrix as matrix
+    from mpdvae.workflows.job import this_command
 
     if scale not in SCALES:
         refuse_unknown("scale", scale, list(SCALES))
@@ -77,7 +77,7 @@ def report(directories: Positional[tuple[Path, ...]], out: Path) -> None:
         directories: folders of runs.
         out: the HTML file; the same in Markdown and JSON go beside it.
     """
-    from mpdvae.jobs import this_command
+    from mpdvae.workflows.job import this_command
 
     if not directories:
         raise InputError("report: expected at least one run folder.")
@@ -88,9 +88,9 @@ def list_recipes() -> None:
     """List the named experiments, what each reproduces and its cost."""
     from rich.table import Table
 
-    from mpdvae.console import stdout
     from mpdvae.experiments.recipes import all_recipes
     from mpdvae.experiments.scales import SCALES
+    from mpdvae.workflows.progress_display import stdout
 
     experiments, console = all_recipes().values(), stdout()
     names = Table(
@@ -110,9 +110,9 @@ def list_recipes() -> None:
 def _print_plan(experiments: list[Experiment], seeds: int, timed: bool) -> None:
     from rich.table import Table
 
-    from mpdvae.console import busy, stdout
-    from mpdvae.plan import ASSUMED_RATE, plan
     from mpdvae.report.published import stands_beside
+    from mpdvae.workflows.matrix_cost import ASSUMED_RATE, plan
+    from mpdvae.workflows.progress_display import busy, stdout
 
     with busy("timing a step of each network on this machine" if timed else "counting the operations of each network"):
         plans = plan(experiments, timed)

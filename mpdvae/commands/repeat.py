@@ -12,8 +12,8 @@ from mpdvae.runs.trackers import check_installed
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
-    from mpdvae.comparison import Compared
-    from mpdvae.verification import Check
+    from mpdvae.workflows.result_comparison import Compared
+    from mpdvae.workflows.verification import Check
 
 SHOWN = 30
 """Numbers that differ which a terminal is shown."""
@@ -37,9 +37,9 @@ def verify(
         data_dir: folder of the data; of own images that have moved: their new place.
         device: cpu, cuda, ...; default: cpu.
     """
-    from mpdvae.console import plain, stdout
-    from mpdvae.jobs import check_device
-    from mpdvae.verification import verify
+    from mpdvae.workflows.job import check_device
+    from mpdvae.workflows.progress_display import plain, stdout
+    from mpdvae.workflows.verification import verify
 
     _check_tolerance(tolerance)
     check_device(device)
@@ -86,11 +86,11 @@ def rerun(
     """
     import torch
 
-    from mpdvae import repetition
     from mpdvae.commands import run as run_commands
-    from mpdvae.console import plain, stdout
-    from mpdvae.jobs import check_device, data_of, on_device
     from mpdvae.system.process_group import cores
+    from mpdvae.workflows import repetition
+    from mpdvae.workflows.job import check_device, data_of, on_device
+    from mpdvae.workflows.progress_display import plain, stdout
 
     _check_tolerance(tolerance)
     check_device(device)
@@ -126,7 +126,7 @@ def _listed(names: "Sequence[str]", most: int = 5) -> str:
 def _print_checks(checks: "Sequence[Check]") -> None:
     from rich.table import Table
 
-    from mpdvae.console import plain, stdout
+    from mpdvae.workflows.progress_display import plain, stdout
 
     words = {"same": "same", "differs": "DIFFERS", "other": "other", "not recorded": "not recorded"}
     table = Table("", "", "noted", "now", "", box=None, header_style="bold", pad_edge=False)
@@ -140,7 +140,7 @@ def _print_compared(compared: "Sequence[Compared]", tolerance: float, one: str, 
     """A line for each file, then the numbers that differ."""
     from rich.table import Column, Table
 
-    from mpdvae.console import plain, stdout
+    from mpdvae.workflows.progress_display import plain, stdout
 
     exactly = "to the last bit (the environment is the same)"
     asked = f"within {tolerance:g} (relative, of numbers above 1)" if tolerance else exactly

@@ -130,13 +130,13 @@ def evaluate(
         device: cpu, cuda, ...; default: cpu.
         processes: share the likelihoods among so many processes; default: 1.
     """
-    from mpdvae.console import Watcher
     from mpdvae.evaluation.evaluate import evaluate
     from mpdvae.evaluation.run_likelihood import unsettled_in_words
-    from mpdvae.jobs import data_of, describe_run, note_environment, on_device, this_command
     from mpdvae.runs.environment import EVALUATION
     from mpdvae.runs.observer import owned_by_first, run_in
     from mpdvae.runs.run_folder import read_json
+    from mpdvae.workflows.job import data_of, describe_run, note_environment, on_device, this_command
+    from mpdvae.workflows.progress_display import Watcher
 
     check_processes(processes)
     run = run_in(directory)
@@ -184,9 +184,9 @@ def import_official(config: Positional[Path], state: Positional[Path], out: Path
         out: folder of the run; it must be new.
         dataset: what it was trained on; default: mnist, or cifar10 for colour.
     """
-    from mpdvae.console import busy
-    from mpdvae.jobs import this_command
     from mpdvae.sharing.released_import import import_run
+    from mpdvae.workflows.job import this_command
+    from mpdvae.workflows.progress_display import busy
 
     with busy(f"importing {state}"):
         import_run(config, state, out, this_command(), dataset)
@@ -213,9 +213,9 @@ def _check_threads(threads: int | None) -> None:
 
 def _make_run(out: Path, experiment: Experiment, data_dir: Path | None, device: str | None) -> "Run":
     """A folder for `experiment`, if it can be trained here: before a folder is made that could not be used."""
-    from mpdvae.jobs import check_device, check_fit, load_data
     from mpdvae.runs.observer import run_in
     from mpdvae.runs.run_folder import Run
+    from mpdvae.workflows.job import check_device, check_fit, load_data
 
     Run.check_free(out, experiment)
     check_device(own_device(device))
@@ -229,9 +229,9 @@ def _complete(
 ) -> None:
     import torch
 
-    from mpdvae.console import Watcher
-    from mpdvae.jobs import complete, data_of, how_to_resume, on_device, this_command
     from mpdvae.runs.observer import owned_by_first
+    from mpdvae.workflows.job import complete, data_of, how_to_resume, on_device, this_command
+    from mpdvae.workflows.progress_display import Watcher
 
     _check_threads(threads)
     torch.set_num_threads(threads or cores())

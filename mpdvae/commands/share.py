@@ -17,8 +17,8 @@ def export(directory: Positional[str], out: Path, part: Literal["encoder", "deco
         part: encoder (mean, log_variance), or decoder (pixel probabilities).
     """
     from mpdvae import load
-    from mpdvae.console import busy
     from mpdvae.sharing.onnx_export import export as write
+    from mpdvae.workflows.progress_display import busy
 
     vae = load(directory)
     with busy(f"exporting the {part} of {directory}"):

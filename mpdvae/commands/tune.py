@@ -11,7 +11,7 @@ from mpdvae.options import Track
 from mpdvae.runs.trackers import check_installed
 
 if TYPE_CHECKING:
-    from mpdvae.tuning import Outcome
+    from mpdvae.workflows.search import Outcome
 
 SHOWN = 10
 """Trials in the table."""
@@ -51,10 +51,10 @@ def tune(
         track: tell every trial's history to a tracker too; can be given several times.
     """
     from mpdvae.commands.run import experiment_called
-    from mpdvae.jobs import check_fit, load_data, this_command
-    from mpdvae.space import space
-    from mpdvae.trials import Search
-    from mpdvae.tuning import BEST, search
+    from mpdvae.workflows.job import check_fit, load_data, this_command
+    from mpdvae.workflows.search import BEST, search
+    from mpdvae.workflows.search_space import space
+    from mpdvae.workflows.search_trial import Search
 
     if trials < 1:
         raise InputError(f"--trials: expected a number >= 1, got {trials}.")
@@ -75,8 +75,8 @@ def tune(
 def _print_best(outcomes: "list[Outcome]", fields: list[str], trials: int) -> None:
     from rich.table import Table
 
-    from mpdvae.console import plain, stdout
-    from mpdvae.tuning import value_in_words
+    from mpdvae.workflows.progress_display import plain, stdout
+    from mpdvae.workflows.search import value_in_words
 
     table = Table("trial", "-ELBO, nats", *fields, box=None, header_style="bold", pad_edge=False)
     for outcome in [outcome for outcome in outcomes if outcome.state == "complete"][:SHOWN]:

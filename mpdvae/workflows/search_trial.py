@@ -12,14 +12,14 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal
 from weakref import finalize
 
-from mpdvae import gpus
 from mpdvae.errors import InputError, ToldToStop
 from mpdvae.experiments.experiment import Experiment
-from mpdvae.jobs import load_data, on_device, train_only
 from mpdvae.report.collect import FAILURE_LOG
 from mpdvae.runs.run_folder import Run, read_json, write_atomically, write_json
-from mpdvae.space import Space, changed
 from mpdvae.system.folder_lock import Ownership, owned, owner_of
+from mpdvae.workflows import gpu_assignment
+from mpdvae.workflows.job import load_data, on_device, train_only
+from mpdvae.workflows.search_space import Space, changed
 
 if TYPE_CHECKING:
     from filelock import FileLock
@@ -128,7 +128,7 @@ def _differing(other: dict[str, Any], ours: dict[str, Any]) -> str:
 
 def take_part(job: Search, session: Path, number: int) -> None:
     """In worker `number`: trains trials until there are enough."""
-    study, job = job.study(), replace(job, device=gpus.of_worker(job.device, number))
+    study, job = job.study(), replace(job, device=gpu_assignment.of_worker(job.device, number))
     while owner_of(session) is not None:
         with ExitStack() as stack:
             with _turn(job.out):

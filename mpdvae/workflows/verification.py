@@ -22,13 +22,13 @@ from typing import Any, Literal
 
 from pydantic import BaseModel, ConfigDict, ValidationError
 
-from mpdvae.comparison import Compared, compare
 from mpdvae.data import Splits
 from mpdvae.errors import InputError, RunError
-from mpdvae.jobs import data_of, on_device
 from mpdvae.runs import environment
 from mpdvae.runs.checksums import run_files, sha256_of
 from mpdvae.runs.run_folder import Run, differing_fields, manifest_sha256, model_experiment, read_json
+from mpdvae.workflows.job import data_of, on_device
+from mpdvae.workflows.result_comparison import Compared, compare
 
 TOLERANCE = 0.005
 """Default tolerance for numbers from another environment; see `comparison`."""

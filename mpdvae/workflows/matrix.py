@@ -3,10 +3,10 @@
 Seed k is the same order of images, binarisation and noise for every model, so that models are compared seed by seed.
 Jobs are idempotent: a run folder that is finished is used as it is, one that was interrupted goes on from its checkpoint.
 
-Workers are started by a backend (`mpdvae.backends`) and get the whole list. Each goes through it and does what is not done:
-it claims a run's folder (`mpdvae.system.folder_lock`), brings the run to its end, and takes the next. Several calls of one
-matrix, on one machine or on many that share the folder, therefore share the work, and none does what another has done. How
-far everything is, and what failed, is read from the folders, however the workers were started.
+Workers are started by a backend (`mpdvae.workflows.worker_backends`) and get the whole list. Each goes through it and does
+what is not done: it claims a run's folder (`mpdvae.system.folder_lock`), brings the run to its end, and takes the next.
+Several calls of one matrix, on one machine or on many that share the folder, therefore share the work, and none does what
+another has done. How far everything is, and what failed, is read from the folders, however the workers were started.
 
 A job that fails, or whose worker dies, is tried once more when the others are done; then it counts as failed.
 """
@@ -22,16 +22,16 @@ from dataclasses import dataclass, replace
 from datetime import UTC, datetime
 from pathlib import Path
 
-from mpdvae import backends, gpus
-from mpdvae.console import RunProgress, Watcher
 from mpdvae.errors import InputError, RunError, ToldToStop, why
 from mpdvae.experiments.experiment import Experiment, with_changes
-from mpdvae.jobs import check_device, complete, load_data, on_device
 from mpdvae.report.collect import FAILURE_LOG
 from mpdvae.runs.records import ProgressNote, check
 from mpdvae.runs.run_folder import Run, read_json, write_atomically
 from mpdvae.system.folder_lock import InUse, left_by, owned, owner_of
 from mpdvae.system.untrusted_text import printable
+from mpdvae.workflows import gpu_assignment, worker_backends
+from mpdvae.workflows.job import check_device, complete, load_data, on_device
+from mpdvae.workflows.progress_display import RunProgress, Watcher
 
 LOOK_SECONDS = 0.5
 INDEPENDENT_PIXELS_COST = 0.3
@@ -118,7 +118,7 @@ def run_all(
     matrix: Sequence[Job],
     data_root: Path | None,
     workers: int | None = None,
-    backend: backends.Backend = "loky",
+    backend: worker_backends.Backend = "loky",
     address: str | None = None,
 ) -> list[Failure]:
     """Brings every job of the matrix to its end, showing progress. Returns those that failed; the others are finished.
@@ -128,7 +128,7 @@ def run_all(
             device here; nothing is started.
         RunError: there is no cluster at the address, or its workers cannot work.
     """
-    backends.check(backend, workers, address)
+    worker_backends.check(backend, workers, address)
     for job in matrix:
         Run.create(job.folder, job.experiment)
     to_do = [job for job in matrix if not job.finished]
@@ -139,7 +139,7 @@ def run_all(
     for experiment in {job.experiment.data.model_dump_json(): job.experiment for job in to_do}.values():
         load_data(experiment, data_root)  # once, before many processes ask for the same files
     asked = min(workers, len(to_do)) if workers else workers
-    with backends.backend(backend, asked, address, gpus.are_shared(to_do[0].device)) as count:
+    with worker_backends.backend(backend, asked, address, gpu_assignment.are_shared(to_do[0].device)) as count:
         title = f"{len(to_do)} of {len(matrix)} runs to do, {min(count, len(to_do))} at a time"
         with Watcher(title, _share(matrix)) as watcher:
             return _rounds(to_do, matrix, data_root, min(count, len(to_do)), watcher)
@@ -188,7 +188,9 @@ def _run_in_processes(
     traces = [_Trace.of(job) for job in pending]
     looker.start()
     try:
-        return backends.work(_work, list(pending), traces, data_root, workers=workers, folder=pending[0].folder.parent)
+        return worker_backends.work(
+            _work, list(pending), traces, data_root, workers=workers, folder=pending[0].folder.parent
+        )
     finally:
         over.set()
         looker.join()
@@ -200,7 +202,7 @@ def _work(jobs: list[Job], traces: list[_Trace], data_root: Path | None, session
         if owner_of(session) is None:
             return
         if not job.finished and _Trace.of(job).log == trace.log:
-            _run_one(index, replace(job, device=gpus.of_worker(job.device, number)), data_root)
+            _run_one(index, replace(job, device=gpu_assignment.of_worker(job.device, number)), data_root)
 
 
 def _run_one(index: int, job: Job, data_root: Path | None) -> tuple[int, str]:

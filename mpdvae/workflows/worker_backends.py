@@ -19,10 +19,10 @@ from pathlib import Path
 from tempfile import TemporaryDirectory
 from typing import Any, Literal, cast
 
-from mpdvae import gpus
 from mpdvae.errors import InputError, RunError
 from mpdvae.system.folder_lock import left_by, owned
 from mpdvae.system.process_group import usable_cores
+from mpdvae.workflows import gpu_assignment
 
 Backend = Literal["loky", "ray", "dask"]
 OBJECT_STORE_BYTES = 100_000_000
@@ -151,7 +151,7 @@ def _ray(workers: int | None, address: str | None, by_gpu: bool) -> Iterator[int
     own: dict[str, Any] = {
         "address": "local",
         "num_cpus": _processes(workers or _here(by_gpu)),
-        "num_gpus": gpus.here() if by_gpu else 0,
+        "num_gpus": gpu_assignment.here() if by_gpu else 0,
         "include_dashboard": False,
         "object_store_memory": OBJECT_STORE_BYTES,
     }
@@ -169,7 +169,7 @@ def _ray(workers: int | None, address: str | None, by_gpu: bool) -> Iterator[int
             )
         count = workers or found
         # Without a share of the GPUs, Ray would let workers crowd on one machine.
-        needs = {"num_gpus": gpus.share(_processes(count), found)} if by_gpu else None
+        needs = {"num_gpus": gpu_assignment.share(_processes(count), found)} if by_gpu else None
         with parallel_config("ray", ray_remote_args=needs):
             yield count
     finally:
@@ -220,7 +220,7 @@ _MADE: Mapping[str, Callable[[int | None, str | None, bool], AbstractContextMana
 
 def _here(by_gpu: bool) -> int:
     """Workers that this machine has GPUs, or cores, for."""
-    return gpus.here() if by_gpu else usable_cores()
+    return gpu_assignment.here() if by_gpu else usable_cores()
 
 
 def _missing(extra: str) -> InputError:

@@ -9,7 +9,8 @@ https://arxiv.org/abs/1907.10902): https://optuna.org.
                Hyperband (Li et al. 2018, JMLR 18)
 
 What trial k tries is a function of the seed, of k and of the results known then: with one job at a time a search is as
-reproducible as a run. Workers share the study through its storage and take trials one by one (`mpdvae.trials`).
+reproducible as a run. Workers share the study through its storage and take trials one by one
+(`mpdvae.workflows.search_trial`).
 """
 
 import threading
@@ -18,13 +19,13 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from mpdvae import backends, gpus
-from mpdvae.console import RunProgress, Watcher
 from mpdvae.errors import InputError, RunError
-from mpdvae.jobs import check_device, load_data
 from mpdvae.runs.run_folder import read_json, write_atomically
-from mpdvae.space import changed
-from mpdvae.trials import REASON, Search, folder_of, revive, take_part
+from mpdvae.workflows import gpu_assignment, worker_backends
+from mpdvae.workflows.job import check_device, load_data
+from mpdvae.workflows.progress_display import RunProgress, Watcher
+from mpdvae.workflows.search_space import changed
+from mpdvae.workflows.search_trial import REASON, Search, folder_of, revive, take_part
 
 if TYPE_CHECKING:
     from optuna import Study
@@ -48,7 +49,7 @@ class Outcome:
     reason: str
 
 
-def search(job: Search, workers: int | None, backend: backends.Backend, address: str | None) -> list[Outcome]:
+def search(job: Search, workers: int | None, backend: worker_backends.Backend, address: str | None) -> list[Outcome]:
     """Brings the study to `job.trials` trials and writes the best configuration to best.json; returns all, best first.
 
     Raises:
@@ -62,7 +63,7 @@ def search(job: Search, workers: int | None, backend: backends.Backend, address:
     job.note()
     study = _opened(job)
     load_data(job.experiment, job.data_root)  # once, before many processes ask for the same files
-    with backends.backend(backend, workers, address, gpus.are_shared(job.device)) as count:
+    with worker_backends.backend(backend, workers, address, gpu_assignment.are_shared(job.device)) as count:
         title = f"{job.trials} trials of {job.experiment.name}, {count} at a time"
         with Watcher(title, _share(study, job)) as watcher:
             _rounds(study, job, count, watcher)
@@ -111,7 +112,7 @@ def _rounds(study: "Study", job: Search, workers: int, watcher: Watcher) -> None
         looker = threading.Thread(target=_look_on, args=(study, job, watcher, over), daemon=True)
         looker.start()
         try:
-            broken = backends.work(take_part, job, workers=min(workers, job.trials - done), folder=job.out)
+            broken = worker_backends.work(take_part, job, workers=min(workers, job.trials - done), folder=job.out)
         finally:
             over.set()
             looker.join()

@@ -9,14 +9,14 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
 
-from mpdvae.comparison import Compared, Pair
-from mpdvae.comparison import compare as compare_files
 from mpdvae.data import Splits
 from mpdvae.errors import InputError
-from mpdvae.jobs import note_environment
 from mpdvae.runs import environment
 from mpdvae.runs.run_folder import Run, load
-from mpdvae.verification import compare_results, measurements
+from mpdvae.workflows.job import note_environment
+from mpdvae.workflows.result_comparison import Compared, Pair
+from mpdvae.workflows.result_comparison import compare as compare_files
+from mpdvae.workflows.verification import compare_results, measurements
 
 HISTORY, WEIGHTS = "history.jsonl", "model/model.safetensors"
 
