@@ -51,7 +51,7 @@ def training() -> tuple[list[Row], list[Curve]]:
 
 def start_up() -> tuple[list[Row], list[Curve]]:
     commands = {
-        "`mpdvae --help`": ([sys.executable, "-m", "mpdvae.cli", "--help"], "0.7 s"),
+        "`mpdvae --help`": ([sys.executable, "-m", "mpdvae.commands.cli", "--help"], "0.7 s"),
         "`import mpdvae`": ([sys.executable, "-c", "import mpdvae"], "2 s"),
     }
     rows = []

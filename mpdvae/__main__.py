@@ -2,7 +2,7 @@
 
 import sys
 
-from mpdvae.cli import main
+from mpdvae.commands.cli import main
 
 if __name__ == "__main__":
     sys.exit(main())

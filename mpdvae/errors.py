@@ -21,7 +21,7 @@ class InputError(ValueError):
 
     Arguments:
         sentence: all of that.
-        topic: section of troubleshooting.md that says more; empty: there is no more to say.
+        topic: section of the troubleshooting page that says more; empty: there is no more to say.
     """
 
     def __init__(self, sentence: str, topic: str = "") -> None:
@@ -35,7 +35,7 @@ class RunError(RuntimeError):
 
     Arguments:
         sentence: what happened, and how to go on.
-        topic: section of troubleshooting.md that says more; empty: there is no more to say.
+        topic: section of the troubleshooting page that says more; empty: there is no more to say.
     """
 
     def __init__(self, sentence: str, topic: str = "") -> None:

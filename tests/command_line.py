@@ -7,8 +7,8 @@ from pathlib import Path
 
 import pytest
 
-from mpdvae.cli import main
 from mpdvae.commands import run as run_commands
+from mpdvae.commands.cli import main
 from mpdvae.experiments.experiment import Experiment
 
 
@@ -42,7 +42,7 @@ def asked_for(monkeypatch: pytest.MonkeyPatch, *arguments: str | Path) -> Experi
 def start(*arguments: str | Path, **environment: str) -> subprocess.Popen[str]:
     """`mpdvae ARGUMENTS` in a process group of its own."""
     return subprocess.Popen(
-        [sys.executable, "-m", "mpdvae.cli", *map(str, arguments)],
+        [sys.executable, "-m", "mpdvae.commands.cli", *map(str, arguments)],
         stdout=subprocess.PIPE,
         stderr=subprocess.PIPE,
         text=True,

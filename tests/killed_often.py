@@ -20,7 +20,7 @@ import torch
 
 import mpdvae.evaluation.evaluate
 import mpdvae.training.loop  # noqa: F401 - imported before there are forks
-from mpdvae.cli import main
+from mpdvae.commands.cli import main
 
 replace = os.replace
 

@@ -100,6 +100,6 @@ _library.fallback(lambda operation, *args, **kwargs: _perform(operation, args, k
 
 
 if __name__ == "__main__":
-    from mpdvae.cli import main
+    from mpdvae.commands.cli import main
 
     sys.exit(main(sys.argv[1:]))

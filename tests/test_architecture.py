@@ -40,15 +40,6 @@ WINGS = (
 )
 """From the bottom up: a module imports from its own wing and from those before it."""
 
-STILL_BESIDE = {
-    "cli": "commands",
-    "kinds": "commands",
-    "live": "commands",
-    "live_page": "commands",
-    "options": "commands",
-}
-"""Modules that have not moved yet, and the wing they belong to."""
-
 FLOOR = {wing: floor for floor, wing in enumerate(WINGS)}
 
 
@@ -62,8 +53,7 @@ MODULES = {module_name(path): path for path in PACKAGE.rglob("*.py") if path != 
 
 def wing(module: str) -> str:
     """The second part of a dotted name: mpdvae.data.mnist -> data."""
-    part = module.split(".")[1]
-    return STILL_BESIDE.get(part, part)
+    return module.split(".")[1]
 
 
 def resolved(name: str) -> str | None:

@@ -16,8 +16,8 @@ from command_line import asked_for, call, start
 from PIL import Image
 from small_runs import TINY_OPTIONS, files, results, tiny, trained
 
-from mpdvae.cli import COMMANDS
 from mpdvae.commands import data as data_commands
+from mpdvae.commands.cli import COMMANDS
 from mpdvae.errors import InputError
 from mpdvae.experiments.experiment import with_changes
 from mpdvae.experiments.objective_config import LinearWeight, ObjectiveConfig
@@ -73,7 +73,10 @@ def test_the_version(capsys):
 
 
 def test_help_needs_no_torch():
-    code = "import sys; from mpdvae.cli import main; main(['--help']); print('torch' in sys.modules, 'numpy' in sys.modules)"
+    code = (
+        "import sys; from mpdvae.commands.cli import main; main(['--help']); "
+        "print('torch' in sys.modules, 'numpy' in sys.modules)"
+    )
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
     assert done.stdout.splitlines()[-1] == "False False"
 
@@ -152,7 +155,7 @@ def wait_for(path: Path, process: subprocess.Popen[str]) -> None:
 
 def test_a_reader_that_has_seen_enough_is_no_error():
     """`mpdvae ... | head`"""
-    command = [sys.executable, "-m", "mpdvae.cli", "recipes"]
+    command = [sys.executable, "-m", "mpdvae.commands.cli", "recipes"]
     program = subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True)
     assert program.stdout
     assert program.stderr

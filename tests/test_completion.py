@@ -14,7 +14,7 @@ from pathlib import Path
 import pytest
 from command_line import call
 
-from mpdvae.cli import COMMANDS
+from mpdvae.commands.cli import COMMANDS
 from mpdvae.commands.completion import SCRIPTS, offered_by
 from mpdvae.data import names
 from mpdvae.experiments.recipes import all_recipes

@@ -15,7 +15,7 @@ import pytest
 import torch
 
 from mpdvae import data
-from mpdvae.cli import main
+from mpdvae.commands.cli import main
 from mpdvae.data import Lines, download, idx_set, published
 from mpdvae.data.download import Unreachable, download_wheel
 from mpdvae.data.files import checksum, write_atomically

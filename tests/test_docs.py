@@ -9,7 +9,7 @@ from pathlib import Path
 import pytest
 from command_line import asked_for, code_of
 
-from mpdvae import cli
+from mpdvae.commands import cli
 
 ROOT = Path(__file__).parents[1]
 README = (ROOT / "README.md").read_text()

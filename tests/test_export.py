@@ -114,7 +114,7 @@ def test_the_command_writes_a_graph_that_says_what_it_is(finished, tmp_path):
 
     out = tmp_path / "encoder.onnx"
     done = subprocess.run(
-        [sys.executable, "-m", "mpdvae.cli", "export", finished, "--out", out],
+        [sys.executable, "-m", "mpdvae.commands.cli", "export", finished, "--out", out],
         capture_output=True,
         text=True,
         check=False,

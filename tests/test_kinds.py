@@ -5,13 +5,13 @@ import tyro
 from command_line import asked_for, call
 from small_runs import tiny
 
+from mpdvae.commands.kind_options import kinds_beside, with_kinds
 from mpdvae.errors import InputError
 from mpdvae.experiments.experiment import Experiment, LaggingInference, with_changes
 from mpdvae.experiments.model_config import FlowPrior, MLPEncoder, StandardNormalPrior
 from mpdvae.experiments.objective_config import GECOWeight, LinearWeight
 from mpdvae.experiments.posterior_config import DeltaHead, VampPrior
 from mpdvae.experiments.recipes import recipe
-from mpdvae.kinds import kinds_beside, with_kinds
 
 VAE = "vae-digits-smoke"
 

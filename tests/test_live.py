@@ -9,9 +9,9 @@ import torch
 from PIL import Image
 from small_runs import digits
 
+from mpdvae.commands.explorer_model import Live, live
+from mpdvae.commands.explorer_page import check_port
 from mpdvae.errors import InputError, RunError
-from mpdvae.live import Live, live
-from mpdvae.live_page import check_port
 from mpdvae.runs.run_folder import Run
 
 

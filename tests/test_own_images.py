@@ -45,7 +45,7 @@ def test_the_tutorial_runs_from_top_to_bottom(tmp_path, monkeypatch):
         for command in block.splitlines():
             name, *arguments = shlex.split(command)
             assert name == "mpdvae"
-            subprocess.run([sys.executable, "-m", "mpdvae.cli", *arguments], check=True, capture_output=True)
+            subprocess.run([sys.executable, "-m", "mpdvae.commands.cli", *arguments], check=True, capture_output=True)
     assert names["codes"].shape == (140, 16)
     assert names["drawn"].shape == names["decoded"].shape == (16, 1, 12, 12)
     assert len(set(names["strangest"].tolist())) == 5
@@ -56,7 +56,7 @@ def test_the_tutorial_runs_from_top_to_bottom(tmp_path, monkeypatch):
 
 def test_the_tutorial_has_what_it_promises():
     """Quick, where the test above is slow: every block is one that it runs, and the commands exist."""
-    from mpdvae.cli import COMMANDS
+    from mpdvae.commands.cli import COMMANDS
 
     written = re.findall(r"^(?:    )?mpdvae (\w+)", PAGE, flags=re.M)
     assert {"diagnose", "sample", "export"} == set(written) <= COMMANDS.keys()

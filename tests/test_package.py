@@ -85,7 +85,7 @@ def trained_outside(empty: Path, tmp_path_factory: pytest.TempPathFactory) -> Pa
 def test_wheel_holds_every_file_of_the_package_and_nothing_else(wheel: Path) -> None:
     inside = {name for name in zipfile.ZipFile(wheel).namelist() if ".dist-info/" not in name}
     assert inside == {name for name in tracked() if name.startswith("mpdvae/")}
-    assert {"mpdvae/py.typed", "mpdvae/troubleshooting.md"} <= inside
+    assert {"mpdvae/py.typed", "mpdvae/commands/troubleshooting.md"} <= inside
 
 
 @pytest.mark.slow

@@ -5,7 +5,7 @@ import json
 import pytest
 from small_runs import RUN_FILES, TINY_OPTIONS, files
 
-from mpdvae.cli import main
+from mpdvae.commands.cli import main
 from mpdvae.errors import InputError
 from mpdvae.experiments.experiment import from_json
 from mpdvae.experiments.recipes import MODELS, all_recipes, matrix, recipe

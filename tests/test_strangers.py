@@ -20,7 +20,7 @@ from mutations import damaged_json
 from report_folders import make_run
 from strangers import PLAIN, READERS, SURE_TO_ANSWER, cases
 
-from mpdvae.cli import main
+from mpdvae.commands.cli import main
 from mpdvae.data.cifar10 import read_members
 from mpdvae.data.image_folder import read_image_folder
 from mpdvae.data.npz import read_npz

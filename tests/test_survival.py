@@ -127,7 +127,18 @@ def test_killed_while_they_write_runs_end_with_the_same_bytes(tmp_path, whole, s
 
 def matrix(folder: Path) -> subprocess.Popen[bytes]:
     """`mpdvae reproduce`, with its workers in a group of their own."""
-    command = [sys.executable, "-m", "mpdvae.cli", "reproduce", "--scale", "smoke", "--seeds", "1", "--jobs", "2"]
+    command = [
+        sys.executable,
+        "-m",
+        "mpdvae.commands.cli",
+        "reproduce",
+        "--scale",
+        "smoke",
+        "--seeds",
+        "1",
+        "--jobs",
+        "2",
+    ]
     null = subprocess.DEVNULL
     return subprocess.Popen([*command, "--out", "out"], cwd=folder, stdout=null, stderr=null, start_new_session=True)
 

@@ -1,4 +1,4 @@
 """The commands of `mpdvae`: each is a function whose signature is its usage, which tyro reads.
 
-Nothing heavy is imported before a command needs it. `mpdvae.cli` finds them and turns errors into exit codes.
+Nothing heavy is imported before a command needs it. `mpdvae.commands.cli` finds them and turns errors into exit codes.
 """

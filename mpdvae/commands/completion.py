@@ -9,8 +9,8 @@ from tyro.conf import Positional
 from mpdvae.commands import shells
 from mpdvae.commands.explain import topics
 from mpdvae.commands.offers import Offers, Value, offers
+from mpdvae.commands.options import Track
 from mpdvae.experiments.experiment import Experiment
-from mpdvae.options import Track
 
 Shell = Literal["bash", "zsh", "fish"]
 SCRIPTS = {"bash": shells.bash, "zsh": shells.zsh, "fish": shells.fish}

@@ -11,7 +11,7 @@ from mpdvae.errors import refuse_unknown
 
 def topics() -> dict[str, str]:
     """Sections of the page, as Markdown, by topic."""
-    page = files("mpdvae").joinpath("troubleshooting.md").read_text()
+    page = files("mpdvae.commands").joinpath("troubleshooting.md").read_text()
     return dict(re.findall(r"^## ([\w-]+)\n+(.*?)(?=^## |\Z)", page, flags=re.MULTILINE | re.DOTALL))
 
 

@@ -15,12 +15,12 @@ def explore(directory: Positional[Path], port: int = 5006, data_dir: Path | None
         port: of the page.
         data_dir: folder of the data; of own images that have moved: their new place.
     """
-    from mpdvae.live_page import check_panel, check_port, serve
+    from mpdvae.commands.explorer_page import check_panel, check_port, serve
     from mpdvae.workflows.job import check_same_data, data_of
 
     check_panel()
     check_port(port)
-    from mpdvae.live import live
+    from mpdvae.commands.explorer_model import live
     from mpdvae.runs.run_folder import Run
 
     run = Run(directory)

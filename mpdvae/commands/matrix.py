@@ -5,9 +5,9 @@ from typing import Literal
 
 from tyro.conf import Positional
 
+from mpdvae.commands.options import Track
 from mpdvae.errors import InputError, refuse_unknown
 from mpdvae.experiments.experiment import Experiment
-from mpdvae.options import Track
 from mpdvae.runs.trackers import check_installed
 
 

@@ -5,8 +5,8 @@ from typing import TYPE_CHECKING
 
 from tyro.conf import Positional
 
+from mpdvae.commands.options import Track
 from mpdvae.errors import InputError, RunError
-from mpdvae.options import Track
 from mpdvae.runs.trackers import check_installed
 
 if TYPE_CHECKING:

@@ -8,10 +8,10 @@ from typing import TYPE_CHECKING, Annotated, Literal
 import tyro
 from tyro.conf import Positional
 
+from mpdvae.commands.kind_options import with_kinds
+from mpdvae.commands.options import Track, parse, validated
 from mpdvae.errors import InputError, RunError
 from mpdvae.experiments.experiment import Experiment, from_json
-from mpdvae.kinds import with_kinds
-from mpdvae.options import Track, parse, validated
 from mpdvae.runs.trackers import check_installed
 from mpdvae.system.process_group import after_first, check_processes, cores, is_first, own_device
 from mpdvae.system.untrusted_files import LARGEST_JSON, read_bytes

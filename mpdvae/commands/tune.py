@@ -6,8 +6,8 @@ from typing import TYPE_CHECKING, Literal
 
 from tyro.conf import Positional, UseAppendAction
 
+from mpdvae.commands.options import Track
 from mpdvae.errors import InputError
-from mpdvae.options import Track
 from mpdvae.runs.trackers import check_installed
 
 if TYPE_CHECKING:

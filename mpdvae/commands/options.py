@@ -3,7 +3,7 @@
 tyro reads fields, defaults and help from the configuration's types and would validate each group where it is made, with
 pydantic's message in its own frame. Here it only collects what was given; the experiment is validated afterwards, in one
 place, so that the sentence about a wrong value names the whole field: `objective.diversity_weight`. Kinds of parts are chosen
-before (`mpdvae.kinds`).
+before (`mpdvae.commands.kind_options`).
 """
 
 from collections.abc import Callable, Sequence
@@ -14,9 +14,9 @@ import tyro
 from pydantic import ValidationError
 from tyro.constructors import ConstructorRegistry, StructConstructorSpec, StructTypeInfo
 
+from mpdvae.commands.kind_options import kinds_beside
 from mpdvae.errors import InputError
 from mpdvae.experiments.experiment import Config, Experiment, in_words
-from mpdvae.kinds import kinds_beside
 from mpdvae.runs.trackers import Name
 
 Options = TypeVar("Options")

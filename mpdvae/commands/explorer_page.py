@@ -1,15 +1,15 @@
 """The local page of `mpdvae explore`, made with panel (https://panel.holoviz.org): controls around a `Live` model.
 
 Served on 127.0.0.1 alone, to this machine and nobody else. Colours follow the reader's light or dark scheme: panel's own
-variables are set once, for the whole page (live_page.css).
+variables are set once, for the whole page (explorer_page.css).
 """
 
 import socket
 from importlib.resources import files
 from typing import Any
 
+from mpdvae.commands.explorer_model import Live
 from mpdvae.errors import InputError, RunError
-from mpdvae.live import Live
 from mpdvae.report.palette import class_style
 
 ADDRESS = "127.0.0.1"
@@ -62,7 +62,7 @@ def serve(live: Live, port: int) -> None:
     """Shows `live` until it is interrupted."""
     import panel
 
-    panel.extension(raw_css=[files("mpdvae").joinpath("live_page.css").read_text()])
+    panel.extension(raw_css=[files("mpdvae.commands").joinpath("explorer_page.css").read_text()])
     origins = [f"{name}:{port}" for name in (ADDRESS, "localhost")]
     print(f"http://{ADDRESS}:{port}  (Ctrl-C ends it)", flush=True)
     panel.serve(
