@@ -27,16 +27,16 @@ def bound() -> tuple[list[Row], list[Curve]]:
     close = _difference(_model(), x)
     rows = []
     for what, compiled, kept in (
-        ("as it is", False, False),
+        ("uncompiled", False, False),
         ("compiled", True, False),
-        ("compiled, both keep memory", True, True),
+        ("compiled, both keep freed memory", True, True),
     ):
         if compiled and not compile_networks(_model()):
             continue
         both = pair_apart(partial(_plain_bound, kept), partial(_own_bound, compiled), 5, SAMPLES // PLAIN_SAMPLES)
         plain_rate, rate = (f"{SAMPLES / seconds:.0f} samples/s" for seconds in (both.plain_seconds, both.seconds))
         to_reach = "" if kept else "2.5x"
-        check = f"{close}; {both.faults:,} page faults, plain {both.plain_faults:,}"
+        check = f"{close}; page faults: {both.faults:,} (plain: {both.plain_faults:,})"
         rows.append(
             Row(f"importance-weighted bound, {what}", plain_rate, rate, round(both.ratio, 2), to_reach, "", check)
         )
@@ -67,7 +67,7 @@ def bound() -> tuple[list[Row], list[Curve]]:
             "s",
             {str(n): seconds_of(partial(estimate, vae, x, n)) for n in (128, 512, 2048)},
         ),
-        Curve("our bound, 16 images, 64 samples", "MB of a piece", "s", apart(_by_piece)),
+        Curve("our bound, 16 images, 64 samples", "MB per chunk", "s", apart(_by_piece)),
     ]
     return rows, curves
 
@@ -85,8 +85,8 @@ def divergence() -> tuple[list[Row], list[Curve]]:
             shown(both.plain_seconds),
             shown(both.seconds),
             round(both.ratio, 1),
-            "equal to 1e-6",
-            f"{shown_bytes(memory[0])} plain",
+            "equal within 1e-6",
+            f"{shown_bytes(memory[0])} (plain)",
             f"relative difference {error:.0e}",
         ),
         Row("divergence, all pairs of 60,000 x 32", "", shown(seconds[60_000]), None, "1 s", shown_bytes(memory[1])),
@@ -111,7 +111,7 @@ def _by_piece() -> dict[str, float]:
     """Seconds by the size of what goes through the decoder at a time, in MB."""
     vae, x, seconds = _model(), _images(16), {}
     for megabytes in (32, 64, 128, 256, 512):
-        with patch("mpdvae.measures.memory_budget.CPU_PIECE", megabytes * 2**20):
+        with patch("mpdvae.measures.memory_use.CPU_PIECE", megabytes * 2**20):
             seconds[str(megabytes)] = _best(partial(estimate, vae, x, 64))
     return seconds
 
@@ -136,7 +136,7 @@ def _difference(vae: VAE, x: Tensor) -> str:
         ours = vae.importance_weighted_bound(x, 64)
     with seeded("noise"):
         plain = _plain(_model(), x, 64)
-    return f"relative difference {abs(plain / ours - 1).item():.0e} under the same noise"
+    return f"relative difference {abs(plain / ours - 1).item():.0e} with the same noise"
 
 
 def _posteriors(count: int) -> Independent:

@@ -62,13 +62,13 @@ def sampling() -> tuple[list[Row], list[Curve]]:
         for batch, least in to_reach.items():
             draw = bernoulli(torch.rand(batch, 28, 28))
             both, check = _pixels(vae, torch.randn(batch, 32), draw)
-            rows.append(_row(f"PixelCNN `{size}`, 28x28, {batch} images", both, f"{least}x", check))
+            rows.append(_row(f"PixelCNN `{size}`, 28x28, batch {batch}", both, f"{least}x", check))
             seconds[str(batch)] = both.seconds
         curves.append(Curve(f"PixelCNN `{size}`, 28x28", "images", "s", seconds))
-    curves.append(Curve("PixelCNN `small`, 16 images", "height = width", "s", _by_size((14, 28, 56))))
+    curves.append(Curve("PixelCNN `small`, batch 16", "height = width", "s", _by_size((14, 28, 56))))
     vae = initialised("vlae-cifar10-paper", (3, 32, 32))
     both, check = _pixels(vae, torch.randn(16, 16, 8, 8), logistic)
-    rows.append(_row("PixelCNN++ given z, 32x32, 16 images", both, "30x", check))
+    rows.append(_row("PixelCNN++ given z, 32x32, batch 16", both, "30x", check))
     return rows, curves
 
 
@@ -89,7 +89,7 @@ def flows() -> tuple[list[Row], list[Curve]]:
             plain, ours = plain_inverse(flow, u), flow.from_base(u)
             both = pair(partial(plain_inverse, flow, u), partial(flow.from_base, u), rounds=5)
             check = f"largest difference {(plain - ours).abs().max().item():.0e}"
-            rows.append(_row(f"flow prior, {what}, {batch} codes", both, to_reach.get(batch, ""), check))
+            rows.append(_row(f"flow prior, {what}, batch {batch}", both, to_reach.get(batch, ""), check))
             seconds[str(batch)] = both.seconds
         curves.append(Curve(f"flow prior, {what}", "codes", "s", seconds))
     return rows, curves

@@ -1,6 +1,6 @@
 """A training step of the paper's 28x28 MAE, and how long the command line takes to start.
 
-The step is what the loop does: forward pass, all terms of the loss, backward pass, clipping, Adam. *Needed operations* are
+The step is what the loop does: forward pass, all terms of the loss, backward pass, clipping, Adam. *Required operations* are
 two for each weight that is not masked, at each position, once forward and twice backward; their rate is set beside that of
 a product of two large matrices on the same machine.
 """
@@ -31,16 +31,16 @@ CONVOLUTIONS = nn.Conv2d | nn.ConvTranspose2d | nn.Linear
 def training() -> tuple[list[Row], list[Curve]]:
     needed, peak = needed_operations(_model(), _images(BATCH)), matrix_rate()
     rows, curves = [], []
-    for what in ("as it is", "compiled"):
+    for what in ("uncompiled", "compiled"):
         if what == "compiled" and not compile_networks(_model()):
             continue
         both = pair_apart(_plain_step, partial(_own_step, what == "compiled"), rounds=9)
         plain_rate, rate = (f"{BATCH / seconds:.0f} images/s" for seconds in (both.plain_seconds, both.seconds))
         share = (
-            f"needed operations at {needed / both.seconds / 1e9:.0f} GFLOP/s, {needed / both.seconds / peak:.0%} of "
+            f"required operations at {needed / both.seconds / 1e9:.0f} GFLOP/s, {needed / both.seconds / peak:.0%} of "
         )
         share += (
-            f"the {peak / 1e9:.0f} of large matrix products; {both.faults:,} page faults, plain {both.plain_faults:,}"
+            f"the {peak / 1e9:.0f} GFLOP/s of large matrix products; page faults: {both.faults:,} (plain: {both.plain_faults:,})"
         )
         rows.append(
             Row(f"training step, batch {BATCH}, {what}", plain_rate, rate, round(both.ratio, 2), "1.8x", "", share)

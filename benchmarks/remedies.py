@@ -17,7 +17,7 @@ from mpdvae.experiments.remedies import REMEDIES, as_options
 from mpdvae.report.collect import Variant, collect
 from mpdvae.report.metrics import over_seeds
 from mpdvae.report.numbers import with_interval
-from mpdvae.runs.run_folder import write_atomically
+from mpdvae.system.atomic_files import write_atomically
 from mpdvae.workflows.matrix import Job, jobs, run_all
 
 PAGE = Path(__file__).parents[1] / "docs" / "remedies.md"

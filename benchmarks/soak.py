@@ -21,7 +21,8 @@ import torch
 
 from mpdvae.experiments.experiment import Experiment, with_changes
 from mpdvae.experiments.recipes import recipe
-from mpdvae.runs.run_folder import Run, write_atomically
+from mpdvae.runs.run_folder import Run
+from mpdvae.system.atomic_files import write_atomically
 from mpdvae.training.loop import train
 from mpdvae.workflows.job import describe_run, load_data
 
@@ -108,11 +109,11 @@ def table(looks: list[Look]) -> str:
         for what, name, unit in (
             ("memory", "resident_megabytes", "MB"),
             ("open files", "open_files", ""),
-            ("the folder without its history", "folder_kilobytes", "kB"),
-            ("the history", "history_kilobytes", "kB"),
+            ("run folder without the history", "folder_kilobytes", "kB"),
+            ("history", "history_kilobytes", "kB"),
         )
     )
-    lines += ["", f"A checkpoint every {seconds:.1f} s. Growth per hour after the first tenth of the time: {growth}."]
+    lines += ["", f"One checkpoint every {seconds:.1f} s. Growth per hour, excluding the first tenth of the run: {growth}."]
     return "\n".join(lines)
 
 

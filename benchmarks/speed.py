@@ -25,7 +25,7 @@ from rich.console import Console
 from rich.table import Table
 from timing import Curve, Row
 
-from mpdvae.runs.run_folder import read_json, write_atomically
+from mpdvae.system.atomic_files import read_json, write_atomically
 from mpdvae.version import __version__
 
 RESULTS = Path(__file__).with_name("results.json")
@@ -38,7 +38,7 @@ SECTIONS: dict[str, Callable[[], tuple[list[Row], list[Curve]]]] = {
     "training": training,
     "start-up": start_up,
 }
-HEAD = ("what", "plain", "ours", "ratio", "to reach", "memory", "check")
+HEAD = ("benchmark", "plain", "ours", "ratio", "target", "memory", "check")
 
 
 def main() -> None:
@@ -108,7 +108,7 @@ def rewrite_page(results: dict[str, Any]) -> None:
     )
     parts = {
         "table": _markdown(HEAD, table(results)),
-        "growth": _markdown(("what", "by", "measured", "unit"), growth(results)),
+        "growth": _markdown(("benchmark", "as a function of", "measured", "unit"), growth(results)),
         "machine": f"Measured on {made_on}.",
     }
     page = PAGE.read_text()

@@ -1,10 +1,11 @@
-"""The two ways in which a call can go wrong, and how they end.
+"""The two kinds of error that a call can raise.
 
-`InputError`   the user's input is at fault: one sentence that names the argument, what was expected, what was given
-               and what to do. The command line prints it and exits with 2.
-`RunError`     something failed while running: state is saved, and the sentence says how to go on. Exits with 1.
+`InputError`   invalid user input. One sentence names the argument, what was expected, what was given and what to do. The
+               command line prints it and exits with code 2.
+`RunError`     a failure while running. The state is saved, and the sentence says how to continue. The command line exits
+               with code 1.
 
-Neither ends in a traceback on the command line.
+The command line shows a traceback for neither.
 """
 
 import errno
@@ -13,15 +14,15 @@ from difflib import get_close_matches
 from typing import NoReturn
 
 POINTER = re.compile(r"`mpdvae explain [\w-]+` says more\.")
-"""What `said_by` says, the last line of many a traceback."""
+"""Matches the sentence that `said_by` returns, the last line of many tracebacks."""
 
 
 class InputError(ValueError):
-    """Bad input: what was given, what was expected, what to do.
+    """Invalid input.
 
     Arguments:
-        sentence: all of that.
-        topic: section of the troubleshooting page that says more; empty: there is no more to say.
+        sentence: what was given, what was expected, and what to do.
+        topic: section of the troubleshooting page with more information; empty if there is none.
     """
 
     def __init__(self, sentence: str, topic: str = "") -> None:
@@ -34,8 +35,8 @@ class RunError(RuntimeError):
     """A run that failed after it began.
 
     Arguments:
-        sentence: what happened, and how to go on.
-        topic: section of the troubleshooting page that says more; empty: there is no more to say.
+        sentence: what happened, and how to continue.
+        topic: section of the troubleshooting page with more information; empty if there is none.
     """
 
     def __init__(self, sentence: str, topic: str = "") -> None:
@@ -45,39 +46,39 @@ class RunError(RuntimeError):
 
 
 class ToldToStop(RunError):
-    """A run that ended because the process was asked to."""
+    """A run that ended because the process was asked to stop."""
 
 
 def said_by(topic: str) -> str:
-    """The sentence that says where there is more about `topic`."""
+    """Returns the sentence that points to the section `topic` of the troubleshooting page."""
     return f"`mpdvae explain {topic}` says more."
 
 
 def why(log: str) -> str:
-    """Why an attempt failed: what the traceback `log` ends with, in one line; empty for an empty one."""
+    """Returns in one line why an attempt failed: the end of the traceback `log`; empty if `log` is empty."""
     lines = [line.strip() for line in log.split("\n") if line.strip()]
     return " ".join(lines[-2:] if lines and POINTER.fullmatch(lines[-1]) else lines[-1:])
 
 
 def _point(error: InputError | RunError) -> None:
-    """Has a traceback end with the way to the section, too."""
+    """Appends the pointer to the troubleshooting section to the error's traceback."""
     if error.topic:
         error.add_note(said_by(error.topic))
 
 
 ADVICE = {
-    errno.ENOSPC: "make room on the disk",
-    errno.EDQUOT: "make room, your quota is used up",
-    errno.EFBIG: "raise the limit on the size of files (`ulimit -f`)",
+    errno.ENOSPC: "free some disk space",
+    errno.EDQUOT: "free some space, your disk quota is used up",
+    errno.EFBIG: "raise the limit on file size (`ulimit -f`)",
     errno.EMFILE: "raise the limit on open files (`ulimit -n`)",
     errno.EACCES: "make the folder writable, or choose another",
     errno.EPERM: "make the folder writable, or choose another",
-    errno.EROFS: "choose a folder on a disk that can be written to",
+    errno.EROFS: "choose a folder on a writable disk",
 }
 
 
 def in_words(error: OSError) -> str:
-    """What the system refused, and what to do, as the beginning of a sentence."""
+    """Returns what the system refused and what to do about it, as the beginning of a sentence."""
     where = f"{error.filename}: " if error.filename else ""
     advice = ADVICE.get(error.errno or 0)
     return f"{where}{(error.strerror or str(error)).lower()}{f': {advice}' if advice else ''}"
@@ -86,6 +87,6 @@ def in_words(error: OSError) -> str:
 def refuse_unknown(what: str, given: str, known: list[str], advice: str = "") -> NoReturn:
     """Raises `InputError` for a name that is not in `known`, with the nearest known names as a suggestion."""
     near = get_close_matches(given[:200], known, n=3, cutoff=0.4)
-    hint = f"did you mean {' or '.join(repr(n) for n in near)}?" if near else f"known are: {', '.join(known)}."
+    hint = f"did you mean {' or '.join(repr(n) for n in near)}?" if near else f"expected one of: {', '.join(known)}."
     shown = given if len(given) <= 200 else f"{given[:200]}..."
     raise InputError(f"unknown {what} {shown!r}: {hint}{' ' + advice if advice else ''}", topic="options")

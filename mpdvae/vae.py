@@ -1,12 +1,13 @@
-r"""The variational autoencoder: three modules that return distributions, and arithmetic on their `log_prob`.
+r"""The variational autoencoder: three modules that return distributions, combined by arithmetic on their `log_prob`.
 
     encoder(x) -> q(z|x)        decoder(z) -> p(x|z)        prior() -> p(z)
 
 .. math:: \log w = \log p(x|z) + \log p(z) - \log q(z|x), \qquad z \sim q(z|x)
 
-The evidence lower bound (ELBO) is the mean of log w over samples; the importance-weighted bound is the log of the mean of w,
-which approaches log p(x) from below as samples grow. The ELBO has two estimators: the *generic* one, the mean of log w, for
-any distributions; and the *analytic* one, E log p(x|z) - KL(q(z|x) || p(z)), with less noise, where the KL has a closed form.
+The evidence lower bound (ELBO) is the mean of log w over samples; the importance-weighted bound is the log of the mean of
+w, which approaches log p(x) from below as the number of samples grows. The ELBO has two estimators: the *generic* one, the
+mean of log w, works for any distributions; the *analytic* one, E log p(x|z) - KL(q(z|x) || p(z)), has less noise and
+applies where the KL has a closed form.
 
 Kingma & Welling, "Auto-Encoding Variational Bayes", ICLR 2014 (equations 6 and 7), https://arxiv.org/abs/1312.6114;
 Burda, Grosse & Salakhutdinov, "Importance Weighted Autoencoders", ICLR 2016, https://arxiv.org/abs/1509.00519.
@@ -29,7 +30,7 @@ Estimator = Literal["analytic-if-possible", "generic"]
 
 
 class VAE(nn.Module):
-    """A variational autoencoder, put together from its three parts.
+    """A variational autoencoder assembled from its three parts.
 
     Arguments:
         encoder: images [batch channel height width] -> q(z|x), batch shape [batch], event shape [latent...].
@@ -38,20 +39,20 @@ class VAE(nn.Module):
     """
 
     sharing: ClassVar[str] = "mpdvae.sharing.pretrained"
-    """The hook of the last two methods: the module whose functions of the same names they call, imported when they are
-    called. The hub's users look for these methods on the model; the model itself depends on nothing above it."""
+    """Module whose functions of the same names the last two methods call, imported on call. Users of the hub look for these
+    methods on the model, while the model itself depends on no module above it."""
 
     def __init__(self, encoder: nn.Module, decoder: nn.Module, prior: nn.Module) -> None:
         super().__init__()
         self.encoder, self.decoder, self.prior = encoder, decoder, prior
         self.origin: object | None = None
-        """What it was made by, where whoever made it says so: an `mpdvae.experiments.experiment.Origin`, which a saved
-        model needs."""
+        """How the model was made: an `mpdvae.experiments.experiment.Origin`, which saving the model requires. None unless
+        the code that made the model sets it."""
 
     def log_weights(
         self, x: Float[Tensor, "batch channel height width"], samples: int = 1
     ) -> Float[Tensor, "samples batch"]:
-        """log p(x, z) - log q(z|x) in nats for `samples` draws of z per image."""
+        """Returns log p(x, z) - log q(z|x) in nats for `samples` draws of z per image."""
         check_samples(samples)
         q = self.encoder(x)
         z = q.rsample((samples,))
@@ -63,7 +64,7 @@ class VAE(nn.Module):
         samples: int = 1,
         estimator: Estimator = "analytic-if-possible",
     ) -> Float[Tensor, " batch"]:
-        """Estimate of the evidence lower bound in nats (higher is better), from `samples` draws of z per image."""
+        """Estimates the evidence lower bound in nats (higher is better) from `samples` draws of z per image."""
         check_samples(samples)
         q = self.encoder(x)
         z = q.rsample((samples,))
@@ -72,15 +73,15 @@ class VAE(nn.Module):
     def importance_weighted_bound(
         self, x: Float[Tensor, "batch channel height width"], samples: int = 1
     ) -> Float[Tensor, " batch"]:
-        """log 1/k sum_i w_i in nats, a lower bound of log p(x) in expectation. All samples are held at once: for many of
-        them, and for error bars, use `mpdvae.measures.density.estimate`."""
+        """Returns log 1/k sum_i w_i in nats, a lower bound of log p(x) in expectation. Holds all samples at once: for many
+        samples, and for error bars, use `mpdvae.measures.density.estimate`."""
         return self.log_weights(x, samples).logsumexp(0) - math.log(samples)
 
     def kl(
         self, q: Distribution, z: Float[Tensor, "samples batch *latent"], estimator: Estimator = "analytic-if-possible"
     ) -> Float[Tensor, " batch"]:
-        """KL(q(z|x) || p(z)) in nats: in closed form where torch knows one, else the mean over the given samples of q of
-        log q(z|x) - log p(z), which can be negative by chance."""
+        """Returns KL(q(z|x) || p(z)) in nats: in closed form if torch has one, otherwise the mean over the given samples of
+        q of log q(z|x) - log p(z), which can be negative by chance."""
         prior = self.prior()
         if estimator == "analytic-if-possible":
             try:
@@ -91,35 +92,35 @@ class VAE(nn.Module):
 
     @torch.no_grad()
     def encode(self, x: Float[Tensor, "batch channel height width"]) -> Float[Tensor, "batch *latent"]:
-        """The posterior mean of each image: deterministic."""
+        """Returns the posterior mean of each image. Deterministic."""
         return self.encoder(x).mean
 
     @torch.no_grad()
     def decode(self, z: Float[Tensor, "..."], greedy: bool = True) -> Float[Tensor, "*batch channel height width"]:
-        """Images for codes. Independent pixels: their mean. Autoregressive pixels: each takes its more probable value given
-        those before it (`greedy`), or is drawn."""
+        """Returns images for codes. With `greedy`, independent pixels take their mean, and autoregressive pixels each take
+        their more probable value given the pixels before them; otherwise images are drawn."""
         p = self.decoder(z)
         if not greedy:
             return p.sample()
         try:
             return p.mean
-        except NotImplementedError:  # pixels that depend on each other: their mean is not to be had
+        except NotImplementedError:  # pixels depend on each other: their mean is not available
             return p.mode
 
     def reconstruct(
         self, x: Float[Tensor, "batch channel height width"], greedy: bool = True
     ) -> Float[Tensor, "batch channel height width"]:
-        """`decode` of the posterior mean of each image."""
+        """Decodes the posterior mean of each image with `decode`."""
         return self.decode(self.encode(x), greedy)
 
     @torch.no_grad()
     def sample(self, count: int) -> Float[Tensor, "count channel height width"]:
-        """Images drawn from the model: z from the prior, then x from the decoder (by torch's ambient generator)."""
+        """Draws images from the model: z from the prior, then x from the decoder (with torch's default generator)."""
         check_samples(count, "count")
         return self.decoder(self.prior().sample((count,))).sample()
 
     def initialise(self, x: Float[Tensor, "batch channel height width"]) -> None:
-        """Data-dependent initialisation of every weight-normalised layer by one pass, with z = m (no noise).
+        """Initialises every weight-normalised layer from data in one pass, with z = m (no noise).
 
         Raises:
             InputError: for fewer than two images, whose outputs have no spread to rescale by.

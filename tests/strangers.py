@@ -48,13 +48,15 @@ from mpdvae.data.omniglot import read_drawings
 from mpdvae.data.omniglot_burda import read_chardata
 from mpdvae.data.static_mnist import read_amat
 from mpdvae.evaluation.result_cache import shared
-from mpdvae.evaluation.resumable_parts import Partial
+from mpdvae.evaluation.resumable_parts import ResumableParts
 from mpdvae.experiments.experiment import from_json
 from mpdvae.measures.density import forms
 from mpdvae.report import collect
-from mpdvae.runs.run_folder import METADATA, Run, load, read_json
+from mpdvae.runs.model_folder import METADATA, load
+from mpdvae.runs.run_folder import Run
 from mpdvae.sharing.released_config import experiment_of
 from mpdvae.sharing.released_import import read_state
+from mpdvae.system.atomic_files import read_json
 from mpdvae.training.loop import train
 
 Damage = Callable[[bytes, random.Random], bytes]
@@ -386,7 +388,7 @@ PART = {name: torch.zeros(shape, dtype=dtype) for name, (shape, dtype) in forms(
 
 def _part(path: Path) -> object:
     """A part of a measurement: as it was kept, or computed again."""
-    partial = Partial(path.parent, {})
+    partial = ResumableParts(path.parent, {})
     partial.folder = path.parent
     found = partial.get(path.stem, lambda: PART, forms(3, 4))
     assert {name: (tuple(t.shape), t.dtype) for name, t in found.items()} == forms(3, 4)

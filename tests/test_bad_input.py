@@ -16,7 +16,7 @@ TRAIN = "train vae-digits-smoke --out NEW "
 
 MISTAKES = {
     "unknown command": ("sampel", r"unknown command 'sampel': did you mean 'sample'\? `mpdvae --help` lists them all"),
-    "far command": ("xyzzy", r"unknown command 'xyzzy': known are: reproduce, recipes"),
+    "far command": ("xyzzy", r"unknown command 'xyzzy': expected one of: reproduce, recipes"),
     "no recipe": ("train", r"train: expected the name of a recipe first; `mpdvae recipes` lists them"),
     "option for recipe": ("train --out NEW", r"train: expected the name of a recipe first"),
     "unknown recipe": ("train mae-mnist-minute --out NEW", r"unknown recipe .*: did you mean 'mae-mnist-minutes'"),

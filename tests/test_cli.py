@@ -286,7 +286,7 @@ def test_a_failing_disk_exits_with_1_in_one_sentence(capsys, own_copy, monkeypat
     code, _, err = call(capsys, "sample", own_copy, "--out", own_copy / "x.png")
     assert code == 1
     assert err == (
-        "mpdvae: somewhere: no space left on device: make room on the disk; what was written before is whole, "
+        "mpdvae: somewhere: no space left on device: free some disk space; what was written before is whole, "
         "the same command goes on. `mpdvae explain disk` says more.\n"
     )
 

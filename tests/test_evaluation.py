@@ -16,7 +16,8 @@ from mpdvae.experiments.experiment import Data
 from mpdvae.models.decoders import pixelcnnpp_decoder
 from mpdvae.models.encoders import densenet_encoder
 from mpdvae.models.priors import StandardNormal
-from mpdvae.runs.run_folder import Run, read_json
+from mpdvae.runs.run_folder import Run
+from mpdvae.system.atomic_files import read_json
 from mpdvae.vae import VAE
 from mpdvae.workflows.job import check_fit, check_same_data, complete, load_data
 

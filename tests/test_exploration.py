@@ -18,7 +18,7 @@ from mpdvae.measures import density
 from mpdvae.measures.random_subsets import random_subset
 from mpdvae.measures.representation.maps import LEAST_CODES, maps, nearest
 from mpdvae.report.explored import read_explored
-from mpdvae.runs.run_folder import read_json
+from mpdvae.system.atomic_files import read_json
 
 RNG = np.random.default_rng(0)
 GROUPS = RNG.integers(3, size=60)

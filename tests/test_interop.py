@@ -94,7 +94,7 @@ AF = {"type": "af_made", "input_size": 32, "num_blocks": 4}
         (SMALL, "decoder.type", "resnet_binary", "unknown decoder.type 'resnet_binary'"),
         (SMALL, "decoder.nz", 16, "decoder.nz: expected 32 as in encoder.core, got 16"),
         (SMALL, "decoder", COLOUR["decoder"], "decoder.type: .* does not fit the encoder's 28x28 images of 1 channels"),
-        (SMALL, "decoder.type", "pixelcnn_binary_28x28", "unknown decoder.mode '': known are: small, large"),
+        (SMALL, "decoder.type", "pixelcnn_binary_28x28", "unknown decoder.mode '': expected one of: small, large"),
         (COLOUR, "decoder.nmix", 2.5, "decoder.nmix: expected a whole number >= 1, got 2.5"),
         (COLOUR, "decoder.h_channels", ..., "decoder.h_channels: expected a whole number >= 1, got None"),
         (COLOUR, "decoder.activation", "relu", "unknown decoder.activation 'relu'"),

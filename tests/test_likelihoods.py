@@ -27,7 +27,8 @@ from mpdvae.evaluation.run_likelihood import (
 )
 from mpdvae.measures import annealed_importance, density
 from mpdvae.measures.random_subsets import random_subset
-from mpdvae.runs.run_folder import Run, read_json
+from mpdvae.runs.run_folder import Run
+from mpdvae.system.atomic_files import read_json
 
 
 def silent(_: str, __: float) -> None:

@@ -12,7 +12,8 @@ from mpdvae.errors import InputError
 from mpdvae.experiments.experiment import Experiment, with_changes
 from mpdvae.experiments.recipes import COLLAPSING, matrix, recipe
 from mpdvae.experiments.remedies import REMEDIES, as_options, committed_nats, scale_of_rate
-from mpdvae.runs.run_folder import Run, load
+from mpdvae.runs.model_folder import load
+from mpdvae.runs.run_folder import Run
 
 remedies = pytest.mark.parametrize("name", REMEDIES)
 SMALLER = {"training__inference": {"kind": "lagging", "encoder_steps": 2, "check_every": 1, "patience": 1}}

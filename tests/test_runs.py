@@ -11,15 +11,9 @@ from small_runs import digits, files, tiny, trained
 import mpdvae
 from mpdvae.errors import InputError, RunError
 from mpdvae.experiments.experiment import Experiment, with_changes
-from mpdvae.runs.run_folder import (
-    Run,
-    differing_fields,
-    manifest_sha256,
-    read_json,
-    save_model,
-    write_atomically,
-    write_json,
-)
+from mpdvae.runs.model_folder import save_model
+from mpdvae.runs.run_folder import Run, differing_fields, manifest_sha256
+from mpdvae.system.atomic_files import read_json, write_atomically, write_json
 
 # -- making a folder ---------------------------------------------------------------------------------------------------
 

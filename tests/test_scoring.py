@@ -18,7 +18,9 @@ from mpdvae.evaluation.evaluate import evaluate
 from mpdvae.evaluation.result_cache import shared
 from mpdvae.measures import representation
 from mpdvae.measures.representation.scores import CLUSTER_MEASURES
-from mpdvae.runs.run_folder import Run, load, read_json
+from mpdvae.runs.model_folder import load
+from mpdvae.runs.run_folder import Run
+from mpdvae.system.atomic_files import read_json
 from mpdvae.training.learner_state import initialise
 
 BASELINES = ["raw_pixels", "pca", "untrained_encoder"]

@@ -25,12 +25,12 @@ from small_runs import digits, files, results, tiny, trained
 
 from mpdvae.errors import InputError, RunError
 from mpdvae.evaluation.evaluate import evaluate
-from mpdvae.evaluation.resumable_parts import Partial
+from mpdvae.evaluation.resumable_parts import ResumableParts
 from mpdvae.evaluation.run_likelihood import Request, measure, partial_results, prepare
 from mpdvae.measures.encoder_lag import EncoderLag
-from mpdvae.measures.memory_budget import Budget, drawn_in_pieces, in_pieces, shortage_told
-from mpdvae.measures.noise import NoiseOfAll
-from mpdvae.runs.run_folder import Run, load
+from mpdvae.measures.memory_budget import Budget, NoiseOfAll, drawn_in_pieces, in_pieces, shortage_told
+from mpdvae.runs.model_folder import load
+from mpdvae.runs.run_folder import Run
 from mpdvae.seeding import seeded
 from mpdvae.system.folder_lock import owned
 from mpdvae.system.signals import Stop, Stopped, heeded
@@ -291,7 +291,7 @@ def test_a_full_disk_is_told_and_costs_nothing_that_was_written(tmp_path, monkey
     with monkeypatch.context() as patch:
         full_after(patch, writes)
         with pytest.raises(
-            RunError, match=r"no space left on device: make room on the disk; .*`mpdvae resume run` goes on"
+            RunError, match=r"no space left on device: free some disk space; .*`mpdvae resume run` goes on"
         ):
             complete(run, digits(), "mpdvae train")
     assert not [path for path in run.path.rglob(".*") if path.is_file()]
@@ -315,7 +315,7 @@ def small_disk(folder: Path, kilobytes: int):
 def test_a_disk_that_is_full_indeed(tmp_path):
     with small_disk(tmp_path / "disk", kilobytes=400):
         run = Run.create(tmp_path / "disk" / "run", tiny(**NINE))
-        with pytest.raises(RunError, match="no space left on device: make room on the disk"):
+        with pytest.raises(RunError, match="no space left on device: free some disk space"):
             complete(run, digits(), "mpdvae train")
         assert not [path for path in run.path.rglob(".*") if path.is_file()]
 
@@ -324,7 +324,7 @@ def test_a_limit_on_the_size_of_files_is_told(tmp_path):
     run, (soft, hard) = Run.create(tmp_path / "run", tiny()), resource.getrlimit(resource.RLIMIT_FSIZE)
     resource.setrlimit(resource.RLIMIT_FSIZE, (20_000, hard))
     try:
-        with pytest.raises(RunError, match="file too large: raise the limit on the size of files"):
+        with pytest.raises(RunError, match="file too large: raise the limit on file size"):
             complete(run, digits(), "mpdvae train")
     finally:
         resource.setrlimit(resource.RLIMIT_FSIZE, (soft, hard))
@@ -403,7 +403,7 @@ def test_without_memory_a_measurement_goes_on_in_smaller_pieces(tmp_path, monkey
     monkeypatch.undo()
     assert refused
     assert said == ["out of memory: going on in smaller pieces, as small as it takes"]
-    intact = measure(load(folder), measurement, Partial(tmp_path / "other", {}), lambda *_: None)
+    intact = measure(load(folder), measurement, ResumableParts(tmp_path / "other", {}), lambda *_: None)
     for name, value in intact.tensors().items():
         torch.testing.assert_close(found.tensors()[name], value, equal_nan=True, rtol=1e-4, atol=1e-4)
 

@@ -16,8 +16,9 @@ from test_hostile_text import HOSTILE
 
 from mpdvae.experiments import recipes
 from mpdvae.runs import trackers
-from mpdvae.runs.run_folder import Run, read_json
+from mpdvae.runs.run_folder import Run
 from mpdvae.runs.trackers import numbers
+from mpdvae.system.atomic_files import read_json
 from mpdvae.workflows.job import complete
 
 pytest.importorskip("accelerate")

@@ -14,8 +14,9 @@ from mpdvae.errors import InputError
 from mpdvae.evaluation.evaluate import evaluate
 from mpdvae.runs import environment
 from mpdvae.runs.checksums import recording, run_files
-from mpdvae.runs.run_folder import Run, manifest_sha256, read_json, write_json
+from mpdvae.runs.run_folder import Run, manifest_sha256
 from mpdvae.seeding import derive_seed
+from mpdvae.system.atomic_files import read_json, write_json
 from mpdvae.workflows import repetition
 from mpdvae.workflows.result_comparison import Pair, compare, leaves
 from mpdvae.workflows.verification import Check, _check_environment, measurements, verify

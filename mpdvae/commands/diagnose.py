@@ -43,7 +43,7 @@ def diagnose(directory: Positional[Path]) -> None:
 
 def _diagnostics(run: "Run") -> dict[str, Any] | None:
     from mpdvae.runs.records import Probed, check, check_course
-    from mpdvae.runs.run_folder import read_json
+    from mpdvae.system.atomic_files import read_json
 
     path = run.path / "diagnostics.json"
     if not path.is_file():

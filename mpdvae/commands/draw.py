@@ -27,7 +27,7 @@ def sample(directory: Positional[Path], out: Path, count: int = 64, seed: int = 
         device: cpu, cuda, ...; default: cpu.
     """
     from mpdvae.evaluation import image_grids
-    from mpdvae.runs.run_folder import model_experiment
+    from mpdvae.runs.model_folder import model_experiment
     from mpdvae.seeding import seeded
 
     image_grids.check_png_path(out)
@@ -61,7 +61,7 @@ def reconstruct(
     import torch
 
     from mpdvae.evaluation import image_grids
-    from mpdvae.runs.run_folder import model_experiment
+    from mpdvae.runs.model_folder import model_experiment
     from mpdvae.seeding import seeded
 
     image_grids.check_png_path(out)
@@ -96,7 +96,7 @@ def traverse(
     """
     from mpdvae.evaluation import image_grids
     from mpdvae.evaluation.evaluate import traversal
-    from mpdvae.runs.run_folder import model_experiment
+    from mpdvae.runs.model_folder import model_experiment
     from mpdvae.seeding import seeded
 
     image_grids.check_png_path(out)
@@ -148,7 +148,7 @@ def _some_test_images(directory: Path, count: int | None, data_dir: Path | None)
 
 
 def _save(out: Path, content: bytes) -> None:
-    from mpdvae.runs.run_folder import write_atomically
+    from mpdvae.system.atomic_files import write_atomically
 
     write_atomically(out, content)
     print(out)

@@ -22,7 +22,8 @@ from mpdvae.measures import code_diagnostics
 from mpdvae.measures.random_subsets import random_subset
 from mpdvae.measures.representation import posteriors
 from mpdvae.measures.representation.maps import principal_map
-from mpdvae.runs.run_folder import Run, load
+from mpdvae.runs.model_folder import load
+from mpdvae.runs.run_folder import Run
 from mpdvae.seeding import seeded
 from mpdvae.vae import VAE
 

@@ -134,7 +134,7 @@ def evaluate(
     from mpdvae.evaluation.run_likelihood import unsettled_in_words
     from mpdvae.runs.environment import EVALUATION
     from mpdvae.runs.observer import owned_by_first, run_in
-    from mpdvae.runs.run_folder import read_json
+    from mpdvae.system.atomic_files import read_json
     from mpdvae.workflows.job import data_of, describe_run, note_environment, on_device, this_command
     from mpdvae.workflows.progress_display import Watcher
 

@@ -7,33 +7,27 @@ than any memory holds.
 
 import gzip
 import hashlib
-import os
 import zlib
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
-from uuid import uuid4
 
 from mpdvae.errors import InputError
+from mpdvae.system.atomic_files import write_atomically
 from mpdvae.system.untrusted_files import in_short
 
 _LARGEST = 1 << 30  # bytes; no file in use here is larger
 _LARGEST_UNPACKED = 1 << 27  # bytes; no gzipped file in use here has more
 
 
-def write_atomically(path: Path, content: bytes) -> None:
-    """Writes `content` aside and renames it to `path`. Raises `InputError` if the folder cannot be written to."""
-    aside = path.with_name(f".{path.name}.{uuid4().hex}.part")
+def write_data_file(path: Path, content: bytes) -> None:
+    """Writes `content` to `path` atomically, making folders as needed.
+
+    Raises `InputError` if the folder cannot be written to.
+    """
     try:
         path.parent.mkdir(parents=True, exist_ok=True)
-        try:
-            with open(aside, "xb") as stream:
-                stream.write(content)
-                stream.flush()
-                os.fsync(stream.fileno())
-            os.replace(aside, path)
-        finally:
-            aside.unlink(missing_ok=True)
+        write_atomically(path, content)
     except OSError as error:
         raise cannot_write(path.parent, error) from error
 

@@ -12,7 +12,7 @@ from pathlib import Path
 import torch
 
 from mpdvae.data.download import Unreachable, download
-from mpdvae.data.files import checksum, exclusively, read_unpacked, write_atomically
+from mpdvae.data.files import checksum, exclusively, read_unpacked, write_data_file
 from mpdvae.data.idx import parse_idx
 from mpdvae.data.images import Images, Splits
 from mpdvae.data.progress import SILENT, Listener
@@ -105,7 +105,7 @@ class IdxSet:
                 listener.say(f"{self.title}: {reasons[-1]}")
                 continue
             for name in missing:
-                write_atomically(folder / name, contents[name])
+                write_data_file(folder / name, contents[name])
             listener.say(f"{self.title}: fetched and checked, in {folder}")
             return
         raise RunError(

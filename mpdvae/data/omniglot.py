@@ -26,7 +26,7 @@ import torch
 from jaxtyping import UInt8
 
 from mpdvae.data.entry import Entry
-from mpdvae.data.files import write_atomically
+from mpdvae.data.files import write_data_file
 from mpdvae.data.images import Images, Splits
 from mpdvae.data.protocols import split_train_validation
 from mpdvae.data.published import Arrays, ArraySet, Form, PublishedFile, array_hash
@@ -135,7 +135,7 @@ def _read_kept(paths: Sequence[Path]) -> Arrays:
         packed = io.BytesIO()
         np.save(packed, np.concatenate(list(arrays.values())))
         with suppress(InputError):  # a folder that can only be read: the next reading takes as long
-            write_atomically(place, packed.getvalue())
+            write_data_file(place, packed.getvalue())
     return arrays
 
 

@@ -37,8 +37,10 @@ from mpdvae.measures import code_diagnostics, code_use, density, information, re
 from mpdvae.measures.memory_budget import drawn_in_pieces, in_pieces, shortage_told
 from mpdvae.models.acceleration import compile_networks
 from mpdvae.runs.checksums import recording
-from mpdvae.runs.run_folder import Run, load, write_atomically, write_json
+from mpdvae.runs.model_folder import load
+from mpdvae.runs.run_folder import Run
 from mpdvae.seeding import seeded
+from mpdvae.system.atomic_files import write_atomically, write_json
 from mpdvae.system.process_group import is_first
 from mpdvae.training.validation import probe
 from mpdvae.vae import VAE

@@ -24,7 +24,8 @@ from mpdvae.measures.memory_budget import Budget, drawn_in_pieces, in_pieces
 from mpdvae.measures.random_subsets import random_subset
 from mpdvae.measures.representation import codes
 from mpdvae.measures.representation.maps import CodeMap, maps, nearest
-from mpdvae.runs.run_folder import Run, write_atomically, write_json
+from mpdvae.runs.run_folder import Run
+from mpdvae.system.atomic_files import write_atomically, write_json
 from mpdvae.vae import VAE
 
 NEIGHBOURS = 8

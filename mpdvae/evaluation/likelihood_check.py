@@ -10,7 +10,7 @@ from typing import Any
 
 from torch import Tensor
 
-from mpdvae.evaluation.resumable_parts import Partial
+from mpdvae.evaluation.resumable_parts import ResumableParts
 from mpdvae.evaluation.run_likelihood import Measurement, Request, Watch
 from mpdvae.measures import annealed_importance, density
 from mpdvae.measures.density import DensityEstimate
@@ -26,7 +26,7 @@ def judge(
     measurement: Measurement,
     estimate: DensityEstimate,
     request: Request,
-    partial: Partial,
+    partial: ResumableParts,
     watch: Watch,
 ) -> dict[str, Any]:
     """What density.json says of the referee; NLL in nats, `monte_carlo_error` being that of the mean over the images.

@@ -16,7 +16,7 @@ from typing import Any
 from filelock import FileLock, Timeout
 
 from mpdvae.errors import InputError
-from mpdvae.runs.run_folder import read_json, write_json
+from mpdvae.system.atomic_files import read_json, write_json
 
 Compute = Callable[[], dict[str, Any]]
 

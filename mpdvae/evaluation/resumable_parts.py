@@ -14,13 +14,13 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from mpdvae.runs.run_folder import write_atomically
+from mpdvae.system.atomic_files import write_atomically
 
 Forms = Mapping[str, tuple[tuple[int, ...], torch.dtype]]
 """Shape and type of each tensor of a part, by name."""
 
 
-class Partial:
+class ResumableParts:
     """The parts of one result.
 
     Arguments:

@@ -22,12 +22,12 @@ from torch import Tensor
 
 from mpdvae.data import Images, Protocol, Splits, evaluation_images
 from mpdvae.errors import InputError
-from mpdvae.evaluation.resumable_parts import Partial
+from mpdvae.evaluation.resumable_parts import ResumableParts
 from mpdvae.measures import density
 from mpdvae.measures.density import DensityEstimate, check_tolerance
 from mpdvae.measures.importance_sampling import is_settled
+from mpdvae.measures.importance_weights import RELIABLE
 from mpdvae.measures.memory_budget import Budget
-from mpdvae.measures.pareto import RELIABLE
 from mpdvae.measures.random_subsets import random_subset
 from mpdvae.runs.run_folder import Run
 from mpdvae.system.process_group import take_turns, wait_for_all
@@ -125,7 +125,7 @@ def images_of(data: Splits, split: str) -> Images:
     return parts[split]
 
 
-def partial_results(run: Run, measurement: Measurement, compiled: bool = False) -> Partial:
+def partial_results(run: Run, measurement: Measurement, compiled: bool = False) -> ResumableParts:
     """Where the parts of this measurement are kept, by networks that are `compiled` or not. The number of threads moves last
     digits only and is left out."""
     m = measurement
@@ -142,10 +142,10 @@ def partial_results(run: Run, measurement: Measurement, compiled: bool = False) 
         "part_pairs": PART_PAIRS,
         "compiled": compiled,
     }
-    return Partial(run.path / "partial", depends_on, run.check_there)
+    return ResumableParts(run.path / "partial", depends_on, run.check_there)
 
 
-def measure(vae: VAE, measurement: Measurement, partial: Partial, watch: Watch) -> DensityEstimate:
+def measure(vae: VAE, measurement: Measurement, partial: ResumableParts, watch: Watch) -> DensityEstimate:
     """The likelihood of every image, part by part. Several processes take turns, and all of them return all of it."""
     m, count, budget = measurement, len(measurement.x), Budget()
     expected = m.samples if m.tolerance is None else min(m.samples, EXPECTED_SAMPLES)

@@ -38,7 +38,8 @@ from mpdvae.errors import InputError
 from mpdvae.measures.annealing_chains import Plan, Report, annealed_density, pilot, prior_samples, schedule, weigh
 from mpdvae.measures.density import check_images, evaluating
 from mpdvae.measures.importance_weights import effective_sample_size, log_mean, standard_error
-from mpdvae.measures.memory_budget import TRIAL, LiveBytes, drawn_in_pieces, usable_bytes
+from mpdvae.measures.memory_budget import drawn_in_pieces
+from mpdvae.measures.memory_use import TRIAL, LiveBytes, usable_bytes
 from mpdvae.models.acceleration import uncompiled
 from mpdvae.seeding import seeded
 from mpdvae.vae import VAE, check_samples

@@ -33,15 +33,16 @@ from torch.nn.utils import parametrize
 from mpdvae.errors import InputError, RunError
 from mpdvae.measures.importance_sampling import NOISE_BLOCK, Sampler, looks
 from mpdvae.measures.importance_weights import (
+    RELIABLE,
     bound_curve,
     effective_sample_size,
     group_sizes,
     jackknife,
     log_mean,
+    pareto_shape,
     standard_error,
 )
-from mpdvae.measures.memory_budget import piece_sizes
-from mpdvae.measures.pareto import RELIABLE, pareto_shape
+from mpdvae.measures.memory_use import piece_sizes
 from mpdvae.measures.random_subsets import error_of_mean, finite, mean_and_error
 from mpdvae.system.allocator import keep_freed_memory
 from mpdvae.vae import VAE, check_samples

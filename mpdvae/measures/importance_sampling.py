@@ -14,8 +14,7 @@ from torch.distributions import Distribution, Independent, Normal
 
 from mpdvae.divergence import diagonal_normal
 from mpdvae.errors import RunError
-from mpdvae.measures.importance_weights import standard_error
-from mpdvae.measures.pareto import RELIABLE, pareto_shape
+from mpdvae.measures.importance_weights import RELIABLE, pareto_shape, standard_error
 from mpdvae.seeding import derive_seed
 from mpdvae.vae import VAE
 

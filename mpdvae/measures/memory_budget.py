@@ -1,14 +1,9 @@
-"""Bytes of tensors: what an evaluation needs, measured by a trial, the pieces that fit a stated budget, and what is done
-where the machine has not so much.
+"""What is done where the machine has not the memory that an evaluation wants: smaller pieces, and the same numbers.
 
 A lack of memory makes pieces smaller, as small as it takes. It changes no number beyond rounding: noise belongs to images,
 or is drawn for all of them in each piece (`drawn_in_pieces`). Whoever listens by `shortage_told` is told once. A training
 step is not made smaller: its gradient needs the whole batch at once; there, a lack of memory ends in one sentence
-(`shortage_ends`).
-
-The bytes for n items are the largest of some increasing straight lines in n (weights computed on the way count in their
-intercepts), so the bytes for one item, measured at n = `TRIAL`, are an upper bound for larger n. What a kernel uses
-inside itself is not seen: half of the budget is left to it.
+(`shortage_ends`). How much memory a piece takes is measured by `memory_use`.
 """
 
 import math
@@ -16,26 +11,19 @@ from collections.abc import Callable, Iterator
 from contextlib import contextmanager, nullcontext
 from contextvars import ContextVar
 from typing import Any, TypeVar
-from weakref import finalize
 
 import torch
 from torch import Tensor
 from torch.utils._python_dispatch import TorchDispatchMode
-from torch.utils._pytree import tree_leaves
 
 from mpdvae.errors import InputError, RunError
-from mpdvae.measures.noise import NoiseOfAll
-from mpdvae.models.acceleration import uncompiled
 from mpdvae.seeding import seeded
-from mpdvae.vae import VAE
-
-TRIAL = 8
-"""Images, or samples of one image, in the trial that measures memory."""
-
-CPU_PIECE = 2**28
-"""Bytes of a piece on the CPU, whatever the budget: twice as much gains less than a tenth (`benchmarks/speed.py`)."""
 
 T = TypeVar("T")
+
+_DRAWS = {"bernoulli", "bernoulli_", "exponential_", "normal_", "uniform_"}
+"""Operations on a tensor, after whose shape the noise is drawn; their outcomes need as many random numbers for each element
+whatever is in it."""
 
 
 class _Listener:
@@ -126,6 +114,41 @@ def drawn_in_pieces(draw: Callable[[slice], Tensor], rows: int, *key: int | str)
     return in_pieces(part, rows)
 
 
+class NoiseOfAll(TorchDispatchMode):
+    """Noise of some rows of a batch as if all rows were drawn together.
+
+    torch's generators give their numbers in the order of memory, so that a row's noise depends on the rows before it. A piece
+    of a batch gets the noise of its rows where it draws that of all rows, from the same state of the generator, and keeps its
+    part. Inside, tensors that are drawn on have the rows `of` a batch of `rows` along their first axis.
+
+    Raises `NotImplementedError` for random operations that it does not know.
+    """
+
+    def __init__(self, of: slice, rows: int) -> None:
+        super().__init__()
+        self.of, self.rows = of, rows
+
+    @classmethod
+    def _should_skip_dynamo(cls) -> bool:
+        return False  # else torch's compiler, which has no part here, is imported: a second or more
+
+    def __torch_dispatch__(self, func: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
+        kwargs = kwargs or {}
+        if torch.Tag.nondeterministic_seeded not in func.tags:
+            return func(*args, **kwargs)
+        name, x = func.overloadpacket.__name__, args[0]
+        if name not in _DRAWS:
+            raise NotImplementedError(f"pieces of what {name} draws")
+        drawn = func(self._like_all(x), *args[1:], **kwargs)[self.of]
+        return x.copy_(drawn) if name.endswith("_") else drawn
+
+    def _like_all(self, x: Tensor) -> Tensor:
+        """`x` with all rows, laid out in memory as it is; what is in other rows does not matter."""
+        whole = x.new_empty_strided((self.rows, *x.shape[1:]), x.stride()).fill_(0.5)
+        whole[self.of] = x
+        return whole
+
+
 def _refuse_unless_smaller(error: Exception, size: int) -> None:
     """Raises `error` unless it is a lack of memory, of which is told; `RunError` where `size` cannot be made smaller."""
     if not _is_out_of_memory(error):
@@ -146,57 +169,3 @@ def _give_back() -> None:
 def _is_out_of_memory(error: Exception) -> bool:
     """On a CPU torch says it in words."""
     return isinstance(error, torch.OutOfMemoryError | MemoryError) or "can't allocate memory" in str(error)
-
-
-class LiveBytes(TorchDispatchMode):
-    """Measures the most bytes of tensors, made inside, that lived at one time."""
-
-    now = peak = 0
-
-    @classmethod
-    def _should_skip_dynamo(cls) -> bool:
-        return False  # else torch's compiler, which has no part here, is imported: a second or more
-
-    def __torch_dispatch__(self, func: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
-        given = {t.untyped_storage()._cdata for t in tree_leaves((args, kwargs)) if isinstance(t, Tensor)}
-        out = func(*args, **(kwargs or {}))
-        made = {s._cdata: s for s in (t.untyped_storage() for t in tree_leaves(out) if isinstance(t, Tensor))}
-        for key in made.keys() - given:  # neither a view nor work in place
-            self._add(made[key].nbytes())
-            finalize(made[key], self._add, -made[key].nbytes())
-        return out
-
-    def _add(self, size: int) -> None:
-        self.now += size
-        self.peak = max(self.peak, self.now)
-
-
-def usable_bytes(memory_budget: int, like: Tensor, least: int) -> int:
-    """What a piece on the device of `like` may take of the budget; on the CPU not less than `least`, if that fits."""
-    half = memory_budget // 2
-    return min(half, max(CPU_PIECE, least)) if like.device.type == "cpu" else half
-
-
-def piece_sizes(vae: VAE, x: Tensor, samples: int, memory_budget: int, most_draws: int) -> tuple[int, int]:
-    """How many images, and how many samples of each (at most `most_draws`), go through the decoder at a time.
-
-    Raises `InputError` where the budget is too small for one image.
-    """
-    with uncompiled(), LiveBytes() as encoding:
-        mean = vae.encoder(x[:TRIAL]).mean[:1]
-    z = mean.expand(TRIAL, *mean.shape).clone()
-    with uncompiled(), LiveBytes() as decoding:
-        _ = vae.decoder(z).log_prob(x[:1]), vae.prior().log_prob(z)
-    draws = min(samples, most_draws)
-    noise, statistics = 3 * most_draws * mean.nbytes, 64 * samples + 1536 * math.ceil(3 * math.sqrt(samples))
-    image = encoding.peak // min(TRIAL, len(x)) + noise + statistics
-    pair = decoding.peak // TRIAL
-    usable = usable_bytes(memory_budget, x, image + pair)
-    if usable < image + pair:
-        raise InputError(
-            f"memory_budget: one image with {samples:,} samples needs {2 * (image + pair):,} bytes, "
-            f"got {memory_budget:,}; raise the budget or take fewer samples.",
-            topic="memory",
-        )
-    images = usable // (image + draws * pair)
-    return (min(images, len(x)), draws) if images else (1, (usable - image) // pair)

@@ -16,7 +16,7 @@ from jaxtyping import Float
 from torch import Tensor, nn
 from torch.distributions import Distribution
 
-from mpdvae.distributions.pixels import diagonal_gaussian
+from mpdvae.distributions.codes import diagonal_gaussian
 from mpdvae.errors import InputError
 from mpdvae.networks.blocks import DenseBlock, DownBlock, conv2d, halved, linear
 from mpdvae.networks.weight_norm import weight_norm

@@ -12,8 +12,8 @@ import torch
 from torch import nn
 from torch.distributions import Categorical, Distribution, Independent, MixtureSameFamily
 
+from mpdvae.distributions.codes import FlowTransformed, diagonal_gaussian
 from mpdvae.distributions.gaussian_ar1 import GaussianAR1
-from mpdvae.distributions.pixels import FlowTransformed, diagonal_gaussian
 from mpdvae.errors import InputError
 from mpdvae.models.flows import AutoregressiveFlow
 

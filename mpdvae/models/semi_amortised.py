@@ -19,7 +19,7 @@ from jaxtyping import Float
 from torch import Tensor, nn
 from torch.distributions import Distribution
 
-from mpdvae.distributions.pixels import diagonal_gaussian
+from mpdvae.distributions.codes import diagonal_gaussian
 from mpdvae.divergence import diagonal_normal
 from mpdvae.errors import InputError
 from mpdvae.seeding import derive_seed

@@ -30,7 +30,7 @@ from jaxtyping import Float
 from torch import Tensor
 from torch.distributions import Distribution, kl_divergence
 
-from mpdvae.distributions.pixels import diagonal_gaussian
+from mpdvae.distributions.codes import diagonal_gaussian
 from mpdvae.divergence import (
     DiversityForm,
     SmoothnessOver,

@@ -1,4 +1,4 @@
-"""From run folders to a report: one HTML page that opens offline, the same in Markdown, and every number as JSON.
+"""Turns run folders into a report: an HTML page that opens offline, a Markdown version, and all numbers as JSON.
 
     from mpdvae import report
     results = report.write(folders, html=Path("report.html"), command="mpdvae report runs/*")
@@ -6,14 +6,15 @@
 
 The report reads run folders and nothing else: no model, no data set, no torch.
 
-    schema      what a run folder's files must hold      statistics  differences paired by seed
-    collect     folders -> comparable groups             metrics     the numbers of a run by name
-    claims      what is claimed, as data                 verdicts    the rule that judges it
-    published   numbers of the literature, by protocol   setup       what differs from the released set-up
-    noise       of subsets, of seeds, of both            scores      codes beside what they must beat
-    families    models that differ in one dial           plane, sensitivity  where they lie, by both weights
-    tables, grid, charts, figures, development           what is shown, whatever the form
-    page, markdown, results                              the three forms
+    schema      schema of the files of a run folder      statistics  differences paired by seed
+    collect     folders -> comparable groups of runs     metrics     the numbers of a run, by name
+    claims      the tested claims, as data               verdicts    the rule that judges them
+    published   published numbers, by protocol           setup       differences from the released set-up
+    noise       of subsets, of seeds, of both            scores      scores of codes and of their baselines
+    families    models that differ in one setting        plane       models by rate and distortion
+    sensitivity numbers by both weights                  development curves and collapse verdicts
+    tables, grid, charts, figures, explorer              content, independent of the output format
+    page, markdown, results                              the three output formats
 """
 
 from collections.abc import Sequence
@@ -37,19 +38,19 @@ def write(
     results: Path | None = None,
     title: str | None = None,
 ) -> Results:
-    """Reads the folders and writes the report, each file whole or not at all.
+    """Reads the run folders and writes the report. Each file is written atomically.
 
     Arguments:
-        run_folders: run folders; unfinished ones are listed in the report.
-        html: the page.
-        command: the command that makes this report, which the report prints.
-        markdown: the same in short; beside the page with the ending .md by default.
-        results: every number as JSON; beside the page with the ending .json by default.
+        run_folders: run folders; unfinished runs are listed in the report.
+        html: path of the HTML page.
+        command: the command that produces this report; the report prints it.
+        markdown: path of the shorter Markdown version; default: next to the page, with the suffix .md.
+        results: path of the JSON file with all numbers; default: next to the page, with the suffix .json.
         title: heading of the report.
 
     Raises:
-        InputError: for folders that are no runs, broken or missing files, one run given twice, or a name that is taken
-            by a file that no report wrote.
+        InputError: if a folder is not a run, a file is broken or missing, a run is given twice, or an output file exists
+            that was not written by a report.
     """
     from mpdvae.report import markdown as markdown_form
     from mpdvae.report import page, verdicts
@@ -65,7 +66,7 @@ def write(
 
 
 def console(results: Results, width: int = 124) -> str:
-    """Tables and verdicts for a terminal."""
+    """Returns the tables and verdicts as text for a terminal."""
     from mpdvae.report.tables import console_table
     from mpdvae.report.verdicts import console_verdicts
 
@@ -81,8 +82,11 @@ def _check_names(paths: Sequence[Path]) -> None:
     from mpdvae.errors import InputError
 
     if paths[0].suffix.lower() not in (".html", ".htm"):
-        raise InputError(f"the report is a web page: expected a name that ends in .html, got {paths[0]}.")
+        raise InputError(f"html: expected a file name that ends in .html, got {paths[0]}; use a name such as report.html.")
     if len(set(paths)) < len(paths):
-        raise InputError(f"page, Markdown and results need different names, got {', '.join(map(str, paths))}.")
+        raise InputError(
+            "html, markdown, results: expected three different file names, got "
+            f"{', '.join(map(str, paths))}; give each its own name."
+        )
     for path in paths:
         check_free(path)

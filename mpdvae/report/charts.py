@@ -1,8 +1,8 @@
-"""Plotly figures of one study, as JSON that the page draws when it is scrolled into view.
+"""Plotly figures of one study, as JSON that the page draws when they are scrolled into view.
 
-A chart is a title, a caption, a legend in HTML whose entries switch traces on and off, and panels: small figures that the
-page lays out side by side or below each other, as the width allows. Backgrounds are transparent and text has no colour of
-its own, so that the page can follow the reader's light or dark scheme. Traces name their legend entry in `meta`.
+A chart has a title, a caption, an HTML legend whose entries toggle traces, and panels: small figures that the page places
+side by side or below each other, depending on the width. Backgrounds are transparent and text has no colour of its own, so
+that the page can follow the reader's light or dark colour scheme. Traces name their legend entry in `meta`.
 """
 
 from collections.abc import Callable, Sequence
@@ -31,18 +31,18 @@ from mpdvae.report.scores import baselines
 from mpdvae.report.sensitivity import sensitivity
 
 MAP_POINTS = 1000
-"""Codes that one map shows at the most."""
+"""Maximum number of codes in one map."""
 IDLE_NATS = 0.01
 LEAST_NATS = 1e-4
-"""Information below this is drawn at this value: a logarithmic axis has no zero."""
+"""Smaller values are drawn at this value, because a logarithmic axis has no zero."""
 
 CHARTED = ["knn10_accuracy", "linear_accuracy", "rbf_svm_accuracy", "kmeans_accuracy", "kmeans_hungarian_accuracy"]
-"""Scores with a panel."""
+"""Scores that have a panel."""
 BASELINE_STYLES = [("#888888", dash) for dash in ("solid", "dash", "dot", "dashdot")]
 
 
 def charts(study: Study, address: Address) -> list[Chart]:
-    """All charts for which the study has data, in the order of the page."""
+    """Returns all charts for which the study has data, in page order."""
     overviews = [plane(study, address), sensitivity(study, address)]
     styles = model_styles([v.label for v in study.variants], [v.model for v in study.variants])
     makers: list[Callable[[Study, Styles], Chart | None]] = [
@@ -57,7 +57,7 @@ def charts(study: Study, address: Address) -> list[Chart]:
 
 
 def learning(study: Study, styles: Styles) -> Chart | None:
-    """Validation curves: a thin line for each seed, a bold one for their mean."""
+    """Returns the validation curves: a thin line for each seed, a bold line for their mean."""
     panels = []
     for name, title in (("negative_elbo_nats", "Negative ELBO"), ("kl_nats", "KL from the prior")):
         traces = [trace for v in study.variants for trace in curves(v, name, styles[v.label])]
@@ -66,23 +66,23 @@ def learning(study: Study, styles: Styles) -> Chart | None:
             layout = {"xaxis": STEP_AXIS, "yaxis": y_axis}
             panels.append(make_panel(f"{title}, validation", traces, layout, 340))
     caption = (
-        "On validation images, with averaged weights. Thin: one seed; bold: mean over seeds. The axis leaves out the first "
-        "quarter's extremes; a double click shows all."
+        "On validation images, with averaged weights. Thin: one seed; bold: mean over seeds. The vertical axis is scaled to "
+        "the last three quarters of training; double-click to show everything."
     )
     return make_chart("learning", "Learning curves", caption, styles, panels)
 
 
 def information(study: Study, styles: Styles) -> Chart | None:
-    """Nats per latent dimension, sorted: a code that collapses falls off a cliff. Beside it, what the decoder makes of it."""
+    """Returns nats per latent dimension, sorted, in which a collapse shows as a cliff; and the decoder's use of each."""
     panels = [_profiles(study, styles, "Information per dimension", _carried)]
     if any(run.code_use for run in study.runs):
-        panels.append(_profiles(study, styles, "Increase of the distortion when one dimension is exchanged", _used))
+        panels.append(_profiles(study, styles, "Increase in distortion when one dimension is swapped", _used))
     caption = (
-        "How many nats each latent dimension carries, sorted within each seed and averaged over seeds: KL from the best "
-        "single Gaussian, which means the same for every prior. Below the dotted line (0.01 nats) a unit is idle. Exchanged: "
-        "one dimension of an image's code has the value of another image."
+        "Nats that each latent dimension carries, sorted within each seed and averaged over seeds: KL from the best single "
+        "Gaussian, which has the same meaning for every prior. Units below the dotted line (0.01 nats) are idle. Swapped: one "
+        "dimension of an image's code takes its value from another image."
     )
-    return make_chart("information", "What each dimension carries", caption, styles, panels)
+    return make_chart("information", "Information per dimension", caption, styles, panels)
 
 
 def _profiles(study: Study, styles: Styles, title: str, values_of: Callable[[Run], Sequence[float | None]]) -> Panel:
@@ -115,7 +115,7 @@ def _used(run: Run) -> Sequence[float | None]:
 
 
 def code_map(study: Study, styles: Styles) -> Chart | None:
-    """The first two principal components of test codes, one map for each model, coloured by class."""
+    """Returns a map per model of the first two principal components of test codes, coloured by class."""
     panels, classes = [], set()
     for variant in study.variants:
         run = next((run for run in variant.runs if run.codes is not None), None)
@@ -128,15 +128,15 @@ def code_map(study: Study, styles: Styles) -> Chart | None:
         title = f"{variant.label}, seed {run.seed}" + (f" ({explained:.0%} of variance)" if explained else "")
         panels.append(make_panel(title, _points(run), layout, 320, margin_left=8))
     caption = (
-        f"Posterior means of up to {MAP_POINTS:,} test images, projected on their first two principal components: a view "
-        "from one side, which shows only the stated share of the variance. Colour and shape: class."
+        f"Posterior means of up to {MAP_POINTS:,} test images, projected onto their first two principal components, which "
+        "show only the stated share of the variance. Colour and shape: class."
     )
     legend = tuple((str(label), *class_style(label)) for label in sorted(classes))
-    return Chart("map", "A map of the codes", caption, legend, tuple(panels)) if panels else None
+    return Chart("map", "Map of the codes", caption, legend, tuple(panels)) if panels else None
 
 
 def divergence(study: Study, styles: Styles) -> Chart | None:
-    """Mean and spread of the mutual posterior divergence: a dot for each seed, the mean with its interval."""
+    """Returns mean and spread of the mutual posterior divergence: a dot per seed, and the mean with its interval."""
     panels = []
     for name in ("mpd_mean_nats", "mpd_std_nats"):
         traces = [trace for v in study.variants for trace in _dots(v, name, styles[v.label][0])]
@@ -147,14 +147,14 @@ def divergence(study: Study, styles: Styles) -> Chart | None:
         }
         panels.append(make_panel(shown.label, traces, layout, 130 + 34 * len(study.variants), margin_left=140))
     caption = (
-        "KL between the posteriors of two images, over all pairs. A large mean says that codes differ; a spread far above "
-        "it says that a few isolated posteriors make the mean. Small dots: seeds; bars: 95% interval of the mean."
+        "KL between the posteriors of two images, over all pairs. A large mean shows that codes differ; a spread far above "
+        "the mean shows that a few isolated posteriors dominate it. Small dots: seeds; bars: 95% interval of the mean."
     )
     return make_chart("divergence", "Mutual posterior divergence", caption, styles, panels)
 
 
 def accuracies(study: Study, styles: Styles) -> Chart | None:
-    """Test accuracy of simple classifiers on the codes, by labels or clusters."""
+    """Returns the test accuracy of simple classifiers on the codes, by number of labels or clusters."""
     panels, compared = [], baselines(study)
     greys = dict(zip((baseline.label for baseline in compared), cycle(BASELINE_STYLES)))
     for measure in CHARTED:
@@ -174,7 +174,7 @@ def accuracies(study: Study, styles: Styles) -> Chart | None:
         "Mean over seeds; bars: 95% interval over seeds. Grey: raw pixels, principal components and an untrained encoder, on "
         "the same images. The axis does not start at zero."
     )
-    return make_chart("accuracy", "What simple classifiers make of the codes", caption, styles | greys, panels)
+    return make_chart("accuracy", "Accuracy of simple classifiers on the codes", caption, styles | greys, panels)
 
 
 def _mean_profile(variant: Variant, values_of: Callable[[Run], Sequence[float | None]]) -> list[float]:
@@ -216,7 +216,7 @@ def _dots(variant: Variant, name: str, colour: str) -> list[dict[str, Any]]:
     small = {"x": seeds, "y": [variant.label] * len(seeds), "marker": {"color": colour, "size": 7, "opacity": 0.6}}
     large = {"x": [mean.mean], "y": [variant.label], "marker": {"color": colour, "size": 14, "symbol": "line-ns-open"}}
     if mean.interval is not None:
-        # On a logarithmic axis an interval that reaches zero is cut at a tenth of the mean.
+        # A logarithmic axis cannot show an interval that reaches zero: its lower end is cut at a tenth of the mean.
         reach = min(mean.half_width or 0.0, 0.9 * abs(mean.mean))
         error = {"type": "data", "array": [mean.half_width], "arrayminus": [reach], "color": colour, "thickness": 1.5}
         large["error_x"] = error | {"symmetric": False}

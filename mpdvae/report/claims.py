@@ -1,15 +1,15 @@
-"""The claims that a report tests, as data; `verdicts.py` holds the rule.
+"""The claims that a report tests, as data; the rule is in `verdicts.py`.
 
-A claim is a conjunction of conditions. A condition names a metric, two models and the region in which the mean
-difference left - right must lie for the condition to be true:
+A claim is a conjunction of conditions. A condition names a metric, two models and the region that must contain the mean
+difference left - right for the condition to be true:
 
-    lower         (-inf, 0)          not worse     (-inf, margin)     as NLL: lower is better
+    lower         (-inf, 0)          not worse     (-inf, margin)     for metrics such as NLL: lower is better
     higher        (0, inf)           equivalent    (-margin, margin)
-    below         (-inf, 0) for left - bound, where the bound is a number and there is no right-hand model
+    below         (-inf, 0) for left - bound; the bound is a number, and there is no right-hand model
 
 Sources: the MAE paper (Ma, Zhou & Hovy, ICLR 2019, https://arxiv.org/abs/1901.01498), its open reviews and the authors'
-reply, and the VLAE paper (Chen et al., ICLR 2017, https://arxiv.org/abs/1611.02731). Margins are ours: half a nat and one
-percentage point, below which differences between such models are seldom discussed.
+reply, and the VLAE paper (Chen et al., ICLR 2017, https://arxiv.org/abs/1611.02731). The margins are ours: half a nat and
+one percentage point; smaller differences between such models are seldom discussed.
 """
 
 import math
@@ -25,7 +25,7 @@ NEAR_ZERO_DIVERSITY = 0.05
 
 @dataclass(frozen=True)
 class Condition:
-    """One comparison of a metric. `right` is a model, or a number for the relation `below`."""
+    """One comparison of a metric. `right` is a model, or a number if the relation is `below`."""
 
     relation: Relation
     metric: str
@@ -35,12 +35,12 @@ class Condition:
 
     @property
     def models(self) -> list[str]:
-        """The models that must be among the runs."""
+        """The models that the comparison needs."""
         return [self.left, self.right] if isinstance(self.right, str) else [self.left]
 
     @property
     def region(self) -> tuple[float, float]:
-        """Where the mean difference must lie."""
+        """Interval that must contain the mean difference."""
         if self.relation in ("lower", "below"):
             return -math.inf, 0.0
         if self.relation == "higher":
@@ -52,14 +52,14 @@ class Condition:
 
 @dataclass(frozen=True)
 class Claim:
-    """Something that was said, by whom, and what would have to be true of the runs."""
+    """A statement, its source, and the conditions that the runs must fulfil for it to hold."""
 
     id: str
     statement: str
     source: str
     conditions: tuple[Condition, ...]
     datasets: tuple[str, ...] = ()
-    """The data sets that the claim is about; empty: any."""
+    """The data sets to which the claim applies; empty: any."""
 
 
 KNN, KMEANS = "knn10_accuracy/largest", "kmeans_accuracy/10"

@@ -35,14 +35,13 @@ from mpdvae.report.schema import (
     read_object,
     read_text,
 )
+from mpdvae.runs.run_folder import FAILURE_LOG
 
 ORDER = ["vae", "vae-pixelcnn", "vlae", "mae", "mae-no-smoothness", "mae-no-diversity"]
 """Models of the matrix, in the order in which they are shown; others follow by name."""
 
 SCALES = ["smoke", "minutes", "hours", "paper"]
 PICTURES = ["reconstructions", "samples", "interpolations"]
-FAILURE_LOG = "failure.log"
-"""In the folder of a run that failed: the traceback, whose end says why."""
 LABELS_ONLY = {"name", "seed", "reproduces"}
 """Fields of a configuration in which runs of one variant may differ."""
 

@@ -1,10 +1,10 @@
-// One cursor for all curves over steps of a study: it follows the pointer or its slider, and every panel says what its curves
-// are there.
+// One cursor for all curves of a study over training steps: it follows the pointer or the slider, and every panel shows the
+// values of its curves at the cursor.
 "use strict";
 document.querySelectorAll(".study").forEach((study) => {
   const plots = [...study.querySelectorAll(".over-steps .plot")];
   const sliders = [...study.querySelectorAll(".cursor input")];
-  // Thin curves of single seeds do not answer to the pointer; those that do are means.
+  // Thin curves of single seeds ignore the pointer; the remaining traces are means.
   const means = (plot) => plot.figure.data.filter((trace) => trace.hoverinfo !== "skip");
   const steps = [...new Set(plots.flatMap((plot) => means(plot).flatMap((trace) => trace.x)))].sort((a, b) => a - b);
   if (!steps.length) return;

@@ -1,6 +1,6 @@
-"""How codes developed while training, and what became of them: curves, active units over thresholds, and verdicts.
+"""How codes developed during training and whether they collapsed: curves, active units over thresholds, verdicts.
 
-Runs of earlier versions noted less: what they lack is left out of curves, and a dash in the table.
+Runs of earlier versions recorded fewer numbers: missing ones are left out of curves and shown as a dash in the table.
 """
 
 from dataclasses import dataclass
@@ -15,21 +15,21 @@ CURVES = (
     ("information_nats", "Information, all dimensions", "nats", "linear"),
     ("mutual_information_nats", "Mutual information", "nats", "linear"),
     ("encoder_lag_nats", "Encoder lag", "nats", "linear"),
-    ("pull_ratio", "Gradient: reconstruction over the strongest other term", "ratio", "log"),
-    ("code_use_nats", "What a wrong code costs the decoder", "nats", "log"),
+    ("pull_ratio", "Gradient norm: reconstruction over the strongest other term", "ratio", "log"),
+    ("code_use_nats", "Cost of a wrong code to the decoder", "nats", "log"),
 )
-"""Numbers of an evaluation point, their titles, units, and kinds of axis."""
-HEADING = ("model", "seed", "verdict", "encoder lag (nats)", "a wrong code costs (nats)", "gradients")
+"""Numbers of an evaluation point, with title, unit and type of axis."""
+HEADING = ("model", "seed", "verdict", "encoder lag (nats)", "cost of a wrong code (nats)", "gradient ratio")
 CAPTION = (
-    "Verdicts are about the validation images at the end of training. A unit is idle below 0.01 nats. Encoder lag: ELBO that "
-    "ten gradient steps on the posteriors of some test images gain. Gradients: how hard the reconstruction pulls an image's "
-    "posterior, over the strongest other term of the loss."
+    "Verdicts refer to the validation images at the end of training. A unit is idle below 0.01 nats. Encoder lag: gain in "
+    "ELBO from ten gradient steps on the posteriors of some test images. Gradient ratio: how strongly the reconstruction "
+    "pulls an image's posterior, relative to the strongest other term of the loss."
 )
 
 
 @dataclass(frozen=True)
 class Fate:
-    """One row of the table: what became of the code of one run. Finished text."""
+    """One row of the table: the collapse diagnosis of one run, as formatted text."""
 
     model: str
     seed: int
@@ -40,21 +40,21 @@ class Fate:
 
     @property
     def cells(self) -> tuple[str, ...]:
-        """In the order of `HEADING`."""
+        """The cells, in the order of `HEADING`."""
         return self.model, str(self.seed), self.verdict, self.lag, self.code_use, self.pull
 
 
 def fates(study: Study) -> tuple[Fate, ...]:
-    """A row for each run, by model and seed."""
+    """Returns a row for each run, by model and seed."""
     return tuple(_fate(variant.label, run) for variant in study.variants for run in variant.runs)
 
 
 def development(study: Study, styles: Styles) -> Chart | None:
-    """Curves over steps, and active units over thresholds at the end."""
+    """Returns curves over training steps, and active units over thresholds at the end of training."""
     panels = []
     for name, title, unit, kind in CURVES:
         traces = [trace for v in study.variants for trace in curves(v, name, styles[v.label])]
-        if kind == "log":  # which has no place for what is not positive
+        if kind == "log":  # a logarithmic axis shows positive values only
             traces = [trace for trace in map(_positive, traces) if trace["x"]]
         if traces:
             axes = {"xaxis": STEP_AXIS, "yaxis": {"title": {"text": unit}, "type": kind}}
@@ -67,10 +67,10 @@ def development(study: Study, styles: Styles) -> Chart | None:
         }
         panels.append(make_panel("Active units over thresholds, test images", sweep, axes, 260))
     caption = (
-        "On validation images, with averaged weights. Thin: one seed; bold: mean over seeds. A gradient ratio below 1 says "
-        "that the KL or a regulariser pulls posteriors harder than the reconstruction does."
+        "On validation images, with averaged weights. Thin: one seed; bold: mean over seeds. If the gradient ratio is below "
+        "1, the KL or a regulariser pulls posteriors harder than the reconstruction does."
     )
-    return make_chart("development", "How the codes developed", caption, styles, panels)
+    return make_chart("development", "Codes during training", caption, styles, panels)
 
 
 def _fate(label: str, run: Run) -> Fate:
@@ -89,7 +89,7 @@ def _verdict(run: Run) -> str:
 
 
 def _sweep(variant: Variant, style: tuple[str, str]) -> dict[str, Any] | None:
-    """Mean over the seeds that have it of the active units at each threshold."""
+    """Returns the mean number of active units at each threshold, over the seeds that recorded it."""
     found = [counts for run in variant.runs if (counts := run.diagnostics.active_units_by_variance)]
     shared = set.intersection(*map(set, found)) if found else set()
     thresholds = sorted(shared, key=float)

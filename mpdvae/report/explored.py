@@ -1,6 +1,6 @@
-"""explore.json and the sheets of images beside it: what a reader can explore of a run. Runs of earlier versions lack it.
+"""explore.json and its sheets of images: the data of the report's explorer. Runs of earlier versions lack them.
 
-A sheet is a PNG file of equally large images, side by side without gaps, so many in a row as its width says.
+A sheet is a PNG file of images of equal size, placed side by side without gaps; its width determines the number per row.
 """
 
 from collections.abc import Mapping
@@ -16,7 +16,7 @@ from mpdvae.system.untrusted_files import read_bytes
 
 SHEETS = ("points", "linear_walks", "bilinear_walk")
 LARGEST_SHEET = 1 << 24
-"""Bytes; a thousand small images are less than one million."""
+"""In bytes; a thousand small images take less than one million."""
 PNG = b"\x89PNG\r\n\x1a\n"
 
 
@@ -26,7 +26,7 @@ class ImageSize(Part):
 
 
 class Points(Part):
-    """Test images. Rate and distortion of each are of one posterior sample."""
+    """Test images. The rate and distortion of each are computed from one posterior sample."""
 
     labels: list[int] | None = None
     kl_nats: list[Number]
@@ -34,7 +34,7 @@ class Points(Part):
 
 
 class CodeMap(Part):
-    """A place in the plane for each point."""
+    """Coordinates of each point in the plane."""
 
     x: list[FiniteFloat]
     y: list[FiniteFloat]
@@ -58,7 +58,7 @@ class ExploreFile(Part):
     points: Points
     maps: dict[str, CodeMap] = Field(min_length=1)
     neighbours: list[list[int]]
-    """Of each point the nearest others, the nearest first."""
+    """For each point, the indices of its nearest neighbours, nearest first."""
     linear_walks: LinearWalks
     bilinear_walk: BilinearWalk
     walks_drawn: bool = False
@@ -66,18 +66,18 @@ class ExploreFile(Part):
 
 @dataclass(frozen=True)
 class Explored:
-    """What can be explored of one run."""
+    """The data for exploring one run."""
 
     file: ExploreFile
     sheets: Mapping[str, bytes]
-    """The PNG files by the names of `SHEETS`."""
+    """Content of the PNG files, by the names in `SHEETS`."""
 
 
 def read_explored(folder: Path, advice: str) -> Explored | None:
-    """What the folder of a run has to explore; None where it has no explore.json, or not all sheets.
+    """Returns the data for exploring a run; None if its folder lacks explore.json or a sheet.
 
     Raises:
-        InputError: for files that are broken or do not fit together; names the file and what to do.
+        InputError: if files are broken or do not match each other; the message names the file and what to do.
     """
     path = folder / "explore.json"
     files = {name: folder / "figures" / f"{name}.png" for name in SHEETS}
@@ -92,7 +92,7 @@ def read_explored(folder: Path, advice: str) -> Explored | None:
 
 
 def _counts(found: ExploreFile) -> dict[str, int]:
-    """Images in each sheet."""
+    """Returns the number of images in each sheet."""
     linear, bilinear = found.linear_walks, found.bilinear_walk
     return {
         "points": len(found.neighbours),
@@ -106,14 +106,14 @@ def _check_lengths(found: ExploreFile, path: Path, advice: str) -> None:
     columns = [points.kl_nats, points.reconstruction_nats, *([points.labels] if points.labels is not None else [])]
     columns += [axis for m in found.maps.values() for axis in (m.x, m.y)]
     if any(len(column) != count for column in columns):
-        raise InputError(f"{path} is broken (its lists are not all of {count} points): {advice}.", topic="damaged")
+        raise InputError(f"{path} is broken (its lists do not all have {count} points): {advice}.", topic="damaged")
     if any(not 0 <= other < count for row in found.neighbours for other in row):
-        raise InputError(f"{path} is broken (a neighbour is none of its {count} points): {advice}.", topic="damaged")
+        raise InputError(f"{path} is broken (a neighbour is not one of its {count} points): {advice}.", topic="damaged")
 
 
 def _check_sheet(content: bytes, count: int, image: ImageSize, path: Path, advice: str) -> None:
     if not content.startswith(PNG):
-        raise InputError(f"{path} is broken (it is no PNG file): {advice}.", topic="damaged")
+        raise InputError(f"{path} is broken (it is not a PNG file): {advice}.", topic="damaged")
     width, height = (int.from_bytes(content[i : i + 4], "big") for i in (16, 20))
     if width % image.width or height % image.height or (width // image.width) * (height // image.height) < count:
         raise InputError(

@@ -1,4 +1,4 @@
-// What the controls of the explorer do: model, map, colours, classes, and the images of what is marked.
+// The controls of the explorer: model, map, colours, classes, and the images of the selected points.
 "use strict";
 document.querySelectorAll(".explore").forEach((root) => {
   const data = root.querySelector("script.explore-data");
@@ -31,7 +31,7 @@ document.querySelectorAll(".explore").forEach((root) => {
     button.addEventListener("click", () => {
       const among = near.contains(button);
       choose(i);
-      if (among) near.querySelector("button")?.focus(); // what had the focus is gone
+      if (among) near.querySelector("button")?.focus(); // the button that had the focus was replaced
     });
     return button;
   };
@@ -60,7 +60,7 @@ document.querySelectorAll(".explore").forEach((root) => {
     brushed.replaceChildren();
     const count = state.brushed.length;
     if (!count) return;
-    const rest = count > MOST_BRUSHED ? `, the first ${MOST_BRUSHED} of them` : "";
+    const rest = count > MOST_BRUSHED ? `, first ${MOST_BRUSHED} shown` : "";
     brushed.append(heading(`${count} ${count === 1 ? "image" : "images"} selected${rest}`), tiles(state.brushed.slice(0, MOST_BRUSHED)));
   };
 

@@ -1,6 +1,6 @@
-"""What the page lets one explore of a study: maps of codes, neighbours, walks; one run for each model, as data for the page.
+"""Data of the page's explorer for one study: maps of codes, neighbours and walks, of one run per model.
 
-All models show the same test images, so that their sheets of points are the same bytes: each sheet is in the page once.
+All models show the same test images, so their sheets of points are identical bytes: the page contains each sheet once.
 """
 
 import base64
@@ -17,42 +17,42 @@ from mpdvae.report.palette import class_style
 MAP_TITLES = {"pca": "PCA", "tsne": "t-SNE", "umap": "UMAP"}
 COLOURINGS = {"class": "class", "kl": "KL", "distortion": "reconstruction error"}
 CAPTION = (
-    "One point for each of some random test images, the same for all models; codes are posterior means. Point at one to see "
-    "its image; press it to see the images whose codes are nearest, in all dimensions of the code; drag over some to see "
-    "them all. With the keyboard: arrow keys go from point to point, Escape clears."
+    "Each point is a random test image, the same images for all models; codes are posterior means. Hover over a point to see "
+    "its image; click it to see the images whose codes are nearest, in all dimensions of the code; drag over several points "
+    "to see all their images. With the keyboard: arrow keys move from point to point, Escape clears the selection."
 )
 MAP_CAPTIONS = {
     "PCA": "two directions of the largest variance",
-    "t-SNE": "keeps neighbourhoods; sizes of groups and distances between them mean nothing",
-    "UMAP": "keeps neighbourhoods; distances between groups mean little",
+    "t-SNE": "preserves neighbourhoods; sizes of groups and distances between them mean nothing",
+    "UMAP": "preserves neighbourhoods; distances between groups mean little",
 }
 
 
 @dataclass(frozen=True)
 class Explorer:
-    """What can be explored of a study."""
+    """The explorer of one study."""
 
     models: tuple[str, ...]
-    """Names of what can be chosen, in the order of `data`."""
+    """Names of the models to choose from, in the order of `data`."""
     maps: tuple[tuple[str, str], ...]
-    """Name and title of the maps that all models have."""
+    """Name and title of each map that all models have."""
     colourings: tuple[tuple[str, str], ...]
-    """Name and title."""
+    """Name and title of each colouring."""
     data: str
     """JSON, safe inside a script element: one object for each model."""
     sheets: tuple[tuple[str, str], ...]
-    """Name and data URI."""
+    """Name and data URI of each sheet."""
     missing: tuple[str, ...]
-    """Models without anything to explore."""
+    """Models without data to explore."""
 
     @property
     def captions(self) -> tuple[tuple[str, str], ...]:
-        """What each map shows."""
+        """Title and description of each map."""
         return tuple((title, MAP_CAPTIONS[title]) for _, title in self.maps)
 
 
 def explorer(study: Study) -> Explorer:
-    """Of each model the first seed that can be explored."""
+    """Returns the explorer of a study, with the first seed of each model that has data to explore."""
     chosen = [(v.label, next((run for run in v.runs if run.explored), None)) for v in study.variants]
     found = [(label, run, run.explored) for label, run in chosen if run is not None and run.explored is not None]
     sheets: dict[str, bytes] = {}
@@ -70,7 +70,7 @@ def explorer(study: Study) -> Explorer:
 
 
 def _model(label: str, run: Run, explored: Explored, sheets: dict[str, bytes]) -> dict[str, Any]:
-    """What the page needs of one run; adds its sheets to `sheets`."""
+    """Returns the page's data of one run, and adds its sheets to `sheets`."""
     file = explored.file
     names = {sheet: hashlib.sha256(explored.sheets[sheet]).hexdigest()[:16] for sheet in SHEETS}
     sheets |= {name: explored.sheets[sheet] for sheet, name in names.items()}
@@ -101,5 +101,5 @@ def _coordinates(found: CodeMap) -> dict[str, Any]:
 
 
 def data_uri(content: bytes) -> str:
-    """A PNG file inside a URI."""
+    """Returns the content of a PNG file as a data URI."""
     return f"data:image/png;base64,{base64.b64encode(content).decode('ascii')}"

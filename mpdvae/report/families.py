@@ -1,7 +1,7 @@
-"""Families: variants that differ in the strength of one dial, read from their configurations and not from their names.
+"""Families: variants that differ in one setting only, as their configurations show; names are ignored.
 
-Two variants belong together in a dial where everything but the dial's field is the same. One variant may belong to several
-families: the plain ELBO is a KL of weight 1, no free bits and no committed rate.
+Two variants belong to one family if everything except the field of that setting is equal. A variant may belong to several
+families: the plain ELBO has a KL of weight 1, no free bits and no committed rate.
 """
 
 import json
@@ -20,25 +20,25 @@ Flat = Mapping[str, Any]
 
 @dataclass(frozen=True)
 class Dial:
-    """A part of a configuration that has a strength."""
+    """A setting of a configuration that has a strength, such as a weight."""
 
     title: str
     field: str
-    """Its dotted name; what is below it belongs to it, too."""
+    """Its dotted name; the fields below it are part of the setting."""
     strength: Callable[[Flat], float | None]
-    """None where the part holds something without a strength."""
+    """Returns the strength; None if the configuration has none, for instance because the weight is annealed."""
 
 
 @dataclass(frozen=True)
 class Family:
-    """At least two variants that differ in one dial, by ascending strength."""
+    """At least two variants that differ in one setting, by ascending strength."""
 
     title: str
     members: tuple[tuple[float, Variant], ...]
 
 
 def number_at(flat: Flat, field: str, absent: float = 0.0) -> float | None:
-    """A finite number of a configuration, `absent` where it has no such field; None for anything else."""
+    """Returns a finite number of a configuration, `absent` if the field is missing, and None for any other value."""
     value = flat.get(field, absent)
     if isinstance(value, bool) or not isinstance(value, int | float):
         return None
@@ -71,7 +71,7 @@ DIALS = (
 
 
 def families(study: Study) -> list[Family]:
-    """All families of a study, with titles that differ."""
+    """Returns all families of a study, with distinct titles."""
     found = []
     for dial in DIALS:
         groups: dict[str, list[tuple[float, Variant]]] = defaultdict(list)
@@ -88,12 +88,12 @@ def families(study: Study) -> list[Family]:
 
 
 def configuration(variant: Variant) -> Flat:
-    """What the runs of a variant have in common."""
+    """Returns the configuration of a variant, flattened. All its runs share it, apart from the seed."""
     return flatten(variant.runs[0].configuration)
 
 
 def without(flat: Flat, fields: Sequence[str]) -> str:
-    """Everything but these fields, what is below them, and names: equal for variants that differ in nothing else."""
+    """Returns the configuration as JSON without these fields, the fields below them, and names: a key for grouping."""
     left_out = {*LABELS_ONLY, "model", *fields}
     kept = {k: v for k, v in flat.items() if k not in left_out and not k.startswith(tuple(f"{f}." for f in fields))}
     return json.dumps(kept, sort_keys=True)

@@ -1,5 +1,5 @@
-// Draws each figure when it comes near the screen, in the reader's colours, lets legends switch traces, and opens the run
-// behind a point.
+// Draws each figure when it comes near the viewport, in the reader's colour scheme; toggles traces from the legend; opens the
+// run of a clicked point.
 "use strict";
 report.themed = (layout) => {
   const { colour } = report;
@@ -14,7 +14,7 @@ report.themed = (layout) => {
 };
 report.options = { responsive: true, displayModeBar: false };
 
-// Plotly is most of the page. It stays text until a figure is near the screen, so that the page opens without it.
+// Plotly is most of the page. It stays plain text until a figure is near the viewport, so that the page opens without it.
 report.needPlotly = () => {
   const source = document.getElementById("plotly");
   if (source.type !== "text/plain") return;

@@ -1,7 +1,7 @@
-"""What all figures of the page have in common: panels of plotly traces, lines over steps, and JSON that is safe in a page.
+"""Building blocks of the page's figures: panels of plotly traces, lines over steps, and JSON that is safe in a page.
 
-Backgrounds are transparent and text has no colour of its own, so that the page can follow the reader's light or dark scheme.
-Traces name their legend entry in `meta`.
+Backgrounds are transparent and text has no colour of its own, so that the page can follow the reader's light or dark colour
+scheme. Traces name their legend entry in `meta`.
 """
 
 import json
@@ -14,12 +14,12 @@ from mpdvae.report.collect import Variant
 from mpdvae.report.schema import HistoryPoint
 
 Styles = dict[str, tuple[str, str]]
-"""Colour and dash of each variant, by its label."""
+"""Colour and dash style of each variant, by label."""
 Address = Callable[[Path], str]
-"""From a run folder to a link that leads there from the report. A point whose `customdata` is one can be clicked."""
+"""Maps a run folder to a link from the report. Points with a link in `customdata` can be clicked."""
 
 STEP_AXIS = {"title": {"text": "step"}}
-"""Horizontal axis of curves over training: panels that have it share a cursor."""
+"""Horizontal axis of curves over training steps. Panels with this axis share a cursor."""
 
 
 @dataclass(frozen=True)
@@ -29,9 +29,9 @@ class Panel:
     """JSON of a plotly figure, safe inside a script element."""
     height: int
     summary: str
-    """What the panel shows, for those who cannot see it."""
+    """Text alternative of the panel, for screen readers."""
     over_steps: bool
-    """Whether its curves are over training steps, so that it has a cursor."""
+    """Whether the panel shows curves over training steps and therefore has a cursor."""
 
 
 @dataclass(frozen=True)
@@ -40,23 +40,23 @@ class Chart:
     title: str
     caption: str
     legend: tuple[tuple[str, str, str], ...]
-    """Entries, their colours, and their dashes or shapes."""
+    """Label, colour, and dash style or shape of each entry."""
     panels: tuple[Panel, ...]
 
     @property
     def over_steps(self) -> bool:
-        """Whether there are panels with a cursor."""
+        """Whether any panel has a cursor."""
         return any(panel.over_steps for panel in self.panels)
 
 
 def make_chart(name: str, title: str, caption: str, styles: Styles, panels: Sequence[Panel]) -> Chart | None:
-    """A chart whose legend has an entry for each variant; None where there is no panel."""
+    """Returns a chart whose legend has an entry for each variant; None without panels."""
     legend = tuple((label, *style) for label, style in styles.items())
     return Chart(name, title, caption, legend, tuple(panels)) if panels else None
 
 
 def curves(variant: Variant, name: str, style: tuple[str, str]) -> list[dict[str, Any]]:
-    """A number of the evaluation points over steps: a thin line for each seed that has it, a bold one for their mean."""
+    """Returns a number of the evaluation points over steps: a thin line for each seed that has it, a bold one for the mean."""
     by_step: dict[int, list[float]] = {}
     traces = []
     for run in variant.runs:
@@ -68,14 +68,14 @@ def curves(variant: Variant, name: str, style: tuple[str, str]) -> list[dict[str
         x, y = [list(axis) for axis in zip(*points, strict=True)]
         thin = make_line(variant.label, x, y, *style, width=0.8) | {"opacity": 0.5, "hoverinfo": "skip"}
         traces.append(thin)
-    # The mean is drawn only where every seed has a point, lest it jump where one ends.
+    # The mean covers only the steps at which every seed has a point: otherwise it would jump where a seed ends.
     complete = sorted(step for step, found in by_step.items() if len(found) == len(traces))
     mean = [sum(by_step[step]) / len(by_step[step]) for step in complete]
     return [*traces, make_line(variant.label, complete, mean, *style, width=2.4)] if traces else []
 
 
 def settled(traces: Sequence[dict[str, Any]]) -> dict[str, Any]:
-    """The range of a vertical axis that holds everything after the first quarter of training."""
+    """Returns the range of a vertical axis that covers everything after the first quarter of training."""
     last = max(x for trace in traces for x in trace["x"])
     late = [y for trace in traces for x, y in zip(trace["x"], trace["y"], strict=True) if x >= last / 4]
     margin = 0.06 * (max(late) - min(late)) or 1.0
@@ -95,7 +95,7 @@ def make_line(
     width: float = 1.8,
     mode: str = "lines",
 ) -> dict[str, Any]:
-    """A trace of one line."""
+    """Returns the trace of one line."""
     line = {"color": colour, "dash": dash, "width": width}
     data = {"x": list(x), "y": [float(f"{value:.5g}") for value in y]}
     return {"type": "scatter", "mode": mode, "name": label, "meta": label, "line": line, "marker": {"size": 5}} | data
@@ -104,7 +104,7 @@ def make_line(
 def make_panel(
     title: str, traces: list[dict[str, Any]], layout: dict[str, Any], height: int, margin_left: int = 52
 ) -> Panel:
-    """A figure of these traces, as JSON."""
+    """Returns a panel with a figure of these traces, as JSON."""
     import plotly.graph_objects as go
 
     shared: dict[str, Any] = {
@@ -120,7 +120,7 @@ def make_panel(
     axis = {"zeroline": False, "automargin": True, "fixedrange": False}
     for name in ("xaxis", "yaxis"):
         shared[name] = axis | layout.get(name, {})
-    # Names come from run folders: plotly reads some HTML in text, so angle brackets do not get there.
+    # Names come from run folders, and plotly interprets some HTML in text: angle brackets are escaped.
     figure = go.Figure(data=[_plain(trace) for trace in traces], layout=shared)
     shown = list(dict.fromkeys(str(trace["name"]) for trace in traces if trace.get("name")))
     summary = f"{title}: {', '.join(shown)}" if shown else title
@@ -128,7 +128,7 @@ def make_panel(
 
 
 def _plain(value: Any) -> Any:
-    """The same with HTML's special characters escaped in texts that a reader sees."""
+    """Escapes HTML's special characters in all visible text."""
     if isinstance(value, dict):
         return {k: v if k in ("hovertemplate", "meta") else _plain(v) for k, v in value.items()}
     if isinstance(value, list):
@@ -137,6 +137,6 @@ def _plain(value: Any) -> Any:
 
 
 def script_safe(value: Any) -> str:
-    """JSON that cannot end the script element it stands in."""
+    """Returns JSON that cannot close the script element that contains it."""
     text = json.dumps(value, allow_nan=False, separators=(",", ":"))
     return text.replace("<", "\\u003c").replace(">", "\\u003e").replace("&", "\\u0026")

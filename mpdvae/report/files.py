@@ -8,7 +8,7 @@ from collections.abc import Mapping
 from pathlib import Path
 
 from mpdvae.errors import InputError
-from mpdvae.runs.run_folder import write_atomically
+from mpdvae.system.atomic_files import write_atomically
 
 MARK = "written by mpdvae report"
 """Stands in every file that the report writes."""

@@ -1,4 +1,4 @@
-"""What a table is: finished text in sections, so that every form of the report prints the same characters."""
+"""Tables as formatted text in sections, so that every output format of the report prints the same characters."""
 
 from dataclasses import dataclass
 
@@ -34,12 +34,12 @@ class Table:
 
     @property
     def name(self) -> str:
-        """For those who cannot see it."""
+        """Label for screen readers."""
         return f"Table of {self.title[0].lower()}{self.title[1:]}"
 
 
 def cell(variant: Variant, shown: Metric) -> str:
-    """Mean over seeds ± half the width of its interval, and how many seeds have it where some lack it."""
+    """Returns the mean over seeds ± half the width of its interval, with the number of seeds if some lack the metric."""
     text = with_interval(over_seeds(variant, shown.name), shown.digits)
     have, all_seeds = len(values(variant, shown.name)), len(variant.seeds)
     return f"{text} ({have} of {all_seeds} seeds)" if 0 < have < all_seeds else text

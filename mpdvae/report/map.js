@@ -1,4 +1,4 @@
-// A map of codes: a point for each image, the image under the pointer, and what is marked.
+// A map of codes: a point for each image, the image under the pointer, and the marked points.
 "use strict";
 report.codeMap = (box, listener) => {
   const plot = box.querySelector(".map-plot");
@@ -64,7 +64,7 @@ report.codeMap = (box, listener) => {
   const listen = () => {
     plot.on("plotly_click", ({ points: [point] }) => listener.point(point.customdata));
     plot.on("plotly_selected", (event) => {
-      // What is marked already is selected too, as points of another trace.
+      // Points that are already marked are selected as well, in another trace.
       const points = (event?.points ?? []).filter((point) => point.curveNumber === 0);
       if (points.length) listener.brush(points.map((point) => point.customdata));
     });
@@ -81,7 +81,7 @@ report.codeMap = (box, listener) => {
     });
   };
 
-  // The nearest visible point within the quarter of the plane that an arrow key points to.
+  // The nearest visible point in the quadrant that the arrow key points to.
   const neighbour = (state, [right, up]) => {
     const { x, y } = state.model.maps[state.map];
     const from = state.current;

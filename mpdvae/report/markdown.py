@@ -1,6 +1,6 @@
-"""report.md: claims, table and commands as Markdown, with the very characters of the page.
+"""report.md: claims, tables and commands as Markdown, with exactly the same text as the page.
 
-Text from run folders is escaped, so that a name can neither break a table nor bring HTML along.
+Text from run folders is escaped, so that a name can neither break a table nor inject HTML.
 """
 
 from collections.abc import Sequence
@@ -22,23 +22,23 @@ from mpdvae.system.untrusted_text import code, escape
 
 
 def render(results: Results) -> str:
-    """The text of report.md."""
+    """Returns the text of report.md."""
     parts = [f"<!-- {MARK} -->", f"# {escape(results.title)}", escape(headline(results))]
     pairs = list(zip(results.collection.studies, results.verdicts, strict=True))
     for study, verdicts in pairs:
         parts += _study(study, verdicts)
-    parts += ["## Make it again", f"This report: {code(results.command)}", *_again(results), *_environments(results)]
+    parts += ["## How to reproduce", f"This report: {code(results.command)}", *_again(results), *_environments(results)]
     if results.collection.unfinished:
         lines = [
             f"- {escape(run.model)}, seed {run.seed} ({escape(results.relative(run.folder))}): {escape(run.in_words)}"
             for run in results.collection.unfinished
         ]
-        parts += ["## Not finished", "\n".join(lines)]
+        parts += ["## Unfinished runs", "\n".join(lines)]
     return "\n\n".join(parts) + "\n"
 
 
 def grid(header: Sequence[str], rows: Sequence[Sequence[str]], align: str) -> str:
-    """A Markdown table; `align` has one of l and r for each column."""
+    """Returns a Markdown table; `align` has one letter, l or r, for each column."""
     rule = ["---:" if letter == "r" else "---" for letter in align]
     return "\n".join("| " + " | ".join(cells) + " |" for cells in [header, rule, *rows])
 
@@ -52,7 +52,7 @@ def _study(study: Study, verdicts: Sequence[Verdict]) -> list[str]:
         escape(RULE),
         *_evidence(verdicts),
         *(part for made in tables(study) for part in _table(made)),
-        "### Beside published numbers",
+        "### Comparison with published numbers",
         escape(explanation(study.setting)),
     ]
     published = [
@@ -62,7 +62,7 @@ def _study(study: Study, verdicts: Sequence[Verdict]) -> list[str]:
     if published:
         parts.append(grid(["published model", "NLL (nats)", "KL (nats)", "our model", "source"], published, "lrrll"))
     rows = [list(map(escape, fate.cells)) for fate in fates(study)]
-    parts += ["### What became of the codes", escape(CAPTION), grid(HEADING, rows, "lrlrrr")]
+    parts += ["### Collapse diagnosis", escape(CAPTION), grid(HEADING, rows, "lrlrrr")]
     if in_plane := [list(map(escape, point.cells)) for point in points(study)]:
         parts += ["### Rate and distortion", grid(PLANE_HEADING, in_plane, "llrrrr")]
     setup = [
@@ -73,7 +73,7 @@ def _study(study: Study, verdicts: Sequence[Verdict]) -> list[str]:
         ]
         for row in differences(study)
     ]
-    return [*parts, "### What differs from the paper's set-up", grid(["", "released code", "here"], setup, "lll")]
+    return [*parts, "### Differences from the paper's set-up", grid(["", "released code", "here"], setup, "lll")]
 
 
 def _table(made: Table) -> list[str]:
@@ -106,7 +106,7 @@ def _again(results: Results) -> list[str]:
     for run in results.collection.runs:
         lines.append(f"- {escape(run.model)}, seed {run.seed} ({escape(results.relative(run.folder))})")
         lines += [f"  - {what}: {code(command)}" for what, command in commands(run)]
-        lines += [f"  - trouble: {escape(run.manifest.troubles)}"] if run.manifest.troubles else []
+        lines += [f"  - problems: {escape(run.manifest.troubles)}"] if run.manifest.troubles else []
     hashes = sorted({(run.setting.dataset, run.setting.data_hash) for run in results.collection.runs})
     data = [f"Data: {escape(name)}, SHA-256 {code(digest or 'not recorded')}" for name, digest in hashes]
     return ["\n".join(lines), *data] if lines else []

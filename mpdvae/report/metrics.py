@@ -1,9 +1,9 @@
-r"""The numbers of a run by name, with what they are called, their unit and how many digits they deserve.
+r"""The numbers of a run by name, each with its label, unit and number of digits.
 
-Names are those of results.json: `nll_nats`, `kl_nats`, ... and, for accuracies, the measure and how many labels or
-clusters it had, `knn10_accuracy/1000`. A measure with `/largest` stands for the largest count that was measured.
+Names are those of results.json: `nll_nats`, `kl_nats`, ... and, for accuracies, the measure and its number of labels or
+clusters, as in `knn10_accuracy/1000`. A measure with `/largest` stands for the largest count that was measured.
 
-`diversity_share` is the diversity penalty of the whole evaluation set over that of a collapsed model, which is K ln 2:
+`diversity_share` is the diversity penalty of the whole evaluation set divided by that of a collapsed model, K ln 2:
 
 .. math:: \frac{1}{K \ln 2} \sum_k \log(1 + e^{-\overline{KL}_k}), \qquad 1 \text{ at collapse}, \; \to 0 \text{ when
           every dimension's mean divergence } \overline{KL}_k \text{ is large.}
@@ -20,7 +20,7 @@ from mpdvae.report.schema import Accuracy, MeanAndError, Referee
 
 @dataclass(frozen=True)
 class Metric:
-    """How one number is shown."""
+    """How a number is displayed."""
 
     name: str
     label: str
@@ -36,21 +36,21 @@ FIXED = [
     Metric("kl_nats", "KL from prior (rate)", "nats", 2),
     Metric("reconstruction_nats", "Reconstruction (distortion)", "nats", 2),
     Metric("bits_per_dim", "NLL", "bits/dim", 4),
-    Metric("referee_annealed_nll_nats", "Images of the split: NLL, annealed", "nats", 2),
-    Metric("referee_weighted_nll_nats", "Images of the split: NLL, importance-weighted", "nats", 2),
-    Metric("referee_simulated_nll_at_least_nats", "Simulated images: NLL is at least", "nats", 2),
+    Metric("referee_annealed_nll_nats", "Real images: NLL, annealed", "nats", 2),
+    Metric("referee_weighted_nll_nats", "Real images: NLL, importance-weighted", "nats", 2),
+    Metric("referee_simulated_nll_at_least_nats", "Simulated images: NLL, lower bound", "nats", 2),
     Metric("referee_simulated_weighted_nll_nats", "Simulated images: NLL, importance-weighted", "nats", 2),
-    Metric("referee_simulated_nll_at_most_nats", "Simulated images: NLL is at most", "nats", 2),
+    Metric("referee_simulated_nll_at_most_nats", "Simulated images: NLL, upper bound", "nats", 2),
     Metric("mutual_information_nats", "Mutual information", "nats", 2),
     Metric("mutual_information_upper_nats", "Mutual information, upper bound", "nats", 2),
     Metric("aggregate_kl_nats", "KL of the aggregate posterior from the prior", "nats", 2),
-    Metric("dimension_wise_kl_nats", "The same by dimension, summed", "nats", 2),
+    Metric("dimension_wise_kl_nats", "Dimension-wise KL from the prior, summed", "nats", 2),
     Metric("total_correlation_nats", "Total correlation", "nats", 2),
     Metric("identity_residual", "MPD − mutual − lautum information", "standard errors", 1),
     Metric("another_code_nats", "Distortion increase: another image's code", "nats", 2),
     Metric("prior_code_nats", "Distortion increase: code from the prior", "nats", 2),
     Metric("mean_code_nats", "Distortion increase: mean code", "nats", 2),
-    Metric("used_dimensions", "Dimensions whose exchange costs at least 0.01 nats", "", 1),
+    Metric("used_dimensions", "Dimensions whose swap costs at least 0.01 nats", "", 1),
     Metric("active_units", "Active units", "", 1),
     Metric("mpd_mean_nats", "MPD, mean over pairs", "nats", 1),
     Metric("mpd_std_nats", "MPD, spread over pairs", "nats", 1),
@@ -69,11 +69,11 @@ MEASURES = {
     "kmeans_ari": ("k-means, ARI", "K"),
 }
 USED_NATS = 0.01
-"""Increase of the distortion from which a dimension counts as used by the decoder."""
+"""Minimum increase in distortion for which the decoder is considered to use a dimension."""
 
 
 def diversity_share(run: Run) -> float | None:
-    """See the module's head; None where the divergence per dimension is not recorded."""
+    """Returns the diversity share (see the module docstring); None if the divergence per dimension is not recorded."""
     divergences = run.diagnostics.mpd_per_dimension_nats
     if not divergences or any(value is None for value in divergences):
         return None
@@ -82,12 +82,12 @@ def diversity_share(run: Run) -> float | None:
 
 
 def _of_referee(read: Callable[[Referee], MeanAndError]) -> Callable[[Run], float | None]:
-    """A mean that the referee gave; None where a run had none."""
+    """Returns a reader of one mean of the likelihood check; None for a run without that check."""
     return lambda run: None if run.density.referee is None else read(run.density.referee).mean
 
 
 def used_dimensions(run: Run) -> float | None:
-    """Dimensions of the code whose exchange for another image's raises the distortion by at least `USED_NATS`."""
+    """Returns how many dimensions of the code raise the distortion by at least `USED_NATS` when swapped with another image."""
     if run.code_use is None:
         return None
     swapped = run.code_use.increase_per_dimension_nats.swapped
@@ -132,7 +132,7 @@ _VALUES: dict[str, Callable[[Run], float | None]] = {
 
 
 def value(run: Run, name: str) -> float | None:
-    """One number of a run; None where it was not measured or is not finite."""
+    """Returns one number of a run; None if it was not measured or is not finite."""
     if "/" not in name:
         return _VALUES[name](run)
     measure, count = name.split("/")
@@ -141,25 +141,25 @@ def value(run: Run, name: str) -> float | None:
 
 
 def values(variant: Variant, name: str) -> dict[int, float]:
-    """A metric of all runs that have it, by seed."""
+    """Returns a metric by seed, for the runs that have it."""
     found = {run.seed: value(run, name) for run in variant.runs}
     return {seed: number for seed, number in found.items() if number is not None}
 
 
 def over_seeds(variant: Variant, name: str) -> Estimate | None:
-    """Mean and interval over the seeds that have the metric; None where none has."""
+    """Returns mean and interval over the seeds that have the metric; None if no seed has it."""
     numbers = values(variant, name)
     return estimate(list(numbers.values())) if numbers else None
 
 
 def counts(runs: Iterable[Run], measure: str) -> list[str]:
-    """The label counts or numbers of clusters that any run was measured at, ascending; "all" last."""
+    """Returns the numbers of labels or clusters at which any run was measured, ascending; "all" comes last."""
     found = {count for run in runs for count in _accuracies(run, measure)}
     return sorted(found, key=lambda count: (float(count) if count.isdecimal() else math.inf, count))
 
 
 def accuracy_metrics(runs: Iterable[Run]) -> list[Metric]:
-    """One metric for each measure and count in these runs."""
+    """Returns one metric for each measure and count in these runs."""
     runs = list(runs)
     return [accuracy_metric(measure, count) for measure in MEASURES for count in counts(runs, measure)]
 
@@ -174,19 +174,19 @@ def accuracy_metric(measure: str, count: str) -> Metric:
 
 
 def all_metrics(runs: Iterable[Run]) -> list[Metric]:
-    """Everything that results.json holds for these runs."""
+    """Returns all metrics that results.json contains for these runs."""
     return FIXED + accuracy_metrics(runs)
 
 
 def metric(name: str) -> Metric:
-    """How the metric of this name is shown."""
+    """Returns the metric of this name."""
     if "/" in name:
         return accuracy_metric(*name.split("/"))
     return next(metric for metric in FIXED if metric.name == name)
 
 
 def resolve(name: str, variants: Iterable[Variant]) -> str | None:
-    """`measure/largest` as the largest count that all these variants were measured at; None where there is none."""
+    """Resolves `measure/largest` to the largest count at which all these variants were measured; None if there is none."""
     if not name.endswith("/largest"):
         return name
     measure = name.removesuffix("/largest")

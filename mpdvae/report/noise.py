@@ -1,4 +1,4 @@
-r"""Where the noise of a score comes from: label subsets, training seeds, or both.
+r"""Sources of the noise of a score: label subsets, training seeds, or both.
 
 Run i of n has the score :math:`y_{ij}` on label subset j of m, and the subsets are the same for all runs. In the two-way
 model with random effects (Scheffe 1959, chapter 7)
@@ -6,7 +6,7 @@ model with random effects (Scheffe 1959, chapter 7)
 .. math:: y_{ij} = \mu + a_i + b_j + e_{ij}, \qquad
           \operatorname{Var} a = \sigma_a^2, \; \operatorname{Var} b = \sigma_b^2, \; \operatorname{Var} e = \sigma_e^2,
 
-a is what the seed of training does to a run, b how lucky a subset is for every run, e what is left of both. Then
+a is the effect of the training seed, b the effect of a subset on every run, e the remainder. Then
 
     subsets   the mean over runs of the sample variance over j within the run                 estimates  s_b^2 + s_e^2
     seeds     max(0, sample variance over i of the run means, less MS_e / m)                  estimates  s_a^2
@@ -14,8 +14,9 @@ a is what the seed of training does to a run, b how lucky a subset is for every 
 
     MS_e      sum over i, j of (y_ij - mean_i - mean_j + mean)^2 / ((n - 1)(m - 1))           estimates  s_e^2
 
-The luck b is common to all runs, so it moves all run means alike and is no part of their variance: only e has to be taken
-out of it. k-means restarts take the place of subsets for clusterings. Nothing here is an error of the choice of test images.
+The effect b is common to all runs, so it shifts all run means equally and does not contribute to their variance: only e has
+to be removed from it. For clusterings, k-means restarts take the place of subsets. None of these terms includes the error
+due to the choice of test images.
 """
 
 from collections.abc import Sequence
@@ -26,25 +27,25 @@ import numpy as np
 
 @dataclass(frozen=True)
 class Noise:
-    """Standard deviations of one score, in its unit. None: not to be had from one run, or one subset."""
+    """Standard deviations of one score, in its unit. None: cannot be estimated from one run, or from one subset."""
 
     subsets: float | None
-    """Of one run over label subsets (or k-means restarts)."""
+    """Noise of one run over label subsets (or k-means restarts)."""
     seeds: float | None
-    """Of runs with different seeds, scored without noise of subsets. Without several subsets: of the scores themselves."""
+    """Noise over training seeds, without the noise of subsets. With one subset: the deviation of the scores themselves."""
     both: float | None
-    """Of one run with a random seed, scored on one random subset."""
+    """Noise of one run with a random seed, scored on one random subset."""
 
 
 def noise(scores: Sequence[Sequence[float]]) -> Noise:
-    """The noise of scores by run and subset; every run has the same subsets.
+    """Returns the noise of scores by run and subset; every run has the same subsets.
 
     Raises:
-        ValueError: for runs with different numbers of subsets.
+        ValueError: if runs have different numbers of subsets.
     """
     counts = sorted({len(run) for run in scores})
     if len(counts) != 1:
-        raise ValueError(f"scores: expected as many subsets for each run, got {' and '.join(map(str, counts))}.")
+        raise ValueError(f"scores: expected the same number of subsets for each run, got {' and '.join(map(str, counts))}.")
     y = np.array([list(run) for run in scores], dtype=float)
     runs, subsets = y.shape
     within = float(y.var(axis=1, ddof=1).mean()) if subsets > 1 else None

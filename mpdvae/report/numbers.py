@@ -1,4 +1,4 @@
-"""One way of writing numbers, for the page, the Markdown and the terminal alike."""
+"""Formats numbers in the same way for the page, the Markdown and the terminal."""
 
 from mpdvae.measures.intervals import Estimate
 
@@ -6,7 +6,7 @@ MISSING = "–"
 
 
 def number(value: float | None, digits: int, signed: bool = False) -> str:
-    """A number with a fixed count of decimals, a real minus sign, and no minus zero; a dash where there is none."""
+    """Formats a number with fixed decimals, a true minus sign and no negative zero; returns a dash for None."""
     if value is None:
         return MISSING
     text = f"{value:+,.{digits}f}" if signed else f"{value:,.{digits}f}"
@@ -16,7 +16,7 @@ def number(value: float | None, digits: int, signed: bool = False) -> str:
 
 
 def with_interval(estimate: Estimate | None, digits: int) -> str:
-    """Mean ± half width of the 95 % interval; the mean alone for a single seed."""
+    """Formats mean ± half the width of the 95 % interval; the mean alone for a single seed."""
     if estimate is None:
         return MISSING
     text = number(estimate.mean, digits)
@@ -24,7 +24,7 @@ def with_interval(estimate: Estimate | None, digits: int) -> str:
 
 
 def interval(estimate: Estimate, digits: int) -> str:
-    """The 95 % interval in words."""
+    """Returns the 95 % interval in words."""
     if estimate.interval is None:
         return "no interval from one seed"
     low, high = estimate.interval
@@ -32,7 +32,7 @@ def interval(estimate: Estimate, digits: int) -> str:
 
 
 def duration(seconds: float | None) -> str:
-    """Seconds in the unit that people would use."""
+    """Formats seconds in a readable unit."""
     if seconds is None:
         return MISSING
     if seconds < 60:

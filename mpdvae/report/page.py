@@ -1,8 +1,8 @@
 """report.html: one self-contained page.
 
-Everything is inside the file: style, scripts, plotly.js (once), pictures as data URIs. A content security policy forbids
-any request, so that the page stays private and works offline for good. Text comes from run folders that others may have
-made: jinja2 escapes all of it, and figures travel as JSON that cannot leave its script element.
+The file contains everything: styles, scripts, plotly.js (once), pictures as data URIs. A content security policy forbids
+all requests, so that the page stays private and works offline. Text from run folders is untrusted: jinja2 escapes all of it,
+and figures are embedded as JSON that cannot close its script element.
 """
 
 from collections import Counter
@@ -32,13 +32,13 @@ from mpdvae.version import __version__
 
 WORDS = ["holds", "does not hold", "cannot tell", "not tested"]
 LARGEST_PICTURE = 1 << 24
-"""Bytes; grids of small images have some thousand."""
+"""In bytes; grids of small images have a few thousand."""
 SCRIPTS = ["theme.js", "figures.js", "cursor.js", "tables.js", "sheets.js", "map.js", "walks.js", "explorer.js"]
-"""In the order in which they run: each adds to what those before it made."""
+"""In the order in which they run: each builds on the ones before it."""
 CAPTIONS = {
     "reconstructions": "Test images and, below each, its reconstruction.",
     "samples": "Samples from the prior.",
-    "interpolations": "From one test image to another, through the space of codes.",
+    "interpolations": "From one test image to another through the latent space.",
 }
 
 
@@ -63,7 +63,7 @@ class Gallery:
 
 @dataclass(frozen=True)
 class View:
-    """What the template shows of one study."""
+    """The content that the template shows for one study."""
 
     name: str
     study: Study
@@ -82,11 +82,11 @@ class View:
 
 
 def render(results: Results) -> str:
-    """The text of the page."""
+    """Returns the text of the page."""
     import jinja2
     from plotly.offline import get_plotlyjs
 
-    # Undefined names raise: a template that misspells a field must not pass for an empty one.
+    # Undefined names raise an error: a misspelt field must not be rendered as an empty one.
     environment = jinja2.Environment(
         loader=jinja2.FunctionLoader(_asset),
         autoescape=True,
@@ -118,7 +118,7 @@ def render(results: Results) -> str:
 
 
 def view(name: str, study: Study, verdicts: Sequence[Verdict], address: Address) -> View:
-    """Everything that is shown of one study."""
+    """Returns everything that is shown for one study."""
     return View(
         name=name,
         study=study,
@@ -138,7 +138,7 @@ def view(name: str, study: Study, verdicts: Sequence[Verdict], address: Address)
 
 
 def headline(results: Results) -> str:
-    """What was run, in one sentence."""
+    """Returns one sentence about all runs."""
     runs = results.collection.runs
     if not runs:
         return "No run has finished yet."
@@ -147,12 +147,12 @@ def headline(results: Results) -> str:
     seconds = sum((run.manifest.training_seconds or 0.0) + (run.manifest.evaluation_seconds or 0.0) for run in runs)
     return (
         f"{plural(len(runs), 'run')} on {' and '.join(datasets)} at scale {' and '.join(scales)}; "
-        f"{duration(seconds)} of computing in all."
+        f"{duration(seconds)} of computing time in total."
     )
 
 
 def summary(study: Study) -> str:
-    """What a study compares, in one sentence."""
+    """Returns a short description of what a study compares."""
     seeds = Counter(len(variant.seeds) for variant in study.variants)
     fewest, most = min(seeds), max(seeds)
     each = plural(most, "seed") if fewest == most else f"{fewest} to {most} seeds"
@@ -165,13 +165,13 @@ def summary(study: Study) -> str:
 
 
 def tally(verdicts: Sequence[Verdict]) -> tuple[tuple[str, int], ...]:
-    """How many claims got each word, in the order of `WORDS`."""
+    """Returns the number of claims with each verdict, in the order of `WORDS`."""
     found = Counter(verdict.word for verdict in verdicts)
     return tuple((word, found[word]) for word in WORDS if found[word])
 
 
 def galleries(study: Study) -> list[Gallery]:
-    """The pictures of each model's first seed that has them."""
+    """Returns the pictures, each from the first seed of a model that has it."""
     shown = []
     for name in PICTURES:
         pictures = []
@@ -186,13 +186,13 @@ def galleries(study: Study) -> list[Gallery]:
 
 
 def _picture(path: Path) -> str | None:
-    """A PNG file inside a URI; None for a file that is no PNG, or too large for a page."""
+    """Returns a PNG file as a data URI; None if the file is not a PNG, or too large for a page."""
     content = path.read_bytes() if path.stat().st_size <= LARGEST_PICTURE else b""
     return data_uri(content) if content.startswith(PNG) else None
 
 
 def commands(run: Run) -> list[tuple[str, str]]:
-    """The commands that make a run's numbers again, and what each makes; equal ones once."""
+    """Returns the commands that reproduce a run's numbers, each once, with a description of its results."""
     made: dict[str, list[str]] = {}
     parts = [
         ("the run and its learning curves", run.manifest.command),

@@ -1,6 +1,6 @@
-"""Colours that people with colour-blindness can tell apart (Okabe & Ito 2008), and shapes for those who need more.
+"""Colours that colour-blind readers can distinguish (Okabe & Ito 2008), and shapes as a second cue.
 
-Black is left out, since it vanishes on a dark page; yellow is kept for classes only, where a shape goes with it.
+Black is omitted because it is invisible on a dark page; yellow is used only for classes, together with a shape.
 """
 
 from collections.abc import Sequence
@@ -14,7 +14,7 @@ SYMBOLS = ["circle", "square", "diamond", "triangle-up", "x", "cross", "star", "
 
 
 def model_styles(labels: Sequence[str], models: Sequence[str]) -> dict[str, tuple[str, str]]:
-    """Colour and dash of each label: those of the matrix always have the same colour, others what is left."""
+    """Returns colour and dash style of each label: models of the matrix have fixed colours, others take the remaining ones."""
     fixed = dict(zip(ORDER, MODELS, strict=True))
     taken: set[tuple[str, str]] = set()
     styles: dict[str, tuple[str, str]] = {}
@@ -27,5 +27,5 @@ def model_styles(labels: Sequence[str], models: Sequence[str]) -> dict[str, tupl
 
 
 def class_style(label: int) -> tuple[str, str]:
-    """Colour and marker of a class."""
+    """Returns colour and marker of a class."""
     return CLASSES[label % len(CLASSES)], SYMBOLS[label % len(SYMBOLS)]

@@ -1,9 +1,10 @@
-r"""The plane of rate and distortion, in which every VAE is a point (Alemi et al., ICML 2018, https://arxiv.org/abs/1711.00464).
+r"""The rate-distortion plane, in which every VAE is a point (Alemi et al., ICML 2018, https://arxiv.org/abs/1711.00464).
 
 .. math:: R = KL(q(z|x) \| p(z)), \qquad D = -E_q \log p(x|z), \qquad R + D = -\mathrm{ELBO} \ge -\log p(x)
 
-as means over test images, in nats. Lines of slope -1 hold models of equal ELBO; along one of them, more rate is code that the
-decoder uses. A model whose code collapsed lies at R = 0. Models that differ in one dial (`families`) are joined.
+as means over test images, in nats. Models of equal ELBO lie on lines of slope -1; along such a line, a higher rate means that
+the decoder uses the code more. A model whose code collapsed lies at R = 0. Models that differ in one setting (`families`) are
+joined by lines.
 """
 
 import math
@@ -20,23 +21,23 @@ from mpdvae.report.numbers import number
 from mpdvae.report.palette import SYMBOLS, model_styles
 
 LEAST_MODELS = 3
-"""Below which there is no plane to speak of."""
+"""Minimum number of models for which the plane is drawn."""
 RATE, DISTORTION, NEGATIVE_ELBO, NLL = "kl_nats", "reconstruction_nats", "negative_elbo_nats", "nll_nats"
-HEADING = ("model", "what is varied", "rate (nats)", "distortion (nats)", "negative ELBO (nats)", "NLL (nats)")
+HEADING = ("model", "varied setting", "rate (nats)", "distortion (nats)", "negative ELBO (nats)", "NLL (nats)")
 OTHERS = "other models"
 GREY = "#888888"
 MARGIN = 0.07
-"""Of the axes, relative to what they show."""
+"""Margin of the axes, relative to the range of the data."""
 LINES = 12
-"""Of equal ELBO, at the most."""
+"""Maximum number of lines of equal ELBO."""
 INSET = 0.02
-"""Of the labels of these lines, relative to the axis."""
+"""Inset of the labels of these lines, relative to the axis."""
 LEAST_SCALE = 3
-"""Points of a line from which on their strengths stand there instead of their names."""
+"""Minimum number of points on a line for which strengths are shown instead of names."""
 CAPTION = (
     "Rate is the KL from the prior, distortion the reconstruction term, both on test images. Dotted lines: equal negative "
-    "ELBO, rate + distortion. Lines join models that differ in one dial, whose strength stands at the points where there are "
-    "three or more; small dots: seeds. A click on a point leads to the folder of its run; so do the links in the table."
+    "ELBO, rate + distortion. Lines join models that differ in one setting, whose value is shown at the points of lines with "
+    "three or more; small dots: seeds. Click a point, or a link in the table, to open the folder of its run."
 )
 
 
@@ -53,14 +54,14 @@ class Point:
 
     @property
     def cells(self) -> tuple[str, ...]:
-        """In the order of `HEADING`. Finished text."""
+        """The cells as formatted text, in the order of `HEADING`."""
         varied = "; ".join(f"{title} = {strength:g}" for title, strength in self.strengths) or "–"
         numbers = (self.rate_nats, self.distortion_nats, *(_mean(self.variant, name) for name in (NEGATIVE_ELBO, NLL)))
         return self.variant.label, varied, *(number(found, 2) for found in numbers)
 
 
 def points(study: Study) -> tuple[Point, ...]:
-    """The models of a study that have rate and distortion; none where they are fewer than `LEAST_MODELS`."""
+    """Returns the models of a study that have rate and distortion; empty if there are fewer than `LEAST_MODELS`."""
     found, dials = [], families(study)
     for variant in study.variants:
         runs = tuple(run for run in variant.runs if None not in _coordinates(run))
@@ -72,7 +73,7 @@ def points(study: Study) -> tuple[Point, ...]:
 
 
 def plane(study: Study, address: Address) -> Chart | None:
-    """Distortion against rate; None where there are too few models."""
+    """Returns the chart of distortion against rate; None if there are too few models."""
     found = points(study)
     if not found:
         return None
@@ -95,14 +96,14 @@ def plane(study: Study, address: Address) -> Chart | None:
 
 
 def equal_elbo(rates: tuple[float, float], distortions: tuple[float, float]) -> list[dict[str, Any]]:
-    """Dotted lines of constant rate + distortion, at round numbers, from border to border of the plane."""
+    """Returns dotted lines of constant rate + distortion, at round numbers, across the whole plane."""
     least, most = rates[0] + distortions[0], rates[1] + distortions[1]
     step = _round_step((most - least) / LINES)
     traces = []
     for multiple in range(math.floor(least / step) + 1, math.ceil(most / step)):
         total = multiple * step
         first, last = max(rates[0], total - distortions[1]), min(rates[1], total - distortions[0])
-        # The label stands a little inside, where the border does not cut it off.
+        # The label is slightly inset, so that the border does not cut it off.
         x = [first, first + INSET * (rates[1] - rates[0]), last]
         label = {"text": ["", f"{total:g}", ""], "textposition": "top right", "textfont": {"size": 10, "color": GREY}}
         if x[1] >= last:
@@ -122,14 +123,14 @@ def _line(family: Family, found: Sequence[Point], style: tuple[str, str]) -> dic
 
 
 def _only_in(family: Family, found: Sequence[Point]) -> list[Point]:
-    """Points that belong to one family alone: those of several are drawn once, with the other models."""
+    """Returns the points that belong to this family only; points of several families are drawn once, as other models."""
     return [point for point in found if [title for title, _ in point.strengths] == [family.title]]
 
 
 def _marks(
     title: str, shown: Sequence[Point], named: bool, style: tuple[str, str], address: Address
 ) -> tuple[dict[str, Any], dict[str, Any]]:
-    """Large markers with their strength, or `named`; and a small dot for each of several seeds."""
+    """Returns large markers labelled with strength, or with the name if `named`; and a small dot for each of several seeds."""
     colour, symbol = style
     common = {"type": "scatter", "name": title, "meta": title, "hovertemplate": "%{hovertext}<extra></extra>"}
     large = {
@@ -173,6 +174,6 @@ def _range(shown: Sequence[float]) -> tuple[float, float]:
 
 
 def _round_step(about: float) -> float:
-    """The nearest of 1, 2 and 5 times a power of ten above."""
+    """Rounds up to the next 1, 2 or 5 times a power of ten."""
     power = 10.0 ** math.floor(math.log10(about))
     return next(step for m in (1, 2, 5, 10) if (step := m * power) >= about)

@@ -1,8 +1,8 @@
 """Published numbers, each with the protocol under which it was measured.
 
-Only numbers that were read in their primary source are here. A number stands beside ours only where the protocol is the
-same in what moves it: data set, binarisation, size of the test set, importance samples, and full-length training. The
-numbers in the tables of the MAE paper itself are not confirmed, and none is printed.
+Every number was read in its primary source. A number is compared with ours only if the protocol agrees in everything that
+affects it: data set, binarisation, size of the test set, importance samples, and full-length training. The numbers in the
+tables of the MAE paper itself are not confirmed, and none is printed.
 """
 
 import math
@@ -21,7 +21,7 @@ class Published:
 
     model: str
     ours: str | None
-    """Our model of the same kind; None where we have none."""
+    """Our model of the same kind; None if there is none."""
     dataset: str
     binarisation: str
     test_images: int
@@ -70,16 +70,16 @@ PUBLISHED = (
 
 FULL_SCALES = ("hours", "paper")
 SAME_IMAGES = {"omniglot-burda-lying": "omniglot-burda"}
-"""Data sets whose images are those of another, in another order of pixels: likelihoods may be compared, with that in mind."""
+"""Data sets with the images of another, but another order of pixels: likelihoods may be compared, with this caveat."""
 
 
 def comparable(setting: Setting) -> tuple[Published, ...]:
-    """The published numbers that may stand beside results of this setting."""
+    """Returns the published numbers that are comparable with results of this setting."""
     return () if reasons_against(setting) else _on(setting.dataset)
 
 
 def stands_beside(model: str, dataset: str, scale: str) -> str:
-    """What a full evaluation of `model` would be compared with, in words; empty where there is nothing."""
+    """Describes the published numbers with which a full evaluation of `model` would be compared; empty if there are none."""
     if scale not in FULL_SCALES:
         return ""
     found = [p for p in _on(dataset) if p.ours == model]
@@ -87,7 +87,7 @@ def stands_beside(model: str, dataset: str, scale: str) -> str:
 
 
 def reasons_against(setting: Setting) -> list[str]:
-    """Why no published number may; empty where one may."""
+    """Returns why no published number is comparable with this setting; empty if one is."""
     published = next(iter(_on(setting.dataset)), PUBLISHED[0])
     reasons = []
     if not _on(setting.dataset):
@@ -98,9 +98,9 @@ def reasons_against(setting: Setting) -> list[str]:
         reasons.append(f"scale {setting.scale} trains smaller networks for a fraction of the time")
     if setting.split != "test" or setting.images % published.test_images or not setting.images:
         wanted = f"{published.test_images:,} test images"
-        reasons.append(f"likelihoods are of {setting.images:,} {setting.split} images instead of {wanted}")
+        reasons.append(f"likelihoods are measured on {setting.images:,} {setting.split} images instead of {wanted}")
     if setting.samples < published.samples:
-        reasons.append(f"with {setting.samples:,} importance samples instead of {published.samples:,}")
+        reasons.append(f"likelihoods use {setting.samples:,} importance samples instead of {published.samples:,}")
     return reasons
 
 
@@ -110,9 +110,9 @@ def _on(dataset: str) -> tuple[Published, ...]:
 
 
 def explanation(setting: Setting) -> str:
-    """One sentence on why published numbers do, or do not, stand beside ours."""
+    """Explains in one sentence why published numbers are, or are not, compared with ours."""
     reasons = reasons_against(setting)
     if not reasons:
-        longer = "" if setting.scale == "paper" else " and, against this scale, longer training"
+        longer = "" if setting.scale == "paper" else " and longer training than at this scale"
         return f"These were measured under the same protocol, with other networks{longer}: see the notes."
-    return f"No published number stands beside these, because the protocol differs: {'; '.join(reasons)}."
+    return f"No published number is comparable, because the protocol differs: {'; '.join(reasons)}."

@@ -10,7 +10,7 @@ from mpdvae.system.folder_lock import owned
 from mpdvae.system.process_group import is_first
 
 
-class Onlooker(Run):
+class Observer(Run):
     """A run folder that another process writes."""
 
     def note(self, **entries: Any) -> None:
@@ -45,4 +45,4 @@ def owned_by_first(path: Path, say: Callable[[str], None]) -> Iterator[Callable[
 
 def run_in(path: Path) -> Run:
     """The run folder `path`, to be written if this is the first process. Raises `InputError` where there is none."""
-    return Run(path) if is_first() else Onlooker(path)
+    return Run(path) if is_first() else Observer(path)

@@ -108,7 +108,7 @@ class Rollback(_Record):
     because: Word
 
 
-class Tally(_Record):
+class LossSums(_Record):
     """Sums since the last evaluation point; see `mpdvae.training.loss_sums`."""
 
     terms: list[Word] = []
@@ -139,7 +139,7 @@ class CheckpointState(_Record):
     skipped: Step = 0
     skipped_in_a_row: Step = 0
     rollbacks: list[Rollback] = []
-    tally: Tally = Tally()
+    tally: LossSums = LossSums()
 
 
 def check(kind: type[_Record], content: Any, origin: str, advice: str) -> dict[str, Any]:

@@ -5,40 +5,35 @@
     model/              model.safetensors (averaged weights) + experiment.json + README.md
     density.json  density.csv  diagnostics.json  information.json  code_use.json  representation.json  codes.json
     density-train.json  ...    the same of another split    partial/         parts of an unfinished measurement
-    figures/
+    figures/            failure.log      the traceback of a failed attempt
 
-Files appear whole or not at all (`atomic`), checkpoints too (`checkpoints`). Times are in the manifest only: history and
+Files appear whole or not at all (`atomic_files`), checkpoints too (`checkpoints`); the model is read and written by
+`model_folder`. Times are in the manifest only: history and
 weights are the same bytes however often a run was interrupted. Nothing here is a pickle.
 """
 
 import hashlib
 import json
-import math
 from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from mpdvae.errors import InputError, RunError
-from mpdvae.experiments.experiment import Experiment, ImageShape, Origin, from_json
+from mpdvae.experiments.experiment import Experiment, ImageShape, from_json
 from mpdvae.runs import checkpoints
-from mpdvae.runs.model_card import model_card
+from mpdvae.runs.model_folder import read_experiment, save_model
 from mpdvae.runs.records import HistoryEntry, Manifest, check, check_course
 from mpdvae.system import folder_lock
 from mpdvae.system.atomic_files import check_folder, read_json, remove_asides, write_atomically, write_json
-from mpdvae.system.untrusted_files import LARGEST_JSON, in_short, parse_json, read_bytes
-from mpdvae.version import __version__
+from mpdvae.system.untrusted_files import LARGEST_JSON, parse_json, read_bytes
 
 if TYPE_CHECKING:
     from torch import Tensor
 
     from mpdvae.vae import VAE
 
-MODEL_FORMAT = "1"
-"""Of a model folder. It changes when an older version would misread the folder; then `load` still reads those before."""
-METADATA = "mpdvae"
-"""What the weights say about themselves, as JSON, in the head of their file."""
-LARGEST_SIDE = 4_096
-"""Channels, height or width of an image that a model may be of."""
+FAILURE_LOG = "failure.log"
+"""Beside the run: the traceback of a failed attempt."""
 
 
 class Run:
@@ -56,7 +51,7 @@ class Run:
             )
         if not (self.path / "experiment.json").is_file():
             raise InputError(f"{self.path}: not a run folder (it has no experiment.json).", topic="not-a-run")
-        self.experiment = _read_experiment(self.path)
+        self.experiment = read_experiment(self.path)
 
     @classmethod
     def create(cls, path: Path, experiment: Experiment) -> "Run":
@@ -217,110 +212,3 @@ def differing_fields(one: Experiment, other: Experiment) -> list[str]:
     a, b = leaves(one.model_dump()), leaves(other.model_dump())
     missing = object()
     return sorted(name for name in a.keys() | b.keys() if a.get(name, missing) != b.get(name, missing))
-
-
-def save_model(
-    folder: Path, vae: "VAE", experiment: Experiment, image_shape: ImageShape, card: str | None = None
-) -> None:
-    """`vae` as a folder of safetensors, JSON and a model card, from which `load` rebuilds it."""
-    from safetensors.torch import save
-
-    tensors = {name: tensor.cpu().contiguous() for name, tensor in vae.state_dict().items()}
-    about = {"format": MODEL_FORMAT, "image_shape": list(image_shape), "version": __version__}
-    write_atomically(folder / "experiment.json", experiment.to_json())
-    write_atomically(folder / "README.md", card or model_card(experiment, image_shape))
-    # One entry: safetensors writes several in an order that changes from process to process.
-    write_atomically(folder / "model.safetensors", save(tensors, {METADATA: json.dumps(about)}))
-
-
-def model_experiment(path: Path | str) -> Experiment:
-    """The experiment behind the model in a run folder or model folder. Raises `InputError` where there is none."""
-    folder = Path(path)
-    return _read_experiment(folder / "model" if (folder / "model").is_dir() else folder)
-
-
-def load(path: Path | str) -> "VAE":
-    """The trained model in a run folder or model folder: averaged weights, eval mode.
-
-    Raises `InputError` where there is no model, or its files do not fit together.
-    """
-    from safetensors import SafetensorError, safe_open
-
-    run = folder = Path(path)
-    if not folder.is_dir():
-        raise InputError(f"{folder}: no such folder; give the folder of a run or of a model.", topic="not-a-run")
-    folder = folder / "model" if (folder / "model").is_dir() else folder
-    weights = folder / "model.safetensors"
-    if not weights.is_file():
-        raise InputError(
-            f"{folder}: has no model.safetensors; has the run reached its first evaluation point?", topic="not-a-run"
-        )
-    experiment = _read_experiment(folder)
-    try:
-        with safe_open(weights, framework="pt") as file:
-            image_shape = _image_shape(file.metadata() or {}, weights)
-            names = list(file.keys())
-            _check_shapes(experiment, image_shape, {name: file.get_slice(name).get_shape() for name in names}, weights)
-            tensors = {name: file.get_tensor(name) for name in names}
-    except (SafetensorError, OSError) as error:
-        raise InputError(f"{weights}: not a readable safetensors file ({in_short(error)}).", topic="damaged") from None
-    vae = experiment.build(image_shape)
-    try:
-        vae.load_state_dict(tensors)
-    except RuntimeError as error:
-        raise InputError(
-            f"{weights}: does not fit experiment.json beside it: {in_short(str(error).splitlines()[1].strip())}",
-            topic="damaged",
-        ) from None
-    if folder != run:
-        vae.origin = Origin(experiment, image_shape, run)
-    return vae.eval()
-
-
-def _check_shapes(
-    experiment: Experiment, image_shape: ImageShape, found: Mapping[str, list[int]], weights: Path
-) -> None:
-    """Raises `InputError` unless a file has tensors of the shapes `found` where the network of `experiment` has them, before
-    either takes memory."""
-    import torch
-
-    with torch.device("meta"):
-        expected = {name: list(tensor.shape) for name, tensor in experiment.build(image_shape).state_dict().items()}
-    for name in sorted(found.keys() | expected.keys()):
-        if found.get(name) != expected.get(name):
-            raise InputError(
-                f"{weights}: does not fit experiment.json beside it: of {in_short(name, 100)} the file has "
-                f"{_form(found.get(name))}, the configuration {_form(expected.get(name))}; take both from one model."
-            )
-
-
-def _form(shape: list[int] | None) -> str:
-    return "none" if shape is None else f"{math.prod(shape):,} numbers {in_short(shape, 60)}"
-
-
-def _image_shape(metadata: dict[str, str], weights: Path) -> ImageShape:
-    try:
-        about = parse_json(metadata[METADATA])
-        format, (channel, height, width) = about["format"], about["image_shape"]
-    except (KeyError, ValueError, TypeError):
-        raise InputError(
-            f"{weights}: does not say what it is a model of; was it written by mpdvae?", topic="damaged"
-        ) from None
-    if format != MODEL_FORMAT:
-        writer = in_short(about.get("version", "?"), 20)
-        raise InputError(
-            f"{weights}: is of model format {in_short(format, 20)}, written by mpdvae {writer}, but mpdvae {__version__} "
-            f"reads format {MODEL_FORMAT} only: pip install --upgrade mpdvae.",
-            topic="newer-format",
-        )
-    for length in (channel, height, width):
-        if type(length) is not int or not 1 <= length <= LARGEST_SIDE:
-            raise InputError(f"{weights}: expected images of 1 to {LARGEST_SIDE} a side, got {str(length)[:20]!r}.")
-    return channel, height, width
-
-
-def _read_experiment(folder: Path) -> Experiment:
-    path = folder / "experiment.json"
-    if not path.is_file():
-        raise InputError(f"{path}: no such file; it belongs beside what mpdvae wrote to {folder}.")
-    return from_json(read_bytes(path, LARGEST_JSON), str(path))

@@ -21,7 +21,8 @@ from typing import Any, Literal, get_args
 
 from mpdvae.errors import InputError
 from mpdvae.runs.records import TrackerNote, check
-from mpdvae.runs.run_folder import Run, read_json, write_json
+from mpdvae.runs.run_folder import Run
+from mpdvae.system.atomic_files import read_json, write_json
 from mpdvae.system.process_group import is_first
 
 Name = Literal["tensorboard", "trackio", "wandb", "mlflow"]

@@ -36,8 +36,9 @@ from mpdvae.experiments.experiment import Origin
 from mpdvae.models.decoders import IndependentDecoder
 from mpdvae.models.encoders import GaussianEncoder
 from mpdvae.models.semi_amortised import SemiAmortised
-from mpdvae.runs.run_folder import METADATA, write_atomically
+from mpdvae.runs.model_folder import METADATA
 from mpdvae.seeding import seeded
+from mpdvae.system.atomic_files import write_atomically
 from mpdvae.version import __version__
 
 if TYPE_CHECKING:

@@ -17,8 +17,9 @@ from typing import TYPE_CHECKING
 
 from mpdvae.errors import InputError, RunError
 from mpdvae.experiments.experiment import Experiment, Origin, with_changes
-from mpdvae.runs import run_folder
+from mpdvae.runs import model_folder
 from mpdvae.runs.model_card import Results, model_card
+from mpdvae.system.atomic_files import read_json
 from mpdvae.version import __version__
 
 if TYPE_CHECKING:
@@ -41,8 +42,8 @@ def load(source: str | Path) -> "VAE":
     """
     match = _ID.fullmatch(str(source))
     if isinstance(source, Path) or match is None or Path(source).exists():
-        return run_folder.load(source)
-    return run_folder.load(_downloaded(match["repo"], match["revision"]))
+        return model_folder.load(source)
+    return model_folder.load(_downloaded(match["repo"], match["revision"]))
 
 
 def save_pretrained(
@@ -69,7 +70,7 @@ def save_pretrained(
         )
     experiment = _without_whereabouts(origin.experiment)
     card = model_card(experiment, origin.image_shape, measured, source, licence)
-    run_folder.save_model(Path(folder), vae, experiment, origin.image_shape, card)
+    model_folder.save_model(Path(folder), vae, experiment, origin.image_shape, card)
 
 
 def push_to_hub(
@@ -138,7 +139,7 @@ def _without_whereabouts(experiment: Experiment) -> Experiment:
 def _of_run(run: Path | None) -> Results | None:
     """What was measured of a run; None where nothing was."""
     files = {name: run / f"{name}.json" for name in RESULTS} if run is not None else {}
-    found = {name: run_folder.read_json(path) for name, path in files.items() if path.is_file()}
+    found = {name: read_json(path) for name, path in files.items() if path.is_file()}
     return Results(**found) if found else None
 
 

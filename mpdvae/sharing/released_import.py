@@ -18,9 +18,10 @@ from typing import TYPE_CHECKING, Any
 from mpdvae.errors import InputError
 from mpdvae.experiments.experiment import Experiment, ImageShape, with_changes
 from mpdvae.runs.checksums import record
-from mpdvae.runs.run_folder import Run, check_folder, read_json
+from mpdvae.runs.run_folder import Run
 from mpdvae.sharing.released_config import experiment_of
 from mpdvae.sharing.released_layers import renamed
+from mpdvae.system.atomic_files import check_folder, read_json
 from mpdvae.system.untrusted_files import in_short, read_bytes
 from mpdvae.version import __version__
 

@@ -1,6 +1,6 @@
 """Files that appear whole or not at all: written aside, flushed to disk, renamed, and their folder flushed, too.
 
-Whoever is killed while it writes leaves the file as it was, and beside it what was written so far, as `.NAME.PID`; the
+Whoever is killed while it writes leaves the file as it was, and beside it what was written so far, as `.NAME.PID-RANDOM`; the
 owner of the folder removes that (`remove_asides`).
 """
 
@@ -9,13 +9,14 @@ import os
 import re
 from contextlib import suppress
 from pathlib import Path
+from secrets import token_hex
 from typing import Any
 
 from mpdvae.errors import InputError
 from mpdvae.system.untrusted_files import LARGEST_JSON, in_short, parse_json, read_bytes
 
-ASIDE = re.compile(r"\..+\.\d+")
-"""Name of a file while it is written: that of the file, and the process. Who asks for a folder's owner uses random names."""
+ASIDE = re.compile(r"\..+\.\d+(-[0-9a-f]{8})?")
+"""Name of a file while it is being written: that of the file, the process, and a random part (0.1 wrote none)."""
 
 
 def write_atomically(path: Path, content: bytes | str) -> None:
@@ -23,9 +24,9 @@ def write_atomically(path: Path, content: bytes | str) -> None:
     data = content.encode() if isinstance(content, str) else content
     check_folder(path.parent)
     path.parent.mkdir(parents=True, exist_ok=True)
-    aside = path.with_name(f".{path.name}.{os.getpid()}")
+    aside = path.with_name(f".{path.name}.{os.getpid()}-{token_hex(4)}")
     try:
-        with aside.open("wb") as file:
+        with aside.open("xb") as file:
             file.write(data)
             file.flush()
             os.fsync(file.fileno())

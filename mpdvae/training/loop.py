@@ -30,14 +30,15 @@ from mpdvae.measures.memory_budget import shortage_ends, shortage_told
 from mpdvae.models.acceleration import compile_networks, run_in_bfloat16
 from mpdvae.objectives.terms import Loss
 from mpdvae.runs.checksums import recording
-from mpdvae.runs.run_folder import Run, load
+from mpdvae.runs.model_folder import load
+from mpdvae.runs.run_folder import Run
 from mpdvae.seeding import derive_seed, seeded
 from mpdvae.system import process_group
 from mpdvae.system.allocator import keep_freed_memory
 from mpdvae.system.batch_sharding import check_batch, divided, own
 from mpdvae.system.signals import Stop
 from mpdvae.training.learner_state import Checkpoint, Learner, Progress
-from mpdvae.training.loss_sums import Tally
+from mpdvae.training.loss_sums import LossSums
 from mpdvae.training.nonfinite_recovery import (
     NotFinite,
     check_loss,
@@ -109,7 +110,7 @@ class Course:
 
     learner: Learner
     history: list[dict[str, Any]]
-    tally: Tally
+    tally: LossSums
     started: float
     """Of the time since the last evaluation point: monotonic seconds."""
 
@@ -120,7 +121,7 @@ class Course:
     @classmethod
     def begin(cls, run: Run, data: Splits, say: Callable[[str], None], passing: bool = True) -> "Course":
         """As the newest checkpoint of `run` has it, `passing` ones among them or not; else before the first step."""
-        t, learner, tally = run.experiment.training, Learner.start(run.experiment, data), Tally()
+        t, learner, tally = run.experiment.training, Learner.start(run.experiment, data), LossSums()
         checkpoint, history = run.load_checkpoint(say, passing), []
         if not process_group.agree(checkpoint[1]["step"] if checkpoint else 0):
             raise RunError(
@@ -132,7 +133,7 @@ class Course:
         else:
             with _misfit_is_told(run):
                 learner.restore(checkpoint)
-            tally = Tally.restored(checkpoint[0], checkpoint[1].get("tally", {}), data.train.pixels.device)
+            tally = LossSums.restored(checkpoint[0], checkpoint[1].get("tally", {}), data.train.pixels.device)
             history = [entry for entry in run.history if entry["step"] <= learner.progress.step]
         if t.precision == "bfloat16":
             run_in_bfloat16(learner.vae)
@@ -174,7 +175,7 @@ def _evaluation_point(run: Run, course: Course, data: Splits, x: Tensor) -> dict
     if learner.judge(entry["negative_elbo_nats"]):
         run.save_model(learner.averaged, data.image_shape)
     run.write_history(course.history)
-    course.tally = Tally()
+    course.tally = LossSums()
     # A step that was skipped may be one of a row that ends in a return: not to here.
     passing = course.progress.skipped_in_a_row > 0
     run.save_checkpoint(course.progress.step, *course.checkpoint(), passing)

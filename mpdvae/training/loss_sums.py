@@ -9,7 +9,7 @@ from mpdvae.objectives.terms import Loss
 from mpdvae.training.nonfinite_recovery import NotFinite
 
 
-class Tally:
+class LossSums:
     """Sums of the terms of the loss since the last evaluation point."""
 
     def __init__(self) -> None:
@@ -47,7 +47,7 @@ class Tally:
         return {f"tally/{name}": value for name, value in self.terms.items()}, counts
 
     @classmethod
-    def restored(cls, tensors: dict[str, Tensor], counts: dict[str, Any], device: torch.device) -> "Tally":
+    def restored(cls, tensors: dict[str, Tensor], counts: dict[str, Any], device: torch.device) -> "LossSums":
         """What `checkpoint` gave, terms in the order in which they are added up; a new one where it gave nothing."""
         tally = cls()
         tally.terms = {name: tensors[f"tally/{name}"].to(device) for name in counts.get("terms", ())}

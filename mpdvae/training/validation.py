@@ -16,7 +16,7 @@ from jaxtyping import Float
 from torch import Tensor
 from torch.distributions import Distribution, Independent, Normal
 
-from mpdvae.distributions.pixels import diagonal_gaussian
+from mpdvae.distributions.codes import diagonal_gaussian
 from mpdvae.divergence import diagonal_normal
 from mpdvae.errors import InputError
 from mpdvae.measures import code_diagnostics

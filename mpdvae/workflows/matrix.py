@@ -24,9 +24,9 @@ from pathlib import Path
 
 from mpdvae.errors import InputError, RunError, ToldToStop, why
 from mpdvae.experiments.experiment import Experiment, with_changes
-from mpdvae.report.collect import FAILURE_LOG
 from mpdvae.runs.records import ProgressNote, check
-from mpdvae.runs.run_folder import Run, read_json, write_atomically
+from mpdvae.runs.run_folder import FAILURE_LOG, Run
+from mpdvae.system.atomic_files import read_json, write_atomically
 from mpdvae.system.folder_lock import InUse, left_by, owned, owner_of
 from mpdvae.system.untrusted_text import printable
 from mpdvae.workflows import gpu_assignment, worker_backends

@@ -12,7 +12,8 @@ from pathlib import Path
 from mpdvae.data import Splits
 from mpdvae.errors import InputError
 from mpdvae.runs import environment
-from mpdvae.runs.run_folder import Run, load
+from mpdvae.runs.model_folder import load
+from mpdvae.runs.run_folder import Run
 from mpdvae.workflows.job import note_environment
 from mpdvae.workflows.result_comparison import Compared, Pair
 from mpdvae.workflows.result_comparison import compare as compare_files

@@ -20,7 +20,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from mpdvae.errors import InputError, RunError
-from mpdvae.runs.run_folder import read_json, write_atomically
+from mpdvae.system.atomic_files import read_json, write_atomically
 from mpdvae.workflows import gpu_assignment, worker_backends
 from mpdvae.workflows.job import check_device, load_data
 from mpdvae.workflows.progress_display import RunProgress, Watcher

@@ -14,8 +14,8 @@ from weakref import finalize
 
 from mpdvae.errors import InputError, ToldToStop
 from mpdvae.experiments.experiment import Experiment
-from mpdvae.report.collect import FAILURE_LOG
-from mpdvae.runs.run_folder import Run, read_json, write_atomically, write_json
+from mpdvae.runs.run_folder import FAILURE_LOG, Run
+from mpdvae.system.atomic_files import read_json, write_atomically, write_json
 from mpdvae.system.folder_lock import Ownership, owned, owner_of
 from mpdvae.workflows import gpu_assignment
 from mpdvae.workflows.job import load_data, on_device, train_only

@@ -26,7 +26,9 @@ from mpdvae.data import Splits
 from mpdvae.errors import InputError, RunError
 from mpdvae.runs import environment
 from mpdvae.runs.checksums import run_files, sha256_of
-from mpdvae.runs.run_folder import Run, differing_fields, manifest_sha256, model_experiment, read_json
+from mpdvae.runs.model_folder import model_experiment
+from mpdvae.runs.run_folder import Run, differing_fields, manifest_sha256
+from mpdvae.system.atomic_files import read_json
 from mpdvae.workflows.job import data_of, on_device
 from mpdvae.workflows.result_comparison import Compared, compare
 
