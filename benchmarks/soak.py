@@ -113,7 +113,10 @@ def table(looks: list[Look]) -> str:
             ("history", "history_kilobytes", "kB"),
         )
     )
-    lines += ["", f"One checkpoint every {seconds:.1f} s. Growth per hour, excluding the first tenth of the run: {growth}."]
+    lines += [
+        "",
+        f"One checkpoint every {seconds:.1f} s. Growth per hour, excluding the first tenth of the run: {growth}.",
+    ]
     return "\n".join(lines)
 
 

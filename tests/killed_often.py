@@ -18,7 +18,7 @@ from collections.abc import Callable
 
 import torch
 
-import mpdvae.evaluation.evaluate
+import mpdvae.evaluation.run_evaluation
 import mpdvae.training.loop  # noqa: F401 - imported before there are forks
 from mpdvae.commands.cli import main
 

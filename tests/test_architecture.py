@@ -4,7 +4,9 @@ import ast
 import subprocess
 import sys
 from graphlib import CycleError, TopologicalSorter
+from importlib import import_module
 from pathlib import Path
+from types import ModuleType
 
 import pytest
 
@@ -57,12 +59,11 @@ def wing(module: str) -> str:
 
 
 def resolved(name: str) -> str | None:
-    """The module of ours behind a dotted name: itself, or the one that defines it; None for the package's own names."""
+    """The module behind a dotted name: itself, or the one that defines it; None for a name that no module has."""
     while name not in MODULES:
         name, _, last = name.rpartition(".")
         if name == "mpdvae":
-            home = mpdvae._HOME.get(last)
-            return f"mpdvae.{home}" if home else None
+            return getattr(getattr(mpdvae, last, None), "__module__", None)
         if not name:
             return None
     return name
@@ -140,15 +141,49 @@ def test_importing_the_package_does_not_import_torch():
     assert run(code) == "[]"
 
 
-def test_names_of_the_package_are_found_when_used():
+PACKAGES = ["mpdvae", *sorted(f"mpdvae.{path.parent.name}" for path in PACKAGE.glob("*/__init__.py"))]
+
+
+@pytest.mark.parametrize("name", PACKAGES)
+def test_a_package_introduces_itself(name):
+    """With a paragraph and with names that exist, that `dir` lists, and that no submodule takes once it is imported."""
+    package = import_module(name)
+    assert len(package.__doc__.split()) >= 30
+    assert package.__all__
+    assert set(package.__all__) <= set(dir(package))
+    for path in Path(package.__file__).parent.glob("*.py"):
+        if path.stem not in ("__init__", "__main__"):
+            import_module(f"{name}.{path.stem}")
+    submodules = {member for member in package.__all__ if isinstance(getattr(package, member), ModuleType)}
+    stub = Path(package.__file__).with_suffix(".pyi")
+    if stub.exists():
+        listed: set[str] = set()
+        for node in ast.parse(stub.read_text()).body:
+            if isinstance(node, ast.ImportFrom) and node.module is None:
+                listed |= {alias.name for alias in node.names}
+        assert submodules == listed
+
+
+def test_the_package_offers_what_most_users_need():
+    offered = {"VAE", "MPDVAE", "load", "mutual_posterior_divergence", "PosteriorDivergence", "InputError", "RunError"}
+    assert offered <= set(dir(mpdvae))
     from mpdvae.divergence import mutual_posterior_divergence
     from mpdvae.vae import VAE
 
     assert mpdvae.VAE is VAE
     assert mpdvae.mutual_posterior_divergence is mutual_posterior_divergence
-    assert {"VAE", "load", "PosteriorDivergence", "InputError"} <= set(dir(mpdvae))
-    with pytest.raises(AttributeError, match="module 'mpdvae' has no attribute 'vaes'"):
+    with pytest.raises(AttributeError, match="mpdvae attribute vaes"):
         _ = mpdvae.vaes
+
+
+def test_documented_addresses_stay():
+    from mpdvae.density import estimate
+    from mpdvae.interop import from_official
+    from mpdvae.measures import estimate_density
+    from mpdvae.sharing import from_official as shared
+    from mpdvae.sklearn import MPDVAE
+
+    assert (estimate, from_official, MPDVAE) == (estimate_density, shared, mpdvae.MPDVAE)
 
 
 def test_a_missing_dependency_is_named():

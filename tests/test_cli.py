@@ -259,11 +259,11 @@ def test_data_path(capsys, tmp_path, monkeypatch):
 def test_data_that_needs_no_fetching(capsys):
     assert call(capsys, "data", "fetch", "digits")[:2] == (
         0,
-        "scikit-learn digits: they come with scikit-learn, nothing to fetch\n",
+        "scikit-learn digits: included in scikit-learn, nothing to fetch\n",
     )
     code, out, _ = call(capsys, "data", "check", "digits")
     assert code == 0
-    assert out.startswith("scikit-learn digits: the images are the known ones")
+    assert out.startswith("scikit-learn digits: the images match the known checksum")
 
 
 # -- exit codes --------------------------------------------------------------------------------------------------------

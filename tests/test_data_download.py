@@ -128,7 +128,7 @@ def test_a_broken_connection_is_taken_up_again(server: Server, tmp_path: Path) -
 
 def test_what_came_before_the_last_break_is_kept(server: Server, tmp_path: Path) -> None:
     with pytest.raises(
-        Unreachable, match=r"the connection broke; 0.8 MB are kept, the same command goes on from there"
+        Unreachable, match=r"the connection was lost; 0.8 MB are kept, run the same command again to resume"
     ):
         download(f"{server.address}/always-breaks", tmp_path / "data", DIGEST)
     assert len(server.asked) == 3
@@ -138,13 +138,13 @@ def test_what_came_before_the_last_break_is_kept(server: Server, tmp_path: Path)
 
 
 def test_another_file_is_not_kept(server: Server, tmp_path: Path) -> None:
-    with pytest.raises(Unreachable, match=r"the file there is another one \(its sha256 is not "):
+    with pytest.raises(Unreachable, match=r"the server has a different file \(its sha256 is not "):
         download(f"{server.address}/other", tmp_path / "data", DIGEST)
     assert names(tmp_path) == []
 
 
 def test_reasons_are_given_in_words(server: Server, tmp_path: Path) -> None:
-    with pytest.raises(Unreachable, match="the server answers 404 Not Found"):
+    with pytest.raises(Unreachable, match="the server returned 404 Not Found"):
         download(f"{server.address}/absent", tmp_path / "data", DIGEST)
     with pytest.raises(Unreachable, match="no connection"):
         download("http://127.0.0.1:9/file", tmp_path / "data", DIGEST)

@@ -69,18 +69,18 @@ def test_each_form_will_do(tmp_path: Path, found: dict[str, bytes]) -> None:
     assert TINY.is_here(tmp_path)
     assert TINY.load(tmp_path, None, 0).sizes == (4, 4, 4)
     said = TINY.check(tmp_path)
-    assert said.startswith("Tiny: the images are the known ones\n  ")
+    assert said.startswith("Tiny: the images match the known checksums\n  ")
     assert TINY.hashes["x"] in said
     assert all(str(tmp_path / name) in said for name in found)
     lines = []
     TINY.fetch(tmp_path, Lines(lines.append))
-    assert lines == ["Tiny: the files are here; `mpdvae data check tiny` compares their checksums"]
+    assert lines == ["Tiny: all files are present; `mpdvae data check tiny` verifies their checksums"]
 
 
 def test_wrong_files_are_reported_and_kept(tmp_path: Path) -> None:
     put(tmp_path / "tiny", {"whole": ONE + ONE})
     words = (
-        rf"tiny/whole: damaged or other images: x, 6 x 2 x 2, has the checksum {sha256(ONE + ONE).hexdigest()}, expected "
+        rf"tiny/whole: damaged or different images: x, 6 x 2 x 2, has the checksum {sha256(ONE + ONE).hexdigest()}, expected "
         rf"{TINY.hashes['x']}; delete it and run `mpdvae data fetch tiny`"
     )
     for use in (lambda: TINY.load(tmp_path, None, 0), lambda: TINY.check(tmp_path)):
@@ -97,7 +97,7 @@ def test_files_may_be_known_by_their_digests(tmp_path: Path) -> None:
     assert form.files[0].digest in tiny.check(tmp_path)
     put(tmp_path / "tiny", {"whole": ONE})
     with pytest.raises(
-        InputError, match=r"tiny/whole is damaged or another file: its sha256 is .*, expected .*; delete it"
+        InputError, match=r"tiny/whole is damaged or a different file: its sha256 is .*, expected .*; delete it"
     ):
         tiny.load(tmp_path, None, 0)
 
@@ -127,7 +127,7 @@ def test_the_next_form_is_fetched_where_one_cannot_be(monkeypatch: pytest.Monkey
 
 def test_what_was_fetched_is_checked(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
     fake_download(monkeypatch, {"http://host/whole": TWO})
-    with pytest.raises(InputError, match="damaged or other images"):
+    with pytest.raises(InputError, match="damaged or different images"):
         TINY.load(tmp_path, None, 0)
 
 
@@ -184,11 +184,11 @@ def test_tiny_static_mnist(tmp_path: Path, zipped: bool) -> None:
     )
     assert accepting(STATIC_MNIST, **images).load(tmp_path, 3, 0).sizes == (2, 3, 4)
     with pytest.raises(
-        InputError, match=r"static MNIST is divided by its files, with 3 validation images, but .* is 2"
+        InputError, match=r"static MNIST is split by its files, with 3 validation images, but .* is 2"
     ):
         accepting(STATIC_MNIST, **images).load(tmp_path, 2, 0)
     with pytest.raises(
-        InputError, match=r"binarized_mnist_train.amat.* \.\.\.: damaged or other images: train, 2 x 28 x 28"
+        InputError, match=r"binarized_mnist_train.amat.* \.\.\.: damaged or different images: train, 2 x 28 x 28"
     ):
         STATIC_MNIST.load(tmp_path, None, 0)
 
@@ -228,7 +228,7 @@ def test_tiny_burda(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
         tmp_path / "omniglot-burda" / "chardata.mat", data=columns, target=one_hot, testdata=columns, testtarget=one_hot
     )
     with pytest.raises(
-        InputError, match=r"chardata.mat is damaged or another file: its git-blob is .*, expected 016a3536ff"
+        InputError, match=r"chardata.mat is damaged or a different file: its git-blob is .*, expected 016a3536ff"
     ):
         BURDA.load(tmp_path, 2, 0)
     for known, expected in ((BURDA, grey), (BURDA_LYING, grey.transpose(0, 2, 1))):
@@ -265,14 +265,14 @@ def test_tiny_cifar(tmp_path: Path, form: str) -> None:
     assert np.array_equal(splits.test.pixels.numpy(), images)
     assert splits.test.labels is not None
     assert splits.test.labels.tolist() == labels
-    with pytest.raises(InputError, match="other images: train, 50 x 3 x 32 x 32"):
+    with pytest.raises(InputError, match="different images: train, 50 x 3 x 32 x 32"):
         CIFAR10.load(tmp_path, 20, 0)
 
 
 def test_cifar_with_other_labels_is_refused(tmp_path: Path) -> None:
     rows = RNG.integers(0, 256, (10, 3072)).astype(np.uint8)
     tarred(tmp_path / "cifar-10-python.tar.gz", cifar_files(rows, [0, *range(9)]))
-    with pytest.raises(InputError, match="expected as many images of each class"):
+    with pytest.raises(InputError, match="expected the same number of images of each class"):
         CIFAR10.load(tmp_path, 20, 0)
 
 

@@ -35,12 +35,12 @@ def test_amat(tmp_path: Path, pack: Callable[[bytes], bytes]) -> None:
 def amat_faults() -> dict[str, Fault]:
     good = amat(BLACK_AND_WHITE)
     return {
-        "empty": (b"", "truncated or no .amat file: 0 bytes"),
-        "truncated": (good[:-1], "truncated or no .amat file: 4703 bytes are no whole number of lines of 1568"),
+        "empty": (b"", "truncated or not an .amat file: 0 bytes"),
+        "truncated": (good[:-1], "truncated or not an .amat file: 4703 bytes are not a whole number of lines of 1568"),
         "truncated gzip": (gzip.compress(good)[:-9], "is a damaged gzip file"),
         "grey": (good[:-2] + b"7\n", "line 3: expected 784 digits 0 or 1"),
         "NaN": (good[:1568] + b"NaN" + good[1571:], "line 2: expected 784 digits 0 or 1"),
-        "other separators": (good.replace(b" ", b","), "line 1: expected 784 digits 0 or 1, a blank between them"),
+        "other separators": (good.replace(b" ", b","), "line 1: expected 784 digits 0 or 1, separated by single spaces"),
         "another format": (bytes(range(256)) * 49, "line 1: expected 784 digits"),
     }
 
@@ -104,7 +104,7 @@ def test_bad_drawings_are_refused(tmp_path: Path, fault: str) -> None:
     flipped = bytearray(good)
     flipped[good.index(b"IDAT") + 20] ^= 255
     content, words = {
-        "truncated": (good[:-30], "cannot be read as a zip of drawings, it may be truncated"),
+        "truncated": (good[:-30], "cannot be read as a zip of drawings; it may be truncated"),
         "no zip": (b"<html>", "cannot be read as a zip of drawings"),
         "missing": (
             zipped(tmp_path / "x.zip", {PATHS[0]: png(INK[0])}).read_bytes(),
@@ -114,7 +114,7 @@ def test_bad_drawings_are_refused(tmp_path: Path, fault: str) -> None:
         "wrong size": (changed(png(INK[0][:28, :27])), "0002_01.png in .* is 28x27, mode 1: expected 105x105"),
         "colour": (changed(png(INK[0], mode="RGB")), "is 105x105, mode RGB: expected 105x105, black and white"),
         "no PNG": (changed(b"GIF89a"), "cannot be read as a zip of drawings"),
-        "flipped": (bytes(flipped), "cannot be read as a zip of drawings, .*CRC"),
+        "flipped": (bytes(flipped), "cannot be read as a zip of drawings; .*CRC"),
     }[fault]
     refused(lambda path: read_drawings(path, "set", 3), tmp_path / "bad.zip", content, words)
 
@@ -136,8 +136,8 @@ def test_cifar_batches() -> None:
 @pytest.mark.parametrize(
     ("held", "words"),
     [
-        ({"data": ROWS}, "is no batch of CIFAR-10: expected an array `data` and a list `labels`"),
-        ([ROWS], "is no batch of CIFAR-10"),
+        ({"data": ROWS}, "is not a CIFAR-10 batch: expected an array `data` and a list `labels`"),
+        ([ROWS], "is not a CIFAR-10 batch"),
         (
             {"data": ROWS[:, :99], "labels": [0] * 3},
             r"data in batch is uint8 of shape \(3, 99\): expected rows of 3072",
@@ -158,14 +158,14 @@ def test_bad_records_are_refused() -> None:
     with pytest.raises(InputError, match=r"has labels up to 10: expected 0..9"):
         batch_from_records(records, "batch")
     for content in (b"", records[:-1]):
-        with pytest.raises(InputError, match=r"batch is truncated: .* no whole number of records of 3073"):
+        with pytest.raises(InputError, match=r"batch is truncated: .* not a whole number of records of 3073"):
             batch_from_records(content, "batch")
 
 
 def test_members_of_archives(tmp_path: Path) -> None:
     path = tarred(tmp_path / "a.tar.gz", {"x/b": b"B", "../y": b"no", "x/a": b"A"})
     assert read_members(path, ["x/a", "x/b"]) == [b"A", b"B"]
-    with pytest.raises(InputError, match=r"a\.tar\.gz holds no x/c: it is truncated or another archive"):
+    with pytest.raises(InputError, match=r"a\.tar\.gz holds no x/c: it is truncated or a different archive"):
         read_members(path, ["x/a", "x/c"])
     refused(
         lambda p: read_members(p, ["x/a"]), tmp_path / "t", path.read_bytes()[:60], "cannot be read as a tar.gz archive"

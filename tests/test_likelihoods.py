@@ -14,8 +14,8 @@ import mpdvae
 from mpdvae.data import Images, Splits, evaluation_images
 from mpdvae.errors import InputError
 from mpdvae.evaluation import run_likelihood
-from mpdvae.evaluation.evaluate import evaluate
 from mpdvae.evaluation.likelihood_check import judge
+from mpdvae.evaluation.run_evaluation import evaluate
 from mpdvae.evaluation.run_likelihood import (
     Request,
     measure,
@@ -238,7 +238,7 @@ def test_the_referee_stands_beside_the_estimate_of_the_same_images(own_copy, cap
         capsys, "evaluate", own_copy, "--samples", "100", "--referee", "2", "--referee-steps", "10",
     )  # fmt: skip
     assert (code, err) == (0, "")
-    assert "Simulated images: NLL is at most" in out
+    assert "Simulated images: NLL, upper bound" in out
     found = read_json(own_copy / "density.json")
     referee = found["referee"]
     assert (referee["images"], referee["steps"]) == (2, 10)

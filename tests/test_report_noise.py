@@ -50,5 +50,5 @@ def test_what_one_run_or_one_subset_cannot_tell():
     assert one_run.subsets == one_subset.seeds == pytest.approx(np.sqrt(0.02))
     assert one_run.seeds is one_run.both is one_subset.subsets is one_subset.both is None
     assert noise([[0.5]]) == Noise(None, None, None)
-    with pytest.raises(ValueError, match="expected as many subsets for each run, got 1 and 2"):
+    with pytest.raises(ValueError, match="expected the same number of subsets for each run, got 1 and 2"):
         noise([[0.5], [0.7, 0.8]])

@@ -89,7 +89,7 @@ def test_figures_are_json_with_every_panel(matrix: report.Results) -> None:
 def test_markdown_and_page_show_the_same_numbers(matrix: report.Results) -> None:
     page = Page(matrix.html.read_text())
     shown = {(row[0].strip(), *map(str.strip, row[1:])) for row in page.rows}
-    text = matrix.markdown.read_text().split("### All models")[1].split("### Beside")[0]
+    text = matrix.markdown.read_text().split("### All models")[1].split("### Comparison")[0]
     tables = [[line for line in part.splitlines() if line.startswith("| ")] for part in text.split("\n\n")]
     lines = [line for table in tables for line in table[2:]]
     assert len(lines) > 40
@@ -118,7 +118,7 @@ def test_runs_of_earlier_versions_show_what_they_noted(tmp_path: Path) -> None:
     page = Page(alone.html.read_text())
     verdict = "partly collapsed: 12 of 32 units carry less than 0.01 nats (since which step is not known)"
     assert ["vae", "0", verdict, "–", "–", "–"] in [[cell.strip() for cell in shown] for shown in page.rows]
-    assert "How the codes developed" not in alone.html.read_text()
+    assert "Codes during training" not in alone.html.read_text()
     both = write([old, make_run(tmp_path / "new", "mae")], tmp_path)
     figures = [
         json.loads(s) for s in re.findall(r'<script type="application/json">(.*?)</script>', both.html.read_text())
@@ -133,9 +133,9 @@ def test_what_went_wrong_in_training_is_told(tmp_path: Path) -> None:
         folder / "manifest.json", skipped_steps=3, rollbacks=["from step 9 <b>back</b>"], damaged_checkpoints=["step-9"]
     )
     report.write([folder, intact], html=tmp_path / "r.html", command="mpdvae report")
-    assert (tmp_path / "r.html").read_text().count("<dt>trouble</dt>") == 1
+    assert (tmp_path / "r.html").read_text().count("<dt>problems</dt>") == 1
     assert "from step 9 &lt;b&gt;back&lt;/b&gt;; checkpoint step-9 was damaged" in (tmp_path / "r.html").read_text()
-    assert (tmp_path / "r.md").read_text().count("  - trouble: 3 steps skipped") == 1
+    assert (tmp_path / "r.md").read_text().count("  - problems: 3 steps skipped") == 1
 
 
 def test_results_hold_what_the_table_shows(matrix: report.Results) -> None:
@@ -160,7 +160,7 @@ def test_results_hold_what_the_table_shows(matrix: report.Results) -> None:
 def test_no_published_number_beside_another_protocol(matrix: report.Results) -> None:
     for path in (matrix.html, matrix.markdown):
         text = path.read_text()
-        assert "No published number stands beside these" in text
+        assert "No published number is comparable" in text
         assert "78.53" not in text
     assert json.loads(matrix.json.read_text())["published"] == []
 
@@ -204,10 +204,10 @@ def test_the_sandwich_stands_beside_the_estimate_where_a_run_has_it(tmp_path: Pa
     add_referee(judged)
     made = write([judged, other], tmp_path)
     rows = {tuple(cell.strip() for cell in row) for row in Page(made.html.read_text()).rows}
-    assert ("Simulated images: NLL is at least (nats)", "–", "84.50") in rows
+    assert ("Simulated images: NLL, lower bound (nats)", "–", "84.50") in rows
     assert ("Simulated images: NLL, importance-weighted (nats)", "–", "84.88") in rows
-    assert ("Simulated images: NLL is at most (nats)", "–", "85.25") in rows
-    assert ("Images of the split: NLL, annealed (nats)", "–", "86.75") in rows
+    assert ("Simulated images: NLL, upper bound (nats)", "–", "85.25") in rows
+    assert ("Real images: NLL, annealed (nats)", "–", "86.75") in rows
     for path in (made.html, made.markdown):
         assert "16 chains of 200 steps on 10 images" in path.read_text()
     metrics = json.loads(made.json.read_text())["rows"][1]["metrics"]
@@ -276,10 +276,10 @@ def test_optional_parts_may_be_absent(tmp_path: Path) -> None:
     for name in ("codes", "information", "code_use"):
         (folder / f"{name}.json").unlink()
     text = write([folder], tmp_path).html.read_text()
-    assert "A map of the codes" not in text
+    assert "Map of the codes" not in text
     assert "Test accuracy" not in text
     assert "Use of the code" not in text
-    assert "No representation scores: they need labels of at least two classes." in text
+    assert "No representation scores: they require labels of at least two classes." in text
     (folder / "figures" / "samples.png").write_bytes(b"no picture")
     assert ">Samples<" not in write([folder], tmp_path).html.read_text()
 
@@ -336,7 +336,7 @@ def test_only_differing_fields_of_environments_are_in_the_table(tmp_path: Path) 
     assert "platform Linux x86\\_64" in made.markdown.read_text()
     (only,) = [folders[2]]
     text = write([only], tmp_path / "one").html.read_text()
-    assert "The environment of the runs changed on the way, in threads." in text
+    assert "The environment changed during the runs, in threads." in text
 
 
 def test_setup_compares_like_with_like(tmp_path: Path) -> None:
@@ -357,7 +357,7 @@ def test_console_fits_its_width(matrix: report.Results) -> None:
 
 
 def test_baselines_stand_beside_the_codes(matrix: report.Results) -> None:
-    text = matrix.markdown.read_text().split("### Representation")[1].split("### Beside")[0]
+    text = matrix.markdown.read_text().split("### Representation")[1].split("### Comparison")[0]
     assert "| raw pixels | PCA, 32 dimensions | untrained encoder | vae |" in text
     row = next(
         line for line in text.splitlines() if line.startswith("| 10-NN, 10,000 labels | 0.910 | 0.930 | 0.852 ± ")
@@ -390,10 +390,10 @@ def test_any_number_of_untrained_encoders_is_drawn(tmp_path: Path) -> None:
 def test_runs_without_anything_to_explore_are_named(tmp_path: Path) -> None:
     old, new = make_run(tmp_path / "old", "vae", explored=False), make_run(tmp_path / "new", "mae")
     text = write([old, new], tmp_path).html.read_text()
-    assert "Nothing to explore of vae:" in text
+    assert "Nothing to explore for vae:" in text
     assert '<option value="0">mae, seed 0</option>' in text
     alone = write([old], tmp_path).html.read_text()
-    assert "Nothing to explore of vae:" in alone
+    assert "Nothing to explore for vae:" in alone
     assert "explore-data" not in alone.split("<script>")[0]
 
 
@@ -408,12 +408,12 @@ def test_models_share_the_sheet_of_their_points(matrix: report.Results) -> None:
 @pytest.mark.parametrize(
     ("change", "message"),
     [
-        ({"neighbours": [[0]]}, r"explore\.json is broken \(its lists are not all of 1 points\)"),
+        ({"neighbours": [[0]]}, r"explore\.json is broken \(its lists do not all have 1 points\)"),
         (
             {"image": {"height": 27, "width": 28}},
             r"points\.png is broken \(expected 40 images of 27x28, got a picture of",
         ),
-        ({"neighbours": [[40]] * 40}, r"explore\.json is broken \(a neighbour is none of its 40 points\)"),
+        ({"neighbours": [[40]] * 40}, r"explore\.json is broken \(a neighbour is not one of its 40 points\)"),
         ({"maps": {}}, r"explore\.json is broken \(maps: "),
     ],
 )

@@ -14,8 +14,8 @@ from small_runs import digits, tiny
 from mpdvae.data import Images, Splits, evaluation_images
 from mpdvae.errors import RunError
 from mpdvae.evaluation import representation_baselines
-from mpdvae.evaluation.evaluate import evaluate
 from mpdvae.evaluation.result_cache import shared
+from mpdvae.evaluation.run_evaluation import evaluate
 from mpdvae.measures import representation
 from mpdvae.measures.representation.scores import CLUSTER_MEASURES
 from mpdvae.runs.model_folder import load

@@ -24,8 +24,8 @@ from constructors import DECODERS, MAP_DECODERS, shaken, with_maps
 from small_runs import digits, files, results, tiny, trained
 
 from mpdvae.errors import InputError, RunError
-from mpdvae.evaluation.evaluate import evaluate
 from mpdvae.evaluation.resumable_parts import ResumableParts
+from mpdvae.evaluation.run_evaluation import evaluate
 from mpdvae.evaluation.run_likelihood import Request, measure, partial_results, prepare
 from mpdvae.measures.encoder_lag import EncoderLag
 from mpdvae.measures.memory_budget import Budget, NoiseOfAll, drawn_in_pieces, in_pieces, shortage_told
@@ -475,7 +475,7 @@ def patch_out_gradients(patch: pytest.MonkeyPatch) -> list[int]:
         calls.append(len(x))
         return Probe({}, EncoderLag(0.0, 0.0, 0.0, 0, 0), 0.0)
 
-    patch.setattr("mpdvae.evaluation.evaluate.probe", probe)
+    patch.setattr("mpdvae.evaluation.run_evaluation.probe", probe)
     return calls
 
 

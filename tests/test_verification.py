@@ -11,7 +11,7 @@ from command_line import call
 from small_runs import RUN_FILES, digits, files, finish, tiny, trained
 
 from mpdvae.errors import InputError
-from mpdvae.evaluation.evaluate import evaluate
+from mpdvae.evaluation.run_evaluation import evaluate
 from mpdvae.runs import environment
 from mpdvae.runs.checksums import recording, run_files
 from mpdvae.runs.run_folder import Run, manifest_sha256
@@ -199,7 +199,7 @@ def test_each_measurement_is_repeated_with_its_own_options(own_copy):
 @pytest.mark.parametrize("compiled", [False, True])
 def test_compiled_networks_are_noted_and_compiled_again(own_copy, monkeypatch, compiled):
     asked = []
-    monkeypatch.setattr("mpdvae.evaluation.evaluate.compile_networks", asked.append)
+    monkeypatch.setattr("mpdvae.evaluation.run_evaluation.compile_networks", asked.append)
     run = Run(own_copy)
     evaluate(run, digits(), compiled=compiled)
     noted = read_json(own_copy / "density.json")

@@ -95,7 +95,7 @@ def traverse(
         data_dir: folder of the data; of own images that have moved: their new place.
     """
     from mpdvae.evaluation import image_grids
-    from mpdvae.evaluation.evaluate import traversal
+    from mpdvae.evaluation.run_evaluation import traversal
     from mpdvae.runs.model_folder import model_experiment
     from mpdvae.seeding import seeded
 

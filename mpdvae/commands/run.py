@@ -130,7 +130,7 @@ def evaluate(
         device: cpu, cuda, ...; default: cpu.
         processes: share the likelihoods among so many processes; default: 1.
     """
-    from mpdvae.evaluation.evaluate import evaluate
+    from mpdvae.evaluation.run_evaluation import evaluate
     from mpdvae.evaluation.run_likelihood import unsettled_in_words
     from mpdvae.runs.environment import EVALUATION
     from mpdvae.runs.observer import owned_by_first, run_in

@@ -1,4 +1,4 @@
-"""The data room: images in memory, what is done to them (protocols, batches), where they come from (catalogue)."""
+"""The data package: images in memory, their preparation (protocols, batches), and their sources (catalogue)."""
 
 from mpdvae.data.batches import batch_indices, steps_per_epoch
 from mpdvae.data.catalogue import ENTRIES, check, data_dir, entry, fetch, load, names

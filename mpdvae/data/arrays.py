@@ -1,9 +1,9 @@
-"""Images in numpy arrays: which shapes and numbers are images, wherever the array came from.
+"""Images in numpy arrays: which shapes and values are accepted, wherever the array came from.
 
     [n height width]   [n channel height width]   [n height width channel]     with 1 or 3 channels
 
-of bytes 0..255, floats 0..1 or booleans. Nothing is guessed: what does not fit is refused by one sentence that says what was
-found.
+of bytes 0..255, floats 0..1 or booleans. Nothing is guessed: an array that does not fit is rejected with one sentence that
+states what was found.
 """
 
 import numpy as np
@@ -13,15 +13,16 @@ from mpdvae.errors import InputError
 
 
 def grey_levels(x: np.ndarray, where: str) -> np.ndarray:
-    """Images [n ...] as bytes 0..255; `where` names them in errors. Raises `InputError` for what is no image."""
+    """Converts images [n ...] to bytes 0..255; `where` names the array in errors. Raises `InputError` if `x` does not hold
+    images."""
     if x.ndim not in (3, 4):
         raise InputError(
             f"{where} has {x.ndim} axes, shape {x.shape}: expected [n height width], [n channel height width] or "
-            "[n height width channel]",
+            "[n height width channel].",
             topic="own-data",
         )
     if x.size == 0:
-        raise InputError(f"{where} is empty: shape {x.shape}", topic="own-data")
+        raise InputError(f"{where} is empty: shape {x.shape}.", topic="own-data")
     if x.dtype == np.bool_:
         return x.astype(np.uint8) * np.uint8(255)
     if np.issubdtype(x.dtype, np.floating):
@@ -33,29 +34,30 @@ def grey_levels(x: np.ndarray, where: str) -> np.ndarray:
         if x.max() == 1:
             raise InputError(
                 f"{where} holds integers 0 and 1, which are nearly black where 255 is white: for binary images give "
-                "booleans, x.astype(bool)",
+                "booleans, x.astype(bool).",
                 topic="own-data",
             )
         return x.astype(np.uint8)
-    raise InputError(f"{where} is of type {x.dtype}: expected uint8 0..255, floats 0..1 or booleans", topic="own-data")
+    raise InputError(f"{where} has dtype {x.dtype}: expected uint8 0..255, floats 0..1 or booleans.", topic="own-data")
 
 
 def _require_finite(x: np.ndarray, where: str) -> None:
     bad = np.isnan(x).reshape(len(x), -1).any(axis=1)
     if bad.any():
         raise InputError(
-            f"{where} has NaN pixels in {bad.sum()} of {len(x)} images, the first is image {bad.argmax()}",
+            f"{where} has NaN pixels in {bad.sum()} of {len(x)} images, the first is image {bad.argmax()}.",
             topic="own-data",
         )
 
 
 def _require_range(x: np.ndarray, highest: int, rule: str, where: str) -> None:
     if x.min() < 0 or x.max() > highest:
-        raise InputError(f"{where} has values from {x.min():g} to {x.max():g}: {rule}", topic="own-data")
+        raise InputError(f"{where} has values from {x.min():g} to {x.max():g}: {rule}.", topic="own-data")
 
 
 def channels_first(x: np.ndarray, where: str) -> torch.Tensor:
-    """Images [n channel height width], of images without channels or with them last; `InputError` for other shapes."""
+    """Returns images as [n channel height width], given images without channels or with channels last; raises `InputError`
+    for other shapes."""
     if x.ndim == 3:
         return torch.from_numpy(x)[:, None]
     if x.shape[1] in (1, 3):
@@ -63,6 +65,6 @@ def channels_first(x: np.ndarray, where: str) -> torch.Tensor:
     if x.shape[3] in (1, 3):
         return torch.from_numpy(np.ascontiguousarray(x.transpose(0, 3, 1, 2)))
     raise InputError(
-        f"{where} has shape {x.shape}: the second or the last axis must be the channels, 1 or 3 of them",
+        f"{where} has shape {x.shape}: the second or the last axis must be the channels, 1 or 3 of them.",
         topic="own-data",
     )

@@ -1,10 +1,10 @@
 """Caltech-101 silhouettes (Marlin et al. 2010): outlines of objects, 28x28, black and white, 101 classes.
 
-Format: a MATLAB file; `train_data`, `val_data`, `test_data` (n x 784, columns of the image one after the other, the
-object 0) and `*_labels` (n x 1, from 1). Here images are upright, the object is 1 and stored as 255, labels begin at 0.
-Licence: none known.
+Format: a MATLAB file; `train_data`, `val_data`, `test_data` (n x 784, each image stored column by column, the object 0) and
+`*_labels` (n x 1, from 1). Here images are upright, the object is 1 and stored as 255, and labels begin at 0. Licence: none
+known.
 
-Split: by the file, "split 1", 4,100 / 2,264 / 2,307. Comparable with published numbers that have the object as 1 and
+Split: given by the file, "split 1", 4,100 / 2,264 / 2,307. Comparable with published numbers that have the object as 1 and
 train on the 4,100 only.
 """
 
@@ -32,13 +32,14 @@ _HASHES = {
     "val labels": "facd8da6a7aeeb9cf52a9d00bd6c384cdcf8dc416ed8f812acab132f092b4846",
     "test labels": "ef8b3a783543c23ebbf7b0a4bd128f753de31b31a4decfcdf4a066ef850f5489",
 }
-"""Of the upright images with the object 1, and of the labels from 1."""
+"""SHA-256 of the upright images with the object as 1, and of the labels from 1."""
 _CLASSES = 101
 _TITLE = "Caltech-101 silhouettes"
 
 
 def read_silhouettes(path: Path) -> Arrays:
-    """Upright images of 0 and 1 (the object) as [n 28 28], and labels from 1, of all parts. Raises `InputError`."""
+    """Reads the upright images of 0 and 1 (the object) as [n 28 28], and the labels from 1, of all parts. Raises
+    `InputError`."""
     shapes: dict[str, tuple[int | None, int | None]] = {f"{part}_data": (None, 784) for part in _PARTS}
     raw = read_mat(path, shapes | {f"{part}_labels": (None, 1) for part in _PARTS})
     arrays = {}
@@ -47,7 +48,7 @@ def read_silhouettes(path: Path) -> Arrays:
         labels = as_bytes(raw[f"{part}_labels"], _CLASSES, f"{part}_labels in {path}")[:, 0]
         if len(labels) != len(ground) or labels.min(initial=1) < 1:
             raise InputError(
-                f"{part}_labels in {path} must be {len(ground)} numbers from 1 to {_CLASSES}, one an image",
+                f"{part}_labels in {path} must be {len(ground)} numbers from 1 to {_CLASSES}, one per image.",
                 topic="downloads",
             )
         arrays[part] = np.ascontiguousarray((1 - ground).reshape(-1, 28, 28).transpose(0, 2, 1))
@@ -86,7 +87,7 @@ ENTRY = Entry(
     images="4,100 + 2,264 + 2,307, 28x28 black and white",
     size_mb=0.9,
     licence="none known (B. Marlin et al.)",
-    protocol="all three parts by the file (split 1); already binary",
+    protocol="all three parts given by the file (split 1); already binary",
     load=CALTECH101.load,
     is_here=CALTECH101.is_here,
     fetch=CALTECH101.fetch,

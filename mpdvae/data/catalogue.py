@@ -1,4 +1,4 @@
-"""All data sets by name. To add one, write a module with an `ENTRY` (entry.py) and put it into the tuple below."""
+"""All data sets by name. To add one, write a module with an `ENTRY` (see entry.py) and add it to the tuple below."""
 
 import os
 from pathlib import Path
@@ -36,18 +36,18 @@ ENTRIES: tuple[Entry, ...] = (
 
 
 def data_dir(root: Path | str | None = None) -> Path:
-    """The data folder: `root` if given, else the variable MPDVAE_DATA, else `mpdvae` in the user's cache folder."""
+    """Returns the data folder: `root` if given, else the variable MPDVAE_DATA, else `mpdvae` in the user's cache folder."""
     if root is not None:
         return Path(root).expanduser()
     if named := os.environ.get("MPDVAE_DATA"):
         return Path(named).expanduser()
-    import pooch  # an import of a quarter of a second, needed only here
+    import pooch  # takes a quarter of a second to import, needed only here
 
     return Path(pooch.os_cache("mpdvae"))
 
 
 def names() -> list[str]:
-    """The names that `load` knows."""
+    """Returns the names that `load` accepts."""
     return [*(entry.name for entry in ENTRIES), "own"]
 
 
@@ -60,22 +60,23 @@ def load(
     split_seed: int = PAPER_SPLIT_SEED,
     listener: Listener = SILENT,
 ) -> Splits:
-    """The data set `name`, from the data folder `root` or, for "own", from the .npz file or picture folder `path`.
+    """Loads the data set `name` from the data folder `root` or, for "own", from the .npz file or picture folder `path`.
 
-    Fetches what is missing, of which `listener` is told. Raises `InputError` for an unknown name and for files that are
-    wrong, `RunError` if the data is neither here nor to be fetched. `validation_size` None takes the data set's own.
+    Fetches missing files and reports progress to `listener`. If `validation_size` is None, the data set's own size is used.
+    Raises `InputError` for an unknown name and for wrong files, `RunError` if the data is not in the folder and cannot be
+    fetched.
     """
     if name not in names():
-        refuse_unknown("data set", name, names(), "Own images are data set 'own', with a path.")
+        refuse_unknown("data set", name, names(), "For your own images use data set 'own', with a path.")
     if validation_size is not None and validation_size < 1:
-        raise InputError(f"validation_size must be at least 1, but {validation_size} was given")
+        raise InputError(f"validation_size must be at least 1, but {validation_size} was given.")
     if name == "own":
         if path is None:
             raise InputError("data set 'own' needs a path: an .npz file or a folder of pictures.", topic="own-data")
         return load_own(Path(path).expanduser(), validation_size, split_seed)
     if path is not None:
         raise InputError(
-            f"a path was given ({path}), but data set {name!r} has its own place: choose data set 'own'",
+            f"a path was given ({path}), but data set {name!r} has a fixed location: choose data set 'own'.",
             topic="own-data",
         )
     known, folder = entry(name), data_dir(root)
@@ -85,7 +86,7 @@ def load(
 
 
 def entry(name: str) -> Entry:
-    """What is known about the data set `name`. Raises `InputError` for an unknown one."""
+    """Returns the catalogue entry of the data set `name`. Raises `InputError` for an unknown name."""
     known = {entry.name: entry for entry in ENTRIES}
     if name not in known:
         refuse_unknown("data set", name, list(known))
@@ -93,10 +94,11 @@ def entry(name: str) -> Entry:
 
 
 def fetch(name: str, root: Path | str | None = None, listener: Listener = SILENT) -> None:
-    """Puts the data set into the data folder, if it is not there; `listener` is told what is going on."""
+    """Fetches the data set into the data folder if it is missing; reports progress to `listener`."""
     entry(name).fetch(data_dir(root), listener)
 
 
 def check(name: str, root: Path | str | None = None) -> str:
-    """Compares the files of a data set with their checksums; returns what to print. Raises `InputError` if it fails."""
+    """Compares the files of a data set with their checksums; returns the text to print. Raises `InputError` if the check
+    fails."""
     return entry(name).check(data_dir(root))

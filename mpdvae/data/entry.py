@@ -1,6 +1,6 @@
-"""What the catalogue knows about a data set that has a name.
+"""The catalogue entry of a named data set.
 
-A data set is a module with an `Entry`; adding it to the tuple in catalogue.py makes it known everywhere.
+A data set is a module with an `Entry`; adding the entry to the tuple in catalogue.py makes it known everywhere.
 """
 
 from collections.abc import Callable
@@ -11,7 +11,8 @@ from mpdvae.data.images import Splits
 from mpdvae.data.progress import Listener
 
 Load = Callable[[Path, int | None, int], Splits]
-"""From the data folder, the number of validation images (None: the data set's own) and the seed of the split."""
+"""Loads a data set, given the data folder, the number of validation images (None: the data set's own) and the split
+seed."""
 
 
 @dataclass(frozen=True)
@@ -21,17 +22,17 @@ class Entry:
     name: str
     title: str
     images: str
-    """How many, of which size."""
+    """Number and size of the images."""
     size_mb: float | None
-    """What it takes on disk; None where that is not known."""
+    """Size on disk in megabytes; None if unknown."""
     licence: str
     protocol: str
-    """How it is split."""
+    """How the data set is split."""
     load: Load
-    """Reads the data set, fetching it if it is not there."""
+    """Reads the data set, fetching it if it is missing."""
     is_here: Callable[[Path], bool]
-    """Whether the data folder holds all files (unchecked, so that a list is instant)."""
+    """Returns whether the data folder holds all files (unchecked, so that a list is instant)."""
     fetch: Callable[[Path, Listener], None]
-    """Puts what is missing into the data folder; overwrites nothing."""
+    """Fetches missing files into the data folder; overwrites nothing."""
     check: Callable[[Path], str]
-    """Reads all files, compares them with their checksums and says so; raises `InputError` where one is wrong."""
+    """Reads all files, compares them with their checksums and returns a report; raises `InputError` if one is wrong."""

@@ -120,6 +120,10 @@ def estimate(
     return found
 
 
+estimate_by_annealing = estimate
+"""`estimate` under the name that `mpdvae.measures` offers it by, beside its other functions."""
+
+
 def sandwich(
     vae: VAE,
     count: int,

@@ -150,6 +150,10 @@ def measure(
         return of_posteriors(q, vae.prior(), seed)
 
 
+measure_code = measure
+"""`measure` under the name that `mpdvae.measures` offers it by, beside its other functions."""
+
+
 def of_posteriors(q: Independent, prior: Distribution, seed: int = 0) -> Diagnostics:
     """All diagnostics of posteriors that have been computed already.
 

@@ -106,6 +106,10 @@ def measure(vae: VAE, x: Float[Tensor, "images channel height width"], seed: int
         )
 
 
+measure_code_use = measure
+"""`measure` under the name that `mpdvae.measures` offers it by, beside its other functions."""
+
+
 def increase_by_another(
     vae: VAE, x: Float[Tensor, "images channel height width"], seed: int = 0, batch_size: int = 100
 ) -> Float64[Tensor, " images"]:

@@ -157,6 +157,10 @@ def estimate(
     return DensityEstimate(*values, samples=samples, data_dimensions=x[0].numel())
 
 
+estimate_density = estimate
+"""`estimate` under the name that `mpdvae.measures` offers it by, beside its other functions."""
+
+
 def summarise(estimate: DensityEstimate, draws: int = 1, population: int | None = None) -> dict[str, Any]:
     """Means over the images, ready for JSON, with units in the keys.
 

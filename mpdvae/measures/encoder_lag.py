@@ -108,6 +108,10 @@ def encoder_lag(
     )
 
 
+measure_encoder_lag = encoder_lag
+"""`encoder_lag` under the name that `mpdvae.measures` offers it by, beside its other functions."""
+
+
 def _refine(vae: VAE, x: Tensor, mean: Tensor, log_variance: Tensor, steps: int, rate: float) -> tuple[Tensor, Tensor]:
     """(m, log s^2) after natural-gradient steps from the given ones."""
     m, l = mean, log_variance  # noqa: E741

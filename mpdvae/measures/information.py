@@ -192,6 +192,10 @@ def measure(
     )
 
 
+measure_information = measure
+"""`measure` under the name that `mpdvae.measures` offers it by, beside its other functions."""
+
+
 class _Densities:
     """Codes z from the aggregate posterior, and log-densities of each, all [samples]."""
 

@@ -82,7 +82,9 @@ def _check_names(paths: Sequence[Path]) -> None:
     from mpdvae.errors import InputError
 
     if paths[0].suffix.lower() not in (".html", ".htm"):
-        raise InputError(f"html: expected a file name that ends in .html, got {paths[0]}; use a name such as report.html.")
+        raise InputError(
+            f"html: expected a file name that ends in .html, got {paths[0]}; use a name such as report.html."
+        )
     if len(set(paths)) < len(paths):
         raise InputError(
             "html, markdown, results: expected three different file names, got "

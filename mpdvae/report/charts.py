@@ -66,8 +66,8 @@ def learning(study: Study, styles: Styles) -> Chart | None:
             layout = {"xaxis": STEP_AXIS, "yaxis": y_axis}
             panels.append(make_panel(f"{title}, validation", traces, layout, 340))
     caption = (
-        "On validation images, with averaged weights. Thin: one seed; bold: mean over seeds. The vertical axis is scaled to "
-        "the last three quarters of training; double-click to show everything."
+        "On validation images, with averaged weights. Thin: one seed; bold: mean over seeds. The vertical axis covers the "
+        "last three quarters of training; double-click to show everything."
     )
     return make_chart("learning", "Learning curves", caption, styles, panels)
 
@@ -79,8 +79,8 @@ def information(study: Study, styles: Styles) -> Chart | None:
         panels.append(_profiles(study, styles, "Increase in distortion when one dimension is swapped", _used))
     caption = (
         "Nats that each latent dimension carries, sorted within each seed and averaged over seeds: KL from the best single "
-        "Gaussian, which has the same meaning for every prior. Units below the dotted line (0.01 nats) are idle. Swapped: one "
-        "dimension of an image's code takes its value from another image."
+        "Gaussian, which has the same meaning for every prior. Units below the dotted line (0.01 nats) are idle. Swapped: "
+        "one dimension of an image's code takes its value from another image."
     )
     return make_chart("information", "Information per dimension", caption, styles, panels)
 
@@ -171,8 +171,8 @@ def accuracies(study: Study, styles: Styles) -> Chart | None:
         }
         panels.append(make_panel(title, traces, layout, 340))
     caption = (
-        "Mean over seeds; bars: 95% interval over seeds. Grey: raw pixels, principal components and an untrained encoder, on "
-        "the same images. The axis does not start at zero."
+        "Mean over seeds; bars: 95% interval over seeds. Grey: raw pixels, principal components and an untrained encoder, "
+        "on the same images. The axis does not start at zero."
     )
     return make_chart("accuracy", "Accuracy of simple classifiers on the codes", caption, styles | greys, panels)
 

@@ -67,8 +67,8 @@ def development(study: Study, styles: Styles) -> Chart | None:
         }
         panels.append(make_panel("Active units over thresholds, test images", sweep, axes, 260))
     caption = (
-        "On validation images, with averaged weights. Thin: one seed; bold: mean over seeds. If the gradient ratio is below "
-        "1, the KL or a regulariser pulls posteriors harder than the reconstruction does."
+        "On validation images, with averaged weights. Thin: one seed; bold: mean over seeds. If the gradient ratio is "
+        "below 1, the KL or a regulariser pulls posteriors harder than the reconstruction does."
     )
     return make_chart("development", "Codes during training", caption, styles, panels)
 

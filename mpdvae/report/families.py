@@ -88,7 +88,7 @@ def families(study: Study) -> list[Family]:
 
 
 def configuration(variant: Variant) -> Flat:
-    """Returns the configuration of a variant, flattened. All its runs share it, apart from the seed."""
+    """Returns the flattened configuration of a variant, which its runs share apart from the fields in `LABELS_ONLY`."""
     return flatten(variant.runs[0].configuration)
 
 

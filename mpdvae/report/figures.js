@@ -1,5 +1,5 @@
-// Draws each figure when it comes near the viewport, in the reader's colour scheme; toggles traces from the legend; opens the
-// run of a clicked point.
+// Draws each figure when it comes near the viewport, in the reader's colour scheme; toggles traces from the legend; opens
+// the run of a clicked point.
 "use strict";
 report.themed = (layout) => {
   const { colour } = report;

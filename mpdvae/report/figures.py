@@ -56,7 +56,7 @@ def make_chart(name: str, title: str, caption: str, styles: Styles, panels: Sequ
 
 
 def curves(variant: Variant, name: str, style: tuple[str, str]) -> list[dict[str, Any]]:
-    """Returns a number of the evaluation points over steps: a thin line for each seed that has it, a bold one for the mean."""
+    """Returns the curves of one number over steps: a thin line for each seed that has it, a bold line for their mean."""
     by_step: dict[int, list[float]] = {}
     traces = []
     for run in variant.runs:

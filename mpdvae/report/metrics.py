@@ -87,7 +87,7 @@ def _of_referee(read: Callable[[Referee], MeanAndError]) -> Callable[[Run], floa
 
 
 def used_dimensions(run: Run) -> float | None:
-    """Returns how many dimensions of the code raise the distortion by at least `USED_NATS` when swapped with another image."""
+    """Counts the dimensions whose swap with another image's code raises the distortion by at least `USED_NATS`."""
     if run.code_use is None:
         return None
     swapped = run.code_use.increase_per_dimension_nats.swapped

@@ -45,7 +45,9 @@ def noise(scores: Sequence[Sequence[float]]) -> Noise:
     """
     counts = sorted({len(run) for run in scores})
     if len(counts) != 1:
-        raise ValueError(f"scores: expected the same number of subsets for each run, got {' and '.join(map(str, counts))}.")
+        raise ValueError(
+            f"scores: expected the same number of subsets for each run, got {' and '.join(map(str, counts))}."
+        )
     y = np.array([list(run) for run in scores], dtype=float)
     runs, subsets = y.shape
     within = float(y.var(axis=1, ddof=1).mean()) if subsets > 1 else None

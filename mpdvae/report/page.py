@@ -1,8 +1,8 @@
 """report.html: one self-contained page.
 
 The file contains everything: styles, scripts, plotly.js (once), pictures as data URIs. A content security policy forbids
-all requests, so that the page stays private and works offline. Text from run folders is untrusted: jinja2 escapes all of it,
-and figures are embedded as JSON that cannot close its script element.
+all requests, so that the page stays private and works offline. Text from run folders is untrusted: jinja2 escapes all of
+it, and figures are embedded as JSON that cannot close its script element.
 """
 
 from collections import Counter

@@ -14,7 +14,7 @@ SYMBOLS = ["circle", "square", "diamond", "triangle-up", "x", "cross", "star", "
 
 
 def model_styles(labels: Sequence[str], models: Sequence[str]) -> dict[str, tuple[str, str]]:
-    """Returns colour and dash style of each label: models of the matrix have fixed colours, others take the remaining ones."""
+    """Returns colour and dash style of each label: models of the matrix have fixed colours, others the remaining ones."""
     fixed = dict(zip(ORDER, MODELS, strict=True))
     taken: set[tuple[str, str]] = set()
     styles: dict[str, tuple[str, str]] = {}

@@ -2,9 +2,9 @@ r"""The rate-distortion plane, in which every VAE is a point (Alemi et al., ICML
 
 .. math:: R = KL(q(z|x) \| p(z)), \qquad D = -E_q \log p(x|z), \qquad R + D = -\mathrm{ELBO} \ge -\log p(x)
 
-as means over test images, in nats. Models of equal ELBO lie on lines of slope -1; along such a line, a higher rate means that
-the decoder uses the code more. A model whose code collapsed lies at R = 0. Models that differ in one setting (`families`) are
-joined by lines.
+as means over test images, in nats. Models of equal ELBO lie on lines of slope -1; along such a line, a higher rate means
+that the decoder uses the code more. A model whose code collapsed lies at R = 0. Lines join models that differ in one
+setting (`families`).
 """
 
 import math
@@ -36,8 +36,8 @@ LEAST_SCALE = 3
 """Minimum number of points on a line for which strengths are shown instead of names."""
 CAPTION = (
     "Rate is the KL from the prior, distortion the reconstruction term, both on test images. Dotted lines: equal negative "
-    "ELBO, rate + distortion. Lines join models that differ in one setting, whose value is shown at the points of lines with "
-    "three or more; small dots: seeds. Click a point, or a link in the table, to open the folder of its run."
+    "ELBO, rate + distortion. Lines join models that differ in one setting, whose value labels the points of lines with at "
+    "least three. Small dots: seeds. Click a point, or a link in the table, to open the folder of its run."
 )
 
 
@@ -130,7 +130,7 @@ def _only_in(family: Family, found: Sequence[Point]) -> list[Point]:
 def _marks(
     title: str, shown: Sequence[Point], named: bool, style: tuple[str, str], address: Address
 ) -> tuple[dict[str, Any], dict[str, Any]]:
-    """Returns large markers labelled with strength, or with the name if `named`; and a small dot for each of several seeds."""
+    """Returns large markers labelled with the strength (if `named`: the name), and small dots for several seeds."""
     colour, symbol = style
     common = {"type": "scatter", "name": title, "meta": title, "hovertemplate": "%{hovertext}<extra></extra>"}
     large = {

@@ -79,7 +79,7 @@ def comparable(setting: Setting) -> tuple[Published, ...]:
 
 
 def stands_beside(model: str, dataset: str, scale: str) -> str:
-    """Describes the published numbers with which a full evaluation of `model` would be compared; empty if there are none."""
+    """Describes the published numbers that a full evaluation of `model` would be compared with; empty if there are none."""
     if scale not in FULL_SCALES:
         return ""
     found = [p for p in _on(dataset) if p.ours == model]

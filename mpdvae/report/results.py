@@ -34,15 +34,15 @@ from mpdvae.version import __version__
 
 FORMAT = 1
 ENVIRONMENT = ["version", "torch", "python", "platform", "processor", "cores"]
-"""What manifests of every version note."""
+"""Fields that manifests of every version record."""
 UNKNOWN = (None, "unknown")
 CHANGED = ", then "
-"""Between the values of a field that changed within a run."""
+"""Separates the values of a field that changed within a run."""
 
 
 @dataclass(frozen=True)
 class Environment:
-    """What a set of runs was made with."""
+    """The environment that a set of runs was made in."""
 
     fields: dict[str, Any]
     runs: tuple[Run, ...]
@@ -50,11 +50,11 @@ class Environment:
 
 @dataclass(frozen=True)
 class Results:
-    """What a report says, before it is written in one form or another."""
+    """The content of a report, independent of the output format."""
 
     collection: Collection
     verdicts: tuple[tuple[Verdict, ...], ...]
-    """For each study of the collection, in its order."""
+    """The verdicts on each study, in the order of the collection."""
     command: str
     title: str
     html: Path
@@ -62,22 +62,24 @@ class Results:
     json: Path
 
     def relative(self, folder: Path) -> str:
-        """A run folder as seen from the report."""
+        """Returns the path of a run folder relative to the report."""
         return relative(folder, self.html.parent)
 
     def address(self, folder: Path) -> str:
-        """A link from the report to a run folder. Quoted, so that no name of a folder is taken for a scheme or a query."""
+        """Returns a link from the report to a run folder, quoted so that no folder name is read as a scheme or a query."""
         return quote(self.relative(folder)) + "/"
 
 
 def relative(folder: Path, start: Path) -> str:
-    """`folder` as seen from `start`, with forward slashes."""
+    """Returns the path of `folder` relative to `start`, with forward slashes."""
     return Path(os.path.relpath(folder.resolve(), start.resolve())).as_posix()
 
 
 def environments(runs: list[Run]) -> list[Environment]:
-    """The distinct environments of these runs, the commonest first. A field that changed within a run has all its values, in
-    their order."""
+    """Returns the distinct environments of these runs, the most common first.
+
+    A field that changed within a run has all its values, in order.
+    """
     groups: dict[str, list[Run]] = {}
     for run in runs:
         groups.setdefault(json.dumps(_environment(run)), []).append(run)
@@ -86,7 +88,7 @@ def environments(runs: list[Run]) -> list[Environment]:
 
 
 def differing(found: list[Environment]) -> list[str]:
-    """The fields in which environments are known to differ, or in which one changed within a run."""
+    """Returns the fields in which environments are known to differ, or which changed within a run."""
     names = dict.fromkeys(name for e in found for name in e.fields)
     values = {name: {str(e.fields[name]) for e in found if e.fields.get(name) not in UNKNOWN} for name in names}
     changed = {name for e in found for name, value in e.fields.items() if CHANGED in str(value)}
@@ -94,14 +96,14 @@ def differing(found: list[Environment]) -> list[str]:
 
 
 def shared(found: list[Environment]) -> dict[str, str]:
-    """What all environments that note it agree in."""
+    """Returns the fields in which all environments that record them agree."""
     different = differing(found)
     fields = {name: value for e in reversed(found) for name, value in e.fields.items() if value not in UNKNOWN}
     return {name: str(value) for name, value in fields.items() if name not in different}
 
 
 def to_json(results: Results) -> str:
-    """The text of results.json."""
+    """Returns the text of results.json."""
     pairs = list(zip(results.collection.studies, results.verdicts, strict=True))
     content = {
         "format": FORMAT,
@@ -126,7 +128,7 @@ def to_json(results: Results) -> str:
 
 
 def _environment(run: Run) -> dict[str, Any]:
-    """By name; the little that earlier versions noted, where there is no more."""
+    """Returns the fields of a run's environment by name; for earlier versions, the few that they recorded."""
     noted = [environment.fields for environment in run.manifest.environments]
     if not noted:
         return {name: getattr(run.manifest, name) for name in ENVIRONMENT}
@@ -135,7 +137,7 @@ def _environment(run: Run) -> dict[str, Any]:
 
 
 def _over_time(values: list[Any]) -> Any:
-    """One value, or all that there were, one after the other."""
+    """Returns the value, or all successive values joined if they differ."""
     different = list(dict.fromkeys(values))
     return values[0] if len(different) == 1 else CHANGED.join("unknown" if v is None else str(v) for v in different)
 
@@ -165,14 +167,14 @@ def _row(results: Results, study: Study, variant: Variant) -> dict[str, Any]:
 
 
 def _noise(variant: Variant, name: str) -> Noise | None:
-    """Where the noise of a representation score comes from; None for any other metric."""
+    """Returns the noise of a representation score by source; None for any other metric."""
     measure, _, count = name.partition("/")
     represented = [run.representation for run in variant.runs if run.representation]
     return noise_of(represented, measure, count) if count else None
 
 
 def _baseline(study: Study, baseline: Baseline) -> dict[str, Any]:
-    """Scores of features that no training made."""
+    """Returns the scores of one baseline, that is, of features that were not learned by training the models."""
     metrics: dict[str, Any] = {}
     for metric in accuracy_metrics(study.runs):
         measure, _, count = metric.name.partition("/")

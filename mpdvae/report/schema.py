@@ -1,7 +1,7 @@
-"""What the report needs to find in the files of a run folder.
+"""Schema of the files of a run folder, as far as the report needs them.
 
-A folder may hold more than this: unknown fields are ignored. What is here is checked, because a report on half-read
-numbers is worse than none. Numbers that are null, NaN or infinite become None and are reported as missing.
+Files may contain more: unknown fields are ignored. The fields below are validated, because a report on partially read
+numbers is worse than no report. Numbers that are null, NaN or infinite become None and are reported as missing.
 """
 
 from pathlib import Path
@@ -13,7 +13,7 @@ from mpdvae.errors import InputError
 from mpdvae.system.untrusted_files import LARGEST_JSON, in_short, parse_json, read_bytes
 
 LARGEST = 1e15
-"""Numbers beyond it were not measured, and their sums and squares would not be finite."""
+"""Numbers of larger magnitude cannot be measurements, and their sums and squares would not be finite."""
 
 
 def _finite(value: float | None) -> float | None:
@@ -26,13 +26,13 @@ Real = Annotated[float, Field(ge=-LARGEST, le=LARGEST, allow_inf_nan=False)]
 
 
 class Part(BaseModel):
-    """Frozen; ignores what it does not know."""
+    """Base of all parts: frozen; ignores unknown fields."""
 
     model_config = ConfigDict(frozen=True, extra="ignore")
 
 
 class Experiment(Part):
-    """experiment.json: the part that names the run. The complete configuration is kept beside it as plain JSON."""
+    """experiment.json: the fields that identify the run. The complete configuration is kept separately as plain JSON."""
 
     name: str
     model: str
@@ -48,14 +48,14 @@ class DataOrigin(Part):
 
 
 class NotedEnvironment(Part):
-    """What a part of the run was made with."""
+    """The environment of one part of the run."""
 
     used_for: list[str] = []
     fields: dict[str, str | int | float | bool | None] = {}
 
 
 class Manifest(Part):
-    """manifest.json: where the run comes from."""
+    """manifest.json: the provenance of the run."""
 
     status: str
     version: str = "unknown"
@@ -65,9 +65,9 @@ class Manifest(Part):
     processor: str = "unknown"
     cores: Whole | None = None
     environments: list[NotedEnvironment] = []
-    """In their order; absent from earlier versions'."""
+    """In chronological order; absent from manifests of earlier versions."""
     data: DataOrigin = DataOrigin(name="unknown", sha256="", protocol="not measured yet")
-    """Noted when a run is trained or first measured: an imported model has none before."""
+    """Recorded when a run is trained or first measured; an imported model has none before."""
     parameters: dict[str, Whole] = {}
     command: str = ""
     started: str | None = None
@@ -76,26 +76,26 @@ class Manifest(Part):
     evaluation_seconds: Number = None
     skipped_steps: int = 0
     rollbacks: list[str] = []
-    """Returns to an earlier checkpoint, in words."""
+    """Descriptions of the returns to an earlier checkpoint."""
     damaged_checkpoints: list[str] = []
 
     @property
     def troubles(self) -> str:
-        """What went wrong in training and was dealt with, in words; empty for most runs."""
-        skipped = [f"{self.skipped_steps} steps skipped, whose loss or gradient was no finite number"]
+        """Problems during training from which the run recovered, in words; empty for most runs."""
+        skipped = [f"{self.skipped_steps} steps skipped because of a non-finite loss or gradient"]
         damaged = [f"checkpoint {name} was damaged" for name in self.damaged_checkpoints]
         return "; ".join([*(skipped if self.skipped_steps else []), *self.rollbacks, *damaged])
 
 
 class EncoderLag(Part):
-    """How far the encoder is behind; see mpdvae/measures/encoder_lag.py."""
+    """How far the encoder lags behind; see mpdvae/measures/encoder_lag.py."""
 
     gain_nats: Number = None
     gain_standard_error_nats: Number = None
 
 
 class Probed(Part):
-    """What gradients and exchanged codes told, in history.jsonl and diagnostics.json; absent from earlier versions'."""
+    """Results from gradients and swapped codes, in history.jsonl and diagnostics.json; absent from earlier versions."""
 
     gradient_norms: dict[str, Number] = {}
     encoder_lag: EncoderLag = EncoderLag()
@@ -107,7 +107,7 @@ class Probed(Part):
 
     @property
     def pull_ratio(self) -> float | None:
-        """Gradient norm of the reconstruction over the largest of the other terms'."""
+        """Gradient norm of the reconstruction divided by the largest gradient norm of the other terms."""
         others = [v for k, v in self.gradient_norms.items() if k not in ("reconstruction", "total") and v is not None]
         reconstruction, most = self.gradient_norms.get("reconstruction"), max(others, default=0.0)
         return reconstruction / most if reconstruction is not None and most > 0 else None
@@ -129,7 +129,7 @@ class HistoryPoint(Probed):
 
     @property
     def information_nats(self) -> float | None:
-        """Information of all dimensions together."""
+        """Information summed over all dimensions."""
         information = self.information_per_dimension_nats
         return None if information is None else sum(nats for nats in information if nats is not None)
 
@@ -161,7 +161,7 @@ class RefereeOnSimulated(Part):
 
 
 class Referee(Part):
-    """Annealed importance sampling beside the importance-weighted estimate."""
+    """Likelihood check: annealed importance sampling compared with the importance-weighted estimate."""
 
     images: Whole
     chains: Whole
@@ -235,7 +235,7 @@ class Information(Part):
 
 
 class Increases(Part):
-    """Of the distortion, in nats, with another code than the image's own."""
+    """Increase in distortion, in nats, when the image's own code is replaced by another."""
 
     another: MeanAndError
     prior: MeanAndError
@@ -257,7 +257,7 @@ class CodeUse(Part):
 
 
 class Accuracy(Part):
-    """A score, by label subsets or by k-means seeds."""
+    """A score, with its values by label subset or by k-means seed."""
 
     mean: Number
     std: Number = None
@@ -271,7 +271,7 @@ class Accuracy(Part):
 
 
 class Scores(Part):
-    """Scores of one set of features by number of labels or clusters."""
+    """Scores of one set of features, by number of labels or clusters."""
 
     knn10_accuracy: dict[str, Accuracy] = {}
     linear_accuracy: dict[str, Accuracy] = {}
@@ -285,7 +285,7 @@ class Scores(Part):
 
 
 class Representation(Scores):
-    """representation.json: scores of the codes, and of what they are compared with."""
+    """representation.json: scores of the codes and of the baselines."""
 
     baselines: dict[str, Scores] = {}
     left_out: list[str] = []
@@ -293,7 +293,7 @@ class Representation(Scores):
 
 
 class Codes(Part):
-    """codes.json: the first two principal components of some test codes."""
+    """codes.json: the first two principal components of a sample of test codes."""
 
     x: list[Real]
     y: list[Real]
@@ -305,7 +305,7 @@ P = TypeVar("P", bound=Part)
 
 
 def read_text(path: Path, advice: str) -> str:
-    """The file's text. Raises `InputError` with the advice where it is missing, unreadable or too large."""
+    """Returns the file's text. Raises `InputError` with the advice if it is missing, unreadable or too large."""
     if not path.exists():
         raise InputError(f"{path} is missing: {advice}.", topic="not-a-run")
     try:
@@ -315,7 +315,7 @@ def read_text(path: Path, advice: str) -> str:
 
 
 def parse(kind: type[P], text: str, origin: str, advice: str) -> P:
-    """One JSON text as `kind`. Raises `InputError`, naming `origin`, the field and what to do, for anything else."""
+    """Parses JSON as `kind`. Raises `InputError`, naming `origin`, the field and what to do, if it does not validate."""
     try:
         return kind.model_validate_json(text)
     except ValidationError as error:
@@ -327,12 +327,12 @@ def parse(kind: type[P], text: str, origin: str, advice: str) -> P:
 
 
 def read(kind: type[P], path: Path, advice: str) -> P:
-    """The JSON file as `kind`. Raises `InputError`, naming the file and what to do, where it is missing or broken."""
+    """Reads a JSON file as `kind`. Raises `InputError`, naming the file and what to do, if it is missing or broken."""
     return parse(kind, read_text(path, advice), str(path), advice)
 
 
 def read_object(path: Path, advice: str) -> dict[str, Any]:
-    """The JSON file as it is, which must be an object."""
+    """Reads a JSON file, which must contain an object, without further validation."""
     try:
         value = parse_json(read_text(path, advice))
     except ValueError as error:

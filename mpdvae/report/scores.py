@@ -1,7 +1,7 @@
-"""The table of representation scores: codes of every model beside raw pixels, principal components, an untrained encoder.
+"""The table of representation scores: codes of every model next to three baselines.
 
-The first two baselines depend on no seed and are one number; the third is as random as a model, and gets an interval over
-seeds as models do.
+The baselines are raw pixels, principal components and an untrained encoder. The first two do not depend on a seed and are
+single numbers; the third is as random as a model and, like a model, gets an interval over seeds.
 """
 
 import json
@@ -20,36 +20,36 @@ from mpdvae.report.schema import Scores
 NAMES = {"raw_pixels": "raw pixels", "pca": "PCA", "untrained_encoder": "untrained encoder"}
 NOISE_TITLE = "Standard deviation of a score over subsets or restarts / over training seeds / over both"
 NOTE = (
-    "Raw pixels, as many principal components as the code has dimensions, and codes of the same encoder before training are "
-    "scored on the same images, labels and subsets: what a code does not add to these, training did not give it."
+    "Baselines: raw pixels, as many principal components as the code has dimensions, and codes of the same encoder before "
+    "training, scored on the same images, labels and subsets. Only a score above these baselines is a gain from training."
 )
 NOISE_NOTE = (
-    "Standard deviations: of one run over label subsets or k-means restarts; of runs with different seeds, with the noise of "
-    "subsets taken out; of one run on one subset, which has both. Intervals in the rows above are over seeds, with the same "
-    "subsets."
+    "Standard deviations: of one run over label subsets or k-means restarts; of runs with different seeds, with the noise "
+    "of subsets removed; of one run on one subset, which includes both. The intervals in the rows above are over seeds, "
+    "with the same subsets."
 )
 
 
 @dataclass(frozen=True)
 class Baseline:
-    """Scores of the same features for the seeds of a study; one seed for features that depend on none."""
+    """Scores of the same features for the seeds of a study; one entry for features that do not depend on a seed."""
 
     label: str
     by_seed: Mapping[int, Scores]
 
     def over_seeds(self, measure: str, count: str) -> Estimate | None:
-        """Mean and interval of a score; None where it was not measured."""
+        """Returns mean and interval of a score; None if it was not measured."""
         found = [score.mean for s in self.by_seed.values() if (score := getattr(s, measure).get(count))]
         numbers = [value for value in found if value is not None]
         return estimate(numbers) if numbers else None
 
     def noise(self, measure: str, count: str) -> Noise | None:
-        """Where the noise of a score comes from."""
+        """Returns the noise of a score by source."""
         return noise_of(self.by_seed.values(), measure, count)
 
 
 def baselines(study: Study) -> list[Baseline]:
-    """What the codes of a study are compared with. Features that differ between models are told apart by them."""
+    """Returns the baselines of a study. If features differ between models, their labels name the models."""
     groups: dict[tuple[str, str], dict[int, Scores]] = defaultdict(dict)
     models: dict[tuple[str, str], list[str]] = defaultdict(list)
     for variant in study.variants:
@@ -65,15 +65,15 @@ def baselines(study: Study) -> list[Baseline]:
 
 
 def noise_of(scores: Iterable[Scores], measure: str, count: str) -> Noise | None:
-    """Where the noise of a score comes from; None where it was not measured, or not alike for all seeds."""
+    """Returns the noise of a score by source; None if it was not measured, or not in the same way for all seeds."""
     runs = [score.values for s in scores if (score := getattr(s, measure).get(count)) and score.values]
     return noise(runs) if runs and len({len(run) for run in runs}) == 1 else None
 
 
 def score_table(study: Study, measures: Sequence[str] = tuple(MEASURES)) -> Table:
-    """The scores of one study by these measures; no sections where nothing was scored."""
+    """Returns the scores of one study by these measures; a table without sections if nothing was scored."""
     found = baselines(study)
-    named = {"labels": "Test accuracy of classifiers", "K": "Clusters: test accuracy, or agreement with classes"}
+    named = {"labels": "Test accuracy of classifiers", "K": "Clustering: test accuracy, or agreement with classes"}
     sections = [
         Section(title, tuple(row for m in measures if MEASURES[m][1] == noun for row in _rows(study, found, m)))
         for noun, title in named.items()
@@ -87,7 +87,7 @@ def _features(name: str, run: Run, scores: Scores) -> str:
     if name != "untrained_encoder":
         return f"{scores.dimensions} "
     encoder = run.configuration.get("encoder")
-    # Codes of a refined posterior depend on the other parts, too.
+    # Codes of a refined posterior also depend on the other parts.
     refined = isinstance(encoder, dict) and encoder.get("refinement_steps")
     others = [run.configuration.get(part) for part in ("decoder", "prior") if refined]
     return f"{scores.dimensions} {json.dumps([encoder, *others])}"
@@ -131,6 +131,6 @@ def _noise_cell(found: Noise | None) -> str:
 def _notes(study: Study, found: Sequence[Baseline]) -> list[str]:
     represented = [run.representation for run in study.runs if run.representation]
     if not represented:
-        return ["No representation scores: they need labels of at least two classes."]
+        return ["No representation scores: they require labels of at least two classes."]
     notes = [NOTE] if found else ["No baselines were scored (evaluation.baselines)."]
     return [*notes, NOISE_NOTE, *sorted({sentence for scores in represented for sentence in scores.left_out})]

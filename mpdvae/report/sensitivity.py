@@ -1,7 +1,7 @@
-"""Sensitivity of MAE to its two weights: a heat map for each of some numbers over diversity (eta) and smoothness (gamma).
+"""Sensitivity of MAE to its two weights: heat maps of some metrics over diversity (eta) and smoothness (gamma).
 
 Weights are read from configurations, and models that differ in nothing else share a map (`families`). A weight that was
-combined with one other weight only makes no row or column.
+combined with only one other weight gets no row or column.
 """
 
 from collections import defaultdict
@@ -15,10 +15,10 @@ from mpdvae.report.numbers import number
 
 SHOWN = ("nll_nats", "kl_nats", "knn10_accuracy/largest")
 COLOURS = "Cividis"
-"""Sequential, and the same to people with colour-blindness (Nunez et al. 2018, https://doi.org/10.1371/journal.pone.0199239)."""
+"""Sequential, and looks the same to colour-blind readers (Nunez et al. 2018, https://doi.org/10.1371/journal.pone.0199239)."""
 CAPTION = (
-    "Means over seeds for each pair of weights, everything else the same. Lower is better for NLL, higher for accuracy. A "
-    "click on a cell leads to the folder of a run."
+    "Means over seeds for each pair of weights, with everything else equal. Lower is better for NLL, higher for accuracy. "
+    "Click a cell to open the folder of a run."
 )
 
 
@@ -29,11 +29,11 @@ class Grid:
     etas: tuple[float, ...]
     gammas: tuple[float, ...]
     models: dict[tuple[float, float], Variant]
-    """By (eta, gamma); some may be missing."""
+    """Models by (eta, gamma); some pairs may be missing."""
 
 
 def grids(study: Study) -> list[Grid]:
-    """The grids of a study that hold at least two weights of each kind."""
+    """Returns the grids of a study that contain at least two values of each weight."""
     groups: dict[str, dict[tuple[float, float], Variant]] = defaultdict(dict)
     for variant in study.variants:
         flat = configuration(variant)
@@ -45,13 +45,13 @@ def grids(study: Study) -> list[Grid]:
 
 
 def sensitivity(study: Study, address: Address) -> Chart | None:
-    """Three heat maps for each grid; None where there is none."""
+    """Returns three heat maps for each grid; None if there are none."""
     panels = [panel for grid in grids(study) for name in SHOWN if (panel := _heat_map(grid, name, address)) is not None]
     return make_chart("sensitivity", "Sensitivity to the two weights", CAPTION, {}, panels)
 
 
 def _trimmed(models: dict[tuple[float, float], Variant]) -> Grid:
-    """Without weights that meet one other weight only, again and again until none is left."""
+    """Removes weights that are combined with only one other weight, repeatedly until none is left."""
     while True:
         etas, gammas = [eta for eta, _ in models], [gamma for _, gamma in models]
         kept = {(e, g): v for (e, g), v in models.items() if etas.count(e) > 1 and gammas.count(g) > 1}
@@ -87,8 +87,8 @@ def _heat_map(grid: Grid, name: str, address: Address) -> Panel | None:
         "ygap": 2,
     }
     axes = {
-        "xaxis": {"title": {"text": "weight of diversity"}, "type": "category", "showgrid": False},
-        "yaxis": {"title": {"text": "weight of smoothness"}, "type": "category", "showgrid": False},
+        "xaxis": {"title": {"text": "diversity weight"}, "type": "category", "showgrid": False},
+        "yaxis": {"title": {"text": "smoothness weight"}, "type": "category", "showgrid": False},
     }
     title = f"{shown.label} ({shown.unit})" if shown.unit else shown.label
     return make_panel(title, [trace], axes, 300)

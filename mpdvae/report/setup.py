@@ -1,9 +1,9 @@
-"""How a study's set-up differs from that of the authors' released code, row by row.
+"""Differences between a study's set-up and that of the authors' released code, row by row.
 
-`RELEASED` is the released configuration for 28x28 binary images in the form of an experiment.json. Every row is one
-function that describes one matter of a configuration in words; it is applied to the released configuration and to ours
-alike, and two set-ups agree in a matter where the words are the same. What the paper's own tables were made with beyond
-that (the two weights above all) was not recovered.
+`RELEASED` is the released configuration for 28x28 binary images in the form of an experiment.json. Each row has a function
+that describes one aspect of a configuration in words. It is applied to both the released configuration and ours; two
+set-ups agree in an aspect if the words are the same. The remaining settings behind the paper's own tables (above all the
+two weights) were not recovered.
 """
 
 from collections.abc import Callable, Mapping
@@ -42,17 +42,17 @@ PARAMETERS = {"encoder": 703_872, "pixelcnn": 505_346, "independent": 141_327, "
 
 @dataclass(frozen=True)
 class Matter:
-    """One row: what is compared, there and here."""
+    """One row: an aspect of the set-up in the released code and in the study."""
 
     title: str
     released: str
     here: tuple[tuple[str, str], ...]
-    """Text and the models it is true of ("" for all models)."""
+    """Descriptions, each with the models to which it applies ("" for all models)."""
     same: bool
 
 
 def differences(study: Study) -> list[Matter]:
-    """All rows for one study, those that differ first."""
+    """Returns all rows for one study, with the rows that differ first."""
     rows = [
         _fixed("Data", "MNIST and OMNIGLOT at 28x28, CIFAR-10", lambda run: run.setting.dataset, study),
         _fixed(
@@ -73,8 +73,8 @@ def differences(study: Study) -> list[Matter]:
         _described("Latent dimension", lambda c: str(c.get("latent_dim", "unknown")), study),
         _described("Decoder", _decoder, study),
         _described("Prior", _prior, study),
-        _fixed("Weights of diversity and smoothness", _WEIGHTS, _weights, study),
-        _described("Length of training", _length, study),
+        _fixed("Diversity and smoothness weights", _WEIGHTS, _weights, study),
+        _described("Training length", _length, study),
         _described("Optimiser", _optimiser, study),
         _fixed("Parameters", _PARAMETERS, _parameters, study),
     ]
@@ -89,7 +89,7 @@ _PARAMETERS = (
 
 
 def _described(title: str, describe: Callable[[Mapping[str, Any]], str], study: Study) -> Matter:
-    """A row whose two sides come from the same function."""
+    """Returns a row whose two sides come from the same function."""
     references = [_released_like(run.configuration) for run in _first_runs(study)]
     released = " or ".join(dict.fromkeys(map(describe, references)))
     ours = [describe(run.configuration) for run in _first_runs(study)]
@@ -98,7 +98,7 @@ def _described(title: str, describe: Callable[[Mapping[str, Any]], str], study: 
 
 
 def _fixed(title: str, released: str, describe: Callable[[Run], str], study: Study) -> Matter:
-    """A row whose left side is a sentence."""
+    """Returns a row whose left side is a fixed text."""
     return Matter(title, released, _by_text(study, [describe(run) for run in _first_runs(study)]), same=False)
 
 

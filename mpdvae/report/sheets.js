@@ -1,4 +1,4 @@
-// Images out of sheets: a sheet is one picture with many images of one size, side by side without gaps.
+// Extracts images from sheets: a sheet is one picture of many images of equal size, side by side without gaps.
 "use strict";
 report.sheets = (() => {
   const found = new Map([...document.querySelectorAll("img[data-sheet]")].map((image) => [image.dataset.sheet, image]));
@@ -11,7 +11,7 @@ report.sheets = (() => {
     canvas.getContext("2d").drawImage(sheet, x, y, width, height, 0, 0, width, height);
   };
 
-  // Image `index` of the sheet called `name`, on a canvas of the image's own size; style enlarges it.
+  // Draws image `index` of the sheet `name` on a canvas of the image's own size; the style sheet enlarges it.
   const draw = (canvas, name, index, size) => {
     const sheet = found.get(name);
     Object.assign(canvas, size);

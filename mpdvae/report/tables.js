@@ -1,5 +1,5 @@
-// Sorts tables by the column or the row whose head is pressed: once from the least, again from the most. What is no number
-// comes last.
+// Sorts tables by the column or row whose header is clicked: first ascending, then descending. Cells without a number come
+// last.
 "use strict";
 (() => {
   const number = (cell) => {
@@ -34,7 +34,7 @@
     body.append(...places.map((i) => rows[i]));
   };
 
-  // Models are columns: the head of a row puts them in order, in every part of the table.
+  // Models are columns: the header of a row sorts them, in all sections of the table.
   const sortColumns = (head) => {
     const places = order([...head.parentElement.cells].slice(1), turn(head));
     [...head.closest("table").rows].forEach((row) => {

@@ -1,8 +1,8 @@
-"""The tables of a study, made once and written by every form of the report.
+"""The tables of a study, built once and used by every output format of the report.
 
-Models are columns and metrics rows. A cell is the mean over seeds ± half the width of its 95 % interval, which is seed
-noise. The noise of one evaluation (Monte-Carlo error, choice of test images) has rows of its own and is given for the worst
-seed; the two are never mixed. Representation scores, with their baselines and their noise, have a table of their own.
+Models are columns and metrics are rows. A cell is the mean over seeds ± half the width of its 95 % interval, which is seed
+noise. The noise of a single evaluation (Monte-Carlo error, choice of test images) has separate rows and is given for the
+worst seed; the two are never mixed. Representation scores, with their baselines and noise, have a separate table.
 """
 
 import math
@@ -29,19 +29,19 @@ REFEREE = [
 ]
 USE = ["another_code_nats", "prior_code_nats", "mean_code_nats", "used_dimensions"]
 NOISE = ["nll_monte_carlo_error_nats", "nll_standard_error_nats", "pareto_share", "identity_residual"]
-NOISE_TITLE = "Noise of one evaluation, worst seed"
+NOISE_TITLE = "Noise of a single evaluation, worst seed"
 SHORT_MEASURES = ["knn10_accuracy", "linear_accuracy", "rbf_svm_accuracy", "kmeans_accuracy"]
-"""Scores that a terminal shows."""
+"""Scores shown in a terminal."""
 
 
 def table(study: Study) -> Table:
-    """The table of one study."""
+    """Returns the main table of one study."""
     sections = [
         Section("Density", _rows(study, [metric(name) for name in DENSITY])),
-        Section("Likelihood judged by annealed importance sampling", _rows(study, [metric(name) for name in REFEREE])),
+        Section("Likelihood check by annealed importance sampling", _rows(study, [metric(name) for name in REFEREE])),
         Section("Code", _rows(study, [metric(name) for name in CODE])),
         Section(
-            "Use of the code by the decoder: distortion over that with the image's own",
+            "Use of the code by the decoder: distortion relative to the image's own code",
             _rows(study, [metric(n) for n in USE]),
         ),
         Section(NOISE_TITLE, _noise_rows(study)),
@@ -51,14 +51,16 @@ def table(study: Study) -> Table:
 
 
 def tables(study: Study) -> list[Table]:
-    """All tables of one study."""
+    """Returns all tables of one study."""
     return [table(study), score_table(study)]
 
 
 def console_table(study: Study, width: int = 124) -> str:
-    """The tables for a terminal, in blocks of as many models as fit into `width`."""
+    """Returns the tables as text for a terminal, in blocks of as many models as fit into `width`."""
     setting = study.setting
-    heading = f"{setting.title}. {setting.protocol}; {setting.measured}. Without a unit: nats or shares."
+    heading = (
+        f"{setting.title}. {setting.protocol}; {setting.measured}. Rows without a unit are in nats or are fractions."
+    )
     made = [table(study), score_table(study, SHORT_MEASURES)]
     return "\n\n".join([textwrap.fill(heading, width), *(part for one in made for part in _in_blocks(one, width))])
 
@@ -84,14 +86,14 @@ def _in_blocks(made: Table, width: int) -> list[str]:
 
 
 def _is_short(section: Section, row: Row) -> bool:
-    """Whether a terminal shows the row: not the second unit of the likelihood, and one noise of evaluation only."""
+    """Whether a terminal shows the row: likelihoods in one unit only, and one row of evaluation noise only."""
     if section.title in (NOISE_TITLE, SCORE_NOISE_TITLE):
         return row.label == metric(NOISE[0]).label
     return row.unit != "bits/dim"
 
 
 def _blocks(count: int, most: int) -> list[slice]:
-    """`count` columns in blocks of about equal size, none larger than `most`."""
+    """Splits `count` columns into blocks of about equal size, none larger than `most`."""
     blocks = math.ceil(count / max(1, most))
     size = math.ceil(count / blocks)
     return [slice(start, start + size) for start in range(0, count, size)]
@@ -144,16 +146,17 @@ def _notes(study: Study) -> list[str]:
         )
     single = [variant.label for variant in study.variants if len(variant.seeds) == 1]
     if single:
-        notes.append(f"One seed only, hence no interval: {', '.join(single)}.")
+        notes.append(f"One seed only, therefore no interval: {', '.join(single)}.")
     if any(run.diagnostics.mutual_information_saturated for run in study.runs):
         notes.append(
-            f"* Saturated: an estimate from {plural(study.setting.diagnosed_images, 'image')} cannot exceed the logarithm of "
-            "their number; the true mutual information may be as large as the upper bound below it."
+            f"* Saturated: an estimate from {plural(study.setting.diagnosed_images, 'image')} cannot exceed the logarithm "
+            "of their number; the true mutual information may be as large as the upper bound in the next row."
         )
     if any(run.information for run in study.runs):
         notes.append(
-            "The upper bound on the mutual information is the least of three that have no ceiling. Total correlation and KL "
-            "of the aggregate posterior are too large by what a saturated mutual information lacks."
+            "The upper bound on the mutual information is the smallest of three bounds without a ceiling. If the mutual "
+            "information is saturated, the total correlation and the KL of the aggregate posterior are too large by the "
+            "amount that it is too small."
         )
     notes += sorted({_referee_note(run.density.referee) for run in study.runs if run.density.referee})
     return notes
@@ -162,7 +165,7 @@ def _notes(study: Study) -> list[str]:
 def _referee_note(referee: Referee) -> str:
     return (
         f"Annealed importance sampling with {plural(referee.chains, 'chain')} of {plural(referee.steps, 'step')} on "
-        f"{plural(referee.images, 'image')} of the split and as many simulated ones, for which reverse chains give the bound "
-        "from below. An importance-weighted NLL above the annealed one, or above the bounds, says that the encoder misses "
+        f"{plural(referee.images, 'image')} of the split and as many simulated images, for which reverse chains give the "
+        "lower bound. If the importance-weighted NLL is above the annealed one, or above the bounds, the encoder misses "
         "codes."
     )

@@ -1,4 +1,4 @@
-// The reader's colours: those of the system, or those chosen in the head of the page. Others ask for them here.
+// The reader's colour scheme: the system's, or the one chosen at the top of the page. Other scripts get colours from here.
 "use strict";
 const report = (() => {
   const root = document.documentElement;
@@ -6,7 +6,7 @@ const report = (() => {
   const probe = document.body.appendChild(document.createElement("i"));
   probe.hidden = true;
 
-  // A variable may depend on the scheme; the colour of an element never does.
+  // A variable may depend on the colour scheme; the computed colour of an element never does.
   const colour = (name) => {
     probe.style.color = `var(${name})`;
     return getComputedStyle(probe).color;

@@ -1,17 +1,18 @@
-"""From seed-wise paired differences to a verdict, by one stated rule.
+"""Derives a verdict from seed-wise paired differences, by one stated rule.
 
-Take the differences of a condition's metric between its two models, seed by seed, and the Student-t 95 % interval of
-their mean. Against the region in which the condition is true:
+For each condition, take the differences of its metric between its two models, seed by seed, and the Student-t 95 % interval
+of their mean. Compare the interval with the region in which the condition is true:
 
     the whole interval lies inside      holds
     the whole interval lies outside     does not hold
     otherwise, or with one seed         cannot tell
 
-A claim is a conjunction: it does not hold if any of its conditions does not; otherwise it is not tested if any was not;
-otherwise it holds if all hold; otherwise one cannot tell. Where a seed of the two models has no finite value, or both
-mutual informations are at their ceiling, the interval does not say what it seems to say, and the word is `cannot tell`.
+A claim is a conjunction: it does not hold if any of its conditions does not hold; otherwise it is not tested if any
+condition was not tested; otherwise it holds if all conditions hold; otherwise the verdict is `cannot tell`. If a seed of
+the two models has no finite value, or both estimates of mutual information are at their ceiling, the interval is misleading
+and the verdict is `cannot tell`.
 
-The intervals are not corrected for the number of claims: of twenty conditions on the edge, one is expected to err.
+The intervals are not corrected for the number of claims: of twenty borderline conditions, one is expected to be wrong.
 """
 
 import textwrap
@@ -29,20 +30,20 @@ Word = Literal["holds", "does not hold", "cannot tell", "not tested"]
 
 RULE = (
     "Each condition compares two models by their differences seed by seed (a seed fixes the order and the binarisation of "
-    "the data for all models). It holds when the whole Student-t 95% interval of the mean difference lies on the claimed "
-    "side, does not hold when it lies wholly on the other, and otherwise one cannot tell. A claim holds if all its "
-    "conditions hold, and does not hold if any does not. A verdict is about this scale, these networks and this data; "
-    "intervals are not corrected for the number of claims."
+    "the data for all models). It holds if the whole Student-t 95% interval of the mean difference lies on the claimed "
+    "side, does not hold if the whole interval lies on the other side, and is undecided (cannot tell) otherwise. A claim "
+    "holds if all its conditions hold, and does not hold if any condition does not. A verdict applies to this scale, these "
+    "networks and this data; intervals are not corrected for the number of claims."
 )
 
 
 @dataclass(frozen=True)
 class Evidence:
-    """One condition, what was found and what it says."""
+    """One condition, its outcome, and the sentence that explains it."""
 
     condition: Condition
     metric: str
-    """The metric that was compared, with `largest` resolved."""
+    """The compared metric, with `largest` resolved."""
     word: Word
     sentence: str
     difference: Difference | None
@@ -50,22 +51,22 @@ class Evidence:
 
 @dataclass(frozen=True)
 class Verdict:
-    """One claim, the word and the evidence."""
+    """One claim with its verdict and the evidence."""
 
     claim: Claim
     word: Word
     reason: str
-    """Why the claim was not tested; empty where it was."""
+    """Why the claim was not tested; empty if it was."""
     evidence: tuple[Evidence, ...]
 
 
 def judge_all(study: Study, claims: Sequence[Claim] = CLAIMS) -> list[Verdict]:
-    """A verdict on each claim from the runs of one study."""
+    """Returns a verdict on each claim, from the runs of one study."""
     return [judge(claim, study) for claim in claims]
 
 
 def judge(claim: Claim, study: Study) -> Verdict:
-    """The verdict on one claim."""
+    """Returns the verdict on one claim."""
     if claim.datasets and study.setting.dataset.lower() not in claim.datasets:
         return Verdict(claim, "not tested", f"not tested here: needs runs on {claim.datasets[0]}.", ())
     present = {variant.model for variant in study.variants}
@@ -79,7 +80,7 @@ def judge(claim: Claim, study: Study) -> Verdict:
 
 
 def conjunction(words: Sequence[Word]) -> Word:
-    """The word for a claim from those of its conditions."""
+    """Returns the verdict on a claim from the verdicts on its conditions."""
     for decisive in ("does not hold", "not tested", "cannot tell"):
         if decisive in words:
             return decisive
@@ -87,7 +88,7 @@ def conjunction(words: Sequence[Word]) -> Word:
 
 
 def decide(estimate: Estimate, region: tuple[float, float]) -> Word:
-    """The rule for one interval and one region. Equal to the region's end in every run counts as outside."""
+    """Applies the rule to one interval and one region. Equality with the region's end in every run counts as outside."""
     if estimate.interval is None:
         return "cannot tell"
     (low, high), (start, end) = estimate.interval, region
@@ -97,12 +98,14 @@ def decide(estimate: Estimate, region: tuple[float, float]) -> Word:
 
 
 def weigh(condition: Condition, study: Study) -> Evidence:
-    """What the runs of a study say about one condition, whose models are present."""
+    """Returns the evidence of a study's runs on one condition, whose models are present."""
     sides: list[Variant] = []
     for model in condition.models:
         variants = study.of_model(model)
         if len(variants) > 1:
-            sentence = f"not tested here: {model} was run in {len(variants)} configurations; report one at a time."
+            sentence = (
+                f"not tested here: {model} was run in {len(variants)} configurations; report each of them separately."
+            )
             return Evidence(condition, condition.metric, "not tested", sentence, None)
         sides.append(variants[0])
     name = resolve(condition.metric, sides)
@@ -116,7 +119,7 @@ def weigh(condition: Condition, study: Study) -> Evidence:
     if broken:
         word, caveat = (
             "cannot tell",
-            f" No finite value for {plural(len(broken), 'seed')} of the pairs, which are left out.",
+            f" No finite value for {plural(len(broken), 'seed')}, left out of the comparison.",
         )
     elif name == "mutual_information_nats" and all(_saturated(side) for side in sides):
         word, caveat = "cannot tell", " Both estimates are at their ceiling, which hides the difference."
@@ -142,7 +145,7 @@ def _sentence(condition: Condition, name: str, difference: Difference, word: Wor
     return (
         f"{shown.label}: {condition.left} minus {other} is {mean}{unit} on average over "
         f"{plural(difference.estimate.count, 'seed')} ({interval(difference.estimate, digits)}); "
-        f"claimed is {_claimed(condition, unit)}: {word}."
+        f"claim: {_claimed(condition, unit)}; {word}."
     )
 
 
@@ -150,12 +153,12 @@ def _claimed(condition: Condition, unit: str) -> str:
     if condition.relation == "not worse":
         return f"at most {condition.margin:g}{unit}"
     if condition.relation == "equivalent":
-        return f"at most {condition.margin:g}{unit} either way"
+        return f"at most {condition.margin:g}{unit} in either direction"
     return "more than zero" if condition.relation == "higher" else "less than zero"
 
 
 def console_verdicts(verdicts: Sequence[Verdict], width: int = 124) -> str:
-    """One line or two for each claim."""
+    """Returns one or two lines of text for each claim."""
     lines = []
     for verdict in verdicts:
         text = f"{verdict.word.ljust(14)} {verdict.claim.id}  {verdict.claim.statement}"

@@ -1,4 +1,4 @@
-// Walks between codes: sliders over images that were made beforehand.
+// Walks between codes: sliders over precomputed images.
 "use strict";
 report.walks = (root) => {
   const find = (name) => root.querySelector(`[data-walk="${name}"]`);

@@ -1,5 +1,9 @@
-"""The run folder: what is in it, how it is read and written, and whom a run reports to.
+"""The run folder: the files of a run, how they are read and written, and where a run reports its progress.
 
-For anyone who reads results or adds a file to a run. The names and formats are documented in docs/reference.md and are read
-by later versions; `records` checks every file that is read.
+For anyone who reads results or adds a file to a run. `run_folder` documents the files, which later versions must go on
+reading; `records` checks every file that is read.
 """
+
+import lazy_loader
+
+__getattr__, __dir__, __all__ = lazy_loader.attach_stub(__name__, __file__)

@@ -5,3 +5,7 @@ For anyone who writes a file, starts a process or reads what came from outside: 
 the promises of docs/reliability.md are kept here. The format of `owner.json` (`folder_lock`) is shared between versions and
 machines; everything else may be changed freely.
 """
+
+import lazy_loader
+
+__getattr__, __dir__, __all__ = lazy_loader.attach_stub(__name__, __file__)

@@ -152,7 +152,7 @@ def complete(
 
     Raises `RunError` where the process was told to stop, or the system refuses a file; the message says how to go on.
     """
-    from mpdvae.evaluation.evaluate import evaluate
+    from mpdvae.evaluation.run_evaluation import evaluate
 
     with _going_on(run, data) as stop, tracking(run, track, warn) as trackers:
         noter = _begin(run, data, command)

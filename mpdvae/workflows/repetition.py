@@ -96,7 +96,7 @@ def threads_of(run: Run) -> int | None:
 
 def measure_alike(one: Run, other: Run, data: Splits, say: Callable[[str], None]) -> None:
     """Measures `other` with the options of each measurement of `one` that it lacks."""
-    from mpdvae.evaluation.evaluate import evaluate
+    from mpdvae.evaluation.run_evaluation import evaluate
 
     done = measurements(other.path)
     for arguments in measurements(one.path):

@@ -43,7 +43,7 @@ OPTIONS: Mapping[str, tuple[str, type]] = {
     "--referee": ("referee_images", int),
     "--referee-steps": ("referee_steps", int),
 }
-"""Options with values in the command of density.json, and the arguments of `evaluation.evaluate` that they are."""
+"""Options with values in the command of density.json, and the arguments of `run_evaluation.evaluate` that they are."""
 
 Verdict = Literal["same", "differs", "other", "not recorded"]
 """`other`: different, and no fault."""
@@ -150,7 +150,7 @@ def verify(
 
 
 def measurements(folder: Path) -> list[dict[str, Any]]:
-    """The arguments of `evaluation.evaluate` behind each density*.json in `folder`. Raises `InputError` for a command that
+    """The arguments of `run_evaluation.evaluate` behind each density*.json in `folder`. Raises `InputError` for a command that
     is none."""
     return [_arguments(path) for path in sorted(folder.glob("density*.json"))]
 
@@ -270,7 +270,7 @@ def _measure_again(run: Run, data: Splits, found: Verification, say: Say) -> Non
 
 def measure_aside(run: Run, folder: Path, data: Splits, say: Say) -> None:
     """Measures the model of `run` with the options of all its measurements, into `folder`, which must be new."""
-    from mpdvae.evaluation.evaluate import evaluate
+    from mpdvae.evaluation.run_evaluation import evaluate
 
     folder.mkdir()
     shutil.copyfile(run.path / "experiment.json", folder / "experiment.json")

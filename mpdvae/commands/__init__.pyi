@@ -1,0 +1,5 @@
+from .cli import main
+
+__all__ = [
+    "main",
+]

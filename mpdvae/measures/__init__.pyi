@@ -1,0 +1,33 @@
+from . import density, representation
+from .annealed_importance import AnnealedEstimate, Sandwich, estimate_by_annealing, sandwich
+from .code_diagnostics import Diagnostics, active_units, information_per_dimension, measure_code, mutual_information
+from .code_use import CodeUse, measure_code_use
+from .density import DensityEstimate, estimate_density
+from .encoder_lag import EncoderLag, measure_encoder_lag
+from .information import Information, measure_information
+from .intervals import Estimate
+from .random_subsets import mean_and_error
+
+__all__ = [
+    "AnnealedEstimate",
+    "CodeUse",
+    "DensityEstimate",
+    "Diagnostics",
+    "EncoderLag",
+    "Estimate",
+    "Information",
+    "Sandwich",
+    "active_units",
+    "density",
+    "estimate_by_annealing",
+    "estimate_density",
+    "information_per_dimension",
+    "mean_and_error",
+    "measure_code",
+    "measure_code_use",
+    "measure_encoder_lag",
+    "measure_information",
+    "mutual_information",
+    "representation",
+    "sandwich",
+]

@@ -1,0 +1,42 @@
+from .aggregate_terms import MMD, TotalCorrelation
+from .kl_weights import GECO, AdaptiveWeight, Constant, Cyclical, Linear, Schedule, SoftFreeBits
+from .step_rules import Joint, Lagging, StepRule
+from .term_gradients import gradient_norms
+from .terms import (
+    KL,
+    Diversity,
+    ForwardPass,
+    Loss,
+    MutualPosteriorDivergence,
+    Objective,
+    Smoothness,
+    Term,
+    importance_weighted,
+    reconstruction,
+)
+
+__all__ = [
+    "GECO",
+    "KL",
+    "MMD",
+    "AdaptiveWeight",
+    "Constant",
+    "Cyclical",
+    "Diversity",
+    "ForwardPass",
+    "Joint",
+    "Lagging",
+    "Linear",
+    "Loss",
+    "MutualPosteriorDivergence",
+    "Objective",
+    "Schedule",
+    "Smoothness",
+    "SoftFreeBits",
+    "StepRule",
+    "Term",
+    "TotalCorrelation",
+    "gradient_norms",
+    "importance_weighted",
+    "reconstruction",
+]
