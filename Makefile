@@ -32,9 +32,13 @@ test-slow: .venv/test
 
 # What touches those libraries; the rest of the suite is about what is ours alone. Shapes and types are not checked as the
 # tests run: the oldest versions of the two libraries that do it do not agree.
-OLDEST_TOUCHED := cli completion data_download data_formats data_own data_protocols density distributions experiment help interop \
-    kinds objective package pictures representation report_pages report_statistics runs schedules sharing sklearn subsets vae
-OLDEST := $(addprefix tests/test_,$(addsuffix .py,$(OLDEST_TOUCHED)))
+OLDEST_TOUCHED := commands/test_cli.py commands/test_completion.py commands/test_help.py commands/test_kind_options.py \
+    data/test_data_download.py data/test_data_formats.py data/test_data_own.py data/test_data_protocols.py \
+    distributions/test_distributions.py evaluation/test_image_grids.py experiments/test_experiment.py \
+    measures/test_density.py measures/test_random_subsets.py measures/test_representation.py objectives/test_kl_weights.py \
+    objectives/test_terms.py report/test_report_pages.py report/test_report_statistics.py runs/test_run_folder.py \
+    sharing/test_pretrained.py sharing/test_released_import.py test_package.py test_vae.py workflows/test_estimator.py
+OLDEST := $(addprefix tests/,$(OLDEST_TOUCHED))
 
 test-oldest: .venv-oldest/test
 	.venv-oldest/bin/python -m pytest -o addopts="--strict-markers --strict-config -ra" --numprocesses 2 -m "not slow" $(OLDEST)

@@ -18,7 +18,7 @@ from mpdvae.runs.run_folder import Run
 from mpdvae.workflows import gpu_assignment
 from mpdvae.workflows.job import how_to_resume
 
-HERE = Path(__file__).parent
+SUPPORT = Path(__file__).parent / "support"
 THERE = ("--device", "elsewhere")
 RECIPE = "mae-digits-smoke"
 WRITTEN_AT = {"manifest.json", "checksums.json"}
@@ -26,10 +26,12 @@ WRITTEN_AT = {"manifest.json", "checksums.json"}
 
 
 def program(*arguments: str | Path) -> str:
-    """Output of a program of this folder, which ends well and has nothing to complain of."""
+    """Output of a program of tests/support, which ends well and has nothing to complain of."""
     command = [sys.executable, "-W", "ignore", *map(str, arguments)]
     one_thread = os.environ | {"OMP_NUM_THREADS": "1"}  # as in the tests' own process: last digits depend on it
-    done = subprocess.run(command, cwd=HERE, env=one_thread, capture_output=True, text=True, timeout=600, check=False)
+    done = subprocess.run(
+        command, cwd=SUPPORT, env=one_thread, capture_output=True, text=True, timeout=600, check=False
+    )
     assert (done.returncode, done.stderr) == (0, "")
     return done.stdout
 

@@ -193,7 +193,7 @@ def test_links_out_of_a_folder_are_not_followed(tmp_path):
     (tmp_path / "pictures").mkdir()
     (tmp_path / "private.png").write_bytes(READERS["pictures, png"].base())
     (tmp_path / "pictures" / "a.png").symlink_to(tmp_path / "private.png")
-    refused(read_image_folder, tmp_path / "pictures", r"a\.png is a link that leads out of its folder")
+    refused(read_image_folder, tmp_path / "pictures", r"a\.png is a symbolic link that leads out of its folder")
     run = make_run(tmp_path / "run", "mae")
     shown = run / "figures" / "samples.png"
     shown.unlink()

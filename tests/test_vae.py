@@ -10,37 +10,14 @@ import math
 import pytest
 import torch
 from constructors import DECODERS, ENCODERS, PRIORS, binary_images, by_name, shaken, with_shapes
-from torch import nn
-from torch.distributions import Independent, MultivariateNormal, Normal, kl_divergence
+from linear_gaussian import SHAPE, SIGMA, B, LinearDecoder, LinearEncoder, W, log_likelihood
+from torch.distributions import MultivariateNormal, kl_divergence
 
 from mpdvae.errors import InputError
 from mpdvae.models.priors import AR1Prior, StandardNormal
 from mpdvae.vae import VAE
 
 pytestmark = pytest.mark.usefixtures("float64")
-
-SHAPE = (1, 2, 2)
-SIGMA = 0.7
-W = torch.tensor([[1.0, 0.5], [-1.0, 0.5], [0.5, 1.0], [0.5, -1.0]], dtype=torch.float64)
-B = torch.tensor([0.3, -0.2, 0.1, 0.5], dtype=torch.float64)
-PRECISION = 1 + W.square().sum(0) / SIGMA**2
-
-
-class LinearDecoder(nn.Module):
-    def forward(self, z):
-        return Independent(Normal((z @ W.mT + B).unflatten(-1, SHAPE), SIGMA), 3)
-
-
-class LinearEncoder(nn.Module):
-    """The exact posterior, its mean shifted by `shift` and its deviation multiplied by `factor`."""
-
-    def __init__(self, shift: float = 0.0, factor: float = 1.0) -> None:
-        super().__init__()
-        self.shift, self.factor = shift, factor
-
-    def forward(self, x):
-        mean = (x.flatten(1) - B) @ W / SIGMA**2 / PRECISION
-        return Independent(Normal(mean + self.shift, self.factor * PRECISION.rsqrt().expand_as(mean)), 1)
 
 
 def linear_vae(shift: float = 0.0, factor: float = 1.0) -> VAE:
@@ -50,10 +27,6 @@ def linear_vae(shift: float = 0.0, factor: float = 1.0) -> VAE:
 @pytest.fixture
 def x() -> torch.Tensor:
     return MultivariateNormal(B, W @ W.mT + SIGMA**2 * torch.eye(4)).sample((6,)).unflatten(-1, SHAPE)
-
-
-def log_likelihood(x: torch.Tensor) -> torch.Tensor:
-    return MultivariateNormal(B, W @ W.mT + SIGMA**2 * torch.eye(4)).log_prob(x.flatten(1))
 
 
 def assert_mean_is(values: torch.Tensor, expected: torch.Tensor) -> None:

@@ -1,11 +1,11 @@
 """Fashion-MNIST (Xiao, Rasul & Vollgraf 2017): 70,000 pictures of clothes, 28x28, grey levels, ten classes.
 
-Format: the four idx files of MNIST. Found in the data folder (ours, or torchvision's), or where Debian's package
-dataset-fashion-mnist puts them; the packages' .gz differ from the published .gz, the files in them do not. Fetched from
-the authors' address. Licence: MIT.
+Format: the four idx files of MNIST. Found in the data folder (in this package's layout or torchvision's), or where Debian's
+package dataset-fashion-mnist puts them; the package's .gz files differ from the published ones, their contents do not.
+Fetched from the authors' address. Licence: MIT.
 
 Split: official test images; 2,000 training images for validation, by seed, as for MNIST. Comparable with published
-likelihoods only where the binarisation is the same; few papers say which one they used.
+likelihoods only if the binarisation is the same; few papers state which one they used.
 """
 
 from mpdvae.data.entry import Entry

@@ -1,8 +1,8 @@
-"""Files that are either whole and right, or not there.
+"""Data files that are either complete and correct, or absent.
 
-Everything published is checked by a digest; everything written appears under its name at once, complete, or not at all,
-however many processes write it at the same time. What is read has a bound: a few bytes of gzip can claim to be more
-than any memory holds.
+Every published file is verified by a digest; every file written appears under its name atomically, complete or not at all,
+however many processes write it at the same time. Reading is bounded: a few bytes of gzip can expand to more than any memory
+holds.
 """
 
 import gzip
@@ -16,14 +16,14 @@ from mpdvae.errors import InputError
 from mpdvae.system.atomic_files import write_atomically
 from mpdvae.system.untrusted_files import in_short
 
-_LARGEST = 1 << 30  # bytes; no file in use here is larger
-_LARGEST_UNPACKED = 1 << 27  # bytes; no gzipped file in use here has more
+_LARGEST = 1 << 30  # bytes; no supported file is larger
+_LARGEST_UNPACKED = 1 << 27  # bytes; no supported gzip file unpacks to more
 
 
 def write_data_file(path: Path, content: bytes) -> None:
-    """Writes `content` to `path` atomically, making folders as needed.
+    """Writes `content` to `path` atomically, creating folders as needed.
 
-    Raises `InputError` if the folder cannot be written to.
+    Raises `InputError` if the folder is not writable.
     """
     try:
         path.parent.mkdir(parents=True, exist_ok=True)
@@ -34,7 +34,7 @@ def write_data_file(path: Path, content: bytes) -> None:
 
 @contextmanager
 def exclusively(folder: Path) -> Iterator[None]:
-    """Inside, no other process that asks for the same `folder` is: only one of them fetches what all of them need."""
+    """Holds a lock on `folder`: of several processes that need the same files, only one fetches them."""
     from filelock import FileLock  # needed only here
 
     try:
@@ -50,26 +50,28 @@ def exclusively(folder: Path) -> Iterator[None]:
 
 
 def cannot_write(folder: Path, error: OSError) -> InputError:
-    """What to say where the data folder cannot be written to."""
+    """Returns the error for a data folder that is not writable."""
     return InputError(
         f"cannot write to the data folder {folder} ({error.strerror or error}): "
-        "name another one with --data-dir or the variable MPDVAE_DATA",
+        "choose another one with --data-dir or the environment variable MPDVAE_DATA.",
         topic="disk",
     )
 
 
 def read_whole(path: Path) -> bytes:
-    """The bytes of `path`. Raises `InputError` if it cannot be read, or is larger than any data file in use."""
+    """Returns the bytes of `path`. Raises `InputError` if it cannot be read, or is larger than any supported data file."""
     try:
         if path.stat().st_size > _LARGEST:
-            raise InputError(f"{path} has more than {_LARGEST} bytes: this is no data file in use", topic="downloads")
+            raise InputError(
+                f"{path} has more than {_LARGEST} bytes: it is not a supported data file.", topic="downloads"
+            )
         return path.read_bytes()
     except OSError as error:
-        raise InputError(f"cannot read {path}: {error.strerror}", topic="downloads") from error
+        raise InputError(f"cannot read {path}: {error.strerror}.", topic="downloads") from error
 
 
 def read_unpacked(path: Path, largest: int = _LARGEST_UNPACKED) -> bytes:
-    """The bytes of `path`, gunzipped if it is a gzip file. Raises `InputError` if that is damaged or too large."""
+    """Returns the bytes of `path`, decompressed if it is a gzip file. Raises `InputError` if it is damaged or too large."""
     content = read_whole(path)
     if content[:2] != b"\x1f\x8b":
         return content
@@ -80,22 +82,24 @@ def read_unpacked(path: Path, largest: int = _LARGEST_UNPACKED) -> bytes:
                 unpacked += piece
                 if len(unpacked) > largest:
                     raise InputError(
-                        f"{path} unpacks to more than {largest} bytes: this is no data file in use", topic="downloads"
+                        f"{path} unpacks to more than {largest} bytes: it is not a supported data file.",
+                        topic="downloads",
                     )
     except (EOFError, OSError, zlib.error) as error:
         raise InputError(
-            f"{path} is a damaged gzip file ({in_short(error)}): delete it and get it again", topic="downloads"
+            f"{path} is a damaged gzip file ({in_short(error)}): delete it and fetch it again.", topic="downloads"
         ) from error
     return bytes(unpacked)
 
 
 def checksum(content: bytes) -> str:
-    """SHA-256 in hexadecimal."""
+    """Returns the SHA-256 of `content` in hexadecimal."""
     return hashlib.sha256(content).hexdigest()
 
 
 def digest_of(path: Path, kind: str) -> str:
-    """The digest of the file `path` as it was published: "sha256", "md5", or "git-blob" (`git hash-object`)."""
+    """Returns the digest of the file `path`, of the kind that was published: "sha256", "md5", or "git-blob"
+    (`git hash-object`)."""
     made = hashlib.new("sha1" if kind == "git-blob" else kind, usedforsecurity=False)
     try:
         if kind == "git-blob":
@@ -104,11 +108,11 @@ def digest_of(path: Path, kind: str) -> str:
             while piece := stream.read(1 << 20):
                 made.update(piece)
     except OSError as error:
-        raise InputError(f"cannot read {path}: {error.strerror}", topic="downloads") from error
+        raise InputError(f"cannot read {path}: {error.strerror}.", topic="downloads") from error
     return made.hexdigest()
 
 
 def has_digest(path: Path, digest: str) -> bool:
-    """Whether `path` has the digest "KIND:HEXADECIMAL"."""
+    """Returns whether `path` has the digest "KIND:HEXADECIMAL"."""
     kind, _, expected = digest.partition(":")
     return digest_of(path, kind) == expected

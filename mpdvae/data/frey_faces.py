@@ -1,11 +1,10 @@
 """Frey faces (S. Roweis): 1,965 consecutive frames of a video of Brendan Frey's face, 28 high, 20 wide, grey levels.
 
-Formats, whichever there is: `freyfaces.npz` with an array x [1,965 28 20]; the original `frey_rawface.mat` with `ff`,
-560 x 1,965; the widespread `freyfaces.pkl`, a list that holds one array 1,965 x 560. All hold the same bytes.
-Licence: none known.
+Formats, any of these: `freyfaces.npz` with an array x [1,965 28 20]; the original `frey_rawface.mat` with `ff`, 560 x
+1,965; the widespread `freyfaces.pkl`, a list of one array 1,965 x 560. All hold the same bytes. Licence: none known.
 
-Split: 1,565 / 200 / 200 at random by the split seed, as VampPrior does with the seed of its run. There is no fixed one,
-and a random one puts neighbouring frames on both sides, so that comparisons with published numbers are rough.
+Split: 1,565 / 200 / 200 at random by the split seed, as VampPrior does with the seed of its run. No fixed split exists, and
+a random one puts neighbouring frames on both sides, so comparisons with published numbers are rough.
 """
 
 from collections.abc import Sequence
@@ -37,33 +36,33 @@ _PICKLE = PublishedFile(
 
 
 def faces_from_npz(path: Path) -> UInt8[np.ndarray, "n 28 20"]:
-    """The frames in the numpy archive `path`. Raises `InputError` if it holds anything else."""
+    """Reads the frames from the numpy archive `path`. Raises `InputError` if it holds anything else."""
     parts = read_npz(path)
     if "all" not in parts:
-        raise InputError(f"{path} holds x_train and x_test: expected an array x", topic="downloads")
+        raise InputError(f"{path} holds x_train and x_test: expected an array x.", topic="downloads")
     return _frames(parts["all"].pixels.numpy(), f"x in {path}")
 
 
 def faces_from_mat(path: Path) -> UInt8[np.ndarray, "n 28 20"]:
-    """The frames in the original MATLAB file. Raises `InputError` if it holds anything else."""
+    """Reads the frames from the original MATLAB file. Raises `InputError` if it holds anything else."""
     columns = read_mat(path, {"ff": (_HEIGHT * _WIDTH, None)})["ff"]
     return _frames(as_bytes(columns.T, 255, f"ff in {path}"), f"ff in {path}")
 
 
 def faces_from_pickle(path: Path) -> UInt8[np.ndarray, "n 28 20"]:
-    """The frames in the pickle, of which nothing is run. Raises `InputError` if it holds anything else."""
+    """Reads the frames from the pickle, without executing anything in it. Raises `InputError` if it holds anything else."""
     held = unpickle_arrays(read_whole(path), str(path))
     rows = held[0] if isinstance(held, list | tuple) and len(held) == 1 else held
     if not isinstance(rows, np.ndarray) or rows.dtype != np.uint8:
-        raise InputError(f"{path} holds no array of bytes: expected a list of one, 1,965 x 560", topic="downloads")
+        raise InputError(f"{path} holds no array of bytes: expected a list of one, 1,965 x 560.", topic="downloads")
     return _frames(rows, str(path))
 
 
 def _frames(x: np.ndarray, where: str) -> np.ndarray:
-    """`x` as [n 28 20]."""
+    """Returns `x` as [n 28 20]."""
     if x.ndim < 2 or x.shape[1:] not in ((_HEIGHT * _WIDTH,), (_HEIGHT, _WIDTH), (1, _HEIGHT, _WIDTH)):
         raise InputError(
-            f"{where} is {' x '.join(map(str, x.shape))}: expected images of {_HEIGHT} x {_WIDTH}", topic="downloads"
+            f"{where} is {' x '.join(map(str, x.shape))}: expected images of {_HEIGHT} x {_WIDTH}.", topic="downloads"
         )
     return np.ascontiguousarray(x.reshape(-1, _HEIGHT, _WIDTH))
 
@@ -102,7 +101,7 @@ ENTRY = Entry(
     images="1,965, 28x20 grey",
     size_mb=1.1,
     licence="none known (S. Roweis, B. Frey)",
-    protocol="1,565 / 200 / 200 by seed, test images too",
+    protocol="1,565 / 200 / 200 by seed, including the test images",
     load=FREY_FACES.load,
     is_here=FREY_FACES.is_here,
     fetch=FREY_FACES.fetch,

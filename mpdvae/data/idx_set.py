@@ -1,8 +1,8 @@
 """Data sets in the four files of MNIST: images and labels, for training (train) and test (t10k).
 
-The files are looked for in a few folders under the data folder, raw or gzipped, so that a folder another program has
-filled is used as it is. Whatever is found is compared with the SHA-256 of the canonical raw file on every load (0.1 s);
-a wrong file is reported, never replaced. What is missing is fetched from the first source that can give it.
+The files are searched for in a few folders under the data folder, raw or gzipped, so that a folder filled by another
+program is used as it is. Every file found is compared with the SHA-256 of the canonical raw file on every load (0.1 s); a
+wrong file is reported, never replaced. Missing files are fetched from the first source that can provide them.
 """
 
 from collections.abc import Callable
@@ -29,15 +29,17 @@ AXES = {
 
 @dataclass(frozen=True)
 class Source:
-    """Somewhere to get files from."""
+    """A place to fetch files from."""
 
     title: str
     get: Callable[[list[str], Path, Listener], dict[str, bytes]]
-    """The raw idx bytes of the files with these names, given a folder for what is under way; raises `Unreachable`."""
+    """Returns the raw idx bytes of the files with these names, given a folder for partial downloads; raises
+    `Unreachable`."""
 
 
 def mirror(address: str, sha256: dict[str, str]) -> Source:
-    """A folder on a web server that holds gzipped files with these checksums, by the name of the raw file."""
+    """Returns the source for a folder on a web server with gzipped files that have these checksums, by the name of the raw
+    file."""
 
     def get(names: list[str], folder: Path, listener: Listener) -> dict[str, bytes]:
         contents = {}
@@ -53,25 +55,26 @@ def mirror(address: str, sha256: dict[str, str]) -> Source:
 
 @dataclass(frozen=True)
 class IdxSet:
-    """A data set of four idx files and where to find them."""
+    """A data set of four idx files and its locations."""
 
     name: str
     title: str
     validation_size: int
     folders: tuple[str, ...]
-    """Where to look, relative to the data folder or absolute; what is fetched goes into the first."""
+    """Folders to search, relative to the data folder or absolute; fetched files go into the first."""
     checksums: dict[str, str]
-    """SHA-256 of each raw file by name."""
+    """SHA-256 of each raw file, by name."""
     sources: tuple[Source, ...]
     advice: str = ""
-    """What else one can do where no source can be reached."""
+    """What else the user can do if no source can be reached."""
 
     def is_here(self, root: Path) -> bool:
-        """Whether all four files are there, right or wrong."""
+        """Returns whether all four files exist, correct or not."""
         return not self._missing(root)
 
     def load(self, root: Path, validation_size: int | None, split_seed: int) -> Splits:
-        """The data set, with the training images split by `split_seed`. Raises `InputError`, `RunError` as `fetch`."""
+        """Loads the data set, with the training images split by `split_seed`. Raises `InputError` and `RunError` as `fetch`
+        does."""
         self.fetch(root)
         arrays = {name: parse_idx(self._read(root, name), AXES[name], self._find(root, name) or root) for name in AXES}
         train, test = (self._images(arrays, part) for part in ("train", "t10k"))
@@ -80,19 +83,19 @@ class IdxSet:
         return Splits.of(self.name, self.title, train.take(kept), train.take(aside), test, split_seed)
 
     def fetch(self, root: Path, listener: Listener = SILENT) -> None:
-        """Gets the files that are not in the data folder, if any.
+        """Fetches the files that are missing from the data folder.
 
-        Raises `RunError` if no source has them, `InputError` if the folder cannot be written to.
+        Raises `RunError` if no source has them, `InputError` if the folder is not writable.
         """
         if not self._missing(root):
-            listener.say(f"{self.title}: all files are here; `mpdvae data check {self.name}` compares their checksums")
+            listener.say(f"{self.title}: all files are present; `mpdvae data check {self.name}` verifies their checksums")
             return
         folder = root / self.folders[0]
         with exclusively(folder):
             self._fetch_missing(self._missing(root), folder, listener)
 
     def _fetch_missing(self, missing: list[str], folder: Path, listener: Listener) -> None:
-        if not missing:  # another process was quicker
+        if not missing:  # another process has fetched them
             return
         reasons = []
         for source in self.sources:
@@ -110,20 +113,20 @@ class IdxSet:
             return
         raise RunError(
             f"{self.title} could not be fetched ({'; '.join(reasons)}): put {', '.join(missing)} (raw, or gzipped with "
-            f"the ending .gz) into {folder}{self.advice}",
+            f"the extension .gz) into {folder}{self.advice}.",
             topic="downloads",
         )
 
     def check(self, root: Path) -> str:
-        """Compares all files with their checksums; raises `InputError` for one that is missing or wrong."""
+        """Compares all files with their checksums and returns a report; raises `InputError` if one is missing or wrong."""
         if missing := self._missing(root):
             raise InputError(
-                f"{self.title} is not in {root}: {', '.join(missing)} missing; run `mpdvae data fetch {self.name}`",
+                f"{self.title} is not in {root}: {', '.join(missing)} missing; run `mpdvae data fetch {self.name}`.",
                 topic="downloads",
             )
         lines = [f"  {checksum(self._read(root, name))}  {self._find(root, name)}" for name in AXES]
         return "\n".join(
-            [f"{self.title}: all {len(AXES)} files are the canonical ones (SHA-256 of the raw files)", *lines]
+            [f"{self.title}: all {len(AXES)} files match the canonical checksums (SHA-256 of the raw files)", *lines]
         )
 
     def _find(self, root: Path, name: str) -> Path | None:
@@ -136,20 +139,20 @@ class IdxSet:
     def _read(self, root: Path, name: str) -> bytes:
         path = self._find(root, name)
         if path is None:
-            raise InputError(f"{name} has vanished from {root} while it was read", topic="downloads")
+            raise InputError(f"{name} disappeared from {root} while it was being read.", topic="downloads")
         content = read_unpacked(path)
         given, expected = checksum(content), self.checksums[name]
         if given != expected:
             raise InputError(
-                f"{path} is damaged or another file: {len(content)} bytes with SHA-256 {given}, expected {expected}; "
-                f"delete it and run `mpdvae data fetch {self.name}`",
+                f"{path} is damaged or a different file: {len(content)} bytes with SHA-256 {given}, expected {expected}; "
+                f"delete it and run `mpdvae data fetch {self.name}`.",
                 topic="downloads",
             )
         return content
 
     def _right(self, content: bytes, name: str) -> bytes:
         if checksum(content) != self.checksums[name]:
-            raise Unreachable(f"{name} is not the canonical file there (SHA-256 {checksum(content)})")
+            raise Unreachable(f"its {name} is not the canonical file (SHA-256 {checksum(content)})")
         return content
 
     @staticmethod

@@ -3,8 +3,8 @@
     FOLDER/*.png            images without labels, or
     FOLDER/CLASS/*.png      one sub-folder per class; classes are numbered in the order of their names
 
-All pictures have one size and are either all grey or all colour, as the files say. Files are read in the order of their
-paths; other files (not ending in a picture's name) and hidden ones are passed over.
+All pictures must have the same size and be either all grey or all colour, as stored in the files. Files are read in the
+order of their paths; hidden files and files without a picture's extension are ignored.
 """
 
 import struct
@@ -25,11 +25,11 @@ if TYPE_CHECKING:
 
 _ENDINGS = {".png", ".jpg", ".jpeg", ".bmp", ".gif", ".tif", ".tiff", ".webp", ".pgm", ".ppm"}
 _FORMATS = ("PNG", "JPEG", "BMP", "GIF", "TIFF", "WEBP", "PPM")
-"""What Pillow may take a file for, by its content: one of its others starts an interpreter of PostScript."""
+"""The formats that Pillow may recognise by content: one of its others starts a PostScript interpreter."""
 _LARGEST_PICTURE = 1 << 26
-"""Pixels; none of the models here is for a hundredth of it."""
+"""Pixels; no model here is meant for a hundredth of that."""
 _LARGEST_FOLDER = 1 << 34
-"""Bytes of all pictures unpacked."""
+"""Bytes of all pictures, decoded."""
 _BROKEN = (
     OSError,
     SyntaxError,
@@ -45,29 +45,29 @@ _BROKEN = (
     struct.error,
     zlib.error,
 )
-"""What Pillow raises for damaged files, beside its DecompressionBombError, which is none of its others."""
+"""Errors that Pillow raises for damaged files, besides its DecompressionBombError, which is a subclass of none of these."""
 
 
 def read_image_folder(folder: Path) -> Images:
-    """The pictures in `folder`. Raises `InputError` if they cannot be used together."""
+    """Reads the pictures in `folder`. Raises `InputError` if they cannot be used together."""
     classes = sorted(path for path in _visible(folder) if path.is_dir())
     loose = _pictures(folder)
     if classes and loose:
         raise InputError(
             f"{folder} holds both pictures ({loose[0].name}) and sub-folders ({classes[0].name}): "
-            "put every picture into a sub-folder named by its class, or all into one folder",
+            "put every picture into a sub-folder named after its class, or all into one folder.",
             topic="own-data",
         )
     files = loose if loose else [file for path in classes for file in _pictures(path)]
     if not files:
         raise InputError(
-            f"{folder} is empty: it holds no pictures ({', '.join(sorted(_ENDINGS))}), nor its sub-folders",
+            f"{folder} is empty: it holds no pictures ({', '.join(sorted(_ENDINGS))}), and neither do its sub-folders.",
             topic="own-data",
         )
     for path in classes:
         if not _pictures(path):
             raise InputError(
-                f"{path} holds no pictures, though each sub-folder is a class: remove or fill it", topic="own-data"
+                f"{path} holds no pictures, though each sub-folder is a class: remove or fill it.", topic="own-data"
             )
     pixels = torch.from_numpy(_stack(files))
     if not classes:
@@ -85,12 +85,12 @@ def _pictures(folder: Path) -> list[Path]:
 
 
 def _stack(files: list[Path]) -> np.ndarray:
-    """All pictures as one array [n channel height width]."""
+    """Reads all pictures into one array [n channel height width]."""
     first = _read(files[0])
     if len(files) * first.size > _LARGEST_FOLDER:
         raise InputError(
             f"{files[0].parent}: {len(files)} pictures of {first.shape[1]}x{first.shape[2]} take {len(files) * first.size:,} "
-            f"bytes, more than {_LARGEST_FOLDER:,}: make them smaller",
+            f"bytes, more than {_LARGEST_FOLDER:,}: make them smaller.",
             topic="own-data",
         )
     pixels = np.empty((len(files), *first.shape), np.uint8)
@@ -99,13 +99,14 @@ def _stack(files: list[Path]) -> np.ndarray:
         if picture.shape[0] != first.shape[0]:
             kind = {1: "grey", 3: "colour"}
             raise InputError(
-                f"{file} is {kind[picture.shape[0]]}, but {files[0]} is {kind[first.shape[0]]}: make all of them one",
+                f"{file} is {kind[picture.shape[0]]}, but {files[0]} is {kind[first.shape[0]]}: make them all grey or all "
+                "colour.",
                 topic="own-data",
             )
         if picture.shape != first.shape:
             raise InputError(
                 f"{file} is {picture.shape[1]}x{picture.shape[2]} (height x width), but {files[0]} is "
-                f"{first.shape[1]}x{first.shape[2]}: bring all pictures to one size",
+                f"{first.shape[1]}x{first.shape[2]}: resize all pictures to one size.",
                 topic="own-data",
             )
         pixels[index] = picture
@@ -113,7 +114,7 @@ def _stack(files: list[Path]) -> np.ndarray:
 
 
 def _read(file: Path) -> np.ndarray:
-    """One picture as uint8 [channel height width]."""
+    """Reads one picture as uint8 [channel height width]."""
     from PIL import Image  # needed only here
 
     _refuse_way_out(file)
@@ -122,7 +123,7 @@ def _read(file: Path) -> np.ndarray:
             warnings.simplefilter("ignore")  # about odd metadata in a damaged file
             if image.width * image.height > _LARGEST_PICTURE:
                 raise InputError(
-                    f"{file} claims {image.height}x{image.width} pixels, more than {_LARGEST_PICTURE:,}: make it smaller",
+                    f"{file} claims {image.height}x{image.width} pixels, more than {_LARGEST_PICTURE:,}: make it smaller.",
                     topic="own-data",
                 )
             image.load()
@@ -131,28 +132,29 @@ def _read(file: Path) -> np.ndarray:
         raise
     except (*_BROKEN, Image.DecompressionBombError) as error:
         raise InputError(
-            f"{file} cannot be read as a picture, it may be damaged: {in_short(error)}", topic="own-data"
+            f"{file} cannot be read as a picture; it may be damaged ({in_short(error)}).", topic="own-data"
         ) from error
     return levels[None] if levels.ndim == 2 else levels.transpose(2, 0, 1)
 
 
 def _refuse_way_out(file: Path) -> None:
-    """Raises `InputError` for a link to somewhere else: a folder from a stranger must not name files of its reader."""
+    """Raises `InputError` for a symbolic link that leads elsewhere: an untrusted folder must not refer to the reader's
+    files."""
     folder = file.parent
     if file.is_symlink() and not file.resolve().is_relative_to(folder.resolve()):
         raise InputError(
-            f"{file} is a link that leads out of its folder: put the picture itself there", topic="own-data"
+            f"{file} is a symbolic link that leads out of its folder: put the picture itself there.", topic="own-data"
         )
 
 
 def _opaque(image: "Image.Image", file: Path) -> "Image.Image":
-    """The picture in mode L or RGB. Refuses transparency that is in use, and more than 8 bits."""
+    """Converts the picture to mode L or RGB. Rejects transparency that is in use, and more than 8 bits."""
     if image.has_transparency_data:
         image = image.convert("LA" if image.mode in ("1", "L", "LA") else "RGBA")
         if image.getchannel("A").getextrema() != (255, 255):
-            raise InputError(f"{file} is partly transparent: put it onto a background first", topic="own-data")
+            raise InputError(f"{file} is partly transparent: flatten it onto a background first.", topic="own-data")
     if image.mode in ("1", "L", "LA"):
         return image.convert("L")
     if image.mode in ("RGB", "RGBA", "P"):
         return image.convert("RGB")
-    raise InputError(f"{file} has the colour mode {image.mode}: expected 8 bits, grey or RGB", topic="own-data")
+    raise InputError(f"{file} has the colour mode {image.mode}: expected 8 bits, grey or RGB.", topic="own-data")

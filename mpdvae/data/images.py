@@ -1,11 +1,11 @@
-"""Images in memory, and their division into training, validation and test images.
+"""Images in memory, and their split into training, validation and test images.
 
-The data sets of this field fit into memory, so they live there as `uint8`, the form in which they were published: grey
-levels 0..255, channels before height and width. Nothing is normalised or binarised here; a protocol (protocols.py) says
-how pixels become the input of a model. A batch is then a gather and a draw on the device where the pixels are.
+The data sets of this field fit into memory, so they are kept there as `uint8`, the form in which they were published: grey
+levels 0..255, channels before height and width. Nothing is normalised or binarised here; a protocol (protocols.py) defines
+how pixels become the input of a model. A batch is then a gather and a draw on the device that holds the pixels.
 
-`Splits.sha256` is stored with every result: two results were made on the same images, labels and division exactly if
-their hashes agree.
+`Splits.sha256` is stored with every result: two results were made on the same images, labels and split exactly if their
+hashes agree.
 """
 
 from dataclasses import dataclass, replace
@@ -18,7 +18,7 @@ from torch import Tensor
 
 @dataclass(frozen=True, eq=False)
 class Images:
-    """Images with or without labels. Compared by identity, so that it can be the key of a cache."""
+    """Images with or without labels. Compared by identity, so that an instance can be a cache key."""
 
     pixels: UInt8[Tensor, "n channel height width"]
     labels: Int64[Tensor, " n"] | None = None
@@ -33,32 +33,32 @@ class Images:
         return channel, height, width
 
     def take(self, indices: Int64[Tensor, " batch"]) -> "Images":
-        """The images with these indices, in this order, with their labels."""
+        """Returns the images with these indices, in this order, with their labels."""
         indices = indices.to(self.pixels.device)
         return Images(self.pixels[indices], None if self.labels is None else self.labels[indices])
 
     def to(self, device: torch.device | str) -> "Images":
-        """The same images on `device`."""
+        """Returns the same images on `device`."""
         return Images(self.pixels.to(device), None if self.labels is None else self.labels.to(device))
 
 
 @dataclass(frozen=True, eq=False)
 class Splits:
-    """A data set as it is trained, selected and tested on."""
+    """A data set split for training, model selection and testing."""
 
     name: str
-    """The name by which `mpdvae.data.load` knows it."""
+    """The name under which `mpdvae.data.load` finds it."""
     title: str
-    """The name for people: "MNIST"."""
+    """The display name: "MNIST"."""
     train: Images
     validation: Images
     test: Images
     sha256: str
     """Hash over the bytes of all arrays above, in their order."""
     split_seed: int | None = None
-    """The seed that divided the images; None where the files themselves divide them."""
+    """Seed of the split; None if the files themselves define the split."""
     binarised: str | None = None
-    """How the images became black and white, in words, where they were published so; None for grey and colour."""
+    """How the images became black and white, in words, if they were published that way; None for grey and colour."""
 
     @classmethod
     def of(
@@ -71,7 +71,7 @@ class Splits:
         split_seed: int | None = None,
         binarised: str | None = None,
     ) -> "Splits":
-        """Puts the parts together and hashes them."""
+        """Assembles the parts and hashes them."""
         return cls(name, title, train, validation, test, hash_images(train, validation, test), split_seed, binarised)
 
     @property
@@ -81,18 +81,18 @@ class Splits:
 
     @property
     def sizes(self) -> tuple[int, int, int]:
-        """How many images there are for training, validation and test."""
+        """Numbers of training, validation and test images."""
         return len(self.train), len(self.validation), len(self.test)
 
     def to(self, device: torch.device | str) -> "Splits":
-        """The same data on `device`."""
+        """Returns the same data on `device`."""
         return replace(
             self, train=self.train.to(device), validation=self.validation.to(device), test=self.test.to(device)
         )
 
 
 def hash_images(*parts: Images) -> str:
-    """SHA-256 over shape, type and bytes of the pixels and labels of all `parts`, in hexadecimal."""
+    """Returns the SHA-256 over shape, dtype and bytes of the pixels and labels of all `parts`, in hexadecimal."""
     digest = sha256()
     for part in parts:
         for tensor in (part.pixels, part.labels):

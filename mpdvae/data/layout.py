@@ -1,6 +1,6 @@
-"""The form in which a user has images: their axes, and the numbers that are black and white.
+"""The form in which users hold images: their axes, and the values of black and white.
 
-From there to bytes [n channel height width] (`mpdvae.data.arrays`), and back.
+Converts from that form to bytes [n channel height width] (`mpdvae.data.arrays`), and back.
 """
 
 from typing import Any
@@ -11,21 +11,21 @@ from mpdvae.errors import InputError
 
 
 def axes_of_image(numbers: int, found: tuple[int, ...] | None, image_shape: Any) -> tuple[int, ...]:
-    """The axes of one image.
+    """Returns the axes of one image.
 
     Arguments:
-        numbers: of an image.
+        numbers: number of values in an image.
         found: axes of the images in X; None for flat rows.
-        image_shape: what the user says they are, one of them perhaps -1; None: nothing.
+        image_shape: the axes given by the user, one of which may be -1; None: not given.
 
     Raises:
-        InputError: where neither says it, or they contradict each other.
+        InputError: if neither determines the axes, or they contradict each other.
     """
     if image_shape is None:
         if found is None:
             raise InputError(
-                f"image_shape: flat rows need it, got none and rows of {numbers} numbers; give the (height, width) of their "
-                "images.",
+                f"image_shape: required for flat rows, got none and rows of {numbers} numbers; give the (height, width) of "
+                "the images.",
                 topic="own-data",
             )
         return found
@@ -33,18 +33,19 @@ def axes_of_image(numbers: int, found: tuple[int, ...] | None, image_shape: Any)
         shape = np.empty(numbers).reshape(image_shape).shape
     except ValueError:
         raise InputError(
-            f"image_shape: {image_shape} does not hold the {numbers} numbers of an image.", topic="own-data"
+            f"image_shape: expected the shape of images of {numbers} numbers, got {image_shape}.", topic="own-data"
         ) from None
     if found not in (None, shape):
         raise InputError(
-            f"image_shape: expected that of the images in X, {found}, got {image_shape}; leave it out.",
+            f"image_shape: expected the shape of the images in X, {found}, got {image_shape}; leave it out.",
             topic="own-data",
         )
     return shape
 
 
 def in_unit_range(x: np.ndarray, value_range: Any) -> np.ndarray:
-    """Numbers of `value_range` (black, white) in 0..1; bytes and booleans as they are. Raises `InputError` for others."""
+    """Maps values in `value_range` (black, white) to 0..1; leaves bytes and booleans as they are. Raises `InputError` for
+    values outside the range."""
     if x.dtype in (np.bool_, np.uint8):
         return x
     low, high = value_range
@@ -54,15 +55,16 @@ def in_unit_range(x: np.ndarray, value_range: Any) -> np.ndarray:
         )
     if x.min() < low or x.max() > high:
         raise InputError(
-            f"X: has numbers from {x.min():g} to {x.max():g}, expected {low:g} to {high:g}; scale them, or give their range "
+            f"X: has values from {x.min():g} to {x.max():g}, expected {low:g} to {high:g}; scale them, or give their range "
             "as value_range.",
             topic="own-data",
         )
-    return ((x.astype(np.float64) - low) / (high - low)).clip(0, 1)  # beyond them by rounding only
+    return ((x.astype(np.float64) - low) / (high - low)).clip(0, 1)  # only rounding can exceed the bounds
 
 
 def in_range(x: np.ndarray, dtype: np.dtype, value_range: Any) -> np.ndarray:
-    """Numbers in 0..1 as `in_unit_range` took them: bytes, rounded, where `dtype` is that; else floats of `value_range`."""
+    """Maps values in 0..1 back, the inverse of `in_unit_range`: to bytes, rounded, if `dtype` is uint8; otherwise to floats
+    in `value_range`."""
     if dtype == np.uint8:
         return np.round(255 * x).astype(np.uint8)
     low, high = (0, 1) if dtype == np.bool_ else value_range
@@ -70,7 +72,7 @@ def in_range(x: np.ndarray, dtype: np.dtype, value_range: Any) -> np.ndarray:
 
 
 def with_axes(images: np.ndarray, axes: tuple[int, ...]) -> np.ndarray:
-    """Images [n channel height width] with the axes that the user has."""
+    """Returns images [n channel height width] in the user's axes."""
     if len(axes) == 3 and axes != images.shape[1:]:
         images = images.transpose(0, 2, 3, 1)
     return images.reshape(len(images), *axes)

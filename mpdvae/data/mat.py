@@ -1,13 +1,14 @@
-"""Arrays of numbers from MATLAB files, versions 4 and 5 to 7.
+"""Numeric arrays from MATLAB files, versions 4 and 5 to 7.
 
-    5 to 7   128 bytes of header, the last two of which tell the order of bytes, then elements: type and length (4 bytes
+    5 to 7   128 bytes of header, the last two of which give the byte order, then elements: type and length (4 bytes
              each, or 2 each with up to 4 bytes of data in the same 8), data, padding to 8 bytes. A matrix is an element
-             of elements: flags, lengths of its axes, name, numbers; it may be packed by zlib into another element.
+             of elements: flags, lengths of its axes, name, numbers; it may be compressed by zlib into another element.
     4        per matrix five integers (type, rows, columns, imaginary or not, length of the name), name, numbers.
 
-Numbers come in the order of columns. Lengths are compared with what is there, and shapes with what is expected, before
-anything is unpacked: a header may claim anything. (scipy's reader trusts headers so far that a damaged file can end the
-process, so it is only the oracle of the tests. Version 7.3 is another format, HDF5, and none of the files here is.)
+Numbers are in column-major order. Lengths are compared with the actual content, and shapes with the expected ones, before
+anything is decompressed: a header may claim anything. (scipy's reader trusts headers so far that a damaged file can crash
+the process, so it is only the reference in the tests. Version 7.3 is another format, HDF5, which none of the files here
+uses.)
 """
 
 import math
@@ -40,32 +41,32 @@ _MOST_VARIABLES = 1_000
 
 
 class _Damaged(ValueError):
-    """Something that a whole file does not hold."""
+    """Content that no intact file has."""
 
 
 @dataclass(frozen=True)
 class _Variable:
-    """A matrix that is not read yet."""
+    """A matrix that has not been read yet."""
 
     name: str
     shape: tuple[int, ...]
     numeric: bool
     content: memoryview
     order: str = "<"
-    """Of bytes."""
+    """Byte order."""
     packed: bool = False
     number: str = ""
-    """Type of the numbers, where the matrix itself does not tell."""
+    """Type of the numbers, if the matrix itself does not store it."""
 
 
 def read_mat(path: Path, shapes: Mapping[str, Shape]) -> dict[str, np.ndarray]:
-    """The arrays named in `shapes`, which have the shapes given there (None: any length).
+    """Reads the arrays named in `shapes`, which must have the shapes given there (None: any length).
 
-    Raises `InputError` where one is missing, not numeric or of another shape, and for what is no MATLAB file.
+    Raises `InputError` if one is missing, not numeric or of another shape, or if `path` is not a MATLAB file.
     """
     content = memoryview(read_whole(path))
     try:
-        version4 = len(content) >= 4 and 0 in content[:4]  # text begins the others
+        version4 = len(content) >= 4 and 0 in content[:4]  # the other versions begin with text
         read = _numbers4 if version4 else _numbers5
         variables = (_variables4 if version4 else _variables5)(content)
         found = {variable.name: variable for variable in islice(variables, _MOST_VARIABLES)}
@@ -74,17 +75,17 @@ def read_mat(path: Path, shapes: Mapping[str, Shape]) -> dict[str, np.ndarray]:
         return {name: read(found[name]) for name in shapes}
     except (_Damaged, zlib.error) as error:
         raise InputError(
-            f"{path} cannot be read as a MATLAB file, it may be truncated: {in_short(error)}", topic="downloads"
+            f"{path} cannot be read as a MATLAB file; it may be truncated ({in_short(error)}).", topic="downloads"
         ) from error
 
 
 def as_bytes(array: np.ndarray, highest: int, where: str) -> UInt8[np.ndarray, "..."]:
-    """Whole numbers 0..highest as bytes. Raises `InputError` for anything else, NaN too."""
+    """Converts whole numbers 0..highest to bytes. Raises `InputError` for anything else, including NaN."""
     if np.isnan(array).any():
-        raise InputError(f"{where} has NaN values, {np.isnan(array).sum()} of {array.size}", topic="downloads")
+        raise InputError(f"{where} has NaN values, {np.isnan(array).sum()} of {array.size}.", topic="downloads")
     if array.min(initial=0) < 0 or array.max(initial=0) > highest or (array != np.floor(array)).any():
         raise InputError(
-            f"{where} has values from {array.min():g} to {array.max():g}: expected 0..{highest}, whole",
+            f"{where} has values from {array.min():g} to {array.max():g}: expected whole numbers 0..{highest}.",
             topic="downloads",
         )
     return np.ascontiguousarray(array.astype(np.uint8))
@@ -93,14 +94,14 @@ def as_bytes(array: np.ndarray, highest: int, where: str) -> UInt8[np.ndarray, "
 def _require(found: Mapping[str, _Variable], name: str, expected: Shape, path: Path) -> None:
     if name not in found:
         raise InputError(
-            f"{path} holds no {name}: found {[other[:20] for other in sorted(found)[:10]]}", topic="downloads"
+            f"{path} holds no {name}: found {[other[:20] for other in sorted(found)[:10]]}.", topic="downloads"
         )
     given = found[name].shape
     if not found[name].numeric:
-        raise InputError(f"{name} in {path} is no array of numbers", topic="downloads")
+        raise InputError(f"{name} in {path} is not a numeric array.", topic="downloads")
     if len(given) != 2 or any(wanted not in (None, length) for wanted, length in zip(expected, given, strict=True)):
         wanted = " x ".join("any" if length is None else str(length) for length in expected)
-        raise InputError(f"{name} in {path} is {' x '.join(map(str, given))}, expected {wanted}", topic="downloads")
+        raise InputError(f"{name} in {path} is {' x '.join(map(str, given))}, expected {wanted}.", topic="downloads")
 
 
 # versions 5 to 7 ------------------------------------------------------------------------------------------------------
@@ -120,7 +121,7 @@ def _variables5(content: memoryview) -> Iterator[_Variable]:
         elif kind == _MATRIX:
             yield _variable(data, data, order, packed=False)
         else:
-            raise _Damaged(f"an element is of type {kind}")
+            raise _Damaged(f"an element has type {kind}")
 
 
 def _variable(head: memoryview, data: memoryview, order: str, packed: bool) -> _Variable:
@@ -142,7 +143,7 @@ def _numbers5(variable: _Variable) -> np.ndarray:
         _, _, at = _element(content, at, variable.order)
     kind, data, _ = _element(content, at, variable.order)
     if kind not in _TYPES:
-        raise _Damaged(f"the numbers of {variable.name} are of type {kind}")
+        raise _Damaged(f"the numbers of {variable.name} have type {kind}")
     return _array(variable, data, _TYPES[kind])
 
 
@@ -158,7 +159,7 @@ def _unpacked(variable: _Variable) -> memoryview:
 
 
 def _element(content: memoryview, at: int, order: str) -> tuple[int, memoryview, int]:
-    """Type and data of the element at `at`, and where the next one is."""
+    """Returns type and data of the element at `at`, and where the next one starts."""
     if at + 8 > len(content):
         raise _Damaged("it ends within an element")
     kind, size = struct.unpack_from(f"{order}II", content, at)
@@ -185,7 +186,7 @@ def _variables4(content: memoryview) -> Iterator[_Variable]:
         start = at + 20 + length
         number = _TYPES_4.get(kind // 10, "")
         if kind % 10 not in (0, 1, 2) or not number or min(rows, columns, length) < 0 or imaginary:
-            raise _Damaged(f"a matrix is of type {kind}, which is none of version 4")
+            raise _Damaged(f"a matrix has type {kind}, which version 4 does not define")
         at = start + rows * columns * np.dtype(number).itemsize
         if at > len(content):
             raise _Damaged(f"it ends within a matrix of {rows} x {columns}")
@@ -198,7 +199,7 @@ def _numbers4(variable: _Variable) -> np.ndarray:
 
 
 def _array(variable: _Variable, data: memoryview, kind: str) -> np.ndarray:
-    """The numbers in `data`, column after column."""
+    """Returns the numbers in `data`, stored column after column."""
     if min(variable.shape) < 0 or len(data) != math.prod(variable.shape) * np.dtype(kind).itemsize:
         raise _Damaged(f"{variable.name} has {len(data)} bytes for {' x '.join(map(str, variable.shape))} numbers")
     stored = np.frombuffer(data, np.dtype(variable.order + kind)).reshape(variable.shape, order="F")

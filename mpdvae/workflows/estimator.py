@@ -10,7 +10,7 @@ comes back (samples, decoded images) has the form that `fit` was given. Grey ima
 paper does: in training a pixel is white with the probability of its grey level, drawn anew at every visit; otherwise one draw
 counts, which depends on the image alone. `X > 0.5` does the same without chance. Colour images have 256 levels.
 
-The contract: https://scikit-learn.org/stable/developers/develop.html; its checks run in tests/test_sklearn.py.
+The contract: https://scikit-learn.org/stable/developers/develop.html; its checks run in tests/workflows/test_estimator.py.
 """
 
 import math

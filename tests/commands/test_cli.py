@@ -1,0 +1,290 @@
+"""The command line: help, every command, exit codes, interruption."""
+
+import inspect
+import os
+import re
+import shlex
+import shutil
+import signal
+import subprocess
+import sys
+
+import pytest
+from command_line import asked_for, call, start, wait_for
+from PIL import Image
+from small_runs import TINY_OPTIONS, files, results, tiny, trained
+
+from mpdvae.commands import data as data_commands
+from mpdvae.commands.cli import COMMANDS
+from mpdvae.errors import InputError
+from mpdvae.experiments.experiment import with_changes
+from mpdvae.experiments.objective_config import LinearWeight, ObjectiveConfig
+from mpdvae.experiments.recipes import all_recipes, recipe
+from mpdvae.runs.run_folder import Run
+from mpdvae.version import __version__
+
+# -- help --------------------------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("arguments", [(), ("--help",), ("-h",)])
+def test_the_help_names_every_command_in_a_line_that_fits(capsys, arguments):
+    code, out, err = call(capsys, *arguments)
+    assert (code, err) == (0, "")
+    assert max(map(len, out.splitlines())) <= 100
+    assert 24 <= len(out.splitlines()) <= 40  # a screen
+    first, rest = out.split("\ncommands\n")
+    assert re.findall(r"^  mpdvae (\w+)", first, flags=re.M) == ["reproduce", "train", "sample"]
+    assert len(rest.splitlines()) == len(COMMANDS) + 2
+    for name in COMMANDS:
+        line = next(line for line in out.splitlines() if line.startswith(f"  {name} "))
+        assert len(line.split(name, 1)[1].split()) >= 4
+
+
+@pytest.mark.parametrize("name", COMMANDS)
+def test_the_help_of_each_command(capsys, monkeypatch, name):
+    monkeypatch.setenv("COLUMNS", "100")
+    code, out, err = call(capsys, name, "--help")
+    assert (code, err) == (0, "")
+    assert max(map(len, out.splitlines())) <= 100
+    assert (inspect.getdoc(COMMANDS[name]) or "").split("\n")[0].rstrip(".") in " ".join(out.split())
+
+
+def test_the_help_of_a_recipe_lists_fields_with_their_defaults(capsys):
+    code, out, _ = call(capsys, "train", "mae-digits-smoke", "--help")
+    assert code == 0
+    words = " ".join(out.replace("│", " ").split())
+    for field in (
+        "--out PATH",
+        "--objective.diversity-weight FLOAT",
+        "--training.steps INT",
+        "--seed INT",
+        "--threads",
+    ):
+        assert field in words
+    assert "Creates a new instance" not in words
+    assert "The KL counts with a fixed weight: 1 is the ELBO, another value a beta-VAE." in words
+    assert "The paper's eta: makes posteriors differ in every latent dimension. (default: 1.0)" in words
+
+
+def test_the_version(capsys):
+    assert call(capsys, "--version") == (0, f"{__version__}\n", "")
+
+
+def test_help_needs_no_torch():
+    code = (
+        "import sys; from mpdvae.commands.cli import main; main(['--help']); "
+        "print('torch' in sys.modules, 'numpy' in sys.modules)"
+    )
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
+    assert done.stdout.splitlines()[-1] == "False False"
+
+
+def test_recipes_lists_them_all(capsys):
+    code, out, _ = call(capsys, "recipes")
+    assert code == 0
+    for experiment in all_recipes().values():
+        assert f"MODEL-{experiment.data.dataset}-{experiment.scale} " in out
+        assert f"{experiment.model} " in out
+        assert experiment.reproduces in out
+
+
+# -- training ----------------------------------------------------------------------------------------------------------
+
+
+def test_any_field_can_be_changed(tmp_path, monkeypatch):
+    made = asked_for(
+        monkeypatch, "mae-digits-smoke", "--out", tmp_path / "run", "--seed", "3", "--objective.diversity-weight", "2.5",
+        "--encoder.channels", "4", "5", "--training.clip-norm", "None", "--objective.kl-weight.value", "0.5",
+        "--training.betas", "0.5", "0.9", "--evaluation.no-pictures",
+    )  # fmt: skip
+    assert made == with_changes(
+        recipe("mae-digits-smoke"),
+        seed=3,
+        objective__diversity_weight=2.5,
+        objective__kl_weight__value=0.5,
+        encoder__channels=(4, 5),
+        training__clip_norm=None,
+        training__betas=(0.5, 0.9),
+        evaluation__pictures=False,
+    )
+
+
+def test_without_options_the_recipe_itself_is_trained(tmp_path, monkeypatch):
+    assert asked_for(monkeypatch, "mae-digits-smoke", "--out", tmp_path / "run") == recipe("mae-digits-smoke")
+
+
+def test_an_experiment_in_a_file_is_trained(capsys, tmp_path):
+    annealed = ObjectiveConfig(kl_weight=LinearWeight(warm_up_steps=4))
+    experiment = with_changes(tiny("vae-digits-smoke"), name="mine", objective=annealed.model_dump())
+    (tmp_path / "mine.json").write_text(experiment.to_json())
+    code, out, _ = call(
+        capsys, "train", tmp_path / "mine.json", "--out", tmp_path / "run",
+        "--objective.kl-weight.warm-up-steps", "5", "--threads", "1",
+    )  # fmt: skip
+    assert code == 0
+    assert "mine, seed 0" in out
+    assert Run(tmp_path / "run").experiment == with_changes(experiment, objective__kl_weight__warm_up_steps=5)
+
+
+def test_a_finished_run_is_left_alone(capsys, own_copy):
+    before = files(own_copy)
+    code, out, _ = call(capsys, "resume", own_copy)
+    assert (code, out) == (0, f"{own_copy}: this run is finished; its results are there.\n")
+    assert call(capsys, "train", "mae-digits-smoke", "--out", own_copy, *TINY_OPTIONS)[0] == 0
+    assert files(own_copy) == before
+
+
+@pytest.mark.slow
+def test_the_command_of_a_run_is_noted(tmp_path, capsys, monkeypatch):
+    arguments = ["train", "vae-digits-smoke", "--out", str(tmp_path / "run"), *TINY_OPTIONS]
+    monkeypatch.setattr(sys, "argv", ["mpdvae", *arguments])
+    assert call(capsys, *arguments)[0] == 0
+    assert shlex.split(Run(tmp_path / "run").manifest["command"]) == ["mpdvae", *arguments]
+
+
+def test_a_reader_that_has_seen_enough_is_no_error():
+    """`mpdvae ... | head`"""
+    command = [sys.executable, "-m", "mpdvae.commands.cli", "recipes"]
+    program = subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True)
+    assert program.stdout
+    assert program.stderr
+    program.stdout.close()
+    assert (program.wait(60), program.stderr.read()) == (1, "")
+    program.stderr.close()
+
+
+def test_a_sentence_ends_before_the_next_begins(capsys, monkeypatch):
+    def refuse(**_: object) -> None:
+        raise InputError("x: use --y 1", topic="own-data")
+
+    monkeypatch.setitem(COMMANDS, "recipes", refuse)
+    assert call(capsys, "recipes") == (2, "", "mpdvae: x: use --y 1. `mpdvae explain own-data` says more.\n")
+
+
+@pytest.mark.slow
+def test_ctrl_c_loses_nothing(capsys, tmp_path):
+    """Interrupted at a step that nobody chose; what `resume` ends with is what an uninterrupted run ends with."""
+    steps = {"training__steps": 400, "training__evaluate_every": 50}
+    options = [*TINY_OPTIONS, "--training.steps", "400", "--training.evaluate-every", "50", "--threads", "1"]
+    process = start("train", "vae-digits-smoke", "--out", tmp_path / "run", *options)
+    wait_for(tmp_path / "run" / "checkpoints" / "step-00000050.json", process)
+    process.send_signal(signal.SIGINT)
+    _, err = process.communicate(timeout=60)
+    assert process.returncode == 1
+    assert err == f"mpdvae: interrupted; `mpdvae resume {tmp_path / 'run'}` goes on from the last checkpoint.\n"
+    assert Run(tmp_path / "run").history[-1]["step"] < 400
+    assert call(capsys, "resume", tmp_path / "run", "--threads", "1")[0] == 0
+    whole = results(trained(tmp_path / "whole", tiny("vae-digits-smoke", **steps)).path)
+    again = results(tmp_path / "run")
+    assert {name: again[name] for name in whole} == whole
+    assert Run(tmp_path / "run").status == "finished"
+
+
+# -- measuring and drawing ---------------------------------------------------------------------------------------------
+
+
+def test_evaluate(capsys, own_copy):
+    code, out, err = call(capsys, "evaluate", own_copy, "--samples", "3")
+    assert (code, err) == (0, "")
+    assert "10 images, 3 importance samples each" in out
+
+
+@pytest.mark.parametrize(
+    ("arguments", "rows", "columns"),
+    [
+        (("sample", "--count", "7"), 3, 3),
+        (("sample",), 8, 8),
+        (("reconstruct", "--count", "4"), 3, 4),
+        (("traverse", "--dimensions", "2", "--columns", "5"), 2, 5),
+        (("traverse",), 8, 9),
+    ],
+    ids=str,
+)
+def test_drawing(capsys, finished, tmp_path, arguments, rows, columns):
+    command, *options = arguments
+    pictures = [tmp_path / "new" / f"{i}.png" for i in range(3)]
+    for picture, seed in zip(pictures, ("5", "5", "6"), strict=True):
+        code, out, err = call(capsys, command, finished, "--out", picture, "--seed", seed, *options)
+        assert (code, out.splitlines()[-1], err) == (0, str(picture), "")
+    with Image.open(pictures[0]) as image:
+        factor = 900 // (columns * 9 + 1)
+        assert image.size == ((columns * 9 + 1) * factor, (rows * 9 + 1) * factor)
+    same, other = pictures[1].read_bytes(), pictures[2].read_bytes()
+    assert pictures[0].read_bytes() == same != other
+
+
+def test_a_copied_model_folder_is_enough_to_draw(capsys, finished, tmp_path):
+    shutil.copytree(finished / "model", tmp_path / "model")
+    for command in ("sample", "reconstruct", "traverse"):
+        assert call(capsys, command, tmp_path / "model", "--out", tmp_path / f"{command}.png")[0] == 0
+
+
+def test_report(capsys, finished, tmp_path):
+    code, out, _ = call(capsys, "report", finished, "--out", tmp_path / "r.html")
+    assert code == 0
+    assert out.splitlines()[-1] == f"report: {tmp_path / 'r.html'}"
+    assert files(tmp_path).keys() == {"r.html", "r.md", "r.json"}
+
+
+# -- data --------------------------------------------------------------------------------------------------------------
+
+
+def test_data_list(capsys, tmp_path):
+    code, out, _ = call(capsys, "data", "list", "--data-dir", tmp_path)
+    assert code == 0
+    from mpdvae.data import ENTRIES
+
+    names = ["name", *(entry.name for entry in ENTRIES)]
+    assert [line.split()[0] for line in out.splitlines()[: len(names)]] == names
+    assert call(capsys, "data", "--data-dir", tmp_path)[1] == out
+
+
+def test_data_path(capsys, tmp_path, monkeypatch):
+    monkeypatch.setenv("MPDVAE_DATA", str(tmp_path / "variable"))
+    assert call(capsys, "data", "path") == (0, f"{tmp_path / 'variable'}\n", "")
+    assert call(capsys, "data", "path", "--data-dir", tmp_path) == (0, f"{tmp_path}\n", "")
+
+
+def test_data_that_needs_no_fetching(capsys):
+    assert call(capsys, "data", "fetch", "digits")[:2] == (
+        0,
+        "scikit-learn digits: included in scikit-learn, nothing to fetch\n",
+    )
+    code, out, _ = call(capsys, "data", "check", "digits")
+    assert code == 0
+    assert out.startswith("scikit-learn digits: the images match the known checksum")
+
+
+# -- exit codes --------------------------------------------------------------------------------------------------------
+
+
+def test_a_run_that_diverges_exits_with_1(capsys, tmp_path):
+    code, _, err = call(
+        capsys, "train", "vae-digits-smoke", "--out", tmp_path / "run", *TINY_OPTIONS, "--training.learning-rate", "1e3"
+    )
+    assert code == 1
+    assert err.startswith("mpdvae: training: the loss or its gradient is no longer a finite number at step ")
+    assert err.count("\n") == 1
+
+
+def test_a_failing_disk_exits_with_1_in_one_sentence(capsys, own_copy, monkeypatch):
+    def full(descriptor: int) -> None:
+        raise OSError(28, "No space left on device", "somewhere")
+
+    monkeypatch.setattr(os, "fsync", full)
+    code, _, err = call(capsys, "sample", own_copy, "--out", own_copy / "x.png")
+    assert code == 1
+    assert err == (
+        "mpdvae: somewhere: no space left on device: free some disk space; what was written before is whole, "
+        "the same command goes on. `mpdvae explain disk` says more.\n"
+    )
+
+
+def test_interruption_elsewhere_exits_with_1(capsys, monkeypatch):
+    def interrupt(*arguments: object) -> None:
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr(data_commands, "_list_data", interrupt)
+    code, _, err = call(capsys, "data")
+    assert code == 1
+    assert "mpdvae: interrupted; what is done is saved, and the same command goes on where it stopped." in err

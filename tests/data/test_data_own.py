@@ -1,0 +1,248 @@
+"""Own data: what is read as what, and one clear sentence for everything that cannot be used."""
+
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+from data_files import picture
+from PIL import Image
+from small_runs import tiny
+
+from mpdvae import data
+from mpdvae.data import Splits
+from mpdvae.data.image_folder import read_image_folder
+from mpdvae.data.npz import read_npz
+from mpdvae.errors import InputError
+from mpdvae.runs.run_folder import Run
+from mpdvae.workflows.job import data_of, describe_run
+
+GREY = np.random.default_rng(0).integers(0, 256, (20, 4, 5)).astype(np.uint8)
+COLOUR = np.random.default_rng(0).integers(0, 256, (20, 4, 5, 3)).astype(np.uint8)
+LABELS = np.arange(20)
+
+
+def load(path: Path, **options: Any) -> Splits:
+    return data.load("own", path=path, **options)
+
+
+def save(tmp_path: Path, **arrays: np.ndarray) -> Path:
+    np.savez(tmp_path / "own.npz", **arrays)  # type: ignore[arg-type]
+    return tmp_path / "own.npz"
+
+
+# archives -------------------------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize(
+    ("x", "expected"),
+    [
+        (GREY, GREY[:, None]),
+        (GREY[:, None], GREY[:, None]),
+        (GREY[..., None], GREY[:, None]),
+        (COLOUR, COLOUR.transpose(0, 3, 1, 2)),
+        (COLOUR.transpose(0, 3, 1, 2), COLOUR.transpose(0, 3, 1, 2)),
+        (GREY / 255, GREY[:, None]),
+        ((GREY / 255).astype(np.float32), GREY[:, None]),
+        (GREY.astype(np.int64), GREY[:, None]),
+        (GREY > 99, 255 * (GREY > 99)[:, None]),
+    ],
+    ids=["nhw", "n1hw", "nhw1", "nhw3", "n3hw", "float64", "float32", "int64", "bool"],
+)
+def test_layouts_and_types(tmp_path: Path, x: np.ndarray, expected: np.ndarray) -> None:
+    images = read_npz(save(tmp_path, x=x))["all"]
+    assert np.array_equal(images.pixels.numpy(), expected)
+    assert images.labels is None
+
+
+def test_all_images_are_split_by_seed(tmp_path: Path) -> None:
+    path = save(tmp_path, x=GREY, y=LABELS[:, None])
+    splits = load(path)
+    assert splits.sizes == (16, 2, 2)
+    assert splits.title == "own data own.npz"
+    assert load(path).sha256 == splits.sha256 != load(path, split_seed=1).sha256
+    assert load(path, validation_size=5).sizes == (13, 5, 2)
+    for part in (splits.train, splits.validation, splits.test):
+        assert part.labels is not None
+        assert np.array_equal(part.pixels.numpy()[:, 0], GREY[part.labels])
+
+
+def test_a_given_test_set_is_kept(tmp_path: Path) -> None:
+    path = save(tmp_path, x_train=GREY[:15], y_train=LABELS[:15], x_test=GREY[15:], y_test=LABELS[15:])
+    splits = load(path)
+    assert splits.sizes == (13, 2, 5)
+    assert np.array_equal(splits.test.pixels.numpy()[:, 0], GREY[15:])
+    assert load(save(tmp_path, x_train=GREY)).sizes == (16, 2, 2)
+
+
+def with_nan() -> np.ndarray:
+    x = GREY / 255
+    x[7, 1, 1] = np.nan
+    return x
+
+
+BAD_ARCHIVES: dict[str, tuple[dict[str, np.ndarray], str]] = {
+    "no images": ({"pictures": GREY}, r"holds no images: expected an array x"),
+    "both": ({"x": GREY, "x_train": GREY}, "holds both x and x_train"),
+    "no training images": ({"x_test": GREY}, "x_test but no x_train"),
+    "one axis too few": (
+        {"x": GREY.reshape(20, 20)},
+        r"x in .* has 2 axes, shape \(20, 20\): expected \[n height width\]",
+    ),
+    "empty": ({"x": GREY[:0]}, r"is empty: shape \(0, 4, 5\)"),
+    "NaN": ({"x": with_nan()}, "NaN pixels in 1 of 20 images, the first is image 7"),
+    "infinite": ({"x": np.where(GREY > 9, np.inf, 0.0)}, "from 0 to inf: floats must lie in 0..1"),
+    "floats to 255": ({"x": GREY.astype(float)}, r"from 0 to 255: floats must lie in 0..1 \(divide by 255\?\)"),
+    "negative floats": ({"x": GREY / 255 - 0.5}, "from -0.5 to 0.5: floats must lie in 0..1"),
+    "wide integers": ({"x": GREY.astype(np.int64) * 2}, "integers must lie in 0..255"),
+    "integers 0 and 1": ({"x": GREY // 128}, r"integers 0 and 1, .* give booleans, x.astype\(bool\)"),
+    "complex": ({"x": GREY.astype(complex)}, "type complex128: expected uint8"),
+    "objects": ({"x": GREY.astype(object)}, r"cannot be read as a numpy archive; it may be truncated \(Object arrays"),
+    "two channels": ({"x": COLOUR[..., :2]}, r"shape \(20, 4, 5, 2\): .* channels, 1 or 3"),
+    "labels missing": ({"x": GREY, "y": LABELS[:19]}, "labels are missing: .* 20 images in x, 19 in y"),
+    "labels not integers": ({"x": GREY, "y": LABELS / 2}, "y in .* must be one integer per image, but it is float64"),
+    "one-hot labels": ({"x": GREY, "y": np.eye(20, dtype=int)}, r"one integer per image, but it is int.* \(20, 20\)"),
+    "test labels missing": (
+        {"x_train": GREY, "y_train": LABELS, "x_test": GREY},
+        "holds labels y_train, but y_test is missing",
+    ),
+    "grey and colour": ({"x_train": GREY, "x_test": COLOUR}, r"differ in shape: \(1, 4, 5\) and \(3, 4, 5\)"),
+    "too few": ({"x": GREY[:9]}, "too few images: 9, but at least 10 are needed"),
+    "too few beside the test": ({"x_train": GREY[:1], "x_test": GREY}, "too few images: 1 remain"),
+}
+
+
+@pytest.mark.parametrize("fault", BAD_ARCHIVES)
+def test_bad_archives_are_refused(tmp_path: Path, fault: str) -> None:
+    arrays, words = BAD_ARCHIVES[fault]
+    with pytest.raises(InputError, match=words):
+        load(save(tmp_path, **arrays))
+
+
+def test_validation_larger_than_the_data_is_refused(tmp_path: Path) -> None:
+    with pytest.raises(InputError, match="18 remain besides the test images, of which 18 cannot be set aside"):
+        load(save(tmp_path, x=GREY), validation_size=18)
+
+
+def test_files_that_are_no_archives_are_refused(tmp_path: Path) -> None:
+    with pytest.raises(InputError, match=r"absent\.npz does not exist: give an \.npz file or a folder of pictures"):
+        load(tmp_path / "absent.npz")
+    whole = save(tmp_path, x=GREY).read_bytes()
+    for name, content in {"half.npz": whole[:300], "none.npz": b"", "text.npz": b"x, y\n1, 2\n"}.items():
+        (tmp_path / name).write_bytes(content)
+        with pytest.raises(InputError, match=f"{name} cannot be read as a numpy archive; it may be truncated"):
+            load(tmp_path / name)
+    flipped = bytearray(whole)
+    flipped[200] ^= 255
+    (tmp_path / "flipped.npz").write_bytes(flipped)
+    with pytest.raises(InputError, match=r"flipped.npz cannot be read"):
+        load(tmp_path / "flipped.npz")
+    np.save(tmp_path / "single.npy", GREY)
+    with pytest.raises(InputError, match=r"single\.npy holds a single array: save it with numpy\.savez"):
+        load(tmp_path / "single.npy")
+
+
+# folders --------------------------------------------------------------------------------------------------------------
+
+
+def test_a_folder_without_classes(tmp_path: Path) -> None:
+    for index in range(12):
+        picture(tmp_path / f"{index:02d}.png", value=index)
+    (tmp_path / "notes.txt").write_text("not a picture")
+    (tmp_path / ".hidden.png").write_text("not a picture")
+    images = read_image_folder(tmp_path)
+    assert images.image_shape == (1, 4, 3)
+    assert images.pixels[:, 0, 0, 0].tolist() == list(range(12))
+    assert images.labels is None
+    assert load(tmp_path).sizes == (9, 2, 1)
+
+
+def test_sub_folders_are_classes(tmp_path: Path) -> None:
+    for value, name in enumerate(["b/1.png", "a/2.JPG", "a/1.bmp"]):
+        picture(tmp_path / name, mode="RGB", value=value)
+    images = read_image_folder(tmp_path)
+    assert images.image_shape == (3, 4, 3)
+    assert images.labels is not None
+    assert images.labels.tolist() == [0, 0, 1]
+    assert images.pixels[:, 0, 0, 0].tolist() == [2, 1, 0]
+
+
+@pytest.mark.parametrize(("mode", "channels"), [("1", 1), ("L", 1), ("LA", 1), ("RGB", 3), ("RGBA", 3)])
+def test_colour_modes(tmp_path: Path, mode: str, channels: int) -> None:
+    picture(tmp_path / "a.png", mode=mode, value=255)
+    images = read_image_folder(tmp_path)
+    assert images.image_shape == (channels, 4, 3)
+    assert images.pixels.min() == 255
+
+
+def test_palettes_are_colour(tmp_path: Path) -> None:
+    Image.new("RGB", (3, 4), (1, 2, 3)).quantize(2).save(tmp_path / "a.png")
+    assert read_image_folder(tmp_path).pixels[0, :, 0, 0].tolist() == [1, 2, 3]
+
+
+def broken(folder: Path) -> None:
+    content = picture(folder / "a.png").read_bytes()
+    (folder / "a.png").write_bytes(content[: len(content) // 2])
+
+
+def text(folder: Path) -> None:
+    (folder / "a.png").write_text("not a picture")
+
+
+def two_sizes(folder: Path) -> None:
+    picture(folder / "a.png")
+    picture(folder / "b.png", size=(5, 3))
+
+
+def grey_and_colour(folder: Path) -> None:
+    picture(folder / "a.png")
+    picture(folder / "b.png", mode="RGB")
+
+
+def class_without_pictures(folder: Path) -> None:
+    picture(folder / "c" / "a.png")
+    (folder / "d").mkdir()
+
+
+def loose_pictures(folder: Path) -> None:
+    picture(folder / "c" / "a.png")
+    picture(folder / "b.png")
+
+
+BAD_FOLDERS: dict[str, tuple[Callable[[Path], object], str]] = {
+    "nothing": (lambda folder: None, "is empty: it holds no pictures"),
+    "truncated": (broken, r"a\.png cannot be read as a picture; it may be damaged"),
+    "text": (text, r"a\.png cannot be read as a picture"),
+    "two sizes": (two_sizes, r"b\.png is 5x3 \(height x width\), but .*a\.png is 4x3"),
+    "grey and colour": (grey_and_colour, r"b\.png is colour, but .*a\.png is grey"),
+    "class without pictures": (class_without_pictures, "d holds no pictures, though each sub-folder is a class"),
+    "loose pictures": (loose_pictures, r"holds both pictures \(b\.png\) and sub-folders \(c\)"),
+    "transparent": (lambda folder: picture(folder / "a.png", mode="RGBA"), r"a\.png is partly transparent"),
+    "16 bits": (lambda folder: picture(folder / "a.png", mode="I;16"), r"a\.png has the colour mode I;16"),
+    "too few": (lambda folder: picture(folder / "a.png"), "too few images: 1, but at least 10"),
+}
+
+
+@pytest.mark.parametrize("fault", BAD_FOLDERS)
+def test_bad_folders_are_refused(tmp_path: Path, fault: str) -> None:
+    make, words = BAD_FOLDERS[fault]
+    make(tmp_path)
+    with pytest.raises(InputError, match=words):
+        load(tmp_path)
+
+
+def test_images_that_have_moved_are_found_where_they_are_now(tmp_path):
+    np.savez(tmp_path / "here.npz", x=np.random.default_rng(0).integers(0, 256, (40, 8, 8), dtype=np.uint8))
+    run = Run.create(
+        tmp_path / "run", tiny(data__dataset="own", data__path=str(tmp_path / "here.npz"), data__validation_size=10)
+    )
+    before = data_of(run)
+    (tmp_path / "here.npz").rename(tmp_path / "there.npz")
+    missing = r"here\.npz does not exist: .* give their new place with --data-dir\."
+    with pytest.raises(InputError, match=missing):
+        data_of(run, tmp_path / "there.npz")  # of a run that is yet to be made nobody could tell other images
+    describe_run(run, before, "mpdvae train")
+    assert data_of(run, tmp_path / "there.npz").sha256 == before.sha256
+    with pytest.raises(InputError, match=missing):
+        data_of(run)

@@ -1,0 +1,63 @@
+"""The tutorial about own images is true: its blocks run one after the other, on a folder made here.
+
+They are marked `py` and `bash`, not `python` and `sh`: they need that folder, and no test takes them alone.
+"""
+
+import re
+import shlex
+import subprocess
+import sys
+from pathlib import Path
+
+import numpy as np
+import pytest
+from PIL import Image, ImageDraw
+
+import mpdvae
+
+PAGE = (Path(__file__).parents[2] / "docs" / "own-images.md").read_text()
+BLOCKS = re.findall(r"```(py|bash)\n(.*?)```", PAGE, flags=re.S)
+
+
+def draw_pictures(folder: Path, count: int = 70) -> None:
+    """Circles and squares of 12 x 12 pixels at random places."""
+    random = np.random.default_rng(0)
+    for shape in ("circle", "square"):
+        (folder / shape).mkdir(parents=True)
+        for number in range(count):
+            picture = Image.new("L", (12, 12))
+            left, top = random.integers(0, 6, 2).tolist()
+            pen = ImageDraw.Draw(picture)
+            draw = pen.ellipse if shape == "circle" else pen.rectangle
+            draw((left, top, left + 5, top + 5), fill=255)
+            picture.save(folder / shape / f"{number:04}.png")
+
+
+@pytest.mark.slow
+def test_the_tutorial_runs_from_top_to_bottom(tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    draw_pictures(tmp_path / "pictures")
+    names: dict = {}
+    for language, block in BLOCKS:
+        if language == "py":
+            exec(compile(block, "own-images.md", "exec"), names)
+            continue
+        for command in block.splitlines():
+            name, *arguments = shlex.split(command)
+            assert name == "mpdvae"
+            subprocess.run([sys.executable, "-m", "mpdvae.commands.cli", *arguments], check=True, capture_output=True)
+    assert names["codes"].shape == (140, 16)
+    assert names["drawn"].shape == names["decoded"].shape == (16, 1, 12, 12)
+    assert len(set(names["strangest"].tolist())) == 5
+    for made in ("map.html", "samples.png", "model.joblib", "my-model/README.md"):
+        assert (tmp_path / made).stat().st_size > 0
+    assert isinstance(names["vae"], mpdvae.VAE)
+
+
+def test_the_tutorial_has_what_it_promises():
+    """Quick, where the test above is slow: every block is one that it runs, and the commands exist."""
+    from mpdvae.commands.cli import COMMANDS
+
+    written = re.findall(r"^(?:    )?mpdvae (\w+)", PAGE, flags=re.M)
+    assert {"diagnose", "sample", "export"} == set(written) <= COMMANDS.keys()
+    assert len(BLOCKS) == PAGE.count("```") // 2

@@ -1,0 +1,29 @@
+"""Models whose encoder or decoder is exported to ONNX: a table for laws."""
+
+import torch
+from constructors import DECODERS, ENCODERS, HEADED_ENCODERS, MAP_DECODERS, MAP_ENCODERS, shaken
+
+from mpdvae.models.priors import StandardNormal
+from mpdvae.vae import VAE
+
+LATENT_DIM = 4
+
+GRAPHS = {
+    **{f"encoder {name}": ("encoder", ENCODERS[name]) for name in ("mlp", "convnet-2", "resnet-3")},
+    **{f"encoder {name}": ("encoder", images) for name, images in HEADED_ENCODERS.items()},
+    "encoder of maps": ("encoder", MAP_ENCODERS["densenet-3"][1]),
+    **{f"decoder {name}": ("decoder", DECODERS[name]) for name in ("mlp", "convnet-2", "resnet-3", "convnet-skip")},
+    "decoder of colour": ("decoder", MAP_DECODERS["colour-resnet-3"][1]),
+}
+
+
+def model_of(name: str) -> tuple[str, VAE]:
+    """The part to be exported, and a model that has it; the other part is whatever."""
+    part, images = GRAPHS[name]
+    torch.manual_seed(0)
+    shape = images.takes[-1]
+    built = shaken(images.build(shape, LATENT_DIM), 0.1).eval()
+    maps = (LATENT_DIM, *(size // 4 for size in shape[1:])) if name.split()[-1] in ("maps", "colour") else (LATENT_DIM,)
+    other = torch.nn.Linear(1, 1)
+    parts = (built, other) if part == "encoder" else (other, built)
+    return part, VAE(*parts, StandardNormal(maps))

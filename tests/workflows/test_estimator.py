@@ -1,0 +1,314 @@
+"""The estimator: scikit-learn's own checks, forms of images, likelihoods that sum to one, what is kept, what is refused."""
+
+import pickle
+import pickletools
+
+import joblib
+import numpy as np
+import pytest
+from sklearn.base import clone
+from sklearn.datasets import load_digits
+from sklearn.exceptions import SkipTestWarning
+from sklearn.model_selection import GridSearchCV
+from sklearn.pipeline import make_pipeline
+from sklearn.preprocessing import MinMaxScaler
+from sklearn.utils import get_tags
+from sklearn.utils.estimator_checks import check_estimator, parametrize_with_checks
+
+import mpdvae
+from mpdvae.errors import InputError
+from mpdvae.experiments.experiment import Training
+from mpdvae.experiments.model_config import ConvNetDecoder, MLPDecoder, MLPEncoder
+from mpdvae.experiments.presets import short_training
+from mpdvae.sklearn import MPDVAE
+
+SMALL = {
+    "latent_dim": 2,
+    "encoder": MLPEncoder(hidden_features=(8,)),
+    "decoder": MLPDecoder(hidden_features=(8,)),
+    "prior": "standard-normal",
+    "max_iter": 1,
+    "batch_size": 50,
+    "importance_samples": 4,
+    "random_state": 0,
+}
+"""The quickest fit that there is."""
+
+
+def grey(n: int = 20, height: int = 4, width: int = 5) -> np.ndarray:
+    return np.random.default_rng(0).integers(0, 256, (n, height, width)) / 255
+
+
+def small(**changes) -> MPDVAE:
+    return MPDVAE(**(SMALL | changes))
+
+
+# -- scikit-learn's contract -------------------------------------------------------------------------------------------
+
+ROWS_OF_NUMBERS = small(image_shape=(1, -1), value_range=(-1e4, 1e4))
+"""scikit-learn checks estimators on rows of any length and range: here, images that are one pixel high."""
+
+
+@parametrize_with_checks([ROWS_OF_NUMBERS])  # none is expected to fail
+def test_the_contract_of_scikit_learn(estimator, check):
+    check(estimator)
+
+
+def test_rows_are_taken_with_the_shape_of_their_images_only_and_tags_say_so():
+    assert get_tags(MPDVAE(image_shape=(8, 8))).input_tags.two_d_array
+    assert not get_tags(MPDVAE()).input_tags.two_d_array
+    with pytest.warns(SkipTestWarning, match="Can't test estimator MPDVAE"):
+        check_estimator(MPDVAE())
+
+
+def test_labels_change_nothing():
+    labels = ["a", None] * 10
+    assert np.array_equal(small().fit(GREY, labels).transform(GREY), small().fit(GREY).transform(GREY))
+
+
+def test_it_works_in_a_pipeline_and_a_grid_search():
+    X = load_digits().data[:60]
+    pipeline = make_pipeline(MinMaxScaler(clip=True), small(image_shape=(8, 8)))
+    search = GridSearchCV(pipeline, {"mpdvae__latent_dim": np.arange(2, 4)}, cv=2).fit(X)
+    scores = search.cv_results_["mean_test_score"]
+    assert search.best_params_["mpdvae__latent_dim"] == 2 + np.argmax(scores)
+    assert search.transform(X).shape == (60, search.best_params_["mpdvae__latent_dim"])
+
+
+def test_columns_have_names():
+    pytest.importorskip("pandas")
+    codes = small().set_output(transform="pandas").fit_transform(grey())
+    assert list(codes.columns) == ["mpdvae0", "mpdvae1"]
+
+
+# -- forms of images ---------------------------------------------------------------------------------------------------
+
+GREY = grey()
+COLOUR = np.random.default_rng(1).integers(0, 256, (12, 3, 4, 8), dtype=np.uint8)
+COLOUR_PARTS = {"encoder": "convnet", "decoder": "convnet", "prior": "flow", "latent_dim": 4, "batch_size": 8}
+FORMS = {
+    "height and width": (GREY, GREY, {}),
+    "channels first": (GREY[:, None], GREY, {}),
+    "channels last": (GREY[..., None], GREY, {}),
+    "rows": (GREY.reshape(20, -1), GREY, {"image_shape": (4, 5)}),
+    "rows with channels": (GREY.reshape(20, -1), GREY, {"image_shape": (1, 4, -1)}),
+    "other range": (GREY * 16 - 8, GREY, {"value_range": (-8, 8)}),
+    "bytes": (np.round(GREY * 255).astype(np.uint8), GREY, {"value_range": (0, 255)}),
+    "black and white": (GREY > 0.5, (GREY > 0.5).astype(float), {}),
+    "colour first": (COLOUR, COLOUR / 255, COLOUR_PARTS),
+    "colour last": (COLOUR.transpose(0, 2, 3, 1), COLOUR / 255, COLOUR_PARTS),
+}
+
+
+@pytest.mark.parametrize("form", FORMS)
+def test_the_form_of_images_changes_nothing_but_the_form_of_what_comes_back(form):
+    X, same, changes = FORMS[form]
+    given = small(**changes).fit(X)
+    plain = small(**{name: value for name, value in changes.items() if name in COLOUR_PARTS}).fit(same)
+    assert np.array_equal(given.transform(X), plain.transform(same))
+    assert np.array_equal(given.score_samples(X), plain.score_samples(same))
+    images = given.inverse_transform(given.transform(X))
+    assert images.shape == X.shape
+    assert images.dtype == (np.uint8 if X.dtype == np.uint8 else np.float32)
+    low, high = (0, 255) if X.dtype == np.uint8 else given.value_range
+    assert low <= images.min() < images.max() <= high
+    assert images.max() > (low + high) / 2 - 1e-3 * high  # the whole range, not a part of it
+    assert given.sample(3, random_state=0).shape == (3, *X.shape[1:])
+
+
+def test_images_are_taken_by_a_model_that_was_fitted_to_rows():
+    model = small(image_shape=(4, 5)).fit(GREY.reshape(20, -1))
+    assert np.array_equal(model.transform(GREY), model.transform(GREY.reshape(20, -1)))
+
+
+def test_grey_levels_are_drawn_by_the_image_alone():
+    """Wherever an image stands; and every image by itself: copies agree, others don't follow a common pattern."""
+    model = small().fit(GREY)
+    half = np.full((2, 4, 5), 0.5)
+    half[1, 0, 0] = 128 / 255 + 1 / 255
+    once, again = model.transform(half), model.transform(half[::-1])
+    np.testing.assert_allclose(once, again[::-1], rtol=1e-5)
+    assert np.abs(once[0] - once[1]).max() > 1e-3
+
+
+# -- what is measured --------------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("decoder", ["mlp", "pixelcnn"])
+def test_probabilities_of_all_images_sum_to_one(decoder):
+    every = (np.arange(16)[:, None] >> np.arange(4) & 1).astype(bool).reshape(16, 2, 2)
+    as_wide_as_the_prior = MLPEncoder(
+        hidden_features=(8,), log_variance_limit=0.1
+    )  # or importance weights have no variance
+    model = small(decoder=decoder, encoder=as_wide_as_the_prior, importance_samples=4000).fit(every)
+    assert np.exp(model.score_samples(every)).sum() == pytest.approx(1, abs=0.04)
+    assert model.score(every) == pytest.approx(model.score_samples(every).mean())
+
+
+def test_independent_pixels_are_decoded_to_their_mean():
+    import torch
+
+    model = small().fit(GREY)
+    codes = model.transform(GREY)
+    with torch.no_grad():
+        mean = model.vae_.decoder(torch.from_numpy(codes)).mean[:, 0]
+    np.testing.assert_allclose(model.inverse_transform(codes), mean.numpy(), rtol=1e-6)
+
+
+def test_pixels_that_depend_on_each_other_are_decoded_to_their_mean_in_expectation():
+    import torch
+
+    every = (np.arange(16)[:, None] >> np.arange(4) & 1).astype(bool).reshape(16, 2, 2)
+    model = small(decoder="pixelcnn").fit(every)
+    code = model.transform(every[5:6])
+    with torch.no_grad():
+        x = torch.from_numpy(every).float()
+        probability = model.vae_.decoder(torch.from_numpy(code)).log_prob(x[:, None, None]).exp()[:, 0]
+        mean = torch.einsum("i,ihw->hw", probability, x)
+    decoded = model.inverse_transform(code.repeat(1000, 0))
+    assert len(np.unique(decoded)) > 3  # a mean of several draws, not one of them
+    np.testing.assert_allclose(decoded.mean(0), mean.numpy(), atol=0.03)  # 5 standard errors
+    assert np.array_equal(decoded, model.inverse_transform(code.repeat(1000, 0)))
+
+
+def test_samples_follow_the_seed():
+    model = small().fit(GREY)
+    assert np.array_equal(model.sample(8, random_state=1), model.sample(8, random_state=1))
+    assert not np.array_equal(model.sample(8, random_state=1), model.sample(8, random_state=2))
+
+
+@pytest.mark.slow
+def test_autoregressive_pixels_of_colour_images_are_measured_and_drawn():
+    model = small(**COLOUR_PARTS | {"decoder": "pixelcnn"}).fit(COLOUR)
+    assert -COLOUR[0].size * np.log(256) * 2 < model.score(COLOUR) < 0
+    assert model.sample(2, random_state=0).shape == (2, 3, 4, 8)
+
+
+# -- training ----------------------------------------------------------------------------------------------------------
+
+
+def test_it_stops_when_validation_stands_still():
+    still = small(max_iter=9, learning_rate=1e-12, n_iter_no_change=2).fit(GREY)
+    assert still.n_iter_ == len(still.history_) == 1 + 2
+    assert small(max_iter=5, learning_rate=1e-12, n_iter_no_change=None).fit(GREY).n_iter_ == 5
+
+
+@pytest.mark.parametrize("epochs", [1, 2, 9, 20, 300])
+@pytest.mark.parametrize("epoch_steps", [1, 7, 36, 49, 50, 500])
+def test_evaluation_points_cost_little_and_are_ten_of_a_run_where_it_has_ten_epochs(epochs, epoch_steps):
+    run = Training.model_validate(short_training(epochs, epoch_steps, patience=10))
+    assert run.evaluate_every % epoch_steps == 0
+    assert run.steps // run.evaluate_every >= min(epochs, 10)
+    assert run.evaluate_every >= min(50, run.steps // 20)
+    assert run.plateau is not None
+    assert (run.plateau.patience + 1) * run.evaluate_every >= 10 * epoch_steps
+    assert run.decay_per_step**run.steps == pytest.approx(0.1)
+    assert short_training(epochs, epoch_steps, patience=None)["plateau"] is None
+
+
+def test_a_named_run_folder_is_kept_and_gone_on_with(tmp_path):
+    model = small(run_folder=tmp_path / "run").fit(GREY)
+    loaded = mpdvae.load(tmp_path / "run").state_dict()
+    assert all(np.array_equal(value, loaded[name]) for name, value in model.vae_.state_dict().items())
+    weights = tmp_path / "run" / "model" / "model.safetensors"
+    written = weights.stat().st_mtime_ns
+    assert np.array_equal(clone(model).fit(GREY).transform(GREY), model.transform(GREY))
+    assert weights.stat().st_mtime_ns == written
+    with pytest.raises(InputError, match="was made on other data"):
+        clone(model).fit(GREY[::-1])
+
+
+def test_progress_is_shown_on_request(capsys):
+    small(verbose=1).fit(GREY)
+    assert "-ELBO" in capsys.readouterr().out
+    small().fit(GREY)
+    assert capsys.readouterr().out == ""
+
+
+# -- kept on disk ------------------------------------------------------------------------------------------------------
+
+
+def test_a_fitted_estimator_is_kept_without_pickled_networks(tmp_path):
+    model = small().fit(GREY)
+    data = pickle.dumps(model)
+    modules = {argument.split(".")[0] for _, argument, _ in pickletools.genops(data) if isinstance(argument, str)}
+    assert "mpdvae" in modules
+    assert "torch" not in modules
+    joblib.dump(model, tmp_path / "model.joblib")
+    for kept in (pickle.loads(data), joblib.load(tmp_path / "model.joblib")):
+        assert np.array_equal(kept.score_samples(GREY), model.score_samples(GREY))
+        assert np.array_equal(kept.sample(2, random_state=0), model.sample(2, random_state=0))
+        assert kept.history_ == model.history_
+
+
+def test_an_estimator_that_is_not_fitted_is_kept_too():
+    assert pickle.loads(pickle.dumps(small())).latent_dim == 2
+
+
+# -- what is refused ---------------------------------------------------------------------------------------------------
+
+REFUSED = {
+    "numbers beyond the range": (
+        GREY * 255,
+        {},
+        r"X: has values from .* to 255, expected 0 to 1; scale them, or give",
+    ),
+    "rows without a shape": (
+        GREY.reshape(20, -1),
+        {},
+        r"image_shape: required for flat rows, got none and rows of 20 numbers",
+    ),
+    "rows of another shape": (
+        GREY.reshape(20, -1),
+        {"image_shape": (3, 3)},
+        r"image_shape: expected the shape of images of 20 numbers, got \(3, 3\)",
+    ),
+    "images of another shape": (
+        GREY,
+        {"image_shape": (5, 4)},
+        r"image_shape: expected the shape of the images in X, \(4, 5\)",
+    ),
+    "two channels": (np.zeros((20, 2, 4, 5)), {}, r"X has shape \(20, 2, 4, 5\): the second or the last axis"),
+    "bytes 0 and 1": ((GREY > 0.5).astype(np.uint8), {}, r"X holds integers 0 and 1, which are nearly black"),
+    "five axes": (np.zeros((20, 1, 1, 4, 5)), {}, r"X has 5 axes"),
+    "a range upside down": (GREY, {"value_range": (1, 0)}, r"value_range: expected \(black, white\)"),
+    "no number": (np.where(GREY > 0.9, np.nan, GREY), {}, "Input X contains NaN"),
+    "too few": (GREY[:3], {}, r"3 sample\(s\).* minimum of 4"),
+    "an unknown decoder": (GREY, {"decoder": "pixelcn"}, r"unknown decoder 'pixelcn': did you mean 'pixelcnn'"),
+    "no decoder": (
+        GREY,
+        {"decoder": 3},
+        r"decoder: expected a word or a configuration of mpdvae\.experiments\.model_config, got 3",
+    ),
+    "no form for colour": (COLOUR, {"encoder": "mlp"}, r"encoder: 'mlp' has no form for colour images; choose convnet"),
+    "a part of another kind": (GREY, {"encoder": ConvNetDecoder()}, r"encoder"),
+    "no latent dimension": (GREY, {"latent_dim": 0}, r"latent_dim: input should be greater than or equal to 1"),
+    "a negative weight": (GREY, {"diversity_weight": -1}, r"^diversity_weight: .* got -1"),
+    "no epoch": (GREY, {"max_iter": 0}, r"max_iter: input should be greater"),
+    "all for validation": (
+        GREY,
+        {"validation_fraction": 1.0},
+        r"validation_fraction: expected a number between 0 and 1",
+    ),
+    "no patience": (GREY, {"n_iter_no_change": 1}, r"n_iter_no_change: expected at least 2 epochs, or None, got 1"),
+    "no such device": (GREY, {"device": "cuda:77"}, r"^device: torch cannot use 'cuda:77' here"),
+    "images too small": (GREY[:, :2, :2], {"encoder": "convnet"}, r"convnet encoder .* at least 3x3 pixels, got 2x2"),
+}
+
+
+@pytest.mark.parametrize("case", REFUSED)
+def test_what_cannot_be_fitted_is_refused_in_one_sentence(case, tmp_path):
+    X, changes, message = REFUSED[case]
+    with pytest.raises(ValueError, match=message):
+        small(**changes, run_folder=tmp_path / "run").fit(X)
+    assert not (tmp_path / "run").exists()
+
+
+def test_what_does_not_fit_a_fitted_model_is_refused():
+    model = small().fit(GREY)
+    with pytest.raises(InputError, match=r"X: expected images of shape \(4, 5\) as in fit, got \(5, 4\)"):
+        model.transform(GREY.transpose(0, 2, 1))
+    with pytest.raises(InputError, match="X: expected codes of 2 numbers, got 3"):
+        model.inverse_transform(np.zeros((1, 3)))
+    with pytest.raises(InputError, match="n_samples: expected a number >= 1, got 0"):
+        model.sample(0)
