@@ -38,8 +38,9 @@ def training() -> tuple[list[Row], list[Curve]]:
         plain_rate, rate = (f"{BATCH / seconds:.0f} images/s" for seconds in (both.plain_seconds, both.seconds))
         share = (
             f"required operations at {needed / both.seconds / 1e9:.0f} GFLOP/s, {needed / both.seconds / peak:.0%} of "
+            f"the {peak / 1e9:.0f} GFLOP/s of large matrix products; "
+            f"page faults: {both.faults:,} (plain: {both.plain_faults:,})"
         )
-        share += f"the {peak / 1e9:.0f} GFLOP/s of large matrix products; page faults: {both.faults:,} (plain: {both.plain_faults:,})"
         rows.append(
             Row(f"training step, batch {BATCH}, {what}", plain_rate, rate, round(both.ratio, 2), "1.8x", "", share)
         )

@@ -216,7 +216,7 @@ def test_state_dicts_are_not_unpacked(tmp_path):
     with zipfile.ZipFile(path, "w", zipfile.ZIP_DEFLATED) as archive:
         archive.writestr("a/data.pkl", b"\x80\x02}.")
         archive.writestr("a/data/0", bytes(10**7))
-    refused(read_state, path, r"holds packed members")
+    refused(read_state, path, r"holds compressed members")
 
 
 def test_names_from_strangers_do_not_reach_the_terminal(capsys, tmp_path):

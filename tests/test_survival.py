@@ -338,7 +338,7 @@ def test_a_folder_that_cannot_be_written_to_is_told_on_the_command_line(own_copy
     monkeypatch.setattr("mpdvae.system.folder_lock._create", refuse)
     code, _, err = call(capsys, "resume", own_copy, "--threads", 1)
     assert code == 1
-    assert "permission denied: make the folder writable, or choose another; what was written before is whole" in err
+    assert "permission denied: make the folder writable, or choose another; everything written before is intact" in err
 
 
 def test_a_folder_that_is_deleted_under_a_run_is_not_made_again(tmp_path):

@@ -1,9 +1,9 @@
-"""The commands of `mpdvae`: each is a function whose signature and docstring are its usage, read by tyro; and the explorer,
-a local web page.
+"""The commands of `mpdvae`, and the explorer, a local web page.
 
-`cli.main` finds the command and turns errors into exit codes. Nothing heavy is imported before a command needs it, so that
-`mpdvae --help` is quick. Names of commands and options are a contract with users; a command holds no logic that a notebook
-might want, which belongs in `mpdvae.workflows`.
+Each command is a function; tyro builds its command line from the signature and the docstring. `cli.main` dispatches
+commands and maps errors to exit codes. Heavy imports are deferred until a command needs them, so that `mpdvae --help` is
+fast. Names of commands and options are a contract with users. Commands contain no logic that would be useful in a notebook:
+such logic belongs in `mpdvae.workflows`.
 """
 
 import lazy_loader

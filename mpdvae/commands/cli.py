@@ -1,6 +1,7 @@
-"""The command line: `mpdvae COMMAND ...`. Finds the command and turns errors into sentences and exit codes.
+"""The command line: `mpdvae COMMAND ...`. Dispatches commands and maps errors to messages and exit codes.
 
-0 done; 1 failed while running (state saved, the message says how to go on); 2 bad usage or bad input.
+Exit codes: 0 success; 1 failure while running (the state is saved, and the message says how to resume); 2 invalid usage or
+input.
 """
 
 import os
@@ -36,17 +37,17 @@ mpdvae {version}: variational autoencoders whose latent code stays informative
 
   mpdvae reproduce                          the paper on MNIST: train, measure, report (15 minutes)
   mpdvae train mae-mnist-minutes --out DIR  train one model
-  mpdvae sample DIR --count 64 --out x.png  images drawn from it
+  mpdvae sample DIR --count 64 --out x.png  sample images from it
 
 commands
 {commands}
 
-mpdvae COMMAND --help tells the options of a command.
+mpdvae COMMAND --help lists the options of a command.
 """
 
 
 def completion(shell: tyro.conf.Positional[Shell]) -> None:
-    """Print a script for the shell that completes commands and options.
+    """Print a shell script that completes commands and options.
 
     bash: mpdvae completion bash > ~/.local/share/bash-completion/completions/mpdvae
 
@@ -55,7 +56,7 @@ def completion(shell: tyro.conf.Positional[Shell]) -> None:
     fish: mpdvae completion fish > ~/.config/fish/completions/mpdvae.fish
 
     Args:
-        shell: the shell that reads it.
+        shell: Shell that reads the script.
     """
     print_completion(shell, COMMANDS)
 
@@ -84,9 +85,9 @@ COMMANDS: dict[str, Callable[..., None]] = {
 
 
 OTHERS_SECONDS = 5
-"""Until another process than the first speaks: where all fail alike, it is ended before it would say the same."""
+"""Delay before a process other than the first reports an error: if all fail in the same way, it is ended before that."""
 LOST_SECONDS = 10
-"""Until a process that lost another one speaks: longer than whoever started them needs to say which one it was."""
+"""Delay before a process reports a lost process: long enough for the parent process to report which one was lost."""
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
@@ -102,29 +103,31 @@ def main(arguments: Sequence[str] | None = None) -> int:
         _tell(in_words(error) if isinstance(error, ValidationError) else str(error), getattr(error, "topic", "options"))
         return 2
     except RunError as error:
-        if not (
-            isinstance(error, ToldToStop) and process_group.started_with_others()
-        ):  # then whoever started them speaks
+        if not (isinstance(error, ToldToStop) and process_group.started_with_others()):  # the parent process reports it
             _tell(str(error), error.topic, by_any=True)
         return 1
     except process_group.LostProcess as error:
         time.sleep(LOST_SECONDS)
         _tell(f"{error}; {how_to_go_on(arguments)}.", "workers")
         return 1
-    except BrokenPipeError:  # whoever reads what is printed has seen enough, `head` for instance
+    except BrokenPipeError:  # the reader of the output, such as `head`, has closed the pipe
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
         return 1
     except OSError as error:
         words = refused_by_system(error)
-        _tell(f"{words}; what was written before is whole, the same command goes on.", "disk", by_any=True)
+        _tell(
+            f"{words}; everything written before is intact, run the same command again to resume.",
+            "disk",
+            by_any=True,
+        )
         return 1
     except KeyboardInterrupt:
-        _tell("interrupted; what is done is saved, and the same command goes on where it stopped.")
+        _tell("interrupted; finished work is saved, run the same command again to resume.")
         return 1
 
 
 def _tell(sentence: str, topic: str = "", by_any: bool = False) -> None:
-    """Says what went wrong. Of several processes the first one speaks, or any one of what may have happened to it alone."""
+    """Reports an error. Of several processes only the first reports, or any process if the error may concern it alone."""
     if not process_group.is_first():
         if not by_any:
             return
@@ -148,7 +151,7 @@ def _dispatch(arguments: list[str]) -> int:
         refuse_unknown("command", name, list(COMMANDS), "`mpdvae --help` lists them all.")
     if process_group.world() > 1 and name not in SHARED:
         raise InputError(
-            f"{name}: is done by one process, but {process_group.world()} were started; start it by itself."
+            f"{name}: expected a single process, got {process_group.world()}; start this command only once."
         )
     command = COMMANDS[name]
     if command is train:
@@ -159,7 +162,7 @@ def _dispatch(arguments: list[str]) -> int:
 
 
 def _shown(text: str) -> str:
-    """`text` without what a terminal would obey; jobs that failed have a line each."""
+    """Returns `text` without terminal control sequences, keeping its line breaks: each failed job has a line."""
     return "\n".join(in_short(line, len(line)) if line else "" for line in text.split("\n"))
 
 

@@ -1,4 +1,4 @@
-"""`mpdvae completion`: a script for the shell that completes a command line on the tab key."""
+"""`mpdvae completion`: a shell script that completes command lines on the tab key."""
 
 from collections.abc import Callable, Mapping
 from pathlib import Path
@@ -17,19 +17,19 @@ SCRIPTS = {"bash": shells.bash, "zsh": shells.zsh, "fish": shells.fish}
 
 
 def print_completion(shell: Shell, commands: Mapping[str, Callable[..., Any]]) -> None:
-    """Prints the script for `commands`, by name."""
+    """Prints the completion script for `commands`, given by name."""
     print(SCRIPTS[shell](offered_by(commands)), end="")
 
 
 def offered_by(commands: Mapping[str, Callable[..., Any]]) -> dict[str, Offers]:
-    """What may be typed after each command."""
+    """Returns the completions offered after each command."""
     known = _known()
     signatures = {**commands, "train": _train_as_it_is_typed}
     return {name: offers(signature, known) for name, signature in signatures.items()}
 
 
 def _known() -> dict[str, Value]:
-    """Names that are written as any text, so that a misspelt one is answered with the right one."""
+    """Returns values of parameters that accept any text, so that the command itself can suggest corrections."""
     from mpdvae.data import names
     from mpdvae.experiments.recipes import all_recipes
     from mpdvae.experiments.scales import SCALES

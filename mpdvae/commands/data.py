@@ -1,4 +1,4 @@
-"""The command on data sets: list, fetch, check, and where they are kept."""
+"""The command `data`: list, fetch and check data sets, and print where they are stored."""
 
 from pathlib import Path
 from typing import Literal
@@ -13,41 +13,41 @@ def data(
     name: Positional[str] = "",
     data_dir: Path | None = None,
 ) -> None:
-    """List, fetch or check data sets, or say where they are kept.
+    """List, fetch or check data sets, or print where they are stored.
 
     Args:
         action: list, fetch NAME, check NAME, or path.
-        name: of the data set.
-        data_dir: folder of the data; default: $MPDVAE_DATA, else the user's cache folder.
+        name: Name of the data set.
+        data_dir: Folder of the data. Default: $MPDVAE_DATA, else the user's cache folder.
     """
-    from mpdvae import data as room
+    from mpdvae import data as data_sets
     from mpdvae.data.progress import shown
 
     if action == "path":
-        print(room.data_dir(data_dir))
+        print(data_sets.data_dir(data_dir))
     elif action == "list":
         _list_data(data_dir)
     elif not name:
-        known = ", ".join(entry.name for entry in room.ENTRIES)
+        known = ", ".join(entry.name for entry in data_sets.ENTRIES)
         raise InputError(f"data {action}: expected the name of a data set: {known}.")
     elif action == "fetch":
         with shown() as listener:
-            room.fetch(name, data_dir, listener)
+            data_sets.fetch(name, data_dir, listener)
     else:
-        print(room.check(name, data_dir))
+        print(data_sets.check(name, data_dir))
 
 
 def _list_data(data_dir: Path | None) -> None:
     from rich.table import Table
 
-    from mpdvae import data as room
+    from mpdvae import data as data_sets
     from mpdvae.workflows.progress_display import plain, stdout
 
-    console, folder = stdout(), room.data_dir(data_dir)
-    table = Table("name", "here", "MB", "images", "split", "licence", box=None, header_style="bold", pad_edge=False)
-    for entry in room.ENTRIES:
+    console, folder = stdout(), data_sets.data_dir(data_dir)
+    table = Table("name", "local", "MB", "images", "split", "licence", box=None, header_style="bold", pad_edge=False)
+    for entry in data_sets.ENTRIES:
         here = "yes" if entry.is_here(folder) else "no"
         size = "?" if entry.size_mb is None else f"{entry.size_mb:g}"
         table.add_row(entry.name, here, size, entry.images, entry.protocol, entry.licence)
     console.print(table)
-    console.print(plain(f"\nThey are kept in {folder}; `mpdvae data fetch NAME` puts one there."))
+    console.print(plain(f"\nData sets are stored in {folder}; `mpdvae data fetch NAME` fetches one."))

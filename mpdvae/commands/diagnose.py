@@ -1,4 +1,4 @@
-"""The command that explains to its owner what happened to the code of a run."""
+"""The command `diagnose`, which explains what happened to the code of a run."""
 
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -15,10 +15,10 @@ if TYPE_CHECKING:
 def diagnose(directory: Positional[Path]) -> None:
     """Explain a run: what collapsed, when, why, and what to try.
 
-    Works on runs that are not finished, too, from what they have noted so far.
+    Also works on unfinished runs, from what they have recorded so far.
 
     Args:
-        directory: folder of the run.
+        directory: Folder of the run.
     """
     from mpdvae.evaluation.collapse_diagnosis import diagnose
     from mpdvae.runs.run_folder import Run
@@ -29,7 +29,7 @@ def diagnose(directory: Positional[Path]) -> None:
     if found is None:
         raise InputError(
             f"{directory}: nothing has been measured yet; the first evaluation point comes after "
-            f"{run.experiment.training.evaluate_every} steps, and `mpdvae resume {directory}` goes on.",
+            f"{run.experiment.training.evaluate_every} steps, and `mpdvae resume {directory}` continues the run.",
             topic="not-finished",
         )
     console = stdout()
@@ -48,7 +48,7 @@ def _diagnostics(run: "Run") -> dict[str, Any] | None:
     path = run.path / "diagnostics.json"
     if not path.is_file():
         return None
-    advice = f"`mpdvae evaluate {run.path}` makes it again"
+    advice = f"`mpdvae evaluate {run.path}` recreates it"
     content = check(Probed, read_json(path), str(path), advice)
     check_course([*run.history, content], str(path), advice)
     return content
@@ -70,7 +70,9 @@ def _print_findings(found: "Diagnosis", directory: Path) -> None:
     for finding in found.findings:
         table.add_row(plain(finding.matter, "bold"), plain(finding.sentence))
     if found.unknown:
-        hint = f"the run was made by an earlier version; `mpdvae evaluate {directory}` measures them once it is trained"
+        hint = (
+            f"the run was made by an earlier version; once it is trained, `mpdvae evaluate {directory}` measures them"
+        )
         table.add_row(plain("not known", "bold"), plain(f"{', '.join(found.unknown)} ({hint})"))
     console.print(table)
 
@@ -82,12 +84,12 @@ def _print_advice(found: "Diagnosis", directory: Path) -> None:
 
     console = stdout()
     if not found.advice:
-        console.print(plain("\nNo remedy that exists here suits this run, or all are applied."))
+        console.print(plain("\nNo available remedy suits this run, or all of them are already applied."))
         return
-    order = "those against what was found first" if found.causes else "although nothing calls for it"
+    order = "remedies for the findings first" if found.causes else "although nothing requires it"
     command = f"mpdvae train {directory / 'experiment.json'} --out NEW OPTIONS"
     console.print(plain(f"\nWhat to try, {order}, with `{command}`:"))
-    table = Table("against", "remedy, and OPTIONS to try it", box=None, header_style="bold", pad_edge=False)
+    table = Table("against", "remedy and its OPTIONS", box=None, header_style="bold", pad_edge=False)
     for advice in found.advice:
         remedy = advice.remedy
         table.add_row(remedy.against, plain(f"{remedy.title} ({remedy.source})\n{' '.join(advice.options)}"))

@@ -1,4 +1,4 @@
-"""Commands that draw from a model into a PNG."""
+"""Commands that write images from a model to a PNG."""
 
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -17,13 +17,13 @@ if TYPE_CHECKING:
 
 
 def sample(directory: Positional[Path], out: Path, count: int = 64, seed: int = 0, device: str | None = None) -> None:
-    """Draw images from a model into a PNG.
+    """Sample images from a model and write them to a PNG.
 
     Args:
-        directory: folder of a run or of a model.
-        out: the PNG.
-        count: how many images.
-        seed: of the draw.
+        directory: Folder of a run or of a model.
+        out: Path of the PNG.
+        count: Number of images.
+        seed: Random seed of the samples.
         device: cpu, cuda, ...; default: cpu.
     """
     from mpdvae.evaluation import image_grids
@@ -46,17 +46,17 @@ def reconstruct(
     device: str | None = None,
     data_dir: Path | None = None,
 ) -> None:
-    """Draw test images and their reconstructions into a PNG.
+    """Write test images and their reconstructions to a PNG.
 
-    Three rows: the images; the more probable value of each pixel, given the posterior mean; one draw.
+    Three rows: images; the more probable value of each pixel, given the posterior mean; a random draw.
 
     Args:
-        directory: folder of the run.
-        out: the PNG.
-        count: how many images, chosen at random.
-        seed: of the choice and the draw.
+        directory: Folder of the run.
+        out: Path of the PNG.
+        count: Number of images, chosen at random.
+        seed: Random seed of the choice of images and of the draw.
         device: cpu, cuda, ...; default: cpu.
-        data_dir: folder of the data; of own images that have moved: their new place.
+        data_dir: Folder of the data; for your own images that have moved: their new location.
     """
     import torch
 
@@ -81,18 +81,18 @@ def traverse(
     device: str | None = None,
     data_dir: Path | None = None,
 ) -> None:
-    """Walk along the most informative latent dimensions, in a PNG.
+    """Traverse the most informative latent dimensions and write the images to a PNG.
 
-    A row per dimension, from -3 to 3 standard deviations of the codes, around that of a test image.
+    One row per dimension, from -3 to 3 standard deviations of the codes, around a test image's code.
 
     Args:
-        directory: folder of the run.
-        out: the PNG.
-        dimensions: how many rows.
-        columns: images in a row.
-        seed: of the choice of the image.
+        directory: Folder of the run.
+        out: Path of the PNG.
+        dimensions: Number of dimensions, and of rows.
+        columns: Images per row.
+        seed: Random seed of the choice of the test image.
         device: cpu, cuda, ...; default: cpu.
-        data_dir: folder of the data; of own images that have moved: their new place.
+        data_dir: Folder of the data; for your own images that have moved: their new location.
     """
     from mpdvae.evaluation import image_grids
     from mpdvae.evaluation.run_evaluation import traversal
@@ -101,7 +101,7 @@ def traverse(
 
     image_grids.check_png_path(out)
     vae = _model(directory, device)
-    with seeded(seed, "traverse"), _drawing("walking through the latent space"):
+    with seeded(seed, "traverse"), _drawing("traversing the latent space"):
         x = _some_test_images(directory, None, data_dir).to(_device(vae))
         images = vae.decode(traversal(vae, x, dimensions, columns))
     _save(out, image_grids.png(model_experiment(directory).data.shown(images)))
@@ -121,7 +121,7 @@ def _device(vae: "VAE") -> "torch.device":
 
 @contextmanager
 def _drawing(what: str) -> Iterator[None]:
-    """Says what is being drawn, and how far it is and how long it will take where that is known."""
+    """Displays what is being drawn and, if known, the progress and the remaining time."""
     from mpdvae.distributions.pixels import watching_draws
     from mpdvae.workflows.progress_display import Watcher
 
@@ -130,7 +130,10 @@ def _drawing(what: str) -> Iterator[None]:
 
 
 def _some_test_images(directory: Path, count: int | None, data_dir: Path | None) -> "Tensor":
-    """`count` random binary test images of a run's data (None: enough to measure codes), by the ambient generator."""
+    """Returns `count` random binary test images of a run's data (None: enough to measure codes).
+
+    Uses torch's global generator.
+    """
     import torch
 
     from mpdvae.data import evaluation_images

@@ -1,4 +1,4 @@
-"""`mpdvae explain`: what a message means, from the page about troubleshooting, which comes with the package."""
+"""`mpdvae explain`: explains error messages, from the troubleshooting page that ships with the package."""
 
 import re
 from importlib.resources import files
@@ -10,16 +10,16 @@ from mpdvae.errors import refuse_unknown
 
 
 def topics() -> dict[str, str]:
-    """Sections of the page, as Markdown, by topic."""
+    """Returns the sections of the troubleshooting page as Markdown, by topic."""
     page = files("mpdvae.commands").joinpath("troubleshooting.md").read_text()
     return dict(re.findall(r"^## ([\w-]+)\n+(.*?)(?=^## |\Z)", page, flags=re.MULTILINE | re.DOTALL))
 
 
 def explain(topic: Annotated[str, tyro.conf.Positional] = "") -> None:
-    """Tell more about an error message.
+    """Explain an error message in more detail.
 
     Args:
-        topic: as the message names it; default: all of them.
+        topic: Topic named in the message. Default: all topics.
     """
     from rich.console import Console
     from rich.markdown import Markdown

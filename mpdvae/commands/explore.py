@@ -1,4 +1,4 @@
-"""The command that shows a model on a local page."""
+"""The command `explore`, which serves a local web page of a model."""
 
 from pathlib import Path
 
@@ -6,14 +6,14 @@ from tyro.conf import Positional
 
 
 def explore(directory: Positional[Path], port: int = 5006, data_dir: Path | None = None) -> None:
-    """Explore a model on a local page: press, move, mix, sample.
+    """Explore a model on a local web page: click, move, mix, sample.
 
-    The page is at http://127.0.0.1:PORT, for this machine alone.
+    The page is at http://127.0.0.1:PORT and accessible from this machine only.
 
     Args:
-        directory: folder of the run.
-        port: of the page.
-        data_dir: folder of the data; of own images that have moved: their new place.
+        directory: Folder of the run.
+        port: Port of the page.
+        data_dir: Folder of the data; for your own images that have moved: their new location.
     """
     from mpdvae.commands.explorer_page import check_panel, check_port, serve
     from mpdvae.workflows.job import check_same_data, data_of

@@ -1,11 +1,11 @@
-r"""A trained model that answers at once: what `mpdvae explore` shows, without how it is shown.
+r"""The interactive model behind `mpdvae explore`, independent of how it is displayed.
 
-Codes are taken from a map of test images, moved along one dimension, mixed, or drawn from the prior at a temperature,
+Codes come from a map of test images; they are moved along one dimension, mixed, or drawn from the prior at a temperature,
 
 .. math:: z' = m + T (z - m), \qquad z \sim p(z), \quad m = E z,
 
-which keeps codes near the middle of the prior for T < 1 and spreads them for T > 1. Images are drawn with one fixed noise,
-so that the same settings show the same image.
+which keeps codes near the mean of the prior for T < 1 and spreads them for T > 1. Images are drawn with fixed noise, so
+that the same settings show the same image.
 """
 
 from dataclasses import dataclass
@@ -29,7 +29,7 @@ from mpdvae.vae import VAE
 
 POINTS = 500
 MEAN_DRAWS = 1000
-"""Draws of the prior that its mean is taken from."""
+"""Number of draws from the prior used to estimate its mean."""
 
 
 @dataclass(frozen=True)
@@ -42,27 +42,27 @@ class Live:
     z: Float[Tensor, "point *latent"]
     """Posterior means."""
     labels: list[str]
-    """The class of each image; empty texts where there are none."""
+    """The class of each image; empty strings if there are no labels."""
     places: Float[np.ndarray, "point 2"]
-    """In the map of principal components."""
+    """Coordinates in the map of principal components."""
     spread: Float[Tensor, " dimension"]
     """Standard deviation of the aggregate posterior in each dimension."""
     dimensions: list[int]
-    """All dimensions, the most informative first."""
+    """All dimensions, most informative first."""
 
     def moved(self, point: int, dimension: int, deviations: float) -> Float[Tensor, "1 *latent"]:
-        """The code of an image, moved along one dimension by so many standard deviations."""
+        """Returns the code of an image, moved along one dimension by `deviations` standard deviations."""
         z = self.z[point : point + 1].clone()
         z.flatten(1)[:, dimension] += deviations * self.spread[dimension].to(z)
         return z
 
     def mixed(self, first: int, second: int, steps: int) -> Float[Tensor, "step *latent"]:
-        """Codes on the line between those of two images."""
+        """Returns codes on the line between the codes of two images."""
         return interpolation.linear(self.z[first], self.z[second], steps)
 
     @torch.no_grad()
     def drawn(self, count: int, temperature: float, seed: int) -> Float[Tensor, "count *latent"]:
-        """Codes from the prior at a temperature."""
+        """Returns codes drawn from the prior at a temperature."""
         prior = self.vae.prior()
         with seeded("mean of the prior"):
             middle = prior.sample((MEAN_DRAWS,)).mean(0)
@@ -70,17 +70,17 @@ class Live:
             return middle + temperature * (prior.sample((count,)) - middle)
 
     def images(self, z: Float[Tensor, "n *latent"], columns: int) -> bytes:
-        """The PNG of images for codes: their means, or draws where pixels depend on each other."""
+        """Returns a PNG of the images of codes: means, or draws if pixels depend on each other."""
         with seeded("explore"):
             return self.png(image_of(self.vae, z)[0], columns)
 
     def png(self, images: Tensor, columns: int) -> bytes:
-        """The PNG of images in the range of the model."""
+        """Returns a PNG of images in the value range of the model."""
         return image_grids.png(image_grids.in_rows(self.run.experiment.data.shown(images), columns))
 
 
 def live(run: Run, data: Splits) -> Live:
-    """The model of `run`, with random test images. Raises `InputError` where the run has no model yet."""
+    """Loads the model of `run`, with random test images. Raises `InputError` if the run has no model yet."""
     vae = load(run.path)
     chosen = random_subset(min(POINTS, len(data.test)), len(data.test))
     x, labels = evaluation_images(data.test, run.experiment.data.protocol(), "test", draws=1)

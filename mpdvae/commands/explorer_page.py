@@ -1,7 +1,7 @@
-"""The local page of `mpdvae explore`, made with panel (https://panel.holoviz.org): controls around a `Live` model.
+"""The local web page of `mpdvae explore`, built with panel (https://panel.holoviz.org): controls around a `Live` model.
 
-Served on 127.0.0.1 alone, to this machine and nobody else. Colours follow the reader's light or dark scheme: panel's own
-variables are set once, for the whole page (explorer_page.css).
+The page is served on 127.0.0.1 only and cannot be reached from other machines. Colours follow the reader's light or dark
+colour scheme: panel's own variables are set once, for the whole page (explorer_page.css).
 """
 
 import socket
@@ -15,7 +15,7 @@ from mpdvae.report.palette import class_style
 ADDRESS = "127.0.0.1"
 SAMPLES, MIX_STEPS = 16, 8
 CODE_REACH = 3.0
-"""Standard deviations to either side."""
+"""Range of the slider, in standard deviations to either side."""
 MARKERS = {
     "triangle-up": "triangle",
     "triangle-down": "inverted_triangle",
@@ -24,27 +24,27 @@ MARKERS = {
     "hexagon": "hex",
     "pentagon": "triangle_pin",
 }
-"""Shapes of the palette by the names that bokeh has for them, or for the nearest that it has."""
+"""Bokeh's names for shapes of the palette, or for the most similar shapes that it has."""
 ARROWS = """
 select.bk-input { appearance: auto !important; background-image: none !important; }
 .bk-spin-btn-up:before { border-bottom-color: currentColor !important; }
 .bk-spin-btn-down:before { border-top-color: currentColor !important; }
 """
-"""Bokeh draws the arrows of its widgets in black: they take the colour of the text."""
+"""Bokeh draws the arrows of its widgets in black; this gives them the colour of the text."""
 
 
 def check_panel() -> None:
-    """Raises `InputError` where panel is not installed."""
+    """Raises `InputError` if panel is not installed."""
     from importlib.util import find_spec
 
     if find_spec("panel") is None:
         raise InputError(
-            "explore: needs the package panel; install it with pip install 'mpdvae[explore]'.", topic="extras"
+            "explore: requires the package panel; install it with pip install 'mpdvae[explore]'.", topic="extras"
         )
 
 
 def check_port(port: int) -> None:
-    """Raises `InputError` for a number that is no port, and `RunError` for a port that another program has."""
+    """Raises `InputError` if the number is not a valid port, and `RunError` if another program uses the port."""
     if not 1 <= port <= 65535:
         raise InputError(f"--port: expected a number from 1 to 65535, got {port}.", topic="port")
     with socket.socket() as probe:
@@ -59,12 +59,12 @@ def check_port(port: int) -> None:
 
 
 def serve(live: Live, port: int) -> None:
-    """Shows `live` until it is interrupted."""
+    """Serves `live` until interrupted."""
     import panel
 
     panel.extension(raw_css=[files("mpdvae.commands").joinpath("explorer_page.css").read_text()])
     origins = [f"{name}:{port}" for name in (ADDRESS, "localhost")]
-    print(f"http://{ADDRESS}:{port}  (Ctrl-C ends it)", flush=True)
+    print(f"http://{ADDRESS}:{port}  (press Ctrl-C to stop)", flush=True)
     panel.serve(
         lambda: page(live),
         address=ADDRESS,
@@ -77,7 +77,7 @@ def serve(live: Live, port: int) -> None:
 
 
 def page(live: Live) -> Any:
-    """The page of one visitor."""
+    """Returns the page for one visitor."""
     import panel as pn
 
     chosen = pn.widgets.IntSlider(name="Image", start=0, end=len(live.x) - 1, value=0, sizing_mode="stretch_width")
@@ -107,7 +107,7 @@ def _part(title: str, *content: Any) -> Any:
 
 
 def _map(live: Live, chosen: Any) -> Any:
-    """A point for each image: pressing one chooses it, and the one that is chosen stands out."""
+    """Returns a map with a point for each image: a click selects an image, and a ring marks the selected one."""
     from bokeh.models import ColumnDataSource
     from bokeh.plotting import figure
 
@@ -159,7 +159,7 @@ def _pair(live: Live, chosen: Any) -> Any:
 def _along(live: Live, chosen: Any) -> list[Any]:
     import panel as pn
 
-    order = {f"{k} (number {place} by information)": k for place, k in enumerate(live.dimensions, start=1)}
+    order = {f"{k} (rank {place} by information)": k for place, k in enumerate(live.dimensions, start=1)}
     dimension = pn.widgets.Select(name="Dimension", options=order, stylesheets=[ARROWS])
     move = pn.widgets.FloatSlider(name="Standard deviations", start=-CODE_REACH, end=CODE_REACH, step=0.25, value=0)
     image = pn.bind(

@@ -1,8 +1,8 @@
-"""Choosing the kind of a part by an option: `--prior.kind vamp --prior.components 200`.
+"""Selects the kind of a part by an option: `--prior.kind vamp --prior.components 200`.
 
 Fields of an experiment that are unions (encoder, prior, weight of the KL ...) hold one of several configurations that
-differ in their `kind`. A command line has the options of one member of each union, so the kinds that it asks for are put
-into the experiment first, with the defaults of that kind; its other options then apply to those.
+differ in their `kind`. The command line has the options of only one member of each union. Therefore the requested kinds are
+set in the experiment first, with the defaults of each kind; the remaining options then apply to them.
 """
 
 from collections.abc import Iterator, Sequence
@@ -19,11 +19,12 @@ Given = TypeVar("Given", bound=Config)
 
 
 def with_kinds(config: Given, arguments: Sequence[str], prefix: str = "") -> Given:
-    """`config` with the kinds that `arguments` ask for, not validated yet; a member that is new has its defaults, and
-    `tyro.MISSING` where there is none.
+    """Returns `config` with the kinds that `arguments` request, not validated yet.
+
+    A newly selected member has its defaults, and `tyro.MISSING` for fields without a default.
 
     Raises:
-        InputError: for a kind that there is not.
+        InputError: if a kind does not exist.
     """
     changes: dict[str, Any] = {}
     for name, field in type(config).model_fields.items():
@@ -43,7 +44,7 @@ def with_kinds(config: Given, arguments: Sequence[str], prefix: str = "") -> Giv
 
 
 def kinds_beside(member: type[Config], root: type[Config] = Experiment) -> tuple[str, ...]:
-    """All kinds of the union that `member` belongs to; empty where it belongs to none."""
+    """Returns all kinds of the union that `member` belongs to; empty if it belongs to none."""
     for members in _unions(root):
         if member in members.values():
             return tuple(members)
@@ -51,7 +52,7 @@ def kinds_beside(member: type[Config], root: type[Config] = Experiment) -> tuple
 
 
 def _unions(config: type[Config]) -> Iterator[dict[str, type[Config]]]:
-    """Every union below `config`, as its members by kind."""
+    """Yields every union below `config`, as a dictionary of its members by kind."""
     for field in config.model_fields.values():
         if field.discriminator is not None:
             members = _members(field.annotation)
@@ -72,7 +73,7 @@ def _of_defaults(member: type[Config]) -> Config:
 
 
 def _given(option: str, arguments: Sequence[str]) -> str | None:
-    """The last value of `option`, as `--option value` or `--option=value`."""
+    """Returns the last value of `option`, given as `--option value` or `--option=value`."""
     value = None
     for word, following in zip_longest(arguments, arguments[1:]):
         name, equals, rest = word.partition("=")

@@ -1,4 +1,4 @@
-"""Commands on many runs: the matrix and its report, the list of recipes."""
+"""Commands on several runs: the matrix, the report and the list of recipes."""
 
 from pathlib import Path
 from typing import Literal
@@ -28,25 +28,24 @@ def reproduce(
 ) -> None:
     """Train all models with several seeds; report which conclusions hold.
 
-    With `figure`, train the sweeps behind it instead.
+    With --figure, train the sweeps behind that figure instead.
 
     Args:
         scale: smoke (a minute), minutes (15 minutes), hours or paper.
-        datasets: names, separated by commas; default: those of the scale.
-        seeds: how many seeds each model is trained with.
-        figure: rate-distortion: instead of all models, sweeps of diversity x smoothness, KL weight, free bits and committed
-            rate, in one plane.
-        out: folder of the runs and of report.html, report.md, results.json; default: runs/reproduce, or runs/ and the name of
-            the figure. What is done there is used again.
-        jobs: runs at a time; default: the number of cores, of GPUs with --device cuda, or of the cluster's workers.
-        backend: loky: processes of this machine; ray, dask: a cluster whose machines share the folders.
-        address: of the cluster's head; default: a cluster of this machine, for as long as it takes.
-        device: cpu, cuda (the runs divide all GPUs among them), cuda:1, ...; default: cpu. Results depend on it.
-        data_dir: folder of the data; default: $MPDVAE_DATA, else the user's cache folder.
-        track: tell every run's history to a tracker too; can be given several times.
-        dry_run: only print the runs, what they would cost on GPUs, and what they would be compared with.
-        timed: with `dry_run`, what they would cost on this machine, too: times a step of each network, which takes minutes
-            for the paper's.
+        datasets: Names of data sets, separated by commas. Default: those of the scale.
+        seeds: Number of seeds per model.
+        figure: rate-distortion: sweep diversity x smoothness, KL weight, free bits and committed rate, in one plane.
+        out: Folder of the runs, report.html, report.md and results.json. Default: runs/reproduce, or runs/FIGURE.
+            Finished runs in this folder are reused.
+        jobs: Number of parallel runs. Default: number of cores, of GPUs with --device cuda, or of the cluster's workers.
+        backend: loky: processes on this machine; ray, dask: a cluster whose machines share the folders.
+        address: Address of the cluster's head. Default: a temporary cluster on this machine.
+        device: cpu, cuda (runs are distributed over all GPUs), cuda:1, ...; default: cpu. Results depend on the device.
+        data_dir: Folder of the data. Default: $MPDVAE_DATA, else the user's cache folder.
+        track: Experiment tracker that also receives the history of every run; can be given several times.
+        dry_run: Only print the runs, their estimated cost on GPUs, and the published numbers to compare with.
+        timed: With --dry-run: also estimate the cost on this machine, by timing a step of each network.
+            This takes minutes for the networks of the paper.
     """
     from mpdvae.experiments import recipes
     from mpdvae.experiments.scales import SCALES
@@ -61,7 +60,7 @@ def reproduce(
         _print_plan(experiments, seeds, timed)
         return
     if timed:
-        raise InputError("--timed: says more of what --dry-run says; give both, or neither.")
+        raise InputError("--timed: expected together with --dry-run, got --timed alone; give both, or neither.")
     check_installed(track)
     out = out or Path("runs") / (figure or "reproduce")
     to_do = matrix.jobs(experiments, seeds, out, track, device)
@@ -74,18 +73,21 @@ def report(directories: Positional[tuple[Path, ...]], out: Path) -> None:
     """Write a report on any finished runs.
 
     Args:
-        directories: folders of runs.
-        out: the HTML file; the same in Markdown and JSON go beside it.
+        directories: Folders of runs.
+        out: Path of the HTML file. The Markdown and JSON versions are written next to it.
     """
     from mpdvae.workflows.job import this_command
 
     if not directories:
-        raise InputError("report: expected at least one run folder.")
+        raise InputError(
+            "report: expected at least one run folder, got none; "
+            "name some, for example `mpdvae report runs/* --out report.html`."
+        )
     _write_report(list(directories), out, out.with_suffix(".json"), this_command())
 
 
 def list_recipes() -> None:
-    """List the named experiments, what each reproduces and its cost."""
+    """List the recipes, what each reproduces, and its cost."""
     from rich.table import Table
 
     from mpdvae.experiments.recipes import all_recipes
@@ -93,14 +95,12 @@ def list_recipes() -> None:
     from mpdvae.workflows.progress_display import stdout
 
     experiments, console = all_recipes().values(), stdout()
-    names = Table(
-        "recipe", "scale", "data set", "cost of a run, 2 cores", box=None, header_style="bold", pad_edge=False
-    )
+    names = Table("recipe", "scale", "data set", "cost per run, 2 cores", box=None, header_style="bold", pad_edge=False)
     for scale in SCALES.values():
         for study in scale.studies:
             names.add_row(f"MODEL-{study.dataset}-{scale.name}", scale.meant_for, study.dataset, study.cost)
     console.print(names)
-    models = Table("\nMODEL", "\nwhat it is", "\nat scales", box=None, header_style="bold", pad_edge=False)
+    models = Table("\nMODEL", "\ndescription", "\nscales", box=None, header_style="bold", pad_edge=False)
     for model, description in {e.model: e.reproduces for e in experiments}.items():
         scales = dict.fromkeys(e.scale for e in experiments if e.model == model)
         models.add_row(model, description, ", ".join(scales))
@@ -126,17 +126,17 @@ def _print_plan(experiments: list[Experiment], seeds: int, timed: bool) -> None:
         numbers = f"{p.operations.parameters:,}", f"{p.steps:,}", *hours, _hours(p.gpu_hours)
         table.add_row(e.name, *numbers, beside)
     stdout().print(table)
-    print(f"{seeds} seed{'s' if seeds > 1 else ''}: {len(plans) * seeds} runs. What is done is used again.")
+    print(f"{seeds} seed{'s' if seeds > 1 else ''}: {len(plans) * seeds} runs. Finished runs are reused.")
     if timed:
         total = seeds * sum(p.hours or 0 for p in plans)
-        print(f"On this machine: about {_hours(total)} hours of training (an estimate, from timed steps).")
+        print(f"On this machine: about {_hours(total)} hours of training (estimated from timed steps).")
     gpu = seeds * sum(p.gpu_hours for p in plans)
     rate = f"{ASSUMED_RATE / 1e12:g}e12 multiply-adds a second"
     print(
-        f"On GPUs: about {_hours(gpu)} GPU-hours of training (an estimate, from an operation count and an assumed {rate})."
+        f"On GPUs: about {_hours(gpu)} GPU-hours of training (estimated from an operation count and an assumed {rate})."
     )
     if not timed:
-        print("--timed tells how long it takes here.")
+        print("Add --timed to estimate the time on this machine.")
 
 
 def _hours(hours: float) -> str:
@@ -144,8 +144,8 @@ def _hours(hours: float) -> str:
 
 
 def _write_report(folders: list[Path], html: Path, results: Path, command: str) -> None:
-    from mpdvae import report as room
+    from mpdvae import report as reports
 
-    found = room.write(folders, html=html, markdown=html.with_suffix(".md"), results=results, command=command)
-    print(room.console(found))
+    found = reports.write(folders, html=html, markdown=html.with_suffix(".md"), results=results, command=command)
+    print(reports.console(found))
     print(f"tables: {html.with_suffix('.md')}\nnumbers: {results}\nreport: {html}")

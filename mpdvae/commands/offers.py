@@ -1,7 +1,7 @@
-"""What may be typed after a command: its options, what they take, and what stands without an option.
+"""Completions of a command: its options with their values, and its positional arguments.
 
-Read from the signatures of commands and, for `mpdvae train`, from the fields of an experiment, those of every kind of part
-included. Names are those that tyro gives them: dashes for underscores, dots between groups.
+They are derived from the signatures of commands and, for `mpdvae train`, from the fields of an experiment, including those
+of every kind of part. Names follow tyro's convention: dashes for underscores, dots between groups.
 """
 
 import inspect
@@ -19,7 +19,7 @@ from mpdvae.experiments.fields import Config
 
 @dataclass(frozen=True)
 class Value:
-    """What an option takes, or stands at a position: names, files, or what nobody can guess."""
+    """The value of an option or a positional argument: fixed choices, files, or free text without completions."""
 
     choices: tuple[str, ...] = ()
     files: bool = False
@@ -29,22 +29,25 @@ class Value:
 
 @dataclass(frozen=True)
 class Offers:
-    """Of one command."""
+    """Completions of one command."""
 
     summary: str
     options: Mapping[str, Value]
-    """That take a value."""
+    """Options that take a value."""
     flags: Mapping[str, str]
-    """That take none, with their help."""
+    """Options without a value, with their help."""
     positions: tuple[Value, ...]
-    """In their order; the last one may repeat."""
+    """Positional arguments, in order; the last one may repeat."""
 
 
 def offers(command: Callable[..., None], known: Mapping[str, Value]) -> Offers:
-    """Of a command. `known`: what parameters take although their type does not say so, by the parameter's name."""
+    """Returns the completions of a command.
+
+    `known` gives, by parameter name, the values of parameters whose type does not determine them.
+    """
     doc = inspect.getdoc(command) or ""
     helps = dict(re.findall(r"^    (\w+): (.+?)[.:;]?$", doc, flags=re.MULTILINE))
-    options, flags, positions = {}, {"--help": "what the command does, and its options"}, []
+    options, flags, positions = {}, {"--help": "show the help of this command"}, []
     for name, annotation in get_type_hints(command, include_extras=True).items():
         if name == "return":
             continue
@@ -64,7 +67,7 @@ def offers(command: Callable[..., None], known: Mapping[str, Value]) -> Offers:
 def field_offers(
     config: type[Config], known: Mapping[str, Value], prefix: str = ""
 ) -> tuple[dict[str, Value], dict[str, str]]:
-    """Options and flags of all fields of `config`, of every member where a field is one of several kinds."""
+    """Returns options and flags of all fields of `config`; for a union, those of every member."""
     options: dict[str, Value] = {}
     flags: dict[str, str] = {}
     for name, field in config.model_fields.items():
@@ -90,7 +93,7 @@ def _value(annotation: Any, known: Value | None, about: str) -> Value:
 
 
 def _leaves(annotation: Any) -> Iterator[Any]:
-    """What a type is made of: members of unions and tuples."""
+    """Yields the elementary types of an annotation: the members of its unions and tuples."""
     parts = get_args(annotation)
     if get_origin(annotation) is Annotated:
         yield from _leaves(parts[0])

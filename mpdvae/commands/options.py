@@ -1,9 +1,9 @@
-"""From command line options to an experiment: any field, under its dotted name, validated as a whole.
+"""Builds an experiment from command line options: any field by its dotted name, validated as a whole.
 
-tyro reads fields, defaults and help from the configuration's types and would validate each group where it is made, with
-pydantic's message in its own frame. Here it only collects what was given; the experiment is validated afterwards, in one
-place, so that the sentence about a wrong value names the whole field: `objective.diversity_weight`. Kinds of parts are chosen
-before (`mpdvae.commands.kind_options`).
+tyro reads fields, defaults and help from the configuration's types. By default it would validate each group when it is
+created, and print pydantic's message in a frame of its own. Here tyro only collects the values; the experiment is validated
+afterwards, in one place, so that an error message names the full field: `objective.diversity_weight`. Kinds of parts are
+selected beforehand (`mpdvae.commands.kind_options`).
 """
 
 from collections.abc import Callable, Sequence
@@ -21,13 +21,14 @@ from mpdvae.runs.trackers import Name
 
 Options = TypeVar("Options")
 Track = tyro.conf.UseAppendAction[tuple[Name, ...]]
-"""Of `--track`, which can be given several times."""
+"""Type of `--track`, which can be given several times."""
 
 
 def parse(collect: Callable[..., Options], arguments: Sequence[str], command: str, description: str) -> Options:
-    """What `collect` returns for the options in `arguments`. Configurations among them are not validated yet.
+    """Returns the result of `collect` for the options in `arguments`. Configurations in it are not validated yet.
 
-    Exits with 0 after printing help, with 2 after saying which option is unknown, missing or of the wrong type.
+    Exits with code 0 after printing help, and with code 2 after reporting an option that is unknown, missing or of the
+    wrong type.
     """
     with _unvalidated():
         return tyro.cli(
@@ -40,7 +41,7 @@ def parse(collect: Callable[..., Options], arguments: Sequence[str], command: st
 
 
 def validated(experiment: Experiment) -> Experiment:
-    """The experiment that `parse` put together. Raises `InputError`, naming the field, where it is not a valid one."""
+    """Validates the experiment built by `parse`. Raises `InputError`, naming the field, if it is invalid."""
     try:
         return Experiment.model_validate(experiment.model_dump(warnings=False))
     except ValidationError as error:
@@ -48,14 +49,14 @@ def validated(experiment: Experiment) -> Experiment:
 
 
 def _unvalidated() -> ConstructorRegistry:
-    """Inside, tyro makes configurations without validating them."""
+    """Returns a registry that makes tyro create configurations without validating them."""
     registry, types = ConstructorRegistry(), set()
 
     @registry.struct_rule
     def make_unvalidated(info: StructTypeInfo) -> StructConstructorSpec | None:
         if info.type in types or not (isinstance(info.type, type) and issubclass(info.type, Config)):
             return None
-        types.add(info.type)  # tyro's own rule answers the same question below
+        types.add(info.type)  # tyro's own rule handles this type in the call below
         try:
             spec = ConstructorRegistry.get_struct_spec(info)
         finally:
@@ -75,5 +76,5 @@ def _maker(config: type[Config]) -> Callable[..., Config]:
     def make(**fields: Any) -> Config:
         return config.model_construct(**fields)
 
-    make.__doc__ = config.__doc__  # which the help shows
+    make.__doc__ = config.__doc__  # shown in the help
     return make

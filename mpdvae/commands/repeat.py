@@ -1,4 +1,4 @@
-"""Commands that ask whether a run can be believed: check it, or make it again."""
+"""Commands that test whether a run is reproducible: verify it, or train it again."""
 
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -16,7 +16,7 @@ if TYPE_CHECKING:
     from mpdvae.workflows.verification import Check
 
 SHOWN = 30
-"""Numbers that differ which a terminal is shown."""
+"""Maximum number of differing numbers printed."""
 
 
 def verify(
@@ -28,13 +28,14 @@ def verify(
 ) -> None:
     """Check a run: its files, data and versions; measure its numbers again.
 
-    Ends with 0 where all agrees, with 1 where something differs. The folder is only read.
+    Exits with code 0 if everything agrees, with code 1 if anything differs. The folder is only read.
 
     Args:
-        directory: folder of the run.
-        quick: checks files, configuration, data and environment; measures nothing.
-        tolerance: of a number made in another environment, relative to itself or 1; in the same one all must be equal.
-        data_dir: folder of the data; of own images that have moved: their new place.
+        directory: Folder of the run.
+        quick: Only check files, configuration, data and environment; measure nothing.
+        tolerance: Allowed difference if the environment differs, relative to the number or to 1, whichever is larger.
+            In the same environment, all numbers must be equal.
+        data_dir: Folder of the data; for your own images that have moved: their new location.
         device: cpu, cuda, ...; default: cpu.
     """
     from mpdvae.workflows.job import check_device
@@ -56,7 +57,7 @@ def verify(
     if found.unmeasured:
         console.print(plain(f"\nNothing was measured again: {found.unmeasured}."))
     else:
-        _print_compared(found.compared, found.tolerance, "noted", "measured again")
+        _print_compared(found.compared, found.tolerance, "recorded", "measured again")
     if not found.agrees:
         raise RunError(f"{directory}: does not agree: {_listed(found.faults)}.", topic="differs")
     print(f"{directory}: agrees.")
@@ -73,16 +74,19 @@ def rerun(
 ) -> None:
     """Train a run again in another folder, and compare.
 
-    Ends with 0 where both agree, with 1 where they differ. Killed, the same command goes on.
+    Exits with code 0 if both agree, with code 1 if they differ.
+
+    If it is killed, run the same command again to resume.
 
     Args:
-        directory: folder of the finished run.
-        out: folder of the new run.
-        threads: threads of a training step; default: as noted in the run.
-        tolerance: of a number made in another environment, relative to itself or 1; in the same one all must be equal.
-        data_dir: folder of the data; default: $MPDVAE_DATA, else the user's cache folder.
+        directory: Folder of the finished run.
+        out: Folder of the new run.
+        threads: Threads per training step. Default: as recorded in the run.
+        tolerance: Allowed difference if the environment differs, relative to the number or to 1, whichever is larger.
+            In the same environment, all numbers must be equal.
+        data_dir: Folder of the data. Default: $MPDVAE_DATA, else the user's cache folder.
         device: cpu, cuda, ...; default: cpu.
-        track: tell the new run's history to a tracker too; can be given several times.
+        track: Experiment tracker that also receives the history of the new run; can be given several times.
     """
     import torch
 
@@ -100,7 +104,7 @@ def rerun(
     again = repetition.begin(original, out)
     if again.status != "finished":
         run_commands._complete(again, threads, data_dir, device, track)
-    torch.set_num_threads(threads or cores())  # finished before, or not: those of the measurements to come
+    torch.set_num_threads(threads or cores())  # for the measurements below, also if the run was already finished
     console = stdout()
     data = on_device(data_of(original, data_dir), device)
     repetition.measure_alike(original, again, data, lambda what: console.print(plain(f"measuring: {what}")))
@@ -129,7 +133,7 @@ def _print_checks(checks: "Sequence[Check]") -> None:
     from mpdvae.workflows.progress_display import plain, stdout
 
     words = {"same": "same", "differs": "DIFFERS", "other": "other", "not recorded": "not recorded"}
-    table = Table("", "", "noted", "now", "", box=None, header_style="bold", pad_edge=False)
+    table = Table("", "", "recorded", "now", "", box=None, header_style="bold", pad_edge=False)
     for check in checks:
         cells = check.matter, check.name, check.noted, check.found, words[check.verdict]
         table.add_row(*(plain(cell) for cell in cells), style="bold red" if check.verdict == "differs" else None)
@@ -137,15 +141,15 @@ def _print_checks(checks: "Sequence[Check]") -> None:
 
 
 def _print_compared(compared: "Sequence[Compared]", tolerance: float, one: str, other: str) -> None:
-    """A line for each file, then the numbers that differ."""
+    """Prints a line for each file, then the numbers that differ."""
     from rich.table import Column, Table
 
     from mpdvae.workflows.progress_display import plain, stdout
 
     exactly = "to the last bit (the environment is the same)"
-    asked = f"within {tolerance:g} (relative, of numbers above 1)" if tolerance else exactly
+    asked = f"within {tolerance:g} (relative for numbers above 1)" if tolerance else exactly
     stdout().print(plain(f"\nNumbers must agree {asked}."))
-    files = Table("file", "numbers", "that differ", "verdict", box=None, header_style="bold", pad_edge=False)
+    files = Table("file", "numbers", "differing", "verdict", box=None, header_style="bold", pad_edge=False)
     numbers = Table(
         "number", Column(plain(one)), Column(plain(other)), "difference", box=None, header_style="bold", pad_edge=False
     )

@@ -1,4 +1,4 @@
-"""Commands on one run: train it, go on with it, measure it, import it."""
+"""Commands on one run: train, resume, evaluate, import."""
 
 import inspect
 from collections.abc import Sequence
@@ -43,17 +43,17 @@ def train(arguments: Sequence[str]) -> None:
         processes: int | None = None,
         track: Track = (),
     ) -> tuple[Path, Experiment, int | None, Path | None, str | None, int | None, Track]:
-        """What the options say.
+        """Returns the values of the options.
 
         Args:
-            out: folder of the run; it must be new, or hold this very run, which then goes on.
-            experiment: every field of it is an option.
-            threads: threads of a training step; default: all cores. The last digits of results depend on it.
-            data_dir: folder of the data; default: $MPDVAE_DATA, else the user's cache folder.
-            device: cpu, cuda, cuda:1, ...; default: cpu. Results depend on it.
-            processes: share each batch among so many processes of this machine, each with a GPU of its own or its part of the
-                cores; default: 1.
-            track: tell the history to a tracker too; can be given several times.
+            out: Folder of the run. It must be new, or contain this same run, which is then resumed.
+            experiment: Each of its fields is an option.
+            threads: Threads per training step. Default: all cores. The last digits of results depend on this number.
+            data_dir: Folder of the data. Default: $MPDVAE_DATA, else the user's cache folder.
+            device: cpu, cuda, cuda:1, ...; default: cpu. Results depend on the device.
+            processes: Number of processes on this machine that share each batch. Default: 1.
+                Each has its own GPU, or its share of the cores.
+            track: Experiment tracker that also receives the history; can be given several times.
         """
         return out, experiment, threads, data_dir, device, processes, track
 
@@ -75,15 +75,15 @@ def resume(
     processes: int | None = None,
     track: Track = (),
 ) -> None:
-    """Go on with a run where it stopped.
+    """Resume a run where it stopped.
 
     Args:
-        directory: folder of the run.
-        threads: threads of a training step; default: all cores.
-        data_dir: folder of the data; of own images that have moved: their new place.
+        directory: Folder of the run.
+        threads: Threads per training step. Default: all cores.
+        data_dir: Folder of the data; for your own images that have moved: their new location.
         device: cpu, cuda, ...; default: cpu.
-        processes: share each batch among so many processes, whatever their number was before; default: 1.
-        track: tell the history to a tracker too; those that the run had go on by themselves.
+        processes: Number of processes that share each batch; may differ from before. Default: 1.
+        track: Additional experiment tracker that receives the history; the run's trackers continue anyway.
     """
     from mpdvae.runs.observer import run_in
 
@@ -92,7 +92,7 @@ def resume(
     run = run_in(directory)
     if run.status == "finished":
         run.tidy()
-        print(f"{directory}: this run is finished; its results are there.")
+        print(f"{directory}: this run is already finished; its results are in the folder.")
         return
     _complete(run, threads, data_dir, device, track)
 
@@ -111,24 +111,25 @@ def evaluate(
     device: str | None = None,
     processes: int | None = None,
 ) -> None:
-    """Measure a trained run again; the results are JSON beside it.
+    """Measure a trained run again; write the results as JSON to its folder.
 
-    Killed, the same command goes on where it stopped.
+    If it is killed, run the same command again to resume.
 
     Args:
-        directory: folder of the run.
-        samples: importance samples per image; default: as the run's experiment says, with a tolerance up to 4,096.
-        split: train, validation or test; results of another than test get names of their own (density-train.json).
-        images: random images for the likelihoods; default: as the run's experiment says.
-        tolerance: draw for each image until the Monte-Carlo error of its log-likelihood is below this, in nats, or
-            `samples` are drawn.
+        directory: Folder of the run.
+        samples: Importance samples per image. Default: as in the run's experiment; up to 4,096 with --tolerance.
+        split: train, validation or test. Results on splits other than test get their own files (density-train.json).
+        images: Number of random images for the likelihoods. Default: as in the run's experiment.
+        tolerance: Sample each image until the Monte-Carlo error of its log-likelihood is below this, in nats.
+            Sampling stops after --samples at the latest.
         protocol: paper: all images, five binary draws of each and 4,096 samples (512 for colour).
-        referee: this many of the images, and as many simulated ones, are judged by annealed importance sampling.
-        referee_steps: steps of the annealing, more of which close the sandwich; default: 100.
-        compiled: compile the networks first: quicker from some thousand samples on.
-        data_dir: folder of the data; of own images that have moved: their new place.
+        referee: Check the likelihood of this many images by annealed importance sampling.
+            As many simulated images are checked as well.
+        referee_steps: Annealing steps; more steps narrow the gap between the bounds. Default: 100.
+        compiled: Compile the networks first; faster from a few thousand samples on.
+        data_dir: Folder of the data; for your own images that have moved: their new location.
         device: cpu, cuda, ...; default: cpu.
-        processes: share the likelihoods among so many processes; default: 1.
+        processes: Number of processes that share the likelihoods. Default: 1.
     """
     from mpdvae.evaluation.run_evaluation import evaluate
     from mpdvae.evaluation.run_likelihood import unsettled_in_words
@@ -142,7 +143,8 @@ def evaluate(
     run = run_in(directory)
     if run.status not in {"trained", "finished"}:
         raise InputError(
-            f"{directory}: this run is not trained to its end; `mpdvae resume {directory}` goes on with it.",
+            f"{directory}: expected a fully trained run, got one with status {run.status}; "
+            f"`mpdvae resume {directory}` resumes it.",
             topic="not-finished",
         )
     data = on_device(data_of(run, data_dir), own_device(device))
@@ -175,14 +177,14 @@ def evaluate(
 
 
 def import_official(config: Positional[Path], state: Positional[Path], out: Path, dataset: str | None = None) -> None:
-    """Make a run folder of a model trained with the authors' released code.
+    """Create a run folder from a model trained with the authors' released code.
 
     Args:
-        config: the JSON file that describes the model there.
-        state: its weights, saved by torch.save, or as .safetensors. Only tensors are read: a file with anything else in it
-            is refused.
-        out: folder of the run; it must be new.
-        dataset: what it was trained on; default: mnist, or cifar10 for colour.
+        config: JSON file of the released code that describes the model.
+        state: Weights of the model, saved by torch.save or as .safetensors.
+            Only tensors are read: a file that contains anything else is rejected.
+        out: Folder of the run. It must be new.
+        dataset: Data set that the model was trained on. Default: mnist, or cifar10 for colour.
     """
     from mpdvae.sharing.released_import import import_run
     from mpdvae.workflows.job import this_command
@@ -195,7 +197,7 @@ def import_official(config: Positional[Path], state: Positional[Path], out: Path
 
 
 def experiment_called(name: str) -> Experiment:
-    """The recipe called `name`, or the experiment in the file of that name."""
+    """Returns the recipe called `name`, or the experiment in the file of that name."""
     from mpdvae.experiments.recipes import recipe
 
     path = Path(name)
@@ -212,7 +214,7 @@ def _check_threads(threads: int | None) -> None:
 
 
 def _make_run(out: Path, experiment: Experiment, data_dir: Path | None, device: str | None) -> "Run":
-    """A folder for `experiment`, if it can be trained here: before a folder is made that could not be used."""
+    """Creates a folder for `experiment`, after checking that it can be trained on this machine."""
     from mpdvae.runs.observer import run_in
     from mpdvae.runs.run_folder import Run
     from mpdvae.workflows.job import check_device, check_fit, load_data
@@ -257,7 +259,7 @@ def _complete(
                 warn=watcher.say,
             )
         except KeyboardInterrupt:
-            raise RunError(f"interrupted; `{how_to_resume(run, data)}` goes on from the last checkpoint.") from None
+            raise RunError(f"interrupted; `{how_to_resume(run, data)}` resumes from the last checkpoint.") from None
     if not is_first():
         return
     _print_results([run.path])

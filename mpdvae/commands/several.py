@@ -1,8 +1,9 @@
-"""`--processes N`: the same command in N processes of this machine, and one sentence when one of them dies.
+"""`--processes N`: runs the same command in N processes on this machine, and reports one message if one of them dies.
 
-Each is told its place by its environment, as torchrun does it (`mpdvae.system.process_group`). The process that starts them
-keeps the store where they meet, so that no port has to be guessed, and watches them: when one fails or is killed, or
-somebody presses Ctrl-C, it ends the others, which would wait for it. All that is saved by then is whole.
+Each process reads its rank and the world size from its environment, as with torchrun (`mpdvae.system.process_group`). The
+parent process hosts the rendezvous store, so that no port has to be guessed, and watches the others: if one fails or is
+killed, or the user presses Ctrl-C, it ends the remaining processes, which would otherwise wait. Everything saved by then is
+complete.
 """
 
 import os
@@ -21,16 +22,16 @@ from mpdvae.system.process_group import environment_of
 from mpdvae.system.signals import numbers
 
 SHARED = ("train", "resume", "evaluate")
-"""That several processes can share."""
+"""Commands that several processes can share."""
 LOOK_SECONDS = 0.05
 GRACE_SECONDS = 10
-"""Until a process that was asked to end is killed."""
+"""Time between asking a process to end and killing it."""
 
 Member = subprocess.Popen[bytes]
 
 
 def processes_asked_for(arguments: Sequence[str]) -> int:
-    """What `--processes` says in the arguments of a command; 1 where it is not there, or is none of ours to read."""
+    """Returns the value of `--processes` in the arguments of a command; 1 if it is absent or left to tyro to reject."""
     value = _option(arguments, "--processes") if arguments and arguments[0] in SHARED else None
     return int(value) if value and value.isascii() and value.isdigit() else 1
 
@@ -38,7 +39,8 @@ def processes_asked_for(arguments: Sequence[str]) -> int:
 def run_in_processes(arguments: Sequence[str], size: int) -> int:
     """Runs `mpdvae ARGUMENTS` in `size` processes; returns the exit code when all have ended.
 
-    Raises `RunError` where one was killed, or all were interrupted.
+    Raises:
+        RunError: if one was killed, or all were interrupted.
     """
     from torch.distributed import TCPStore
 
@@ -56,16 +58,16 @@ def run_in_processes(arguments: Sequence[str], size: int) -> int:
 
 
 def how_to_go_on(arguments: Sequence[str]) -> str:
-    """The command that goes on after `mpdvae ARGUMENTS` was stopped, in a clause."""
+    """Returns a clause with the command that resumes `mpdvae ARGUMENTS` after it was stopped."""
     out = _option(arguments, "--out")
     if arguments and arguments[0] == "train" and out:
         kept = {name: _option(arguments, name) for name in ("--device", "--processes")}
         arguments = ["resume", out, *(word for name, value in kept.items() if value for word in (name, value))]
-    return f"`{shlex.join(['mpdvae', *arguments])}` goes on from what is saved"
+    return f"`{shlex.join(['mpdvae', *arguments])}` resumes from the saved state"
 
 
 def _start(arguments: Sequence[str], environment: dict[str, str]) -> Member:
-    # In a process group of its own, which Ctrl-C does not reach: one sentence is enough.
+    # In its own process group, which Ctrl-C does not reach: only the parent reports the interruption.
     return subprocess.Popen(
         [sys.executable, "-m", "mpdvae", *arguments],
         env=os.environ | environment,
@@ -75,7 +77,7 @@ def _start(arguments: Sequence[str], environment: dict[str, str]) -> Member:
 
 
 def _watch(members: Sequence[Member], arguments: Sequence[str]) -> int:
-    """The exit code of all: that of the first process that fails, which has said why."""
+    """Returns the common exit code: that of the first process that fails, which has reported the reason itself."""
     while True:
         codes = [member.poll() for member in members]
         for rank, (code, member) in enumerate(zip(codes, members, strict=True)):
@@ -107,7 +109,7 @@ def _end(members: Sequence[Member]) -> None:
 
 @contextmanager
 def _ended_like_an_interrupt() -> Iterator[None]:
-    """Inside, a signal that asks to stop is a Ctrl-C."""
+    """Treats signals that ask the process to stop like Ctrl-C, within the context."""
 
     def interrupt(*_: object) -> NoReturn:
         raise KeyboardInterrupt
@@ -121,7 +123,7 @@ def _ended_like_an_interrupt() -> Iterator[None]:
 
 
 def _option(arguments: Sequence[str], name: str) -> str | None:
-    """The last value of the option `name`, given as `name value` or `name=value`."""
+    """Returns the last value of the option `name`, given as `name value` or `name=value`."""
     found = [following for word, following in pairwise(arguments) if word == name]
     found += [word.partition("=")[2] for word in arguments if word.startswith(f"{name}=")]
     return found[-1] if found else None

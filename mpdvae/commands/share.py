@@ -1,4 +1,4 @@
-"""Commands that pass a model on."""
+"""Commands that export a model."""
 
 from pathlib import Path
 from typing import Literal
@@ -7,13 +7,13 @@ from tyro.conf import Positional
 
 
 def export(directory: Positional[str], out: Path, part: Literal["encoder", "decoder"] = "encoder") -> None:
-    """Write the encoder, or a decoder with independent pixels, as an ONNX file.
+    """Export the encoder, or a decoder with independent pixels, as an ONNX file.
 
-    The file is checked with onnxruntime against the model before it is written.
+    Before the file is written, its outputs in onnxruntime are compared with those of the model.
 
     Args:
-        directory: folder of a run or of a model, or owner/name of a model on the Hugging Face hub.
-        out: the ONNX file.
+        directory: Folder of a run or of a model, or owner/name of a model on the Hugging Face Hub.
+        out: Path of the ONNX file.
         part: encoder (mean, log_variance), or decoder (pixel probabilities).
     """
     from mpdvae import load

@@ -1,7 +1,7 @@
-"""Scripts by which shells complete a command line: tables that a shell looks up by itself, so that no key starts Python.
+"""Shell completion scripts: lookup tables that the shell itself reads, so that a key press does not start Python.
 
-The first word is a command; a word after an option that takes a value is that value; another one that begins with a dash is
-an option; the rest are positions, counted.
+The first word is a command; a word after an option that takes a value is that value; any other word that begins with a dash
+is an option; the remaining words are positional arguments, in order.
 """
 
 from collections.abc import Mapping
@@ -78,7 +78,7 @@ fi
 
 
 def bash(commands: Mapping[str, Offers]) -> str:
-    """The script for bash."""
+    """Returns the completion script for bash."""
     options, values = [], []
     for name, offered in commands.items():
         options.append(f"{name}) options='{' '.join(offered.options)}' flags='{' '.join(offered.flags)}' ;;")
@@ -95,7 +95,7 @@ def _in_bash(value: Value) -> str:
 
 
 def zsh(commands: Mapping[str, Offers]) -> str:
-    """The script for zsh."""
+    """Returns the completion script for zsh."""
     described = [f"{_quoted(f'{name}:{offered.summary}')}" for name, offered in commands.items()]
     cases = []
     for name, offered in commands.items():
@@ -116,7 +116,7 @@ def _in_zsh(value: Value) -> str:
 
 
 def fish(commands: Mapping[str, Offers]) -> str:
-    """The script for fish."""
+    """Returns the completion script for fish."""
     lines = ["# fish completion for mpdvae", "complete --command mpdvae --no-files"]
     for name, offered in commands.items():
         lines.append(f"complete -c mpdvae -n __fish_use_subcommand -a {name} -d {_quoted(offered.summary)}")
@@ -145,7 +145,7 @@ def _indented(lines: list[str], by: int) -> str:
 
 
 def _plain(text: str) -> str:
-    """Without what `_arguments` reads as its own."""
+    """Replaces or escapes the characters that are special to zsh's `_arguments`."""
     return text.translate(str.maketrans({"[": "(", "]": ")", ":": r"\:"}))
 
 

@@ -1,4 +1,4 @@
-"""The command that searches for a better configuration."""
+"""The command `tune`, which searches for a better configuration."""
 
 from collections import Counter
 from pathlib import Path
@@ -14,7 +14,7 @@ if TYPE_CHECKING:
     from mpdvae.workflows.search import Outcome
 
 SHOWN = 10
-"""Trials in the table."""
+"""Maximum number of trials in the table."""
 
 
 def tune(
@@ -31,24 +31,26 @@ def tune(
     data_dir: Path | None = None,
     track: Track = (),
 ) -> None:
-    """Search for the configuration with the least validation -ELBO.
+    """Search for the configuration with the lowest validation -ELBO.
 
-    The same command goes on, up to `trials` in total; `mpdvae train OUT/best.json` takes the best.
+    Run the same command again to resume, up to --trials in total.
+
+    `mpdvae train OUT/best.json` trains the best configuration.
 
     Args:
-        recipe: name of a recipe, or an experiment.json.
-        out: folder of the search: a run folder for each trial, best.json.
-        trials: how many configurations are tried in total, those of earlier calls included.
-        vary: FIELD=LOW:HIGH, FIELD=LOW:HIGH:log or FIELD=a,b,c, once for each field; default: learning rate, diversity and
-            smoothness weight, beta.
-        storage: database of the study, sqlite:///study.db for instance; default: a journal in the folder.
-        pruner: gives a trial up at an evaluation point where it is behind.
-        jobs: trials at a time; default: the number of cores, of GPUs with --device cuda, or of the cluster's workers.
-        backend: loky: processes of this machine; ray, dask: a cluster whose machines share the folders.
-        address: of the cluster's head; default: a cluster of this machine, for as long as it takes.
-        device: cpu, cuda (trials divide all GPUs among them), cuda:1, ...; default: cpu. Results depend on it.
-        data_dir: folder of the data; default: $MPDVAE_DATA, else the user's cache folder.
-        track: tell every trial's history to a tracker too; can be given several times.
+        recipe: Name of a recipe, or path of an experiment.json.
+        out: Folder of the search: a run folder for each trial, and best.json.
+        trials: Total number of configurations to try, including those of earlier calls.
+        vary: FIELD=LOW:HIGH, FIELD=LOW:HIGH:log or FIELD=a,b,c, once for each field.
+            Default: learning rate, diversity and smoothness weight, beta.
+        storage: Database of the study, for instance sqlite:///study.db. Default: a journal in the folder.
+        pruner: Stops a trial early at an evaluation point where it is behind the others.
+        jobs: Number of parallel trials. Default: number of cores, of GPUs with --device cuda, or of the cluster's workers.
+        backend: loky: processes on this machine; ray, dask: a cluster whose machines share the folders.
+        address: Address of the cluster's head. Default: a temporary cluster on this machine.
+        device: cpu, cuda (trials are distributed over all GPUs), cuda:1, ...; default: cpu. Results depend on the device.
+        data_dir: Folder of the data. Default: $MPDVAE_DATA, else the user's cache folder.
+        track: Experiment tracker that also receives the history of every trial; can be given several times.
     """
     from mpdvae.commands.run import experiment_called
     from mpdvae.workflows.job import check_fit, load_data, this_command

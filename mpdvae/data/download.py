@@ -79,9 +79,7 @@ def _complete(url: str, part: Path, digest: str, listener: Listener) -> None:
         if not resumed:
             break
         listener.say(f"  {part.name}: does not match the file on the server, starting over")
-    raise Unreachable(
-        f"the server has a different file (its {digest.partition(':')[0]} is not {digest.split(':')[1]})"
-    )
+    raise Unreachable(f"the server has a different file (its {digest.partition(':')[0]} is not {digest.split(':')[1]})")
 
 
 def _fill(url: str, part: Path, listener: Listener) -> bool:

@@ -88,7 +88,9 @@ class IdxSet:
         Raises `RunError` if no source has them, `InputError` if the folder is not writable.
         """
         if not self._missing(root):
-            listener.say(f"{self.title}: all files are present; `mpdvae data check {self.name}` verifies their checksums")
+            listener.say(
+                f"{self.title}: all files are present; `mpdvae data check {self.name}` verifies their checksums"
+            )
             return
         folder = root / self.folders[0]
         with exclusively(folder):

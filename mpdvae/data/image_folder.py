@@ -99,8 +99,8 @@ def _stack(files: list[Path]) -> np.ndarray:
         if picture.shape[0] != first.shape[0]:
             kind = {1: "grey", 3: "colour"}
             raise InputError(
-                f"{file} is {kind[picture.shape[0]]}, but {files[0]} is {kind[first.shape[0]]}: make them all grey or all "
-                "colour.",
+                f"{file} is {kind[picture.shape[0]]}, but {files[0]} is {kind[first.shape[0]]}: make them all grey or "
+                "all colour.",
                 topic="own-data",
             )
         if picture.shape != first.shape:

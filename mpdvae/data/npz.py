@@ -1,11 +1,11 @@
 """Own images from a numpy archive (`numpy.savez`).
 
     x                   all images, or
-    x_train, x_test     already divided
+    x_train, x_test     already split
     y, y_train, y_test  their labels, integers, optional
 
-Images are [n height width], [n channel height width] or [n height width channel] with 1 or 3 channels; bytes 0..255,
-floats 0..1 or booleans. Nothing is guessed: what does not fit is refused by one sentence that says what was found.
+Images are [n height width], [n channel height width] or [n height width channel] with 1 or 3 channels; bytes 0..255, floats
+0..1 or booleans. Nothing is guessed: an array that does not fit is rejected with one sentence that states what was found.
 """
 
 import lzma
@@ -26,31 +26,33 @@ from mpdvae.system.untrusted_files import in_short
 
 _KEYS = {"x", "y", "x_train", "y_train", "x_test", "y_test"}
 _NPY = b"\x93NUMPY"
-"""How a file of a single array begins."""
+"""First bytes of a file that holds a single array."""
 _MOST_AXES = 8
 _LARGEST = 1 << 34
-"""Bytes of an array."""
+"""Maximum number of bytes of an array."""
 
 
 def read_npz(path: Path) -> dict[str, Images]:
-    """The images in `path`: under "all", or under "train" and "test". Raises `InputError` if they cannot be used."""
+    """Reads the images in `path`: under "all", or under "train" and "test". Raises `InputError` if they cannot be used."""
     arrays = _read_arrays(path)
     if "x" in arrays and "x_train" in arrays:
-        raise InputError(f"{path} holds both x and x_train: give x alone, or x_train with x_test", topic="own-data")
+        raise InputError(f"{path} holds both x and x_train: give x alone, or x_train with x_test.", topic="own-data")
     if "x_test" in arrays and "x_train" not in arrays:
-        raise InputError(f"{path} holds x_test but no x_train", topic="own-data")
+        raise InputError(f"{path} holds x_test but no x_train.", topic="own-data")
     if "x" in arrays:
         return {"all": _images(arrays, "x", "y", path)}
     if "x_train" not in arrays:
         raise InputError(
-            f"{path} holds no images: expected an array x, or x_train and x_test; found {sorted(arrays)}",
+            f"{path} holds no images: expected an array x, or x_train and x_test; found {sorted(arrays)}.",
             topic="own-data",
         )
     if "x_test" not in arrays:
         return {"all": _images(arrays, "x_train", "y_train", path)}
     if ("y_train" in arrays) != ("y_test" in arrays):
         there, absent = ("y_train", "y_test") if "y_train" in arrays else ("y_test", "y_train")
-        raise InputError(f"{path} holds labels {there}, but {absent} is missing: give both or none", topic="own-data")
+        raise InputError(
+            f"{path} holds labels {there}, but {absent} is missing: give both or neither.", topic="own-data"
+        )
     return {part: _images(arrays, f"x_{part}", f"y_{part}", path) for part in ("train", "test")}
 
 
@@ -62,11 +64,11 @@ def _read_arrays(path: Path) -> dict[str, np.ndarray]:
     except InputError:
         raise
     except MemoryError as error:
-        raise InputError(f"{path} claims to hold more than fits into memory", topic="own-data") from error
+        raise InputError(f"{path} claims to hold more than fits into memory.", topic="own-data") from error
     except zipfile.BadZipFile as error:
         if path.is_file() and path.read_bytes()[:6] == _NPY:
             raise InputError(
-                f"{path} holds a single array: save it by numpy.savez(path, x=...)", topic="own-data"
+                f"{path} holds a single array: save it with numpy.savez(path, x=...).", topic="own-data"
             ) from error
         raise _unreadable(path, error) from error
     except (OSError, EOFError, ValueError, KeyError, RuntimeError, zlib.error, lzma.LZMAError, struct.error) as error:
@@ -75,22 +77,22 @@ def _read_arrays(path: Path) -> dict[str, np.ndarray]:
 
 def _unreadable(path: Path, error: BaseException) -> InputError:
     return InputError(
-        f"{path} cannot be read as a numpy archive, it may be truncated: {in_short(error)}", topic="own-data"
+        f"{path} cannot be read as a numpy archive; it may be truncated ({in_short(error)}).", topic="own-data"
     )
 
 
 def _array(archive: zipfile.ZipFile, name: str, path: Path) -> np.ndarray:
-    """One member, of which its header is believed only where the archive says that as many bytes follow."""
+    """Reads one member; its header is trusted only if the archive states that as many bytes follow."""
     with archive.open(name) as stream:
         try:
             version = np.lib.format.read_magic(stream)
             read = np.lib.format.read_array_header_1_0 if version == (1, 0) else np.lib.format.read_array_header_2_0
             shape, in_columns, dtype = read(stream)
         except (SyntaxError, TypeError, tokenize.TokenError, RecursionError) as error:
-            raise ValueError(f"{name} has no header of an array ({in_short(error)})") from error
+            raise ValueError(f"{name} has no array header ({in_short(error)})") from error
         count = math.prod(shape)
         if dtype.hasobject:
-            raise ValueError("Object arrays are never loaded")
+            raise ValueError("object arrays are never loaded")
         if len(shape) > _MOST_AXES:
             raise ValueError(f"{name} has {len(shape)} axes")
         expected = archive.getinfo(name).file_size - stream.tell()
@@ -112,12 +114,12 @@ def _images(arrays: dict[str, np.ndarray], key: str, label_key: str, path: Path)
         labels = labels[:, 0]
     if labels.ndim != 1 or not np.issubdtype(labels.dtype, np.integer):
         raise InputError(
-            f"{label_key} in {path} must be one integer per image, but it is {labels.dtype} of shape {labels.shape}",
+            f"{label_key} in {path} must be one integer per image, but it is {labels.dtype} of shape {labels.shape}.",
             topic="own-data",
         )
     if len(labels) != len(pixels):
         raise InputError(
-            f"labels are missing: {path} holds {len(pixels)} images in {key}, {len(labels)} in {label_key}",
+            f"labels are missing: {path} holds {len(pixels)} images in {key}, {len(labels)} labels in {label_key}.",
             topic="own-data",
         )
     return Images(pixels, torch.from_numpy(labels.astype(np.int64)))

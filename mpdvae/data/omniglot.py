@@ -1,15 +1,16 @@
 """OMNIGLOT (Lake, Salakhutdinov & Tenenbaum 2015) from the original drawings, reduced to 28x28 here.
 
-Format: two zip archives of PNG files, 105x105, ink 0 on ground 255: `images_background` (30 alphabets, 19,280 images)
-and `images_evaluation` (20 alphabets, 13,180), ALPHABET/characterNN/IIII_DD.png, DD the drawer. Archives made anew from
-the same drawings are as good, since it is the reduced images that are compared with a checksum. Licence: MIT.
+Format: two zip archives of PNG files, 105x105, ink 0 on ground 255: `images_background` (30 alphabets, 19,280 images) and
+`images_evaluation` (20 alphabets, 13,180), ALPHABET/characterNN/IIII_DD.png, DD the drawer. Archives re-created from the
+same drawings are accepted, since the checksum is that of the reduced images. Licence: MIT.
 
-Reduction: the exact area mean of the ink; a pixel of 28x28 covers 3.75 x 3.75 of the original. Ink is 255. Decoding
-takes seconds, so the reduced images are kept beside the archives, in omniglot-28x28.npy.
+Reduction: the exact area mean of the ink; a pixel of 28x28 covers 3.75 x 3.75 of the original. Ink is 255. Decoding takes
+seconds, so the reduced images are kept next to the archives, in omniglot-28x28.npy.
 
 Split: background for training, of which 2,345 by seed for validation (as many as in the paper's code), evaluation for
-testing. NOT comparable with published likelihoods, which are on Burda's file (omniglot_burda.py): other reduction, other
-division. The two parts have no alphabet in common, so that no classifier of one could be scored on the other: no labels.
+testing. NOT comparable with published likelihoods, which are on Burda's file (omniglot_burda.py): different reduction,
+different split. The two parts share no alphabet, so that no classifier trained on one could be scored on the other: no
+labels.
 """
 
 import io
@@ -40,14 +41,14 @@ _SHA256 = {
     "images_background": "ad41ab679c8b5d90b271ef46be6987cc81211774a695c29dcc5367b2b26ee640",
     "images_evaluation": "1f61a8f3366785b057fc117d9228e78a16e3d976c8953b2a10fcc74cf0609cee",
 }
-"""Of the official archives."""
+"""SHA-256 of the official archives."""
 _HASHES = {
     "images_background": "9f627773624bbd206ae724e64944b8523594e54960e588ee5dac931f443e60ce",
     "images_evaluation": "d46ed91e2994cc0300bea899585332a5c50382517d0a289f035bc99599a35c6f",
 }
-"""Of the reduced images, in the order of their paths."""
+"""SHA-256 of the reduced images, in the order of their paths."""
 _SIDE, _SMALL = 105, 28
-_LARGEST_PNG = 1 << 16  # bytes; they have some hundred
+_LARGEST_PNG = 1 << 16  # bytes; the drawings have a few hundred
 _CHUNK = 500
 _VALIDATION_SIZE = 2_345
 _KEPT = "omniglot-28x28.npy"
@@ -64,8 +65,8 @@ _BROKEN = (
 
 
 def area_mean(ink: UInt8[np.ndarray, "n 105 105"]) -> UInt8[np.ndarray, "n 28 28"]:
-    """Ink 0/1 reduced to 28x28: 255 times the share of each pixel's area that is ink, rounded to the nearest."""
-    # Lengths in quarters of a pixel are whole numbers: a small pixel spans 15 of the 420, a large one 4.
+    """Reduces ink 0/1 to 28x28: 255 times the share of each pixel's area that is ink, rounded to nearest."""
+    # Lengths in quarters of an original pixel are whole numbers: a reduced pixel spans 15 of the 420, an original one 4.
     quarters = np.arange(4 * _SIDE)
     weight = np.zeros((_SMALL, _SIDE), np.float32)
     np.add.at(weight, (quarters // 15, quarters // 4), 1)
@@ -74,9 +75,9 @@ def area_mean(ink: UInt8[np.ndarray, "n 105 105"]) -> UInt8[np.ndarray, "n 28 28
 
 
 def read_drawings(path: Path, folder: str, expected: int) -> UInt8[np.ndarray, "n 28 28"]:
-    """The `expected` drawings under `folder` in the zip `path`, reduced, in the order of their paths.
+    """Reads the `expected` drawings under `folder` in the zip `path`, reduced, in the order of their paths.
 
-    Members are read by name and never written anywhere. Raises `InputError` if any is missing or no such drawing.
+    Members are read by name and never written to disk. Raises `InputError` if any is missing or not such a drawing.
     """
     wanted = re.compile(re.escape(folder) + r"/[^/]+/character\d\d/\d{4}_\d\d\.png")
     reduced = np.empty((expected, _SMALL, _SMALL), np.uint8)
@@ -85,7 +86,7 @@ def read_drawings(path: Path, folder: str, expected: int) -> UInt8[np.ndarray, "
             members = [member for member in archive.infolist() if wanted.fullmatch(member.filename)]
             if len(members) != expected:
                 raise InputError(
-                    f"{path} holds {len(members)} drawings in {folder}, expected {expected}", topic="downloads"
+                    f"{path} holds {len(members)} drawings in {folder}, expected {expected}.", topic="downloads"
                 )
             members.sort(key=lambda member: member.filename)
             for start in range(0, expected, _CHUNK):
@@ -95,25 +96,25 @@ def read_drawings(path: Path, folder: str, expected: int) -> UInt8[np.ndarray, "
         raise
     except _BROKEN as error:
         raise InputError(
-            f"{path} cannot be read as a zip of drawings, it may be truncated: {in_short(error)}", topic="downloads"
+            f"{path} cannot be read as a zip of drawings; it may be truncated ({in_short(error)}).", topic="downloads"
         ) from error
     return reduced
 
 
 def _drawing(archive: zipfile.ZipFile, member: zipfile.ZipInfo, path: Path) -> UInt8[np.ndarray, "105 105"]:
-    """One drawing: 1 is ink."""
+    """Reads one drawing: 1 is ink."""
     from PIL import Image  # needed only here
 
     where = f"{member.filename} in {path}"
     if member.file_size > _LARGEST_PNG:
         raise InputError(
-            f"{where} claims {member.file_size} bytes: expected a drawing, at most {_LARGEST_PNG}", topic="downloads"
+            f"{where} claims {member.file_size} bytes: expected a drawing, at most {_LARGEST_PNG}.", topic="downloads"
         )
     with Image.open(io.BytesIO(archive.read(member)), formats=["PNG"]) as image:
         if image.size != (_SIDE, _SIDE) or image.mode not in ("1", "L"):
             width, height = image.size
             raise InputError(
-                f"{where} is {height}x{width}, mode {image.mode}: expected {_SIDE}x{_SIDE}, black and white",
+                f"{where} is {height}x{width}, mode {image.mode}: expected {_SIDE}x{_SIDE}, black and white.",
                 topic="downloads",
             )
         return (np.asarray(image.convert("L")) < 128).astype(np.uint8)
@@ -125,7 +126,7 @@ def _read(paths: Sequence[Path]) -> Arrays:
 
 
 def _read_kept(paths: Sequence[Path]) -> Arrays:
-    """What an earlier reading kept beside the archives, or else the archives, and keeps that."""
+    """Returns the reduced images kept next to the archives; if there are none, reads the archives and keeps the result."""
     place = paths[0].with_name(_KEPT)
     kept = _right(place)
     if kept is not None:
@@ -134,15 +135,15 @@ def _read_kept(paths: Sequence[Path]) -> Arrays:
     if all(array_hash(arrays[name]) == expected for name, expected in _HASHES.items()):
         packed = io.BytesIO()
         np.save(packed, np.concatenate(list(arrays.values())))
-        with suppress(InputError):  # a folder that can only be read: the next reading takes as long
+        with suppress(InputError):  # a read-only folder: the next call takes as long
             write_data_file(place, packed.getvalue())
     return arrays
 
 
 def _right(place: Path) -> Arrays | None:
-    """The reduced images in `place`, if they are there and right."""
+    """Returns the reduced images in `place`, or None if they are missing or wrong."""
     try:
-        both = np.load(place, mmap_mode="r", allow_pickle=False)  # takes no memory for what the header claims
+        both = np.load(place, mmap_mode="r", allow_pickle=False)  # allocates no memory for what the header claims
     except (OSError, ValueError, EOFError, SyntaxError, TypeError, OverflowError, tokenize.TokenError):
         return None
     first = _PARTS["images_background"]

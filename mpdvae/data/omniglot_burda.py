@@ -1,14 +1,14 @@
-"""OMNIGLOT as likelihoods are published on it: Burda's `chardata.mat` (2015), 28x28, grey levels.
+"""OMNIGLOT in the form on which likelihoods are published: Burda's `chardata.mat` (2015), 28x28, grey levels.
 
-Format: a MATLAB file; `data` (784 x 24,345) and `testdata` (784 x 8,070), grey in 0..1, columns of the image one after
-the other; `target` and `testtarget`, one column an image, 1 at its class. How the drawings were reduced is not known.
-Grey levels become bytes, round(255 x). The file is known by its git blob hash. Licence:
-none stated for the file; MIT for the drawings (B. Lake).
+Format: a MATLAB file; `data` (784 x 24,345) and `testdata` (784 x 8,070), grey in 0..1, each image stored column by column;
+`target` and `testtarget`, one column per image, 1 at its class. How the drawings were reduced is not known. Grey levels
+become bytes, round(255 x). The file is identified by its git blob hash. Licence: none stated for the file; MIT for the
+drawings (B. Lake).
 
-Two names: `omniglot-burda`, images upright (IWAE, VampPrior); `omniglot-burda-lying`, on their side, as the paper's
-released code loads them, which leaves the transposition out. To an autoregressive decoder these are different data.
+Two names: `omniglot-burda`, images upright (IWAE, VampPrior); `omniglot-burda-lying`, images on their side, as the paper's
+released code loads them, which omits the transposition. To an autoregressive decoder these are different data.
 
-Split: official test images; 2,345 training images for validation, by seed, as the released code (22,000 / 2,345 /
+Split: official test images; 2,345 training images for validation, by seed, as in the released code (22,000 / 2,345 /
 8,070); IWAE and VampPrior set 1,345 aside. Comparable with published OMNIGLOT numbers in the same orientation.
 """
 
@@ -37,7 +37,8 @@ _VALIDATION_SIZE = 2_345
 
 
 def read_chardata(path: Path, lying: bool) -> Arrays:
-    """Images as bytes [n 28 28] and class numbers, of both parts. Raises `InputError` if `path` holds anything else."""
+    """Reads images as bytes [n 28 28], and class numbers, of both parts. Raises `InputError` if `path` holds anything
+    else."""
     shapes: dict[str, tuple[int | None, int | None]] = {}
     for images, target in _PARTS.values():
         shapes |= {images: (_SIDE * _SIDE, None), target: (None, None)}
@@ -46,10 +47,10 @@ def read_chardata(path: Path, lying: bool) -> Arrays:
     for part, (images, target) in _PARTS.items():
         x, one_hot = raw[images], raw[target]
         if not ((x >= 0) & (x <= 1)).all():  # false for NaN as well
-            raise InputError(f"{images} in {path} has NaN or values outside of 0..1", topic="downloads")
+            raise InputError(f"{images} in {path} has NaN or values outside 0..1.", topic="downloads")
         if one_hot.shape[1] != x.shape[1]:
             raise InputError(
-                f"{path} holds {x.shape[1]} images in {images}, but {one_hot.shape[1]} in {target}", topic="downloads"
+                f"{path} holds {x.shape[1]} images in {images}, but {one_hot.shape[1]} in {target}.", topic="downloads"
             )
         levels = np.round(255 * x.astype(np.float64)).astype(np.uint8).T.reshape(-1, _SIDE, _SIDE)
         arrays[part] = np.ascontiguousarray(levels if lying else levels.transpose(0, 2, 1))

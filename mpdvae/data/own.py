@@ -1,7 +1,7 @@
-"""Own data: a numpy archive (npz.py) or a folder of pictures (image_folder.py), split where the files do not say how.
+"""Own data: a numpy archive (npz.py) or a folder of pictures (image_folder.py), split here unless the files define a split.
 
-A tenth of the images becomes the test set if there is none, then a tenth of the rest is set aside for validation (or as
-many as are asked for), both at random by the split seed.
+Without a test set, a tenth of the images becomes one; then a tenth of the rest (or the requested number) is set aside for
+validation, both at random by the split seed.
 """
 
 from pathlib import Path
@@ -12,27 +12,27 @@ from mpdvae.data.npz import read_npz
 from mpdvae.data.protocols import split_train_validation
 from mpdvae.errors import InputError
 
-_FEWEST = 10  # below, a tenth is nothing
+_FEWEST = 10  # with fewer images, a tenth would be empty
 
 
 def load_own(path: Path, validation_size: int | None, split_seed: int) -> Splits:
-    """The images at `path`, split. Raises `InputError` with one clear sentence for whatever is wrong with them."""
+    """Loads and splits the images at `path`. Raises `InputError` with one clear sentence for anything wrong with them."""
     if path.is_dir():
         parts = {"all": read_image_folder(path)}
     elif path.is_file():
         parts = read_npz(path)
     else:
         raise InputError(
-            f"{path} does not exist: give an .npz file or a folder of pictures; where a run's images have moved, --data-dir "
-            "says whereto.",
+            f"{path} does not exist: give an .npz file or a folder of pictures; if a run's images have moved, give their "
+            "new place with --data-dir.",
             topic="own-data",
         )
     train, test = _with_test(parts, path, split_seed)
     size = (len(train) + 9) // 10 if validation_size is None else validation_size
     if not 0 < size < len(train):
         raise InputError(
-            f"{path} has too few images: {len(train)} remain beside the test images, of which {size} cannot be set "
-            "aside for validation",
+            f"{path} has too few images: {len(train)} remain besides the test images, of which {size} cannot be set "
+            "aside for validation.",
             topic="own-data",
         )
     kept, aside = split_train_validation(len(train), size, split_seed)
@@ -45,7 +45,7 @@ def _with_test(parts: dict[str, Images], path: Path, split_seed: int) -> tuple[I
         if len(images) < _FEWEST:
             raise InputError(
                 f"{path} has too few images: {len(images)}, but at least {_FEWEST} are needed to set a tenth aside for "
-                "testing and another for validation",
+                "testing and another for validation.",
                 topic="own-data",
             )
         rest, test = split_train_validation(len(images), len(images) // 10, split_seed)
@@ -54,7 +54,7 @@ def _with_test(parts: dict[str, Images], path: Path, split_seed: int) -> tuple[I
     if train.image_shape != test.image_shape:
         raise InputError(
             f"training and test images in {path} differ in shape: {train.image_shape} and {test.image_shape} (channel, "
-            "height, width)",
+            "height, width).",
             topic="own-data",
         )
     return train, test

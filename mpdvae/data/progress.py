@@ -1,4 +1,4 @@
-"""Who is told what is going on while data is fetched: nobody, plain lines, or a bar on a terminal."""
+"""Progress callbacks for fetching data: silent, plain lines, or a progress bar on a terminal."""
 
 import sys
 import time
@@ -14,20 +14,21 @@ _LINE_SECONDS = 5
 
 
 class Listener:
-    """Is told what is going on; this one keeps it to itself."""
+    """Receives progress reports; this base class ignores them."""
 
     def say(self, line: str) -> None:
-        """A line that stays."""
+        """Reports a line that stays on display."""
 
     def progress(self, name: str, done: int, total: int | None) -> None:
-        """`done` of `total` bytes of the file `name` are here; None where the server does not say how many there are."""
+        """Reports that `done` of `total` bytes of the file `name` have arrived; `total` is None if the server does not
+        report it."""
 
 
 SILENT = Listener()
 
 
 class Lines(Listener):
-    """Plain lines, at most one every few seconds while a file is coming in."""
+    """Prints plain lines, at most one every few seconds while a file is being downloaded."""
 
     def __init__(self, show: Callable[[str], object] = print, every_seconds: float = _LINE_SECONDS) -> None:
         self.show, self.every_seconds, self.said = show, every_seconds, time.monotonic()
@@ -43,7 +44,7 @@ class Lines(Listener):
 
 
 class Bar(Listener):
-    """A bar with speed and time to go for each file, on a terminal."""
+    """Shows a progress bar with speed and remaining time for each file, on a terminal."""
 
     def __init__(self, bar: "Progress") -> None:
         self.bar = bar
@@ -60,7 +61,7 @@ class Bar(Listener):
 
 @contextmanager
 def shown() -> Iterator[Listener]:
-    """Shows on standard output: a bar if it is a terminal, plain lines otherwise."""
+    """Yields a listener that writes to standard output: a progress bar on a terminal, plain lines otherwise."""
     if not sys.stdout.isatty():
         yield Lines()
         return
@@ -72,10 +73,10 @@ def shown() -> Iterator[Listener]:
 
 
 def megabytes(count: int) -> str:
-    """A number of bytes as people say it: 0.4 MB, 170 MB."""
+    """Formats a number of bytes for display: 0.4 MB, 170 MB."""
     return f"{count / 1e6:.1f} MB" if count < 1e7 else f"{count / 1e6:.0f} MB"
 
 
 def file_name(address: str) -> str:
-    """The last part of an address, without what follows a question mark."""
+    """Returns the last part of a URL, without its query."""
     return Path(address.partition("?")[0]).name

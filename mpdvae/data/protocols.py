@@ -1,19 +1,19 @@
-"""Protocols: how levels 0..255 become the input of a model, and which images are for what.
+"""Protocols: how levels 0..255 become the input of a model, and which images are used for what.
 
-Likelihoods of binary images depend on how the grey levels were made binary, by about 2 nats on MNIST, so a protocol has
-a name that is stored with each result, and results with different names are never compared.
+Likelihoods of binary images depend on how the grey levels were binarised, by about 2 nats on MNIST, so a protocol has a
+name that is stored with each result, and results with different names are never compared.
 
-dynamic    a training image is drawn anew, pixel ~ Bernoulli(grey / 255), whenever it is visited; validation and test
-           images are drawn a fixed number of times (five in the paper's code) and all draws are evaluated.
-static     every image is drawn once and for all, training images too. Models overfit more. Not the file that is known
-           as static MNIST, whose draws are Larochelle's.
+dynamic    a training image is drawn anew, pixel ~ Bernoulli(grey / 255), at every visit; validation and test images are
+           drawn a fixed number of times (five in the paper's code) and all draws are evaluated.
+static     every image, training images included, is drawn once and for all. Models overfit more. Not the file known as
+           static MNIST, whose draws are Larochelle's.
 levels     nothing is drawn: x = level / 127.5 - 1 in [-1, 1], for models of the 256 levels, grey or colour.
 
-Colour images are not binarised. Images that were published black and white (0 and 255) are given back exactly by any
-draw, so the first two are the same for them; their name is that of the binarisation they came with.
+Colour images are not binarised. Images that were published in black and white (0 and 255) are reproduced exactly by any
+draw, so dynamic and static are the same for them; their name is that of the binarisation they were published with.
 
-What is fixed depends on `split_seed` and the part of the data alone, never on the seed of a run, and is drawn on the
-CPU: all models, seeds and machines are measured on the same binary images.
+Fixed draws depend only on `split_seed` and the part of the data, never on the seed of a run, and are made on the CPU: all
+models, seeds and machines are measured on the same binary images.
 
     training       seeded(run's seed, "binarise", step)                 anew at each visit
     fixed          seeded(split_seed, "fixed draw", part, draw)         draw = 0, 1, ...
@@ -41,71 +41,72 @@ PAPER_SPLIT_SEED = 524287
 
 @dataclass(frozen=True)
 class Protocol:
-    """What is done to the data of a run. Raises `InputError` for settings that contradict each other."""
+    """How the data of a run is binarised and split. Raises `InputError` for settings that contradict each other."""
 
     binarisation: Binarisation = "dynamic"
-    """Training images drawn at each visit (`dynamic`), each image drawn once and for all (`static`), or none (`levels`)."""
+    """`dynamic`: training images are drawn at each visit; `static`: each image is drawn once; `levels`: nothing is
+    drawn."""
     evaluation_draws: int = 5
-    """How many fixed draws of each validation and test image are evaluated; 1 for `static` and `levels`."""
+    """Number of fixed draws of each validation and test image that are evaluated; 1 for `static` and `levels`."""
     validation_size: int | None = None
-    """How many training images are set aside for model selection; None leaves it to the data set."""
+    """Number of training images set aside for model selection; None: the data set's own."""
     split_seed: int = PAPER_SPLIT_SEED
-    """Seed of the division into training and validation images and of the fixed draws; the paper's is 524287."""
+    """Seed of the split into training and validation images and of the fixed draws; the paper's is 524287."""
 
     def __post_init__(self) -> None:
         if self.binarisation not in get_args(Binarisation):
             refuse_unknown("binarisation", self.binarisation, list(get_args(Binarisation)))
         if self.evaluation_draws < 1:
-            raise InputError(f"evaluation_draws must be at least 1, but {self.evaluation_draws} was given")
+            raise InputError(f"evaluation_draws must be at least 1, but {self.evaluation_draws} was given.")
         if self.binarisation != "dynamic" and self.evaluation_draws != 1:
             rule = "static binarisation draws every image once" if self.binarises else "with levels nothing is drawn"
             raise InputError(
                 f"{rule}, but evaluation_draws is {self.evaluation_draws}: "
-                "set evaluation_draws to 1, or binarisation to 'dynamic'",
+                "set evaluation_draws to 1, or binarisation to 'dynamic'.",
                 topic="options",
             )
         if self.validation_size is not None and self.validation_size < 1:
-            raise InputError(f"validation_size must be at least 1, but {self.validation_size} was given")
+            raise InputError(f"validation_size must be at least 1, but {self.validation_size} was given.")
 
     @property
     def binarises(self) -> bool:
-        """Whether the input of a model is 0 and 1."""
+        """Whether the input of a model is binary, 0 and 1."""
         return self.binarisation != "levels"
 
     def check_shape(self, image_shape: tuple[int, int, int]) -> None:
-        """Raises `InputError` where images of this shape (channel, height, width) are not to be binarised."""
+        """Raises `InputError` if images of this shape (channel, height, width) must not be binarised."""
         if self.binarises and image_shape[0] != 1:
             raise InputError(
                 f"{self.binarisation} binarisation is for grey images, but these have {image_shape[0]} channels; use "
-                "--data.binarisation levels --data.evaluation-draws 1",
+                "--data.binarisation levels --data.evaluation-draws 1.",
                 topic="own-data",
             )
 
     def check(self, data: Splits) -> None:
-        """Raises `InputError` where `data` does not go with this protocol, before anything is trained on it."""
+        """Raises `InputError` if `data` does not fit this protocol, before anything is trained on it."""
         self.check_shape(data.image_shape)
         if data.binarised and self.evaluation_draws != 1:
             raise InputError(
                 f"{data.title} is black and white already, so its {self.evaluation_draws} draws would be the same images "
-                "and make errors look smaller than they are; set --data.evaluation-draws 1",
+                "and make errors look smaller than they are; set --data.evaluation-draws 1.",
                 topic="options",
             )
 
     def describe(self, data: Splits) -> str:
-        """The protocol's name, which is stored with results on `data`.
+        """Returns the protocol's name, which is stored with results on `data`.
 
-        Raises `InputError` where `data` was divided by another seed or size than this protocol says, and as `check`.
+        Raises `InputError` if `data` was split with another seed or size than this protocol specifies, and as `check` does.
         """
         self.check(data)
         if data.split_seed not in (None, self.split_seed):
             raise InputError(
-                f"{data.title} was split by seed {data.split_seed}, but the protocol says {self.split_seed}: "
-                "load the data with the protocol's split_seed"
+                f"{data.title} was split by seed {data.split_seed}, but the protocol specifies {self.split_seed}: "
+                "load the data with the protocol's split_seed."
             )
         if self.validation_size not in (None, len(data.validation)):
             raise InputError(
-                f"{data.title} has {len(data.validation)} validation images, but the protocol says "
-                f"{self.validation_size}: load the data with the protocol's validation_size"
+                f"{data.title} has {len(data.validation)} validation images, but the protocol specifies "
+                f"{self.validation_size}: load the data with the protocol's validation_size."
             )
         channel, height, width = data.image_shape
         colour = "" if channel == 1 else " colour"
@@ -123,23 +124,24 @@ class Protocol:
 
 
 def binarise(pixels: UInt8[Tensor, "*shape"]) -> Float32[Tensor, "*shape"]:
-    """A draw of 0 and 1 with probability pixel / 255 of 1, from torch's ambient generator.
+    """Draws 0 or 1, with probability pixel / 255 of 1, from torch's default generator.
 
-    The probability is exact: an integer that is uniform on 0..254 lies below `pixel` in `pixel` of 255 cases, so that 0
-    is never 1, and 255 always is.
+    The probability is exact: an integer uniform on 0..254 lies below `pixel` in `pixel` of 255 cases, so that level 0 never
+    gives 1, and level 255 always does.
     """
     return _draw(pixels).float()
 
 
 def scale_levels(pixels: UInt8[Tensor, "*shape"]) -> Float32[Tensor, "*shape"]:
-    """Levels 0..255 as numbers from -1 to 1."""
+    """Maps levels 0..255 to numbers from -1 to 1."""
     return pixels.float() / 127.5 - 1
 
 
 def training_batch(
     images: Images, indices: Int64[Tensor, " batch"], protocol: Protocol, seed: int, step: int
 ) -> Float32[Tensor, "batch channel height width"]:
-    """The input of training step `step` of the run with seed `seed`, on the device of `images`: 0 and 1, or -1..1."""
+    """Returns the input of training step `step` of the run with seed `seed`, on the device of `images`: 0 and 1, or
+    -1..1."""
     protocol.check_shape(images.image_shape)
     if not protocol.binarises:
         return scale_levels(images.take(indices).pixels)
@@ -152,18 +154,18 @@ def training_batch(
 def evaluation_images(
     images: Images, protocol: Protocol, split: str, draws: int | None = None
 ) -> tuple[Float32[Tensor, "n channel height width"], Int64[Tensor, " n"] | None]:
-    """The first `draws` fixed draws of all images, and their labels; all the protocol's draws by default.
+    """Returns the first `draws` fixed draws of all images, and their labels; by default all draws of the protocol.
 
-    `split` is the part of the data that `images` are: "train", "validation" or "test". The draws come one after the
-    other (all images of the first, then all of the second ...), so that `x.unflatten(0, (draws, -1))` separates them.
-    Select images after the draw, not before: the draw of an image depends on its place.
+    `split` is the part of the data that `images` are: "train", "validation" or "test". The draws follow one after the other
+    (all images of the first, then all of the second ...), so that `x.unflatten(0, (draws, -1))` separates them. Select
+    images after the draw, not before: the draw of an image depends on its position.
     """
     if split not in PARTS:
         refuse_unknown("part of the data", split, PARTS)
     protocol.check_shape(images.image_shape)
     draws = protocol.evaluation_draws if draws is None else draws
     if not 1 <= draws <= protocol.evaluation_draws:
-        raise InputError(f"draws must be 1 to {protocol.evaluation_draws} (evaluation_draws), but {draws} was given")
+        raise InputError(f"draws must be 1 to {protocol.evaluation_draws} (evaluation_draws), but {draws} was given.")
     if not protocol.binarises:
         return scale_levels(images.pixels), images.labels
     x = torch.cat([_fixed_draw(images, protocol.split_seed, split, draw) for draw in range(draws)])
@@ -173,8 +175,8 @@ def evaluation_images(
 def images_by_content(
     pixels: UInt8[Tensor, "n channel height width"], protocol: Protocol
 ) -> tuple[Float32[Tensor, "n channel height width"], list[int]]:
-    """The input of a model for images that belong to no data set, and a key for each: both functions of the image alone,
-    the same in whatever company and order it comes."""
+    """Returns the model input for images that belong to no data set, and a key for each. Both are functions of the image
+    alone, independent of the other images and of their order."""
     protocol.check_shape((pixels.shape[1], pixels.shape[2], pixels.shape[3]))
     keys = [derive_seed("content", sha256(image.tobytes()).hexdigest()) for image in pixels.cpu().numpy()]
     if not protocol.binarises:
@@ -185,20 +187,20 @@ def images_by_content(
 
 
 def split_train_validation(n: int, validation_size: int, seed: int) -> tuple[Int64[Tensor, " a"], Int64[Tensor, " b"]]:
-    """Divides `n` images at random; returns the indices for training and those for validation.
+    """Splits `n` images at random; returns the indices for training and for validation.
 
-    As the paper's code: shuffle 0..n-1, take the last `validation_size` for validation. Raises `InputError` if one of
-    the parts were empty.
+    Follows the paper's code: shuffle 0..n-1, take the last `validation_size` for validation. Raises `InputError` if one of
+    the parts would be empty.
     """
     if not 0 < validation_size < n:
         raise InputError(
-            f"{n} images cannot be split: {validation_size} were asked to be set aside, 1 to {n - 1} can be",
+            f"{n} images cannot be split: {validation_size} were requested to be set aside, but only 1 to {n - 1} can be.",
             topic="own-data",
         )
     if not 0 <= seed < 2**32:
-        raise InputError(f"split_seed must lie in 0..{2**32 - 1}, but {seed} was given")
+        raise InputError(f"split_seed must lie in 0..{2**32 - 1}, but {seed} was given.")
     order = np.arange(n)
-    # numpy's legacy generator, whose stream is frozen for good: the paper's division was made by it.
+    # numpy's legacy generator, whose stream is frozen for good: the paper's split was made with it.
     np.random.RandomState(seed).shuffle(order)
     indices = torch.from_numpy(order.astype(np.int64))
     return indices[: n - validation_size], indices[n - validation_size :]

@@ -1,8 +1,8 @@
-"""Data sets that are published as a few files and known by the arrays in them.
+"""Data sets that are published as a few files and identified by the arrays in them.
 
-The same images are passed on in several forms: plain or packed, as MATLAB file or pickle, made anew by someone. So a
-data set lists the forms in which users may have it, in order of preference, each with its reader, and it is the arrays
-that are compared with a checksum, on every load. Wrong files are reported, never replaced.
+The same images circulate in several forms: plain or compressed, as MATLAB file or pickle, re-created by someone. So a data
+set lists the forms in which users may have it, in order of preference, each with its reader, and it is the arrays that are
+compared with a checksum, on every load. Wrong files are reported, never replaced.
 """
 
 from collections.abc import Callable, Sequence
@@ -22,66 +22,69 @@ Arrays = dict[str, np.ndarray]
 
 @dataclass(frozen=True)
 class PublishedFile:
-    """A file, by the name under which it was published."""
+    """A file, under the name of its publication."""
 
     name: str
     """May begin with folders: "batches/1"."""
     address: str = ""
-    """Where to fetch it from; empty if it is only taken from the data folder."""
+    """URL to fetch it from; empty if it is only read from the data folder."""
     digest: str = ""
-    """"sha256:...", "md5:..." or "git-blob:..." of the file at `address`."""
+    """Digest of the file at `address`: "sha256:...", "md5:..." or "git-blob:..."."""
 
 
 @dataclass(frozen=True)
 class Form:
-    """One way in which a data set is passed on."""
+    """One form in which a data set is distributed."""
 
     files: tuple[PublishedFile, ...]
     read: Callable[[Sequence[Path]], Arrays]
-    """The arrays in these files, given in the order of `files`; raises `InputError`."""
+    """Returns the arrays in these files, given in the order of `files`; raises `InputError`."""
     quick_read: Callable[[Sequence[Path]], Arrays] | None = None
-    """The same, from what an earlier reading left behind."""
+    """Returns the same arrays, reusing what an earlier read kept."""
     by_digest: bool = False
-    """Whether the files are known by their digests, because no checksum of the arrays is."""
+    """Whether the files are identified by their digests, because no checksum of the arrays is known."""
 
 
 def array_hash(array: np.ndarray) -> str:
-    """SHA-256 of the bytes of `array` in C order, without any header."""
+    """Returns the SHA-256 of the bytes of `array` in C order, without any header."""
     return checksum(np.ascontiguousarray(array).tobytes())
 
 
 @dataclass(frozen=True)
 class ArraySet:
-    """A data set in one of several forms."""
+    """A data set available in one of several forms."""
 
     name: str
     title: str
     folders: tuple[str, ...]
-    """Where to look, relative to the data folder; what is fetched goes into the first."""
+    """Folders to search, relative to the data folder; fetched files go into the first."""
     forms: tuple[Form, ...]
     split: Callable[[Arrays, int | None, int], Splits]
-    """Training, validation and test images, given the number of validation images (None: its own) and the seed."""
+    """Returns training, validation and test images, given the number of validation images (None: its own) and the seed."""
     hashes: dict[str, str] = field(default_factory=dict)
-    """The checksums of arrays by name."""
+    """Checksums of the arrays, by name."""
     hash_of: Callable[[np.ndarray], str] = array_hash
 
     def is_here(self, root: Path) -> bool:
-        """Whether all files of one of the forms are there, right or wrong."""
+        """Returns whether all files of one of the forms exist, correct or not."""
         return self._found(root) is not None
 
     def load(self, root: Path, validation_size: int | None, split_seed: int) -> Splits:
-        """The data set. Raises `InputError` for wrong files, `RunError` where it is neither here nor to be fetched."""
+        """Loads the data set. Raises `InputError` for wrong files, `RunError` if it is not in the folder and cannot be
+        fetched."""
         if not self.is_here(root):
             self.fetch(root)
         return self.split(self._arrays(root), validation_size, split_seed)
 
     def fetch(self, root: Path, listener: Listener = SILENT) -> None:
-        """Gets the files that are not in the data folder, if any, and reads them once.
+        """Fetches the files that are missing from the data folder, and reads them once.
 
-        Raises `RunError` if they cannot be had, `InputError` if the folder cannot be written to.
+        Raises `RunError` if they cannot be obtained, `InputError` if the folder is not writable.
         """
         if self.is_here(root):
-            listener.say(f"{self.title}: the files are here; `mpdvae data check {self.name}` compares their checksums")
+            listener.say(
+                f"{self.title}: all files are present; `mpdvae data check {self.name}` verifies their checksums"
+            )
             return
         folder = root / self.folders[0]
         with exclusively(folder):
@@ -92,12 +95,13 @@ class ArraySet:
         listener.say(f"{self.title}: fetched and checked, in {folder}")
 
     def check(self, root: Path) -> str:
-        """Reads all files and compares what they hold; raises `InputError` where something is missing or wrong."""
+        """Reads all files, compares their contents with the checksums and returns a report; raises `InputError` if
+        something is missing or wrong."""
         found = self._found(root)
         if found is None:
             raise InputError(
                 f"{self.title} is not in {root}: run `mpdvae data fetch {self.name}`, or put {self._wanted()} into "
-                f"{root / self.folders[0]}",
+                f"{root / self.folders[0]}.",
                 topic="downloads",
             )
         form, paths = found
@@ -105,23 +109,23 @@ class ArraySet:
         known = [f"  {expected}  {name}" for name, expected in self.hashes.items()]
         if not known:
             known = [f"  {file.digest}" for file in form.files]
-        lines = [f"{self.title}: the images are the known ones", *known, *(f"  read from {path}" for path in paths)]
+        lines = [f"{self.title}: the images match the known checksums", *known, *(f"  read from {p}" for p in paths)]
         return "\n".join(lines)
 
     def _arrays(self, root: Path) -> Arrays:
         found = self._found(root)
         if found is None:
-            raise InputError(f"{self.title} has vanished from {root} while it was read", topic="downloads")
+            raise InputError(f"{self.title} disappeared from {root} while it was being read.", topic="downloads")
         form, paths = found
         return self._checked(form, paths, form.quick_read or form.read)
 
     def _checked(self, form: Form, paths: list[Path], read: Callable[[Sequence[Path]], Arrays]) -> Arrays:
-        again = f"delete it and run `mpdvae data fetch {self.name}`"
+        again = f"delete it and run `mpdvae data fetch {self.name}`."
         for file, path in zip(form.files, paths, strict=True):
             kind, _, expected = file.digest.partition(":")
             if form.by_digest and (given := digest_of(path, kind)) != expected:
                 raise InputError(
-                    f"{path} is damaged or another file: its {kind} is {given}, expected {expected}; {again}",
+                    f"{path} is damaged or a different file: its {kind} is {given}, expected {expected}; {again}",
                     topic="downloads",
                 )
         arrays = read(paths)
@@ -129,14 +133,14 @@ class ArraySet:
         for name, expected in self.hashes.items():
             if (given := self.hash_of(arrays[name])) != expected:
                 raise InputError(
-                    f"{where}: damaged or other images: {name}, {' x '.join(map(str, arrays[name].shape))}, has the "
+                    f"{where}: damaged or different images: {name}, {' x '.join(map(str, arrays[name].shape))}, has the "
                     f"checksum {given}, expected {expected}; {again}",
                     topic="downloads",
                 )
         return arrays
 
     def _found(self, root: Path) -> tuple[Form, list[Path]] | None:
-        """The first form of which all files are there, and these."""
+        """Returns the first form whose files all exist, and their paths."""
         for form in self.forms:
             paths = [path for file in form.files if (path := self._find(root, file)) is not None]
             if len(paths) == len(form.files):
@@ -157,12 +161,12 @@ class ArraySet:
                 return
             reasons.append(reason)
         raise RunError(
-            f"{self.title} could not be fetched ({'; '.join(reasons)}): put {self._wanted()} into {folder}",
+            f"{self.title} could not be fetched ({'; '.join(reasons)}): put {self._wanted()} into {folder}.",
             topic="downloads",
         )
 
     def _fetch_all(self, files: list[PublishedFile], folder: Path, listener: Listener) -> str | None:
-        """Why these files cannot be had, or None if they now are."""
+        """Fetches these files; returns why they cannot be obtained, or None on success."""
         for file in files:
             listener.say(f"{self.title}: fetching {file.address}")
             try:
@@ -173,7 +177,7 @@ class ArraySet:
         return None
 
     def _wanted(self) -> str:
-        """The files of all forms, in words."""
+        """Lists the files of all forms, in words."""
         return ", or ".join(_listed([file.name for file in form.files]) for form in self.forms)
 
 
@@ -185,8 +189,8 @@ def _listed(names: list[str]) -> str:
 
 
 def require_own_validation(title: str, given: int | None, own: int) -> None:
-    """Raises `InputError` where another number of validation images is asked for than the files hold."""
+    """Raises `InputError` if the requested number of validation images is not the one that the files define."""
     if given not in (None, own):
         raise InputError(
-            f"{title} is divided by its files, with {own} validation images, but validation_size is {given}: leave it out"
+            f"{title} is split by its files, with {own} validation images, but validation_size is {given}: leave it out."
         )

@@ -1,12 +1,12 @@
 """Static MNIST (Larochelle): MNIST binarised once, by Salakhutdinov & Murray (2008), as black and white images.
 
-Format: three text files, plain or gzipped; an image a line, 784 digits 0 or 1 with single blanks between them, rows of
-28x28 one after the other. Here 0 and 1 become 0 and 255, which binarisation gives back exactly.
-Licence: none stated for the files; derived from MNIST (CC BY-SA 3.0).
+Format: three text files, plain or gzipped; one image per line, 784 digits 0 or 1 separated by single spaces, the rows of
+28x28 one after the other. Here 0 and 1 become 0 and 255, which binarisation reproduces exactly. Licence: none stated for
+the files; derived from MNIST (CC BY-SA 3.0).
 
-Split: by the files, 50,000 / 10,000 / 10,000. Comparable with what is called "static" or "fixed binarisation" (NADE,
-DARN, VLAE's static MNIST), not with dynamic MNIST, which is about 2 nats away. The test file is sorted by digit (it
-begins with 980 zeros), so a prefix of it is no sample. The files have no labels, so there are none here.
+Split: given by the files, 50,000 / 10,000 / 10,000. Comparable with results labelled "static" or "fixed binarisation"
+(NADE, DARN, VLAE's static MNIST), not with dynamic MNIST, which is about 2 nats away. The test file is sorted by digit (it
+begins with 980 zeros), so a prefix of it is not a random sample. The files have no labels, so there are none here.
 """
 
 from collections.abc import Sequence
@@ -34,19 +34,21 @@ _HASHES = {
     "valid": "069b4f0beb389b776478c3e872b4df71c95ac4be64d7cbe6d32e24ebac8e6d5e",
     "test": "ca0294c3b8d984c7a1dc891015a8eea6f37bae59a34e35ea0fc8c47110a8dd86",
 }
-"""Of the arrays of 0 and 1."""
+"""SHA-256 of the arrays of 0 and 1."""
 _TITLE = "static MNIST"
 _SIDE = 28
-_LINE = 2 * _SIDE * _SIDE  # bytes: each digit is followed by a blank or the end of the line
+_LINE = 2 * _SIDE * _SIDE  # bytes: each digit is followed by a space or the end of the line
 _LARGEST = 100_000_000  # bytes unpacked; the largest file has 78,400,000
 
 
 def read_amat(path: Path) -> UInt8[np.ndarray, "n 28 28"]:
-    """The images of 0 and 1 in the text file `path`, plain or gzipped. Raises `InputError` if it holds anything else."""
+    """Reads the images of 0 and 1 from the text file `path`, plain or gzipped. Raises `InputError` if it holds anything
+    else."""
     content = read_unpacked(path, _LARGEST)
     if not content or len(content) % _LINE:
         raise InputError(
-            f"{path} is truncated or no .amat file: {len(content)} bytes are no whole number of lines of {_LINE} bytes",
+            f"{path} is truncated or not an .amat file: {len(content)} bytes are not a whole number of lines of {_LINE} "
+            "bytes.",
             topic="downloads",
         )
     lines = np.frombuffer(content, np.uint8).reshape(-1, _LINE // 2, 2)
@@ -55,7 +57,7 @@ def read_amat(path: Path) -> UInt8[np.ndarray, "n 28 28"]:
     wrong = ~blanks | (digits > 1).any(1)
     if wrong.any():
         raise InputError(
-            f"{path}, line {wrong.argmax() + 1}: expected {_LINE // 2} digits 0 or 1, a blank between them",
+            f"{path}, line {wrong.argmax() + 1}: expected {_LINE // 2} digits 0 or 1, separated by single spaces.",
             topic="downloads",
         )
     return digits.reshape(-1, _SIDE, _SIDE)
@@ -91,7 +93,7 @@ ENTRY = Entry(
     images="50,000 + 10,000 + 10,000, 28x28 black and white",
     size_mb=109.8,
     licence="none stated (H. Larochelle); from MNIST, CC BY-SA 3.0",
-    protocol="all three parts by the files; already binary",
+    protocol="all three parts given by the files; already binary",
     load=STATIC_MNIST.load,
     is_here=STATIC_MNIST.is_here,
     fetch=STATIC_MNIST.fetch,

@@ -1,8 +1,8 @@
-"""Pickles of arrays, read without running anything that is in them.
+"""Pickles of arrays, read without executing anything in them.
 
-Some data sets were published as pickles. A pickle can name any function to be called, so only the names that arrays of
-numpy need are let through, and they do not lead to numpy: what the pickle says about an array is collected and checked
-here, and the array made afterwards. (numpy believes the state that a pickle sets, and a damaged one can end the process.)
+Some data sets were published as pickles. A pickle can name any function to be called, so only the names that numpy arrays
+need are allowed, and they do not lead to numpy: what the pickle states about an array is collected and checked here, and
+the array is created afterwards. (numpy trusts the state that a pickle sets, and a damaged one can crash the process.)
 """
 
 import io
@@ -40,7 +40,7 @@ _BROKEN = (
     SyntaxError,
     struct.error,
 )
-"""What an unpickler raises for bytes that are no pickle, or for one that is damaged."""
+"""Errors that an unpickler raises for bytes that are not a pickle, or are a damaged one."""
 
 
 def _refuse(unpickler: object) -> None:
@@ -48,7 +48,8 @@ def _refuse(unpickler: object) -> None:
 
 
 class _Memory(dict[int, Any]):
-    """What a pickle may recall. A tuple of a tuple twice, and so on, would take for ever to hash."""
+    """The memo of a pickle, which must not return tuples: a tuple of a tuple twice, and so on, would take forever to
+    hash."""
 
     def __getitem__(self, place: int) -> Any:
         value = super().__getitem__(place)
@@ -58,9 +59,9 @@ class _Memory(dict[int, Any]):
 
 
 class ArraysOnly(pickle._Unpickler):
-    """Unpickles containers of arrays, each as a `StoredArray`, and refuses every name and step that arrays do not need.
+    """Unpickles containers of arrays, each as a `StoredArray`, and rejects every name and opcode that arrays do not need.
 
-    The unpickler written in Python: the one in C believes a place in its memory, or a length, and takes the memory for it.
+    Uses the unpickler written in Python: the one in C trusts a memo index, or a length, and allocates the memory for it.
     """
 
     dispatch = pickle._Unpickler.dispatch | {step[0]: _refuse for step in _NEEDLESS}
@@ -70,7 +71,7 @@ class ArraysOnly(pickle._Unpickler):
         self.memo = _Memory()
 
     def find_class(self, module_name: str, global_name: str, /) -> object:
-        """What stands for that name here; raises `pickle.UnpicklingError` for any other."""
+        """Returns the stand-in for that name; raises `pickle.UnpicklingError` for any other name."""
         allowed = {
             ("numpy.core.multiarray", "_reconstruct"): StoredArray,
             ("numpy._core.multiarray", "_reconstruct"): StoredArray,
@@ -110,13 +111,13 @@ class StoredArray:
             or min(lengths, default=0) < 0
             or math.prod(lengths) * kind.dtype.itemsize != len(content)
         ):
-            raise pickle.UnpicklingError(f"{len(content)} bytes are no array of shape {lengths[:_MOST_AXES]}")
+            raise pickle.UnpicklingError(f"{len(content)} bytes do not fit an array of shape {lengths[:_MOST_AXES]}")
         flat = np.frombuffer(content, kind.dtype)
         self.array = flat.reshape(lengths, order="F" if in_columns else "C").copy()
 
 
 def unpickle_arrays(content: bytes, where: str) -> object:
-    """What the pickle `content` holds: containers of arrays, numbers and texts; `where` is for messages.
+    """Returns what the pickle `content` holds: containers of arrays, numbers and strings; `where` is for messages.
 
     Raises `InputError` if it is damaged or names more than arrays need. Strings of Python 2 are read as latin-1.
     """
@@ -127,17 +128,17 @@ def unpickle_arrays(content: bytes, where: str) -> object:
             return _with_arrays(held, iter(range(len(content))))
     except _BROKEN as error:
         raise InputError(
-            f"{where} cannot be read as a pickle of arrays: {in_short(error)}", topic="downloads"
+            f"{where} cannot be read as a pickle of arrays ({in_short(error)}).", topic="downloads"
         ) from error
 
 
 def _with_arrays(held: object, more: Iterator[int]) -> object:
-    """`held` with arrays for what was stored; `more` is as long as its pickle.
+    """Returns `held` with arrays in place of stored arrays; `more` is as long as its pickle.
 
-    A value that is held twice by one that is held twice, and so on, is short to write and endless to walk through.
+    A value that is held twice by one that is held twice, and so on, is short to write and endless to traverse.
     """
     if next(more, None) is None:
-        raise ValueError("it holds the same things over and over")
+        raise ValueError("it holds the same values over and over")
     if isinstance(held, StoredArray):
         return held.array
     if isinstance(held, list | tuple):

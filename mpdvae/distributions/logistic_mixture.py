@@ -1,17 +1,17 @@
-r"""Discretised logistic mixture: a law of colour pixels with 256 levels.
+r"""Discretised logistic mixture: a distribution of colour pixels with 256 levels.
 
-A pixel's level in each channel is x = level / 127.5 - 1 in [-1, 1], a bin of half-width h = 1/255. A mixture of n components,
-shared by the three channels; inside component c the channels are logistic with scale s and means that depend on the channels
-before (the true ones),
+A pixel's level in each channel is x = level / 127.5 - 1 in [-1, 1], a bin of half-width h = 1/255. A mixture of n
+components is shared by the three channels; inside component c the channels are logistic with scale s and means that depend
+on the true values of the preceding channels,
 
     mu_R              mu_G + a x_R              mu_B + b x_R + c x_G
 
 .. math:: \log p(x) = \log \sum_c \pi_c \prod_{ch}
           \Big[ \sigma\big(\tfrac{x + h - \mu}{s}\big) - \sigma\big(\tfrac{x - h - \mu}{s}\big) \Big]
 
-where the lowest bin reaches to -infinity and the highest to +infinity: the probabilities of the 256 levels sum to one.
-Where a bin's mass is below 1e-5, the density at its centre times its width stands for it; with very small scales this
-moves the sum by up to 2e-5.
+where the lowest bin extends to -infinity and the highest to +infinity: the probabilities of the 256 levels sum to one. If a
+bin's mass is below 1e-5, it is replaced by the density at its centre times its width; with very small scales this changes
+the sum by up to 2e-5.
 
 Salimans, Karpathy, Chen & Kingma, "PixelCNN++", ICLR 2017, https://arxiv.org/abs/1701.05517; layout of the parameters and
 thresholds as in the released code of MAE.
@@ -32,13 +32,13 @@ COLOURS = 3
 HALF_BIN = 1 / 255
 LEAST_LOG_SCALE = -7.0
 LEAST_MASS = 1e-5
-"""Below this mass a bin's probability is taken from the density at its centre."""
+"""Below this mass, a bin's probability is computed from the density at its centre."""
 
 ComponentChoice = Literal["drawn", "most-probable"]
 
 
 def parameters_for_each_pixel(components: int) -> int:
-    """A weight, 3 means, 3 log-scales and 3 coefficients for each component."""
+    """Returns the number of parameters per pixel: a weight, 3 means, 3 log-scales and 3 coefficients for each component."""
     return components * (1 + 3 * COLOURS)
 
 
@@ -48,11 +48,12 @@ class DiscretisedLogisticMixture(Distribution):
     Arguments:
         parameters: [*batch 10n height width]: n logits of the weights, then 3n means, 3n log-scales and 3n coefficients
             before tanh, each group ordered component by component.
-        component: how `sample` chooses a pixel's component. "drawn" samples from the law; "most-probable" always takes the
-            likeliest one, as the released code of MAE does, which is no sample of the model: for comparison only.
+        component: how `sample` chooses a pixel's component. "drawn" samples from the distribution; "most-probable" always
+            takes the most probable one, as the released code of MAE does; the result is not a sample of the model, and is
+            for comparison only.
     """
 
-    arg_constraints = {}  # noqa: RUF012  # pyright: ignore[reportAssignmentType] - the form that torch asks for
+    arg_constraints = {}  # noqa: RUF012  # pyright: ignore[reportAssignmentType] - the form that torch requires
     has_rsample = False
 
     def __init__(
@@ -75,7 +76,7 @@ class DiscretisedLogisticMixture(Distribution):
             log_scales.clamp_min(LEAST_LOG_SCALE),
             coefficients.tanh(),
         )
-        """Each [*batch n 3 height width]; means before the part of the other channels."""
+        """Each [*batch n 3 height width]; means before adding the contribution of the other channels."""
         height, width = parameters.shape[-2:]
         super().__init__(parameters.shape[:-3], Size((COLOURS, height, width)), validate_args=False)
 
@@ -84,7 +85,7 @@ class DiscretisedLogisticMixture(Distribution):
         return constraints.independent(constraints.interval(-1, 1), 3)
 
     def log_prob(self, value: Float[Tensor, "*#batch 3 height width"]) -> Float[Tensor, " *batch"]:
-        """log p(x) in nats of images with levels in [-1, 1]."""
+        """Returns log p(x) in nats of images with levels in [-1, 1]."""
         x = value.unsqueeze(-4)  # [*batch 1 3 height width]
         centred = x - self._means_given(x)
         inverse_scale = torch.exp(-self.log_scales)
@@ -100,7 +101,7 @@ class DiscretisedLogisticMixture(Distribution):
 
     @torch.no_grad()
     def sample(self, sample_shape: Size | list[int] | tuple[int, ...] = ()) -> Float[Tensor, "*batch 3 height width"]:
-        """Images of the 256 levels: a component for each pixel, then channel by channel."""
+        """Draws images of the 256 levels: a component for each pixel, then channel by channel."""
         shape = Size(sample_shape)
         log_weights = self.log_weights.expand(*shape, *self.log_weights.shape)
         if self.component == "drawn":
@@ -117,7 +118,7 @@ class DiscretisedLogisticMixture(Distribution):
     @property
     @torch.no_grad()
     def mode(self) -> Float[Tensor, "*batch 3 height width"]:
-        """The nearest levels to the means of each pixel's likeliest component: greedy decoding."""
+        """The levels nearest to the means of each pixel's most probable component: greedy decoding."""
         chosen = self.log_weights.argmax(-3)
         return self._levels_of(chosen, chosen.new_zeros(()).to(self.means))
 
@@ -137,7 +138,8 @@ class DiscretisedLogisticMixture(Distribution):
         return torch.stack([red, green, _nearest_level(blue + b * red + c * green)], -3)
 
     def _means_given(self, x: Tensor) -> Tensor:
-        """Means of all channels given the true channels before; `x` [*batch 1 3 height width]."""
+        """Returns the means of all channels given the true values of the preceding channels; `x` [*batch 1 3 height
+        width]."""
         a, b, c = self.coefficients.unbind(-3)
         red, green = x[..., 0, :, :], x[..., 1, :, :]
         shift = torch.stack(torch.broadcast_tensors(torch.zeros_like(a), a * red, b * red + c * green), -3)

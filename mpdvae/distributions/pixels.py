@@ -2,8 +2,9 @@ r"""Images drawn pixel by pixel in raster order, with any distribution of a pixe
 
 .. math:: \log p(x) = \sum_i \log p(x_i \mid \theta_i(x_{<i})).
 
-`AutoregressivePixels` hides behind `sample` how an image is drawn. Likelihoods come from logits, never from probabilities.
-van den Oord, Kalchbrenner & Kavukcuoglu, "Pixel Recurrent Neural Networks", ICML 2016, https://arxiv.org/abs/1601.06759.
+`AutoregressivePixels` hides the drawing procedure behind `sample`. Likelihoods are computed from logits, never from
+probabilities. van den Oord, Kalchbrenner & Kavukcuoglu, "Pixel Recurrent Neural Networks", ICML 2016,
+https://arxiv.org/abs/1601.06759.
 """
 
 from collections.abc import Callable, Iterator
@@ -19,10 +20,10 @@ from torch.distributions import Bernoulli, Distribution, Independent
 from mpdvae.errors import InputError
 
 AtPixel = Callable[[Tensor, int, int], Float[Tensor, "*batch parameter"]]
-"""From an image whose pixels before (i, j) are known, and i, j, to the parameters at (i, j)."""
+"""Maps an image whose pixels before (i, j) are known, i, and j to the parameters at (i, j)."""
 
 PixelLaw = Callable[[Float[Tensor, "*batch parameter height width"]], Distribution]
-"""From parameters to images [channel height width] whose pixels are independent given them."""
+"""Maps parameters to a distribution of images [channel height width] whose pixels are independent given the parameters."""
 
 
 _LISTENER: ContextVar[Callable[[float], None] | None] = ContextVar("listener", default=None)
@@ -30,7 +31,8 @@ _LISTENER: ContextVar[Callable[[float], None] | None] = ContextVar("listener", d
 
 @contextmanager
 def watching_draws(listener: Callable[[float], None]) -> Iterator[None]:
-    """Inside, `listener` is told after each row of pixels that is drawn which share of the images' rows are there."""
+    """Inside the context, calls `listener` after each drawn row of pixels with the fraction of the images' rows drawn so
+    far."""
     token = _LISTENER.set(listener)
     try:
         yield
@@ -39,7 +41,7 @@ def watching_draws(listener: Callable[[float], None]) -> Iterator[None]:
 
 
 def bernoulli_pixels(logits: Float[Tensor, "*batch channel height width"]) -> Independent:
-    """Binary pixels, independent given their logits."""
+    """Returns binary pixels, independent given their logits."""
     return Independent(Bernoulli(logits=logits, validate_args=False), 3)
 
 
@@ -50,26 +52,26 @@ class PixelParameters(Protocol):
     def __call__(
         self, x: Float[Tensor, "*#batch channel height width"]
     ) -> Float[Tensor, "*batch parameter height width"]:
-        """The parameters of all pixels, each from the pixels before it."""
+        """Returns the parameters of all pixels, each from the pixels before it."""
         ...
 
     def pixel_by_pixel(self) -> AbstractContextManager[AtPixel]:
-        """Inside, parameters of single pixels, asked for in raster order; the fast way to draw."""
+        """Context that yields the parameters of single pixels, to be requested in raster order; the fast way to draw."""
         ...
 
 
 class AutoregressivePixels(Distribution):
-    """Images [channel height width] in which the law of pixel i depends on the pixels before i in raster order.
+    """Images [channel height width] in which the distribution of pixel i depends on the pixels before i in raster order.
 
     Arguments:
         parameters: for images with any leading axes that broadcast with `batch_shape`.
-        law: of the pixels given their parameters; all channels of a position are drawn at once.
+        law: distribution of the pixels given their parameters; all channels of a position are drawn at once.
         batch_shape: shape of the condition.
         event_shape: (channel, height, width).
-        like: a tensor of the dtype and device of samples.
+        like: a tensor with the dtype and device of the samples.
     """
 
-    arg_constraints = {}  # noqa: RUF012  # pyright: ignore[reportAssignmentType] - the form that torch asks for
+    arg_constraints = {}  # noqa: RUF012  # pyright: ignore[reportAssignmentType] - the form that torch requires
     has_rsample = False
 
     def __init__(
@@ -84,21 +86,21 @@ class AutoregressivePixels(Distribution):
         super().__init__(batch_shape, Size(event_shape), validate_args=False)
 
     def log_prob(self, value: Float[Tensor, "*#batch channel height width"]) -> Float[Tensor, " *batch"]:
-        """log p(x) in nats; the leading axes of `value` broadcast with the batch shape."""
+        """Returns log p(x) in nats; the leading axes of `value` broadcast with the batch shape."""
         if value.shape[-3:] != self.event_shape:
             raise InputError(f"value: expected images of shape {tuple(self.event_shape)}, got {tuple(value.shape)}.")
         return self.law(self.parameters(value)).log_prob(value)
 
     @torch.no_grad()
     def sample(self, sample_shape: Size | list[int] | tuple[int, ...] = ()) -> Float[Tensor, "..."]:
-        """Images drawn pixel by pixel: [*sample_shape, *batch, channel, height, width]."""
+        """Draws images pixel by pixel: [*sample_shape, *batch, channel, height, width]."""
         return self._draw(self._extended_shape(Size(sample_shape)), lambda law: law.sample())
 
     @property
     @torch.no_grad()
     def mode(self) -> Float[Tensor, "..."]:
-        """Greedy decoding: each pixel takes the mode of its law, given the pixels so chosen before it."""
-        return self._draw(self._extended_shape(), lambda law: law.mode.nan_to_num(1.0))  # nan: as likely 0 as 1
+        """Greedy decoding: each pixel takes the mode of its distribution, given the pixels chosen this way before it."""
+        return self._draw(self._extended_shape(), lambda law: law.mode.nan_to_num(1.0))  # NaN: 0 and 1 equally likely
 
     def _draw(self, shape: Size, choose: Callable[[Distribution], Tensor]) -> Tensor:
         x, tell = torch.zeros(shape, dtype=self.like.dtype, device=self.like.device), _LISTENER.get()

@@ -1,4 +1,4 @@
-r"""Annealed importance sampling: a referee of likelihoods that does not need the encoder.
+r"""Annealed importance sampling: a likelihood check that does not need the encoder.
 
 Along the path :math:`f_\beta(z) = p(z)\,p(x|z)^\beta` from the prior to the posterior, with
 :math:`0 = \beta_0 < \dots < \beta_T = 1`, a chain starts with :math:`z_0 \sim p(z)` and moves by Hamiltonian Monte Carlo
@@ -8,23 +8,23 @@ Along the path :math:`f_\beta(z) = p(z)\,p(x|z)^\beta` from the prior to the pos
           \qquad \mathbb{E}\,w = p(x)
 
 (Neal 2001, https://arxiv.org/abs/physics/9803008; for VAEs Wu, Burda, Salakhutdinov & Grosse 2017,
-https://arxiv.org/abs/1611.04273), so that the log of the mean weight of some chains is a lower bound in expectation. Betas
-are a sigmoid's values: small steps at both ends, where the path bends.
+https://arxiv.org/abs/1611.04273), so that the log of the mean weight over chains is a lower bound in expectation. The betas
+follow a sigmoid: small steps at both ends, where the path bends.
 
-*The sandwich.* For an image that the model made itself, z* ~ p(z) and x ~ p(x|z*), z* is an exact draw from the posterior.
-The same moves in reversed order from there give weights with :math:`\mathbb{E}\,[1/w] = 1/p(x)`, hence an upper bound,
+*The sandwich.* For an image drawn from the model, z* ~ p(z) and x ~ p(x|z*), z* is an exact draw from the posterior. The
+same moves in reverse order from z* give weights with :math:`\mathbb{E}\,[1/w] = 1/p(x)`, hence an upper bound,
 
 .. math:: \mathbb{E} \log \tfrac1C \sum_c w_c^{forward} \;\le\; \log p(x) \;\le\;
           \mathbb{E} \Big[ -\log \tfrac1C \sum_c 1 / w_c^{reverse} \Big]
 
-(bidirectional Monte Carlo: Grosse, Ghahramani & Adams 2015, https://arxiv.org/abs/1511.02543). Nothing tells how far apart
-the sides are on *other* images than the model's own.
+(bidirectional Monte Carlo: Grosse, Ghahramani & Adams 2015, https://arxiv.org/abs/1511.02543). The gap between the bounds on
+images *other* than the model's own samples remains unknown.
 
-*Moves are made in z*, by the gradient of log p(z) + beta log p(x|z): a flow prior gives its density in one pass, while the
-way from its base noise to z, which moves in base space would differentiate, goes site by site.
+*Moves are made in z*, with the gradient of log p(z) + beta log p(x|z): a flow prior evaluates its density in one pass,
+whereas the map from its base noise to z, which moves in base space would have to differentiate, is computed site by site.
 
-*Step sizes* are adapted in a pilot run of a few chains, for each chain by itself; then frozen, for each image and beta at
-the pilot's geometric mean over chains. The pilot's noise is its own, hence weights are exactly unbiased given its result.
+*Step sizes* are adapted in a pilot run of a few chains, separately for each chain; then frozen, for each image and beta at
+their geometric mean over the pilot's chains. The pilot uses separate noise, so weights are exactly unbiased given its result.
 """
 
 from collections.abc import Callable, Sequence
@@ -47,41 +47,41 @@ from mpdvae.vae import VAE, check_samples
 
 @dataclass(frozen=True)
 class AnnealedEstimate:
-    """One value for each image, in nats and float64 on the CPU."""
+    """One value per image, in nats, float64 on the CPU."""
 
     log_prob: Float64[Tensor, " batch"]
-    """Log of the mean weight: a lower bound on log p(x) in expectation; from reverse chains an upper bound."""
+    """Log of the mean weight: a lower bound on log p(x) in expectation; from reverse chains, an upper bound."""
     standard_error: Float64[Tensor, " batch"]
-    """Monte-Carlo standard error of `log_prob` by the spread over chains; nan for one chain. Reverse chains of an image
-    share their start, so that theirs is too small; errors of means over images don't suffer."""
+    """Monte-Carlo standard error of `log_prob` from the spread over chains; nan for one chain. Reverse chains of an image
+    share their start, which makes it too small; errors of means over images are not affected."""
     effective_sample_size: Float64[Tensor, " batch"]
     """(sum w)^2 / sum w^2, from 1 to the number of chains."""
     acceptance_rate: Float64[Tensor, " batch"]
-    """Mean acceptance probability of the moves; nan for one step, which moves nothing."""
+    """Mean acceptance probability of the moves; nan for one step, which has no moves."""
     chains: int
     steps: int
     """T, the number of betas above 0."""
 
     def tensors(self) -> dict[str, Float64[Tensor, " batch"]]:
-        """The fields that have a value for each image, by name."""
+        """Returns the fields that have a value per image, by name."""
         return {f.name: value for f in fields(self) if isinstance(value := getattr(self, f.name), Tensor)}
 
 
 def forms(images: int) -> dict[str, tuple[tuple[int, ...], torch.dtype]]:
-    """Shape and type of each of the tensors of an estimate of so many images."""
+    """Returns shape and dtype of each tensor of an estimate of `images` images."""
     names = [f.name for f in fields(AnnealedEstimate) if f.name not in ("chains", "steps")]
     return dict.fromkeys(names, ((images,), torch.float64))
 
 
 @dataclass(frozen=True)
 class Sandwich:
-    """Bounds on the log-likelihood of images that the model made itself."""
+    """Bounds on the log-likelihood of images drawn from the model."""
 
     x: Float[Tensor, "batch channel height width"]
     lower: AnnealedEstimate
-    """By forward chains."""
+    """From forward chains."""
     upper: AnnealedEstimate
-    """By reverse chains from the codes that the images were made from."""
+    """From reverse chains that start at the codes from which the images were drawn."""
 
 
 def estimate(
@@ -95,22 +95,23 @@ def estimate(
     indices: Sequence[int] | None = None,
     progress: Callable[[float], None] | None = None,
 ) -> AnnealedEstimate:
-    """The log-likelihood of each image by annealed importance sampling from the prior.
+    """Estimates the log-likelihood of each image by annealed importance sampling from the prior.
 
     Arguments:
-        vae: any prior that can be sampled and any decoder with a gradient with respect to z; measured in evaluation mode.
-        x: images in the range that the model was made for.
-        chains: for each image.
-        steps: T, betas above 0; more of them close the gap to log p(x).
-        leapfrog_steps: of each move.
-        memory_budget: bytes of tensors that may be held beyond the model; images go through in groups.
-        seed: of all noise, which is a function of it and of the image's index.
-        indices: the number of each image in its data set; default: 0, 1, 2, ...
-        progress: called after every move with the share done.
+        vae: a model with any prior that can be sampled and any decoder that is differentiable in z; measured in evaluation
+            mode.
+        x: images in the value range of the model.
+        chains: number of chains per image.
+        steps: T, number of betas above 0; larger values close the gap to log p(x).
+        leapfrog_steps: leapfrog steps per move.
+        memory_budget: bytes of tensors that may be held beyond the model; images are processed in groups.
+        seed: seed of all noise, which is a function of it and the image's index.
+        indices: the index of each image in its data set; default: 0, 1, 2, ...
+        progress: called after every move with the fraction done.
 
     Raises:
-        InputError: for no images, chains or steps, a pixel that is not finite, or a budget too small for one image.
-        RunError: when the model gives a weight that is not a finite number; names the image.
+        InputError: for no images, chains or steps, a non-finite pixel, or a budget too small for one image.
+        RunError: if the model gives a non-finite weight; names the image.
     """
     plan = _plan(chains, steps, leapfrog_steps, memory_budget, seed, _reporter(progress, 2 * len(x) * steps))
     indices = list(range(len(x)) if indices is None else indices)
@@ -121,7 +122,7 @@ def estimate(
 
 
 estimate_by_annealing = estimate
-"""`estimate` under the name that `mpdvae.measures` offers it by, beside its other functions."""
+"""Name of `estimate` in `mpdvae.measures`."""
 
 
 def sandwich(
@@ -134,7 +135,8 @@ def sandwich(
     seed: int = 0,
     progress: Callable[[float], None] | None = None,
 ) -> Sandwich:
-    """Lower and upper bounds on the log-likelihood of `count` images drawn from the model. Arguments as `estimate`."""
+    """Computes lower and upper bounds on the log-likelihood of `count` images drawn from the model. Other arguments are those
+    of `estimate`."""
     check_samples(count, "count")
     plan = _plan(chains, steps, leapfrog_steps, memory_budget, seed, _reporter(progress, 3 * count * steps))
     with evaluating(vae):
@@ -156,7 +158,7 @@ def sandwich(
 
 
 def _forward(vae: VAE, x: Tensor, numbers: list[int], plan: Plan) -> tuple[AnnealedEstimate, Tensor]:
-    """The estimate by forward chains, and the step sizes [moves batch] that the pilot run found."""
+    """Returns the estimate from forward chains, and the step sizes [moves batch] found by the pilot run."""
     step_sizes = pilot(vae, x, numbers, plan)
     start = prior_samples(vae, numbers, plan.chains, plan.seed, "forward").to(x)
     return _of_weights(*weigh(vae, x, numbers, start, step_sizes, plan), plan), step_sizes
@@ -180,7 +182,7 @@ def _in_groups(
     plan: Plan,
     run: Callable[[Tensor, list[int]], tuple[AnnealedEstimate, ...]],
 ) -> list[AnnealedEstimate]:
-    """`run` on as many images at a time as fit the memory budget, its results put together."""
+    """Calls `run` on groups of as many images as fit the memory budget, and joins the results."""
     size = _group_size(vae, x, plan)
     groups = [run(x[at : at + size], numbers[at : at + size]) for at in range(0, len(x), size)]
     return [_joined(parts) for parts in zip(*groups, strict=True)]
@@ -192,7 +194,7 @@ def _joined(parts: Sequence[AnnealedEstimate]) -> AnnealedEstimate:
 
 
 def _group_size(vae: VAE, x: Tensor, plan: Plan) -> int:
-    """Images whose chains move together within the memory budget, by the bytes that a trial gradient holds."""
+    """Returns how many images can be processed together within the memory budget, from the bytes held by a trial gradient."""
     z = prior_samples(vae, [0], TRIAL, plan.seed, "trial").to(x)
     with uncompiled(), LiveBytes() as live:
         annealed_density(vae, x[:1], 0.5)(z)
@@ -201,7 +203,7 @@ def _group_size(vae: VAE, x: Tensor, plan: Plan) -> int:
     if usable < image:
         raise InputError(
             f"memory_budget: one image with {plan.chains:,} chains needs {2 * image:,} bytes, "
-            f"got {plan.memory_budget:,}; raise the budget or take fewer chains.",
+            f"got {plan.memory_budget:,}; raise the budget or use fewer chains.",
             topic="memory",
         )
     return usable // image
@@ -214,7 +216,7 @@ def _plan(chains: int, steps: int, leapfrog_steps: int, memory_budget: int, seed
 
 
 def _reporter(progress: Callable[[float], None] | None, total: int) -> Report:
-    """Counts images moved, and tells `progress` the share of `total`."""
+    """Returns a callback that counts image moves and reports the fraction of `total` to `progress`."""
     done = 0
 
     def report(images: int) -> None:

@@ -1,7 +1,7 @@
-"""The chains of annealed importance sampling: from the prior to the posterior by moves of Hamiltonian Monte Carlo, and back.
+"""Chains of annealed importance sampling: from the prior to the posterior by Hamiltonian Monte Carlo moves, and back.
 
-The theory is told in `annealed`. Chains are batched over images, [chains batch *latent]; all noise of an image is a
-function of the seed and the image's number.
+The theory is in `annealed`. Chains are batched over images, [chains batch *latent]; all noise of an image is a function of
+the seed and the image's index.
 """
 
 from collections.abc import Callable
@@ -18,16 +18,16 @@ from mpdvae.vae import VAE
 
 PILOT_CHAINS = 4
 FIRST_STEP_SIZE = 0.2
-"""Where the pilot's adaptation begins."""
+"""Initial step size of the pilot run's adaptation."""
 SHARPNESS = 4.0
-"""The schedule is the part of the logistic function between minus and plus this."""
+"""The schedule is the logistic function between minus and plus this value."""
 
 Report = Callable[[int], None]
 
 
 @dataclass(frozen=True)
 class Plan:
-    """How chains are run: their number, the betas, leapfrog steps per move, the seed, and who is told of each move."""
+    """How chains are run: their number, the betas, leapfrog steps per move, memory budget, seed, and progress callback."""
 
     chains: int
     betas: Float64[Tensor, " betas"]
@@ -42,7 +42,7 @@ class Plan:
 
 
 def schedule(steps: int) -> Float64[Tensor, " betas"]:
-    """beta_0 = 0, ..., beta_T = 1 by a sigmoid (Wu et al. 2017, appendix)."""
+    """Returns beta_0 = 0, ..., beta_T = 1, spaced by a sigmoid (Wu et al. 2017, appendix)."""
     s = torch.sigmoid(SHARPNESS * torch.linspace(-1, 1, steps + 1, dtype=torch.float64))
     return (s - s[0]) / (s[-1] - s[0])
 
@@ -50,19 +50,19 @@ def schedule(steps: int) -> Float64[Tensor, " betas"]:
 def weigh(
     vae: VAE, x: Tensor, numbers: list[int], start: Tensor, step_sizes: Tensor, plan: Plan, reverse: bool = False
 ) -> tuple[Float64[Tensor, "chains batch"], Float64[Tensor, " batch"]]:
-    """log w of chains from `start` [chains batch *latent] along the betas or, reversed, back; and their mean acceptance
-    probability, which is nan where there is no move.
+    """Runs chains from `start` [chains batch *latent] along the betas or, with `reverse`, back along them. Returns their log w
+    and mean acceptance probability, which is nan if there are no moves.
 
-    `step_sizes` [moves batch] are those of the moves at the betas between 0 and 1, which go both ways.
+    `step_sizes` [moves batch] are those of the moves at the betas strictly between 0 and 1, the same in both directions.
     """
     noise = _Noise(plan.seed, "reverse" if reverse else "forward", numbers)
     widths, z = plan.betas.diff(), start
     log_w = torch.zeros(start.shape[:2], dtype=torch.float64)
     acceptances = [torch.full((0, len(x)), torch.nan, dtype=torch.float64)]
     for t in range(plan.steps)[:: -1 if reverse else 1]:
-        # z follows beta_t when going forward and beta_(t + 1) when going back: the weight's factor is the same.
+        # z follows beta_t in the forward direction and beta_(t + 1) in reverse: the factor of the weight is the same.
         log_w += widths[t] * _log_likelihood(vae, x, z)
-        following = t if reverse else t + 1  # the beta that comes next; at 0 and 1 nothing moves
+        following = t if reverse else t + 1  # the next beta; there are no moves at 0 and 1
         if 0 < following < plan.steps:
             density = annealed_density(vae, x, float(plan.betas[following]))
             step_size = step_sizes[following - 1].expand(start.shape[:2])
@@ -74,7 +74,7 @@ def weigh(
 
 
 def pilot(vae: VAE, x: Tensor, numbers: list[int], plan: Plan) -> Tensor:
-    """Step sizes [moves batch]: adapted for each chain of a run along the betas, averaged over chains."""
+    """Returns step sizes [moves batch]: adapted per chain in a run along the betas, geometric mean over chains."""
     noise = _Noise(plan.seed, "pilot", numbers)
     z = prior_samples(vae, numbers, PILOT_CHAINS, plan.seed, "pilot").to(x)
     step_size = torch.full_like(z[..., *[0] * (z.ndim - 2)], FIRST_STEP_SIZE)
@@ -84,12 +84,12 @@ def pilot(vae: VAE, x: Tensor, numbers: list[int], plan: Plan) -> Tensor:
         step_size = adapted(step_size, acceptance)
         found.append(step_size.log().mean(0, keepdim=True).exp())
         plan.report(len(x))
-    plan.report(len(x))  # for the last beta, at which nothing moves
+    plan.report(len(x))  # for the last beta, which has no move
     return torch.cat(found)
 
 
 def annealed_density(vae: VAE, x: Tensor, beta: float) -> LogDensity:
-    """log p(z) + beta log p(x|z) and its gradient, for z [chains batch *latent]."""
+    """Returns a function of z [chains batch *latent] that gives log p(z) + beta log p(x|z) and its gradient."""
 
     def density(z: Tensor) -> Density:
         with torch.enable_grad():
@@ -103,7 +103,7 @@ def annealed_density(vae: VAE, x: Tensor, beta: float) -> LogDensity:
 
 @torch.no_grad()
 def prior_samples(vae: VAE, numbers: list[int], chains: int, seed: int, stream: str) -> Tensor:
-    """Codes [chains batch *latent], those of an image being a function of its number."""
+    """Draws codes [chains batch *latent] from the prior; those of an image depend only on the seed and its index."""
     codes = []
     for number in numbers:
         with seeded(seed, "annealed start", stream, number):
@@ -117,14 +117,14 @@ def _log_likelihood(vae: VAE, x: Tensor, z: Tensor) -> Float64[Tensor, "chains b
 
 
 class _Noise:
-    """The noise of moves, of each image from a generator of its own."""
+    """Noise of the moves, from a separate generator per image."""
 
     def __init__(self, seed: int, stream: str, numbers: list[int]) -> None:
         seeds = [derive_seed(seed, "annealed moves", stream, number) for number in numbers]
         self.generators = [torch.Generator().manual_seed(s) for s in seeds]
 
     def draw(self, z: Tensor) -> tuple[Tensor, Tensor]:
-        """Momentum like z [chains batch *latent], and uniform numbers [chains batch]."""
+        """Draws momentum shaped like z [chains batch *latent], and uniform noise [chains batch]."""
         shape = (len(z), *z.shape[2:])
         momentum = torch.stack([torch.randn(shape, generator=g) for g in self.generators], 1)
         uniform = torch.stack([torch.rand(len(z), generator=g) for g in self.generators], 1)

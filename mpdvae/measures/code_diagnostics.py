@@ -1,27 +1,27 @@
-r"""Diagnostics: how much of the image the code carries, per dimension and in total, and whether it has collapsed.
+r"""Diagnostics: how much information about the image the code carries, per dimension and in total, and whether it collapsed.
 
 **Information per dimension.** Let x be uniform on the N images and r = N(a, v) any Gaussian. With m and s^2 the mean
 and variance of q(z_k|x),
 
 .. math:: E_x KL(q(z_k|x) || r) = \tfrac12 E_x \Big[ \log v - \log s^2 + \frac{s^2 + (m - a)^2}{v} - 1 \Big],
 
-which is least at a = E m and v = V = E s^2 + Var m, the mean and variance of the aggregate q(z_k) = E_x q(z_k|x), where
-it is
+which is minimal at a = E m and v = V = E s^2 + Var m, the mean and variance of the aggregate q(z_k) = E_x q(z_k|x), where it
+equals
 
 .. math:: R_k = \tfrac12 \big( \log V - E_x \log s^2 \big) \ge 0 .
 
-It is zero exactly where m and s are the same for all images, that is where the unit has collapsed. It needs no prior,
-so it means the same for a standard normal and for a flow. It bounds the unit's information from above, since
+It is zero exactly if m and s are the same for all images, that is, if the unit has collapsed. It does not involve the prior,
+so it is comparable between a standard normal prior and a flow. It is an upper bound on the unit's information, since
 E_x KL(q(z_k|x) || r) = I(x; z_k) + KL(q(z_k) || r) for any r.
 
 **Mutual information** between the image and the whole code, :math:`I_q = E_x E_{q(z|x)} [\log q(z|x) - \log q(z)]`,
-with q(z) the mixture of all N posteriors, from one sample for each image. It cannot exceed log N, and an estimate near
-that ceiling says only "at least about this much": above `SATURATION` of log N it is called saturated.
+with q(z) the mixture of all N posteriors, estimated from one sample per image. It cannot exceed log N, and an estimate near
+that ceiling only means "at least about this much": above `SATURATION` of log N it is called saturated.
 
 **Mutual posterior divergence**, mean and spread over all pairs: see `mpdvae.divergence`. It has no ceiling.
 
-**Active units**: those with Var_x(m) > 0.01 (Burda, Grosse & Salakhutdinov 2016, https://arxiv.org/abs/1509.00519), and, as
-that number depends on the threshold, the same over `ACTIVE_VARIANCES`.
+**Active units**: those with Var_x(m) > 0.01 (Burda, Grosse & Salakhutdinov 2016, https://arxiv.org/abs/1509.00519); since the
+number depends on the threshold, it is also given for each of `ACTIVE_VARIANCES`.
 
 On the mutual information of a VAE: Hoffman & Johnson, "ELBO surgery" (2016); on collapse and these measures: He,
 Spokoyny, Neubig & Berg-Kirkpatrick, ICLR 2019, https://arxiv.org/abs/1901.05534.
@@ -48,29 +48,29 @@ ACTIVE_VARIANCE = 0.01
 """Variance over images of the posterior mean above which a unit counts as active."""
 
 ACTIVE_VARIANCES = (0.001, 0.003, 0.01, 0.03, 0.1, 0.3)
-"""Thresholds over which active units are counted: where the count falls slowly, 0.01 is an arbitrary cut."""
+"""Further thresholds for active units: if the count decreases slowly over them, 0.01 is an arbitrary cut."""
 
 SATURATION = 0.9
-"""Share of log N above which an estimate of the mutual information is called saturated."""
+"""Fraction of log N above which an estimate of the mutual information is called saturated."""
 
 PAIRS_AT_ONCE = 2**19
-"""Elements of the N x N matrix of log-densities that are held at a time: 4 MB, which caches hold (more is slower)."""
+"""Elements of the N x N matrix of log-densities held at once: 4 MB, which fits into CPU caches (more is slower)."""
 
 
 @dataclass(frozen=True)
 class Diagnostics:
-    """What the posteriors of a set of images tell about the code. Tensors float64 on the CPU, values in nats."""
+    """Statistics of the code from the posteriors of a set of images. Tensors are float64 on the CPU, values in nats."""
 
     images: int
     """N, which limits `mutual_information` to log N."""
     kl_per_dimension: Float64[Tensor, " latent"] | None
-    """Mean over images of KL(q(z_k|x) || p(z_k)); None where the prior does not factorise into Gaussians."""
+    """Mean over images of KL(q(z_k|x) || p(z_k)); None if the prior does not factorise into Gaussians."""
     information_per_dimension: Float64[Tensor, " latent"]
-    """R_k of the module's head: an upper bound on I(x; z_k), zero at collapse, for any prior."""
+    """R_k of the module docstring: an upper bound on I(x; z_k), zero at collapse, for any prior."""
     active_units: int
     """Dimensions whose posterior mean varies by more than `ACTIVE_VARIANCE` over the images."""
     active_units_by_variance: dict[str, int]
-    """The same at each of `ACTIVE_VARIANCES`, by the threshold as text."""
+    """The same at each of `ACTIVE_VARIANCES`, with the threshold as text as key."""
     mutual_information: float
     """Estimate of I_q(x; z) over the N images, at most `mutual_information_ceiling`."""
     mutual_information_standard_error: float
@@ -80,11 +80,11 @@ class Diagnostics:
     mpd_mean: float
     """Mean over ordered pairs of images of KL(q(z|x) || q(z|x')): the sum of `mpd_per_dimension`."""
     mpd_std: float
-    """Standard deviation of the same over pairs."""
+    """Standard deviation of that divergence over pairs."""
 
     @property
     def latent_dim(self) -> int:
-        """Dimensions of the code."""
+        """Number of dimensions of the code."""
         return len(self.information_per_dimension)
 
     @property
@@ -94,21 +94,21 @@ class Diagnostics:
 
     @property
     def saturated(self) -> bool:
-        """Whether the mutual information is within 10 % of its ceiling: the true one may then be far larger."""
+        """Whether the mutual information is within 10 % of its ceiling: the true value may then be far larger."""
         return self.mutual_information > SATURATION * self.mutual_information_ceiling
 
     @property
     def idle_units(self) -> int:
-        """Dimensions that carry less than `COLLAPSE_NATS`."""
+        """Number of dimensions that carry less than `COLLAPSE_NATS`."""
         return idle_units(self.information_per_dimension)
 
     @property
     def verdict(self) -> str:
-        """Collapse in words; see `verdict`."""
+        """The collapse verdict in words; see the function `verdict`."""
         return verdict(self.information_per_dimension)
 
     def to_dict(self) -> dict[str, Any]:
-        """The same for JSON, with units in the keys."""
+        """Returns the diagnostics for JSON, with units in the keys."""
         return {
             "mutual_information_nats": self.mutual_information,
             "mutual_information_standard_error_nats": self.mutual_information_standard_error,
@@ -131,13 +131,13 @@ class Diagnostics:
 def measure(
     vae: VAE, x: Float[Tensor, "images channel height width"], seed: int = 0, batch_size: int = 500
 ) -> Diagnostics:
-    """All diagnostics of the posteriors of `x`, over the whole set.
+    """Computes all diagnostics of the posteriors of `x`, over the whole set.
 
     Arguments:
-        vae: the model; used in evaluation mode and left in the mode it came in.
-        x: images in the range that the model was made for, at least 2.
-        seed: of the one posterior sample for each image.
-        batch_size: images that the encoder sees at a time; changes nothing beyond rounding.
+        vae: the model; used in evaluation mode, its mode is restored afterwards.
+        x: at least 2 images in the value range of the model.
+        seed: seed of the single posterior sample per image.
+        batch_size: images per encoder pass; does not change the results beyond rounding.
 
     Raises:
         InputError: for fewer than two images, a batch size below one, or a posterior that is not a diagonal Gaussian.
@@ -151,16 +151,16 @@ def measure(
 
 
 measure_code = measure
-"""`measure` under the name that `mpdvae.measures` offers it by, beside its other functions."""
+"""Name of `measure` in `mpdvae.measures`."""
 
 
 def of_posteriors(q: Independent, prior: Distribution, seed: int = 0) -> Diagnostics:
-    """All diagnostics of posteriors that have been computed already.
+    """Computes all diagnostics from given posteriors.
 
     Arguments:
         q: diagonal Gaussian, flattened, float64 on the CPU, no gradient: batch shape [images], at least 2.
-        prior: of the same size.
-        seed: of the one posterior sample for each image.
+        prior: prior of the same size.
+        seed: seed of the single posterior sample per image.
     """
     information, error = mutual_information(q, seed)
     divergence = mutual_posterior_divergence(q)
@@ -179,34 +179,34 @@ def of_posteriors(q: Independent, prior: Distribution, seed: int = 0) -> Diagnos
 
 
 def active_units(q: Distribution, threshold: float = ACTIVE_VARIANCE) -> int:
-    """Latent dimensions whose posterior mean varies by more than `threshold` over the images."""
+    """Returns the number of latent dimensions whose posterior mean has a variance above `threshold` over the images."""
     return int((diagonal_normal(q).loc.var(0, correction=0) > threshold).sum())
 
 
 def information_per_dimension(q: Distribution) -> Float64[Tensor, " latent"]:
-    """R_k of the module's head in nats, from the diagonal Gaussian posteriors of some images, batch shape [images].
+    """Returns R_k of the module docstring in nats, from diagonal Gaussian posteriors of batch shape [images].
 
-    From a small batch it is too small, as a variance over few images is. Latent axes are flattened.
+    From a small batch it is underestimated, as is the variance over few images. Latent axes are flattened.
     """
     normal = diagonal_normal(q)
     mean, variance = normal.loc.flatten(1).double(), normal.scale.flatten(1).double().square()
     aggregate = variance.mean(0) + mean.var(0, correction=0)
-    # Rounding may leave -1e-16 where the exact value is zero.
+    # Rounding may give -1e-16 if the exact value is zero.
     return (0.5 * (aggregate.log() - variance.log().mean(0))).clamp_min(0.0)
 
 
 def mutual_information(q: Distribution, seed: int = 0) -> tuple[float, float]:
-    """Estimate of I_q(x; z) in nats and its standard error, from the posteriors of N images and one sample of each.
+    """Returns an estimate of I_q(x; z) in nats and its standard error, from the posteriors of N images, one sample of each.
 
-    The log-density of sample i under posterior j is -1/2 sum_k (z_ik^2 / s_jk^2 - 2 z_ik m_jk / s_jk^2) plus what
-    depends on j alone: two matrix products, taken for some rows i at a time. The mixture holds the sample's own
-    posterior, so that no estimate exceeds log N.
+    The log-density of sample i under posterior j is -1/2 sum_k (z_ik^2 / s_jk^2 - 2 z_ik m_jk / s_jk^2) plus a constant for
+    each j: two matrix products, computed for chunks of rows i. The mixture includes the sample's own posterior, so that no
+    estimate exceeds log N.
     """
     normal = diagonal_normal(q)
     mean, stddev = normal.loc.flatten(1).double().cpu(), normal.scale.flatten(1).double().cpu()
     generator = torch.Generator().manual_seed(derive_seed(seed, "mutual information"))
     z = mean + stddev * torch.randn(mean.shape, generator=generator, dtype=torch.float64)
-    centre = mean.mean(0)  # takes digits that all posteriors share out of the squares
+    centre = mean.mean(0)  # removes the digits shared by all posteriors from the squares
     z, mean = z - centre, mean - centre
     precision = stddev.square().reciprocal()
     linear = mean * precision
@@ -223,7 +223,7 @@ def mutual_information(q: Distribution, seed: int = 0) -> tuple[float, float]:
 
 
 def idle_units(information_per_dimension: Float[Tensor, " latent"], threshold: float = COLLAPSE_NATS) -> int:
-    """How many units carry less than `threshold` nats. Raises `InputError` for what is not a number."""
+    """Returns how many units carry less than `threshold` nats. Raises `InputError` for nan."""
     if information_per_dimension.isnan().any():
         unit = int(information_per_dimension.isnan().nonzero()[0].item())
         units = len(information_per_dimension)
@@ -232,7 +232,7 @@ def idle_units(information_per_dimension: Float[Tensor, " latent"], threshold: f
 
 
 def verdict(information_per_dimension: Float[Tensor, " latent"], threshold: float = COLLAPSE_NATS) -> str:
-    """Collapse in words, from the nats that each unit carries: see `mpdvae.measures.collapse.in_words`."""
+    """Returns the collapse verdict in words from the nats that each unit carries; see `mpdvae.measures.collapse.in_words`."""
     idle = idle_units(information_per_dimension, threshold)
     return collapse.in_words(idle, len(information_per_dimension), threshold)
 

@@ -1,20 +1,20 @@
-r"""Use of the code: what the decoder loses when it is given another one.
+r"""Use of the code: how much the decoder loses when it is given another code.
 
 A decoder that models pixels from pixels may ignore z however much the encoder puts into it. The distortion of an image,
-:math:`-\log p(x|z)` in nats, tells by its increase when z is exchanged:
+:math:`-\log p(x|z)` in nats, shows this by its increase when z is replaced:
 
     own        z ~ q(z|x), of the image itself
-    another    the code of another image: images are put in a random circle and each takes its predecessor's
+    another    the code of another image: images are arranged in a random cycle and each takes its predecessor's code
     prior      z ~ p(z)
-    mean       one code for all, the mean over images of the posterior means
+    mean       one code for all images: the mean over images of the posterior means
 
-A decoder that ignores z has the same distortion with all four. Then one dimension at a time, of the own code:
+A decoder that ignores z has the same distortion with all four. Then single dimensions of the own code are replaced:
 
-    swapped    z_k of the predecessor: what z_k alone tells, with a value that occurs
+    swapped    z_k of the predecessor: what z_k alone contributes, with a value that occurs
     averaged   the mean over images of m_k: the same with a value that may never occur, but without noise
 
-The increases of the dimensions need not add up: dimensions may tell the same, or something only together. Of codes that
-are maps a dimension is a channel, at all its positions. Permuting an input is a standard measure of its use (Breiman 2001,
+The increases of the dimensions need not add up: dimensions may be redundant, or informative only together. If codes are
+maps, a dimension is a channel at all its positions. Permuting an input is a standard measure of its importance (Breiman 2001,
 https://doi.org/10.1023/A:1010933404324); for codes see He et al., ICLR 2019, https://arxiv.org/abs/1901.05534.
 """
 
@@ -38,8 +38,8 @@ from mpdvae.vae import VAE
 
 @dataclass(frozen=True)
 class CodeUse:
-    """Distortions -log p(x|z) of the module's head in nats, float64 on the CPU; increases are over `own`, with the same
-    draw of z."""
+    """Distortions -log p(x|z) as in the module docstring, in nats, float64 on the CPU; increases are relative to `own`, with
+    the same draw of z."""
 
     own: Float64[Tensor, " images"]
     another: Float64[Tensor, " images"]
@@ -49,7 +49,7 @@ class CodeUse:
     averaged_increase: Float64[Tensor, "dimension images"]
 
     def to_dict(self) -> dict[str, Any]:
-        """Means over the images with their standard errors, for JSON, with units in the keys."""
+        """Returns means over the images with their standard errors, for JSON, with units in the keys."""
         return {
             "images": len(self.own),
             "distortion_nats": {
@@ -71,14 +71,14 @@ class CodeUse:
 
 
 def measure(vae: VAE, x: Float[Tensor, "images channel height width"], seed: int = 0, batch_size: int = 100) -> CodeUse:
-    """How much the decoder uses the codes of these images.
+    """Measures how much the decoder uses the codes of these images.
 
     Arguments:
-        vae: the model; used in evaluation mode and left in the mode it came in.
-        x: images in the range that the model was made for, at least 2. Each goes through the decoder four times and twice
-            for each dimension.
-        seed: of the draws of z and of the circle of images.
-        batch_size: images that the decoder sees at a time; changes nothing beyond rounding.
+        vae: the model; used in evaluation mode, its mode is restored afterwards.
+        x: at least 2 images in the value range of the model. Each passes through the decoder four times, plus twice per
+            dimension.
+        seed: seed of the draws of z and of the cycle of images.
+        batch_size: images per decoder pass; does not change the results beyond rounding.
 
     Raises:
         InputError: for fewer than two images, a batch size below one, or a posterior that is not a diagonal Gaussian.
@@ -107,13 +107,13 @@ def measure(vae: VAE, x: Float[Tensor, "images channel height width"], seed: int
 
 
 measure_code_use = measure
-"""`measure` under the name that `mpdvae.measures` offers it by, beside its other functions."""
+"""Name of `measure` in `mpdvae.measures`."""
 
 
 def increase_by_another(
     vae: VAE, x: Float[Tensor, "images channel height width"], seed: int = 0, batch_size: int = 100
 ) -> Float64[Tensor, " images"]:
-    """`another - own` of `measure` with the same arguments, at the cost of two passes of the decoder; raises the same."""
+    """Returns `another - own` of `measure` with the same arguments, in two decoder passes; raises the same errors."""
     _check_images(x)
     q = posteriors(vae, x, batch_size)
     with torch.no_grad(), evaluating(vae), seeded(seed, "use of the code"):
@@ -127,7 +127,7 @@ def _check_images(x: Tensor) -> None:
 
 
 def _own_and_another(q: Independent, x: Tensor, latent_shape: torch.Size) -> tuple[Tensor, Tensor]:
-    """Draws z from q(z|x), and for each image the draw of its predecessor in a random circle."""
+    """Draws z from q(z|x); returns it and, for each image, the draw of its predecessor in a random cycle."""
     order = torch.randperm(len(x))
     z = (q.mean + q.stddev * torch.randn_like(q.mean)).to(x).unflatten(1, latent_shape)
     another = torch.empty_like(z)
@@ -136,7 +136,7 @@ def _own_and_another(q: Independent, x: Tensor, latent_shape: torch.Size) -> tup
 
 
 def _with(z: Tensor, dimension: int, other: Tensor) -> Tensor:
-    """`z` with one dimension (of maps, one channel) from `other`."""
+    """Returns `z` with one dimension (for maps, one channel) taken from `other`."""
     changed = z.clone()
     changed[:, dimension] = other[:, dimension]
     return changed

@@ -1,12 +1,12 @@
-"""Collapse in words, and since when it has been so.
+"""The collapse verdict in words, and the step since which it has held.
 
-A unit (latent dimension) is *idle* where it carries less than `COLLAPSE_NATS` nats of information about the image
-(`mpdvae.measures.code_diagnostics.information_per_dimension`); a code has *collapsed* where more than half of its units are
-idle.
+A unit (latent dimension) is *idle* if it carries less than `COLLAPSE_NATS` nats of information about the image
+(`mpdvae.measures.code_diagnostics.information_per_dimension`); a code has *collapsed* if more than half of its units are idle.
 
 The verdict "28 of 32 units carry less than 0.01 nats" is a statement about at least 28 units. It *became true* at the first
-evaluation point from which on, up to the newest one, at least 28 units were idle; "no collapse" at the first from which on
-none was. It is known to the distance between evaluation points, and no further back than the idle units were noted.
+evaluation point from which at least 28 units were idle at every point up to the latest one; "no collapse" became true at the
+first point from which none was. The step is known to within the distance between evaluation points, and no further back than
+idle units were recorded.
 
 Posterior collapse: Bowman et al. 2016, https://arxiv.org/abs/1511.06349; He et al., ICLR 2019,
 https://arxiv.org/abs/1901.05534.
@@ -16,11 +16,11 @@ from collections.abc import Mapping, Sequence
 from typing import Any
 
 COLLAPSE_NATS = 0.01
-"""Information below which a unit counts as idle."""
+"""Information in nats below which a unit counts as idle."""
 
 
 def in_words(idle: int, units: int, threshold: float = COLLAPSE_NATS) -> str:
-    """ "collapsed" where more than half of the units are idle, `partly collapsed` where some are."""
+    """Returns the verdict: "collapsed" if more than half of the units are idle, "partly collapsed" if some are."""
     if idle == 0:
         return f"no collapse: {units} of {units} units carry at least {threshold:g} nats"
     word = "collapsed" if idle > units / 2 else "partly collapsed"
@@ -28,13 +28,13 @@ def in_words(idle: int, units: int, threshold: float = COLLAPSE_NATS) -> str:
 
 
 def since(history: Sequence[Mapping[str, Any]]) -> int | None:
-    """The step at which the newest verdict of a run became true; see the module's head.
+    """Returns the step at which the latest verdict of a run became true; see the module docstring.
 
     Arguments:
         history: entries with `step` and `idle_units`, in order of steps.
 
     Returns:
-        None where the newest entry has no `idle_units`: it was written before they were noted.
+        the step, or None if the latest entry has no `idle_units` (it was written before they were recorded).
     """
     newest = history[-1].get("idle_units") if history else None
     if newest is None:
@@ -49,12 +49,12 @@ def since(history: Sequence[Mapping[str, Any]]) -> int | None:
 
 
 def sentence(verdict: str, step: int | None, first: bool = False) -> str:
-    """The verdict with the step at which it became true.
+    """Returns the verdict with the step at which it became true.
 
     Arguments:
-        verdict: as `in_words` gives it.
-        step: as `since` gives it; None: not known.
-        first: whether that step is the first that was measured, so that it may have been true before.
+        verdict: as returned by `in_words`.
+        step: as returned by `since`; None: unknown.
+        first: whether that step is the first one measured, so that the verdict may have been true before.
     """
     if step is None:
         return f"{verdict} (since which step is not known)"

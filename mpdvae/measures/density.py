@@ -7,16 +7,16 @@ With :math:`z_1 .. z_k \sim q(z|x)` and :math:`\log w_i = \log p(x|z_i) + \log p
 the evidence lower bound and the importance-weighted bound (Burda, Grosse & Salakhutdinov 2016,
 https://arxiv.org/abs/1509.00519). The mean of w is unbiased for p(x), so its logarithm has, by the delta method, the
 Monte-Carlo standard error std(w) / (sqrt(k) mean(w)) and a bias of about minus half its square (`importance`); an error
-bar is only as good as the weights' tail (`pareto`). `annealed` is a referee that does not need the encoder.
+bar is only as good as the weights' tail (`pareto`). `annealed` provides a likelihood check that does not need the encoder.
 
-How it runs. The encoder sees every image once. Samples pass through the decoder in pieces that fit a stated memory
-budget (`memory`). The noise of image i and sample j is a function of (seed, i, j), so that the budget changes no number
-beyond rounding. Sums are taken in float64.
+Computation. The encoder sees every image once. Samples pass through the decoder in chunks that fit a given memory budget
+(`memory`). The noise of image i and sample j is a function of (seed, i, j), so that the budget does not change the results
+beyond rounding. Sums are computed in float64.
 
-With a tolerance, an image is done at the first of the looks after 64, 128, 256, ... samples at which its standard error
-is within the tolerance and its tail shape is at most 0.7. A look favours an early end where no large weight has come yet,
-which makes both the mean and its error small: estimates that end early are too low rather than too high, by a part of
-their error bar. tests/measures/test_density.py holds the mean of that bias to a quarter of the tolerance.
+With a tolerance, the standard error of an image is checked after 64, 128, 256, ... samples; sampling stops at the first check
+at which it is within the tolerance and the tail shape is at most 0.7. Stopping is more likely while no large weight has been
+drawn, when both the mean and its error are small: estimates that stop early are too low rather than too high, by a fraction
+of their error bar. tests/measures/test_density.py limits the mean of that bias to a quarter of the tolerance.
 """
 
 import math
@@ -52,7 +52,7 @@ __all__ = ["DensityEstimate", "estimate", "evaluating", "pareto_shape", "summari
 
 @dataclass(frozen=True)
 class DensityEstimate:
-    """One value for each image, in nats and float64 on the CPU. The data axis is called `batch`."""
+    """One value per image, in nats, float64 on the CPU. The axis of images is called `batch`."""
 
     log_prob: Float64[Tensor, " batch"]
     """Importance-weighted bound log(1/k sum w): a lower bound on log p(x) in expectation, tight as k grows."""
@@ -63,29 +63,29 @@ class DensityEstimate:
     effective_sample_size: Float64[Tensor, " batch"]
     """(sum w)^2 / sum w^2, from 1 to the number of samples."""
     pareto_k: Float64[Tensor, " batch"]
-    """Shape of the weights' tail; above 0.7 `log_prob` and its error are unreliable; nan: see `pareto_shape`."""
+    """Shape of the weights' tail; above 0.7 `log_prob` and its error are unreliable. For nan see `pareto_shape`."""
     kl: Float64[Tensor, " batch"]
-    """Rate: KL(q(z|x) || p(z)), in closed form where there is one, else by the same samples."""
+    """Rate: KL(q(z|x) || p(z)), in closed form if there is one, otherwise from the same samples."""
     reconstruction: Float64[Tensor, " batch"]
-    """Distortion: minus the mean of log p(x|z). `kl + reconstruction` is `-elbo`, but for Monte-Carlo noise."""
+    """Distortion: minus the mean of log p(x|z). `kl + reconstruction` equals `-elbo` up to Monte-Carlo noise."""
     extrapolated_log_prob: Float64[Tensor, " batch"]
-    """`log_prob` freed of its bias in 1/k by the jackknife (Nowozin 2018): no bound; nan for one sample. The weights must
-    have a variance: with `pareto_k` above 0.7 the bias falls more slowly than 1/k, and this is too low as well."""
+    """`log_prob` with its 1/k bias removed by the jackknife (Nowozin 2018): not a bound; nan for one sample. The weights must
+    have finite variance: with `pareto_k` above 0.7 the bias falls more slowly than 1/k, and this value is too low as well."""
     extrapolated_standard_error: Float64[Tensor, " batch"]
-    """Monte-Carlo standard error of `extrapolated_log_prob`, by its pseudo-values."""
+    """Monte-Carlo standard error of `extrapolated_log_prob`, from its pseudo-values."""
     bounds: Float64[Tensor, "batch sizes"]
     """The importance-weighted bound at each number of samples in `bound_sizes`, from the same weights, averaged over
-    disjoint groups; nan beyond the samples that were drawn."""
+    disjoint groups; nan beyond the samples drawn."""
     samples_drawn: Int64[Tensor, " batch"]
-    """Importance samples k of each image: `samples`, or fewer where a tolerance was met."""
+    """Importance samples k of each image: `samples`, or fewer if a tolerance was met."""
     samples: int
-    """Importance samples that were allowed for each image."""
+    """Maximum number of importance samples per image."""
     data_dimensions: int
-    """Numbers in one image: channel * height * width."""
+    """Values per image: channel * height * width."""
 
     @property
     def bits_per_dim(self) -> Float64[Tensor, " batch"]:
-        """Upper bound on -log2 p(x) for each number in the image."""
+        """Upper bound on -log2 p(x) per value of the image."""
         return -self.log_prob / (self.data_dimensions * math.log(2))
 
     @property
@@ -94,12 +94,12 @@ class DensityEstimate:
         return group_sizes(self.samples)
 
     def tensors(self) -> dict[str, Tensor]:
-        """The fields that have a value for each image, by name."""
+        """Returns the fields that have a value per image, by name."""
         return {f.name: value for f in fields(self) if isinstance(value := getattr(self, f.name), Tensor)}
 
 
 def forms(images: int, samples: int) -> dict[str, tuple[tuple[int, ...], torch.dtype]]:
-    """Shape and type of each of the tensors of an estimate of so many images with (at most) so many samples each."""
+    """Returns shape and dtype of each tensor of an estimate of `images` images with at most `samples` samples each."""
     names = [f.name for f in fields(DensityEstimate) if f.name not in ("samples", "data_dimensions")]
     values = {name: ((images,), torch.int64 if name == "samples_drawn" else torch.float64) for name in names}
     return values | {"bounds": ((images, len(group_sizes(samples))), torch.float64)}
@@ -115,25 +115,25 @@ def estimate(
     tolerance: float | None = None,
     indices: Sequence[int] | None = None,
 ) -> DensityEstimate:
-    """The log-likelihood of each image, with its uncertainty. On Linux, the process keeps what memory it frees from then on
-    (`mpdvae.system.allocator`).
+    """Estimates the log-likelihood of each image, with its uncertainty. On Linux, the process from then on keeps the memory
+    that it frees (`mpdvae.system.allocator`).
 
     Arguments:
-        vae: the model; measured in evaluation mode and left in the mode it came in.
-        x: images in the range that the model was made for.
-        samples: importance samples k for each image; with a tolerance, at the most.
+        vae: the model; measured in evaluation mode, its mode is restored afterwards.
+        x: images in the value range of the model.
+        samples: importance samples k per image; with a tolerance, the maximum.
         memory_budget: bytes of tensors that may be held beyond the model and `x`.
-        seed: of the posterior samples. The same seed gives the same numbers, whatever the budget.
-        progress: called after every decoder pass with the number of image x sample pairs done (or not needed) and to do.
-        tolerance: standard error of `log_prob` in nats at which an image is done; None: all samples are drawn. There are
-            at most 1 + log2(samples / 64) looks; see the head of this file for what they do to the estimate.
-        indices: the number of each image in its data set, of which its noise is a function and which errors name, so that
-            an image's estimate does not depend on the others; default: 0, 1, 2, ...
+        seed: seed of the posterior samples. The same seed gives the same results, whatever the budget.
+        progress: called after every decoder pass with the number of image x sample pairs done (or skipped) and the total.
+        tolerance: standard error of `log_prob` in nats at which sampling stops; None: all samples are drawn. There are at
+            most 1 + log2(samples / 64) checks; the module docstring describes their effect on the estimate.
+        indices: the index of each image in its data set; the noise is a function of it, so that an image's estimate does not
+            depend on the other images, and errors name it. Default: 0, 1, 2, ...
 
     Raises:
-        InputError: for no images, no samples, a pixel that is not finite, a tolerance that is not positive, a budget that
-            is too small, or a posterior that is not a diagonal Gaussian.
-        RunError: when the model gives a weight that is not a finite number; names the image.
+        InputError: for no images, no samples, a non-finite pixel, a tolerance that is not positive, a budget that is too
+            small, or a posterior that is not a diagonal Gaussian.
+        RunError: if the model gives a non-finite weight; names the image.
     """
     indices = range(len(x)) if indices is None else indices
     _check(x, samples, tolerance, indices)
@@ -146,8 +146,8 @@ def estimate(
         if progress:
             progress(done, len(x) * samples)
 
-    keep_freed_memory()  # pieces are freed and taken over and over
-    with torch.no_grad(), evaluating(vae), parametrize.cached():  # weights are normalised once
+    keep_freed_memory()  # chunks are freed and allocated over and over
+    with torch.no_grad(), evaluating(vae), parametrize.cached():  # normalises the weights only once
         images, draws = piece_sizes(vae, x, samples, memory_budget, NOISE_BLOCK)
         for start in range(0, len(x), images):
             piece = slice(start, start + images)
@@ -158,21 +158,21 @@ def estimate(
 
 
 estimate_density = estimate
-"""`estimate` under the name that `mpdvae.measures` offers it by, beside its other functions."""
+"""Name of `estimate` in `mpdvae.measures`."""
 
 
 def summarise(estimate: DensityEstimate, draws: int = 1, population: int | None = None) -> dict[str, Any]:
-    """Means over the images, ready for JSON, with units in the keys.
+    """Returns means over the images, ready for JSON, with units in the keys.
 
-    `standard_error` is that of the mean over images: how far another set of as many images would move it. What another
-    draw of the posterior samples would do is apart, in `nll_monte_carlo_error_nats`; where the mean over a full set of
-    images lies of which these are a random subset, in `interval_95_of_full_set`; see `subsets`. What cannot be had (an
-    error from one image or one sample, a tail shape from too few samples) is null.
+    `standard_error` is that of the mean over images: its standard deviation over sets of as many images. The error due to the
+    draw of the posterior samples is separate, in `nll_monte_carlo_error_nats`; if the images are a random subset of a full
+    set, `interval_95_of_full_set` is the interval for the mean over that set; see `subsets`. Undefined values (an error from
+    one image or one sample, a tail shape from too few samples) are null.
 
     Arguments:
-        estimate: of images, or of several binary draws of them: all images of the first draw, all of the second, ...
-        draws: of each image.
-        population: images of the full set; default: there are no others.
+        estimate: estimate of images, or of several binary draws of them: all images of the first draw, all of the second, ...
+        draws: number of draws of each image.
+        population: number of images in the full set; default: the images given.
     """
     e, sizes, shapes = estimate, estimate.effective_sample_size, estimate.pareto_k[~estimate.pareto_k.isnan()]
     population = len(e.log_prob) // draws if population is None else population
@@ -207,9 +207,9 @@ def summarise(estimate: DensityEstimate, draws: int = 1, population: int | None 
 
 @contextmanager
 def evaluating(module: nn.Module) -> Iterator[None]:
-    """Inside, `module` and all its parts are in evaluation mode; afterwards each is in the mode that it came in.
+    """Context in which `module` and all its submodules are in evaluation mode; each one's mode is restored afterwards.
 
-    What torch says of parameters that make no distribution (a mean that is nan) becomes a `RunError`.
+    torch's `ValueError` for invalid distribution parameters (such as a nan mean) becomes a `RunError`.
     """
     modes = {part: part.training for part in module.modules()}
     module.eval()
@@ -219,7 +219,7 @@ def evaluating(module: nn.Module) -> Iterator[None]:
         raise
     except ValueError as error:
         raise RunError(
-            "the model makes no valid distribution; check that training did not diverge", topic="not-a-number"
+            "the model gives no valid distribution; check that training did not diverge.", topic="not-a-number"
         ) from error
     finally:
         for part, mode in modes.items():
@@ -227,7 +227,7 @@ def evaluating(module: nn.Module) -> Iterator[None]:
 
 
 def _statistics(log_w: Tensor, drawn: Tensor, kl: Tensor, reconstruction: Tensor, samples: int) -> tuple[Tensor, ...]:
-    """The fields of a `DensityEstimate`, in their order; `log_w` is nan beyond the samples `drawn` of each image."""
+    """Returns the fields of a `DensityEstimate`, in order; `log_w` is nan beyond the samples `drawn` of each image."""
     groups = [(int(k), (drawn == k).nonzero().flatten()) for k in drawn.unique()]
     parts = [_of_weights(log_w[:k, images], len(group_sizes(samples))) for k, images in groups]
     order = torch.cat([images for _, images in groups]).argsort()
@@ -251,7 +251,7 @@ def _check(x: Tensor, samples: int, tolerance: float | None, indices: Sequence[i
 
 
 def check_images(x: Tensor, indices: Sequence[int]) -> None:
-    """Raises `InputError` unless `x` are images of finite pixels, as many as `indices`."""
+    """Raises `InputError` unless `x` holds images with finite pixels, as many as `indices`."""
     if x.ndim != 4 or len(x) == 0:
         raise InputError(f"x: expected images [batch channel height width], at least one, got shape {tuple(x.shape)}.")
     if len(indices) != len(x):
@@ -259,7 +259,7 @@ def check_images(x: Tensor, indices: Sequence[int]) -> None:
     broken = (~x.isfinite()).flatten(1).any(1).nonzero()
     if len(broken):
         raise InputError(
-            f"x: image {indices[int(broken[0].item())]} has a pixel that is not a finite number.", topic="not-a-number"
+            f"x: image {indices[int(broken[0].item())]} has a non-finite pixel; remove or replace it.", topic="not-a-number"
         )
 
 

@@ -1,17 +1,17 @@
-r"""Hamiltonian Monte Carlo: moves of a code z that leave a density unchanged, and the step size that suits it.
+r"""Hamiltonian Monte Carlo: moves of a code z that leave a density invariant, and step-size adaptation.
 
-With momentum :math:`\rho \sim N(0, I)` and L leapfrog steps of size epsilon from (z, rho) to (z', rho'), the end is taken
-with probability
+With momentum :math:`\rho \sim N(0, I)` and L leapfrog steps of size epsilon from (z, rho) to (z', rho'), the end point is
+accepted with probability
 
 .. math:: \alpha = \min\{1, \exp(\log p(z') - \tfrac12 |\rho'|^2 - \log p(z) + \tfrac12 |\rho|^2)\},
 
-else z is kept (Duane et al. 1987; Neal, "MCMC using Hamiltonian dynamics", 2011, https://arxiv.org/abs/1206.1901). Since
-the momentum is drawn anew each time, a move is reversible: it is its own reversal under the density.
+otherwise z is kept (Duane et al. 1987; Neal, "MCMC using Hamiltonian dynamics", 2011, https://arxiv.org/abs/1206.1901).
+Since the momentum is redrawn for each move, a move is reversible: it is its own reversal under the density.
 
-The step size is adapted by stochastic approximation (Robbins & Monro 1951) with a constant gain, because the density
-changes along an annealed path: after each move of a chain :math:`\log\epsilon` grows by gain * (alpha - target). While it
-is adapted, epsilon depends on the chain's past, and moves leave the density unchanged only approximately: adapt in a pilot
-run, then keep the step sizes that were found.
+The step size is adapted by stochastic approximation (Robbins & Monro 1951) with a constant gain, because the density changes
+along an annealed path: after each move of a chain, :math:`\log\epsilon` increases by gain * (alpha - target). During
+adaptation epsilon depends on the chain's past, and moves leave the density invariant only approximately: adapt in a pilot
+run, then freeze the step sizes found.
 """
 
 from collections.abc import Callable
@@ -22,17 +22,17 @@ from jaxtyping import Float
 from torch import Tensor
 
 TARGET = 0.65
-"""Acceptance probability at which Hamiltonian Monte Carlo is about most efficient (Beskos et al. 2013,
+"""Acceptance probability at which Hamiltonian Monte Carlo is approximately most efficient (Beskos et al. 2013,
 https://arxiv.org/abs/1001.4460)."""
 GAIN = 0.2
 
 Codes = Float[Tensor, "..."]
-"""Points [*batch *latent]: one for each chain."""
+"""Points [*batch *latent], one per chain."""
 
 
 @dataclass(frozen=True)
 class Density:
-    """log p(z) of an unnormalised density at some points, and its gradient."""
+    """Log-density log p(z), up to a constant, and its gradient at given points."""
 
     log_prob: Float[Tensor, " *batch"]
     gradient: Codes
@@ -49,18 +49,18 @@ def move(
     uniform: Float[Tensor, " *batch"],
     leapfrog_steps: int,
 ) -> tuple[Codes, Float[Tensor, " *batch"]]:
-    """One move of each chain.
+    """Makes one move of each chain.
 
     Arguments:
-        density: to be left unchanged.
-        z: where the chains are.
+        density: the density to leave invariant.
+        z: current positions of the chains.
         step_size: epsilon of each chain.
         momentum: standard normal noise.
-        uniform: in [0, 1); the move is made where it lies below the acceptance probability.
+        uniform: uniform noise in [0, 1); a move is accepted if its value is below the acceptance probability.
         leapfrog_steps: L, >= 1.
 
     Returns:
-        where the chains are then, and the acceptance probability of each; 0 where the end's density is not a number.
+        the new positions, and the acceptance probability of each chain; 0 if the density at the end point is nan.
     """
     epsilon = step_size.reshape(*step_size.shape, *[1] * (z.ndim - step_size.ndim))
     start = end = density(z)
@@ -77,5 +77,5 @@ def move(
 
 
 def adapted(step_size: Float[Tensor, " *batch"], acceptance: Float[Tensor, " *batch"]) -> Float[Tensor, " *batch"]:
-    """The step size of each chain after a move with this acceptance probability."""
+    """Returns the step size of each chain, adapted after a move with the given acceptance probability."""
     return step_size * ((acceptance - TARGET) * GAIN).exp()

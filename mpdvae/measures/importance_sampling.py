@@ -1,7 +1,7 @@
-"""Drawing importance weights: log w = log p(x|z) + log p(z) - log q(z|x), z ~ q(z|x), for a few images at a time.
+"""Draws importance weights log w = log p(x|z) + log p(z) - log q(z|x), z ~ q(z|x), for a chunk of images.
 
-The noise of image i and sample j is a function of (seed, i, j). It is drawn in blocks of `NOISE_BLOCK` samples, each with
-a key of its own, so that an image can stop early, or be measured alone, without changing what the others draw.
+The noise of image i and sample j is a function of (seed, i, j). It is drawn in blocks of `NOISE_BLOCK` samples, each with its
+own key, so that an image can stop early, or be measured alone, without changing the draws of the others.
 """
 
 import math
@@ -19,12 +19,12 @@ from mpdvae.seeding import derive_seed
 from mpdvae.vae import VAE
 
 NOISE_BLOCK = 64
-"""Samples of one image that share a key of the noise, and the first look with a tolerance. Changing it changes every
+"""Samples of one image that share a noise key, and number of samples at the first tolerance check. Changing it changes every
 estimate within its error bar."""
 
 
 class Sampler:
-    """Draws importance samples of a few images, `draws` of each at a time."""
+    """Draws importance samples of a chunk of images, `draws` samples of each per decoder pass."""
 
     def __init__(
         self, vae: VAE, x: Tensor, indices: list[int], seed: int, draws: int, report: Callable[[int], None]
@@ -34,7 +34,7 @@ class Sampler:
         self.kl, self.reconstruction = torch.zeros(2, len(x), dtype=torch.float64)
 
     def draw(self, looks: list[int], tolerance: float | None) -> tuple[Tensor, Tensor, Tensor, Tensor]:
-        """Log-weights [samples batch], nan where none was drawn; samples drawn, KL and reconstruction, each [batch]."""
+        """Returns log-weights [samples batch], nan if not drawn; and samples drawn, KL and reconstruction, each [batch]."""
         log_w = torch.full((looks[-1], len(self.x)), math.nan, dtype=torch.float64)
         drawn, active = torch.zeros(len(self.x), dtype=torch.int64), torch.arange(len(self.x))
         for done, look in pairwise([0, *looks]):
@@ -52,7 +52,7 @@ class Sampler:
         return log_w, drawn, self.kl / drawn, self.reconstruction / drawn
 
     def _weigh(self, active: Tensor, block: int, end: int) -> Tensor:
-        """Log-weights [draws active] of the samples from `block` to the end of the block or to `end`."""
+        """Returns log-weights [draws active] of the samples from `block` to the end of that block, or to `end`."""
         x, q = self.x[active], _of_images(self.q, active)
         noise = _noise(self.seed, [self.indices[i] for i in active], block, min(NOISE_BLOCK, end - block), q.mean)
         weighed = []
@@ -68,19 +68,19 @@ class Sampler:
 
 
 def looks(samples: int, tolerance: float | None) -> list[int]:
-    """The numbers of samples after which an image may be done: 64, 128, 256, ... with a tolerance, and all of them."""
+    """Returns the numbers of samples after which an image may stop: `samples`, and with a tolerance 64, 128, 256, ... before."""
     doubled = [] if tolerance is None else [NOISE_BLOCK * 2**i for i in range(samples.bit_length())]
     return [*(look for look in doubled if look < samples), samples]
 
 
 def _of_images(q: Distribution, chosen: Tensor) -> Distribution:
-    """The posteriors of some of the images."""
+    """Returns the posteriors of the chosen images."""
     normal = diagonal_normal(q)
     return Independent(Normal(normal.loc[chosen], normal.scale[chosen]), len(q.event_shape))
 
 
 def _noise(seed: int, indices: Sequence[int], block: int, draws: int, like: Tensor) -> Tensor:
-    """Standard normal noise [draws, *like.shape]; drawn on the CPU, so that every device gets the same."""
+    """Draws standard normal noise [draws, *like.shape] on the CPU, so that it is the same for every device."""
     generator = torch.Generator()
     noise = torch.empty(len(like), NOISE_BLOCK, *like.shape[1:])
     for i, one in zip(indices, noise, strict=True):
@@ -90,18 +90,18 @@ def _noise(seed: int, indices: Sequence[int], block: int, draws: int, like: Tens
 
 
 def is_settled(standard_error: Tensor, pareto_k: Tensor, tolerance: float) -> Tensor:
-    """Whether the error of an image is within the tolerance, and to be trusted."""
+    """Returns whether the error of each image is within the tolerance and reliable."""
     return (standard_error <= tolerance) & ~(pareto_k > RELIABLE)
 
 
 def refuse_broken_weights(log_w: Tensor, indices: Sequence[int]) -> None:
-    """Raises `RunError`, naming the image, for weights [samples batch] that are not numbers, or are all zero."""
+    """Raises `RunError`, naming the image, for weights [samples batch] that are nan, infinite, or all zero for an image."""
     broken = (log_w.isnan() | log_w.isposinf()).any(0) | log_w.isneginf().all(0)
     if broken.any():
         i = int(broken.nonzero()[0].item())
         raise RunError(
-            f"the model gives image {indices[i]} an importance weight that is not a finite number (log w = "
-            f"{log_w[:, i].max().item()}); check that training did not diverge and that x is in the model's range.",
+            f"the model gives image {indices[i]} a non-finite importance weight (log w = {log_w[:, i].max().item()}); "
+            "check that training did not diverge and that x is in the model's range.",
             topic="not-a-number",
         )
 

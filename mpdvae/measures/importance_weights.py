@@ -1,4 +1,4 @@
-r"""What a set of log-weights says: the bound, its error, its course in the number of samples, and where it tends.
+r"""Statistics of log-weights: the bound, its error, its dependence on the number of samples, and its limit.
 
 With independent unbiased weights, :math:`\mathbb{E} w_i = p(x)`, and
 :math:`L_m = \mathbb{E} \log \tfrac1m \sum_{i \le m} w_i`,
@@ -9,17 +9,17 @@ With independent unbiased weights, :math:`\mathbb{E} w_i = p(x)`, and
 (Burda, Grosse & Salakhutdinov 2016, https://arxiv.org/abs/1509.00519). From k weights, L_m is estimated without bias by
 the mean over floor(k / m) disjoint groups of m.
 
-The jackknife takes the term in 1/m away (Nowozin, "Debiasing Evidence Approximations: On Importance-weighted
+The jackknife removes the term in 1/m (Nowozin, "Debiasing Evidence Approximations: On Importance-weighted
 Autoencoders and Jackknife Variational Inference", ICLR 2018, order 1, https://openreview.net/forum?id=HyZoi-WRb). With the
-shares :math:`r_i = w_i / \sum_j w_j` and the logarithm of the mean of all weights but the i-th,
+normalised weights :math:`r_i = w_i / \sum_j w_j` and the logarithm of the mean of all weights but the i-th,
 :math:`L_{-i} = L + \log\tfrac{k}{k-1} + \log(1 - r_i)`, it is the mean of the pseudo-values
-:math:`k L - (k - 1) L_{-i}`, and their spread gives its standard error (Tukey 1958). It is no bound.
+:math:`k L - (k - 1) L_{-i}`, and their spread gives its standard error (Tukey 1958). It is not a bound.
 
 An error bar is only as good as the tail of the weights. The shape k-hat of a generalised Pareto distribution fitted to the
-largest weights (Zhang & Stephens 2009, https://doi.org/10.1198/tech.2009.08017) says how good: above 0.7 neither their mean
-nor its error bar can be relied on (Vehtari, Simpson, Gelman, Yao & Gabry 2024, https://arxiv.org/abs/1507.02646).
+largest weights (Zhang & Stephens 2009, https://doi.org/10.1198/tech.2009.08017) measures this: above 0.7 neither the mean of
+the weights nor its error bar is reliable (Vehtari, Simpson, Gelman, Yao & Gabry 2024, https://arxiv.org/abs/1507.02646).
 
-All weights are given by their logarithms, [samples batch] in float64.
+All weights are passed as logarithms, [samples batch] in float64.
 """
 
 import math
@@ -31,19 +31,19 @@ from torch import Tensor
 LogWeights = Float64[Tensor, "samples batch"]
 
 RELIABLE = 0.7
-"""Up to this shape the mean of the weights and its error can be relied on."""
+"""Largest shape at which the mean of the weights and its error are reliable."""
 
 ROUNDING = 1e-4
-"""A tail that spans less than this share of the largest weight is none: float32 likelihoods are not more exact."""
+"""A tail that spans less than this fraction of the largest weight is ignored: float32 likelihoods are no more accurate."""
 
 
 def log_mean(log_weights: LogWeights) -> Float64[Tensor, " batch"]:
-    """log 1/k sum w."""
+    """Returns log(1/k sum w)."""
     return log_weights.logsumexp(0) - math.log(len(log_weights))
 
 
 def standard_error(log_weights: LogWeights) -> Float64[Tensor, " batch"]:
-    """Standard error of `log_mean` by the delta method, std(w) / (sqrt(k) mean(w)); nan for one sample."""
+    """Returns the standard error of `log_mean` by the delta method, std(w) / (sqrt(k) mean(w)); nan for one sample."""
     k, shares = len(log_weights), log_weights.softmax(0)
     if k == 1:
         return torch.full_like(shares[0], math.nan)
@@ -51,17 +51,17 @@ def standard_error(log_weights: LogWeights) -> Float64[Tensor, " batch"]:
 
 
 def effective_sample_size(log_weights: LogWeights) -> Float64[Tensor, " batch"]:
-    """(sum w)^2 / sum w^2, from 1 to the number of samples."""
+    """Returns (sum w)^2 / sum w^2, between 1 and the number of samples."""
     return 1 / log_weights.softmax(0).square().sum(0)
 
 
 def group_sizes(samples: int) -> list[int]:
-    """The numbers of samples m at which the bound is followed: 1, 2, 4, ... and `samples`."""
+    """Returns the numbers of samples m at which the bound is evaluated: 1, 2, 4, ... and `samples`."""
     return [*(2**i for i in range((samples - 1).bit_length())), samples]
 
 
 def bound_curve(log_weights: LogWeights) -> Float64[Tensor, "batch sizes"]:
-    """L_m for each m in `group_sizes(samples)`."""
+    """Returns L_m for each m in `group_sizes(samples)`."""
     curve, groups = [], log_weights
     for _ in group_sizes(len(log_weights))[:-1]:
         curve.append(groups.mean(0))
@@ -71,9 +71,9 @@ def bound_curve(log_weights: LogWeights) -> Float64[Tensor, "batch sizes"]:
 
 
 def jackknife(log_weights: LogWeights) -> tuple[Float64[Tensor, " batch"], Float64[Tensor, " batch"]]:
-    """The bound extrapolated to infinitely many samples, and its standard error; nan for one sample.
+    """Returns the bound extrapolated to infinitely many samples, and its standard error; nan for one sample.
 
-    Where one weight outweighs all others both are large, or infinite: the tail shape will say so, too.
+    If one weight outweighs all others, both are large or infinite; the tail shape is then large, too.
     """
     k = len(log_weights)
     if k == 1:
@@ -85,16 +85,15 @@ def jackknife(log_weights: LogWeights) -> tuple[Float64[Tensor, " batch"], Float
 
 
 def pareto_shape(log_weights: LogWeights) -> Float64[Tensor, " batch"]:
-    """Shape k-hat of a generalised Pareto law fitted to the largest weights of each image.
+    """Returns the shape k-hat of a generalised Pareto distribution fitted to the largest weights of each image.
 
-    The tail is the M = ceil(min(samples / 5, 3 sqrt(samples))) largest weights, each less the next one below the tail.
-    The estimate is the average over the grid of Zhang & Stephens (2009) by profile likelihood, drawn towards 0.5 as if
-    by ten further observations (Vehtari et al. 2024). Weights with shape k-hat have moments of orders up to 1 / k-hat.
+    The tail is the M = ceil(min(samples / 5, 3 sqrt(samples))) largest weights, minus the largest weight below the tail. The
+    estimate is the average over the grid of Zhang & Stephens (2009), weighted by profile likelihood and shrunk towards 0.5
+    as if by ten further observations (Vehtari et al. 2024). Weights with shape k-hat have moments of orders up to 1 / k-hat.
 
     Returns:
-        nan where M < 5 (fewer than 21 samples) or all tail weights are equal but for rounding (an exact posterior: there is
-        no tail);
-        inf where the tail spans more orders of magnitude than float64 holds.
+        the shape; nan if M < 5 (fewer than 21 samples) or all tail weights are equal up to rounding (an exact posterior: there
+        is no tail); inf if the tail spans more orders of magnitude than float64 can represent.
     """
     samples, images = log_weights.shape
     tail = math.ceil(min(samples / 5, 3 * math.sqrt(samples)))

@@ -1,9 +1,9 @@
-r"""Information: how much the code says of the image, bracketed, and what the rate is spent on.
+r"""Information: bounds on how much the code carries about the image, and a decomposition of the rate.
 
-Let x be uniform on N images, :math:`q_N(z) = \frac1N \sum_j q(z|x_j)` their aggregate posterior, and q(z) that of all
-images of their kind. Pairs (x, z) are drawn independently: an image at random, a code from its posterior.
+Let x be uniform on N images, :math:`q_N(z) = \frac1N \sum_j q(z|x_j)` their aggregate posterior, and q(z) that of the
+population of images. Pairs (x, z) are drawn independently: an image at random, then a code from its posterior.
 
-**Mutual information** :math:`I = E \log q(z|x) - E \log q(z)`. Bounds, for x_i the image of z and any density r:
+**Mutual information** :math:`I = E \log q(z|x) - E \log q(z)`. Bounds, with x_i the image of z and r any density:
 
 ======================  =====================================================  =======  ==============
 name                    value                                                  bound    ceiling
@@ -15,27 +15,28 @@ Gaussian                E KL(q(z|x) || r), r Gaussian with full covariance,    u
 rate                    E log q(z|x_i) - log p(z)                              upper    none
 ======================  =====================================================  =======  ==============
 
-The first two follow from Jensen's inequality, since the sums over other images have mean q(z); the others from
-E KL(q(z|x) || r) = I + KL(q(z) || r). All are bounds in expectation, with Monte-Carlo errors. Where the lower one nears
-log N it is saturated, and the least of the upper ones says how far off it may be. No lower bound helps there: none that
-holds for every distribution of images can much exceed log N (McAllester & Stratos 2020, https://arxiv.org/abs/1811.04251).
+The first two follow from Jensen's inequality, since the means over other images have expectation q(z); the others from
+E KL(q(z|x) || r) = I + KL(q(z) || r). All are bounds in expectation, with Monte-Carlo errors. If the lower bound is close to
+log N it is saturated, and the smallest upper bound limits how far off it may be. No other lower bound helps in that case: none
+that holds for every distribution of images can much exceed log N (McAllester & Stratos 2020,
+https://arxiv.org/abs/1811.04251).
 
-**What the rate is spent on** (Hoffman & Johnson, "ELBO surgery", 2016; Chen et al. 2018,
-https://arxiv.org/abs/1802.04942):
+**Decomposition of the rate** (Hoffman & Johnson, "ELBO surgery", 2016; Chen et al. 2018, https://arxiv.org/abs/1802.04942):
 
 .. math:: E\,KL(q(z|x) || p(z)) = I + KL(q(z) || p(z)), \qquad
           KL(q(z) || p(z)) = TC + \sum_k KL(q(z_k) || p(z_k))
 
-with the total correlation :math:`TC = KL(q(z) || \prod_k q(z_k)) = \sum_k I(x; z_k) - I`; the second for a prior that
-factorises. They are estimated for q_N, without minibatches. KL(q_N || p) and its parts by dimension exceed those of q in
-expectation (KL is convex), by what I lacks: where I is saturated they are too large, TC as a rule too.
+with the total correlation :math:`TC = KL(q(z) || \prod_k q(z_k)) = \sum_k I(x; z_k) - I`; the second equation holds for
+factorised priors. The terms are estimated for q_N, without minibatches. KL(q_N || p) and its per-dimension parts exceed those
+of q in expectation (KL is convex), by the amount that I is underestimated: if I is saturated they are too large, and as a rule
+TC is, too.
 
-**Identity.** The mean divergence over all N^2 ordered pairs of images, those of an image with itself included, is
+**Identity.** The mean divergence over all N^2 ordered pairs of images, including pairs of an image with itself, is
 
 .. math:: MPD = I_N + L_N, \qquad L_N = E_x KL(q_N(z) || q(z|x)) = E_{q_N} \log q_N(z) - E_{q_N} E_x \log q(z|x),
 
-I_N being the information about which of the N images it is and L_N the lautum information (Palomar & Verdu 2008,
-https://doi.org/10.1109/TIT.2007.915715). MPD is exact; I and L are estimated from draws of their own, so that the residual
+where I_N is the information about which of the N images it is, and L_N the lautum information (Palomar & Verdu 2008,
+https://doi.org/10.1109/TIT.2007.915715). MPD is exact; I and L are estimated from separate draws, so that the residual
 MPD - I - L, in standard errors, checks all three.
 
 On the bounds: Poole, Ozair, van den Oord, Alemi & Tucker, ICML 2019, https://arxiv.org/abs/1905.06922.
@@ -56,7 +57,7 @@ from mpdvae.errors import InputError, RunError
 from mpdvae.seeding import derive_seed
 
 ELEMENTS_AT_ONCE = 2**19
-"""Log-densities that are held at a time: 4 MB, which caches hold."""
+"""Log-densities held at once: 4 MB, which fits into CPU caches."""
 
 
 class Estimate(NamedTuple):
@@ -66,18 +67,18 @@ class Estimate(NamedTuple):
     standard_error: float
 
     def to_dict(self) -> dict[str, float]:
-        """The same for JSON, with units in the keys."""
+        """Returns the fields for JSON, with units in the keys."""
         return {"nats": self.nats, "standard_error_nats": self.standard_error}
 
 
 @dataclass(frozen=True)
 class Information:
-    """The quantities of the module's head, in nats."""
+    """The quantities defined in the module docstring, in nats."""
 
     images: int
     """N."""
     samples: int
-    """Codes drawn from the aggregate posterior, for I and what goes with it, and as many again for L."""
+    """Codes drawn from the aggregate posterior for I and the related quantities; as many again are drawn for L."""
     aggregate: Estimate
     """Lower bound on the mutual information, at most log N."""
     leave_one_out: Estimate
@@ -85,17 +86,17 @@ class Information:
     gaussian: Estimate
     """Upper bound on the mutual information."""
     rate: Estimate
-    """KL(q(z|x) || p(z)) over images: an upper bound on the mutual information."""
+    """Mean KL(q(z|x) || p(z)) over images: an upper bound on the mutual information."""
     aggregate_kl: Estimate
     """KL(q_N(z) || p(z))."""
     total_correlation: Estimate
-    """TC of q_N(z); zero for a code of one dimension."""
+    """TC of q_N(z); zero for one-dimensional codes."""
     dimension_wise_kl: Estimate | None
-    """Sum over dimensions of KL(q_N(z_k) || p(z_k)); None for a prior that does not factorise into Gaussians."""
+    """Sum over dimensions of KL(q_N(z_k) || p(z_k)); None if the prior does not factorise into Gaussians."""
     information_per_dimension: Float64[Tensor, " latent"]
     """I(x; z_k), from the aggregate of each dimension: at most log N each."""
     lautum: Estimate
-    """L_N, from draws of its own."""
+    """L_N, from separate draws."""
     mpd: float
     """Mean of KL(q(z|x) || q(z|x')) over all N^2 ordered pairs, exact."""
 
@@ -106,17 +107,17 @@ class Information:
 
     @property
     def upper_bound(self) -> Estimate:
-        """The least upper bound on the mutual information."""
+        """The smallest of the upper bounds on the mutual information."""
         return min(self.leave_one_out, self.gaussian, self.rate)
 
     @property
     def identity_residual(self) -> Estimate:
-        """MPD - I - L and its standard error: zero but for the noise of the draws."""
+        """MPD - I - L and its standard error: zero up to the noise of the draws."""
         error = math.hypot(self.aggregate.standard_error, self.lautum.standard_error)
         return Estimate(self.mpd - self.aggregate.nats - self.lautum.nats, error)
 
     def to_dict(self) -> dict[str, Any]:
-        """The same for JSON, with units in the keys."""
+        """Returns the quantities for JSON, with units in the keys."""
         residual = self.identity_residual
         return {
             "images": self.images,
@@ -151,18 +152,18 @@ def measure(
     seed: int = 0,
     device: torch.device | str = "cpu",
 ) -> Information:
-    """Everything of the module's head, from the posteriors of N images.
+    """Estimates all quantities of the module docstring from the posteriors of N images.
 
     Arguments:
         q: diagonal Gaussian posteriors, batch shape [N], N >= 2, event shape [*latent] or flattened.
         prior: p(z), event shape [*latent].
-        samples: codes M to draw, at least 2. Time and memory traffic grow with M N latent.
-        seed: of the draws.
-        device: where the prior computes; everything else is done on the CPU, in double precision.
+        samples: number of codes M to draw, at least 2. Time and memory traffic are proportional to M * N * latent.
+        seed: seed of the draws.
+        device: device of the prior; everything else is computed on the CPU in double precision.
 
     Raises:
         InputError: for fewer than two images or samples, or posteriors that are not diagonal Gaussians.
-        RunError: for a prior that gives a code no finite density; names the image.
+        RunError: if the prior gives a code a non-finite log-density; names the image.
     """
     normal = diagonal_normal(q)
     mean, stddev = normal.loc.detach().flatten(1).cpu().double(), normal.scale.detach().flatten(1).cpu().double()
@@ -193,11 +194,11 @@ def measure(
 
 
 measure_information = measure
-"""`measure` under the name that `mpdvae.measures` offers it by, beside its other functions."""
+"""Name of `measure` in `mpdvae.measures`."""
 
 
 class _Densities:
-    """Codes z from the aggregate posterior, and log-densities of each, all [samples]."""
+    """Draws codes z from the aggregate posterior and computes log-densities of each, all [samples]."""
 
     def __init__(self, mean: Tensor, stddev: Tensor, samples: int, seed: int) -> None:
         n, latent = mean.shape
@@ -213,16 +214,16 @@ class _Densities:
             log_density[drawn] = -math.inf
             pieces.append((own, average, aggregate, log_density.logsumexp(1) - math.log(n - 1)))
         self.own, self.average, self.aggregate, self.others = (torch.cat(piece) for piece in zip(*pieces, strict=True))
-        """log q(z|x) of the image that z comes from, its mean over all images, log q_N(z), and that without the image."""
+        """log q(z|x) of the image z was drawn from; its mean over all images; log q_N(z), with and without that image."""
 
 
 def _log_densities(z: Tensor, mean: Tensor, stddev: Tensor) -> Iterator[tuple[Tensor, Tensor]]:
-    """Some codes at a time, by their rows: log N(z; mean, stddev^2), [rows images].
+    """Yields chunks of codes as row indices and log N(z; mean, stddev^2) [rows images].
 
-    It is -1/2 sum_k (z_k^2 / s_jk^2 - 2 z_k m_jk / s_jk^2) plus what depends on image j alone: two matrix products.
+    It is -1/2 sum_k (z_k^2 / s_jk^2 - 2 z_k m_jk / s_jk^2) plus a constant for each image j: two matrix products.
     """
     n, latent = mean.shape
-    centre = mean.mean(0)  # takes digits that all posteriors share out of the squares
+    centre = mean.mean(0)  # removes the digits shared by all posteriors from the squares
     z, mean = z - centre, mean - centre
     precision = stddev.square().reciprocal()
     linear = mean * precision
@@ -233,7 +234,7 @@ def _log_densities(z: Tensor, mean: Tensor, stddev: Tensor) -> Iterator[tuple[Te
 
 
 def _log_marginals(drawn: _Densities, mean: Tensor, stddev: Tensor) -> tuple[Tensor, Tensor]:
-    """log q_N(z_k), and log q(z_k|x) of the image that z comes from; [samples latent]."""
+    """Returns log q_N(z_k), and log q(z_k|x) of the image that z was drawn from; each [samples latent]."""
     aggregate = torch.empty_like(drawn.z)
     for k in range(mean.shape[1]):
         column = slice(k, k + 1)
@@ -243,7 +244,7 @@ def _log_marginals(drawn: _Densities, mean: Tensor, stddev: Tensor) -> tuple[Ten
 
 
 def _gaussian_bound(mean: Tensor, stddev: Tensor, seed: int) -> Estimate:
-    """E KL(q(z|x) || r) with r = N(a, V) of the other half of the images, in closed form:
+    """Computes E KL(q(z|x) || r), with r = N(a, V) fitted to the other half of the images, in closed form:
     1/2 (log det V - sum_k log s_k^2 + trace(V^-1 (diag s^2 + (m - a)(m - a)^T)) - K)."""
     generator = torch.Generator().manual_seed(derive_seed(seed, "halves"))
     order = torch.randperm(len(mean), generator=generator)
@@ -263,14 +264,14 @@ def _gaussian_bound(mean: Tensor, stddev: Tensor, seed: int) -> Estimate:
 
 
 def _log_prior(prior: Distribution, drawn: _Densities, device: torch.device | str) -> Tensor:
-    """log p(z), [samples], computed in the default precision, which is that of models."""
+    """Returns log p(z) [samples], computed in the default precision, which is that of models."""
     with torch.no_grad():
         z = drawn.z.reshape(len(drawn.z), *prior.event_shape).to(device, torch.get_default_dtype())
         log_prob = prior.log_prob(z).cpu().double()
     broken = (~log_prob.isfinite()).nonzero()
     if len(broken):
         raise RunError(
-            f"the prior gives a code of image {drawn.image[broken[0]].item()} a log-density that is not a finite number; "
+            f"the prior gives a code of image {drawn.image[broken[0]].item()} a non-finite log-density; "
             "check that training did not diverge.",
             topic="not-a-number",
         )
@@ -278,7 +279,7 @@ def _log_prior(prior: Distribution, drawn: _Densities, device: torch.device | st
 
 
 def _log_prior_marginals(prior: Distribution, z: Tensor) -> Tensor | None:
-    """log p(z_k), [samples latent]; None where the prior does not factorise into Gaussians."""
+    """Returns log p(z_k) [samples latent]; None if the prior does not factorise into Gaussians."""
     base = prior.base_dist if isinstance(prior, Independent) else prior
     if not isinstance(base, Normal):
         return None

@@ -1,10 +1,10 @@
-r"""Means with 95 % intervals over values that differ in their noise alone: seeds, random subsets.
+r"""Means with 95 % intervals over values that differ only by noise: seeds, random subsets.
 
 For values :math:`v_1 .. v_n`, the interval is Student's,
 
 .. math:: \bar v \pm t_{0.975, n-1} \, s / \sqrt{n}, \qquad s^2 = \tfrac{1}{n-1} \sum_i (v_i - \bar v)^2 .
 
-One value has no interval: `half_width` is then None, never zero.
+A single value has no interval: its `half_width` is None, never zero.
 """
 
 import math
@@ -32,11 +32,11 @@ class Estimate:
 
 
 def estimate(values: Sequence[float]) -> Estimate:
-    """Mean and 95 % interval of at least one finite value."""
+    """Returns the mean and 95 % interval of one or more finite values."""
     from scipy.special import stdtrit
 
     n = len(values)
-    # Rounding must not move the mean of equal values away from them.
+    # The mean of equal values must be that value exactly, without rounding error.
     mean = values[0] if len(set(values)) == 1 else math.fsum(values) / n
     if n == 1:
         return Estimate(mean, None, 1)

@@ -1,9 +1,9 @@
-"""What is done where the machine has not the memory that an evaluation wants: smaller pieces, and the same numbers.
+"""Handles out-of-memory errors in evaluations: smaller chunks, same results.
 
-A lack of memory makes pieces smaller, as small as it takes. It changes no number beyond rounding: noise belongs to images,
-or is drawn for all of them in each piece (`drawn_in_pieces`). Whoever listens by `shortage_told` is told once. A training
-step is not made smaller: its gradient needs the whole batch at once; there, a lack of memory ends in one sentence
-(`shortage_ends`). How much memory a piece takes is measured by `memory_use`.
+When memory runs out, chunks shrink until they fit. Results do not change beyond rounding: noise is tied to images, or each
+chunk draws the noise of all images (`drawn_in_pieces`). A callback set by `shortage_told` is notified once. A training step
+is not split, because its gradient needs the whole batch at once: there, running out of memory ends in a one-sentence error
+(`shortage_ends`). `memory_use` measures how much memory a chunk takes.
 """
 
 import math
@@ -22,12 +22,12 @@ from mpdvae.seeding import seeded
 T = TypeVar("T")
 
 _DRAWS = {"bernoulli", "bernoulli_", "exponential_", "normal_", "uniform_"}
-"""Operations on a tensor, after whose shape the noise is drawn; their outcomes need as many random numbers for each element
-whatever is in it."""
+"""Random operations whose noise has the shape of the tensor they act on, and that consume the same number of random numbers
+per element whatever its value."""
 
 
 class _Listener:
-    """Told once."""
+    """Notifies its callback once."""
 
     def __init__(self, say: Callable[[str], None]) -> None:
         self.say, self.told = say, False
@@ -35,7 +35,7 @@ class _Listener:
     def tell(self) -> None:
         if not self.told:
             self.told = True
-            self.say("out of memory: going on in smaller pieces, as small as it takes")
+            self.say("out of memory: continuing with smaller chunks, as small as necessary")
 
 
 _LISTENER: ContextVar[_Listener | None] = ContextVar("listener", default=None)
@@ -43,7 +43,7 @@ _LISTENER: ContextVar[_Listener | None] = ContextVar("listener", default=None)
 
 @contextmanager
 def shortage_told(say: Callable[[str], None]) -> Iterator[None]:
-    """Inside, `say` is told where memory is short, the first time."""
+    """Context in which `say` is called the first time that memory runs out."""
     token = _LISTENER.set(_Listener(say))
     try:
         yield
@@ -53,7 +53,7 @@ def shortage_told(say: Callable[[str], None]) -> Iterator[None]:
 
 @contextmanager
 def shortage_ends(advice: str) -> Iterator[None]:
-    """Inside, a lack of memory is a `RunError` that gives `advice`: for what cannot be made smaller."""
+    """Context in which running out of memory raises a `RunError` with `advice`: for work that cannot be split."""
     try:
         yield
     except (RuntimeError, MemoryError) as error:
@@ -63,20 +63,23 @@ def shortage_ends(advice: str) -> Iterator[None]:
 
 
 class Budget:
-    """A memory budget of `size` bytes that halves where the machine has not so much."""
+    """A memory budget of `size` bytes that is halved each time memory runs out."""
 
     def __init__(self, size: int = 2**30) -> None:
         self.bytes, self.first = size, size
 
     def spend(self, compute: Callable[[int], T]) -> T:
-        """What `compute` makes of the budget. Raises `RunError` where not even the smallest piece fits."""
+        """Returns `compute(bytes)`, halving the budget after each out-of-memory error.
+
+        Raises `RunError` if not even the smallest chunk fits.
+        """
         while True:
             try:
                 return compute(self.bytes)
             except InputError as error:
                 if self.bytes == self.first:
                     raise
-                raise RunError(f"out of memory, even in the smallest pieces ({error}).", topic="memory") from error
+                raise RunError(f"out of memory, even with the smallest chunks ({error}).", topic="memory") from error
             except (RuntimeError, MemoryError) as error:
                 _refuse_unless_smaller(error, self.bytes)
             self.bytes //= 2
@@ -84,10 +87,12 @@ class Budget:
 
 
 def in_pieces(compute: Callable[[slice], Tensor], rows: int, at_once: int | None = None, axis: int = 0) -> Tensor:
-    """What `compute` makes of `rows` rows, in order along `axis`: of `at_once` of them at a time (default: all), and of half
-    as many after each lack of memory. A row must get the same, whichever rows go with it.
+    """Computes `rows` rows in chunks and concatenates the results along `axis`, in order.
 
-    Raises `RunError` where not even one row fits.
+    Chunks have `at_once` rows (default: all), and half as many after each out-of-memory error. The result of a row must not
+    depend on the other rows of its chunk.
+
+    Raises `RunError` if not even one row fits.
     """
     size, parts, done = min(at_once or rows, rows), [], 0
     while done < rows or not parts:
@@ -98,13 +103,15 @@ def in_pieces(compute: Callable[[slice], Tensor], rows: int, at_once: int | None
         except (RuntimeError, MemoryError) as error:
             _refuse_unless_smaller(error, size)
         size = math.ceil(size / 2)
-        _give_back()  # now that the error, which holds what was begun, is gone
+        _give_back()  # only now: the error kept the tensors of the failed attempt alive
     return torch.cat(parts, axis)
 
 
 def drawn_in_pieces(draw: Callable[[slice], Tensor], rows: int, *key: int | str) -> Tensor:
-    """`in_pieces` of what is drawn along the first axis by torch's generators, seeded by `key`: each piece draws the noise of
-    all rows and takes its part, so that the pieces are those of the whole."""
+    """Like `in_pieces`, for samples drawn along the first axis with torch's generators, seeded by `key`.
+
+    Each chunk draws the noise of all rows and keeps its part, so that the result does not depend on the chunks.
+    """
 
     def part(of: slice) -> Tensor:
         whole = of == slice(0, rows)
@@ -115,13 +122,13 @@ def drawn_in_pieces(draw: Callable[[slice], Tensor], rows: int, *key: int | str)
 
 
 class NoiseOfAll(TorchDispatchMode):
-    """Noise of some rows of a batch as if all rows were drawn together.
+    """Context in which a chunk of a batch gets the noise that its rows would get if the whole batch were drawn at once.
 
-    torch's generators give their numbers in the order of memory, so that a row's noise depends on the rows before it. A piece
-    of a batch gets the noise of its rows where it draws that of all rows, from the same state of the generator, and keeps its
-    part. Inside, tensors that are drawn on have the rows `of` a batch of `rows` along their first axis.
+    torch's generators fill tensors in memory order, so that a row's noise depends on the rows before it. A chunk therefore
+    draws the noise of all rows, from the same generator state, and keeps its part. Inside the context, the first axis of
+    tensors that noise is drawn for holds the rows `of` a batch of `rows`.
 
-    Raises `NotImplementedError` for random operations that it does not know.
+    Raises `NotImplementedError` for unsupported random operations.
     """
 
     def __init__(self, of: slice, rows: int) -> None:
@@ -130,7 +137,7 @@ class NoiseOfAll(TorchDispatchMode):
 
     @classmethod
     def _should_skip_dynamo(cls) -> bool:
-        return False  # else torch's compiler, which has no part here, is imported: a second or more
+        return False  # otherwise torch's compiler is imported, which is not needed here and takes a second or more
 
     def __torch_dispatch__(self, func: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
         kwargs = kwargs or {}
@@ -138,24 +145,24 @@ class NoiseOfAll(TorchDispatchMode):
             return func(*args, **kwargs)
         name, x = func.overloadpacket.__name__, args[0]
         if name not in _DRAWS:
-            raise NotImplementedError(f"pieces of what {name} draws")
+            raise NotImplementedError(f"cannot draw {name} in chunks")
         drawn = func(self._like_all(x), *args[1:], **kwargs)[self.of]
         return x.copy_(drawn) if name.endswith("_") else drawn
 
     def _like_all(self, x: Tensor) -> Tensor:
-        """`x` with all rows, laid out in memory as it is; what is in other rows does not matter."""
+        """Returns a tensor of all rows with the memory layout of `x`, which fills its own rows; other values are arbitrary."""
         whole = x.new_empty_strided((self.rows, *x.shape[1:]), x.stride()).fill_(0.5)
         whole[self.of] = x
         return whole
 
 
 def _refuse_unless_smaller(error: Exception, size: int) -> None:
-    """Raises `error` unless it is a lack of memory, of which is told; `RunError` where `size` cannot be made smaller."""
+    """Notifies of an out-of-memory error; raises any other `error`, and `RunError` if `size` cannot be reduced."""
     if not _is_out_of_memory(error):
         raise error
     if size <= 1:
         raise RunError(
-            "out of memory, even in the smallest pieces; close what else runs, or take a smaller model.", topic="memory"
+            "out of memory, even with the smallest chunks; close other programs or use a smaller model.", topic="memory"
         ) from error
     if listener := _LISTENER.get():
         listener.tell()
@@ -167,5 +174,5 @@ def _give_back() -> None:
 
 
 def _is_out_of_memory(error: Exception) -> bool:
-    """On a CPU torch says it in words."""
+    """On the CPU, torch reports it only in the message of a `RuntimeError`."""
     return isinstance(error, torch.OutOfMemoryError | MemoryError) or "can't allocate memory" in str(error)

@@ -1,8 +1,8 @@
-"""Bytes of tensors: what an evaluation needs, measured by a trial, and the pieces that fit a stated budget.
+"""Memory of tensors: the bytes that an evaluation needs, measured in a trial, and the chunk sizes that fit a given budget.
 
-The bytes for n items are the largest of some increasing straight lines in n (weights computed on the way count in their
-intercepts), so the bytes for one item, measured at n = `TRIAL`, are an upper bound for larger n. What a kernel uses
-inside itself is not seen: half of the budget is left to it.
+The bytes for n items are the maximum of several increasing linear functions of n (intermediate weights count in their
+intercepts), so the bytes per item measured at n = `TRIAL` are an upper bound for larger n. Memory that kernels allocate
+internally is not seen: half of the budget is left for it.
 """
 
 import math
@@ -18,26 +18,26 @@ from mpdvae.models.acceleration import uncompiled
 from mpdvae.vae import VAE
 
 TRIAL = 8
-"""Images, or samples of one image, in the trial that measures memory."""
+"""Images, or samples of one image, in the memory trial."""
 
 CPU_PIECE = 2**28
-"""Bytes of a piece on the CPU, whatever the budget: twice as much gains less than a tenth (`benchmarks/speed.py`)."""
+"""Bytes of a chunk on the CPU, whatever the budget: doubling it gains less than a tenth (`benchmarks/speed.py`)."""
 
 
 class LiveBytes(TorchDispatchMode):
-    """Measures the most bytes of tensors, made inside, that lived at one time."""
+    """Context that measures the peak bytes of the live tensors created inside it."""
 
     now = peak = 0
 
     @classmethod
     def _should_skip_dynamo(cls) -> bool:
-        return False  # else torch's compiler, which has no part here, is imported: a second or more
+        return False  # otherwise torch's compiler is imported, which is not needed here and takes a second or more
 
     def __torch_dispatch__(self, func: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
         given = {t.untyped_storage()._cdata for t in tree_leaves((args, kwargs)) if isinstance(t, Tensor)}
         out = func(*args, **(kwargs or {}))
         made = {s._cdata: s for s in (t.untyped_storage() for t in tree_leaves(out) if isinstance(t, Tensor))}
-        for key in made.keys() - given:  # neither a view nor work in place
+        for key in made.keys() - given:  # neither views nor in-place results
             self._add(made[key].nbytes())
             finalize(made[key], self._add, -made[key].nbytes())
         return out
@@ -48,15 +48,15 @@ class LiveBytes(TorchDispatchMode):
 
 
 def usable_bytes(memory_budget: int, like: Tensor, least: int) -> int:
-    """What a piece on the device of `like` may take of the budget; on the CPU not less than `least`, if that fits."""
+    """Returns the bytes that a chunk on the device of `like` may use; on the CPU at least `least`, if half the budget allows."""
     half = memory_budget // 2
     return min(half, max(CPU_PIECE, least)) if like.device.type == "cpu" else half
 
 
 def piece_sizes(vae: VAE, x: Tensor, samples: int, memory_budget: int, most_draws: int) -> tuple[int, int]:
-    """How many images, and how many samples of each (at most `most_draws`), go through the decoder at a time.
+    """Returns how many images, and how many samples of each (at most `most_draws`), to pass through the decoder at once.
 
-    Raises `InputError` where the budget is too small for one image.
+    Raises `InputError` if the budget is too small for one image.
     """
     with uncompiled(), LiveBytes() as encoding:
         mean = vae.encoder(x[:TRIAL]).mean[:1]
@@ -71,7 +71,7 @@ def piece_sizes(vae: VAE, x: Tensor, samples: int, memory_budget: int, most_draw
     if usable < image + pair:
         raise InputError(
             f"memory_budget: one image with {samples:,} samples needs {2 * (image + pair):,} bytes, "
-            f"got {memory_budget:,}; raise the budget or take fewer samples.",
+            f"got {memory_budget:,}; raise the budget or use fewer samples.",
             topic="memory",
         )
     images = usable // (image + draws * pair)

@@ -1,15 +1,15 @@
-"""Making the networks of a model faster without changing what they compute: `torch.compile`, and bfloat16 by autocast.
+"""Faster networks that compute the same: `torch.compile`, and bfloat16 by autocast.
 
-*Compiled*, a network makes fewer passes over memory between its convolutions. On a CPU torch's compiler writes C++ and needs
-a C++ compiler; on a GPU it needs Triton. Where either is missing models run as they are: `compile_networks` tries it out on
-a trifle first and says whether it worked. Compiled and uncompiled networks agree to rounding, not bit by bit. The first pass
-takes up to a minute; torch keeps what it compiled on disk.
+*Compiled*, a network makes fewer passes over memory between its convolutions. On a CPU torch's compiler generates C++ and
+needs a C++ compiler; on a GPU it needs Triton. If either is missing, models run unchanged: `compile_networks` first
+compiles a trivial function and reports whether it worked. Compiled and uncompiled networks agree up to rounding, not bit
+for bit. The first pass takes up to a minute; torch caches compiled code on disk.
 
-*In bfloat16*, convolutions and matrix products have 8 bits of precision; what a network gives is float32 again, and so are
-likelihoods, divergences and sums over them.
+*In bfloat16*, convolutions and matrix products have 8 bits of precision; the output of a network is float32 again, and so
+are likelihoods, divergences and sums over them.
 
-Either changes the call of a network in place; weights, names and files stay the same. Evaluation position by position
-(`mpdvae.networks.incremental`) is never compiled. Only speed on CPUs was measured (docs/performance.md).
+Both change how a network is called, in place; weights, names and files stay the same. Evaluation position by position
+(`mpdvae.networks.incremental`) is never compiled. Speed was measured only on CPUs (docs/performance.md).
 """
 
 import sys
@@ -30,12 +30,12 @@ def compile_networks(model: nn.Module) -> bool:
     """Compiles the networks of the encoders and decoders within `model`, in place.
 
     Returns:
-        Whether it was possible. If not, a warning says why, and the model runs as it did.
+        Whether it was possible. If not, a warning gives the reason, and the model runs uncompiled.
     """
     device = next(model.parameters()).device
     try:
         torch.compile(_trifle)(torch.zeros(2, device=device))
-    except Exception as error:  # the compiler's own errors have no common kind
+    except Exception as error:  # the compiler's own errors have no common base class
         reason = str(error).strip().split("\n")[0]
         sentence = f"torch.compile does not work here ({reason}); the model runs uncompiled."
         warnings.warn(f"{sentence} {said_by('no-compiler')}", stacklevel=2)
@@ -46,7 +46,7 @@ def compile_networks(model: nn.Module) -> bool:
 
 
 def run_in_bfloat16(model: nn.Module) -> None:
-    """Lets the networks of the encoders and decoders within `model` run under autocast to bfloat16, in place."""
+    """Makes the networks of the encoders and decoders within `model` run under autocast to bfloat16, in place."""
     device = next(model.parameters()).device
     for network in _networks(model):
         network.forward = _in_bfloat16(network.forward, device.type)
@@ -54,7 +54,7 @@ def run_in_bfloat16(model: nn.Module) -> None:
 
 @contextmanager
 def uncompiled() -> Iterator[None]:
-    """Inside, compiled networks run as they were before: for what must see every operation."""
+    """Context in which compiled networks run uncompiled, for code that must see every operation."""
     if "torch._dynamo" in sys.modules:  # without it nothing is compiled, and importing it takes seconds
         with torch.compiler.set_stance("force_eager"):
             yield

@@ -1,13 +1,13 @@
-r"""Decoders p(x|z): modules that map latent codes [*, latent] to a distribution over images.
+"""Decoders p(x|z): modules that map latent codes [*, latent] to a distribution over images.
 
-*Independent pixels* leave all structure to z; a *PixelCNN* sees the pixels before each one as well, which makes a better
-density and lets the model do without z: the collapse that this project is about.
+*Independent pixels* leave all structure to z; a *PixelCNN* also sees the pixels before each one, which gives a better
+density and allows the model to ignore z: the collapse that this project studies.
 
     IndependentDecoder(body)(z)                  pixels independent given z
     AutoregressiveDecoder(to_maps, network)(z)   log p(x|z) = sum_i log p(x_i | x_<i, z)
 
 Decoders of vectors can have *skip connections*: a linear map of z is added to the input of every layer, so that no layer
-can forget the code (Skip-VAE: Dieng, Kim, Rush & Blei, AISTATS 2019, https://arxiv.org/abs/1807.04863).
+can lose the code (Skip-VAE: Dieng, Kim, Rush & Blei, AISTATS 2019, https://arxiv.org/abs/1807.04863).
 """
 
 import math
@@ -43,7 +43,7 @@ class IndependentDecoder(nn.Module):
 
     Arguments:
         body: codes [batch *latent] -> parameters [batch parameter height width].
-        law: of the pixels given their parameters; Bernoulli with logits by default.
+        law: distribution of the pixels given their parameters; Bernoulli with logits by default.
         latent_ndim: axes of a code: 1 for vectors, 3 for maps.
     """
 
@@ -56,12 +56,12 @@ class IndependentDecoder(nn.Module):
 
 
 class AutoregressiveDecoder(nn.Module):
-    """p(x|z) pixel by pixel: z becomes maps of the image's size, which a causal network sees beside x.
+    """p(x|z) pixel by pixel: z becomes maps of the image's size, which a causal network sees in addition to x.
 
     Arguments:
         to_maps: codes [batch *latent] -> maps [batch condition height width].
         network: (images, maps) -> parameters of the pixels, each from the pixels before it.
-        law: of the pixels given their parameters.
+        law: distribution of the pixels given their parameters.
         image_shape: (channel, height, width).
         latent_ndim: axes of a code: 1 for vectors, 3 for maps.
     """
@@ -80,10 +80,10 @@ class AutoregressiveDecoder(nn.Module):
 
 
 class SkipBody(nn.Module):
-    """Stages one after the other, with a linear map of the code added to the input of each but the first.
+    """Applies stages in sequence, adding a linear map of the code to the input of each stage but the first.
 
     Arguments:
-        stages: the first takes codes [batch latent], each later one the output of that before.
+        stages: the first takes codes [batch latent], each later one takes the output of the stage before.
         latent_dim: length of a code.
         channels: of the inputs of the later stages, [batch channel ...].
     """
@@ -105,7 +105,7 @@ class SkipBody(nn.Module):
 def stages_body(
     stages: Sequence[Sequence[nn.Module]], latent_dim: int, channels: Sequence[int], skip_connections: bool
 ) -> nn.Module:
-    """The layers of all stages in a row, or with the code added at the input of each stage (`SkipBody`)."""
+    """Returns the layers of all stages in sequence, or with the code added at the input of each stage (`SkipBody`)."""
     if skip_connections:
         return SkipBody([nn.Sequential(*layers) for layers in stages], latent_dim, channels)
     return nn.Sequential(*(layer for layers in stages for layer in layers))
@@ -113,7 +113,7 @@ def stages_body(
 
 @dataclass(frozen=True, eq=False)
 class _Conditioned:
-    """A causal network under one condition, for whole images or pixel by pixel."""
+    """A causal network with a fixed condition, for whole images or pixel by pixel."""
 
     network: nn.Module
     maps: Tensor
@@ -127,7 +127,7 @@ class _Conditioned:
 
             def at(x: Tensor, row: int, column: int) -> Tensor:
                 raster.row, raster.column = row, column
-                return self.network.forward(x, self.maps)[..., 0, 0]  # not the compiled one
+                return self.network.forward(x, self.maps)[..., 0, 0]  # `forward`, which is not compiled
 
             yield at
 
@@ -140,15 +140,15 @@ def pixelcnn_decoder(
     condition_channels: int = 4,
     skip_connections: bool = False,
 ) -> AutoregressiveDecoder:
-    """The paper's decoder of binary images: z -> linear -> reshape to maps -> ELU -> PixelCNN, Bernoulli pixels.
+    """Builds the paper's decoder of binary images: z -> linear -> reshape to maps -> ELU -> PixelCNN, Bernoulli pixels.
 
     Arguments:
         image_shape: (1, height, width), any size.
         latent_dim: length of a code.
         channels: of the PixelCNN, even (paper: 64).
         kernel_sizes: odd; their sum limits how far a pixel can see (paper: `PAPER_SMALL` or `PAPER_LARGE`).
-        condition_channels: maps made from z (paper: 4).
-        skip_connections: whether every layer sees those maps, not the first alone.
+        condition_channels: number of maps computed from z (paper: 4).
+        skip_connections: whether every layer sees those maps, instead of only the first.
     """
     check_latent_dim(latent_dim)
     image_channels, height, width = image_shape
@@ -173,7 +173,7 @@ def mlp_decoder(
     hidden_features: Sequence[int] = (500,),
     skip_connections: bool = False,
 ) -> IndependentDecoder:
-    """Fully connected decoder with ELU and independent pixels, for images of any size and number of channels."""
+    """Builds a fully connected decoder with ELU and independent pixels, for images of any size and number of channels."""
     check_latent_dim(latent_dim)
     stages = [[linear(i, o), nn.ELU()] for i, o in pairwise([latent_dim, *hidden_features])]
     features, pixels = [latent_dim, *hidden_features][-1], math.prod(image_shape)
@@ -184,8 +184,8 @@ def mlp_decoder(
 def convnet_decoder(
     image_shape: ImageShape, latent_dim: int, channels: Sequence[int] = (64, 32), skip_connections: bool = False
 ) -> IndependentDecoder:
-    """Plain convolutional decoder with independent pixels: linear to maps of the smallest size, then a transposed 3x3
-    convolution that doubles the size for each entry of `channels` (in the order in which they are passed)."""
+    """Builds a plain convolutional decoder with independent pixels: linear to maps of the smallest size, then a transposed
+    3x3 convolution that doubles the size for each entry of `channels` (in the order in which they are applied)."""
     check_latent_dim(latent_dim)
     check_halvings(image_shape, len(channels), "convnet decoder")
     sizes = halved(image_shape[1:], len(channels))[::-1]
@@ -199,8 +199,9 @@ def convnet_decoder(
 def resnet_decoder(
     image_shape: ImageShape, latent_dim: int, channels: Sequence[int] = (64, 64, 32), skip_connections: bool = False
 ) -> IndependentDecoder:
-    """The paper's decoder with independent pixels (its ResNet-VAE baseline), for any size: a transposed convolution from the
-    code to maps of the smallest size, ELU, and a residual block that doubles the size for each entry of `channels`."""
+    """Builds the paper's decoder with independent pixels (its ResNet-VAE baseline), for any size: a transposed convolution
+    from the code to maps of the smallest size, ELU, and a residual block that doubles the size for each entry of
+    `channels`."""
     check_latent_dim(latent_dim)
     check_halvings(image_shape, len(channels), "resnet decoder")
     sizes = halved(image_shape[1:], len(channels))[::-1]
@@ -219,13 +220,13 @@ def colour_resnet_decoder(
     components: int = 10,
     component: ComponentChoice = "drawn",
 ) -> IndependentDecoder:
-    """The released code's decoder of colour images with independent pixels: maps -> 1x1 -> residual blocks, doubling between
-    sizes -> parameters of a discretised logistic mixture for each pixel.
+    """Builds the released code's decoder of colour images with independent pixels: maps -> 1x1 -> residual blocks, doubling
+    between sizes -> parameters of a discretised logistic mixture for each pixel.
 
     Arguments:
         image_shape: (3, height, width), divisible by 2^(len(blocks) - 1).
         latent_channels: of the code's maps.
-        channels: of the largest size; smaller sizes have twice as many.
+        channels: at the largest size; smaller sizes have twice as many.
         blocks: residual blocks at each size, the smallest first.
         components: of the mixture.
         component: how samples choose a component, see `DiscretisedLogisticMixture`.
@@ -255,22 +256,22 @@ def pixelcnnpp_decoder(
     component: ComponentChoice = "drawn",
     doublings: int = 2,
 ) -> AutoregressiveDecoder:
-    """The paper's decoder of colour images: maps z are doubled to the image's size, halving their channels, and condition a
-    PixelCNN++ with a discretised logistic mixture for each pixel.
+    """Builds the paper's decoder of colour images: maps z are doubled to the image's size, halving their channels, and
+    condition a PixelCNN++ with a discretised logistic mixture for each pixel.
 
     Arguments:
         image_shape: (3, height, width), divisible by 2^(levels - 1) and 2^doublings.
         latent_channels: of the code's maps, divisible by 2^doublings.
-        channels: of the PixelCNN++, as are levels, blocks, dropout and concatenated; see there.
-        condition_channels: of the maps h beside the image.
-        components: of the mixture; see `DiscretisedLogisticMixture`, as for component.
-        doublings: how often the code's maps are doubled to get to the image's size.
+        channels: of the PixelCNN++, like levels, blocks, dropout and concatenated; see `PixelCNNPP`.
+        condition_channels: of the maps h that accompany the image.
+        components: of the mixture; see `DiscretisedLogisticMixture`, also for component.
+        doublings: how often the code's maps are doubled to reach the image's size.
     """
     check_colour(image_shape, latent_channels, max(levels - 1, doublings), "PixelCNN++ decoder")
     if latent_channels % 2**doublings:
         raise InputError(
-            f"latent_channels: are halved {doublings} times on the way to the image's size and must be divisible by "
-            f"{2**doublings}, got {latent_channels}.",
+            f"latent_channels: expected a number divisible by {2**doublings}, as they are halved {doublings} times on the "
+            f"way to the image's size, got {latent_channels}.",
             topic="image-shape",
         )
     widths = [latent_channels // 2**level for level in range(doublings + 1)]
@@ -283,12 +284,13 @@ def pixelcnnpp_decoder(
 
 
 def colour_law(component: ComponentChoice) -> PixelLaw:
-    """Parameters of each pixel -> discretised logistic mixture."""
+    """Returns the map from the parameters of each pixel to a discretised logistic mixture."""
     return partial(DiscretisedLogisticMixture, component=component)
 
 
 def check_colour(image_shape: ImageShape, latent_channels: int, halvings: int, what: str) -> tuple[int, int]:
-    """(height, width) of the code's maps; refuses images that are not colour or whose sizes don't divide."""
+    """Returns (height, width) of the code's maps; raises `InputError` if images are not colour or their sizes do not
+    divide."""
     check_latent_dim(latent_channels)
     if image_shape[0] != COLOURS:
         raise InputError(

@@ -1,9 +1,9 @@
-"""Encoders q(z|x): a body that maps an image to numbers, and a head that reads them as a diagonal Gaussian.
+"""Encoders q(z|x): a body that maps an image to numbers, and a head that interprets them as a diagonal Gaussian.
 
-Every body maps [batch channel height width] to twice as many channels as a code has; the first half is the mean m, the second
-log s^2. A code is a vector [latent_dim], or maps [latent_channels height width] for the colour encoders. Nothing is squashed:
-m takes any real value, and so does log s^2 but for the colour encoders, where it is kept within +-7 as in the released code.
-Other heads, which commit the code to a rate, are in `mpdvae.models.posterior_heads`.
+Every body maps [batch channel height width] to twice as many channels as a code has; the first half is the mean m, the
+second log s^2. A code is a vector [latent_dim], or maps [latent_channels height width] for the colour encoders. Nothing is
+squashed: m takes any real value, and so does log s^2, except in the colour encoders, which keep it within +-7 as the
+released code does. Other heads, which commit the code to a rate, are in `mpdvae.models.posterior_heads`.
 
 Kingma & Welling, "Auto-Encoding Variational Bayes", ICLR 2014, https://arxiv.org/abs/1312.6114.
 """
@@ -33,8 +33,8 @@ class GaussianEncoder(nn.Module):
     Arguments:
         body: images [batch channel height width] -> numbers [batch 2*latent ...].
         image_shape: shape of the images that it takes.
-        log_variance_limit: log s^2 is kept within plus and minus this; None: no limit.
-        head: from the two halves to (m, log s^2); None: they are that.
+        log_variance_limit: log s^2 is kept within plus and minus this value; None: no limit.
+        head: maps the two halves to (m, log s^2); None: they are used directly.
     """
 
     def __init__(
@@ -55,7 +55,7 @@ class GaussianEncoder(nn.Module):
     def moments(
         self, x: Float[Tensor, "batch channel height width"]
     ) -> tuple[Float[Tensor, "batch *latent"], Float[Tensor, "batch *latent"]]:
-        """m and log s^2 of each image."""
+        """Returns m and log s^2 of each image."""
         if x.shape[1:] != self.image_shape:
             raise InputError(
                 f"x: this encoder takes images [batch, channel, height, width] with (channel, height, width) = "
@@ -77,7 +77,7 @@ def mlp_encoder(
     log_variance_limit: float | None = None,
     head: nn.Module | None = None,
 ) -> GaussianEncoder:
-    """Fully connected encoder with ELU, for images of any size."""
+    """Builds a fully connected encoder with ELU, for images of any size."""
     check_latent_dim(latent_dim)
     channels, height, width = image_shape
     features = [channels * height * width, *hidden_features]
@@ -97,7 +97,8 @@ def convnet_encoder(
     log_variance_limit: float | None = None,
     head: nn.Module | None = None,
 ) -> GaussianEncoder:
-    """Plain convolutional encoder: a 3x3 convolution of stride 2 and an ELU for each entry of `channels`, then linear."""
+    """Builds a plain convolutional encoder: a 3x3 convolution of stride 2 and an ELU per entry of `channels`, then
+    linear."""
     check_latent_dim(latent_dim)
     smallest = check_halvings(image_shape, len(channels), "convnet encoder")
     layers: list[nn.Module] = []
@@ -117,8 +118,8 @@ def resnet_encoder(
     log_variance_limit: float | None = None,
     head: nn.Module | None = None,
 ) -> GaussianEncoder:
-    """The paper's encoder of binary 28x28 images, for any size: a residual block of stride 2 for each entry of `channels`,
-    a convolution over all that is left to `features` numbers, ELU, linear."""
+    """Builds the paper's encoder of binary 28x28 images, for any size: a residual block of stride 2 for each entry of
+    `channels`, a convolution over the whole remaining map to `features` numbers, ELU, linear."""
     check_latent_dim(latent_dim)
     smallest = check_halvings(image_shape, len(channels), "resnet encoder")
     blocks = [DownBlock(i, o, stride=2) for i, o in pairwise([image_shape[0], *channels])]
@@ -135,8 +136,8 @@ def colour_resnet_encoder(
     log_variance_limit: float | None = COLOUR_LOG_VARIANCE_LIMIT,
     head: nn.Module | None = None,
 ) -> GaussianEncoder:
-    """The released code's residual encoder of 32x32 colour images, to maps: `blocks` residual blocks at each size, a strided
-    convolution between sizes that doubles the channels once, then 1x1 to `channels`, ELU, 1x1.
+    """Builds the released code's residual encoder of 32x32 colour images, to maps: `blocks` residual blocks at each size, a
+    strided convolution between sizes that doubles the channels once, then 1x1 to `channels`, ELU, 1x1.
 
     Codes have the shape (latent_channels, height, width), both sizes halved len(blocks) - 1 times.
     """
@@ -161,8 +162,8 @@ def densenet_encoder(
     log_variance_limit: float | None = COLOUR_LOG_VARIANCE_LIMIT,
     head: nn.Module | None = None,
 ) -> GaussianEncoder:
-    """The paper's encoder of colour images, to maps: a dense block (growth, steps) at each size, a strided convolution
-    between sizes, then 1x1 to `features`, ELU, 1x1. 64x64 images: stages (15, 3), (16, 3), (16, 3), (16, 3).
+    """Builds the paper's encoder of colour images, to maps: a dense block (growth, steps) at each size, a strided
+    convolution between sizes, then 1x1 to `features`, ELU, 1x1. 64x64 images: stages (15, 3), (16, 3), (16, 3), (16, 3).
 
     Codes have the shape (latent_channels, height, width), both sizes halved len(stages) - 1 times.
     """
@@ -193,7 +194,7 @@ def _map_encoder(
 
 
 def conv2d_over(in_channels: int, out_channels: int, size: tuple[int, int]) -> nn.Conv2d:
-    """Weight-normalised convolution whose kernel covers maps of `size` entirely."""
+    """Returns a weight-normalised convolution whose kernel covers maps of `size` entirely."""
     return weight_norm(nn.Conv2d(in_channels, out_channels, size))
 
 
@@ -204,27 +205,28 @@ def check_latent_dim(latent_dim: int) -> None:
 
 
 def check_divisible(image_shape: ImageShape, halvings: int, what: str) -> tuple[int, int]:
-    """(height, width) after exact halvings; refuses sizes that are not divisible."""
+    """Returns (height, width) after exact halvings; raises `InputError` for sizes that are not divisible."""
     _, height, width = image_shape
     factor = 2**halvings
     if halvings < 0 or height % factor or width % factor:
         raise InputError(
-            f"image_shape: a {what} with {halvings} halvings takes images whose height and width are divisible by {factor}, "
-            f"got {height}x{width}.",
+            f"image_shape: a {what} with {halvings} halvings requires a height and width divisible by {factor}, got "
+            f"{height}x{width}.",
             topic="image-shape",
         )
     return height // factor, width // factor
 
 
 def check_halvings(image_shape: ImageShape, halvings: int, what: str) -> tuple[int, int]:
-    """(height, width) after `halvings` halvings upwards; refuses images that would shrink below one pixel on the way."""
+    """Returns (height, width) after `halvings` halvings, rounding up; raises `InputError` for images that would shrink
+    below one pixel on the way."""
     if halvings < 1:
         raise InputError(f"channels: a {what} needs at least one entry, got none.")
     _, height, width = image_shape
     least = 2 ** (halvings - 1) + 1
     if min(height, width) < least:
         raise InputError(
-            f"image_shape: a {what} with {halvings} halvings takes images of at least {least}x{least} pixels, got "
+            f"image_shape: a {what} with {halvings} halvings requires images of at least {least}x{least} pixels, got "
             f"{height}x{width}; give fewer channels entries, or larger images.",
             topic="image-shape",
         )

@@ -2,11 +2,12 @@ r"""Autoregressive flows, for the prior p(z) of vectors and of maps.
 
 One step, in the direction in which densities are computed, from z to u:
 
-.. math:: u_o = \mu_o(z_{<o}) + z_o \, e^{l_o(z_{<o}) / 2}, \qquad \log |\det \partial u / \partial z| = \tfrac12 \sum_o l_o,
+.. math:: u_o = \mu_o(z_{<o}) + z_o \, e^{l_o(z_{<o}) / 2}, \qquad \log |\det \partial u / \partial z| = \tfrac12 \sum_o
+l_o,
 
-with mu and l an autoregressive network each; "mean-only" steps keep l = 0 and the volume. All outputs come at once in this
-direction; inverting goes site by site. A *site* is one number of a vector, or one position of a map with all its
-channels. A *dual block* is a step in reversed order followed by one in natural order.
+with mu and l an autoregressive network each; "mean-only" steps keep l = 0 and preserve volume. In this direction all
+outputs are computed at once; the inverse proceeds site by site. A *site* is one number of a vector, or one position of a
+map with all its channels. A *dual block* is a step in reversed order followed by one in natural order.
 
 Papamakarios et al., "Masked Autoregressive Flow", NeurIPS 2017, https://arxiv.org/abs/1705.07057; as a prior: Chen et al.,
 "Variational Lossy Autoencoder", ICLR 2017, https://arxiv.org/abs/1611.02731.
@@ -34,11 +35,11 @@ class AutoregressiveStep(nn.Module):
     """u = mu(z) + z exp(l(z) / 2).
 
     Arguments:
-        mean: causal network of mu, from [batch *event] to the same, that can be evaluated incrementally.
+        mean: causal network of mu, from [batch *event] to the same shape, that can be evaluated incrementally.
         log_variance: network of l, of the same architecture, since both are evaluated as one; None for l = 0.
         event_ndim: axes of a code: 1 (vectors) or 3 (maps: channel, height, width).
-        reverse: whether sites come last to first. The networks of vectors are built for their order; maps are turned by 180
-            degrees before and after their networks instead.
+        reverse: whether the order of sites is last to first. Networks of vectors are built for their order; maps are
+            rotated by 180 degrees before and after their networks instead.
     """
 
     def __init__(
@@ -51,7 +52,7 @@ class AutoregressiveStep(nn.Module):
         self.event_ndim, self.reverse = event_ndim, reverse
 
     def to_base(self, z: Float[Tensor, "..."]) -> tuple[Float[Tensor, "..."], LogDet]:
-        """u, and log |det du/dz|."""
+        """Returns u, and log |det du/dz|."""
         mean, half_log_variance = self._location_and_scale(z)
         if half_log_variance is None:
             return mean + z, z.new_zeros(z.shape[: z.ndim - self.event_ndim])
@@ -59,7 +60,8 @@ class AutoregressiveStep(nn.Module):
         return mean + z * half_log_variance.exp(), log_det
 
     def from_base(self, u: Float[Tensor, "..."]) -> Float[Tensor, "..."]:
-        """z, site by site in the order of the step; the networks are evaluated incrementally. Without gradient."""
+        """Returns z, computed site by site in the order of the step; the networks are evaluated incrementally. Without
+        gradients."""
         z = over_leading(self._invert, self._turned(u), self.event_ndim)
         return self._turned(z)
 
@@ -78,7 +80,7 @@ class AutoregressiveStep(nn.Module):
         return z
 
     def _sites(self, y: Tensor) -> tuple[Tensor, ...]:
-        """Views of the numbers at each site, in the order of the step: [batch 1], or [batch channel 1 1] of maps."""
+        """Views of the numbers at each site, in the order of the step: [batch 1], or [batch channel 1 1] for maps."""
         if self.event_ndim == 3:
             return y.flatten(-2)[..., None].split(1, -2)
         return y.split(1, -1)[:: -1 if self.reverse else 1]
@@ -92,7 +94,7 @@ class AutoregressiveStep(nn.Module):
         return self._turned(over_leading(network, turned, self.event_ndim))
 
     def _turned(self, y: Tensor) -> Tensor:
-        """Maps of a reversed step turned by 180 degrees, everything else as it is."""
+        """Rotates maps of a reversed step by 180 degrees; returns anything else unchanged."""
         return y.flip(-2, -1) if self.event_ndim == 3 and self.reverse else y
 
 
@@ -100,7 +102,7 @@ class AutoregressiveFlow(nn.Module):
     """A chain of dual blocks: `blocks` times a step in reversed and a step in natural order.
 
     Arguments:
-        step: from the order (reversed?) to a step.
+        step: maps the order (reversed?) to a step.
         blocks: number of dual blocks, >= 1.
     """
 
@@ -111,7 +113,7 @@ class AutoregressiveFlow(nn.Module):
         self.steps = nn.ModuleList(step(reverse) for _ in range(blocks) for reverse in (True, False))
 
     def to_base(self, z: Float[Tensor, "..."]) -> tuple[Float[Tensor, "..."], LogDet]:
-        """u = f(z), and log |det du/dz|."""
+        """Returns u = f(z), and log |det du/dz|."""
         log_dets = []
         for step in self._steps():
             z, log_det = step.to_base(z)
@@ -119,7 +121,7 @@ class AutoregressiveFlow(nn.Module):
         return z, torch.stack(log_dets).sum(0)
 
     def from_base(self, u: Float[Tensor, "..."]) -> Float[Tensor, "..."]:
-        """z with f(z) = u."""
+        """Returns z with f(z) = u."""
         for step in reversed(self._steps()):
             u = step.from_base(u)
         return u
@@ -131,7 +133,7 @@ class AutoregressiveFlow(nn.Module):
 def vector_step(
     features: int, hidden_features: int, hidden_layers: int = 1, reverse: bool = False, mean_only: bool = False
 ) -> AutoregressiveStep:
-    """A step on vectors of length `features`, with a MADE each for mu and l."""
+    """Builds a step on vectors of length `features`, with one MADE each for mu and l."""
 
     def network() -> MADE:
         return MADE(features, hidden_features, hidden_layers, reverse, INIT_SCALE)
@@ -147,7 +149,7 @@ def map_step(
     reverse: bool = False,
     mean_only: bool = False,
 ) -> AutoregressiveStep:
-    """A step on maps of `channels` channels, with a MADE2d each for mu and l."""
+    """Builds a step on maps of `channels` channels, with one MADE2d each for mu and l."""
 
     def network() -> MADE2d:
         return MADE2d(channels, hidden_channels, hidden_layers, kernel_size, INIT_SCALE)
@@ -158,7 +160,7 @@ def map_step(
 def vector_flow(
     features: int, blocks: int = 4, hidden_features: int = 320, hidden_layers: int = 1, mean_only: bool = False
 ) -> AutoregressiveFlow:
-    """Flow on vectors; the defaults are the paper's prior for binary images (hidden features: 10 times 32)."""
+    """Builds a flow on vectors; the defaults are the paper's prior for binary images (hidden features: 10 times 32)."""
     return AutoregressiveFlow(
         lambda reverse: vector_step(features, hidden_features, hidden_layers, reverse, mean_only), blocks
     )
@@ -172,7 +174,7 @@ def map_flow(
     kernel_size: int = 3,
     mean_only: bool = False,
 ) -> AutoregressiveFlow:
-    """Flow on maps; the defaults are the paper's prior for 32x32 colour images."""
+    """Builds a flow on maps; the defaults are the paper's prior for 32x32 colour images."""
     return AutoregressiveFlow(
         lambda reverse: map_step(channels, hidden_channels, hidden_layers, kernel_size, reverse, mean_only), blocks
     )

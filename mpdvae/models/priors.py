@@ -1,7 +1,7 @@
-r"""Priors p(z): modules without input whose forward pass is a distribution over latent codes.
+r"""Priors p(z): modules without input whose forward pass returns a distribution over latent codes.
 
-N(0, I); an autoregressive flow (Chen et al. 2017); AR(1) sequences, to which no factorised posterior comes close
-(`mpdvae.distributions.gaussian_ar1`); and the mixture of posteriors of learned pseudo-inputs u_c,
+N(0, I); an autoregressive flow (Chen et al. 2017); AR(1) sequences, which no factorised posterior can approximate closely
+(`mpdvae.distributions.gaussian_ar1`); and the mixture of the posteriors of learned pseudo-inputs u_c,
 
 .. math:: p(z) = \frac{1}{C} \sum_c q(z | u_c)
 
@@ -19,7 +19,7 @@ from mpdvae.models.flows import AutoregressiveFlow
 
 
 def standard_normal(shape: tuple[int, ...], like: torch.Tensor) -> Independent:
-    """N(0, I) with event shape `shape`, in the dtype and on the device of `like`."""
+    """Returns N(0, I) with event shape `shape`, in the dtype and on the device of `like`."""
     if not shape or min(shape) < 1:
         raise InputError(f"latent shape: expected sizes >= 1, got {shape}.")
     return diagonal_gaussian(like.new_zeros(shape), like.new_ones(shape), batch_ndim=0)
@@ -65,7 +65,7 @@ class AR1Prior(nn.Module):
         self.latent_shape, self.correlation, self.length = latent_shape, correlation, length
         self.register_buffer("anchor", torch.zeros(()), persistent=False)
         self.anchor: torch.Tensor
-        self()  # refuses what is no sequence
+        self()  # raises if codes cannot be read as sequences
 
     def forward(self) -> GaussianAR1:
         return GaussianAR1(self.latent_shape, self.correlation, self.anchor, self.length)
@@ -78,10 +78,10 @@ class VampPrior(nn.Module):
     """p(z): the mixture of the posteriors of `components` learned images.
 
     Arguments:
-        encoder: of the VAE, which owns it: it is no part of the prior's state.
+        encoder: of the VAE, which owns it: it is not part of the prior's state.
         image_shape: (channel, height, width).
         components: C.
-        image_range: least and largest value of a pixel.
+        image_range: smallest and largest value of a pixel.
     """
 
     INITIAL_LOGIT_DEVIATION = 0.1
@@ -96,7 +96,7 @@ class VampPrior(nn.Module):
         super().__init__()
         if components < 1:
             raise InputError(f"components: expected a number >= 1, got {components}.")
-        self._encoder = (encoder,)  # in a tuple, which hides it from the module's parts
+        self._encoder = (encoder,)  # in a tuple, so that it is not registered as a submodule
         self.image_range = image_range
         self.logits = nn.Parameter(self.INITIAL_LOGIT_DEVIATION * torch.randn(components, *image_shape))
 

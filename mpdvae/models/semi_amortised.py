@@ -1,17 +1,17 @@
-r"""Semi-amortised inference: the encoder's posterior, moved by a few gradient steps on the ELBO of its own image.
+r"""Semi-amortised inference: the encoder's posterior, refined by a few gradient steps on the ELBO of its own image.
 
 With lambda = (m, log s) and z = m + s e for fixed noise e,
 
 .. math:: \lambda_0 = \mathrm{encoder}(x), \qquad \lambda_{t+1} = \lambda_t + \rho\, c_t \nabla_\lambda \Big[
           \log p(x|z) + \log p(z) + \sum_k \log s_k \Big], \qquad c_t = \min\Big(1, \frac{c}{\lVert \nabla \rVert}\Big),
 
-the bracket being the image's ELBO but for a constant, with the entropy of q in closed form. Training differentiates through
-the steps, so that encoder and decoder learn what refinement makes of them (Kim et al., "Semi-Amortized Variational
-Autoencoders", ICML 2018, https://arxiv.org/abs/1802.02550; bound c = 5 as there). Everything that asks for q(z|x),
-evaluation included, gets the refined one.
+where the bracket is the image's ELBO up to a constant, with the entropy of q in closed form. Training differentiates
+through the steps, so that encoder and decoder learn for the refined posterior (Kim et al., "Semi-Amortized Variational
+Autoencoders", ICML 2018, https://arxiv.org/abs/1802.02550; bound c = 5 as there). All uses of q(z|x), evaluation included,
+get the refined posterior.
 
-The noise is a pair e, -e: the gradient of m is exact where the ELBO is quadratic. In training it is drawn for each image; in
-evaluation it is always the same, so that an image's posterior depends on nothing but the image.
+The noise is a pair e, -e: the gradient of m is exact where the ELBO is quadratic. In training it is drawn for each image;
+in evaluation it is always the same, so that an image's posterior depends only on the image.
 """
 
 import torch
@@ -35,7 +35,7 @@ class SemiAmortised(nn.Module):
 
     Arguments:
         encoder: images -> diagonal Gaussian.
-        decoder, prior: of the same VAE, which owns them: they are no part of this module's state.
+        decoder, prior: of the same VAE, which owns them: they are not part of this module's state.
         steps: gradient steps, >= 1.
         rate: rho, > 0.
     """
@@ -45,7 +45,7 @@ class SemiAmortised(nn.Module):
         if steps < 1 or not rate > 0:
             raise InputError(f"refinement: expected steps >= 1 and a rate > 0, got {steps} and {rate}.")
         self.encoder, self.steps, self.rate = encoder, steps, rate
-        self._model = (decoder, prior)  # in a tuple, which hides them from the module's parts
+        self._model = (decoder, prior)  # in a tuple, so that they are not registered as submodules
 
     def forward(self, x: Float[Tensor, "batch channel height width"]) -> Distribution:
         q = diagonal_normal(self.encoder(x))
@@ -72,7 +72,7 @@ class SemiAmortised(nn.Module):
         return moved if learning else (moved[0].detach(), moved[1].detach())
 
     def _elbo(self, x: Tensor, mean: Tensor, log_deviation: Tensor, noise: Tensor) -> Float[Tensor, " batch"]:
-        """The ELBO of each image but for a constant, in nats."""
+        """The ELBO of each image up to a constant, in nats."""
         decoder, prior = self._model
         draws = [mean + log_deviation.exp() * e for e in noise]
         joint = torch.stack([decoder(z).log_prob(x) + prior().log_prob(z) for z in draws])

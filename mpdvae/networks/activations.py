@@ -2,8 +2,8 @@ r"""ELU, the activation of all convolutional networks here, with the gradient co
 
 .. math:: y = x \ (x > 0), \quad e^x - 1 \ (x \le 0); \qquad \frac{dy}{dx} = 1 \ (y > 0), \quad y + 1 \ (y \le 0).
 
-The layer after an activation keeps y for its weights' gradient anyway, so that x need not be kept, and no exponential is
-computed on the way back.
+The layer after an activation keeps y for its weights' gradient anyway, so x need not be kept, and the backward pass
+computes no exponential.
 
 Clevert, Unterthiner & Hochreiter, "Fast and Accurate Deep Network Learning by Exponential Linear Units (ELUs)", ICLR 2016,
 https://arxiv.org/abs/1511.07289.
@@ -17,7 +17,7 @@ from torch.nn import functional
 
 
 def elu(x: Tensor) -> Tensor:
-    """ELU of each element; the same values and gradients as torch's."""
+    """Applies ELU to each element, with the same values and gradients as torch's."""
     y = _ELU.apply(x)
     assert isinstance(y, Tensor)
     return y

@@ -11,7 +11,7 @@ def over_leading(
     x: Float[Tensor, "..."],
     event_ndim: int,
 ) -> Float[Tensor, "..."]:
-    """`function` applied to `x` [*leading, *event] with its leading axes flattened to one: [*leading, *result]."""
+    """Applies `function` to `x` [*leading, *event] with its leading axes flattened to one; returns [*leading, *result]."""
     leading, event = x.shape[: x.ndim - event_ndim], x.shape[x.ndim - event_ndim :]
     y = function(x.reshape(-1, *event))
     return y.reshape(*leading, *y.shape[1:])

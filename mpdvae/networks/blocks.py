@@ -3,8 +3,9 @@
     down    ELU( conv3x3( ELU( conv3x3_stride(x) ) ) + shortcut(x) )
     up      a = ELU(x);   conv3x3^T( ELU( conv3x3^T_stride(a) ) ) + shortcut(a)           no ELU after the sum
 
-The shortcut is the identity where shapes allow, else a 1x1 (transposed) convolution with the same stride. A stride of 2
-halves a size upwards (28, 14, 7, 4); going back up, each output size is given, since 7 and 8 both halve to 4.
+The shortcut is the identity if the shapes allow it, otherwise a 1x1 (transposed) convolution with the same stride. A stride
+of 2 halves a size, rounding up (28, 14, 7, 4); on the way back up each output size is given explicitly, since 7 and 8 both
+halve to 4.
 
 Layers as in the released code of MAE (Ma, Zhou & Hovy, 2019); ELU: Clevert et al., 2016, https://arxiv.org/abs/1511.07289.
 """
@@ -27,13 +28,16 @@ def conv2d(
     padding: int | None = None,
     init_scale: float = 1.0,
 ) -> nn.Conv2d:
-    """Weight-normalised convolution that keeps (stride 1) or halves upwards (stride 2) the size unless `padding` is given."""
+    """Returns a weight-normalised convolution that keeps the size (stride 1) or halves it, rounding up (stride 2).
+
+    An explicit `padding` overrides this.
+    """
     padding = kernel_size // 2 if padding is None else padding
     return weight_norm(nn.Conv2d(in_channels, out_channels, kernel_size, stride, padding), init_scale=init_scale)
 
 
 class PointwiseConv2d(CausalLayer, nn.Conv2d):
-    """Weight-normalised 1x1 convolution; at a single position a product of matrices, which is quicker there."""
+    """Weight-normalised 1x1 convolution; at a single position a matrix product, which is faster there."""
 
     def __init__(self, in_channels: int, out_channels: int) -> None:
         super().__init__(in_channels, out_channels, 1)
@@ -45,7 +49,7 @@ class PointwiseConv2d(CausalLayer, nn.Conv2d):
         return convolve(input, self.weight, self.get_parameter("bias"))
 
     def column(self, x: Float[Tensor, "*batch in 1 1"], at: Raster) -> Float[Tensor, "*batch out 1 1"]:
-        """The output at the present position."""
+        """Returns the output at the current position."""
         if self not in at.memory:
             weight = self.together(lambda layer: layer.weight.flatten(1).mT)
             at.memory[self] = weight, self.together(lambda layer: layer.get_parameter("bias"))[:, None]
@@ -55,12 +59,12 @@ class PointwiseConv2d(CausalLayer, nn.Conv2d):
 
 
 def linear(in_features: int, out_features: int) -> nn.Linear:
-    """Weight-normalised linear layer."""
+    """Returns a weight-normalised linear layer."""
     return weight_norm(nn.Linear(in_features, out_features))
 
 
 def halved(size: tuple[int, int], times: int) -> list[tuple[int, int]]:
-    """(height, width) after 0 .. `times` halvings upwards."""
+    """Returns (height, width) after 0 .. `times` halvings, rounding up."""
     sizes = [size]
     for _ in range(times):
         height, width = sizes[-1]
@@ -71,7 +75,8 @@ def halved(size: tuple[int, int], times: int) -> list[tuple[int, int]]:
 def conv2d_to(
     in_channels: int, out_channels: int, kernel_size: int, size: tuple[int, int], target: tuple[int, int]
 ) -> nn.ConvTranspose2d:
-    """Weight-normalised transposed convolution from maps of `size` to maps of `target` (the same, or about the double)."""
+    """Returns a weight-normalised transposed convolution from maps of `size` to maps of `target` (equal, or about
+    double)."""
     stride = 1 if size == target else 2
     smallest = [stride * (s - 1) + 1 for s in size]
     output_padding = (target[0] - smallest[0], target[1] - smallest[1])
@@ -81,7 +86,7 @@ def conv2d_to(
 
 
 def conv2d_doubling(in_channels: int, out_channels: int) -> nn.ConvTranspose2d:
-    """Weight-normalised transposed 3x3 convolution that doubles the size."""
+    """Returns a weight-normalised transposed 3x3 convolution that doubles the size."""
     return weight_norm(nn.ConvTranspose2d(in_channels, out_channels, 3, stride=2, padding=1, output_padding=1))
 
 
@@ -117,7 +122,7 @@ class UpBlock(nn.Module):
 class DenseBlock(nn.Module):
     """DenseNet steps, each x <- ELU( concat[x, conv3x3( ELU( conv1x1(x) ) )] ): 1x1 to 4 * growth, 3x3 to growth channels.
 
-    The ELU runs over the whole concatenation, so that early features pass through it again and again.
+    The ELU applies to the whole concatenation, so early features pass through it repeatedly.
     Huang et al., "Densely Connected Convolutional Networks", CVPR 2017, https://arxiv.org/abs/1608.06993, without batch
     normalisation, as in the released code of MAE.
     """

@@ -1,17 +1,17 @@
-r"""Convolutions whose gradients go the quicker of two equal ways on a processor.
+r"""Convolutions whose gradients are computed in the faster of two equivalent ways on a CPU.
 
 With output gradient g, input x and weight w of a convolution,
 
 .. math:: \frac{dL}{db_o} = \sum_{n, p} g_{nop}, \qquad
           \frac{dL}{dw_{oik}} = \sum_{n, p} g_{nop} \, x_{ni(p + k)}.
 
-The bias's gradient is a sum of its own here: torch's library for convolutions takes longer over it than over the sum, which a
-compiler merges with what comes before. In the weight's gradient of a 1x1 convolution (k = 0) g and x are alike, and the
-library is quicker where the second has fewer channels, as long as they fill a vector register: they change places where a
-layer narrows.
+The bias gradient is computed as a separate sum: torch's convolution library takes longer to compute it than the sum, which
+a compiler fuses with the preceding operations. In the weight gradient of a 1x1 convolution (k = 0), g and x play the same
+role, and the library is faster if the second one has fewer channels, as long as they fill a vector register: the two are
+swapped where a layer narrows.
 
-This is done where `torch.compile` compiles for a processor. Elsewhere torch leaves out gradients that nobody asks for, such
-as those of weights when a code is refined, which a function with a gradient of its own cannot.
+This applies where `torch.compile` compiles for a CPU. Elsewhere torch skips gradients that are not needed, such as those of
+weights when a code is refined, which a custom autograd function cannot do.
 """
 
 from typing import Any
@@ -22,7 +22,7 @@ from torch import Tensor
 from torch.nn.functional import conv2d
 
 REGISTER = 16
-"""Numbers (float32) in the vector registers that are wide."""
+"""Number of float32 values in a wide vector register."""
 
 
 def convolve(
@@ -31,7 +31,7 @@ def convolve(
     bias: Float[Tensor, " out"] | None,
     padding: tuple[int, int] = (0, 0),
 ) -> Float[Tensor, "batch out output_height output_width"]:
-    """`torch.nn.functional.conv2d` with stride 1; the same values, and the same gradients up to rounding."""
+    """Computes `torch.nn.functional.conv2d` with stride 1: the same values, and the same gradients up to rounding."""
     by_torch = not torch.compiler.is_compiling() or x.device.type != "cpu" or torch.is_autocast_enabled("cpu")
     if by_torch or not torch.is_grad_enabled():
         return conv2d(x, weight, bias, padding=padding)
@@ -62,7 +62,7 @@ class _Convolution(torch.autograd.Function):
 def _gradients(
     g: Tensor, x: Tensor, weight: Tensor, padding: tuple[int, int], of_x: bool, of_weight: bool
 ) -> tuple[Tensor | None, Tensor | None]:
-    """Of a convolution's input and weight; None for what is not wanted."""
+    """Gradients of a convolution's input and weight; None for each that is not wanted."""
     return torch.ops.aten.convolution_backward(
         g, x, weight, None, [1, 1], padding, [1, 1], False, [0, 0], 1, [of_x, of_weight, False]
     )[:2]

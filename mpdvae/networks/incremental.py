@@ -1,16 +1,16 @@
-"""Evaluating a causal network one position at a time, so that drawing an image costs one evaluation and not one per pixel.
+"""Evaluation of a causal network position by position, so that drawing an image costs one evaluation, not one per pixel.
 
-Inside `incremental(network, height, width)` the very same forward pass runs on maps of one position (a *column*, [batch
-channel 1 1]) or of one row ([batch channel 1 width]). What acts on each position alone (1x1 convolutions, activations, sums)
-needs no change; a causal layer keeps what it has been given so far and answers for the present position from that. No second
-copy of an architecture is needed: a new causal layer implements `column`.
+Inside `incremental(network, height, width)` the same forward pass runs on maps of one position (a *column*, [batch channel
+1 1]) or of one row ([batch channel 1 width]). Operations that act on each position alone (1x1 convolutions, activations,
+sums) need no change; a causal layer stores the inputs it has received so far and computes the output at the current
+position from them. No second copy of an architecture is needed: a new causal layer implements `column`.
 
-Networks of one architecture can be evaluated as one, `beside` each other. What the first of them answers then has an axis of
-networks in front, [network batch channel 1 1]: its causal layers work with the weights of their counterparts as well
-(`together`), so that there are half as many steps for two networks.
+Networks of the same architecture can be evaluated as one, `beside` each other. The output of the first network then has a
+leading axis of networks, [network batch channel 1 1]: its causal layers also use the weights of their counterparts
+(`together`), so that two networks take half as many steps.
 
-Networks with several sizes: at level l, which is halved l times, the present position is (row >> l, column >> l), and it is
-*due* when both row and column are multiples of 2^l; in between, what was computed last still holds.
+Networks with several sizes: at level l, which is halved l times, the current position is (row >> l, column >> l), and it is
+*due* when both row and column are multiples of 2^l; in between, the last computed values remain valid.
 """
 
 from collections.abc import Callable, Iterator, Sequence
@@ -25,7 +25,7 @@ from mpdvae.errors import InputError
 
 
 class Raster:
-    """Where an incremental evaluation is, and what each layer remembers.
+    """Current position of an incremental evaluation, and the memory of each layer.
 
     Arguments:
         height, width: of the image that is being drawn.
@@ -37,47 +37,47 @@ class Raster:
         self.memory: dict[Any, Any] = {}
 
     def visit(self) -> Iterator[None]:
-        """Goes through all positions in raster order."""
+        """Iterates over all positions in raster order."""
         for position in range(self.height * self.width):
             self.row, self.column = divmod(position, self.width)
             yield
 
     def position(self, level: int = 0) -> tuple[int, int]:
-        """Row and column at a level."""
+        """Returns row and column at a level."""
         return self.row >> level, self.column >> level
 
     def size(self, level: int = 0) -> tuple[int, int]:
-        """Height and width at a level."""
+        """Returns height and width at a level."""
         return self.height >> level, self.width >> level
 
     def due(self, level: int) -> bool:
-        """Whether the present position begins a new one at `level`."""
+        """Returns whether the current position begins a new one at `level`."""
         step = 1 << level
         return self.row % step == 0 and self.column % step == 0
 
     @property
     def previous(self) -> tuple[int, int] | None:
-        """Row and column of the position before the present one in raster order."""
+        """Row and column of the position before the current one in raster order; None at the first position."""
         if self.column:
             return self.row, self.column - 1
         return (self.row - 1, self.width - 1) if self.row else None
 
 
 class CausalLayer(nn.Module):
-    """A layer that looks at other positions. While `raster` is set, its forward pass answers for the present position."""
+    """A layer that looks at other positions. While `raster` is set, `forward` computes the current position only."""
 
     raster: Raster | None = None
     level: int = 0
-    """How often the maps that it works on are halved."""
+    """Number of times that the maps the layer works on are halved."""
     beside: tuple[Self, ...] = ()
-    """The layers in its place in the networks that are evaluated beside its own."""
+    """The corresponding layers of the networks that are evaluated beside this layer's network."""
 
     def together(self, value: Callable[[Self], Tensor]) -> Tensor:
-        """`value` of this layer and of those beside it, [network ...]."""
+        """Returns `value` of this layer and of those beside it, [network ...]."""
         return torch.stack([value(layer) for layer in (self, *self.beside)])
 
     def once(self, name: str, compute: Callable[[], Tensor]) -> Tensor:
-        """`compute()`; in an incremental evaluation computed once and remembered."""
+        """Returns `compute()`; in an incremental evaluation, computes it once and caches it."""
         if self.raster is None:
             return compute()
         key = self, name
@@ -86,7 +86,7 @@ class CausalLayer(nn.Module):
         return self.raster.memory[key]
 
     def once_a_row(self, name: str, compute: Callable[[], Tensor]) -> Tensor:
-        """`compute()`; in an incremental evaluation computed at the beginning of each row and remembered."""
+        """Returns `compute()`; in an incremental evaluation, computes it at the beginning of each row and caches it."""
         if self.raster is None:
             return compute()
         if self.raster.column == 0:
@@ -94,14 +94,14 @@ class CausalLayer(nn.Module):
         return self.raster.memory[self, name]
 
     def present_row(self, x: Tensor) -> Tensor:
-        """The present row of whole maps; the maps themselves outside of an incremental evaluation."""
+        """Returns the current row of whole maps; outside an incremental evaluation, the maps themselves."""
         if self.raster is None:
             return x
         row, _ = self.raster.position(self.level)
         return x[..., row : row + 1, :]
 
     def present_column(self, row: Tensor) -> Tensor:
-        """The present column of a row; the maps themselves outside of an incremental evaluation."""
+        """Returns the current column of a row; outside an incremental evaluation, the maps themselves."""
         if self.raster is None:
             return row
         _, column = self.raster.position(self.level)
@@ -109,8 +109,8 @@ class CausalLayer(nn.Module):
 
 
 def check_alike(network: nn.Module, other: nn.Module) -> None:
-    """Raises `InputError` unless the two can be evaluated beside each other: the same architecture (which is what `repr`
-    shows), and all parameters in causal layers."""
+    """Raises `InputError` unless the two networks can be evaluated beside each other: they need the same architecture
+    (compared by `repr`), and all parameters in causal layers."""
     if repr(network) != repr(other):
         raise InputError(f"networks evaluated as one need the same architecture, got {network} and {other}.")
     covered = {id(p) for layer in _causal_layers(network) for p in layer.parameters()}
@@ -121,8 +121,8 @@ def check_alike(network: nn.Module, other: nn.Module) -> None:
 
 @contextmanager
 def incremental(network: nn.Module, height: int, width: int, *, beside: Sequence[nn.Module] = ()) -> Iterator[Raster]:
-    """Inside, `network` answers for the position (`row`, `column`) of the yielded raster, and for those `beside` it, of the
-    same architecture, too; visit positions in raster order."""
+    """Makes `network` compute its output for the position (`row`, `column`) of the yielded raster only, together with the
+    networks `beside` it, which have the same architecture. Visit positions in raster order."""
     raster = Raster(height, width)
     layers, *counterparts = map(_causal_layers, (network, *beside))
     for layer, *others in zip(layers, *counterparts, strict=True):

@@ -1,8 +1,8 @@
-r"""MADE: a network from n numbers to n numbers whose output o depends on the inputs before o only.
+r"""MADE: a network from n numbers to n numbers in which output o depends only on the inputs before o.
 
 Every unit has a degree: input j (from 0) has j + 1, output o has o, and unit i (from 0) of a hidden layer of h units has
-:math:`\lceil (i+1)(n-1)/h \rceil`, so that degrees are spread evenly. A weight is allowed where the degree does not fall
-from input to output. A masked direct connection from input to output is added. `reverse` turns the order round: output o
+:math:`\lceil (i+1)(n-1)/h \rceil`, so that degrees are spread evenly. A weight is allowed if the degree does not decrease
+from input to output. A masked direct connection from input to output is added. `reverse` reverses the order: output o
 depends on the inputs after o (both axes of each mask reversed).
 
 Germain et al., "MADE: Masked Autoencoder for Distribution Estimation", ICML 2015, https://arxiv.org/abs/1502.03509.
@@ -24,7 +24,7 @@ class MADE(CausalLayer):
     """Autoregressive ReLU network with a direct connection.
 
     Arguments:
-        features: n, numbers in and out.
+        features: n, the number of inputs and of outputs.
         hidden_features: units of each hidden layer.
         hidden_layers: number of hidden layers, >= 1.
         reverse: order n-1 .. 0 instead of 0 .. n-1.
@@ -58,7 +58,7 @@ class MADE(CausalLayer):
         self.direct = MaskedLinear(_mask(inputs, outputs), init_scale)
 
     def forward(self, y: Float[Tensor, "*batch features"]) -> Float[Tensor, "... outputs"]:
-        """All outputs; in an incremental evaluation, the one of the present site, given the earlier inputs of `y`."""
+        """Returns all outputs; in an incremental evaluation, that of the current site, given the earlier inputs of `y`."""
         if self.raster is not None:
             return self.column(y, self.raster)
         *hidden, last = self.layers
@@ -68,8 +68,8 @@ class MADE(CausalLayer):
         return last(h) + self.direct(y)
 
     def column(self, y: Float[Tensor, "batch features"], at: Raster) -> Float[Tensor, "... batch 1"]:
-        """The output of the present site, whose degree is its column. The input of the site before completes the hidden units
-        of that degree: each unit is computed once."""
+        """Returns the output of the current site, whose degree is its column. The input of the preceding site completes the
+        hidden units of that degree: each unit is computed once."""
         if self not in at.memory:
             at.memory[self] = _Units(self, len(y))
         units, column = at.memory[self], at.column
@@ -82,7 +82,7 @@ class MADE(CausalLayer):
         return output if self.beside else output[0]
 
     def linear(self, layer: int) -> MaskedLinear:
-        """One of `layers`."""
+        """Returns one of `layers`."""
         linear = self.layers[layer]
         assert isinstance(linear, MaskedLinear)
         return linear
@@ -93,8 +93,8 @@ class MADE(CausalLayer):
 
 
 class _Units:
-    """The values of all units of a MADE, and of those beside it, in an incremental evaluation: for each layer [network unit
-    batch], zero until known, with a one at the end, which the next layer's biases are weights of."""
+    """Values of all units of a MADE, and of those beside it, in an incremental evaluation: for each layer [network unit
+    batch], zero until known, followed by a constant one whose weights in the next layer are the biases."""
 
     def __init__(self, made: MADE, batch: int) -> None:
         hidden = range(len(made.layers) - 1)
@@ -132,6 +132,6 @@ def _with_bias(layer: MaskedLinear) -> Float[Tensor, "out more"]:
 
 
 def _output_weight(made: MADE) -> Float[Tensor, "out more"]:
-    """Of the last hidden units, the inputs and 1."""
+    """Weights on the last hidden units, the inputs and the constant 1."""
     last = made.linear(-1)
     return torch.cat([last.weight, made.direct.weight, (last.bias + made.direct.bias)[:, None]], 1)

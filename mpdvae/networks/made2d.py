@@ -1,10 +1,10 @@
-"""MADE for maps: from [channel height width] to the same, each position depending on those before it in raster order.
+"""MADE for maps: from [channel height width] to the same shape, each position depending on those before it in raster order.
 
     h = ReLU( maskA(y) )        h = ReLU( maskB(h) + h ), several times        out = maskB(h) + maskA(y)
 
-The masks let all channels of an earlier position through, and none of the position itself: channels of one position are
-conditionally independent. The last summand is a direct connection, as in MADE. For the opposite order, turn the maps by 180
-degrees before and after.
+The masks let through all channels of an earlier position, and none of the position itself: channels of one position are
+conditionally independent. The last summand is a direct connection, as in MADE. For the opposite order, rotate the maps by
+180 degrees before and after.
 
 Network as in the released code of MAE (Ma, Zhou & Hovy, 2019).
 """
@@ -51,7 +51,8 @@ class MADE2d(nn.Module):
     def forward(
         self, y: Float[Tensor, "batch channel height width"]
     ) -> Float[Tensor, "... batch channel rows columns"]:
-        """Outputs of all positions; in an incremental evaluation, of the present one, given the earlier ones of `y`."""
+        """Returns the outputs of all positions; in an incremental evaluation, that of the current one, given the earlier
+        `y`."""
         h = self.first(y).relu()
         for layer in self.hidden:
             h = (layer(h) + h).relu()

@@ -1,6 +1,6 @@
 """Layers that see only what comes before: causal convolutions in raster order, and masked linear layers.
 
-A causal convolution of kernel 5x5 sees, around the centre (`.` = not seen):
+A causal convolution with a 5x5 kernel sees, around the centre (`.` = not seen):
 
     mask A                   mask B
     # # # # #                # # # # #
@@ -10,7 +10,7 @@ A causal convolution of kernel 5x5 sees, around the centre (`.` = not seen):
     . . . . .                . . . . .
 
 Mask A is for the first layer, which must not see the pixel it predicts. Weights have the full square shape, so that their
-number is that of the literature; the rows below the centre are cut off before anything is computed.
+number matches the literature; the rows below the centre are cut off before any computation.
 
 van den Oord, Kalchbrenner & Kavukcuoglu, "Pixel Recurrent Neural Networks", ICML 2016, https://arxiv.org/abs/1601.06759.
 """
@@ -34,7 +34,7 @@ MaskType = Literal["A", "B"]
 
 
 def causal_mask(weight: Float[Tensor, "out in size size"], mask_type: MaskType) -> Float[Tensor, "out in size size"]:
-    """1 where a raster-order causal convolution may look, 0 elsewhere; mask B allows the centre, A does not."""
+    """Returns 1 where a raster-order causal convolution may look, else 0; mask B allows the centre, mask A does not."""
     size = weight.shape[-1]
     mask = torch.zeros_like(weight)
     mask[..., : size // 2, :] = 1
@@ -45,12 +45,12 @@ def causal_mask(weight: Float[Tensor, "out in size size"], mask_type: MaskType) 
 def check_odd(kernel_size: int) -> None:
     """Raises `InputError` unless a causal kernel of this size has a centre."""
     if kernel_size < 1 or kernel_size % 2 == 0:
-        raise InputError(f"kernel_size: a causal convolution needs an odd size, got {kernel_size}.")
+        raise InputError(f"kernel_size: a causal convolution requires an odd size, got {kernel_size}.")
 
 
 class CausalConv2d(CausalLayer, nn.Conv2d):
-    """Weight-normalised convolution, same height and width, in which all channels see only earlier positions (and, with
-    mask B, the position itself)."""
+    """Weight-normalised convolution that keeps height and width, in which all channels see only earlier positions (and,
+    with mask B, the position itself)."""
 
     def __init__(
         self, in_channels: int, out_channels: int, kernel_size: int, mask_type: MaskType, init_scale: float = 1.0
@@ -66,8 +66,8 @@ class CausalConv2d(CausalLayer, nn.Conv2d):
         return _causal_conv2d(x, self.weight, self.bias)
 
     def column(self, x: Float[Tensor, "*batch in rows columns"], at: Raster) -> Float[Tensor, "... out 1 1"]:
-        """The output at the present position, given the input there and what was given before. With mask A, which does not
-        look at the present position, `x` is the whole maps, of which the earlier positions are known."""
+        """Returns the output at the current position, given the input there and the earlier inputs. With mask A, which does
+        not look at the current position, `x` is the whole maps, of which the earlier positions are known."""
         if self not in at.memory:
             above = self.together(lambda layer: _above(layer.weight))
             left = self.together(lambda layer: _left(layer.weight, centre=layer.mask_type == "B"))
@@ -88,10 +88,10 @@ class CausalConv2d(CausalLayer, nn.Conv2d):
 
 
 class ConditionedCausalConv2d(CausalLayer, nn.Conv2d):
-    """The first layer of a conditional PixelCNN: mask A over the image, the whole square over the condition's maps.
+    """The first layer of a conditional PixelCNN: mask A over the image, the full square over the maps of the condition.
 
-    One weight over the concatenation [image, condition], normalised as one, evaluated in two parts: the image's part once
-    per image and the condition's once per condition, however the two are paired by broadcasting.
+    One weight over the concatenation [image, condition], normalised as one, is evaluated in two parts: the image's part
+    once per image and the condition's once per condition, however the two are paired by broadcasting.
     """
 
     def __init__(self, image_channels: int, condition_channels: int, out_channels: int, kernel_size: int) -> None:
@@ -111,7 +111,8 @@ class ConditionedCausalConv2d(CausalLayer, nn.Conv2d):
         return seen + self._told(condition)
 
     def column(self, x: Tensor, condition: Tensor, at: Raster) -> Float[Tensor, "*batch out 1 1"]:
-        """The output at the present position of the image `x`, whose earlier pixels are known; `condition` is seen once."""
+        """Returns the output at the current position of image `x`, whose earlier pixels are known; evaluates `condition`
+        once."""
         images = math.prod(x.shape[:-3])
         if self not in at.memory:
             weight = self.weight[:, : self.image_channels]
@@ -126,17 +127,18 @@ class ConditionedCausalConv2d(CausalLayer, nn.Conv2d):
         return seen + told[..., at.row : at.row + 1, at.column : at.column + 1]
 
     def _told(self, condition: Tensor) -> Tensor:
-        """What the condition adds to every position, bias included: seen whole, future positions too."""
+        """The condition's contribution to every position, bias included; the condition is seen whole, future positions
+        too."""
         return over_leading(lambda c: _square_conv2d(c, self.weight[:, self.image_channels :], self.bias), condition, 3)
 
 
 def _above(weight: Float[Tensor, "out in size size"]) -> Float[Tensor, "row column in out"]:
-    """What a causal convolution looks at in the rows above the centre."""
+    """The weights of a causal convolution on the rows above the centre."""
     return weight[:, :, : weight.shape[-1] // 2].permute(2, 3, 1, 0)
 
 
 def _left(weight: Float[Tensor, "out in size size"], centre: bool) -> Float[Tensor, "tap in out"]:
-    """What it looks at in the centre's row."""
+    """The weights of a causal convolution on the centre's row."""
     reach = weight.shape[-1] // 2
     return weight[:, :, reach, : reach + centre].permute(2, 1, 0)
 
@@ -148,8 +150,8 @@ def _causal_conv2d(x: Tensor, weight: Tensor, bias: Tensor | None) -> Tensor:
 
 
 def _square_conv2d(x: Tensor, weight: Tensor, bias: Tensor | None) -> Tensor:
-    """A convolution of few channels. A processor multiplies some sixteen channels at once: the kernel's columns become
-    channels, of maps that are shifted by them, and what is left of the kernel is its rows."""
+    """A convolution with few channels. A CPU multiplies about sixteen channels at once: the kernel's columns become
+    channels, of maps that are shifted by them, so that only the rows of the kernel remain."""
     size, width = weight.shape[-1], x.shape[-1]
     reach = size // 2
     shifted = pad(x, (reach, reach)).unfold(-1, width, 1)  # [batch in height column width]

@@ -1,13 +1,13 @@
-"""What a causal convolution remembers, to answer for one position after the other.
+"""The memory of a causal convolution that is evaluated one position after the other.
 
-The sum over a kernel's window has two parts. That of the rows above is known for a whole row when the row begins: one matrix
-product for all its columns. What remains for each column are the positions to its left and, with mask B, its own:
+The sum over a kernel's window has two parts. The part over the rows above is known for a whole row when the row begins: one
+matrix product for all its columns. What remains for each column are the positions to its left and, with mask B, its own:
 
-    # # # # #   above: once a row
+    # # # # #   above: once per row
     # # # # #
     # # o . .   left: at each column
 
-Maps are kept channels last, so that windows of the present row are views, and each is one row of a matrix.
+Maps are stored channels last, so that windows of the current row are views, and each is one row of a matrix.
 """
 
 import torch
@@ -18,7 +18,7 @@ from mpdvae.networks.incremental import Raster
 
 
 class Neighbours:
-    """The rows above the present one that a kernel reaches, and the present row; of one network, or of several beside it.
+    """The rows above the current one that a kernel reaches, and the current row, for one network or several side by side.
 
     Arguments:
         above: weights of the rows above.
@@ -46,17 +46,17 @@ class Neighbours:
         self.shape = (*([networks] if networks > 1 else []), batch, out, 1, 1)
 
     def add(self, column: int, x: Float[Tensor, "... batch in 1 1"]) -> None:
-        """Takes in what is at a column of the present row."""
+        """Stores the values at a column of the current row."""
         self.places[column].copy_(x)
 
     def add_previous(self, x: Float[Tensor, "batch in height width"], at: Raster) -> None:
-        """Takes in what the whole maps `x` have at the position before the present one; before a new row begins."""
+        """Stores the values of whole maps `x` at the position before the current one; call it before a new row begins."""
         if at.previous is not None:
             row, column = at.previous
             self.add(column, x.narrow(-2, row, 1).narrow(-1, column, 1))
 
     def begin_row(self) -> None:
-        """Moves the present row to those above, and sums over these for all columns of the new one."""
+        """Moves the current row to the rows above, and sums over these for all columns of the new row."""
         above = self.rows[:, :, :-1]
         above.copy_(self.rows[:, :, 1:].clone())
         windows = above.unfold(3, self.size, 1).permute(0, 1, 3, 2, 5, 4)  # network batch column row column channel
@@ -64,5 +64,5 @@ class Neighbours:
         self.sums_above = sums.unflatten(1, windows.shape[1:3]).unbind(2)
 
     def sums(self, column: int) -> Float[Tensor, "... batch out 1 1"]:
-        """The convolution's output at a column of the present row."""
+        """Returns the convolution's output at a column of the current row."""
         return torch.baddbmm(self.sums_above[column], self.windows[column], self.left).view(*self.shape)

@@ -2,16 +2,16 @@
 
     [image, condition] -> mask A, ELU -> bottleneck blocks with mask B and skip blocks -> 1x1, ELU, 1x1 -> logits
 
-A bottleneck block of kernel k: ELU( x + 1x1( ELU( mask-B kxk( ELU( 1x1(x) ) ) ) ) ), C -> C/2 -> C/2 -> C channels.
-Let o_i be the output of layer i (0 = mask A). For i >= 3 the input of layer i is o_(i-1) + D_(i-3)(o_(i-3)), where D_j is
-a block of its own with the kernel of layer j+1; the last one is added to the final output.
+A bottleneck block of kernel k: ELU( x + 1x1( ELU( mask-B kxk( ELU( 1x1(x) ) ) ) ) ), C -> C/2 -> C/2 -> C channels. Let o_i
+be the output of layer i (0 = mask A). For i >= 3 the input of layer i is o_(i-1) + D_(i-3)(o_(i-3)), where D_j is a
+separate block with the kernel of layer j+1; the last one is added to the final output.
 
-The condition's maps are seen whole, future positions included: they tell about z, not about pixels. Plain masked
-convolutions leave a blind spot to the right above each pixel; it is part of the paper's networks and kept.
+The maps of the condition are seen whole, at future positions too: they carry information about z, not about pixels. Plain
+masked convolutions leave a blind spot to the upper right of each pixel; it is part of the paper's networks and kept.
 
-How far a pixel can see is set by the kernels: the receptive field is `rows` up and as many columns to each side, where
-rows is the sum of the kernels' reaches (k-1)/2. A small field makes the code *lossy*: what pixels cannot see must come
-through z (Chen et al., "Variational Lossy Autoencoder", ICLR 2017, https://arxiv.org/abs/1611.02731).
+The kernels determine how far a pixel can see: the receptive field extends `rows` rows up and as many columns to each side,
+where rows is the sum of the kernels' reaches (k-1)/2. A small field makes the code *lossy*: what pixels cannot see must
+come through z (Chen et al., "Variational Lossy Autoencoder", ICLR 2017, https://arxiv.org/abs/1611.02731).
 
 Network as in the released code of MAE: `PAPER_SMALL` and `PAPER_LARGE` are its two modes, with 64 channels.
 """
@@ -32,7 +32,7 @@ from mpdvae.networks.masked import CausalConv2d, ConditionedCausalConv2d
 PAPER_SMALL = (7, 7, 7, 5, 5, 3, 3)
 PAPER_LARGE = (7,) * 5 + (5,) * 4 + (3,) * 4
 SKIP = 3
-"""A skip block reaches over this many layers."""
+"""Number of layers that a skip block spans."""
 
 
 class BottleneckBlock(nn.Module):
@@ -49,7 +49,7 @@ class BottleneckBlock(nn.Module):
 
 
 class ConditionAtPosition(CausalLayer):
-    """What a condition adds to each position: a 1x1 convolution, seen once in an incremental evaluation."""
+    """Adds a condition to each position by a 1x1 convolution, evaluated once in an incremental evaluation."""
 
     def __init__(self, condition_channels: int, channels: int) -> None:
         super().__init__()
@@ -66,10 +66,10 @@ class PixelCNN(nn.Module):
     """Logits of binary pixels in raster order.
 
     Arguments:
-        condition_channels: maps that tell about the latent code.
+        condition_channels: maps that carry information about the latent code.
         channels: C, an even number.
         kernel_sizes: odd sizes, the first being that of the mask-A layer.
-        condition_everywhere: whether every layer sees the condition, not the first alone.
+        condition_everywhere: whether every layer sees the condition, instead of only the first.
     """
 
     def __init__(
@@ -81,7 +81,9 @@ class PixelCNN(nn.Module):
     ) -> None:
         super().__init__()
         if channels < 2 or channels % 2:
-            raise InputError(f"channels: a bottleneck block halves them and needs an even number >= 2, got {channels}.")
+            raise InputError(
+                f"channels: expected an even number >= 2, which a bottleneck block halves, got {channels}."
+            )
         if not kernel_sizes:
             raise InputError("kernel_sizes: expected at least one odd number (the mask-A layer), got none.")
         first, *rest = kernel_sizes
@@ -94,18 +96,18 @@ class PixelCNN(nn.Module):
         self.widen = PointwiseConv2d(channels, channels)
         self.logits = PointwiseConv2d(channels, 1)
         # Channels last in memory: a training step on CPU takes about a quarter less time.
-        self.to(memory_format=torch.channels_last)  # pyright: ignore[reportCallIssue] - unknown to torch's stubs
+        self.to(memory_format=torch.channels_last)  # pyright: ignore[reportCallIssue] - missing in torch's stubs
 
     @property
     def receptive_field(self) -> int:
-        """Rows above, and columns to either side, that a pixel can see at the most."""
+        """Maximum number of rows above, and of columns to either side, that a pixel can see."""
         return sum(k // 2 for k in self.kernel_sizes)
 
     def forward(
         self, x: Float[Tensor, "*#batch 1 height width"], condition: Float[Tensor, "*#batch maps height width"]
     ) -> Float[Tensor, "*batch 1 rows columns"]:
-        """Logits of P(pixel = 1); the leading axes of images and conditions broadcast. In an incremental evaluation
-        (`mpdvae.networks.incremental`), those of the present pixel only: [*batch 1 1 1]."""
+        """Returns the logits of P(pixel = 1); the leading axes of images and conditions broadcast. In an incremental
+        evaluation (`mpdvae.networks.incremental`), returns only those of the current pixel: [*batch 1 1 1]."""
         first = self.first(x, condition)
         told = [at_position(condition).expand_as(first).reshape(-1, *first.shape[-3:]) for at_position in self.told]
         return over_leading(lambda first: self._body(first, told), first, event_ndim=3)
@@ -119,7 +121,8 @@ class PixelCNN(nn.Module):
         return self.logits(elu(self.widen(self._next_input(outputs, told))))
 
     def _next_input(self, outputs: list[Tensor], told: list[Tensor]) -> Tensor:
-        """The input of the next layer: the last output, plus the skip block that ends here, plus what the condition tells."""
+        """The input of the next layer: the last output, plus the skip block that ends here, plus the contribution of the
+        condition."""
         done = len(outputs)
         x = outputs[-1] if done < SKIP else outputs[-1] + self.skips[done - SKIP](outputs[done - SKIP])
         return x + told[done - 1] if told else x

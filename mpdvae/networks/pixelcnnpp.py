@@ -1,16 +1,16 @@
-"""PixelCNN++ conditioned on maps: parameters of each colour pixel's law from the pixels before it and a condition h.
+"""PixelCNN++ conditioned on maps: parameters of each colour pixel's distribution given the pixels before and a condition h.
 
-Two streams are carried along: v sees the rows above, r the pixels to the left in the row as well.
+The network carries two streams: v sees the rows above, r also sees the pixels to the left in the same row.
 
     start   v = shift_down( down_2x3(x) )         r = shift_down( down_1x3(x) ) + shift_right( downright_2x1(x) )
     up      blocks, stride-2 convolutions between levels; every output (v, r) is pushed
     down    before each layer the newest (u_v, u_r) is popped: v += nin1(act(u_v)), r += nin2(act(u_r)); then the layer
     head    ELU, 1x1, ELU, 1x1 on r
 
-A gated block: hc = conv3x3(act(conv3x3(act(h)))), c = down2(act(down1(act(v)))), [a, b] = down3(act(c)) + hc,
-v' = v + a sigmoid(b); likewise r with 2x2 kernels, which also gets nin(act(v')). Halves of 2C channels are [a, b]; the one
-hc enters both; act is the concatenated ELU (or ELU), dropout before the third convolutions. The condition's maps h are
-halved and doubled in channels from level to level, and computed anew on the way down.
+A gated block: hc = conv3x3(act(conv3x3(act(h)))), c = down2(act(down1(act(v)))), [a, b] = down3(act(c)) + hc, v' = v + a
+sigmoid(b); likewise r with 2x2 kernels, which also gets nin(act(v')). [a, b] are the halves of 2C channels; the same hc
+enters both; act is the concatenated ELU (or ELU), with dropout before the third convolutions. The condition's maps h are
+halved in size and doubled in channels from level to level, and computed anew on the way down.
 
 Causal kernels: "down" sees the rows above and its own row on both sides, which is causal because of the shift at the start;
 "down-right" sees rows above to the left, and its own row to the left. A strided convolution pads in the same way; a
@@ -35,7 +35,7 @@ from mpdvae.networks.incremental import CausalLayer, Raster
 from mpdvae.networks.weight_norm import weight_norm
 
 GATE_SCALE = 0.1
-"""A block's last convolutions start at a tenth of the scale, so that blocks start near the identity."""
+"""Scale at which a block's last convolutions start, a tenth of the usual one, so that blocks start near the identity."""
 
 Streams = tuple[Tensor, Tensor]
 
@@ -59,9 +59,9 @@ class Activation(nn.Module):
 
 
 class ShiftedConv2d(CausalLayer, nn.Conv2d):
-    """Causal convolution of a kernel (height, width): "down" pads the width on both sides, "down-right" on the left only.
+    """Causal convolution with a kernel (height, width): "down" pads the width on both sides, "down-right" on the left only.
 
-    Incremental: "down" takes and gives rows, "down-right" columns; with stride 2, what falls on even positions.
+    Incremental: "down" takes and returns rows, "down-right" columns; with stride 2, only even positions produce output.
     """
 
     def __init__(
@@ -86,7 +86,7 @@ class ShiftedConv2d(CausalLayer, nn.Conv2d):
         return super().forward(pad(x, self.margins))
 
     def row(self, x: Float[Tensor, "batch in 1 width"], at: Raster) -> Float[Tensor, "batch out 1 down_width"]:
-        """The output row that the present input row completes."""
+        """Returns the output row that the current input row completes."""
         row = pad(x, (*self.margins[:2], 0, 0))
         above = at.memory.get(self)
         if above is None:
@@ -96,7 +96,7 @@ class ShiftedConv2d(CausalLayer, nn.Conv2d):
         return super().forward(seen)
 
     def column(self, x: Float[Tensor, "batch in 1 1"], at: Raster) -> Float[Tensor, "batch out 1 1"]:
-        """The output at the present position, given the input there and what was given before."""
+        """Returns the output at the current position, given the input there and the earlier inputs."""
         rows, columns = self.kernel_size
         _, column = at.position(self.level)
         if self not in at.memory:
@@ -117,10 +117,10 @@ class ShiftedConv2d(CausalLayer, nn.Conv2d):
 
 
 class ShiftedConvTranspose2d(CausalLayer, nn.ConvTranspose2d):
-    """Transposed causal convolution that doubles the size; what would look ahead is cropped.
+    """Transposed causal convolution that doubles the size; outputs that would look ahead are cropped.
 
-    Both kernels have two rows: an output row comes from one input row and one kernel row, and so, for "down-right", does an
-    output column from one input column.
+    Both kernels have two rows: an output row comes from one input row and one kernel row, and likewise, for "down-right",
+    an output column from one input column.
     """
 
     def __init__(
@@ -142,7 +142,7 @@ class ShiftedConvTranspose2d(CausalLayer, nn.ConvTranspose2d):
         return y[..., top : y.shape[-2] - bottom, left : y.shape[-1] - right]
 
     def row(self, x: Float[Tensor, "batch in 1 width"], at: Raster) -> Float[Tensor, "batch out 1 up_width"]:
-        """The present output row, of the larger size, from the row of the smaller size that it comes from."""
+        """Returns the current output row, at the larger size, from the row at the smaller size that it comes from."""
         row, _ = at.position(self.level)
         kernel_row = self.weight[:, :, row % 2, None]
         y = conv_transpose2d(x, kernel_row, self.bias, stride=(1, 2), output_padding=(0, 1))
@@ -150,14 +150,14 @@ class ShiftedConvTranspose2d(CausalLayer, nn.ConvTranspose2d):
         return y[..., left : y.shape[-1] - right]
 
     def column(self, x: Float[Tensor, "batch in 1 1"], at: Raster) -> Float[Tensor, "batch out 1 1"]:
-        """The present output column, of the larger size, from the column of the smaller size that it comes from."""
+        """Returns the current output column, at the larger size, from the column at the smaller size that it comes from."""
         row, column = at.position(self.level)
         assert self.bias is not None
         return torch.addmm(self.bias, x[:, :, 0, 0], self.weight[:, :, row % 2, column % 2])[..., None, None]
 
 
 class Start(CausalLayer):
-    """From the image to two streams that do not see the pixel itself."""
+    """Maps the image to two streams that do not see the pixel itself."""
 
     def __init__(self, channels: int) -> None:
         super().__init__()
@@ -172,7 +172,7 @@ class Start(CausalLayer):
         return _shift_down(self.above(above)), _shift_down(self.above_row(x)) + _shift_right(self.left(above))
 
     def column(self, x: Float[Tensor, "batch 3 height width"], at: Raster) -> Streams:
-        """The present row of v and the present column of r, from the image `x` whose earlier pixels are known."""
+        """Returns the current row of v and the current column of r, from the image `x` whose earlier pixels are known."""
         row, column = at.position()
         padded = pad(x, (0, 0, 2, 0))
 
@@ -189,7 +189,7 @@ class Start(CausalLayer):
 
 
 class GatedBlock(CausalLayer):
-    """One gated residual step of both streams under the condition h. Incremental: v by rows, r by columns."""
+    """One gated residual step of both streams, conditioned on h. Incremental: v by rows, r by columns."""
 
     def __init__(
         self, channels: int, condition_channels: int, activation: Activation, dropout: float, level: int = 0
@@ -222,7 +222,7 @@ class GatedBlock(CausalLayer):
 
 
 class Halving(CausalLayer):
-    """Both streams at half the size."""
+    """Halves the size of both streams."""
 
     def __init__(self, channels: int, level: int = 0) -> None:
         super().__init__()
@@ -234,7 +234,7 @@ class Halving(CausalLayer):
 
 
 class Doubling(CausalLayer):
-    """Both streams at double the size."""
+    """Doubles the size of both streams."""
 
     def __init__(self, channels: int, level: int = 0) -> None:
         super().__init__()
@@ -246,7 +246,7 @@ class Doubling(CausalLayer):
 
 
 class Merge(CausalLayer):
-    """On the way down: both streams plus what was pushed on the way up, through 1x1 convolutions."""
+    """On the way down, adds to both streams what was pushed on the way up, through 1x1 convolutions."""
 
     def __init__(self, channels: int, activation: Activation) -> None:
         super().__init__()
@@ -260,16 +260,16 @@ class Merge(CausalLayer):
 
 
 class PixelCNNPP(CausalLayer):
-    """Parameters of each colour pixel's law.
+    """Parameters of each colour pixel's distribution.
 
     Arguments:
         condition_channels: of the maps h at the image's size; doubled from level to level.
-        out_channels: parameters for each pixel.
+        out_channels: parameters per pixel.
         channels: C of the streams.
-        levels: sizes; height and width must be divisible by 2^(levels-1).
+        levels: number of sizes; height and width must be divisible by 2^(levels-1).
         blocks: gated blocks for each level and pass.
         dropout: before the last convolution of each stack, in training.
-        concatenated: concatenated ELU, else ELU.
+        concatenated: whether to use the concatenated ELU instead of ELU.
     """
 
     def __init__(
@@ -308,8 +308,8 @@ class PixelCNNPP(CausalLayer):
     def forward(
         self, x: Float[Tensor, "*#batch 3 height width"], h: Float[Tensor, "*#batch condition height width"]
     ) -> Float[Tensor, "*batch parameter rows columns"]:
-        """Parameters of all pixels; the leading axes of images and conditions broadcast. In an incremental evaluation
-        (`mpdvae.networks.incremental`), those of the present pixel only: [*batch parameter 1 1]."""
+        """Returns the parameters of all pixels; the leading axes of images and conditions broadcast. In an incremental
+        evaluation (`mpdvae.networks.incremental`), returns only those of the current pixel: [*batch parameter 1 1]."""
         leading = torch.broadcast_shapes(x.shape[:-3], h.shape[:-3])
         x, h = (y.expand(*leading, *y.shape[-3:]).reshape(-1, *y.shape[-3:]) for y in (x, h))
         v, r = self.start(x)
@@ -318,7 +318,7 @@ class PixelCNNPP(CausalLayer):
         return parameters.reshape(*leading, *parameters.shape[1:])
 
     def _conditions(self, h: Tensor) -> tuple[list[Tensor], list[Tensor]]:
-        """The condition's maps of each level, for the way up and for the way down."""
+        """The maps of the condition at each level, for the way up and for the way down."""
         up = [h]
         for level, halve in enumerate(self.h_halvings):
             up.append(self.once(f"up {level}", partial(halve, up[-1])))
@@ -328,7 +328,7 @@ class PixelCNNPP(CausalLayer):
         return up, down[::-1]
 
     def _level(self, level: int, v: Tensor, r: Tensor, h: tuple[list[Tensor], list[Tensor]]) -> Streams:
-        """Up and down again through the blocks of one size, with all smaller sizes in between."""
+        """Passes up and down again through the blocks of one size, with all smaller sizes in between."""
         depth, pushed = self.levels - 1 - level, []
         for block in _modules(self.up[level]):
             v, r = block(v, r, h[0][level])
@@ -336,7 +336,7 @@ class PixelCNNPP(CausalLayer):
         if depth:
             v, r = self._smaller(level, v, r, h)
         else:
-            pushed.pop()  # what the way down begins with
+            pushed.pop()  # the way down begins with it
         for index, block in enumerate(_modules(self.down[depth])):
             if depth or index:
                 v, r = self.merges[depth * (self.blocks + 1) + index - 1](v, r, pushed.pop())
@@ -344,7 +344,7 @@ class PixelCNNPP(CausalLayer):
         return v, r
 
     def _smaller(self, level: int, v: Tensor, r: Tensor, h: tuple[list[Tensor], list[Tensor]]) -> Streams:
-        """What the sizes below `level` make of its streams, back at its size."""
+        """Passes the streams of `level` through the smaller sizes, and returns them at the size of `level`."""
         depth, at = self.levels - 1 - level, self.raster
         halved = self.halvings[level](v, r)
         if at is None or at.due(level + 1):
@@ -355,7 +355,7 @@ class PixelCNNPP(CausalLayer):
         return self.doublings[depth - 1](v, r)
 
     def _last_smaller(self, level: int, v: Tensor, r: Tensor, at: Raster) -> Streams:
-        """The row of v and the column of r at `level` that the present position comes from; remembers them when due."""
+        """The row of v and the column of r at `level` that the current position comes from; caches them when due."""
         _, column = at.position(level)
         if at.due(level):
             if column == 0:

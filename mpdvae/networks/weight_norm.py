@@ -1,18 +1,19 @@
-r"""Weight normalisation, and its data-dependent initialisation by one pass.
+r"""Weight normalisation, and its data-dependent initialisation in one pass.
 
 A normalised layer writes its weight as gain times direction, per output unit,
 
 .. math:: w = g \frac{v}{\lVert v \rVert}                \text{(plain)}, \qquad
           w = e^{g} \frac{m \odot v}{\lVert m \odot v \rVert + 10^{-8}} \text{(masked by } m\text{)},
 
-with v ~ N(0, 0.05^2) at the start. Masked layers keep the *logarithm* of the gain, as the released code of MAE does: an
+with v ~ N(0, 0.05^2) at the start. Masked layers store the *logarithm* of the gain, as the released code of MAE does: an
 average of their weights over time is then geometric in the gain.
 
-Where v has one number per unit (a 1x1 layer of one input), v / ||v|| is its sign, and the gradient 0. Computed as elsewhere,
-it would be rounding errors, which Adam, dividing by their size, makes whole steps of, until signs flip. A plain gain reaches
-the other sign by itself; in masked layers, where it is e^g > 0, the floor under the norm leaves such a v a gradient.
+If v has one number per unit (a 1x1 layer of one input), v / ||v|| is its sign, and its gradient is 0. Computed as
+elsewhere, that gradient would be rounding error, which Adam, dividing by its size, turns into full steps, until signs flip.
+A plain gain can reach the other sign without help; in masked layers, where the gain is e^g > 0, the floor under the norm
+leaves such a v a gradient.
 
-Initialisation: during one forward pass on data, layer after layer is rescaled so that each output unit has mean 0 and
+Initialisation: during one forward pass on data, each layer in turn is rescaled so that each output unit has mean 0 and
 standard deviation `init_scale` over the batch and all positions; the next layer sees the rescaled output.
 
 Salimans & Kingma, "Weight Normalization", NeurIPS 2016, https://arxiv.org/abs/1602.07868.
@@ -58,7 +59,7 @@ class WeightNorm(nn.Module):
         return masked * (gain.exp() / (self._norm(masked) + MASKED_NORM_FLOOR))
 
     def right_inverse(self, weight: Tensor) -> tuple[Tensor, Tensor]:
-        """The gain and direction that make `weight`."""
+        """Returns the gain and direction that produce `weight`."""
         if self.mask is None:
             return self._norm(weight), weight.clone()
         return (self._norm(weight * self.mask) + MASKED_NORM_FLOOR).log(), weight.clone()
@@ -82,7 +83,7 @@ class WeightNorm(nn.Module):
 
 
 def weight_norm(layer: Layer, mask: Tensor | None = None, init_scale: float = 1.0) -> Layer:
-    """`layer` (with `weight` and `bias`) with a normalised weight: v ~ N(0, 0.05^2), g = ||v||, bias 0."""
+    """Normalises the weight of `layer` (with `weight` and `bias`), and returns it: v ~ N(0, 0.05^2), g = ||v||, bias 0."""
     weight, bias = layer.get_parameter("weight"), layer.get_parameter("bias")
     nn.init.normal_(weight, std=DIRECTION_STD)
     nn.init.zeros_(bias)
@@ -93,7 +94,7 @@ def weight_norm(layer: Layer, mask: Tensor | None = None, init_scale: float = 1.
 
 @contextmanager
 def initialising_by_data(module: nn.Module) -> Iterator[None]:
-    """Inside, the first forward pass through each weight-normalised layer of `module` sets its gain and bias by the data."""
+    """Makes the first forward pass through each weight-normalised layer of `module` set its gain and bias from the data."""
     hooks: dict[nn.Module, RemovableHandle] = {}
 
     def rescale_once(layer: nn.Module, inputs: tuple[Tensor, ...], output: Tensor) -> Tensor:
@@ -116,13 +117,14 @@ def initialising_by_data(module: nn.Module) -> Iterator[None]:
 
 @torch.no_grad()
 def _rescale_to_unit_outputs(layer: nn.Module, inputs: tuple[Tensor, ...], output: Tensor) -> Tensor:
-    """A forward hook: rescales gain and bias by the statistics of `output` [batch units ...], evaluates the layer again."""
+    """Forward hook: rescales gain and bias by the statistics of `output` [batch units ...], then evaluates the layer
+    again."""
     weight = layer.get_submodule("parametrizations.weight")
     norm = weight.get_submodule("0")
     assert isinstance(norm, WeightNorm)
     axes = [d for d in range(output.ndim) if d != 1]
     mean, std = output.mean(axes), output.std(axes)
-    # A unit that sees nothing (the first output of a MADE) has no variance: it counts as one of unit variance.
+    # A unit that sees nothing (the first output of a MADE) has no variance: it is treated as having unit variance.
     std = torch.where(std == 0, torch.ones_like(std), std)
     factor = norm.init_scale / (std + STD_FLOOR)
     norm.rescale(weight.get_parameter("original0"), factor)

@@ -79,14 +79,14 @@ CLAIMS = (
     Claim(
         "C2",
         "On MNIST and OMNIGLOT, MAE reaches a lower NLL than VLAE.",
-        "MAE paper, as its reviewers restate it (the margin is called marginal)",
+        "MAE paper, as restated by its reviewers (the margin is called marginal)",
         (Condition("lower", "nll_nats", "mae", "vlae"),),
         ("mnist", "omniglot"),
     ),
     Claim(
         "C3",
         "On CIFAR-10, MAE's density is worse than VLAE's.",
-        "MAE paper as submitted, by its authors' reply; a larger decoder improved it later",
+        "MAE paper as submitted, according to its authors' reply; a larger decoder later improved it",
         (Condition("higher", "nll_nats", "mae", "vlae"),),
         ("cifar10", "cifar-10"),
     ),
@@ -115,7 +115,7 @@ CLAIMS = (
     Claim(
         "C6",
         "k-means finds the classes better in MAE's code than in those of a VAE with independent pixels and of VLAE.",
-        "MAE paper, as its reviewers restate it",
+        "MAE paper, as restated by its reviewers",
         (Condition("higher", KMEANS, "mae", "vae"), Condition("higher", KMEANS, "mae", "vlae")),
     ),
     Claim(
@@ -127,7 +127,7 @@ CLAIMS = (
     Claim(
         "V2",
         "A PixelCNN decoder makes the plain VAE put less into its code.",
-        "VLAE paper, the argument of bits back",
+        "VLAE paper, bits-back argument",
         (
             Condition("lower", "kl_nats", "vae-pixelcnn", "vae"),
             Condition("lower", "mutual_information_nats", "vae-pixelcnn", "vae"),

@@ -1,12 +1,12 @@
-"""From run folders to comparable groups of runs.
+"""Groups run folders into comparable runs.
 
-    study      all finished runs of one setting: data set, protocol, scale, and how they were measured
-    variant    runs of a study that differ in nothing but their seed: one column of a table
+    study      all finished runs with the same setting: data set, protocol, scale, and how they were measured
+    variant    runs of a study that differ only in their seed: one column of a table
     run        one folder
 
-Numbers made under different protocols are not comparable (on MNIST, dynamic against static binarisation is worth about
-two nats), so two settings are never put in one study, and no table or chart looks beyond a study. Runs that have not
-finished are listed, and no number of theirs is used.
+Numbers measured under different protocols are not comparable (on MNIST, dynamic versus static binarisation makes a
+difference of about two nats). Therefore a study never contains two settings, and no table or chart spans several studies.
+Unfinished runs are listed, and their numbers are not used.
 """
 
 import json
@@ -38,7 +38,7 @@ from mpdvae.report.schema import (
 from mpdvae.runs.run_folder import FAILURE_LOG
 
 ORDER = ["vae", "vae-pixelcnn", "vlae", "mae", "mae-no-smoothness", "mae-no-diversity"]
-"""Models of the matrix, in the order in which they are shown; others follow by name."""
+"""Models of the matrix, in display order; others follow by name."""
 
 SCALES = ["smoke", "minutes", "hours", "paper"]
 PICTURES = ["reconstructions", "samples", "interpolations"]
@@ -48,7 +48,7 @@ LABELS_ONLY = {"name", "seed", "reproduces"}
 
 @dataclass(frozen=True)
 class Setting:
-    """What must agree before two numbers may stand in one table."""
+    """The settings that must agree for two numbers to appear in one table."""
 
     dataset: str
     protocol: str
@@ -58,13 +58,13 @@ class Setting:
     samples: int
     diagnosed_images: int
     representation: str
-    """How much the representation was measured on, as JSON."""
+    """The amount of data on which the representation was measured, as JSON."""
     data_hash: str
     tolerance_nats: float | None = None
 
     @property
     def measured(self) -> str:
-        """How the likelihood was measured, in words."""
+        """Description of how the likelihood was measured."""
         words = f"{self.split} split, {self.images:,} images, {self.samples:,} importance samples each"
         return words if self.tolerance_nats is None else f"{words} or an error of {self.tolerance_nats:g} nats"
 
@@ -75,7 +75,7 @@ class Setting:
 
 @dataclass(frozen=True)
 class Run:
-    """A finished run: what its folder says."""
+    """A finished run: the content of its folder."""
 
     folder: Path
     name: str
@@ -97,7 +97,7 @@ class Run:
 
 @dataclass(frozen=True)
 class Unfinished:
-    """A run that cannot be reported yet."""
+    """A run that cannot be included in the report yet."""
 
     folder: Path
     name: str
@@ -105,7 +105,7 @@ class Unfinished:
     seed: int
     status: str
     failure: str = ""
-    """How its failure.log ends, where it has one."""
+    """The end of its failure.log, if there is one."""
 
     @property
     def in_words(self) -> str:
@@ -114,7 +114,7 @@ class Unfinished:
 
 @dataclass(frozen=True)
 class Variant:
-    """Runs that differ in their seed alone, by ascending seed."""
+    """Runs that differ only in their seed, by ascending seed."""
 
     label: str
     model: str
@@ -127,7 +127,7 @@ class Variant:
 
 @dataclass(frozen=True)
 class Study:
-    """Everything that may be compared with each other."""
+    """All runs that are comparable with each other."""
 
     setting: Setting
     variants: tuple[Variant, ...]
@@ -151,11 +151,11 @@ class Collection:
 
 
 def collect(folders: Sequence[Path]) -> Collection:
-    """Reads run folders, checks them and groups them.
+    """Reads, validates and groups run folders.
 
     Raises:
-        InputError: for no folder at all, a folder that is no run, a file that is missing or broken in a finished run, or
-            two folders with the same configuration and seed.
+        InputError: if no folder is given, a folder is not a run, a file of a finished run is missing or broken, or two
+            folders have the same configuration and seed.
     """
     unique = list({folder.resolve(): folder for folder in folders}.values())
     if not unique:
@@ -181,11 +181,9 @@ def collect(folders: Sequence[Path]) -> Collection:
 
 
 def read_run(folder: Path) -> Run | Unfinished:
-    """What one run folder says. Raises `InputError`, naming the file and what to do, where it says it badly."""
+    """Reads one run folder. Raises `InputError`, naming the file and what to do, if a file is missing or broken."""
     if not folder.is_dir():
-        raise InputError(
-            f"{folder} is not a folder: give run folders, as `mpdvae train` writes them.", topic="not-a-run"
-        )
+        raise InputError(f"{folder} is not a folder: give run folders written by `mpdvae train`.", topic="not-a-run")
     not_a_run = f"is {folder} a run folder? Leave it out, or train it again into an empty folder"
     experiment = read(Experiment, folder / "experiment.json", not_a_run)
     failure = _failure(folder / FAILURE_LOG, not_a_run)
@@ -195,7 +193,7 @@ def read_run(folder: Path) -> Run | Unfinished:
     if manifest.status != "finished":
         return Unfinished(folder, experiment.name, experiment.model, experiment.seed, manifest.status, failure)
     configuration = read_object(folder / "experiment.json", not_a_run)
-    again = f"run `mpdvae evaluate {folder}` to make it, or leave this run out"
+    again = f"run `mpdvae evaluate {folder}` to create it, or leave this run out"
     density = read(Density, folder / "density.json", again)
     diagnostics = read(Diagnostics, folder / "diagnostics.json", again)
     return Run(
@@ -266,7 +264,7 @@ def _history(path: Path, advice: str) -> tuple[HistoryPoint, ...]:
 
 
 def _variants(runs: Iterable[Run]) -> list[Variant]:
-    """Runs by model and, within a model, by configuration; labelled by what differs."""
+    """Groups runs by model and, within a model, by configuration; labels name the fields that differ."""
     groups: dict[tuple[str, str], list[Run]] = defaultdict(list)
     for run in runs:
         fields = {k: v for k, v in run.configuration.items() if k not in LABELS_ONLY}
@@ -295,7 +293,7 @@ def _refuse_twins(runs: Sequence[Run]) -> None:
 
 
 def _labels(model: str, configurations: Sequence[Mapping[str, Any]]) -> list[str]:
-    """The model's name, with the fields in which its configurations differ where there are several."""
+    """Returns the model's name; for several configurations, with the fields in which they differ."""
     if len(configurations) == 1:
         return [model]
     flat = [flatten(configuration) for configuration in configurations]
@@ -309,7 +307,7 @@ def _labels(model: str, configurations: Sequence[Mapping[str, Any]]) -> list[str
 
 
 def flatten(tree: Mapping[str, Any], prefix: str = "") -> dict[str, Any]:
-    """A nested configuration as dotted names and values."""
+    """Flattens a nested configuration into dotted names and values."""
     fields: dict[str, Any] = {}
     for name, value in tree.items():
         if isinstance(value, Mapping):

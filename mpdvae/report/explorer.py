@@ -18,8 +18,9 @@ MAP_TITLES = {"pca": "PCA", "tsne": "t-SNE", "umap": "UMAP"}
 COLOURINGS = {"class": "class", "kl": "KL", "distortion": "reconstruction error"}
 CAPTION = (
     "Each point is a test image, chosen at random, the same for all models; codes are posterior means. Hover over a point "
-    "to see its image; click it to see the images whose codes are nearest, in all dimensions of the code; drag over several "
-    "points to see all their images. With the keyboard: arrow keys move from point to point, Escape clears the selection."
+    "to see its image; click it to see the images whose codes are nearest, in all dimensions of the code; drag over "
+    "several points to see all their images. With the keyboard: arrow keys move from point to point, Escape clears the "
+    "selection."
 )
 MAP_CAPTIONS = {
     "PCA": "two directions of the largest variance",

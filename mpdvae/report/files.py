@@ -1,7 +1,7 @@
-"""Writing the report's files: whole or not at all, and never over something else.
+"""Writes the report's files atomically, and never overwrites a file that is not a report.
 
-A file is written aside, synced and renamed, so that a reader sees the old one or the new one. A report may replace an
-earlier report, which is known by its mark; anything else that bears the name is left alone.
+Each file is written to a temporary file, synced and renamed, so that a reader sees either the old or the new version. A
+report may replace an earlier report, which is recognised by its mark; any other existing file is left untouched.
 """
 
 from collections.abc import Mapping
@@ -11,19 +11,21 @@ from mpdvae.errors import InputError
 from mpdvae.system.atomic_files import write_atomically
 
 MARK = "written by mpdvae report"
-"""Stands in every file that the report writes."""
+"""Mark contained in every file that the report writes."""
 
 
 def check_free(path: Path) -> None:
-    """Raises `InputError` where `path` is something that no report wrote."""
+    """Raises `InputError` if `path` exists and was not written by a report."""
     if path.is_dir():
-        raise InputError(f"{path} is a folder: name a file for the report.")
+        raise InputError(f"{path}: expected a file name for the report, got a folder; name a file.")
     if path.exists() and MARK not in path.read_text(encoding="utf-8", errors="replace"):
-        raise InputError(f"{path} exists and was not written by a report: choose another name, or move it away.")
+        raise InputError(
+            f"{path} already exists and was not written by a report: choose another name, or move the file away."
+        )
 
 
 def write_all(texts: Mapping[Path, str]) -> None:
-    """Writes each text, which must contain `MARK`, to its path, making folders as needed."""
+    """Writes each text, which must contain `MARK`, to its path, and creates folders as needed."""
     for path in texts:
         check_free(path)
     for path, text in texts.items():
@@ -31,5 +33,8 @@ def write_all(texts: Mapping[Path, str]) -> None:
 
 
 def is_inside(path: Path, folder: Path) -> bool:
-    """Whether `path` is a file of `folder`, and no link out of it: a report must not show files of whoever makes it."""
+    """Returns whether `path` is a file inside `folder` after resolving symbolic links.
+
+    A link out of the folder would let a run folder include private files of the user in the report.
+    """
     return path.is_file() and path.resolve().is_relative_to(folder.resolve())

@@ -154,7 +154,7 @@ def _claimed(condition: Condition, unit: str) -> str:
         return f"at most {condition.margin:g}{unit}"
     if condition.relation == "equivalent":
         return f"at most {condition.margin:g}{unit} in either direction"
-    return "more than zero" if condition.relation == "higher" else "less than zero"
+    return "above zero" if condition.relation == "higher" else "below zero"
 
 
 def console_verdicts(verdicts: Sequence[Verdict], width: int = 124) -> str:

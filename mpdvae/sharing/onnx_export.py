@@ -1,16 +1,17 @@
-"""Encoders, and decoders with independent pixels, as ONNX graphs: models that run without torch and without this package.
+"""Exports encoders, and decoders with independent pixels, as ONNX graphs that run without torch and without this package.
 
     part       input                                    outputs
     encoder    images [batch channel height width]      mean, log_variance of q(z|x), [batch latent...]
-    decoder    codes [batch latent...]                  probabilities that a pixel is white, [batch channel height width]; of
-                                                        colour images log_weights, means, log_scales and coefficients of
-                                                        each pixel's mixture (`mpdvae.distributions.logistic_mixture`)
+    decoder    codes [batch latent...]                  probabilities that a pixel is white, [batch channel height width];
+                                                        for colour images, log_weights, means, log_scales and coefficients
+                                                        of each pixel's mixture (`mpdvae.distributions.logistic_mixture`)
 
-The batch axis is dynamic. Weight normalisation is worked out once, weights are constants. Before a graph is written,
-onnxruntime runs it on other inputs and another batch size than it was traced with, and its numbers are compared with the
-model's. What the graph is, and which configuration made it, stands in its metadata under `mpdvae`.
+The batch axis is dynamic. Weight normalisation is folded into the weights, which are constants. Before a graph is written,
+onnxruntime runs it on inputs and a batch size other than those of the trace, and its outputs are compared with the model's.
+The graph's metadata, under `mpdvae`, describes the graph and holds the configuration of its model.
 
-A graph has no loops and no gradients: autoregressive pixels and refined posteriors cannot be exported, and priors are not.
+A graph has no loops and no gradients, so autoregressive pixels and refined posteriors cannot be exported; priors are not
+exported.
 
 ONNX: https://onnx.ai/onnx/intro; torch's exporter: https://docs.pytorch.org/docs/stable/onnx.html.
 """
@@ -46,11 +47,11 @@ if TYPE_CHECKING:
 
 PARTS = ["encoder", "decoder"]
 TOLERANCE = 1e-4
-"""Largest difference between model and graph, for numbers of size one and below; of larger ones, relative to them."""
+"""Largest difference allowed between model and graph: absolute for values up to 1 in size, relative for larger ones."""
 
 
 class _Moments(nn.Module):
-    """Images -> mean and log variance."""
+    """Maps images to the mean and log variance of their posteriors."""
 
     outputs = ("mean", "log_variance")
 
@@ -63,7 +64,7 @@ class _Moments(nn.Module):
 
 
 class _Probabilities(nn.Module):
-    """Codes -> probabilities of white pixels."""
+    """Maps codes to probabilities of white pixels."""
 
     outputs = ("probabilities",)
 
@@ -76,7 +77,7 @@ class _Probabilities(nn.Module):
 
 
 class _Mixture(nn.Module):
-    """Codes -> parameters of each pixel's mixture."""
+    """Maps codes to the parameters of each pixel's mixture."""
 
     outputs = ("log_weights", "means", "log_scales", "coefficients")
 
@@ -91,7 +92,7 @@ class _Mixture(nn.Module):
 
 @dataclass(frozen=True)
 class _Graph:
-    """What is traced: a module, the name of its input, and two batches of that."""
+    """A module to trace, the name of its input, and two input batches: one for tracing, one for checking."""
 
     module: _Moments | _Probabilities | _Mixture
     input: str
@@ -100,16 +101,17 @@ class _Graph:
 
 
 def export(vae: "VAE", path: str | Path, part: str = "encoder") -> None:
-    """Writes a part of the model as an ONNX file.
+    """Writes a part of the model to an ONNX file.
 
     Arguments:
-        vae: the model; it stays as it is.
-        path: of the file, which is replaced.
-        part: encoder, or decoder with independent pixels.
+        vae: the model; it is not modified.
+        path: path of the file; an existing file is replaced.
+        part: "encoder", or "decoder" if its pixels are independent.
 
     Raises:
-        InputError: for a part that no graph can hold, which says why, and without the packages of the extra `export`.
-        RunError: where the graph's numbers are not those of the model; nothing is written then.
+        InputError: if no graph can represent the part (the message says why), or the packages of the extra `export` are not
+            installed.
+        RunError: if the graph's outputs differ from the model's; nothing is written then.
     """
     if part not in PARTS:
         refuse_unknown("part", part, PARTS)
@@ -152,8 +154,8 @@ def _decoder_graph(vae: "VAE") -> _Graph:
     decoder = vae.decoder
     if not isinstance(decoder, IndependentDecoder):
         raise InputError(
-            "part: a pixel of this decoder depends on those before it, so that an image is a loop and no graph; export the "
-            "encoder, or train a decoder with independent pixels.",
+            "part: each pixel of this decoder depends on those before it, so decoding needs a loop, which a graph cannot "
+            "hold; export the encoder, or train a decoder with independent pixels.",
             topic="onnx",
         )
     codes = [_uniform(count, tuple(vae.prior().event_shape), vae) for count in (2, 3)]
@@ -162,13 +164,13 @@ def _decoder_graph(vae: "VAE") -> _Graph:
 
 
 def _uniform(count: int, shape: tuple[int, ...], vae: "VAE") -> Tensor:
-    """Inputs to trace and to compare with: numbers in 0..1, a function of their count alone."""
+    """Returns inputs for tracing and checking: values in 0..1 that depend on `count` and `shape` alone."""
     with seeded("export", count):
         return torch.rand(count, *shape).to(next(vae.parameters()))
 
 
 def _plain(part: Any) -> Any:
-    """A copy whose weights are plain numbers: their normalisation worked out."""
+    """Returns a copy with weight normalisation folded into plain weights."""
     part = copy.deepcopy(part)
     for layer in part.modules():
         if parametrize.is_parametrized(layer, "weight"):
@@ -178,7 +180,7 @@ def _plain(part: Any) -> Any:
 
 @contextmanager
 def _quietly() -> Iterator[None]:
-    """Without what torch's exporter says about its own means: packages that are not needed, functions that will change."""
+    """Silences the messages of torch's exporter about its own internals: unneeded packages, functions that will change."""
     logger = logging.getLogger("torch.onnx")
     level = logger.level
     logger.setLevel(logging.ERROR)
@@ -200,7 +202,7 @@ def _about(vae: "VAE", part: str) -> dict[str, Any]:
 
 
 def _check(content: bytes, graph: _Graph) -> None:
-    """Raises `RunError` unless onnxruntime gets the model's numbers from the graph."""
+    """Raises `RunError` unless onnxruntime computes the model's outputs from the graph."""
     import onnxruntime
 
     session = onnxruntime.InferenceSession(content, providers=["CPUExecutionProvider"])
@@ -212,7 +214,7 @@ def _check(content: bytes, graph: _Graph) -> None:
         difference = ((torch.from_numpy(theirs) - ours).abs() / ours.abs().clamp_min(1)).max().item()
         if not difference <= TOLERANCE:
             raise RunError(
-                f"{name}: the graph's numbers differ from the model's by {difference:.2g}; nothing was written.",
+                f"{name}: the graph's values differ from the model's by {difference:.2g}; nothing was written.",
                 topic="onnx",
             )
 

@@ -1,12 +1,12 @@
-"""Models that are passed on: as a folder, and through the Hugging Face hub.
+"""Loads and shares trained models: as folders, and through the Hugging Face hub.
 
-    mpdvae.load("runs/digits")          a folder of a run or of a model, which wins where both exist
-    mpdvae.load("owner/name@v1")        a model on the hub, at a branch, tag or commit; kept in the hub's cache
-    vae.save_pretrained("folder")       model.safetensors, experiment.json, README.md
-    vae.push_to_hub("owner/name")       the same, uploaded
+    mpdvae.load("runs/digits")          loads from a run folder or model folder; a folder takes precedence over the hub
+    mpdvae.load("owner/name@v1")        loads from the hub, at a branch, tag or commit; kept in the hub's cache
+    vae.save_pretrained("folder")       writes model.safetensors, experiment.json and README.md
+    vae.push_to_hub("owner/name")       uploads the same files
 
-Nothing is a pickle, and no more than these three files is ever downloaded. Without a connection, or with HF_HUB_OFFLINE=1, a
-model comes from the cache. The hub's client (extra `hub`) is imported on demand; it finds tokens by itself.
+Nothing is a pickle, and only these three files are ever downloaded. Without a connection, or with HF_HUB_OFFLINE=1, models
+come from the cache. The hub's client (extra `hub`) is imported on demand; it finds tokens on its own.
 """
 
 import re
@@ -31,14 +31,14 @@ _ID = re.compile(r"(?P<repo>[\w.-]+/[\w.-]+)(@(?P<revision>[\w./-]+))?")
 
 
 def load(source: str | Path) -> "VAE":
-    """The trained model in a folder of a run or of a model, or on the hub: averaged weights, eval mode.
+    """Loads a trained model, with averaged weights and in eval mode, from a run folder, a model folder or the hub.
 
     Arguments:
-        source: a folder, or `owner/name[@revision]`; a `Path` is always a folder.
+        source: a folder, or `owner/name[@revision]` on the hub; a `Path` is always a folder.
 
     Raises:
-        InputError: where there is no such model, or its files do not fit together.
-        RunError: where the hub cannot be reached, and its cache has no such model.
+        InputError: if the model does not exist, or its files do not fit together.
+        RunError: if the hub cannot be reached and its cache does not hold the model.
     """
     match = _ID.fullmatch(str(source))
     if isinstance(source, Path) or match is None or Path(source).exists():
@@ -49,23 +49,23 @@ def load(source: str | Path) -> "VAE":
 def save_pretrained(
     vae: "VAE", folder: str | Path, *, results: str | Path | None = None, licence: str | None = None, source: str = "."
 ) -> None:
-    """Writes the model into `folder`, from which `load` reads it.
+    """Writes the model to `folder`, from which `load` reads it.
 
     Arguments:
-        vae: made by `load` or `Experiment.build`.
+        vae: model returned by `load` or `Experiment.build`.
         folder: new or existing; only the three files are written.
-        results: a run folder, whose measured numbers go into the card; default: the run that the model was loaded from.
-        licence: of the weights, as the hub calls it: apache-2.0, cc-by-4.0, ...
-        source: how `mpdvae.load` will be called, for the card.
+        results: run folder whose measured results go into the model card; default: the run that the model was loaded from.
+        licence: licence of the weights by the hub's name for it: apache-2.0, cc-by-4.0, ...
+        source: the argument of `mpdvae.load` that the card shows.
 
     Raises:
-        InputError: for a model that was put together by hand, whose configuration nobody knows.
+        InputError: if the model was assembled by hand, so that its configuration is unknown.
     """
     origin = _origin(vae)
     measured = _of_run(origin.run if results is None else Path(results))
     if results is not None and measured is None:
         raise InputError(
-            f"results: expected the folder of a run that was measured, got {results}; see `mpdvae evaluate`.",
+            f"results: expected the folder of an evaluated run, got {results}; see `mpdvae evaluate`.",
             topic="not-a-run",
         )
     experiment = _without_whereabouts(origin.experiment)
@@ -84,24 +84,24 @@ def push_to_hub(
     commit_message: str = "Upload a model of mpdvae",
     token: str | None = None,
 ) -> str:
-    """Uploads the model to the hub, into a repository that is made if there is none; returns the address of the commit.
+    """Uploads the model to the hub, creating the repository if it does not exist, and returns the URL of the commit.
 
     Arguments:
         vae, results, licence: as in `save_pretrained`.
         repo_id: `owner/name`.
-        private: of a new repository; None: as its owner's settings say.
-        revision: branch; default: main.
-        commit_message: of the upload.
-        token: default: that of `hf auth login`, or HF_TOKEN.
+        private: whether a new repository is private; None: as set by its owner.
+        revision: branch to upload to; default: main.
+        commit_message: message of the commit.
+        token: access token; default: the token saved by `hf auth login`, or HF_TOKEN.
 
     Raises:
-        InputError: as `save_pretrained`, and for a name that is none.
-        RunError: where the hub refuses or cannot be reached.
+        InputError: as in `save_pretrained`, and if `repo_id` is invalid.
+        RunError: if the hub refuses the upload or cannot be reached.
     """
     _origin(vae)
     match = _ID.fullmatch(repo_id)
     if match is None or match["revision"]:
-        raise InputError(f"repo_id: expected owner/name, got {repo_id!r}; a branch is given as revision.", topic="hub")
+        raise InputError(f"repo_id: expected owner/name, got {repo_id!r}; pass a branch as revision.", topic="hub")
     _require_hub("push_to_hub")
     from huggingface_hub import HfApi
 
@@ -124,28 +124,29 @@ def _origin(vae: "VAE") -> Origin:
     if isinstance(vae.origin, Origin):
         return vae.origin
     raise InputError(
-        "vae: does not know its configuration, without which nobody could load it; make it by mpdvae.load or "
+        "vae: its configuration is unknown, and without it the model could not be loaded; create it with mpdvae.load or "
         "Experiment.build(image_shape), or set vae.origin = mpdvae.experiments.experiment.Origin(experiment, image_shape).",
         topic="hub",
     )
 
 
 def _without_whereabouts(experiment: Experiment) -> Experiment:
-    """`experiment` with the name alone of a folder of own images: its path tells of a machine and of whom it belongs to."""
+    """Returns `experiment` with the path of own images cut down to its last part: the full path could reveal details of the
+    machine and its owner."""
     path = experiment.data.path
     return experiment if path is None else with_changes(experiment, data__path=path.name)
 
 
 def _of_run(run: Path | None) -> Results | None:
-    """What was measured of a run; None where nothing was."""
+    """Returns the measured results of a run, or None if there are none."""
     files = {name: run / f"{name}.json" for name in RESULTS} if run is not None else {}
     found = {name: read_json(path) for name, path in files.items() if path.is_file()}
     return Results(**found) if found else None
 
 
 def _downloaded(repo: str, revision: str | None) -> Path:
-    """The folder of the hub's cache with the model's files, fetched if need be."""
-    _require_hub(f"{repo}: no such folder here, and a model on the hub")
+    """Returns the folder of the hub's cache that holds the model's files, after downloading them if needed."""
+    _require_hub(f"{repo}: no such folder here, and loading from the hub")
     from huggingface_hub import snapshot_download
 
     def download() -> str:
@@ -158,7 +159,7 @@ def _downloaded(repo: str, revision: str | None) -> Path:
 
 
 def _require_hub(what: str) -> None:
-    """Raises `InputError` where the hub's client is not installed."""
+    """Raises `InputError` unless the hub's client is installed."""
     try:
         import huggingface_hub  # noqa: F401
     except ModuleNotFoundError:
@@ -166,7 +167,7 @@ def _require_hub(what: str) -> None:
 
 
 def _of_hub(call: Callable[[], str], about: str) -> str:
-    """What `call` returns; the client's errors as one sentence that begins with `about`."""
+    """Returns the result of `call`; turns errors of the hub's client into one sentence that begins with `about`."""
     from huggingface_hub.errors import (
         HfHubHTTPError,
         HFValidationError,
@@ -183,27 +184,27 @@ def _of_hub(call: Callable[[], str], about: str) -> str:
         raise InputError(f"{about} the hub has this model, but no such branch, tag or commit.", topic="hub") from None
     except RepositoryNotFoundError:
         raise InputError(
-            f"{about} no such model on the hub, or it is not for you; `hf auth login` signs in.", topic="hub"
+            f"{about} no such model on the hub, or you have no access to it; sign in with `hf auth login`.", topic="hub"
         ) from None
     except HFValidationError as error:
         raise InputError(
-            f"{about} this is not the name of a model on the hub ({_first_line(error)}).", topic="hub"
+            f"{about} this is not a valid name of a model on the hub ({_first_line(error)}).", topic="hub"
         ) from None
     except LocalEntryNotFoundError:
         raise RunError(
-            f"{about} the hub cannot be reached (or HF_HUB_OFFLINE is set), and its cache has no such model; connect and "
-            "call again.",
+            f"{about} the hub cannot be reached (or HF_HUB_OFFLINE is set), and its cache does not hold this model; "
+            "connect and try again.",
             topic="hub",
         ) from None
     except OfflineModeIsEnabled:
         raise RunError(
-            f"{about} the hub is not asked while HF_HUB_OFFLINE is set; unset it and call again.", topic="hub"
+            f"{about} the hub is not contacted while HF_HUB_OFFLINE is set; unset it and try again.", topic="hub"
         ) from None
     except HfHubHTTPError as error:
-        raise RunError(f"{about} the hub refused ({_first_line(error)}).", topic="hub") from None
+        raise RunError(f"{about} the hub refused the request ({_first_line(error)}).", topic="hub") from None
     except (HTTPError, OSError) as error:
         raise RunError(
-            f"{about} the hub cannot be reached ({_first_line(error)}); connect and call again.", topic="hub"
+            f"{about} the hub cannot be reached ({_first_line(error)}); connect and try again.", topic="hub"
         ) from None
 
 

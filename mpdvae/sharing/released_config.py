@@ -1,7 +1,7 @@
-"""The JSON configuration of a model of the released code of MAE, as an `Experiment`.
+"""Translates JSON configurations of the released code of MAE to an `Experiment`.
 
-A released configuration has a section for each part, with a `type` and the options of that type (`OPTIONS`); anything else is
-refused. Released code: XuezheMax/mae, branch master (2019), https://github.com/XuezheMax/mae.
+A released configuration has a section for each part, with a `type` and the options of that type (`OPTIONS`); anything else
+is rejected. Released code: XuezheMax/mae, branch master (2019), https://github.com/XuezheMax/mae.
 """
 
 from collections.abc import Mapping
@@ -63,14 +63,14 @@ OPTIONS = {
         *("hidden_kernels", "bias", "var"),
     },
 }
-"""What each section of a released configuration may say, by its type."""
+"""Options allowed in each section of a released configuration, by its type."""
 
 
 def experiment_of(config: object) -> tuple[Experiment, ImageShape]:
-    """The experiment, and the image shape, that a released configuration describes.
+    """Returns the experiment and the image shape that a released configuration describes.
 
     Raises:
-        InputError: names the field that cannot be understood.
+        InputError: if a field cannot be interpreted; names the field.
     """
     if not isinstance(config, Mapping):
         raise InputError(
@@ -85,7 +85,7 @@ def experiment_of(config: object) -> tuple[Experiment, ImageShape]:
     core = _section(encoder, "encoder.core", "core")
     if encoder.get("posterior_flow") is not None:
         raise InputError(
-            "encoder.posterior_flow: no released model has one (it cannot be built there); leave it out.",
+            "encoder.posterior_flow: no released model has one (the released code cannot build it); leave it out.",
             topic="released-code",
         )
     kind = _type(core, "encoder.core", list(ENCODERS))
@@ -192,12 +192,12 @@ def _section(config: Mapping[str, Any], where: str, name: str = "") -> Mapping[s
 
 
 def _given(section: Mapping[str, Any]) -> dict[str, Any]:
-    """Without what is null."""
+    """Returns the options that are not null."""
     return {name: value for name, value in section.items() if value is not None}
 
 
 def _type(section: Mapping[str, Any], where: str, known: list[str], options: str = "") -> str:
-    """The type of a section, which is one of those `known` and has no options but those of its type."""
+    """Returns the type of a section; it must be one of `known`, and the section may have only the options of its type."""
     kind = section.get("type", "")
     if kind not in known:
         refuse_unknown(f"{where}.type", str(kind), known)

@@ -1,10 +1,9 @@
-"""Models trained with the authors' released code of MAE, as models of this package.
+"""Imports models that were trained with the authors' released code of MAE.
 
-The released code describes a model by a JSON configuration and saves a state dict. Both map to this package without loss: the
-configuration to an `Experiment` (`released_config`), each released layer to one of ours (`released_layers`).
+The released code describes a model by a JSON configuration and saves a state dict. Both map to this package without loss:
+the configuration to an `Experiment` (`released_config`), each released layer to one of ours (`released_layers`).
 
-`import_run` makes a run folder of the two files that the released code leaves behind. Its weights are a pickle, of which
-nothing but tensors is ever read.
+`import_run` creates a run folder from these two files. The weights are a pickle, from which only tensors are ever read.
 
 Released code: XuezheMax/mae, branch master (2019), https://github.com/XuezheMax/mae.
 """
@@ -31,25 +30,25 @@ if TYPE_CHECKING:
     from mpdvae.vae import VAE
 
 LARGEST_STATE = 1 << 32
-"""Bytes of weights; the largest released model has 200 million."""
+"""Maximum size of a weights file in bytes; that of the largest released model has 200 million."""
 
 
 def from_official(config: Mapping[str, Any], state_dict: Mapping[str, "Tensor"]) -> "VAE":
-    """The model that the released code describes by `config` and has saved as `state_dict`, in eval mode.
+    """Returns the model that the released code describes by `config` and saved as `state_dict`, in eval mode.
 
     Raises:
-        InputError: for a type or option that the released code does not have, and for tensors that are missing, surplus or of
-            another shape; nothing is loaded then.
+        InputError: if the configuration has a type or option that the released code does not have, or tensors are missing,
+            surplus or of the wrong shape; nothing is loaded then.
     """
     experiment, image_shape = experiment_of(config)
     return load_released(experiment, image_shape, state_dict)
 
 
 def load_released(experiment: Experiment, image_shape: ImageShape, state_dict: Mapping[str, "Tensor"]) -> "VAE":
-    """The model of `experiment` with the weights in `state_dict`, which have released names; in eval mode.
+    """Returns the model of `experiment` with the weights in `state_dict`, which has the released names; in eval mode.
 
     Raises:
-        InputError: as `from_official`.
+        InputError: as in `from_official`.
     """
     vae = experiment.build(image_shape)
     vae.load_state_dict(renamed(experiment, vae, state_dict))
@@ -57,15 +56,19 @@ def load_released(experiment: Experiment, image_shape: ImageShape, state_dict: M
 
 
 def import_run(config: Path, state: Path, out: Path, command: str, dataset: str | None = None) -> Run:
-    """A run folder, as if trained here, of a released configuration (JSON) and its weights (see `read_state`).
+    """Creates a run folder, like that of a training run, from a released configuration (JSON) and its weights.
 
     Arguments:
-        command: noted in the manifest.
-        dataset: what the model was trained on, by its name in `mpdvae data list`; None: mnist, or cifar10 for colour.
+        config: path of the configuration.
+        state: path of the weights; see `read_state`.
+        out: the run folder: new or empty.
+        command: recorded in the manifest.
+        dataset: data set that the model was trained on, by its name in `mpdvae data list`; None: mnist, or cifar10 for
+            colour images.
 
     Raises:
-        InputError: where either cannot be read or they do not fit each other, and for a folder that is not empty. Nothing is
-            written then.
+        InputError: if a file cannot be read, the two do not fit each other, or the folder is not empty; nothing is written
+            then.
     """
     check_folder(out)
     if out.is_dir() and any(out.iterdir()):
@@ -92,10 +95,12 @@ def import_run(config: Path, state: Path, out: Path, command: str, dataset: str 
 
 
 def read_state(path: Path) -> "dict[str, Tensor]":
-    """Tensors by name from a file that `torch.save(model.state_dict(), path)` wrote, or from a .safetensors file.
+    """Reads named tensors from a file written by `torch.save(model.state_dict(), path)`, or from a .safetensors file.
+
+    No code in the file is ever run.
 
     Raises:
-        InputError: for a file that is damaged or holds anything but tensors by name. No code in it is ever run.
+        InputError: if the file is damaged or holds anything but named tensors.
     """
     import pickle
     import warnings
@@ -122,26 +127,26 @@ def read_state(path: Path) -> "dict[str, Tensor]":
         with warnings.catch_warnings(action="ignore"):
             state = torch.load(content, map_location="cpu", weights_only=True)
     except pickle.UnpicklingError as error:
-        # torch wraps the reason in advice on how to run whatever is in the file, which is not passed on.
+        # torch wraps the reason in advice on how to execute the file's content anyway, which is not passed on.
         harmful = "global" in str(error).lower() or "unsupported" in str(error).lower()
-        reason = "holds more than tensors, and would run code of its own when read" if harmful else "is damaged"
+        reason = "holds more than tensors and would execute its own code when loaded" if harmful else "is damaged"
         raise InputError(
-            f"{path}: {reason}; expected what torch.save(model.state_dict(), ...) writes.", topic="released-code"
+            f"{path}: {reason}; expected the output of torch.save(model.state_dict(), ...).", topic="released-code"
         ) from None
-    except Exception as error:  # whatever a damaged file makes torch stumble over: OSError, EOFError, KeyError, ...
+    except Exception as error:  # damaged files make torch raise all kinds of errors: OSError, EOFError, KeyError, ...
         reason = in_short(error)
         raise InputError(
-            f"{path}: not readable as what torch.save(model.state_dict(), ...) writes ({reason}).",
+            f"{path}: not readable as the output of torch.save(model.state_dict(), ...) ({reason}).",
             topic="released-code",
         ) from None
     if not isinstance(state, dict):
         raise InputError(
-            f"{path}: expected a state dict, tensors by name, got a {type(state).__name__}.", topic="released-code"
+            f"{path}: expected a state dict (tensors by name), got a {type(state).__name__}.", topic="released-code"
         )
     for name, value in state.items():
         if not isinstance(name, str) or not isinstance(value, torch.Tensor):
             raise InputError(
-                f"{path}: expected a state dict, tensors by name, got a {type(value).__name__} under "
+                f"{path}: expected a state dict (tensors by name), got a {type(value).__name__} under "
                 f"{repr(name)[:100]}; save model.state_dict() alone.",
                 topic="released-code",
             )
@@ -149,18 +154,18 @@ def read_state(path: Path) -> "dict[str, Tensor]":
 
 
 def _refuse_packed(content: "io.BytesIO", path: Path) -> None:
-    """Raises `InputError` for an archive with packed members: torch packs none, and a few of them can fill any memory."""
+    """Raises `InputError` for an archive with compressed members: torch compresses none, and a few can exhaust memory."""
     import zipfile
 
     try:
         with zipfile.ZipFile(content) as archive:
             packed = any(member.compress_type != zipfile.ZIP_STORED for member in archive.infolist())
     except (zipfile.BadZipFile, ValueError, LookupError, OSError, RuntimeError, struct.error):
-        packed = False  # no archive: the old form, or damaged, as torch will say
+        packed = False  # not an archive: the older format, or damaged, which torch will report
     content.seek(0)
     if packed:
         raise InputError(
-            f"{path}: holds packed members; expected what torch.save(model.state_dict(), ...) writes.",
+            f"{path}: holds compressed members; expected the output of torch.save(model.state_dict(), ...).",
             topic="released-code",
         )
 

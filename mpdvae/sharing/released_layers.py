@@ -1,11 +1,12 @@
-"""The layers of a model of the released code of MAE, by its names and by ours.
+"""Maps layer names of the released code of MAE to those of this package.
 
-A released layer has tensors `weight_g`, `weight_v` and `bias`: gain, direction and bias here. Three things differ:
+A released layer has tensors `weight_g`, `weight_v` and `bias`: its gain, direction and bias. Three things differ:
 
-- masks are buffers there and are made anew here; reversed 2-D flows are causal in turned coordinates here, so their kernels
-  are turned by 180 degrees;
-- 1x1 layers `nins1.0` and `nins2.0` of its PixelCNN++ are never used; they have no counterpart and are left out;
-- names from several devices carry `.module.`, which is dropped.
+- masks are buffers in the released code and are recomputed here; reversed 2-D flows are causal in rotated coordinates here,
+  so their kernels are rotated by 180 degrees;
+- the 1x1 layers `nins1.0` and `nins2.0` of the released PixelCNN++ are never used; they have no counterpart and are left
+  out;
+- parameter names of models trained on several devices contain `.module.`, which is removed.
 
 Released code: XuezheMax/mae, branch master (2019), https://github.com/XuezheMax/mae.
 """
@@ -36,7 +37,7 @@ if TYPE_CHECKING:
     from mpdvae.vae import VAE
 
 Pairs = Iterator[tuple[str, str]]
-"""(name of the released layer, name of ours)"""
+"""Pairs of (name of the released layer, name of ours)."""
 
 TENSORS = {
     "weight_g": "parametrizations.weight.original0",
@@ -46,7 +47,11 @@ TENSORS = {
 
 
 def renamed(experiment: Experiment, vae: "VAE", released: Mapping[str, "Tensor"]) -> dict[str, "Tensor"]:
-    """The released tensors under our names; refuses any that is missing, surplus or of another shape."""
+    """Returns the released tensors under our names.
+
+    Raises:
+        InputError: if a tensor is missing, surplus, of the wrong shape, or not dense and floating-point.
+    """
     given = {name.replace(".module.", "."): tensor for name, tensor in released.items()}
     ours = vae.state_dict()
     unused = {name for name in given if name.endswith(".mask") or name.startswith(_DEAD)}
@@ -58,9 +63,9 @@ def renamed(experiment: Experiment, vae: "VAE", released: Mapping[str, "Tensor"]
     missing, surplus = sorted(expected.keys() - given.keys()), sorted(given.keys() - expected.keys() - unused)
     if missing or surplus:
         lacking = f"{len(missing)} tensors are missing (first: {missing[0]})" if missing else ""
-        extra = f"{len(surplus)} are not of this model (first: {surplus[0]})" if surplus else ""
+        extra = f"{len(surplus)} do not belong to this model (first: {surplus[0]})" if surplus else ""
         raise InputError(
-            f"state dict: {'; '.join(filter(None, [lacking, extra]))}; is it of this configuration?",
+            f"state dict: {'; '.join(filter(None, [lacking, extra]))}; check that it belongs to this configuration.",
             topic="released-code",
         )
     by_our_name = {}
@@ -68,13 +73,13 @@ def renamed(experiment: Experiment, vae: "VAE", released: Mapping[str, "Tensor"]
         tensor = given[name]
         if not tensor.is_floating_point() or tensor.is_sparse:
             raise InputError(
-                f"state dict: {name} holds {tensor.dtype} ({tensor.layout}), expected dense real numbers.",
+                f"state dict: {name} holds {tensor.dtype} ({tensor.layout}), expected a dense floating-point tensor.",
                 topic="released-code",
             )
         if tensor.shape != ours[own].shape:
             raise InputError(
                 f"state dict: {name} has shape {tuple(tensor.shape)}, expected {tuple(ours[own].shape)}; "
-                "is it of this configuration?",
+                "check that it belongs to this configuration.",
                 topic="released-code",
             )
         turned = ".bwd." in name and tensor.ndim == 4 and name.endswith("weight_v")
@@ -86,7 +91,7 @@ _DEAD = ("decoder.core.core.nins1.0.", "decoder.core.core.nins2.0.")
 
 
 def released_layers(experiment: Experiment) -> Pairs:
-    """Every layer of the released model that `experiment` describes, with the name of ours."""
+    """Yields the name of every layer of the released model that `experiment` describes, with that of ours."""
     yield from _encoder_layers(experiment.encoder)
     yield from _prior_layers(experiment.prior)
     yield from _decoder_layers(experiment.decoder)
@@ -99,7 +104,7 @@ def _encoder_layers(encoder: EncoderConfig) -> Pairs:
         yield "encoder.core.main.1.conv", "encoder.body.3"
         yield "encoder.core.linear.linear", "encoder.body.6"
         return
-    # Released: blocks of one size in one module, then a convolution and its ELU; the head is convolution, ELU, convolution.
+    # Released code: blocks of one size in one module, then a convolution and its ELU; the head is conv, ELU, conv.
     ours = released = 0
     if isinstance(encoder, DenseNetEncoder):
         for steps in encoder.steps:
@@ -205,7 +210,7 @@ def _pixelcnnpp_layers(levels: int, blocks: int, doublings: int) -> Pairs:
     for released, ours in (("down_conv1", "above"), ("down_conv2", "above_row"), ("down_right_conv", "left")):
         yield f"{core}.up_layers.0.{released}.conv", f"{net}.start.{ours}"
     for level in range(levels):
-        # A pass counts its layers through: gated blocks, and one change of size between levels; the way up starts at 1.
+        # Each pass numbers its layers consecutively: gated blocks, one resizing between levels; the way up starts at 1.
         first = level * (blocks + 1)
         for block in range(blocks):
             for released, ours in _GATED.items():

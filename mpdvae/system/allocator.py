@@ -1,11 +1,10 @@
-"""Freed memory that stays with the process.
+"""Keeps freed memory in the process instead of returning it to the system.
 
-A training step frees and takes hundreds of megabytes again, in blocks of ten to twenty; so does each piece of an
-evaluation. The C library of Linux (glibc) gives
-such blocks back to the system, which has to clear every page of them when they are asked for once more: tens of thousands
-of page faults a step, which `benchmarks/speed.py` counts. Two of its settings end that (mallopt(3)): blocks come from
-the heap whatever their size (M_MMAP_THRESHOLD), and what is free at the heap's end is kept (M_TRIM_THRESHOLD). The most that
-a process holds at a time stays as it is; it holds it until it ends.
+A training step frees and reallocates hundreds of megabytes, in blocks of ten to twenty megabytes; so does each chunk of an
+evaluation. The C library of Linux (glibc) returns such blocks to the system, which must clear every page when they are
+allocated again: tens of thousands of page faults per step, as counted by `benchmarks/speed.py`. Two settings of glibc
+prevent this (mallopt(3)): blocks of any size come from the heap (M_MMAP_THRESHOLD), and free memory at the end of the heap
+is kept (M_TRIM_THRESHOLD). The peak memory of the process does not change; it is held until the process ends.
 """
 
 import ctypes
@@ -13,11 +12,11 @@ import sys
 
 M_TRIM_THRESHOLD, M_MMAP_THRESHOLD = -1, -3
 NEVER = 2**31 - 1
-"""The largest value that mallopt takes, in bytes."""
+"""Largest value that mallopt accepts, in bytes."""
 
 
 def keep_freed_memory() -> bool:
-    """Lets this process keep what it frees. Returns whether it could: elsewhere than with glibc nothing happens."""
+    """Makes this process keep the memory it frees. Returns whether this succeeded; without glibc it has no effect."""
     if sys.platform != "linux":
         return False
     mallopt = getattr(ctypes.CDLL(None), "mallopt", None)

@@ -1,26 +1,26 @@
-r"""One batch on several processes: each holds some of its images, and all come to the numbers that one process would.
+r"""Shards one batch over several processes: each holds some of the images, and all compute what a single process would.
 
-Inside `divided(N)` process p of P holds images [start_p, stop_p) of a batch of N. `own` takes that part of a tensor, and
+Inside `divided(N)`, process p of P holds images [start_p, stop_p) of a batch of N. `own` selects that part of a tensor, and
 `gathered` is its inverse:
 
-.. math:: \mathrm{gathered}(x) = \sum_p E_p x_p, \qquad E_p \text{ puts rows into their place among zeros.}
+.. math:: \mathrm{gathered}(x) = \sum_p E_p x_p, \qquad E_p \text{ places rows at their positions among zeros.}
 
-`added` is the sum of what each process has, :math:`\sum_p x_p`, for what is a sum over images.
+`added` is the sum over processes, :math:`\sum_p x_p`, for quantities that are sums over images.
 
-The networks, which cost the time, see own images only. What couples images - divergences, batch statistics, the mean over the
-batch - is computed by every process from sums over the batch, or from gathered numbers, of which there are few: a code has
-tens of numbers, an image thousands of activations. So formulas stay as they are, and every process knows the loss of the
-whole batch.
+The networks, which take most of the time, process own images only. Quantities that couple images (divergences, batch
+statistics, the mean over the batch) are computed by every process from sums over the batch or from gathered values, which
+are few: a code has tens of numbers, an image thousands of activations. The formulas therefore stay unchanged, and every
+process knows the loss of the whole batch.
 
-**Gradients.** With each process going back from L / P (`processes.backward`), what all of them find sums to the gradient of
-:math:`\sum_p L / P = L`. `gathered` and `added` are linear, and their gradients are their adjoints: the sum over processes of
-what each has to say about all rows, of which each takes its own; of what each has to say about the sum, which is for each of
-its parts. Nothing is averaged and nothing is approximated.
+**Gradients.** Each process backpropagates L / P (`processes.backward`), and the gradients of all processes sum to that of
+:math:`\sum_p L / P = L`. `gathered` and `added` are linear, and their gradients are their adjoints. For `gathered`, gradients
+with respect to all rows are summed over processes, and each process takes its own rows; for `added`, gradients with respect
+to the sum are summed over processes, and each part of the sum receives the result. Nothing is averaged or approximated.
 
-**Noise** is drawn for the whole batch by every process, from the same seed, and each takes its part (`like_all`): it does
-not depend on the number of processes, and generators stay in step.
+**Noise** is drawn by every process for the whole batch, from the same seed, and each takes its part (`like_all`): the noise
+does not depend on the number of processes, and the generators stay in sync.
 
-Outside of `divided`, and in one process, everything here returns what it is given.
+Outside `divided`, and in a single process, the functions here return their input unchanged.
 """
 
 from collections.abc import Iterator
@@ -37,10 +37,10 @@ from mpdvae.system import process_group
 
 
 class Division(NamedTuple):
-    """Which images of a batch this process holds."""
+    """The images of a batch that this process holds."""
 
     images: int
-    """Of the whole batch."""
+    """Number of images in the whole batch."""
     start: int
     stop: int
 
@@ -50,8 +50,8 @@ _division: Division | None = None
 
 @contextmanager
 def divided(images: int) -> Iterator[None]:
-    """Inside, the processes share a batch of so many images: equally, the first ones getting one more where it does not
-    divide. With fewer images than processes, every process holds all."""
+    """Shares a batch of `images` images among the processes, within the context: equally, with one more for the first
+    processes if there is a remainder. With fewer images than processes, every process holds all of them."""
     global _division
     before, _division = _division, share_of(images, process_group.rank(), process_group.world())
     try:
@@ -61,7 +61,7 @@ def divided(images: int) -> Iterator[None]:
 
 
 def share_of(images: int, rank: int, world: int) -> Division | None:
-    """What process `rank` of `world` holds; None where nothing is divided."""
+    """Returns the images that process `rank` of `world` holds; None if the batch is not divided."""
     if world == 1 or images < world:
         return None
     least, more = divmod(images, world)
@@ -70,13 +70,13 @@ def share_of(images: int, rank: int, world: int) -> Division | None:
 
 
 def is_divided() -> bool:
-    """Whether this process holds a part of a batch."""
+    """Returns whether this process holds only a part of a batch."""
     return _division is not None
 
 
 def own(x: Shaped[Tensor, "..."], axis: int = 0) -> Shaped[Tensor, "..."]:
-    """The part of `x` that belongs to own images. Along `axis` it has one row for each image of the batch, or the rows of the
-    whole batch several times."""
+    """Returns the part of `x` that belongs to own images. Along `axis`, `x` has one row per image of the batch, or the rows
+    of the whole batch several times over."""
     if _division is None:
         return x
     d = _division
@@ -84,23 +84,23 @@ def own(x: Shaped[Tensor, "..."], axis: int = 0) -> Shaped[Tensor, "..."]:
 
 
 def gathered(x: Shaped[Tensor, "..."], axis: int = 0) -> Shaped[Tensor, "..."]:
-    """The whole batch, of whose rows along `axis` each process gives its own; gradients flow."""
+    """Returns the rows of the whole batch along `axis`, to which each process contributes its own; differentiable."""
     return x if _division is None else _Gathered.apply(x, axis, _division)
 
 
 def added(x: Shaped[Tensor, "..."]) -> Shaped[Tensor, "..."]:
-    """The sum over processes of `x`, of which each gives what it has from own images; gradients flow."""
+    """Returns the sum of `x` over processes, each of which contributes the value of its own images; differentiable."""
     return x if _division is None else _Added.apply(x)
 
 
 def images_of_all(x: Shaped[Tensor, "image ..."]) -> int:
-    """How many images the whole batch has, of which `x` has a row for each own one."""
+    """Returns the number of images in the whole batch, given `x` with one row per own image."""
     return len(x) if _division is None else _division.images
 
 
 def like_all(x: Shaped[Tensor, "..."]) -> Shaped[Tensor, "..."]:
-    """An empty tensor of the shape that `x` would have for the whole batch, to draw noise of that shape; `x` itself where it
-    is whole. Its first axis may hold own images several times."""
+    """Returns an uninitialised tensor of the shape that `x` would have for the whole batch, for drawing noise of that shape;
+    `x` itself if the batch is not divided. The first axis of `x` may hold the own images several times over."""
     if _division is None:
         return x
     times = len(x) // (_division.stop - _division.start)
@@ -108,11 +108,11 @@ def like_all(x: Shaped[Tensor, "..."]) -> Shaped[Tensor, "..."]:
 
 
 def check_batch(batch_size: int) -> None:
-    """Raises `InputError` for a batch with fewer images than there are processes."""
+    """Raises `InputError` if the batch has fewer images than there are processes."""
     if batch_size < process_group.world():
         raise InputError(
             f"training.batch_size: a batch of {batch_size} images cannot be divided among {process_group.world()} processes; "
-            f"start at most {batch_size}."
+            f"start at most {batch_size} processes."
         )
 
 

@@ -1,18 +1,18 @@
-"""Who works on a run folder: one process at a time, on whatever machine shares the folder.
+"""Ownership of a run folder: one process at a time works on it, on any machine that shares the folder.
 
-    owner.json     pid, host and start of the process that owns the folder, and a token; there while it works
+    owner.json     pid, host and start time of the process that owns the folder, and a token; exists while it works
 
-The file is made by O_CREAT | O_EXCL, which is atomic on local and on network file systems. An owner is gone if
+The file is created with O_CREAT | O_EXCL, which is atomic on local and network file systems. An owner is gone if
 
-    on this machine    there is no process of that id which started at that time (ids are used again), or it is a zombie
+    on this machine    no process with that id and start time exists (ids are reused), or it is a zombie
     elsewhere          the file was not renewed for `STALE_SECONDS`; owners renew theirs every `RENEWAL_SECONDS`
 
-where "this machine" is one boot of one kernel and one space of process ids: containers that share a host's name cannot see
-each other's processes. Times are compared by the file system's own clock, so that clocks of machines may differ. The file
-of an owner that is gone is replaced in one step by a process that holds its lock (flock) and has seen that it is still the
-file of that name: of several processes that find it at once, one takes over. Where a file system has no such locks, two that
-find it within the same instant may both believe to have it; one of them learns better like any owner that was taken over
-(its machine slept, say): when it next renews.
+"This machine" means one boot of one kernel and one process id namespace: containers that share a host name cannot see each
+other's processes. Times are compared by the file system's own clock, so that the clocks of machines may differ. If an owner
+is gone, another process replaces its file in one step, while it holds the file's lock (flock) and after it has checked that
+the file still has that name: if several processes find it at once, only one takes over. On a file system without such locks,
+two processes that find it at the same instant may both believe that they own the folder; one of them finds out at its next
+renewal, like any owner whose folder was taken over (because its machine slept, for instance).
 """
 
 import json
@@ -40,9 +40,9 @@ FILE = "owner.json"
 RENEWAL_SECONDS = 20.0
 STALE_SECONDS = 300.0
 CLOCK = re.compile(rf"\.{re.escape(FILE)}\.[0-9a-f]{{16}}")
-"""Name of a file that tells the file system's clock."""
+"""Name of a file that is created to read the file system's clock."""
 ENDED = frozenset("ZX")
-"""States of a process in /proc that is no longer running: zombie, dead."""
+"""States in /proc of a process that no longer runs: zombie, dead."""
 
 
 class InUse(RunError):
@@ -51,23 +51,23 @@ class InUse(RunError):
 
 @dataclass(frozen=True)
 class Owner:
-    """A process, so that others can tell whether it still runs."""
+    """A process, identified so that others can check whether it still runs."""
 
     pid: int
     host: str
     machine: str
-    """Boot and space of process ids in which `pid` means something."""
+    """Boot and process id namespace in which `pid` is valid."""
     started: str
-    """When the process started, in whatever unit the system has; empty where it does not say."""
+    """Start time of the process, in the system's own unit; empty if the system does not report it."""
     token: str
-    """Different for each claim."""
+    """Unique to each claim."""
 
     def __str__(self) -> str:
         return f"process {self.pid} on {self.host}"
 
 
 class Ownership:
-    """A folder that is ours for the time being; made by `owned`."""
+    """A folder that this process currently owns; created by `owned`."""
 
     def __init__(self, path: Path, owner: Owner) -> None:
         self.path, self.owner = path, owner
@@ -77,9 +77,9 @@ class Ownership:
         self._renewing.start()
 
     def confirm(self) -> None:
-        """Raises `RunError` where the folder was lost: deleted, or taken over while this process was not renewing."""
+        """Raises `RunError` if the folder was lost: deleted, or taken over while this process was not renewing."""
         if self._lost:
-            raise RunError(f"{self.path.parent}: {self._lost}; this process writes nothing more there.", topic="taken")
+            raise RunError(f"{self.path.parent}: {self._lost}; this process no longer writes there.", topic="taken")
 
     def release(self) -> None:
         self._over.set()
@@ -90,7 +90,7 @@ class Ownership:
 
     def _renew_on(self) -> None:
         while not self._over.wait(RENEWAL_SECONDS) and not self._lost:
-            with suppress(OSError):  # a file system that does not answer now may do so later
+            with suppress(OSError):  # a file system that does not respond now may do so later
                 self._renew()
 
     def _renew(self) -> None:
@@ -105,23 +105,26 @@ class Ownership:
 
 @contextmanager
 def owned(folder: Path, say: Callable[[str], None] = lambda line: None) -> Iterator[Ownership]:
-    """Inside, `folder`, which exists, belongs to this process. What yields can be asked to `confirm` that it still does.
+    """Makes this process the owner of `folder`, which must exist, within the context.
+
+    Yields the `Ownership`, whose `confirm` checks that the folder still belongs to this process.
 
     Arguments:
-        say: is told, once, that the folder was taken over from an owner that is gone.
+        say: called once with a message if the folder was taken over from an owner that is gone.
 
     Raises:
-        InUse: (a `RunError`) another process works on it, or this one already does; names it.
+        InUse: (a `RunError`) another process works on the folder, or this one already does; the message names it.
     """
     path, owner = Path(folder) / FILE, _this_process()
     while not _create(path, _text(owner)):
         with _locked(path) as content:
             if content is None:
-                continue  # released or taken over in between
+                continue  # released or taken over in the meantime
             other = _parsed(content)
             if not _gone(path, other):
                 raise InUse(
-                    f"{folder}: {other or 'another process'} works on it; wait for it, stop it, or choose another folder."
+                    f"{folder}: is in use by {other or 'another process'}; "
+                    "wait for it, stop it, or choose another folder."
                 )
             write_atomically(path, _text(owner))
         say(f"{folder}: taken over from {other or 'a process'}, which is gone")
@@ -135,21 +138,21 @@ def owned(folder: Path, say: Callable[[str], None] = lambda line: None) -> Itera
 
 
 def owner_of(folder: Path) -> Owner | None:
-    """Who works on `folder` now; None where nobody does, or its owner is gone."""
+    """Returns the process that works on `folder` now; None if there is none, or if it is gone."""
     path = Path(folder) / FILE
     other = _parsed(_content(path) or b"")
     return None if other is None or _gone(path, other) else other
 
 
 def left_by(folder: Path) -> Owner | None:
-    """Who worked on `folder` and is gone without having released it; None where nobody did."""
+    """Returns the process that worked on `folder` and is gone without having released it; None if there is none."""
     path = Path(folder) / FILE
     other = _parsed(_content(path) or b"")
     return other if other is not None and _gone(path, other) else None
 
 
 def _create(path: Path, content: bytes) -> bool:
-    """Whether `path` is new and has `content` now; False where it was there before."""
+    """Creates `path` with `content` and returns True; returns False if it existed before."""
     try:
         descriptor = os.open(path, os.O_CREAT | os.O_EXCL | os.O_WRONLY, 0o644)
     except FileExistsError:
@@ -166,7 +169,8 @@ def _create(path: Path, content: bytes) -> bool:
 
 @contextmanager
 def _locked(path: Path) -> Iterator[bytes | None]:
-    """The content of the file at `path`, which no other process replaces or removes inside; None where it is gone."""
+    """Yields the content of the file at `path`, which no other process replaces or removes within the context; None if the
+    file is gone."""
     try:
         descriptor = _opened(path)
     except (FileNotFoundError, NotADirectoryError):
@@ -180,7 +184,7 @@ def _locked(path: Path) -> Iterator[bytes | None]:
 
 
 def _opened(path: Path) -> int:
-    """For writing where that is allowed: network file systems lock only such files."""
+    """Opens the file for writing if permitted: network file systems lock only files that are open for writing."""
     try:
         return os.open(path, os.O_RDWR)
     except PermissionError:
@@ -206,26 +210,26 @@ def _runs(owner: Owner) -> bool:
     except ProcessLookupError:
         return False
     except PermissionError:
-        pass  # another user's
+        pass  # a process of another user
     return _process_start(owner.pid) == owner.started
 
 
 def _seconds_since_renewal(path: Path) -> float:
-    """By the clock of the file system, which a new file tells."""
+    """Measured by the file system's clock, which is read from a new file."""
     clock = path.with_name(f".{FILE}.{secrets.token_hex(8)}")
     try:
         clock.touch()
         return clock.stat().st_mtime - path.stat().st_mtime
     except OSError:
-        return 0.0  # released in between, or a folder that can only be read: nothing says that its owner is gone
+        return 0.0  # released in the meantime, or a read-only folder: nothing indicates that its owner is gone
     finally:
         with suppress(OSError):
             clock.unlink()
 
 
 def _remove_clocks(path: Path) -> None:
-    """What processes left that were killed while they asked for the time. One that asks now takes this owner for a running
-    one, which it is."""
+    """Removes clock files of processes that were killed while they read the clock. A process that reads it now takes this
+    owner for a running one, which it is."""
     for clock in path.parent.glob(f".{FILE}.*"):
         if CLOCK.fullmatch(clock.name):
             clock.unlink(missing_ok=True)
@@ -243,7 +247,8 @@ def _text(owner: Owner) -> bytes:
 
 
 def _parsed(content: bytes) -> Owner | None:
-    """None for a file that is still being written, or is none of ours: that has an owner, too, until it is stale."""
+    """Returns the owner; None for a file that is still being written or has another format: such a file counts as that of a
+    running owner until it is stale."""
     try:
         fields = json.loads(content)
         return Owner(int(fields["pid"]), *(str(fields[name]) for name in ("host", "machine", "started", "token")))
@@ -259,7 +264,7 @@ def _this_process() -> Owner:
 @cache
 def _machine() -> str:
     if os.name != "posix":
-        return f"{socket.gethostname()} {os.getpid()}"  # os.kill(pid, 0) asks nothing there: owners are told by renewal
+        return f"{socket.gethostname()} {os.getpid()}"  # os.kill(pid, 0) checks nothing there: only renewals count
     try:
         boot = Path("/proc/sys/kernel/random/boot_id").read_text().strip()
         return f"{boot} {os.readlink('/proc/self/ns/pid')}"
@@ -268,7 +273,8 @@ def _machine() -> str:
 
 
 def _process_start(pid: int) -> str:
-    """When process `pid` started: in clock ticks since boot on Linux, as `ps` says it elsewhere. "ended" for a zombie."""
+    """Returns when process `pid` started: in clock ticks since boot on Linux, as `ps` prints it elsewhere; "ended" for a
+    zombie."""
     try:
         state, *fields = Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()
         return "ended" if state in ENDED else fields[18]

@@ -1,12 +1,13 @@
-r"""Several processes that train or measure one run together, each on a GPU of its own or a share of the cores.
+r"""Several processes that train or measure one run together, each on its own GPU or on a share of the cores.
 
-torchrun, `accelerate launch` and `--processes N` start them and tell each its place by the same environment variables: RANK
-of WORLD_SIZE, LOCAL_RANK on its machine, and the address of the first. Inside `joined()` they form a group; messages go by
-gloo between CPUs and by NCCL between GPUs. All processes do the same steps and come to the same decisions, because what they
-decide by is the same on all; the first one alone writes and speaks. Without a group everything here does nothing.
+torchrun, `accelerate launch` and `--processes N` start the processes and pass each its place in the same environment
+variables: RANK of WORLD_SIZE, LOCAL_RANK on its machine, and the address of the first process. Inside `joined()` they form a
+group, which communicates by gloo between CPUs and by NCCL between GPUs. All processes perform the same steps and reach the
+same decisions, because the values that these depend on are the same on all of them; only the first process writes and
+prints. Without a group, everything here does nothing.
 
-One operation is all that is sent: the sum over processes (all-reduce), which gives every process the same bits. How a batch
-is divided by means of it is in `mpdvae.system.batch_sharding`.
+The only operation that communicates is the sum over processes (all-reduce), which gives every process the same bits.
+`mpdvae.system.batch_sharding` describes how it is used to divide a batch.
 """
 
 import os
@@ -26,16 +27,16 @@ Result = TypeVar("Result")
 Task = TypeVar("Task")
 
 PATIENCE = timedelta(minutes=10)
-"""How long a process waits for another one in a sum. One that ended is noticed at once, by gloo, or by what started it."""
+"""Timeout for waiting for another process in a sum. gloo, or the launcher, detects at once that a process has ended."""
 
 
 class LostProcess(RuntimeError):
-    """Another process of the group ended, or does not answer."""
+    """Another process of the group ended or does not respond."""
 
 
 @dataclass(frozen=True)
 class Place:
-    """Where a process stands among those of its run."""
+    """The place of a process among those of its run."""
 
     rank: int = 0
     size: int = 1
@@ -47,27 +48,28 @@ _here = Place()
 
 
 def rank() -> int:
-    """The number of this process, from 0; without a group 0."""
+    """Returns the rank of this process, from 0; 0 without a group."""
     return _here.rank
 
 
 def world() -> int:
-    """How many processes there are; without a group 1."""
+    """Returns the number of processes (world size); 1 without a group."""
     return _here.size
 
 
 def is_first() -> bool:
-    """Whether this process is the one that writes and speaks, be it in a group already or not."""
+    """Returns whether this process is the one that writes and prints, whether or not it has joined the group yet."""
     return _place_in_environment().rank == 0
 
 
 def cores() -> int:
-    """Cores of this machine for each of its processes, at least 1."""
+    """Returns the number of cores of this machine for each of its processes, at least 1."""
     return max(1, usable_cores() // _here.local_size)
 
 
 def usable_cores() -> int:
-    """Cores that this process may use: fewer than the machine has in a container or a cluster's job, perhaps."""
+    """Returns the number of cores that this process may use, which may be fewer than the machine has in a container or a
+    cluster job."""
     from joblib import cpu_count
 
     return cpu_count()
@@ -75,9 +77,9 @@ def usable_cores() -> int:
 
 @contextmanager
 def joined() -> Iterator[None]:
-    """Inside, this process is a member of the group that the environment tells of, if it tells of one.
+    """Makes this process a member of the group that the environment describes, if any, within the context.
 
-    Raises `LostProcess` where the others don't come.
+    Raises `LostProcess` if the other processes do not join.
     """
     place = _place_in_environment()
     if place.size == 1:
@@ -93,11 +95,11 @@ def joined() -> Iterator[None]:
         if "OMP_NUM_THREADS" not in os.environ:
             torch.set_num_threads(cores())
         yield
-    dist.destroy_process_group()  # after an error others may still be waiting: there the end of the process is the end
+    dist.destroy_process_group()  # not after an error, when others may still be waiting: then the end of the process ends it
 
 
 def after_first(make: Callable[[], Result]) -> Result:
-    """`make()`, by the first process before all others: for what one must have made, so that the others find it."""
+    """Returns `make()`, which the first process calls before all others, so that they find what it has created."""
     if is_first():
         made = make()
         wait_for_all()
@@ -107,7 +109,7 @@ def after_first(make: Callable[[], Result]) -> Result:
 
 
 def wait_for_all() -> None:
-    """Returns when every process has come here."""
+    """Blocks until every process has called it."""
     if world() > 1:
         import torch
 
@@ -115,8 +117,8 @@ def wait_for_all() -> None:
 
 
 def take_turns(tasks: Sequence[Task], do: Callable[[Task], object]) -> None:
-    """Does every `task` in one of the processes, as many at a time as there are processes; returns when all are done. One
-    process alone has no turns to take: it does nothing."""
+    """Calls `do` on each of the `tasks` in one of the processes, with as many tasks in parallel as there are processes;
+    returns when all are done. A single process does nothing here."""
     if world() == 1:
         return
     for start in range(0, len(tasks), world()):
@@ -126,7 +128,7 @@ def take_turns(tasks: Sequence[Task], do: Callable[[Task], object]) -> None:
 
 
 def add_up(x: "Tensor") -> "Tensor":
-    """The sum of `x` over processes, in place and on all of them the same bits. Raises `LostProcess`."""
+    """Sums `x` over processes in place and returns it, with the same bits on all of them. Raises `LostProcess`."""
     if world() > 1:
         import torch.distributed as dist
 
@@ -136,10 +138,10 @@ def add_up(x: "Tensor") -> "Tensor":
 
 
 def backward(loss: "Tensor", moving: "list[nn.Parameter]") -> None:
-    """Sets the gradient of `loss`, which every process has alike, in the parameters `moving`.
+    """Sets the gradient of `loss`, which is the same on every process, in the parameters `moving`.
 
-    Each process goes back from its equal part of the loss, along the images that it holds; the sum of what they find is
-    the gradient. It is sent in one message.
+    Each process backpropagates an equal share of the loss through the images that it holds; the sum over processes is the
+    gradient. It is sent in one message.
     """
     if world() == 1:
         loss.backward(inputs=moving)
@@ -154,7 +156,7 @@ def backward(loss: "Tensor", moving: "list[nn.Parameter]") -> None:
 
 
 def take_from_first(tensors: "Iterable[Tensor]") -> None:
-    """Gives `tensors` the values that they have in the first process: machines of different make may round differently."""
+    """Sets `tensors` to their values in the first process: machines of different types may round differently."""
     if world() > 1:
         import torch.distributed as dist
 
@@ -164,17 +166,17 @@ def take_from_first(tensors: "Iterable[Tensor]") -> None:
 
 
 def agree(value: int) -> bool:
-    """Whether all processes have the same `value`, on all of them the same answer."""
+    """Returns whether all processes have the same `value`; the answer is the same on all of them."""
     if world() == 1:
         return True
     import torch
 
     total, squares = add_up(torch.tensor([value, value**2])).tolist()
-    return world() * squares == total**2  # otherwise greater (Cauchy and Schwarz)
+    return world() * squares == total**2  # greater otherwise (Cauchy-Schwarz)
 
 
 def any_is(flag: bool) -> bool:
-    """Whether the flag of any process is set, on all of them the same answer."""
+    """Returns whether the flag of any process is set; the answer is the same on all of them."""
     if world() == 1:
         return flag
     import torch
@@ -183,15 +185,17 @@ def any_is(flag: bool) -> bool:
 
 
 def check_processes(asked: int | None) -> None:
-    """Raises `InputError` unless `--processes` is what this process is one of."""
+    """Raises `InputError` unless `asked`, the value of `--processes`, is None or the number of processes of this run."""
     if asked is not None and asked < 1:
         raise InputError(f"--processes: expected a number >= 1, got {asked}.")
     if asked is not None and asked != world():
-        raise InputError(f"--processes: {asked} were asked for, but {world()} were started; leave it out here.")
+        raise InputError(
+            f"--processes: expected {world()}, as many as were started, got {asked}; omit this option here."
+        )
 
 
 def own_device(asked: str | None) -> str | None:
-    """The device of this process: of several, each takes a GPU of its own where there are GPUs.
+    """Returns the device of this process: if there are several processes and GPUs, each process takes its own GPU.
 
     Raises `InputError` for a device that several processes cannot share, or for too few GPUs.
     """
@@ -201,14 +205,14 @@ def own_device(asked: str | None) -> str | None:
 
     if asked not in (None, "cpu", "cuda"):
         raise InputError(
-            f"--device: several processes take cpu, or cuda for a GPU each; got {asked!r}.", topic="device"
+            f"--device: for several processes, expected cpu, or cuda for a GPU each, got {asked!r}.", topic="device"
         )
     if asked == "cpu" or (asked is None and not torch.cuda.is_available()):
         return "cpu"
     if _here.local_size > torch.cuda.device_count():
         raise InputError(
             f"--processes: {_here.local_size} processes on this machine need as many GPUs, found "
-            f"{torch.cuda.device_count()}; start fewer, or give --device cpu.",
+            f"{torch.cuda.device_count()}; start fewer processes, or use --device cpu.",
             topic="device",
         )
     torch.cuda.set_device(_here.local_rank)
@@ -216,13 +220,13 @@ def own_device(asked: str | None) -> str | None:
 
 
 def started_with_others() -> bool:
-    """Whether this process was started as one of several."""
+    """Returns whether this process was started as one of several."""
     return _place_in_environment().size > 1
 
 
 def environment_of(rank: int, size: int, port: int) -> dict[str, str]:
-    """What the environment of process `rank` of `size` on this machine says, if whoever starts them keeps the store at
-    `port` where they meet."""
+    """Returns the environment variables for process `rank` of `size` on this machine, if the launcher keeps the store at
+    `port` through which the processes find each other."""
     return {
         "RANK": str(rank),
         "WORLD_SIZE": str(size),
@@ -230,13 +234,13 @@ def environment_of(rank: int, size: int, port: int) -> dict[str, str]:
         "LOCAL_WORLD_SIZE": str(size),
         "MASTER_ADDR": "127.0.0.1",
         "MASTER_PORT": str(port),
-        "TORCHELASTIC_USE_AGENT_STORE": "True",  # the store is there already
+        "TORCHELASTIC_USE_AGENT_STORE": "True",  # the store exists already
     }
 
 
 def _place_in_environment() -> Place:
     if not {"RANK", "WORLD_SIZE", "MASTER_ADDR", "MASTER_PORT"} <= os.environ.keys():
-        return Place()  # some clusters set a WORLD_SIZE for every job
+        return Place()  # some clusters set WORLD_SIZE for every job
     rank, size = int(os.environ["RANK"]), int(os.environ["WORLD_SIZE"])
     return Place(rank, size, int(os.environ.get("LOCAL_RANK", rank)), int(os.environ.get("LOCAL_WORLD_SIZE", size)))
 
@@ -255,5 +259,5 @@ def _at(place: Place) -> Iterator[None]:
 def _loss_is_told() -> Iterator[None]:
     try:
         yield
-    except RuntimeError as error:  # what gloo and NCCL raise has no common kind of its own
-        raise LostProcess("another process of this run ended, or does not answer") from error
+    except RuntimeError as error:  # gloo and NCCL have no more specific error in common
+        raise LostProcess("another process of this run ended or does not respond") from error

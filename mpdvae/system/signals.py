@@ -1,8 +1,9 @@
-"""Being asked to stop: by SIGTERM, as systems and clusters do before they kill, or by SIGUSR1, as clusters can be told to.
+"""Signals that ask a process to stop: SIGTERM, which systems and clusters send before they kill it, or SIGUSR1, which
+clusters can be configured to send.
 
-Inside `heeded` the signal raises `Stopped` wherever the process is, as Ctrl-C raises `KeyboardInterrupt`: what is measured or
-written then is lost, what was written before is whole. While `deferred`, it is only noted, so that a step is brought to its
-end and a checkpoint saved. Afterwards the handlers of before are back.
+Inside `heeded`, the signal raises `Stopped` wherever the process is, as Ctrl-C raises `KeyboardInterrupt`: whatever is being
+measured or written at that moment is lost, and everything written before is intact. Inside `deferred`, the signal is only
+recorded, so that the current step is finished and a checkpoint saved. Afterwards the previous handlers are restored.
 """
 
 import signal
@@ -12,29 +13,29 @@ from contextlib import contextmanager
 from types import FrameType
 
 NAMES = ("SIGTERM", "SIGUSR1")
-"""The second one is not everywhere."""
+"""SIGUSR1 does not exist on all systems."""
 
 
 def numbers() -> list[signal.Signals]:
-    """The signals that there are here."""
+    """Returns those of the signals that exist on this system."""
     return [getattr(signal, name) for name in NAMES if hasattr(signal, name)]
 
 
 class Stopped(KeyboardInterrupt):
-    """This process was asked to stop; says by which signal."""
+    """This process was asked to stop; the message is the name of the signal."""
 
 
 class Stop:
-    """Whether this process was asked to stop."""
+    """Records whether this process was asked to stop."""
 
     def __init__(self) -> None:
         self.asked_by = ""
-        """Name of the signal; empty while nobody asked."""
+        """Name of the signal; empty if there was none."""
         self._deferred = False
 
     @contextmanager
     def deferred(self) -> Iterator[None]:
-        """Inside, a signal is noted, and raises `Stopped` where `check` is called."""
+        """Defers signals within the context: a signal is recorded, and `Stopped` is raised when `check` is called."""
         self._deferred = True
         try:
             yield
@@ -43,12 +44,12 @@ class Stop:
         self.check()
 
     def check(self) -> None:
-        """Raises `Stopped` where this process was asked to stop."""
+        """Raises `Stopped` if this process was asked to stop."""
         if self.asked_by:
             raise Stopped(self.asked_by)
 
     def note(self, number: int, frame: FrameType | None = None) -> None:
-        """The handler of the signals."""
+        """Handles the signals."""
         self.asked_by = signal.Signals(number).name
         if not self._deferred:
             self.check()
@@ -56,7 +57,7 @@ class Stop:
 
 @contextmanager
 def heeded() -> Iterator[Stop]:
-    """Inside, the signals are heeded, as far as they can be: only a process's main thread hears them."""
+    """Handles the signals within the context, in the main thread only: other threads receive no signals."""
     stop = Stop()
     if threading.current_thread() is not threading.main_thread():
         yield stop

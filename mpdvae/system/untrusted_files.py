@@ -1,10 +1,11 @@
-"""Files from strangers, read within bounds.
+"""Reads untrusted files within bounds.
 
-A file may be anything: larger than memory, deeper than the stack, with numbers that no arithmetic survives. What is read here
-is either an ordinary value of bounded size or an `InputError` of one sentence; nothing is ever run.
+A file may contain anything: more data than fits in memory, nesting deeper than the stack, numbers that overflow in any
+computation. The result is either an ordinary value of bounded size or an `InputError` of one sentence; nothing is ever
+executed.
 
-JSON here is that of RFC 8259 (https://www.rfc-editor.org/rfc/rfc8259), without the NaN and Infinity that Python adds, whole
-numbers within 64 bits and real ones within float64 (section 6 advises both), texts that have a UTF-8 form (section 8.1).
+JSON is that of RFC 8259 (https://www.rfc-editor.org/rfc/rfc8259), without the NaN and Infinity that Python adds. Integers must
+fit in 64 bits and real numbers in float64 (section 6 recommends both), and strings must be encodable as UTF-8 (section 8.1).
 """
 
 import json
@@ -16,47 +17,48 @@ from mpdvae.errors import InputError
 from mpdvae.system.untrusted_text import printable
 
 LARGEST_JSON = 1 << 26
-"""Bytes of a JSON file; the history of a run of the paper's length has some million."""
+"""Maximum size of a JSON file in bytes; the history of a run of the paper's length has about a million."""
 DEEPEST_JSON = 50
-"""Containers within each other; those of a run have some six."""
+"""Maximum depth of nested containers; files of a run have about six levels."""
 LARGEST_INTEGER = 2**63 - 1
 
 
 def read_bytes(path: Path, largest: int) -> bytes:
-    """The bytes of a file. Raises `InputError` where it is missing, no file, unreadable, or larger than `largest` bytes."""
+    """Returns the bytes of a file. Raises `InputError` if it is missing, not a file, unreadable, or larger than `largest`
+    bytes."""
     try:
         if path.exists() and not path.is_file():
             raise InputError(f"{path}: is not a file.")
         size = path.stat().st_size
         if size > largest:
-            raise InputError(f"{path}: has {size:,} bytes, more than any file of its kind ({largest:,}).")
+            raise InputError(f"{path}: expected at most {largest:,} bytes for a file of this kind, got {size:,}.")
         return path.read_bytes()
     except FileNotFoundError:
         raise InputError(f"{path}: no such file.") from None
-    except (OSError, ValueError) as error:  # a ValueError for names that no file can have
+    except (OSError, ValueError) as error:  # ValueError: not a possible file name
         raise InputError(f"{path}: cannot be read ({error}).") from None
 
 
 def parse_json(text: str | bytes) -> Any:
-    """The value of a JSON text. Raises `ValueError`, which says why, for what is none or out of bounds."""
+    """Parses a JSON text. Raises `ValueError`, with the reason, if it is invalid or out of bounds."""
     try:
         value = json.loads(text, parse_constant=_refuse, parse_float=_finite)
         _check(value)
     except RecursionError:
-        raise ValueError(f"more than {DEEPEST_JSON} containers within each other") from None
+        raise ValueError(f"more than {DEEPEST_JSON} nested containers") from None
     return value
 
 
 def in_short(said: object, most: int = 300) -> str:
-    """What an error says, or any text, on one line of at most `most` characters: it may quote a file from a stranger.
+    """Returns the message of an error, or any text, on one line of at most `most` characters. It may quote an untrusted file.
 
-    What a terminal would obey, the escape sequences of colours and cursors, is written out.
+    Escape sequences that a terminal would interpret, such as colours and cursor movements, are written out.
     """
     return printable((str(said) or type(said).__name__)[:most])
 
 
 def _refuse(number: str) -> NoReturn:
-    raise ValueError(f"{number} is no number of JSON")
+    raise ValueError(f"{number} is not a valid JSON number")
 
 
 def _finite(text: str) -> float:
@@ -65,18 +67,18 @@ def _finite(text: str) -> float:
 
 
 def _check(value: Any) -> None:
-    """Raises `ValueError` for what is too deep, too large, or no text."""
+    """Raises `ValueError` for nesting that is too deep, integers that are too large, and strings that are not valid text."""
     level = [value]
     for _ in range(DEEPEST_JSON):
         for node in level:
             if isinstance(node, int) and abs(node) > LARGEST_INTEGER:
-                raise ValueError("a whole number has more than 64 bits")
+                raise ValueError("an integer has more than 64 bits")
             for text in (node,) if isinstance(node, str) else node if isinstance(node, dict) else ():
                 text.encode()  # a UnicodeEncodeError is a ValueError
         level = [part for node in level if isinstance(node, dict | list) for part in _parts(node)]
         if not level:
             return
-    raise ValueError(f"more than {DEEPEST_JSON} containers within each other")
+    raise ValueError(f"more than {DEEPEST_JSON} nested containers")
 
 
 def _parts(node: dict[str, Any] | list[Any]) -> Any:

@@ -1,16 +1,14 @@
-"""MAE and its relatives as a scikit-learn estimator: arrays of images in; codes, likelihoods and images out.
+"""The scikit-learn estimator: trains MAE and related models on arrays of images; returns codes, likelihoods and images.
 
     codes = MPDVAE(latent_dim=16, random_state=0).fit(X).transform(X)
 
-A thin front of the project: `fit` puts an `Experiment` together and calls the one training loop in a run folder, a
-temporary one unless it is named; `score_samples` is `mpdvae.measures.density.estimate`.
+`MPDVAE` is a thin layer over the package: `fit` builds an `Experiment` and runs the usual training loop in a run folder, a
+temporary one by default; `score_samples` calls `mpdvae.measures.density.estimate`.
 
-X is images [n height width], [n channel height width] or [n height width channel], or flat rows with `image_shape`; what
-comes back (samples, decoded images) has the form that `fit` was given. Grey images are modelled as black and white, as the
-paper does: in training a pixel is white with the probability of its grey level, drawn anew at every visit; otherwise one draw
-counts, which depends on the image alone. `X > 0.5` does the same without chance. Colour images have 256 levels.
+The docstring of `MPDVAE` describes the accepted forms of images, and how grey and colour images are modelled.
 
-The contract: https://scikit-learn.org/stable/developers/develop.html; its checks run in tests/workflows/test_estimator.py.
+The contract of estimators: https://scikit-learn.org/stable/developers/develop.html; tests/workflows/test_estimator.py runs
+scikit-learn's checks of it.
 """
 
 import math
@@ -45,55 +43,85 @@ from mpdvae.workflows.job import check_device, check_fit, describe_run
 from mpdvae.workflows.progress_display import Watcher
 
 FEWEST_IMAGES = 4
-"""Two to train on and two to validate on: divergences are between pairs."""
+"""Minimum number of images: two for training and two for validation, because divergences are between pairs."""
 IMAGES_AT_ONCE = 500
+"""Images, or codes, in a chunk of `transform` and `inverse_transform`."""
 DRAWS = 8
-"""Images drawn for one code, where the mean of its images has no formula."""
+"""Images drawn and averaged for one code, if the mean of p(x|z) has no formula."""
 PARAMETERS = {"training.steps": "max_iter", "training.": "", "objective.": ""}
-"""What fields of an experiment are called here."""
+"""Names of experiment fields, and the parameter names that replace them in messages."""
 
 
 class MPDVAE(ClassNamePrefixFeaturesOutMixin, TransformerMixin, DensityMixin, BaseEstimator):
-    """A variational autoencoder with mutual posterior-divergence regularisation (Ma, Zhou & Hovy, ICLR 2019).
+    """Variational autoencoder with mutual posterior-divergence regularisation (MAE).
 
-    Both weights 0 are the model without the regulariser: `decoder="convnet", prior="standard-normal"` is then a plain VAE,
+    Learns codes of images without labels (Ma, Zhou & Hovy, ICLR 2019, https://arxiv.org/abs/1901.01498). `transform`
+    encodes images, `inverse_transform` decodes codes, `score_samples` estimates log-likelihoods, and `sample` draws images.
+
+    With both weights 0 the regulariser is off: `decoder="convnet", prior="standard-normal"` is then a plain VAE, and
     `decoder="pixelcnn", prior="flow"` a Variational Lossy Autoencoder.
 
+    X holds images [n height width], [n channel height width] or [n height width channel], with 1 or 3 channels, or flat
+    rows with `image_shape`. Returned images have the form and value range of the images given to `fit`. Grey images are
+    modelled as black and white, as in the paper: during training a pixel is white with the probability given by its grey
+    level, drawn anew at every visit; otherwise each image is drawn once, by a seed that depends on the image alone. To
+    binarise without randomness, pass `X > 0.5`. Colour images have 256 levels.
+
     Arguments:
-        latent_dim: numbers of a code; of colour images, channels of the maps that a code is.
-        diversity_weight: the paper's eta: makes posteriors differ in every latent dimension.
-        smoothness_weight: the paper's gamma: makes the pairwise divergences alike.
-        decoder: "pixelcnn", "convnet" or "mlp" (independent pixels), or a configuration of `mpdvae.experiments.model_config`.
-        encoder: "convnet" or "mlp", or a configuration.
-        prior: "flow" or "standard-normal", or a configuration.
-        image_shape: of flat rows: (height, width), (channel, height, width) or (height, width, channel); one may be -1.
-        value_range: numbers that are black and white (of colour: none and all of a colour). Booleans, and bytes (uint8, 0 to
-            255), have their own.
-        max_iter: epochs at the most; a longer run also lets the learning rate fall more slowly.
-        batch_size: images of a step; all of them where there are fewer.
-        learning_rate: of Adam, at first; it falls to a tenth by the last of `max_iter` epochs.
-        validation_fraction: of the images, set aside to stop by and to select the weights by.
-        n_iter_no_change: epochs without a better validation ELBO after which training stops, rounded up to evaluation
-            points: one each epoch, or each 50 steps where that leaves ten of them; None: never.
-        importance_samples: of the likelihood of an image.
-        device: where to train and compute: "cpu", "cuda", "cuda:1", ...; results depend on it. A pickle opens on the CPU,
-            from where `vae_.to(device)` takes it anywhere.
-        random_state: of weights, order, noise and the images set aside; an integer makes everything reproducible.
-        verbose: 1 shows progress.
-        run_folder: where to train: new, or that of the very same fit, which goes on. `mpdvae diagnose` and `mpdvae report`
-            read it. None: a temporary one.
+        latent_dim: number of latent dimensions. Codes of colour images are maps; this is then their number of channels.
+        diversity_weight: weight of the diversity term (the paper's eta), which makes posteriors differ in every latent
+            dimension.
+        smoothness_weight: weight of the smoothness term (the paper's gamma), which makes the pairwise divergences alike.
+        decoder: "pixelcnn"; "convnet" or "mlp", which have independent pixels; or a configuration of
+            `mpdvae.experiments.model_config`.
+        encoder: "convnet", "mlp", or a configuration of `mpdvae.experiments.model_config`.
+        prior: "flow", "standard-normal", or a configuration of `mpdvae.experiments.model_config`.
+        image_shape: shape of an image if X has flat rows: (height, width), (channel, height, width) or (height, width,
+            channel); one of the numbers may be -1.
+        value_range: values of black and white; for colour images, of none and all of a colour. Booleans and bytes (uint8,
+            0 to 255) have their own range.
+        max_iter: maximum number of epochs. With a larger value the learning rate also falls more slowly.
+        batch_size: number of images per training step; all training images if there are fewer.
+        learning_rate: initial learning rate of Adam; it falls to a tenth by the last of `max_iter` epochs.
+        validation_fraction: fraction of the images set aside for early stopping and for selecting the weights.
+        n_iter_no_change: number of epochs without improvement of the validation ELBO after which training stops, at least
+            2, rounded up to evaluation points. These are one epoch apart, or 50 steps where that leaves ten of them. None:
+            no early stopping.
+        importance_samples: number of importance samples per image in `score_samples` and `score`.
+        device: device for training and inference: "cpu", "cuda", "cuda:1", ... Results depend on it. An unpickled estimator
+            is on the CPU; `vae_.to(device)` moves it to any other device.
+        random_state: determines the initial weights, the order of the images, the noise and the choice of validation
+            images. Pass an integer for reproducible results.
+        verbose: 0 is silent, 1 shows progress.
+        run_folder: folder to train in: a new one, or that of an identical earlier fit, which is resumed. `mpdvae diagnose`
+            and `mpdvae report` read it. None: a temporary folder.
 
     Attributes:
-        vae_: the trained `mpdvae.VAE`, averaged weights of the best epoch.
-        experiment_: its complete configuration.
+        vae_: the trained `mpdvae.VAE`, with the averaged weights of the best epoch.
+        experiment_: the complete configuration of the fit.
         image_shape_: (channel, height, width).
-        history_: what was measured at each evaluation point; a list of dictionaries with units in the keys.
-        n_iter_: epochs trained.
-        n_features_in_: numbers of an image.
-        feature_names_in_: of flat rows that had names.
+        history_: measurements at each evaluation point: a list of dictionaries whose keys state the units.
+        n_iter_: number of epochs trained.
+        n_features_in_: number of values in an image.
+        feature_names_in_: names of the columns of X, if it had flat rows with names.
+
+    Examples:
+        >>> from sklearn.datasets import load_digits
+        >>> from mpdvae.sklearn import MPDVAE
+        >>> X = load_digits().images
+        >>> X.shape
+        (1797, 8, 8)
+        >>> model = MPDVAE(latent_dim=8, value_range=(0, 16), max_iter=2, random_state=0).fit(X)
+        >>> codes = model.transform(X)
+        >>> codes.shape
+        (1797, 8)
+        >>> model.inverse_transform(codes[:3]).shape
+        (3, 8, 8)
+        >>> model.sample(5, random_state=0).shape
+        (5, 8, 8)
     """
 
-    @no_type_check  # scikit-learn's convention: anything can be set, and fit refuses it
+    @no_type_check  # scikit-learn's convention: any value can be set; fit validates it
     def __init__(
         self,
         latent_dim: int = 32,
@@ -136,17 +164,24 @@ class MPDVAE(ClassNamePrefixFeaturesOutMixin, TransformerMixin, DensityMixin, Ba
         self.run_folder = run_folder
 
     def fit(self, X: Any, y: Any = None) -> "MPDVAE":
-        """Trains on images.
+        """Fits the model to images.
+
+        Arguments:
+            X: at least 4 images; see the class for the accepted shapes.
+            y: ignored; exists for compatibility with scikit-learn.
+
+        Returns:
+            The fitted estimator itself.
 
         Raises:
-            InputError: for what are no images, too few of them, or parameters that cannot work; names which.
-            RunError: where the loss is no longer a finite number.
+            InputError: if X does not hold images or holds too few, or a parameter is invalid; names which.
+            RunError: if the loss becomes non-finite.
         """
         pixels = self._pixels(X, fitting=True)
         seed = int(check_random_state(self.random_state).randint(2**31 - 1))
         data = self._divided(pixels, seed)
         experiment = self._experiment(data, seed)
-        check_fit(experiment, data)  # before a folder is made
+        check_fit(experiment, data)  # before a folder is created
         check_device(self.device, "device")
         data = data.to(self.device)
         with self._folder() as folder, self._following(folder, data, experiment) as watch:
@@ -159,17 +194,24 @@ class MPDVAE(ClassNamePrefixFeaturesOutMixin, TransformerMixin, DensityMixin, Ba
         return self
 
     def transform(self, X: Any) -> np.ndarray:
-        """The posterior mean of each image: float32 [n, latent], maps as rows."""
+        """Encodes images.
+
+        Returns:
+            The posterior mean of each image: float32 [n, latent]. Maps are flattened to rows.
+        """
         x, _ = self._model_input(X)
         return torch.cat([self.vae_.encode(images).flatten(1) for images in x.split(IMAGES_AT_ONCE)]).cpu().numpy()
 
     def inverse_transform(self, X: Any) -> np.ndarray:
-        """An image for each code, in the form and range of the images in `fit`.
+        """Decodes codes [n, latent], deterministically.
 
-        Independent pixels: their mean (of colour: the level of the likeliest component). Autoregressive pixels, whose mean
-        has no formula: that of `DRAWS` images drawn for the code, grey where it leaves open what is there. Deterministic."""
+        Returns:
+            One image per code, in the form and value range of the images in `fit`. Independent pixels: their mean (colour:
+            the level of the likeliest component). Autoregressive pixels, whose mean has no formula: the mean of `DRAWS`
+            images drawn for the code, which is grey where the code leaves a pixel undecided.
+        """
         check_is_fitted(self, "vae_")
-        codes = check_array(X, dtype=cast(Any, np.float32))  # its annotation knows names only
+        codes = check_array(X, dtype=cast(Any, np.float32))  # its annotation accepts names only
         if codes.shape[1] != self._n_features_out:
             raise InputError(f"X: expected codes of {self._n_features_out} numbers, got {codes.shape[1]}.")
         z = self._to_model(torch.tensor(codes).view(-1, *self._latent_shape))
@@ -177,25 +219,29 @@ class MPDVAE(ClassNamePrefixFeaturesOutMixin, TransformerMixin, DensityMixin, Ba
             return self._as_given(torch.cat([_mean_image(self.vae_, some) for some in z.split(IMAGES_AT_ONCE)]))
 
     def score_samples(self, X: Any) -> np.ndarray:
-        """log p(x) in nats of each image, [n]: the importance-weighted bound of `importance_samples` draws, in expectation
-        below log p(x). Deterministic; error bars are in `mpdvae.measures.density.estimate`."""
+        """Estimates the log-likelihood log p(x) of each image, deterministically.
+
+        Returns:
+            The importance-weighted bound with `importance_samples` draws, in nats, [n]; in expectation it is below log p(x).
+            For error bars use `mpdvae.measures.density.estimate`.
+        """
         check_samples(self.importance_samples, "importance_samples")
         x, keys = self._model_input(X)
         estimate = density.estimate(self.vae_, x, self.importance_samples, seed=self.experiment_.seed, indices=keys)
         return estimate.log_prob.numpy()
 
     def score(self, X: Any, y: Any = None) -> float:
-        """The mean of `score_samples` in nats: what `GridSearchCV` makes large."""
+        """Returns the mean of `score_samples` in nats, which `GridSearchCV` maximises."""
         return float(self.score_samples(X).mean())
 
     def sample(self, n_samples: int = 1, random_state: int | np.random.RandomState | None = None) -> np.ndarray:
-        """Images drawn from the model, in the form and range of the images in `fit`."""
+        """Draws images from the model, in the form and value range of the images in `fit`."""
         check_is_fitted(self, "vae_")
         check_samples(n_samples, "n_samples")
         with seeded(int(check_random_state(random_state).randint(2**31 - 1)), "sample"):
             return self._as_given(self.vae_.sample(n_samples))
 
-    # -- scikit-learn's own ----------------------------------------------------------------------------------------------
+    # -- scikit-learn's protocol -----------------------------------------------------------------------------------------
 
     @property
     def _latent_shape(self) -> tuple[int, ...]:
@@ -209,11 +255,11 @@ class MPDVAE(ClassNamePrefixFeaturesOutMixin, TransformerMixin, DensityMixin, Ba
         tags = super().__sklearn_tags__()
         tags.transformer_tags.preserves_dtype = ["float32"]
         tags.input_tags.three_d_array = True
-        tags.input_tags.two_d_array = self.image_shape is not None  # flat rows need it
+        tags.input_tags.two_d_array = self.image_shape is not None  # required for flat rows
         return tags
 
     def __getstate__(self) -> dict[str, Any]:
-        """The model is kept as the bytes of a safetensors file: a pickle of it needs this class and no other code."""
+        """Stores the model as the bytes of a safetensors file; unpickling needs the code of this class alone."""
         state = dict(cast("dict[str, Any]", super().__getstate__()))
         vae = state.pop("vae_", None)
         if vae is not None:
@@ -231,7 +277,7 @@ class MPDVAE(ClassNamePrefixFeaturesOutMixin, TransformerMixin, DensityMixin, Ba
     # -- images ----------------------------------------------------------------------------------------------------------
 
     def _pixels(self, X: Any, fitting: bool) -> torch.Tensor:
-        """X as levels, uint8 [n channel height width]."""
+        """Returns X as levels, uint8 [n channel height width]."""
         layout = None
         if _axes(X) > 2:
             X = np.asarray(X)
@@ -254,18 +300,18 @@ class MPDVAE(ClassNamePrefixFeaturesOutMixin, TransformerMixin, DensityMixin, Ba
         return self._to_model(x), keys
 
     def _to_model(self, tensor: torch.Tensor) -> torch.Tensor:
-        """`tensor` on the model's device."""
+        """Returns `tensor` on the model's device."""
         return tensor.to(next(self.vae_.parameters()).device)
 
     def _as_given(self, images: torch.Tensor) -> np.ndarray:
-        """Images of the model in the form and range of those in `fit`."""
+        """Returns images from the model in the form and value range of the images in `fit`."""
         x = with_axes(self.experiment_.data.shown(images).cpu().numpy(), self._layout)
         return in_range(x.reshape(len(x), -1) if self._rows else x, self._dtype, self.value_range)
 
     # -- training --------------------------------------------------------------------------------------------------------
 
     def _divided(self, pixels: torch.Tensor, seed: int) -> Splits:
-        """Images to train on, and to validate on; there are no others to test on."""
+        """Splits images into training and validation images; there are no test images."""
         if not 0 < self.validation_fraction < 1:
             raise InputError(f"validation_fraction: expected a number between 0 and 1, got {self.validation_fraction}.")
         size = min(max(round(self.validation_fraction * len(pixels)), 2), len(pixels) - 2)
@@ -303,7 +349,7 @@ class MPDVAE(ClassNamePrefixFeaturesOutMixin, TransformerMixin, DensityMixin, Ba
 
     @contextmanager
     def _folder(self) -> Iterator[Path]:
-        """The named run folder, or one that is gone afterwards."""
+        """Yields the given run folder, or a temporary one that is deleted afterwards."""
         if self.run_folder is not None:
             yield Path(self.run_folder)
         else:
@@ -312,19 +358,19 @@ class MPDVAE(ClassNamePrefixFeaturesOutMixin, TransformerMixin, DensityMixin, Ba
 
     @contextmanager
     def _following(self, folder: Path, data: Splits, experiment: Experiment) -> Iterator[Watch]:
-        """What the loop tells of its steps: shown, or not."""
+        """Yields the progress callback of the training loop, which is silent unless `verbose`."""
         if not self.verbose:
             yield lambda done, entry: None
             return
         with Watcher(
-            f"{type(self).__name__}: {len(data.train)} images, {len(data.validation)} more to stop by"
+            f"{type(self).__name__}: {len(data.train)} training and {len(data.validation)} validation images"
         ) as watcher:
             yield watcher.following(folder.name, experiment.training.steps)
 
 
 @torch.no_grad()
 def _mean_image(vae: VAE, z: torch.Tensor) -> torch.Tensor:
-    """The mean of p(x given z) for each code, exact or of `DRAWS` draws."""
+    """Returns the mean of p(x|z) for each code: exact, or over `DRAWS` draws."""
     p = vae.decoder(z)
     try:
         return p.mean
@@ -333,12 +379,12 @@ def _mean_image(vae: VAE, z: torch.Tensor) -> torch.Tensor:
 
 
 def _axes(X: Any) -> int:
-    """How many axes X has; 2 for whatever is no array and no list, which scikit-learn makes an array of."""
+    """Returns the number of axes of X; 2 if X is neither an array nor a list, and scikit-learn makes an array of it."""
     return np.ndim(X) if isinstance(X, list | tuple) else getattr(X, "ndim", 2)
 
 
 def _plain(tree: Any) -> Any:
-    """numpy's numbers, of which grids of parameters are made, as Python's."""
+    """Converts numpy scalars, which parameter grids often hold, to Python numbers."""
     if isinstance(tree, dict):
         return {name: _plain(value) for name, value in tree.items()}
     return tree.item() if isinstance(tree, np.generic) else tree

@@ -129,7 +129,7 @@ def test_an_experiment_in_a_file_is_trained(capsys, tmp_path):
 def test_a_finished_run_is_left_alone(capsys, own_copy):
     before = files(own_copy)
     code, out, _ = call(capsys, "resume", own_copy)
-    assert (code, out) == (0, f"{own_copy}: this run is finished; its results are there.\n")
+    assert (code, out) == (0, f"{own_copy}: this run is already finished; its results are in the folder.\n")
     assert call(capsys, "train", "mae-digits-smoke", "--out", own_copy, *TINY_OPTIONS)[0] == 0
     assert files(own_copy) == before
 
@@ -171,7 +171,7 @@ def test_ctrl_c_loses_nothing(capsys, tmp_path):
     process.send_signal(signal.SIGINT)
     _, err = process.communicate(timeout=60)
     assert process.returncode == 1
-    assert err == f"mpdvae: interrupted; `mpdvae resume {tmp_path / 'run'}` goes on from the last checkpoint.\n"
+    assert err == f"mpdvae: interrupted; `mpdvae resume {tmp_path / 'run'}` resumes from the last checkpoint.\n"
     assert Run(tmp_path / "run").history[-1]["step"] < 400
     assert call(capsys, "resume", tmp_path / "run", "--threads", "1")[0] == 0
     whole = results(trained(tmp_path / "whole", tiny("vae-digits-smoke", **steps)).path)
@@ -275,8 +275,8 @@ def test_a_failing_disk_exits_with_1_in_one_sentence(capsys, own_copy, monkeypat
     code, _, err = call(capsys, "sample", own_copy, "--out", own_copy / "x.png")
     assert code == 1
     assert err == (
-        "mpdvae: somewhere: no space left on device: free some disk space; what was written before is whole, "
-        "the same command goes on. `mpdvae explain disk` says more.\n"
+        "mpdvae: somewhere: no space left on device: free some disk space; everything written before is "
+        "intact, run the same command again to resume. `mpdvae explain disk` says more.\n"
     )
 
 
@@ -287,4 +287,4 @@ def test_interruption_elsewhere_exits_with_1(capsys, monkeypatch):
     monkeypatch.setattr(data_commands, "_list_data", interrupt)
     code, _, err = call(capsys, "data")
     assert code == 1
-    assert "mpdvae: interrupted; what is done is saved, and the same command goes on where it stopped." in err
+    assert "mpdvae: interrupted; finished work is saved, run the same command again to resume." in err

@@ -98,9 +98,9 @@ BAD_ARCHIVES: dict[str, tuple[dict[str, np.ndarray], str]] = {
     "wide integers": ({"x": GREY.astype(np.int64) * 2}, "integers must lie in 0..255"),
     "integers 0 and 1": ({"x": GREY // 128}, r"integers 0 and 1, .* give booleans, x.astype\(bool\)"),
     "complex": ({"x": GREY.astype(complex)}, "type complex128: expected uint8"),
-    "objects": ({"x": GREY.astype(object)}, r"cannot be read as a numpy archive; it may be truncated \(Object arrays"),
+    "objects": ({"x": GREY.astype(object)}, r"cannot be read as a numpy archive; it may be truncated \(object arrays"),
     "two channels": ({"x": COLOUR[..., :2]}, r"shape \(20, 4, 5, 2\): .* channels, 1 or 3"),
-    "labels missing": ({"x": GREY, "y": LABELS[:19]}, "labels are missing: .* 20 images in x, 19 in y"),
+    "labels missing": ({"x": GREY, "y": LABELS[:19]}, "labels are missing: .* 20 images in x, 19 labels in y"),
     "labels not integers": ({"x": GREY, "y": LABELS / 2}, "y in .* must be one integer per image, but it is float64"),
     "one-hot labels": ({"x": GREY, "y": np.eye(20, dtype=int)}, r"one integer per image, but it is int.* \(20, 20\)"),
     "test labels missing": (

@@ -190,9 +190,9 @@ def test_a_protocol_says_its_name() -> None:
 
 
 def test_a_name_cannot_lie() -> None:
-    with pytest.raises(InputError, match="split by seed 524287, but the protocol says 1"):
+    with pytest.raises(InputError, match="split by seed 524287, but the protocol specifies 1"):
         Protocol(split_seed=1).describe(tiny_splits())
-    with pytest.raises(InputError, match="2 validation images, but the protocol says 3"):
+    with pytest.raises(InputError, match="2 validation images, but the protocol specifies 3"):
         Protocol(validation_size=3).describe(tiny_splits())
 
 
@@ -231,7 +231,7 @@ def test_the_papers_split() -> None:
 
 def test_impossible_splits_are_refused() -> None:
     for size in (0, 10, 11):
-        with pytest.raises(InputError, match=f"10 images cannot be split: {size} were asked"):
+        with pytest.raises(InputError, match=f"10 images cannot be split: {size} were requested"):
             split_train_validation(10, size, 0)
     with pytest.raises(InputError, match=r"split_seed must lie in 0.."):
         split_train_validation(10, 2, -1)

@@ -202,7 +202,7 @@ def test_sizes_that_do_not_divide_are_refused(levels):
     ("arguments", "message"),
     [
         (((1, 8, 8), 8), "a PixelCNN.. decoder models 3 colour channels, got 1"),
-        (((3, 8, 8), 6), "are halved 2 times on the way .* divisible by 4, got 6"),
+        (((3, 8, 8), 6), "divisible by 4, as they are halved 2 times on the way .*, got 6"),
         (((3, 8, 8), 0), "latent_dim: expected a number >= 1, got 0"),
         (((3, 8, 8), 4, 0), "channels, levels, blocks: expected numbers >= 1, got 0, 3, 6"),
         (((3, 8, 8), 4, 3, 3, 0), "channels, levels, blocks: expected numbers >= 1, got 3, 3, 0"),

@@ -100,7 +100,7 @@ def test_the_command_writes_a_graph_that_says_what_it_is(finished, tmp_path):
 
 
 REFUSED = {
-    "autoregressive": ("vae-pixelcnn-digits-smoke", "decoder", "an image is a loop and no graph; export the encoder"),
+    "autoregressive": ("vae-pixelcnn-digits-smoke", "decoder", "a loop, which a graph cannot hold; export the encoder"),
     "refined": ("semi-amortised-digits-smoke", "encoder", "a graph has no gradients; train with"),
     "no part": ("vae-digits-smoke", "prior", "unknown part 'prior': expected one of: encoder, decoder"),
 }

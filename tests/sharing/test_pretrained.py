@@ -109,7 +109,7 @@ def test_a_model_put_together_by_hand_says_what_is_missing(tmp_path):
     made = a_model()
     vae = mpdvae.VAE(made.encoder, made.decoder, made.prior)
     for share in (lambda: vae.save_pretrained(tmp_path / "model"), lambda: vae.push_to_hub("me/model")):
-        with pytest.raises(InputError, match=r"vae: does not know its configuration.*or set vae\.origin"):
+        with pytest.raises(InputError, match=r"vae: its configuration is unknown.*or set vae\.origin"):
             share()
     assert not (tmp_path / "model").exists()
     vae.origin = made.origin
@@ -118,7 +118,7 @@ def test_a_model_put_together_by_hand_says_what_is_missing(tmp_path):
 
 
 def test_results_of_no_run_are_refused(tmp_path):
-    with pytest.raises(InputError, match="results: expected the folder of a run that was measured"):
+    with pytest.raises(InputError, match="results: expected the folder of an evaluated run"):
         a_model().save_pretrained(tmp_path / "model", results=tmp_path)
 
 
@@ -134,7 +134,7 @@ except mpdvae.InputError as error:
 """
     said = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True, cwd=tmp_path).stdout
     assert said.startswith(
-        "owner/name: no such folder here, and a model on the hub needs the hub's client: pip install"
+        "owner/name: no such folder here, and loading from the hub needs the hub's client: pip install"
     )
     assert "'mpdvae[hub]'" in said
 
@@ -198,7 +198,7 @@ def test_a_cached_model_needs_no_connection(hub, monkeypatch):
         RunError, match=r"someone/else: no such folder here, and the hub cannot be reached \(or HF_HUB_"
     ):
         mpdvae.load("someone/else")
-    with pytest.raises(RunError, match="someone/digits: the hub is not asked while HF_HUB_OFFLINE is set"):
+    with pytest.raises(RunError, match="someone/digits: the hub is not contacted while HF_HUB_OFFLINE is set"):
         vae.push_to_hub("someone/digits", token="stand-in")
 
 
@@ -232,6 +232,6 @@ def test_a_hub_that_is_not_there_is_said(hub, monkeypatch):
 
 @pytest.mark.parametrize("name", ["digits", "a/b/c", "someone/digits@main", "-a/--b"])
 def test_names_that_are_none_are_refused(hub, name):
-    with pytest.raises(InputError, match=r"repo_id: expected owner/name|not the name of a model on the hub"):
+    with pytest.raises(InputError, match=r"repo_id: expected owner/name|not a valid name of a model on the hub"):
         a_model().push_to_hub(name, token="stand-in")
     assert hub.repositories == {}

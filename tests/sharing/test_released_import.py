@@ -143,15 +143,21 @@ def test_defaults_of_flows_over_vectors():
     ("change", "message"),
     [
         (lambda s: s.pop("decoder.core.0.deconv.bias"), "1 tensors are missing .first: decoder.core.0.deconv.bias"),
-        (lambda s: s.update({"decoder.core.0.deconv.b": torch.zeros(1)}), "1 are not of this model .first: .*deconv.b"),
-        (lambda s: s.clear(), r"63 tensors are missing \(first: decoder.core.0.deconv.bias\); is it of this"),
+        (
+            lambda s: s.update({"decoder.core.0.deconv.b": torch.zeros(1)}),
+            "1 do not belong to this model .first: .*deconv.b",
+        ),
+        (
+            lambda s: s.clear(),
+            r"63 tensors are missing \(first: decoder.core.0.deconv.bias\); check that it belongs to",
+        ),
         (
             lambda s: s.update({"decoder.core.0.deconv.bias": torch.zeros(63)}),
             r"decoder.core.0.deconv.bias has shape \(63,\), expected \(64,\)",
         ),
         (
             lambda s: s.update({"decoder.core.0.deconv.bias": torch.zeros(64, dtype=torch.int64)}),
-            "decoder.core.0.deconv.bias holds torch.int64 .*, expected dense real numbers",
+            "decoder.core.0.deconv.bias holds torch.int64 .*, expected a dense floating-point tensor",
         ),
     ],
     ids=["missing", "surplus", "empty", "shape", "type"],
@@ -164,7 +170,7 @@ def test_refused_state_dicts(state, change, message):
 
 
 def test_state_dict_of_another_model(state):
-    with pytest.raises(InputError, match=r"tensors are missing .* are not of this model .* is it of "):
+    with pytest.raises(InputError, match=r"tensors are missing .* do not belong to this model .* check that it "):
         from_official(description("binary_small")["config"], state)
 
 
@@ -207,16 +213,19 @@ def write_pickle(path, value):
 @pytest.mark.parametrize(
     ("write", "message"),
     [
-        (lambda path: torch.save(Harmful(), path), "holds more than tensors, and would run code of its own when read"),
+        (
+            lambda path: torch.save(Harmful(), path),
+            "holds more than tensors and would execute its own code when loaded",
+        ),
         (lambda path: torch.save({"x": torch.zeros(1), "y": Harmful()}, path), "holds more than tensors"),
         (lambda path: write_pickle(path, Harmful()), "state.pt: "),
         (lambda path: torch.save(torch.nn.Linear(1, 1), path), "holds more than tensors"),
-        (lambda path: torch.save((torch.zeros(1),), path), "expected a state dict, tensors by name, got a tuple"),
-        (lambda path: torch.save(torch.zeros(1), path), "expected a state dict, tensors by name, got a Tensor"),
+        (lambda path: torch.save((torch.zeros(1),), path), r"expected a state dict \(tensors by name\), got a tuple"),
+        (lambda path: torch.save(torch.zeros(1), path), r"expected a state dict \(tensors by name\), got a Tensor"),
         (lambda path: torch.save({"epoch": 3}, path), "got a int under 'epoch'; save model.state_dict.. alone"),
         (lambda path: torch.save({"model": {"w": torch.zeros(1)}}, path), "got a dict under 'model'"),
         (lambda path: torch.save({3: torch.zeros(1)}, path), "got a Tensor under 3"),
-        (lambda path: path.write_bytes(b""), "state.pt: not readable as what torch.save"),
+        (lambda path: path.write_bytes(b""), "state.pt: not readable as the output of torch.save"),
         (lambda path: path.write_bytes(b"weights"), "state.pt: "),
         (lambda path: path.write_text('{"encoder": 3}'), "state.pt: "),
     ],

@@ -142,7 +142,7 @@ def test_a_killed_process_ends_the_run_which_goes_on_with_another_number(tmp_pat
     victim = _members(two.pid)[1]
     os.kill(victim, signal.SIGKILL)
     code, _, err = done(two)
-    go_on = f"`mpdvae resume {folder} --processes 2` goes on from what is saved"
+    go_on = f"`mpdvae resume {folder} --processes 2` resumes from the saved state"
     sentence = f"process 1 (pid {victim}) was ended by SIGKILL; {go_on}."
     assert (code, err) == (1, f"mpdvae: {sentence} `mpdvae explain workers` says more.\n")
 
@@ -155,7 +155,7 @@ def test_a_killed_process_ends_the_run_which_goes_on_with_another_number(tmp_pat
     _wait_for_step(folder, 9, four)
     four.send_signal(signal.SIGINT)
     code, _, err = done(four)
-    go_on = f"`mpdvae resume {folder} --processes=4` goes on from what is saved"
+    go_on = f"`mpdvae resume {folder} --processes=4` resumes from the saved state"
     assert (code, err) == (1, f"mpdvae: interrupted; {go_on}.\n")
 
     code, _, err = done(start("resume", folder, "--processes", "4"))
@@ -174,7 +174,7 @@ def test_processes_end_with_the_one_that_started_them(name, tmp_path):
     two.send_signal(getattr(signal, name))
     code, _, err = done(two)
     assert (code, err.count("\n")) == (1, 1)
-    assert f"`mpdvae resume {folder} --processes 2` goes on" in err
+    assert f"`mpdvae resume {folder} --processes 2` resumes" in err
     assert len(members) == 2
     assert [pid for pid in members if Path(f"/proc/{pid}").exists()] == []
 
@@ -225,8 +225,8 @@ def test_how_many_processes_are_asked_for(arguments, expected):
 
 def test_the_command_that_goes_on():
     asked = ["train", "r", "--out", "r", "--processes", "2", "--seed", "3", "--device", "cpu"]
-    assert how_to_go_on(asked) == "`mpdvae resume r --device cpu --processes 2` goes on from what is saved"
-    assert how_to_go_on(["train", "r", "--out", "a b"]) == "`mpdvae resume 'a b'` goes on from what is saved"
+    assert how_to_go_on(asked) == "`mpdvae resume r --device cpu --processes 2` resumes from the saved state"
+    assert how_to_go_on(["train", "r", "--out", "a b"]) == "`mpdvae resume 'a b'` resumes from the saved state"
     assert how_to_go_on(["evaluate", "d", "--processes=2"]).startswith("`mpdvae evaluate d --processes=2`")
 
 
@@ -255,7 +255,7 @@ def test_a_batch_that_is_too_small_to_be_divided():
 def test_commands_for_one_process_say_so(capsys):
     with process_group._at(process_group.Place(0, 2)):
         code, _, err = call(capsys, "recipes")
-    assert (code, err) == (2, "mpdvae: recipes: is done by one process, but 2 were started; start it by itself.\n")
+    assert (code, err) == (2, "mpdvae: recipes: expected a single process, got 2; start this command only once.\n")
 
 
 @pytest.mark.parametrize(

@@ -125,7 +125,7 @@ def test_ctrl_c_ends_the_workers_and_the_same_command_goes_on(tmp_path, capsys):
     os.killpg(process.pid, signal.SIGINT)  # as a terminal does: everything in the group
     _, err = process.communicate(timeout=60)
     assert process.returncode == 1
-    assert "mpdvae: interrupted; what is done is saved, and the same command goes on where it stopped." in err
+    assert "mpdvae: interrupted; finished work is saved, run the same command again to resume." in err
     assert "Traceback" not in err
 
 

@@ -1,14 +1,14 @@
-r"""k-means clusters against classes.
+r"""Agreement of k-means clusters with classes.
 
-Clusters are fitted to training codes without labels (k-means++, ten restarts). Test codes are given to the nearest
-centre and compared with their labels in four ways:
+Clusters are fitted to training codes without labels (k-means++, ten restarts). Test codes are assigned to the nearest centre
+and compared with their labels in four ways:
 
-    majority     a cluster takes the class that most of its training codes have: the protocol of MAE. Grows with K, to the
-                 accuracy of a nearest neighbour, so scores at different K are not comparable.
-    Hungarian    clusters and classes are paired one to one, so that the most training codes agree; a cluster without a
-                 class is wrong on all its codes (Kuhn 1955, https://doi.org/10.1002/nav.3800020109).
-    NMI          mutual information of cluster and class over the mean of their entropies, in [0, 1].
-    ARI          share of pairs of codes on which clusters and classes agree, adjusted so that chance gives 0 and identity
+    majority     each cluster is assigned the most frequent class of its training codes: the protocol of MAE. Grows with K,
+                 up to the accuracy of a nearest-neighbour classifier, so scores at different K are not comparable.
+    Hungarian    clusters and classes are matched one to one, so that as many training codes as possible agree; a cluster
+                 without a class is wrong on all its codes (Kuhn 1955, https://doi.org/10.1002/nav.3800020109).
+    NMI          mutual information of cluster and class divided by the mean of their entropies, in [0, 1].
+    ARI          fraction of pairs of codes on which clusters and classes agree, adjusted so that chance gives 0 and identity
                  1 (Hubert & Arabie 1985, https://doi.org/10.1007/BF01908075).
 
 The last two need no training labels.
@@ -26,7 +26,7 @@ from sklearn.metrics import adjusted_rand_score, normalized_mutual_info_score
 
 
 class Clustering(NamedTuple):
-    """How clusters of training codes agree with the classes of test codes."""
+    """Agreement of clusters of training codes with the classes of test codes."""
 
     majority_accuracy: float
     hungarian_accuracy: float
@@ -43,8 +43,8 @@ def cluster(
     seed: int,
     restarts: int = 10,
 ) -> Clustering:
-    """The four scores of one k-means run, the best of `restarts` starts by inertia. Ties of votes go to the smallest
-    label; fewer distinct codes than clusters are silent."""
+    """Returns the four scores of one k-means run, the best of `restarts` starts by inertia. Tied votes go to the smallest
+    label; fewer distinct codes than clusters give no warning."""
     kmeans = KMeans(clusters, init="k-means++", n_init=restarts, max_iter=300, tol=1e-4, random_state=seed % 2**32)  # pyright: ignore[reportArgumentType] - "auto" is the stub's guess
     with warnings.catch_warnings(action="ignore", category=ConvergenceWarning):
         train_clusters = kmeans.fit_predict(train_codes)
@@ -62,7 +62,7 @@ def cluster(
 
 
 def _paired(votes: np.ndarray, classes: np.ndarray, clusters: np.ndarray, labels: np.ndarray) -> np.ndarray:
-    """Whether each code's cluster has its label, where clusters and classes are paired one to one."""
+    """Returns whether each code's cluster is assigned its label when clusters and classes are matched one to one."""
     paired, index = linear_sum_assignment(votes, maximize=True)
     has_class = np.zeros(len(votes), dtype=bool)
     has_class[paired] = True

@@ -1,7 +1,7 @@
 """From images to features: codes, posteriors, and principal components of pixels.
 
 The code of an image is the mean of its posterior, or the average of S posterior samples (released code of MAE: S = 50),
-which scatters about it with variance s^2 / S.
+which scatters around it with variance s^2 / S.
 """
 
 import numpy as np
@@ -28,15 +28,15 @@ def codes(
     posterior_samples: int | None = None,
     seed: int = 0,
 ) -> Float32[np.ndarray, "n latent"]:
-    """The code of each image: its posterior mean, flattened.
+    """Returns the code of each image: its posterior mean, flattened.
 
     Arguments:
-        vae: the model; used in evaluation mode and left in the mode it came in.
-        x: images in the range that the model was made for.
-        batch_size: images that the encoder sees at a time; changes nothing beyond rounding.
-        posterior_samples: average this many samples of the posterior instead (the authors: 50). The average of S
-            samples of N(m, s^2) has the law N(m, s^2 / S), from which it is drawn.
-        seed: of those samples.
+        vae: the model; used in evaluation mode, its mode is restored afterwards.
+        x: images in the value range of the model.
+        batch_size: images per encoder pass; does not change the results beyond rounding.
+        posterior_samples: average this many posterior samples instead (the authors: 50). The average of S samples of
+            N(m, s^2) has the distribution N(m, s^2 / S), from which it is drawn directly.
+        seed: seed of those samples.
 
     Raises:
         InputError: for no images, a batch size or a sample count below one.
@@ -53,7 +53,7 @@ def codes(
 
 
 def posteriors(vae: VAE, x: Float[Tensor, "n channel height width"], batch_size: int = 500) -> Independent:
-    """q(z|x) of all images: diagonal Gaussian, batch shape [n], event shape [latent] (flattened), float64 on the CPU.
+    """Returns q(z|x) of all images: diagonal Gaussian, batch shape [n], event shape [latent] (flattened), float64 on the CPU.
 
     Raises:
         InputError: for no images, a batch size below one, or a posterior that is not a diagonal Gaussian.
@@ -70,13 +70,13 @@ def posteriors(vae: VAE, x: Float[Tensor, "n channel height width"], batch_size:
 
     with torch.no_grad(), evaluating(vae):
         mean, stddev = in_pieces(moments, len(x), batch_size, axis=1)
-    refuse_not_finite("posterior", mean + stddev.log())  # a deviation of zero has no finite logarithm
+    refuse_not_finite("posterior", mean + stddev.log())  # a standard deviation of zero has no finite logarithm
     return Independent(Normal(mean, stddev), 1)
 
 
 def _posterior(vae: VAE, x: Tensor, first: int) -> Normal:
-    """That of a batch whose first image has the index `first`. torch refuses parameters that are no numbers by a
-    `ValueError` about the batch; which image it is, is found one by one."""
+    """Returns the posterior of a batch whose first image has the index `first`. torch rejects nan parameters with a
+    `ValueError` for the whole batch; the affected image is then found one by one."""
     try:
         return diagonal_normal(vae.encoder(x))
     except InputError:
@@ -91,7 +91,7 @@ def _posterior(vae: VAE, x: Tensor, first: int) -> Normal:
 def principal_components(
     train: Float[np.ndarray, "_train _features"], test: Float[np.ndarray, "_test _features"], dimensions: int
 ) -> tuple[Float[np.ndarray, "_train _components"], Float[np.ndarray, "_test _components"]]:
-    """The first principal components of the training features, of both: `dimensions` of them, or as many as there are."""
-    with threadpool_limits(limits=1):  # sums over threads come in no fixed order
+    """Projects both sets on the first principal components of the training features: `dimensions`, or as many as exist."""
+    with threadpool_limits(limits=1):  # sums over several threads have no fixed order
         pca = PCA(min(dimensions, *train.shape), svd_solver="covariance_eigh").fit(train)
         return pca.transform(train), pca.transform(test)

@@ -1,13 +1,13 @@
-r"""Maps of codes: two coordinates for each code, so that codes that are near lie near, as far as a plane allows.
+r"""Maps of codes: two coordinates per code, so that neighbouring codes stay close, as far as a plane allows.
 
-    pca    projection on the two directions of the largest variance: the shape of the whole, seen from one side
-    tsne   minimises KL(P || Q), P the neighbourhoods of the codes at a perplexity, Q those in the plane with the kernel of
-           Student's t: neighbourhoods are kept, sizes of groups and distances between them mean nothing
+    pca    projection on the two directions of largest variance: the overall shape, seen from one side
+    tsne   minimises KL(P || Q), P the neighbourhoods of the codes at a perplexity, Q those in the plane with a Student's t
+           kernel: preserves neighbourhoods; sizes of groups and distances between them carry no meaning
            (van der Maaten & Hinton, JMLR 9, 2008, https://www.jmlr.org/papers/v9/vandermaaten08a.html)
-    umap   where umap-learn is installed (McInnes, Healy & Melville 2018, https://arxiv.org/abs/1802.03426)
+    umap   if umap-learn is installed (McInnes, Healy & Melville 2018, https://arxiv.org/abs/1802.03426)
 
-All are seeded, run in one thread, and see codes that are centred and divided by one number, their spread, which leaves
-neighbours what they are. Codes that agree in every digit have no spread: all their points lie at 0.
+All are seeded, run in one thread, and use codes that are centred and divided by a single number, their spread, which preserves
+neighbours. Codes that are all identical have no spread: all their points lie at 0.
 """
 
 import warnings
@@ -19,24 +19,24 @@ from jaxtyping import Float
 from threadpoolctl import threadpool_limits
 
 PERPLEXITY = 30.0
-"""Neighbours that t-SNE and UMAP look at: the default of scikit-learn, the middle of what t-SNE's authors advise."""
+"""Neighbours that t-SNE and UMAP consider: scikit-learn's default, the middle of the range advised by t-SNE's authors."""
 ITERATIONS = 500
 LEAST_CODES = 5
-"""Below which there are no neighbourhoods to keep, hence no t-SNE and no UMAP."""
+"""Minimum number of codes for t-SNE and UMAP: fewer have no neighbourhoods to preserve."""
 
 
 @dataclass(frozen=True)
 class CodeMap:
-    """Where each code lies in the plane."""
+    """Position of each code in the plane."""
 
     points: Float[np.ndarray, "n 2"]
     explained_variance: tuple[float, ...] = ()
-    """Shares of the variance along the two axes, where they have such."""
+    """Fractions of the variance along the two axes; empty for t-SNE and UMAP."""
 
 
 def maps(codes: Float[np.ndarray, "n latent"]) -> dict[str, CodeMap]:
-    """Every map that there can be of these codes, by name; the same again for the same codes."""
-    with threadpool_limits(limits=1):  # sums over threads come in no fixed order
+    """Computes all available maps of the codes, by name; deterministic."""
+    with threadpool_limits(limits=1):  # sums over several threads have no fixed order
         z = _standardised(codes)
         found = {"pca": _principal_components(z)}
         if len(z) >= LEAST_CODES:
@@ -47,14 +47,14 @@ def maps(codes: Float[np.ndarray, "n latent"]) -> dict[str, CodeMap]:
 
 
 def principal_map(codes: Float[np.ndarray, "n latent"]) -> CodeMap:
-    """The map that costs least, alone."""
+    """Computes only the cheapest map, PCA."""
     with threadpool_limits(limits=1):
         return _principal_components(_standardised(codes))
 
 
 def nearest(codes: Float[np.ndarray, "n latent"], count: int) -> list[list[int]]:
-    """For each code the numbers of those with the least Euclidean distance from it, the nearest first: `count` of them, or
-    as many as there are."""
+    """Returns for each code the indices of its nearest other codes by Euclidean distance, nearest first: `count`, or as many
+    as there are."""
     from sklearn.neighbors import NearestNeighbors
 
     neighbours = NearestNeighbors(n_neighbors=min(count, len(codes) - 1)).fit(codes)
@@ -62,7 +62,7 @@ def nearest(codes: Float[np.ndarray, "n latent"], count: int) -> list[list[int]]
 
 
 def _standardised(codes: np.ndarray) -> np.ndarray:
-    """In two dimensions at least."""
+    """Centres and scales the codes; pads them to at least two dimensions."""
     centred = codes.astype(np.float64) - codes.mean(0, dtype=np.float64)
     padded = np.pad(centred, ((0, 0), (0, max(0, 2 - codes.shape[1]))))
     spread = padded.std()
@@ -91,7 +91,7 @@ def _tsne(z: np.ndarray) -> np.ndarray:
 
 def _umap(z: np.ndarray) -> np.ndarray:
     with warnings.catch_warnings():
-        warnings.simplefilter("ignore")  # that there is no tensorflow, that a seed means one thread
+        warnings.simplefilter("ignore")  # about missing tensorflow, and a seed that implies one thread
         import umap  # pyright: ignore[reportMissingImports] - optional
 
         fitted = umap.UMAP(n_neighbors=max(2, int(_perplexity(len(z)))), random_state=0)

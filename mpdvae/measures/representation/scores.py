@@ -1,8 +1,8 @@
 """Scores of one set of features - codes, pixels, principal components - by every classifier and clustering.
 
-A score is `{"mean", "std", "half_width_95", "subsets" or "seeds": [...]}` (see the package's head); it stands under its
-measure and its count of labels or clusters, `scores["knn10_accuracy"]["1000"]`. What the data cannot give is missing, and
-a sentence in `scores["left_out"]` says why.
+A score is `{"mean", "std", "half_width_95", "subsets" or "seeds": [...]}` (see the package docstring), stored under its
+measure and its number of labels or clusters: `scores["knn10_accuracy"]["1000"]`. Scores that the data do not allow are
+missing, and a sentence in `scores["left_out"]` states why.
 """
 
 from collections.abc import Sequence
@@ -19,7 +19,7 @@ from mpdvae.measures.representation.clusters import cluster
 from mpdvae.seeding import derive_seed
 
 CLUSTER_MEASURES = ("kmeans_accuracy", "kmeans_hungarian_accuracy", "kmeans_nmi", "kmeans_ari")
-"""In the order of `Clustering`'s fields."""
+"""In the order of the fields of `Clustering`."""
 
 
 class Labelled(NamedTuple):
@@ -44,29 +44,28 @@ def evaluate(
     svm_labels: int | None = None,
     seed: int = 0,
 ) -> dict[str, Any]:
-    """All scores of the protocol, ready for JSON: accuracies in [0, 1], NMI and ARI.
+    """Computes all scores of the protocol, ready for JSON: accuracies in [0, 1], NMI and ARI.
 
     Arguments:
-        train_codes: what classifiers and clusters are fitted on.
-        train_labels: of those.
-        test_codes: what they are scored on.
-        test_labels: of those.
-        label_counts: sizes of the labelled subsets, drawn uniformly without replacement, again where one class came.
-        subsets: random subsets of each size; all labels make one.
+        train_codes: codes that classifiers and clusters are fitted to.
+        train_labels: labels of the training codes.
+        test_codes: codes that they are scored on.
+        test_labels: labels of the test codes.
+        label_counts: sizes of the labelled subsets, drawn uniformly without replacement; redrawn if only one class occurs.
+        subsets: number of random subsets of each size; with all labels there is only one.
         clusters: values of K.
         cluster_seeds: k-means runs for each K.
-        cluster_restarts: starts of each run, the best of which (by inertia) counts.
-        svm_labels: SVMs are trained on at most this many labels; None: on any number.
-        seed: of subsets and k-means.
+        cluster_restarts: starts of each run, of which the best (by inertia) is used.
+        svm_labels: maximum number of labels that SVMs are trained on; None: no maximum.
+        seed: seed of subsets and k-means.
 
     Returns:
         `{"knn10_accuracy": {"100": score, ...}, "linear_accuracy", "linear_svm_accuracy", "rbf_svm_accuracy": the same,
         "kmeans_accuracy": {"10": score, ...}, "kmeans_hungarian_accuracy", "kmeans_nmi", "kmeans_ari": the same,
-        "left_out": [sentences]}`; see the module's head. `std` and `half_width_95` are null for one value.
+        "left_out": [sentences]}`; see the module docstring. `std` and `half_width_95` are null for one value.
 
     Raises:
-        InputError: for codes and labels that do not fit together, codes that are not finite, a single class, or counts
-            below their minimum.
+        InputError: for codes and labels that do not match, non-finite codes, a single class, or counts below their minimum.
     """
     data = Labelled(train_codes, train_labels, test_codes, test_labels)
     _check_data(data)
@@ -81,7 +80,7 @@ def evaluate(
 def classifier_scores(
     data: Labelled, label_counts: Sequence[LabelCount], subsets: int, svm_labels: int | None = None, seed: int = 0
 ) -> dict[str, Any]:
-    """The part of `evaluate` that needs labels: every classifier at every count."""
+    """Computes the part of `evaluate` that trains on labels: every classifier at every label count."""
     scores: dict[str, Any] = {name: {} for name in CLASSIFIERS}
     left_out: list[str] = []
     for count in label_counts:
@@ -93,8 +92,8 @@ def classifier_scores(
         too_many = svm_labels is not None and labels > svm_labels
         if too_many:
             left_out.append(
-                f"SVMs with {labels:,} labels: their time grows with the square of the labels, and at most {svm_labels:,} "
-                "were allowed (evaluation.svm-labels)."
+                f"SVMs with {labels:,} labels: their training time grows with the square of the number of labels, and the "
+                f"maximum is {svm_labels:,} (evaluation.svm-labels)."
             )
         for name in [name for name in CLASSIFIERS if not (too_many and name in SVMS)]:
             accuracies = [_accuracy(name, data, rows) for rows in chosen]
@@ -103,7 +102,7 @@ def classifier_scores(
 
 
 def cluster_scores(data: Labelled, clusters: int, seeds: int, restarts: int = 10, seed: int = 0) -> dict[str, Any]:
-    """The part of `evaluate` that finds K = `clusters` clusters."""
+    """Computes the part of `evaluate` with K = `clusters` clusters."""
     n = len(data.train_codes)
     if clusters > n:
         empty: dict[str, Any] = {name: {} for name in CLUSTER_MEASURES}
@@ -115,7 +114,7 @@ def cluster_scores(data: Labelled, clusters: int, seeds: int, restarts: int = 10
 
 
 def merged(*parts: dict[str, Any]) -> dict[str, Any]:
-    """Scores of several parts of the protocol as one, `left_out` last."""
+    """Merges the scores of several parts of the protocol, with `left_out` last."""
     whole: dict[str, Any] = {}
     left_out: list[str] = []
     for part in parts:
@@ -127,7 +126,7 @@ def merged(*parts: dict[str, Any]) -> dict[str, Any]:
 
 
 def _accuracy(name: str, data: Labelled, rows: np.ndarray) -> float:
-    """One thread, since sums over threads come in no fixed order: equal seeds would differ."""
+    """Computes one accuracy, in one thread: sums over several threads have no fixed order, and equal seeds would differ."""
     classifier = CLASSIFIERS[name](len(rows))
     with threadpool_limits(limits=1):
         return accuracy(classifier, data.train_codes[rows], data.train_labels[rows], data.test_codes, data.test_labels)
