@@ -62,7 +62,7 @@ docs: .venv/test
 	NO_MKDOCS_2_WARNING=1 $(BIN)/mkdocs build --strict
 
 bench: .venv/base
-	$(BIN)/python benchmarks/speed.py
+	$(BIN)/python -m benchmarks speed
 
 clean:
 	rm -rf .venv .venv-oldest .pytest_cache .ruff_cache .hypothesis *.egg-info

@@ -1,12 +1,13 @@
 """How long the estimator takes to fit 2,000 MNIST digits with its defaults, and how good its codes are.
 
-python benchmarks/estimator.py [SEED]
+python -m benchmarks estimator [SEED]
 
 Accuracy is that of 5 nearest neighbours among the codes of the 2,000, on 2,000 digits of the test set; `score` is of
 150 of them."""
 
-import sys
+import argparse
 import time
+from collections.abc import Sequence
 
 import numpy as np
 from sklearn.neighbors import KNeighborsClassifier
@@ -17,8 +18,11 @@ from mpdvae.sklearn import MPDVAE
 DIGITS, SCORED = 2000, 150
 
 
-def main(seed: int) -> None:
+def main(arguments: Sequence[str]) -> None:
     """Prints both."""
+    parser = argparse.ArgumentParser("python -m benchmarks estimator", description=(__doc__ or "").splitlines()[0])
+    parser.add_argument("seed", nargs="?", type=int, default=0)
+    seed = parser.parse_args(arguments).seed
     splits, generator = load("mnist"), np.random.default_rng(seed)
     (x, labels), (others, their_labels) = (_some(images, generator) for images in (splits.train, splits.test))
     wall, processor = time.perf_counter(), time.process_time()
@@ -34,7 +38,3 @@ def _some(images: Images, generator: np.random.Generator) -> tuple[np.ndarray, n
     chosen = generator.permutation(len(images))[:DIGITS]
     assert images.labels is not None
     return images.pixels[chosen, 0].numpy(), images.labels[chosen].numpy()
-
-
-if __name__ == "__main__":
-    main(int(sys.argv[1]) if len(sys.argv) > 1 else 0)

@@ -1,27 +1,28 @@
 """How much each discrepancy between the paper and its released code moves the result, at scale `minutes`.
 
-    python benchmarks/fidelity.py --out runs/fidelity      # trains what is missing, rewrites the table of docs/fidelity.md
+    python -m benchmarks fidelity --out runs/fidelity      # trains what is missing, rewrites the table of docs/fidelity.md
 
 Each row changes one switch of `mae-mnist-minutes`; differences are means over seeds of (changed - default), paired by seed,
 with half the width of the 95% interval. What cannot move a run of 300 steps, or is no training switch, has no measurement.
 """
 
 import argparse
-import re
+from collections.abc import Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
+from benchmarks import pages
 from mpdvae.experiments.experiment import with_changes
 from mpdvae.experiments.recipes import recipe
 from mpdvae.experiments.remedies import as_options
 from mpdvae.report.statistics import paired_difference
 from mpdvae.runs.run_folder import Run
-from mpdvae.system.atomic_files import read_json, write_atomically
+from mpdvae.system.atomic_files import read_json
 from mpdvae.workflows.matrix import Job, run_all
 
 BASE = "mae-mnist-minutes"
-PAGE = Path(__file__).parents[1] / "docs" / "fidelity.md"
+PAGE = pages.DOCS / "fidelity.md"
 
 
 @dataclass(frozen=True)
@@ -237,8 +238,7 @@ def measured(out: Path, label: str, seeds: int) -> dict[str, dict[int, float]]:
 
 def table(out: Path, seeds: int) -> str:
     """The table, in Markdown."""
-    head = ["", "point", "paper", "released code", "here: switch, default first", "loss", "KL", "NLL"]
-    lines = [head, ["---"] * 5 + ["---:"] * 3]
+    lines = []
     for row in ROWS:
         cells = [row.key, row.point, row.paper, row.released, row.here]
         if row.label:
@@ -253,23 +253,15 @@ def table(out: Path, seeds: int) -> str:
         else:
             cells += [row.why_not, "", ""]
         lines.append(cells)
-    return "\n".join("| " + " | ".join(line) + " |" for line in lines)
+    head = ["", "point", "paper", "released code", "here: switch, default first", "loss", "KL", "NLL"]
+    return pages.table(head, lines, numbers_from=5)
 
 
-def main() -> None:
-    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
+def main(arguments: Sequence[str]) -> None:
+    """Trains what is missing and fills the page."""
+    parser = argparse.ArgumentParser("python -m benchmarks fidelity", description=(__doc__ or "").splitlines()[0])
     parser.add_argument("--out", type=Path, default=Path("runs/fidelity"))
     parser.add_argument("--seeds", type=int, default=3)
-    arguments = parser.parse_args()
-    run_all(jobs(arguments.out, arguments.seeds), None)
-    page = re.sub(
-        r"(<!-- table -->\n).*(\n<!-- end -->)",
-        lambda m: m[1] + table(arguments.out, arguments.seeds) + m[2],
-        PAGE.read_text(),
-        flags=re.S,
-    )
-    write_atomically(PAGE, page)
-
-
-if __name__ == "__main__":
-    main()
+    chosen = parser.parse_args(arguments)
+    run_all(jobs(chosen.out, chosen.seeds), None)
+    pages.fill(PAGE, table=table(chosen.out, chosen.seeds))

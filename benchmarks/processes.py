@@ -1,16 +1,18 @@
 """One run on 1, 2 and 4 processes of one thread: whether its losses are the same, and images per second.
 
-python benchmarks/processes.py [RECIPE]
+python -m benchmarks processes [RECIPE]
 
 More processes than cores cannot be faster; they show that the losses are the same. One process of two threads shows what
 rounding alone does: sums are cut elsewhere there, too."""
 
+import argparse
 import json
 import os
 import socket
 import subprocess
 import sys
 import time
+from collections.abc import Sequence
 
 import torch
 
@@ -50,7 +52,7 @@ def measured(name: str, count: int, threads: int) -> dict:
     places = [
         process_group.environment_of(rank, count, port) | {"TORCHELASTIC_USE_AGENT_STORE": ""} for rank in range(count)
     ]
-    command = [sys.executable, __file__, "member", name, str(threads)]
+    command = [sys.executable, "-m", "benchmarks", "processes", "member", name, str(threads)]
     first, *others = [subprocess.Popen(command, env=os.environ | place, stdout=subprocess.PIPE) for place in places]
     output, _ = first.communicate()
     if any(process.wait() for process in (first, *others)):
@@ -58,7 +60,17 @@ def measured(name: str, count: int, threads: int) -> dict:
     return json.loads(output)
 
 
-def main(name: str) -> None:
+def main(arguments: Sequence[str]) -> None:
+    """Prints the table. The processes that it starts call it, too, as `member RECIPE THREADS`."""
+    if arguments[:1] == ["member"]:
+        member(arguments[1], int(arguments[2]))
+        return
+    parser = argparse.ArgumentParser("python -m benchmarks processes", description=(__doc__ or "").splitlines()[0])
+    parser.add_argument("recipe", nargs="?", default="mae-mnist-minutes")
+    compare(parser.parse_args(arguments).recipe)
+
+
+def compare(name: str) -> None:
     """Prints the table."""
     print(
         "| processes | threads of each | images/s | largest relative difference of a loss |\n| --- | --- | --- | --- |"
@@ -70,10 +82,3 @@ def main(name: str) -> None:
         pairs = zip(found["losses"], expected, strict=True)
         difference = max(abs(one - other) / abs(other) for one, other in pairs)
         print(f"| {count} | {threads} | {found['images_per_second']:.0f} | {difference:.0e} |", flush=True)
-
-
-if __name__ == "__main__":
-    if sys.argv[1:2] == ["member"]:
-        member(sys.argv[2], int(sys.argv[3]))
-    else:
-        main(sys.argv[1] if sys.argv[1:] else "mae-mnist-minutes")

@@ -1,6 +1,6 @@
 """What each remedy against posterior collapse does at scale `minutes`, side by side.
 
-    python benchmarks/remedies.py --out runs/remedies --seeds 1     # trains what is missing, fills docs/remedies.md
+    python -m benchmarks remedies --out runs/remedies --seeds 1     # trains what is missing, fills docs/remedies.md
 
 Every recipe of `mpdvae.experiments.remedies`, the model that collapses, and MAE. One seed shows what a remedy does;
 differences of a few tenths of a nat need more. Runs are named NAME-mnist-minutes-seedN and can be opened with `mpdvae
@@ -8,19 +8,19 @@ report`.
 """
 
 import argparse
-import re
+from collections.abc import Sequence
 from pathlib import Path
 
+from benchmarks import pages
 from mpdvae.experiments.experiment import with_changes
 from mpdvae.experiments.recipes import COLLAPSING, recipe
 from mpdvae.experiments.remedies import REMEDIES, as_options
 from mpdvae.report.collect import Variant, collect
 from mpdvae.report.metrics import over_seeds
 from mpdvae.report.numbers import with_interval
-from mpdvae.system.atomic_files import write_atomically
 from mpdvae.workflows.matrix import Job, jobs, run_all
 
-PAGE = Path(__file__).parents[1] / "docs" / "remedies.md"
+PAGE = pages.DOCS / "remedies.md"
 STUDY = "mnist-minutes"
 MODELS = [COLLAPSING, *REMEDIES, "mae"]
 COLUMNS = {
@@ -57,26 +57,20 @@ def table(runs: list[Job]) -> str:
     """The table, in Markdown."""
     (study,) = collect([job.folder for job in runs]).studies
     by_model = {variant.model: variant for variant in study.variants}
-    lines = [["recipe", "options", *COLUMNS], ["---", "---", *["---:"] * len(COLUMNS)]]
-    lines += [[model, options(model), *cells(by_model[model])] for model in MODELS if model in by_model]
+    lines = [[model, options(model), *cells(by_model[model])] for model in MODELS if model in by_model]
     missing = [model for model in MODELS if model not in by_model]
-    rows = ["| " + " | ".join(line) + " |" for line in lines]
-    return "\n".join([*rows, *(["", f"Not measured yet: {', '.join(missing)}."] if missing else [])])
+    rows = pages.table(["recipe", "options", *COLUMNS], lines, numbers_from=2)
+    return "\n".join([rows, *(["", f"Not measured yet: {', '.join(missing)}."] if missing else [])])
 
 
-def main() -> None:
-    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
+def main(arguments: Sequence[str]) -> None:
+    """Trains what is missing and fills the page."""
+    parser = argparse.ArgumentParser("python -m benchmarks remedies", description=(__doc__ or "").splitlines()[0])
     parser.add_argument("--out", type=Path, default=Path("runs/remedies"))
     parser.add_argument("--seeds", type=int, default=1)
     parser.add_argument("--jobs", type=int, default=1, help="runs at a time")
     parser.add_argument("--only", nargs="*", choices=MODELS, default=MODELS, help="some of the models")
-    arguments = parser.parse_args()
-    runs = matrix(arguments.out, arguments.seeds, arguments.only)
-    run_all(runs, None, arguments.jobs)
-    page = PAGE.read_text()
-    filled = re.sub(r"(<!-- table -->\n).*(\n<!-- end -->)", lambda m: m[1] + table(runs) + m[2], page, flags=re.S)
-    write_atomically(PAGE, filled)
-
-
-if __name__ == "__main__":
-    main()
+    chosen = parser.parse_args(arguments)
+    runs = matrix(chosen.out, chosen.seeds, chosen.only)
+    run_all(runs, None, chosen.jobs)
+    pages.fill(PAGE, table=table(runs))

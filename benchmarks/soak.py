@@ -1,6 +1,6 @@
 """A long run with a checkpoint every few seconds: do memory, open files and disk use stay where they are?
 
-    python benchmarks/soak.py --minutes 30     # prints a table and fills docs/reliability.md
+    python -m benchmarks soak --minutes 30     # prints a table and fills docs/reliability.md
 
 One process trains the smallest recipe of MAE and is looked at after every evaluation point. The history gains a line at each,
 by design, and is apart in the table. Growth is the slope of a straight line after the first tenth, in which torch and the
@@ -9,9 +9,9 @@ allocator take what they keep. Linux only: it reads /proc/self.
 
 import argparse
 import os
-import re
 import tempfile
 import time
+from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -19,14 +19,14 @@ from typing import Any
 import numpy as np
 import torch
 
+from benchmarks.pages import DOCS, fill
 from mpdvae.experiments.experiment import Experiment, with_changes
 from mpdvae.experiments.recipes import recipe
 from mpdvae.runs.run_folder import Run
-from mpdvae.system.atomic_files import write_atomically
 from mpdvae.training.loop import train
 from mpdvae.workflows.job import describe_run, load_data
 
-PAGE = Path(__file__).parents[1] / "docs" / "reliability.md"
+PAGE = DOCS / "reliability.md"
 ROWS = 7
 WARM_UP = 0.1
 """Share of the time that counts for no slope."""
@@ -79,7 +79,7 @@ def soak(folder: Path, minutes: float, steps_between: int) -> list[Look]:
     """Trains for so long; one look for each checkpoint."""
     run = Run.create(folder, experiment(steps_between))
     data, looks, started = load_data(run.experiment), [], time.monotonic()
-    describe_run(run, data, "python benchmarks/soak.py")
+    describe_run(run, data, "python -m benchmarks soak")
 
     def watch(step: int, entry: dict[str, Any] | None) -> None:
         passed = (time.monotonic() - started) / 60
@@ -126,20 +126,15 @@ def slope(looks: list[Look], name: str) -> float:
     return 60 * float(np.polyfit([k.minutes for k in settled], [getattr(k, name) for k in settled], 1)[0])
 
 
-def main() -> None:
-    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
+def main(arguments: Sequence[str]) -> None:
+    """Prints the table and fills the page."""
+    parser = argparse.ArgumentParser("python -m benchmarks soak", description=(__doc__ or "").splitlines()[0])
     parser.add_argument("--minutes", type=float, default=30)
     parser.add_argument("--steps-between", type=int, default=25, help="steps between checkpoints")
     parser.add_argument("--page", type=Path, default=PAGE, help="the page whose table is filled")
-    arguments = parser.parse_args()
+    chosen = parser.parse_args(arguments)
     torch.set_num_threads(1)
     with tempfile.TemporaryDirectory() as folder:
-        measured = table(soak(Path(folder) / "run", arguments.minutes, arguments.steps_between))
+        measured = table(soak(Path(folder) / "run", chosen.minutes, chosen.steps_between))
     print(measured)
-    page = arguments.page.read_text()
-    filled = re.sub(r"(<!-- soak -->\n).*(\n<!-- end -->)", lambda m: m[1] + measured + m[2], page, flags=re.DOTALL)
-    write_atomically(arguments.page, filled)
-
-
-if __name__ == "__main__":
-    main()
+    fill(chosen.page, soak=measured)

@@ -1,7 +1,7 @@
 """How fast mpdvae is, against the plain methods of `plain.py`: a table, benchmarks/results.json, docs/performance.md.
 
-    python benchmarks/speed.py                          # everything, about 15 minutes on two cores
-    python benchmarks/speed.py --only sampling bound    # these are measured again, the others are kept
+    python -m benchmarks speed                          # everything, about 15 minutes on two cores
+    python -m benchmarks speed --only sampling bound    # these are measured again, the others are kept
 
 Both methods run in turn within one process, with the same weights, in float32; a ratio is the median over rounds. Where the
 plain method takes minutes, one of its equal parts is timed (a pixel) and multiplied. Equality is checked first.
@@ -11,25 +11,26 @@ import argparse
 import json
 import os
 import platform
-import re
 from collections.abc import Callable, Sequence
 from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
 import torch
-from measure_density import bound, divergence
-from measure_sampling import flows, sampling
-from measure_training import start_up, training
 from rich.console import Console
 from rich.table import Table
-from timing import Curve, Row
 
+from benchmarks import pages
+from benchmarks.likelihood import bound, divergence
+from benchmarks.pages import fill
+from benchmarks.sampling import flows, sampling
+from benchmarks.timing import Curve, Row
+from benchmarks.training import start_up, training
 from mpdvae.system.atomic_files import read_json, write_atomically
 from mpdvae.version import __version__
 
 RESULTS = Path(__file__).with_name("results.json")
-PAGE = Path(__file__).parents[1] / "docs" / "performance.md"
+PAGE = pages.DOCS / "performance.md"
 SECTIONS: dict[str, Callable[[], tuple[list[Row], list[Curve]]]] = {
     "sampling": sampling,
     "flows": flows,
@@ -41,21 +42,22 @@ SECTIONS: dict[str, Callable[[], tuple[list[Row], list[Curve]]]] = {
 HEAD = ("benchmark", "plain", "ours", "ratio", "target", "memory", "check")
 
 
-def main() -> None:
-    parser = argparse.ArgumentParser(description=(__doc__ or "").splitlines()[0])
+def main(arguments: Sequence[str]) -> None:
+    """Measures, prints the table, and updates results.json and the page."""
+    parser = argparse.ArgumentParser("python -m benchmarks speed", description=(__doc__ or "").splitlines()[0])
     parser.add_argument("--only", nargs="+", choices=list(SECTIONS), default=list(SECTIONS))
     parser.add_argument("--threads", type=int, default=os.cpu_count())
-    arguments = parser.parse_args()
-    torch.set_num_threads(arguments.threads)
-    os.environ["OMP_NUM_THREADS"] = str(arguments.threads)  # of processes that are started
+    chosen = parser.parse_args(arguments)
+    torch.set_num_threads(chosen.threads)
+    os.environ["OMP_NUM_THREADS"] = str(chosen.threads)  # of processes that are started
     results = read_json(RESULTS) if RESULTS.exists() else {}
-    for name in arguments.only:
+    for name in chosen.only:
         print(f"measuring: {name}", flush=True)
         rows, curves = SECTIONS[name]()
         results[name] = {
             "rows": [asdict(row) for row in rows],
             "growth": [asdict(curve) for curve in curves],
-            "machine": machine(arguments.threads),
+            "machine": machine(chosen.threads),
         }
         results = {key: results[key] for key in SECTIONS if key in results}
         write_atomically(RESULTS, json.dumps(results, indent=2) + "\n")
@@ -106,23 +108,9 @@ def rewrite_page(results: dict[str, Any]) -> None:
             for m in (section["machine"] for section in results.values())
         )
     )
-    parts = {
-        "table": _markdown(HEAD, table(results)),
-        "growth": _markdown(("benchmark", "as a function of", "measured", "unit"), growth(results)),
-        "machine": f"Measured on {made_on}.",
-    }
-    page = PAGE.read_text()
-    for name, text in parts.items():
-        page = re.sub(
-            rf"(<!-- {name} -->\n).*?(\n<!-- end -->)", lambda m, text=text: m[1] + text + m[2], page, flags=re.S
-        )
-    write_atomically(PAGE, page)
-
-
-def _markdown(head: Sequence[str], lines: Sequence[Sequence[str]]) -> str:
-    rows = [head, ["---"] * len(head), *lines]
-    return "\n".join("| " + " | ".join(row) + " |" for row in rows)
-
-
-if __name__ == "__main__":
-    main()
+    fill(
+        PAGE,
+        table=pages.table(HEAD, table(results)),
+        growth=pages.table(("benchmark", "as a function of", "measured", "unit"), growth(results)),
+        machine=f"Measured on {made_on}.",
+    )

@@ -209,8 +209,8 @@ def test_a_process_that_is_told_to_stop_says_how_to_go_on(tmp_path, name):
     process.send_signal(getattr(signal, name))
     _, err = process.communicate(timeout=300)
     assert process.returncode == 1
-    assert f"mpdvae: {tmp_path / 'run'}: told to stop by {name}; " in err
-    assert f"`mpdvae resume {tmp_path / 'run'}` goes on." in err
+    assert f"mpdvae: {tmp_path / 'run'}: stopped by {name}; " in err
+    assert f"`mpdvae resume {tmp_path / 'run'}` resumes the run." in err
     assert "Traceback" not in err
     assert [path.name.split("-")[0] for path in (tmp_path / "run" / "checkpoints").iterdir()] == ["passing"] * 2
     assert not (tmp_path / "run" / "owner.json").exists()
@@ -221,7 +221,7 @@ def test_a_process_that_is_told_to_stop_says_how_to_go_on(tmp_path, name):
 def test_told_to_stop_while_it_measures_a_run_ends_with_the_same_bytes(tmp_path, monkeypatch, whole, phase):
     monkeypatch.chdir(tmp_path)
     run = Run.create(Path("run"), tiny(**NINE))
-    with pytest.raises(RunError, match=r"run: told to stop by SIGTERM; .*`mpdvae resume run` goes on"):
+    with pytest.raises(RunError, match=r"run: stopped by SIGTERM; .*`mpdvae resume run` resumes the run"):
         complete(run, digits(), "mpdvae train", say=lambda what: what == phase and signal.raise_signal(signal.SIGTERM))
     complete(run, digits(), "mpdvae resume")
     assert results(run.path) == whole
@@ -289,7 +289,7 @@ def test_a_full_disk_is_told_and_costs_nothing_that_was_written(tmp_path, monkey
     with monkeypatch.context() as patch:
         full_after(patch, writes)
         with pytest.raises(
-            RunError, match=r"no space left on device: free some disk space; .*`mpdvae resume run` goes on"
+            RunError, match=r"no space left on device: free some disk space; .*`mpdvae resume run` resumes the run"
         ):
             complete(run, digits(), "mpdvae train")
     assert not [path for path in run.path.rglob(".*") if path.is_file()]
@@ -370,8 +370,8 @@ def test_a_second_process_on_a_folder_is_refused(own_copy, capsys, command):
     with owned(own_copy):
         code, _, err = call(capsys, command, own_copy, *(("--threads", 1) if command == "resume" else ()))
     assert code == 1
-    assert f"mpdvae: {own_copy}: process {os.getpid()} on " in err
-    assert "works on it; wait for it, stop it, or choose another folder." in err
+    assert f"mpdvae: {own_copy}: is in use by process {os.getpid()} on " in err
+    assert "; wait for it, stop it, or choose another folder." in err
     assert results(own_copy) == before
 
 

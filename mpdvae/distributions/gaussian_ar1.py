@@ -45,7 +45,7 @@ class GaussianAR1(Distribution):
     ) -> None:
         self.steps, self.channels = steps_and_channels(latent_shape, length)
         if not 0 < correlation < 1:
-            raise InputError(f"correlation: an AR(1) prior requires a number in (0, 1), got {correlation}.")
+            raise InputError(f"correlation: an AR(1) prior needs a number in (0, 1), got {correlation}.")
         self.correlation, self.like = correlation, like
         super().__init__(Size(), Size(latent_shape), validate_args=False)
 
@@ -119,7 +119,7 @@ def steps_and_channels(latent_shape: tuple[int, ...], length: int | None = None)
             )
     if steps < 2:
         raise InputError(
-            f"latent shape: an AR(1) prior requires a sequence of at least 2 steps, got {steps} in {latent_shape}."
+            f"latent shape: an AR(1) prior needs a sequence of at least 2 steps, got {steps} in {latent_shape}."
         )
     return steps, channels
 

@@ -1,8 +1,8 @@
-"""The complete configuration of one run: typed, validated, frozen; JSON in, JSON out, and the command line.
+"""The complete configuration of one run: typed, validated, frozen; read from and written to JSON, set by the command line.
 
-A run is a pure function of an `Experiment`. Unknown fields, wrong types and combinations that cannot work are refused when
-the experiment is put together, before any training. `build` methods make the parts (see `mpdvae.experiments.model_config`);
-torch is imported only there, so that listing recipes and printing help stays quick.
+A run is a pure function of an `Experiment`. Unknown fields, wrong types and combinations that cannot work are rejected when
+the experiment is constructed, before any training. `build` methods create the parts (see `mpdvae.experiments.model_config`);
+torch is imported only there, so that listing recipes and printing help remain fast.
 """
 
 from dataclasses import dataclass
@@ -35,21 +35,21 @@ if TYPE_CHECKING:
 
 
 class Data(Config):
-    """What is learned from, and under which protocol."""
+    """Training data and protocol."""
 
     dataset: Text = "mnist"
     """Name in `mpdvae data list`, or `own` together with a path."""
     path: Path | None = None
     """Own data: an .npz file or a folder of images."""
     binarisation: Literal["dynamic", "static", "levels"] = "dynamic"
-    """dynamic: training images are drawn anew at every visit; static: one fixed draw for each image; levels: no binarisation,
-    the 256 levels as numbers in [-1, 1], for colour."""
+    """dynamic: training images are redrawn at every visit; static: one fixed draw per image; levels: no binarisation, the 256
+    levels as numbers in [-1, 1], for colour."""
     evaluation_draws: Count = 5
     """Fixed binary draws of each validation and test image (paper: 5)."""
     validation_size: Count | None = None
-    """Images held out of the training set; default: that of the data set (MNIST: 2,000 as in the paper)."""
+    """Images held out of the training set; default: set by the data set (MNIST: 2,000 as in the paper)."""
     split_seed: int = 524287
-    """Seed of the division into training and validation (the released code's)."""
+    """Seed of the split into training and validation (the released code's)."""
 
     @model_validator(mode="after")
     def _static_draws_once(self) -> "Data":
@@ -63,22 +63,22 @@ class Data(Config):
 
     @property
     def image_range(self) -> tuple[float, float]:
-        """Least and largest value of a pixel, as models take and give it."""
+        """Smallest and largest pixel value of the model's inputs and outputs."""
         return (-1.0, 1.0) if self.binarisation == "levels" else (0.0, 1.0)
 
     def shown(self, images: "Tensor") -> "Tensor":
-        """Images in [0, 1], for pictures, from the range that models take and give."""
+        """Maps images from the model's value range to [0, 1], for display."""
         return (images + 1) / 2 if self.binarisation == "levels" else images
 
     def protocol(self) -> "Protocol":
-        """What is done to the images."""
+        """Returns the protocol that is applied to the images."""
         from mpdvae.data import Protocol
 
         return Protocol(self.binarisation, self.evaluation_draws, self.validation_size, self.split_seed)
 
 
 class JointInference(Config):
-    """Every step moves encoder, decoder and prior together."""
+    """Every step updates encoder, decoder and prior together."""
 
     kind: Literal["joint"] = "joint"
 
@@ -93,11 +93,11 @@ class LaggingInference(Config):
 
     kind: Literal["lagging"] = "lagging"
     encoder_steps: Count = 100
-    """At the most before each step."""
+    """Maximum number of encoder steps before each step."""
     check_every: Count = 10
-    """Encoder steps whose mean loss is compared with that of those before: it catches up until that no longer falls."""
+    """Encoder steps between checks of their mean loss: the encoder continues until it no longer falls."""
     patience: Count = 5
-    """Evaluation points at which the mutual information has not risen, after which all move together."""
+    """Evaluation points without a rise of the mutual information after which all parts are updated together."""
 
     def build(self) -> "StepRule":
         from mpdvae.objectives.step_rules import Lagging
@@ -106,33 +106,33 @@ class LaggingInference(Config):
 
 
 class Plateau(Config):
-    """Halve the learning rate when validation stands still, as the released code does: at the first evaluation without
-    progress after `patience` of them, with a fresh optimiser; at the `limit`-th time training stops."""
+    """Halve the learning rate when validation stops improving, as in the released code: at the first evaluation without
+    progress after `patience` of them, with a fresh optimiser; the `limit`-th time, training stops."""
 
     fresh_optimizer: bool = True
-    """Forget the optimiser's moments, as the released code does."""
+    """Reset the optimiser's moments, as the released code does."""
     patience: Count = 20
     factor: Annotated[float, Field(gt=0, lt=1)] = 0.5
     limit: Count = 3
 
 
 class Recovery(Config):
-    """What is done about a loss or gradient that is no finite number: the step is skipped; after many in a row the run goes
-    back to its last checkpoint with a smaller learning rate; after too many returns it stops."""
+    """Handling of a non-finite loss or gradient: the step is skipped; after several in a row the run rolls back to its last
+    checkpoint with a smaller learning rate; after too many rollbacks it stops."""
 
     skipped_in_a_row: Count = 5
-    """Skipped steps in a row at which the run goes back."""
+    """Consecutive skipped steps that trigger a rollback."""
     learning_rate_factor: Annotated[float, Field(gt=0, lt=1)] = 0.5
-    """Of each return."""
+    """Factor on the learning rate at each rollback."""
     rollbacks: Annotated[int, Field(ge=0)] = 2
-    """Returns at the most."""
+    """Maximum number of rollbacks."""
 
 
 class Training(Config):
-    """The one loop's settings; defaults are the released code's for binary images."""
+    """Settings of the training loop; defaults are those of the released code for binary images."""
 
     steps: Count = 580_000
-    """Updates at the most (paper: 1,000 epochs of 580)."""
+    """Maximum number of updates (paper: 1,000 epochs of 580)."""
     batch_size: AtLeastTwo = 100
     optimizer: Literal["adam", "adamax"] = "adam"
     learning_rate: Annotated[float, Field(gt=0, le=1e6)] = 1e-3
@@ -140,21 +140,21 @@ class Training(Config):
     decay_per_step: Fraction = 0.999998
     plateau: Plateau | None = Plateau()
     least_learning_rate_fraction: Annotated[float, Field(ge=0, le=1)] = 0.05
-    """Training stops below this fraction of the first learning rate."""
+    """Training stops below this fraction of the initial learning rate."""
     averaging: Annotated[float, Field(ge=0, lt=1)] = 0.999
-    """Decay per step of the averaged weights, which validation, sampling and results use."""
+    """Decay per step of the averaged weights, which are used for validation, sampling and results."""
     clip_norm: Annotated[float, Field(gt=0)] | None = 5.0
-    """Bound on the global norm of the gradient."""
+    """Maximum global norm of the gradient."""
     compile: bool = False
-    """Networks compiled by torch: faster from some thousand steps on; needs a C++ compiler, or Triton on a GPU."""
+    """Compile networks with torch: pays off after a few thousand steps; needs a C++ compiler, or Triton on a GPU."""
     precision: Literal["float32", "bfloat16"] = "float32"
-    """Of the networks in training; for GPUs."""
+    """Precision of the networks during training; for GPUs."""
     initial_images: AtLeastTwo = 500
-    """Images of the data-dependent initialisation."""
+    """Images for the data-dependent initialisation."""
     evaluate_every: Count = 580
-    """Steps between evaluation points (validation, checkpoint); a plateau counts these."""
+    """Steps between evaluation points (validation, checkpoint); plateaus are counted in these."""
     validation_images: AtLeastTwo | None = None
-    """Validation images per evaluation point; None: all of them with all draws."""
+    """Validation images per evaluation point; None: all images with all draws."""
     validation_samples: Count = 5
     """Draws of z per validation image."""
     inference: Annotated[JointInference | LaggingInference, Field(discriminator="kind")] = JointInference()
@@ -162,54 +162,54 @@ class Training(Config):
 
 
 class Evaluation(Config):
-    """What `mpdvae evaluate` measures, and on how much."""
+    """What `mpdvae evaluate` measures, and on how much data."""
 
     density_images: Count | None = None
-    """Random test images for the likelihoods; None: all of them with all draws."""
+    """Random test images for the likelihoods; None: all images with all draws."""
     density_samples: Count = 4096
     """Importance samples per image."""
     representation_images: Count | None = None
-    """Training images that label subsets and clusters are drawn from; None: all of them."""
+    """Training images from which label subsets and clusters are drawn; None: all."""
     label_counts: Annotated[tuple[AtLeastTwo, ...], Field(min_length=1)] = (100, 1_000, 10_000)
     all_labels: bool = False
-    """Whether classifiers are trained on all labels, too."""
+    """Whether classifiers are also trained on all labels."""
     label_subsets: Count = 5
     svm_labels: Count | None = 1_000
-    """Labels that SVMs are trained on at the most: their time grows with the square; None: any number."""
+    """Maximum number of labels for SVMs, whose time grows with its square; None: no maximum."""
     clusters: Sizes = (10, 20, 30)
     cluster_seeds: Count = 5
-    """Runs of k-means."""
+    """Number of k-means runs."""
     cluster_restarts: Count = 10
-    """Starts of each run, the best of which counts."""
+    """Starts of each run, of which the best is used."""
     baselines: bool = True
-    """Whether raw pixels, principal components and an untrained encoder get the same scores."""
+    """Whether to score raw pixels, principal components and an untrained encoder, too."""
     code_input: Literal["drawn", "thresholded"] = "drawn"
-    """Binary images that codes are computed from: a fixed draw, or grey levels cut at one half (released code)."""
+    """Binary images for the codes: a fixed draw, or grey levels thresholded at one half (released code)."""
     code_samples: Count | None = None
     """Codes are the mean of this many posterior samples (released code: 50); None: the posterior mean."""
     information_samples: AtLeastTwo = 2_000
-    """Codes drawn for mutual information, total correlation and what goes with them."""
+    """Codes drawn for mutual information, total correlation and related quantities."""
     code_use_images: AtLeastTwo = 200
-    """Random images on which codes are exchanged, whole and by dimension."""
+    """Random images whose codes are exchanged, whole and by dimension."""
     pictures: bool = True
-    """Whether samples, reconstructions and interpolations are drawn, and what the report lets one explore."""
+    """Whether to draw samples, reconstructions, interpolations, and the data of the report's explorer."""
     explored_images: AtLeastTwo = 1_000
-    """Random test images on the map of codes that the report lets one explore."""
+    """Random test images on the map of codes in the report's explorer."""
 
 
 class Experiment(Config):
-    """One run, completely."""
+    """The complete configuration of one run."""
 
     name: Text = "experiment"
     model: Text = "vae"
-    """What the run is called in tables: runs of one model differ in their seed only."""
+    """Name in tables; runs of one model differ only in their seed."""
     scale: Literal["smoke", "minutes", "hours", "paper"] = "minutes"
     reproduces: Text = ""
     """What this reproduces, in one sentence."""
     seed: Annotated[int, Field(ge=0, lt=2**63)] = 0
     data: Data = Data()
     latent_dim: Width = 32
-    """Length of a code; of codes that are maps, their channels."""
+    """Length of a code; for codes that are maps, the number of channels."""
     encoder: Annotated[EncoderConfig, Field(discriminator="kind")] = ResNetEncoder()
     decoder: Annotated[DecoderConfig, Field(discriminator="kind")] = PixelCNNDecoder()
     prior: Annotated[PriorConfig, Field(discriminator="kind")] = StandardNormalPrior()
@@ -229,7 +229,7 @@ class Experiment(Config):
             if codes not in (None, self.encoder.codes):
                 raise ValueError(
                     f"{part}: {getattr(self, part).kind} takes codes that are {codes}, but encoder {self.encoder.kind} makes "
-                    f"{self.encoder.codes}; choose parts that fit each other"
+                    f"{self.encoder.codes}; choose parts that match"
                 )
         halvings, doublings = getattr(self.encoder, "halvings", 0), getattr(self.decoder, "doublings", 0)
         if halvings != doublings:
@@ -240,7 +240,7 @@ class Experiment(Config):
         self._check_posterior()
         if self.objective.free_bits_per_dimension_nats > 0 and not isinstance(self.prior, StandardNormalPrior):
             raise ValueError(
-                "objective.free_bits_per_dimension_nats: needs a prior that factorises (standard-normal), got "
+                "objective.free_bits_per_dimension_nats: needs a factorised prior (standard-normal), got "
                 f"{self.prior.kind}; use objective.free_bits_nats"
             )
         return self
@@ -254,24 +254,24 @@ class Experiment(Config):
             )
         if head in BY_BATCH and prior == "vamp":
             raise ValueError(
-                f"prior: vamp sends its pseudo-inputs through the encoder, whose head {head} would take them into the "
-                "statistics of the batch; choose another head or prior"
+                f"prior: vamp passes its pseudo-inputs through the encoder, whose head {head} would include them in the "
+                "batch statistics; choose another head or prior"
             )
         if self.encoder.refinement_steps and (head != "gaussian" or prior == "vamp"):
             raise ValueError(
-                f"encoder.refinement_steps: moves posteriors away from what head {head} and prior {prior} make of them; "
-                "needs head gaussian and a prior that does not use the encoder, or set it to 0"
+                f"encoder.refinement_steps: refinement needs head gaussian and a prior that does not use the encoder, got "
+                f"head {head} and prior {prior}, whose posteriors it would change; choose others or set it to 0"
             )
         if self.encoder.refinement_steps and self.training.compile:
             raise ValueError(
-                "training.compile: refined posteriors (encoder.refinement_steps) need derivatives of derivatives, which "
-                "compiled networks do not have; set one of both off"
+                "training.compile: refined posteriors (encoder.refinement_steps) need second derivatives, which compiled "
+                "networks do not support; switch one of the two off"
             )
 
     def build(self, image_shape: ImageShape) -> "VAE":
-        """The untrained model, its weights a function of the seed.
+        """Builds the untrained model, whose weights are a function of the seed.
 
-        Raises `InputError` where parts and images don't fit, or make a network that is larger than any that is meant.
+        Raises `InputError` if parts and images do not match, or if the network exceeds the size limit.
         """
         from mpdvae.experiments.size_limit import Bounded
         from mpdvae.models.semi_amortised import SemiAmortised
@@ -298,16 +298,16 @@ class Experiment(Config):
 
 @dataclass(frozen=True)
 class Origin:
-    """What a model was made by: all that is needed to make it again."""
+    """The origin of a model: everything needed to build it again."""
 
     experiment: Experiment
     image_shape: ImageShape
     run: Path | None = None
-    """The folder of the run that it was loaded from."""
+    """Folder of the run it was loaded from."""
 
 
 def from_json(text: str | bytes, origin: str) -> Experiment:
-    """The experiment that `to_json` wrote. Raises `InputError`, naming `origin` and the field, for anything else."""
+    """Parses an experiment written by `to_json`. Raises `InputError`, naming `origin` and the field, for anything else."""
     try:
         return Experiment.model_validate_json(text)
     except ValidationError as error:
@@ -315,7 +315,7 @@ def from_json(text: str | bytes, origin: str) -> Experiment:
 
 
 def with_changes(experiment: Experiment, **changes: Any) -> Experiment:
-    """A validated copy with some fields replaced, given by their dotted path with `__` for the dot."""
+    """Returns a validated copy with some fields replaced; fields are given as dotted paths with `__` for the dot."""
     tree = experiment.model_dump()
     for path, value in changes.items():
         *groups, field = path.split("__")
@@ -333,10 +333,10 @@ _UNIONS = {"encoder", "head", "decoder", "prior", "kl_weight", "inference"}
 
 
 def in_words(error: ValidationError) -> str:
-    """A pydantic error as one sentence: field, what was expected, what was given."""
+    """Returns a pydantic error as one sentence: the field, what was expected, what was given."""
     first = error.errors(include_url=False)[0]
     loc = first["loc"]
-    # Behind a field that is a union stands the kind of its value, which is no field.
+    # A union field is followed by the kind of its value, which is not a field.
     field = ".".join(in_short(part, 100) for i, part in enumerate(loc) if i == 0 or loc[i - 1] not in _UNIONS)
     message = in_short(first["msg"].removeprefix("Value error, "), 1_000)
     if first["type"] == "json_invalid":
@@ -346,5 +346,5 @@ def in_words(error: ValidationError) -> str:
     if first["type"] == "value_error":
         return f"{field + ': ' if field else ''}{message}."
     if first["type"] == "extra_forbidden":
-        return f"{field}: there is no such field; see `mpdvae train RECIPE --help` for those that exist."
+        return f"{field}: there is no such field; `mpdvae train RECIPE --help` lists all fields."
     return f"{field}: {message[0].lower()}{message[1:]}, got {in_short(repr(first['input']))}."

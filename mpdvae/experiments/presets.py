@@ -1,4 +1,4 @@
-"""What a laptop trains soon: networks by one word, and the training of a short run, for `mpdvae.sklearn`.
+"""Presets that train quickly on a laptop, for `mpdvae.sklearn`: networks by name, and settings for short training runs.
 
     word               grey images (black and white pixels)      colour images (256 levels; codes are maps)
     convnet            strided convolutions                      residual blocks of the released code
@@ -7,9 +7,9 @@
     flow               autoregressive flow over vectors          the same over maps
     standard-normal    N(0, I)                                   N(0, I)
 
-Grey networks are those of scale `minutes` (`mpdvae.experiments.scales`), but for a PixelCNN of two layers in place of
-three, which sees less, so that more comes through the code, and a flow of one block in place of two: both take less time. A
-configuration of `mpdvae.experiments.model_config` in place of a word is taken as it is.
+Grey networks are those of scale `minutes` (`mpdvae.experiments.scales`), with two changes that save time: a PixelCNN of two
+layers instead of three, whose smaller receptive field leaves more to the code, and a flow of one block instead of two. A
+configuration of `mpdvae.experiments.model_config` can be given instead of a word and is used as is.
 """
 
 import math
@@ -50,22 +50,23 @@ COLOUR: Mapping[str, Mapping[str, Config]] = {
 }
 
 AVERAGED_SHARE = 0.1
-"""Of the steps, over which weights are averaged at the most: in a short run a longer average would lag behind."""
+"""Maximum window of weight averaging, as a fraction of the steps: in a short run a longer average would lag behind."""
 STEPS_BETWEEN_EVALUATIONS = 50
-"""At the least, where that leaves ten evaluation points: each costs as much as some ten steps."""
+"""Minimum, provided that it leaves ten evaluation points: each costs about as much as ten steps."""
 LAST_RATE = 0.1
-"""Of the first learning rate, at the last step: a short run gains by it what a long one gains by halving at plateaus."""
+"""Learning rate at the last step as a fraction of the first: plays the role that halving at plateaus has in long runs."""
 INITIAL_IMAGES = 100
-"""Of the data-dependent initialisation: means over 100 images and all their pixels are exact enough."""
+"""Images for the data-dependent initialisation: means over 100 images and all their pixels are accurate enough."""
 
 
 def short_training(epochs: int, epoch_steps: int, patience: int | None) -> dict[str, Any]:
-    """Fields of `Training` for a run of few epochs.
+    """Returns fields of `Training` for a run of a few epochs.
 
     Arguments:
-        epochs: at the most.
-        epoch_steps: steps of one.
-        patience: epochs without progress after which it stops, rounded up to evaluation points, two at least; None: never.
+        epochs: maximum number of epochs.
+        epoch_steps: steps per epoch.
+        patience: epochs without progress after which training stops, rounded up to evaluation points, at least two; None:
+            no early stopping.
     """
     steps = epochs * epoch_steps
     apart = max(1, min(math.ceil(STEPS_BETWEEN_EVALUATIONS / epoch_steps), epochs // 10))
@@ -81,15 +82,15 @@ def short_training(epochs: int, epoch_steps: int, patience: int | None) -> dict[
 
 
 def part(role: str, given: Any, channels: int) -> Config:
-    """The configuration of a part: `given` itself, or what the word means for images of so many channels.
+    """Returns the configuration of a part: `given` itself, or the preset of that name for images with `channels` channels.
 
     Arguments:
         role: encoder, decoder or prior.
         given: a word of the table above, or a configuration of `mpdvae.experiments.model_config`.
-        channels: of the images, 1 or 3.
+        channels: channels of the images, 1 or 3.
 
     Raises:
-        InputError: for an unknown word, and for one that has no form for colour.
+        InputError: for an unknown word, or one without a preset for colour images.
     """
     if isinstance(given, Config):
         return given
@@ -101,8 +102,8 @@ def part(role: str, given: Any, channels: int) -> Config:
     if given in words:
         return words[given]
     if given not in GREY[role]:
-        refuse_unknown(role, given, list(words), "A configuration of mpdvae.experiments.model_config is taken, too.")
+        refuse_unknown(role, given, list(words), "A configuration of mpdvae.experiments.model_config is also accepted.")
     raise InputError(
-        f"{role}: {given!r} has no form for colour images; choose {' or '.join(words)}, or give grey images.",
+        f"{role}: {given!r} has no preset for colour images; choose {' or '.join(words)}, or use grey images.",
         topic="image-shape",
     )

@@ -1,7 +1,7 @@
-"""Networks of a bounded size: what a configuration asks for is counted before memory is taken.
+"""Limits the size of networks: counts the tensor elements of a configuration before memory is allocated.
 
-A configuration of a few bytes can ask for terabytes. How many numbers a network has follows from its sizes by a rule of its
-own for each part; instead of repeating these rules, every tensor is counted as it is about to be made.
+A configuration of a few bytes can request terabytes. The number of elements of a network follows from its sizes by a different
+rule for each part; instead of repeating these rules, every tensor is counted just before it is created.
 """
 
 import math
@@ -14,35 +14,35 @@ from torch.utils._python_dispatch import TorchDispatchMode
 from mpdvae.errors import InputError
 
 MOST_NUMBERS = 2**28
-"""Of all tensors together that building a network makes, masks and first draws included: a gigabyte in single precision.
-The largest network of the paper has 48 million."""
+"""Maximum number of elements of all tensors created while building a network, including masks and initial draws: a gigabyte
+in single precision. The largest network of the paper has 48 million."""
 _BY_SIZE = {"empty", "zeros", "ones", "full", "rand", "randn", "expand", "repeat"}
 _BY_LENGTH = {"arange", "eye", "linspace"}
 
 
 class Bounded(TorchDispatchMode):
-    """Inside, tensors of at most `MOST_NUMBERS` numbers in all are made; `InputError` where more are asked for."""
+    """Context in which tensors of at most `MOST_NUMBERS` elements in total can be created; more raise `InputError`."""
 
     made = 0
 
     @classmethod
     def _should_skip_dynamo(cls) -> bool:
-        return False  # else torch's compiler, which has no part here, is imported: a second or more
+        return False  # otherwise torch's compiler is imported, which is not needed here and takes a second or more
 
     def __torch_dispatch__(self, func: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
         asked = _asked(func.overloadpacket.__name__.removeprefix("new_"), args)
         self.made += asked
         if self.made > MOST_NUMBERS:
             raise InputError(
-                f"this configuration asks for a network of more than {MOST_NUMBERS:,} numbers (weights and masks); make "
-                "latent_dim or the sizes of encoder, decoder or prior smaller.",
+                f"this configuration requests a network of more than {MOST_NUMBERS:,} numbers (weights and masks); reduce "
+                "latent_dim or the sizes of encoder, decoder or prior.",
                 topic="memory",
             )
         return func(*args, **(kwargs or {}))
 
 
 def _asked(name: str, args: Any) -> int:
-    """How many numbers an operation is about to make, if it makes them from a size or by pairing shapes; else 0."""
+    """Returns how many elements an operation is about to create from a size or by broadcasting; 0 for other operations."""
     if name.endswith("_like") or name == "clone":
         return args[0].numel()
     if name in _BY_SIZE:
@@ -55,4 +55,4 @@ def _asked(name: str, args: Any) -> int:
     try:
         return math.prod(torch.broadcast_shapes(*shapes))
     except RuntimeError:
-        return 0  # shapes that meet in another way: a product of matrices, a convolution
+        return 0  # not broadcast: a matrix product, a convolution

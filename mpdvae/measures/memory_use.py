@@ -21,7 +21,7 @@ TRIAL = 8
 """Images, or samples of one image, in the memory trial."""
 
 CPU_PIECE = 2**28
-"""Bytes of a chunk on the CPU, whatever the budget: doubling it gains less than a tenth (`benchmarks/speed.py`)."""
+"""Bytes of a chunk on the CPU, whatever the budget: doubling it gains less than a tenth (`python -m benchmarks speed`)."""
 
 
 class LiveBytes(TorchDispatchMode):

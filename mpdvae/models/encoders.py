@@ -210,7 +210,7 @@ def check_divisible(image_shape: ImageShape, halvings: int, what: str) -> tuple[
     factor = 2**halvings
     if halvings < 0 or height % factor or width % factor:
         raise InputError(
-            f"image_shape: a {what} with {halvings} halvings requires a height and width divisible by {factor}, got "
+            f"image_shape: a {what} with {halvings} halvings needs a height and width divisible by {factor}, got "
             f"{height}x{width}.",
             topic="image-shape",
         )
@@ -226,7 +226,7 @@ def check_halvings(image_shape: ImageShape, halvings: int, what: str) -> tuple[i
     least = 2 ** (halvings - 1) + 1
     if min(height, width) < least:
         raise InputError(
-            f"image_shape: a {what} with {halvings} halvings requires images of at least {least}x{least} pixels, got "
+            f"image_shape: a {what} with {halvings} halvings needs images of at least {least}x{least} pixels, got "
             f"{height}x{width}; give fewer channels entries, or larger images.",
             topic="image-shape",
         )

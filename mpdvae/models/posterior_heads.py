@@ -52,7 +52,7 @@ class DeltaHead(nn.Module):
     def __init__(self, rate_nats: float, latent_shape: tuple[int, ...]) -> None:
         super().__init__()
         if not rate_nats > 0:
-            raise InputError(f"rate_nats: a delta head requires a rate > 0, got {rate_nats}.")
+            raise InputError(f"rate_nats: a delta head needs a rate > 0, got {rate_nats}.")
         self.delta = rate_nats / math.prod(latent_shape)
         least, largest = variances_of_rate(self.delta)
         self.least_deviation, self.largest_deviation = math.sqrt(least), math.sqrt(largest)
@@ -149,4 +149,4 @@ def by_channel(values: Float[Tensor, " channel"], like: Float[Tensor, "batch cha
 def check_scale(scale: float) -> None:
     """Raises `InputError` unless the scale of batch normalisation is > 0."""
     if not scale > 0:
-        raise InputError(f"scale: batch normalisation requires a scale > 0, got {scale}.")
+        raise InputError(f"scale: batch normalisation needs a scale > 0, got {scale}.")

@@ -45,7 +45,7 @@ def causal_mask(weight: Float[Tensor, "out in size size"], mask_type: MaskType) 
 def check_odd(kernel_size: int) -> None:
     """Raises `InputError` unless a causal kernel of this size has a centre."""
     if kernel_size < 1 or kernel_size % 2 == 0:
-        raise InputError(f"kernel_size: a causal convolution requires an odd size, got {kernel_size}.")
+        raise InputError(f"kernel_size: a causal convolution needs an odd size, got {kernel_size}.")
 
 
 class CausalConv2d(CausalLayer, nn.Conv2d):

@@ -1,24 +1,24 @@
-r"""Terms of the aggregate posterior q(z) = E_x q(z|x): its distance from the prior, and the dependence of its dimensions.
+r"""Terms of the aggregate posterior q(z) = E_x q(z|x): its distance to the prior, and the dependence between its dimensions.
 
-**MMD** (InfoVAE: Zhao, Song & Ermon 2017, https://arxiv.org/abs/1706.02262). With a kernel k, codes z_i ~ q(z) - one for each
-image of the batch - and as many draws z'_i ~ p(z),
+**MMD** (InfoVAE: Zhao, Song & Ermon 2017, https://arxiv.org/abs/1706.02262). With a kernel k, codes z_i ~ q(z) (one for
+each image of the batch) and as many draws z'_i ~ p(z),
 
 .. math:: MMD^2 = \frac{1}{N(N-1)} \sum_{i \ne j} \big[ k(z_i, z_j) + k(z'_i, z'_j) \big]
           - \frac{2}{N^2} \sum_{ij} k(z_i, z'_j),
 
-the unbiased U-statistic (Gretton et al., JMLR 2012): zero in expectation where q(z) = p(z), and so below zero half of the
-time. InfoVAE's objective is R + (1 - alpha) KL + (alpha + lambda - 1) MMD^2: give 1 - alpha as the weight of the KL.
+the unbiased U-statistic (Gretton et al., JMLR 2012): zero in expectation if q(z) = p(z), and then below zero half of the
+time. InfoVAE's objective is R + (1 - alpha) KL + (alpha + lambda - 1) MMD^2: set the weight of the KL to 1 - alpha.
 Kernels, with d^2 = ||z - z'||^2 and C = 2 * latent dimensions, the mean of d^2 under N(0, I): "imq" C / (C + d^2), "rbf"
 exp(-d^2 / C).
 
-**Total correlation** (beta-TC-VAE: Chen et al. 2018, https://arxiv.org/abs/1802.04942). The mean KL over images divides into
+**Total correlation** (beta-TC-VAE: Chen et al. 2018, https://arxiv.org/abs/1802.04942). The mean KL over images decomposes into
 
 .. math:: E_x KL(q(z|x) || p(z)) = I_q(x; z) + TC(q(z)) + \sum_k KL(q(z_k) || p(z_k)), \qquad
           TC = E_{q(z)} \Big[ \log q(z) - \sum_k \log q(z_k) \Big],
 
 so that R + I + beta TC + sum KL_k = R + KL + (beta - 1) TC: the term is (beta - 1) TC. q(z) is taken as the mixture of the
-batch's posteriors. Minibatch-weighted sampling divides by the size of the data set instead of the batch's, which moves TC
-by a constant only.
+batch's posteriors. Minibatch-weighted sampling divides by the size of the data set instead of the batch size, which only
+shifts TC by a constant.
 """
 
 import math
@@ -41,12 +41,12 @@ KERNELS: dict[Kernel, Callable[[Tensor, float], Tensor]] = {
     "imq": lambda squares, scale: scale / (scale + squares),
     "rbf": lambda squares, scale: torch.exp(-squares / scale),
 }
-"""From squared distances and C to k(z, z')."""
+"""For each kernel, a function from squared distances and C to k(z, z')."""
 
 
 @dataclass(frozen=True)
 class MMD:
-    """weight * MMD^2(q(z), p(z)); the draws from the prior carry no gradient."""
+    """weight * MMD^2(q(z), p(z)); no gradient flows through the draws from the prior."""
 
     weight: float
     kernel: Kernel = "imq"
@@ -75,7 +75,7 @@ class TotalCorrelation:
 
 
 class AggregateDensities(NamedTuple):
-    """Densities of codes under the mixture of a batch's posteriors, in nats."""
+    """Log-densities of codes under the mixture of a batch's posteriors, in nats."""
 
     log_joint: Float[Tensor, " batch"]
     """log q(z)."""
@@ -86,20 +86,20 @@ class AggregateDensities(NamedTuple):
 def squared_mmd(
     one: Float[Tensor, "n latent"], other: Float[Tensor, "n latent"], kernel: Kernel = "imq"
 ) -> Float[Tensor, ""]:
-    """The U-statistic of MMD^2 between as many codes of one kind as of the other.
+    """Returns the U-statistic of MMD^2 between two equally large sets of codes.
 
     Raises:
         InputError: for fewer than two codes.
     """
     n = len(one)
     if n < 2:
-        raise InputError(f"MMD: is a mean over pairs and needs a batch of at least 2 codes, got {n}.")
+        raise InputError(f"MMD: expected a batch of at least 2 codes (it is a mean over pairs), got {n}; use more images.")
     within = sum(_kernel(z, z, kernel).sum() - n for z in (one, other))  # every k(z, z) is 1
     return within / (n * (n - 1)) - 2 * _kernel(one, other, kernel).mean()
 
 
 def aggregate_densities(q: Distribution, z: Float[Tensor, "batch *latent"]) -> AggregateDensities:
-    """log q(z) and log q(z_k) of one code for each image, q(z) being the mixture of the posteriors `q` of the batch."""
+    """Returns log q(z) and log q(z_k) of one code per image, where q(z) is the mixture of the batch's posteriors `q`."""
     normal = diagonal_normal(q)
     each = Normal(normal.loc.flatten(1), normal.scale.flatten(1)).log_prob(
         z.flatten(1)[:, None]

@@ -1,16 +1,17 @@
-r"""Weights of a term over the course of training: functions of the step, and weights that adapt to what is measured.
+r"""Weights of a term during training: schedules that depend on the step, and weights that adapt to measured quantities.
 
-*Schedules* depend on the step alone: constant (1: the ELBO; else the beta-VAE of Higgins et al. 2017), KL annealing (Bowman
+*Schedules* depend only on the step: constant (1: the ELBO; otherwise the beta-VAE of Higgins et al. 2017), KL annealing (Bowman
 et al. 2016, https://arxiv.org/abs/1511.06349), cyclical annealing (Fu et al. 2019, https://arxiv.org/abs/1903.10145).
 
-*Adaptive weights* also carry a state, which each step moves by the batch means of KL and R = -E_q log p(x|z), in nats. The
-state is plain numbers that a checkpoint keeps, so that a resumed run ends with the same bytes.
+*Adaptive weights* also have a state, which each step updates from the batch means of KL and R = -E_q log p(x|z), in nats. The
+state consists of plain numbers and is saved in checkpoints, so that a resumed run gives bit-identical results.
 
-- `SoftFreeBits`: R + g KL with 0 < g <= 1. g grows by `change` where KL exceeds the target by more than `tolerance` of it,
-  and shrinks by as much where KL is below the target (Chen et al., "Variational Lossy Autoencoder", ICLR 2017, appendix C,
-  https://arxiv.org/abs/1611.02731: 10 % and 5 %). Unlike free bits, the KL keeps a gradient at every value.
-- `GECO`: minimise KL subject to R <= goal. The Lagrangian KL + l (R - goal) is divided by l here, which leaves the
-  minimiser where it is: R + KL / l. The multiplier l rises while the constraint is violated and falls after: log l moves by
+- `SoftFreeBits`: R + g KL with 0 < g <= 1. g grows by the fraction `change` if the KL exceeds the target by more than the
+  fraction `tolerance`, and shrinks by the same fraction if the KL is below the target (Chen et al., "Variational Lossy
+  Autoencoder", ICLR 2017, appendix C, https://arxiv.org/abs/1611.02731: 10 % and 5 %). Unlike with free bits, the KL has a
+  gradient at every value.
+- `GECO`: minimise KL subject to R <= goal. The Lagrangian KL + l (R - goal) is divided by l here, which does not change the
+  minimiser: R + KL / l. The multiplier l increases while the constraint is violated and decreases otherwise: log l changes by
   rate * (moving average of R - goal) (Rezende & Viola, "Taming VAEs", 2018, https://arxiv.org/abs/1810.00597).
 """
 
@@ -23,16 +24,16 @@ from mpdvae.errors import InputError
 from mpdvae.vae import check_samples
 
 Schedule = Callable[[int], float]
-"""From the step (from 0) to a weight."""
+"""A function from the step (counted from 0) to a weight."""
 
 LEAST_SOFT_WEIGHT = 1e-4
-"""Below this g does not fall: it would take as many steps to come back."""
+"""Lower limit of g: the further it falls, the more steps it takes to recover."""
 LARGEST_LOG_MULTIPLIER = math.log(1e4)
 
 
 @dataclass(frozen=True)
 class Constant:
-    """A weight that stays the same (1: the ELBO; another value: beta-VAE)."""
+    """A constant weight (1: the ELBO; any other value: beta-VAE)."""
 
     value: float = 1.0
 
@@ -42,7 +43,7 @@ class Constant:
 
 @dataclass(frozen=True)
 class Linear:
-    """From `start` to 1 in `warm_up_steps` steps, then 1 (KL annealing)."""
+    """KL annealing: rises linearly from `start` to 1 in `warm_up_steps` steps, then stays at 1."""
 
     warm_up_steps: int
     start: float = 0.0
@@ -56,7 +57,8 @@ class Linear:
 
 @dataclass(frozen=True)
 class Cyclical:
-    """`cycles` times, over `total_steps`: from 0 to 1 in the first `rising_fraction` of the cycle, then 1; 1 afterwards."""
+    """Cyclical annealing: `cycles` cycles over `total_steps`, each rising from 0 to 1 in its first `rising_fraction` and then
+    staying at 1; 1 after the last cycle."""
 
     total_steps: int
     cycles: int = 4
@@ -77,25 +79,25 @@ class Cyclical:
 
 @runtime_checkable
 class AdaptiveWeight(Protocol):
-    """A weight with a state that follows what is measured."""
+    """A weight with a state that follows measured quantities."""
 
     state: dict[str, float]
-    """All that changes: a checkpoint holds it."""
+    """Everything that changes; saved in checkpoints."""
 
     def __call__(self, step: int) -> float: ...
 
     def adapt(self, kl_nats: float, reconstruction_nats: float) -> None:
-        """Moves the state by the batch means of one step."""
+        """Updates the state from the batch means of one step."""
         ...
 
 
 class SoftFreeBits:
-    """The factor g of the KL, which keeps it near a target.
+    """The factor g of the KL, which keeps the KL near a target.
 
     Arguments:
-        target_nats: of the batch mean of the total KL, > 0.
-        change: relative change of g in one step.
-        tolerance: how far above the target, relative to it, the KL may be before g grows.
+        target_nats: target of the batch mean of the total KL, > 0.
+        change: relative change of g per step.
+        tolerance: relative excess of the KL over the target above which g grows.
     """
 
     def __init__(self, target_nats: float, change: float = 0.1, tolerance: float = 0.05) -> None:
@@ -108,7 +110,7 @@ class SoftFreeBits:
         self.state = {"weight": 1.0}
 
     def __call__(self, step: int) -> float:
-        return min(1.0, max(LEAST_SOFT_WEIGHT, self.state["weight"]))  # a checkpoint may hold anything
+        return min(1.0, max(LEAST_SOFT_WEIGHT, self.state["weight"]))  # a checkpoint may contain any value
 
     def adapt(self, kl_nats: float, reconstruction_nats: float) -> None:
         weight = self.state["weight"]
@@ -119,11 +121,11 @@ class SoftFreeBits:
 
 
 class GECO:
-    """1 / l, with l the multiplier of the constraint R <= goal.
+    """The weight 1 / l, with l the multiplier of the constraint R <= goal.
 
     Arguments:
-        goal_nats: of the batch mean of R.
-        rate: of log l, for each nat of (averaged) violation and step, > 0.
+        goal_nats: goal of the batch mean of R.
+        rate: change of log l per step and nat of (averaged) violation, > 0.
         smoothing: decay of the moving average of R - goal, in [0, 1).
     """
 
@@ -135,7 +137,7 @@ class GECO:
 
     @property
     def multiplier(self) -> float:
-        """l."""
+        """The multiplier l."""
         return math.exp(_within(self.state["log_multiplier"]))
 
     def __call__(self, step: int) -> float:
@@ -150,5 +152,5 @@ class GECO:
 
 
 def _within(log_multiplier: float) -> float:
-    """As far as training lets it go: a checkpoint may hold anything."""
+    """Clamps to the range that training allows: a checkpoint may contain any value."""
     return max(-LARGEST_LOG_MULTIPLIER, min(LARGEST_LOG_MULTIPLIER, log_multiplier))

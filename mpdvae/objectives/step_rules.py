@@ -1,17 +1,17 @@
-r"""How a training step moves the two sides of a VAE: both together, or the encoder ahead of the decoder.
+r"""Step rules: how a training step updates a VAE, all parts together or the encoder ahead of the decoder.
 
-Collapse can come from an encoder that *lags*: the decoder learns to do without z before q(z|x) has learned to follow the
+Collapse can be caused by an encoder that *lags*: the decoder learns to ignore z before q(z|x) has learned to follow the
 model's posterior. Lagging inference (He, Spokoyny, Neubig & Berg-Kirkpatrick, ICLR 2019, https://arxiv.org/abs/1901.05534,
 algorithm 1) lets the encoder catch up first. While the run is *aggressive*, each step
 
-1. moves the encoder alone, on fresh batches, up to `encoder_steps` times; after every `check_every` of them the mean loss
-is compared with that of those before, and the first time that it is no lower the encoder has caught up; 2. then moves
-decoder and prior alone, once.
+1. updates only the encoder, on fresh batches, up to `encoder_steps` times; after every `check_every` updates their mean loss
+   is compared with that of the `check_every` updates before, and once it is no lower, the encoder has caught up;
+2. then updates only decoder and prior, once.
 
-At every evaluation point the mutual information I_q(x; z) of the validation images is measured; when it has not risen
-`patience` times in all, the encoder no longer lags, and the rest of the run moves both together.
+At every evaluation point the mutual information I_q(x; z) of the validation images is measured; once it has failed to rise
+`patience` times in total, the encoder no longer lags, and the rest of the run updates all parts together.
 
-A rule's state is plain numbers that a checkpoint keeps, so that a resumed run ends with the same bytes.
+The state of a rule consists of plain numbers and is saved in checkpoints, so that a resumed run gives bit-identical results.
 """
 
 from collections.abc import Callable
@@ -27,32 +27,32 @@ from mpdvae.measures.representation import posteriors
 from mpdvae.vae import VAE
 
 EncoderStep = Callable[[int], float]
-"""Moves the encoder alone on the batch of that number; returns the loss that it had there."""
+"""Updates only the encoder on the batch with the given number; returns its loss on that batch."""
 
 
 @runtime_checkable
 class StepRule(Protocol):
-    """What surrounds the update of each step."""
+    """What happens around the update of each step."""
 
     state: dict[str, float]
-    """All that changes: a checkpoint holds it."""
+    """Everything that changes; saved in checkpoints."""
 
     def catch_up(self, encoder_step: EncoderStep) -> None:
-        """Before a step: moves the encoder as often as the rule says."""
+        """Called before a step: updates the encoder as often as the rule requires."""
         ...
 
     def moving(self, vae: VAE) -> list[nn.Parameter]:
-        """What the step itself moves."""
+        """Returns the parameters that the step itself updates."""
         ...
 
     def evaluated(self, vae: VAE, x: Float[Tensor, "n channel height width"]) -> None:
-        """At an evaluation point: looks at the posteriors of the validation images."""
+        """Called at an evaluation point: examines the posteriors of the validation images."""
         ...
 
 
 @dataclass
 class Joint:
-    """Every step moves encoder, decoder and prior together."""
+    """Every step updates encoder, decoder and prior together."""
 
     state: dict[str, float] = field(default_factory=dict)
 
@@ -71,9 +71,9 @@ class Lagging:
     """The encoder catches up before each step of decoder and prior, until the mutual information no longer rises.
 
     Arguments:
-        encoder_steps: at the most before each step (He et al.: 100).
-        check_every: encoder steps whose losses are compared with those before (He et al.: 10).
-        patience: evaluation points without a rise, after which both move together (He et al.: 5).
+        encoder_steps: maximum number of encoder steps before each step (He et al.: 100).
+        check_every: encoder steps between comparisons of the mean loss with that of the steps before (He et al.: 10).
+        patience: evaluation points without a rise after which all parts are updated together (He et al.: 5).
     """
 
     encoder_steps: int = 100

@@ -1,18 +1,18 @@
-r"""Which term of the loss pulls the posteriors, and how hard.
+r"""Gradient norms: which term of the loss acts on the posteriors, and how strongly.
 
-The encoder hears of a term T of the loss (in nats per image, a mean over the batch of N images) only through the gradient
+A term T of the loss (in nats per image, a mean over the batch of N images) affects the encoder only through the gradient
 with respect to its outputs. For image i these are :math:`\theta_i = (m_i, \log s_i^2)`, and
 
 .. math:: G_T = \Big( \frac1N \sum_i \big\| N \, E_z \, \partial T / \partial \theta_i \big\|^2 \Big)^{1/2}
 
-is the root mean square over images of the gradient that an image feels, in nats per unit of (m, log s^2). Terms that couple
-the images of a batch, as those of MAE do, are treated alike. The expectation over z matters: one draw of z gives the
-reconstruction a noise that is larger than its pull. With independent draws g_1, ..., g_D of the gradient, the mean of
-:math:`\langle g_a, g_b \rangle` over a != b is an unbiased estimate of its squared norm; one below zero counts as zero.
+is the root mean square over images of the gradient per image, in nats per unit of (m, log s^2). Terms that couple the images
+of a batch, such as those of MAE, are treated in the same way. The expectation over z matters: with one draw of z, the noise
+in the reconstruction's gradient exceeds the gradient itself. With independent draws g_1, ..., g_D of the gradient, the mean of
+:math:`\langle g_a, g_b \rangle` over a != b is an unbiased estimate of its squared norm; negative estimates count as zero.
 
-How to read it: where training stands still the terms balance, and `total`, the norm of their sum, is small beside the norms
-of the terms. Where a code collapses, the gradient of the reconstruction fades first, because the decoder no longer uses z,
-and the KL wins. Norms near zero in all terms are a code that has collapsed: neither side has anything to say.
+Interpretation: when training is stationary the terms balance, and `total`, the norm of their sum, is small compared with the
+norms of the terms. When a code collapses, the gradient of the reconstruction fades first, because the decoder no longer uses
+z, and the KL dominates. Norms near zero in all terms mean that the code has collapsed: no term acts on it any more.
 """
 
 import torch
@@ -30,20 +30,20 @@ from mpdvae.vae import VAE
 DRAWS = 2
 """Independent draws of the gradient."""
 TOTAL = "total"
-"""Name of the norm of the sum of all terms."""
+"""Key of the norm of the sum of all terms."""
 
 
 def gradient_norms(
     objective: Objective, vae: VAE, x: Float[Tensor, "images channel height width"], step: int = 0, seed: int = 0
 ) -> dict[str, float]:
-    """G_T of each term of `objective` by its name, and of their sum as `total`. Leaves no gradient behind in `vae`.
+    """Returns G_T of each term of `objective` by name, and of their sum as `total`. Leaves no gradients in `vae`.
 
     Arguments:
-        objective: its terms are weighted as at `step`.
-        vae: the model; used in evaluation mode and left in the mode it came in.
+        objective: the objective; its terms have their weights at `step`.
+        vae: the model; used in evaluation mode, its mode is restored afterwards.
         x: the batch, at least 2 images.
-        step: of the schedules.
-        seed: of the noise of z.
+        step: step of the schedules.
+        seed: seed of the noise of z.
 
     Raises:
         InputError: for fewer than two images, or a posterior that is not a diagonal Gaussian.
@@ -59,7 +59,7 @@ def gradient_norms(
 def _gradients(
     objective: Objective, vae: VAE, x: Tensor, step: int, seed: int, draw: int
 ) -> dict[str, Float[Tensor, "images twice_latent"]]:
-    """One draw of the gradient of each term, and of their sum."""
+    """Returns one draw of the gradient of each term and of their sum."""
     with seeded(seed, "gradient norms", draw):
         loss = objective(vae, x, step)
     q = diagonal_normal(loss.forward.q)
@@ -68,7 +68,7 @@ def _gradients(
 
 
 def _per_image(term: Tensor, mean: Tensor, scale: Tensor) -> Float[Tensor, "images twice_latent"]:
-    """N dT / d(m, log s^2) of each image. Zero for what a term, or the encoder's weights, have no say in."""
+    """Returns N dT / d(m, log s^2) of each image. Zero for outputs that the term, or the encoder's weights, do not affect."""
     learned = [output for output in (mean, scale) if output.requires_grad]
     found = torch.autograd.grad(term, learned, retain_graph=True, allow_unused=True) if term.requires_grad else ()
     by_output = {id(output): gradient for output, gradient in zip(learned, found, strict=False) if gradient is not None}

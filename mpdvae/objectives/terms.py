@@ -2,22 +2,22 @@ r"""Training objectives as named terms that sum to the loss, in nats per image, 
 
     loss = reconstruction + kl + diversity + smoothness + ...
 
-`reconstruction` is :math:`-E_q \log p(x|z)`, `kl` the (scheduled, floored) KL(q(z|x) || p(z)); the other two are the terms of
-MAE (see `mpdvae.divergence`). Without `kl` and without noise the objective is that of a plain autoencoder. Further terms:
+`reconstruction` is :math:`-E_q \log p(x|z)`, `kl` the (scheduled, floored) KL(q(z|x) || p(z)); the other two are the terms
+of MAE (see `mpdvae.divergence`). Without `kl` and without noise the objective is that of a plain autoencoder. Further terms:
 
-- `importance_weighted` stands for both: :math:`-\log \frac1k \sum_i p(x, z_i) / q(z_i|x)`, the IWAE bound of k samples
-  (Burda, Grosse & Salakhutdinov, ICLR 2016, https://arxiv.org/abs/1509.00519). It lets q be wrong where the weights make up
-  for it.
+- `importance_weighted` replaces `reconstruction` and `kl`: :math:`-\log \frac1k \sum_i p(x, z_i) / q(z_i|x)`, the IWAE bound
+  of k samples (Burda, Grosse & Salakhutdinov, ICLR 2016, https://arxiv.org/abs/1509.00519). It tolerates errors of q that the
+  weights correct.
 - `mutual_posterior_divergence`: -w MPD, the divergence as a plain loss (Jhamtani & Berg-Kirkpatrick, EMNLP 2021, section
-  6.1). It is unbounded below - variances go to zero -, so here it counts up to a limit and has no gradient above.
+  6.1). It is unbounded below (variances go to zero), so here it counts only up to a limit, above which it has no gradient.
 - Terms of the aggregate posterior (InfoVAE's MMD, total correlation) are in `mpdvae.objectives.aggregate_terms`.
 
-A term is a function of one `ForwardPass` and the step. Terms are put together by name:
+A term is a function of one `ForwardPass` and the step. An objective combines terms by name:
 
     Objective({"reconstruction": reconstruction, "kl": KL(), "diversity": Diversity(1.0), "smoothness": Smoothness(0.5)})
 
 Free bits: Kingma et al., "Improved Variational Inference with Inverse Autoregressive Flow", NeurIPS 2016,
-https://arxiv.org/abs/1606.04934 (appendix C.8). Weights that change while training: `mpdvae.objectives.kl_weights`.
+https://arxiv.org/abs/1606.04934 (appendix C.8). Weights that change during training: `mpdvae.objectives.kl_weights`.
 """
 
 import math
@@ -46,10 +46,10 @@ from mpdvae.vae import VAE, Estimator, check_samples
 
 
 class ForwardPass:
-    """What one pass through a VAE gives; each quantity is computed once, when first asked for.
+    """The results of one pass through a VAE; each quantity is computed once, on first access.
 
-    Where several processes share a batch (`mpdvae.system.batch_sharding`), `x` are a process's own images, which alone go
-    through its networks; `own_q` and `own_z` are of these, everything else here is of the whole batch.
+    If several processes share a batch (`mpdvae.system.batch_sharding`), `x` holds the process's own images, the only ones that
+    pass through its networks; `own_q` and `own_z` belong to these, all other quantities to the whole batch.
     """
 
     def __init__(
@@ -74,7 +74,7 @@ class ForwardPass:
 
     @cached_property
     def z(self) -> Float[Tensor, "samples batch *latent"]:
-        """Draws from `q`, or its mean."""
+        """Draws from `q`, or its mean if there is no noise."""
         return gathered(self.own_z, axis=1)
 
     @cached_property
@@ -88,7 +88,7 @@ class ForwardPass:
 
     @cached_property
     def reconstruction(self) -> Float[Tensor, " batch"]:
-        """-log p(x|z) in nats, mean over samples of z."""
+        """-log p(x|z) in nats, averaged over samples of z."""
         return -self.log_likelihood.mean(0)
 
     @cached_property
@@ -105,18 +105,18 @@ class ForwardPass:
 
     @cached_property
     def kl_per_dimension(self) -> Float[Tensor, " latent"]:
-        """Batch mean of the KL of each latent dimension, in nats; for priors that factorise."""
+        """Batch mean of the KL of each latent dimension, in nats; for factorised priors."""
         q, prior = diagonal_normal(self.own_q), self.vae.prior()
         try:
             p = diagonal_normal(prior)
         except InputError:
             raise InputError(
-                f"free bits per dimension need a prior that factorises, got {type(prior).__name__}; use the standard normal "
-                "prior, or free bits on the total."
+                f"free bits per dimension need a factorised prior, got {type(prior).__name__}; use the standard normal "
+                "prior, or free bits on the total KL."
             ) from None
         return added(kl_divergence(q, p).sum(0)).flatten() / images_of_all(q.loc)
 
-    # What goes through the networks, and can do so in another way.
+    # The network passes, which subclasses may override.
 
     def _encoded(self) -> Distribution:
         return self.vae.encoder(self.x)
@@ -129,7 +129,7 @@ class ForwardPass:
 
 
 def _of_all(q: Distribution) -> Distribution:
-    """The posteriors of the whole batch, from those of own images."""
+    """Returns the posteriors of the whole batch, from those of the process's own images."""
     if not is_divided():
         return q
     normal = diagonal_normal(q)
@@ -138,7 +138,7 @@ def _of_all(q: Distribution) -> Distribution:
 
 
 def _drawn(q: Distribution, samples: int) -> Tensor:
-    """Draws [samples own *latent] from the posteriors of own images, with their part of the noise of the whole batch."""
+    """Draws [samples own *latent] from the posteriors of own images, using their part of the whole batch's noise."""
     if not is_divided():
         return q.rsample((samples,))
     normal = diagonal_normal(q)
@@ -150,25 +150,26 @@ Term = Callable[[ForwardPass, int], Float[Tensor, ""]]
 
 
 def reconstruction(forward: ForwardPass, step: int) -> Float[Tensor, ""]:
-    """Batch mean of -log p(x|z) in nats."""
+    """Returns the batch mean of -log p(x|z) in nats."""
     return forward.reconstruction.mean()
 
 
 def importance_weighted(forward: ForwardPass, step: int) -> Float[Tensor, ""]:
-    """Batch mean of minus the importance-weighted bound of all samples, in nats; with one sample, of the negative ELBO."""
+    """Returns the batch mean of the negative importance-weighted bound of all samples, in nats; for one sample, the negative
+    ELBO."""
     return math.log(len(forward.own_z)) - forward.log_weights.logsumexp(0).mean()
 
 
 @dataclass(frozen=True)
 class KL:
-    """weight(step) * KL, floored by free bits.
+    """weight(step) * KL, with a floor (free bits).
 
     Arguments:
         weight: schedule of the factor.
-        free_bits_nats: floor under the batch mean of the total KL, max(mean KL, floor), as in the released code of MAE;
-            below it the term has no gradient.
-        free_bits_per_dimension_nats: floor under each dimension's batch mean, sum_k max(KL_k, floor); needs a prior that
-            factorises.
+        free_bits_nats: floor of the batch mean of the total KL, max(mean KL, floor), as in the released code of MAE; below it
+            the term has no gradient.
+        free_bits_per_dimension_nats: floor of the batch mean of each dimension, sum_k max(KL_k, floor); needs a factorised
+            prior.
     """
 
     weight: Schedule = field(default_factory=Constant)
@@ -219,7 +220,7 @@ class Smoothness:
 
 @dataclass(frozen=True)
 class MutualPosteriorDivergence:
-    """-weight * MPD, as far as `limit_nats`: the divergence as a plain loss."""
+    """-weight * min(MPD, `limit_nats`): the divergence as a plain loss."""
 
     weight: float
     limit_nats: float = 100.0
@@ -246,11 +247,11 @@ class Objective:
     """Named terms, and how z is drawn for them.
 
     Arguments:
-        terms: by name; the loss is their sum.
+        terms: terms by name; the loss is their sum.
         samples: draws of z per image.
-        noise: whether z is drawn from q, or is its mean (autoencoder).
-        estimator: of the KL.
-        adaptive: the weight of one of the terms, where it adapts: its state belongs to a checkpoint.
+        noise: whether z is drawn from q; if not, z is its mean (autoencoder).
+        estimator: estimator of the KL.
+        adaptive: the adaptive weight of one of the terms, if any; its state is saved in checkpoints.
     """
 
     terms: Mapping[str, Term]
@@ -271,16 +272,16 @@ class Objective:
 
     @property
     def state(self) -> dict[str, float]:
-        """What changes from step to step beside the weights of the model; empty where nothing adapts."""
+        """State that changes during training apart from the model's weights; empty without an adaptive weight."""
         return {} if self.adaptive is None else self.adaptive.state
 
     def restore(self, state: dict[str, float]) -> None:
-        """Takes up a state that was saved; an empty one says that nothing has adapted yet."""
+        """Restores a saved state; an empty one means that nothing has adapted yet."""
         if self.adaptive is not None:
             self.adaptive.state |= state
 
     def adapt(self, loss: Loss) -> None:
-        """After a step: moves the weight that adapts, if there is one, by what the step's batch gave."""
+        """Called after a step: updates the adaptive weight, if there is one, from the step's batch."""
         if self.adaptive is not None:
             kl, reconstruction = loss.forward.kl, loss.forward.reconstruction
             self.adaptive.adapt(kl.mean().item(), reconstruction.mean().item())

@@ -1,7 +1,7 @@
 """Atomic writes: data goes to a temporary file, which is flushed to disk and renamed; then its folder is flushed, too.
 
-A process that is killed while writing leaves the file unchanged and its temporary file beside it, as `.NAME.PID-RANDOM`; the
-owner of the folder removes it (`remove_asides`).
+A process that is killed while writing leaves the file unchanged and its temporary file beside it, as `.NAME.PID-RANDOM`;
+the owner of the folder removes it (`remove_asides`).
 """
 
 import json

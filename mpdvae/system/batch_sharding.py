@@ -13,9 +13,10 @@ are few: a code has tens of numbers, an image thousands of activations. The form
 process knows the loss of the whole batch.
 
 **Gradients.** Each process backpropagates L / P (`processes.backward`), and the gradients of all processes sum to that of
-:math:`\sum_p L / P = L`. `gathered` and `added` are linear, and their gradients are their adjoints. For `gathered`, gradients
-with respect to all rows are summed over processes, and each process takes its own rows; for `added`, gradients with respect
-to the sum are summed over processes, and each part of the sum receives the result. Nothing is averaged or approximated.
+:math:`\sum_p L / P = L`. `gathered` and `added` are linear, and their gradients are their adjoints. For `gathered`,
+gradients with respect to all rows are summed over processes, and each process takes its own rows; for `added`, gradients
+with respect to the sum are summed over processes, and each part of the sum receives the result. Nothing is averaged or
+approximated.
 
 **Noise** is drawn by every process for the whole batch, from the same seed, and each takes its part (`like_all`): the noise
 does not depend on the number of processes, and the generators stay in sync.
@@ -75,8 +76,8 @@ def is_divided() -> bool:
 
 
 def own(x: Shaped[Tensor, "..."], axis: int = 0) -> Shaped[Tensor, "..."]:
-    """Returns the part of `x` that belongs to own images. Along `axis`, `x` has one row per image of the batch, or the rows
-    of the whole batch several times over."""
+    """Returns the part of `x` that belongs to own images. Along `axis`, `x` has one row per image of the batch, or the
+    rows of the whole batch several times over."""
     if _division is None:
         return x
     d = _division
@@ -99,8 +100,8 @@ def images_of_all(x: Shaped[Tensor, "image ..."]) -> int:
 
 
 def like_all(x: Shaped[Tensor, "..."]) -> Shaped[Tensor, "..."]:
-    """Returns an uninitialised tensor of the shape that `x` would have for the whole batch, for drawing noise of that shape;
-    `x` itself if the batch is not divided. The first axis of `x` may hold the own images several times over."""
+    """Returns an uninitialised tensor of the shape that `x` would have for the whole batch, for drawing noise of that
+    shape; `x` itself if the batch is not divided. The first axis of `x` may hold the own images several times over."""
     if _division is None:
         return x
     times = len(x) // (_division.stop - _division.start)
@@ -111,8 +112,8 @@ def check_batch(batch_size: int) -> None:
     """Raises `InputError` if the batch has fewer images than there are processes."""
     if batch_size < process_group.world():
         raise InputError(
-            f"training.batch_size: a batch of {batch_size} images cannot be divided among {process_group.world()} processes; "
-            f"start at most {batch_size} processes."
+            f"training.batch_size: a batch of {batch_size} images cannot be divided among {process_group.world()} "
+            f"processes; start at most {batch_size} processes."
         )
 
 

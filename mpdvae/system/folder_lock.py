@@ -10,9 +10,9 @@ The file is created with O_CREAT | O_EXCL, which is atomic on local and network 
 "This machine" means one boot of one kernel and one process id namespace: containers that share a host name cannot see each
 other's processes. Times are compared by the file system's own clock, so that the clocks of machines may differ. If an owner
 is gone, another process replaces its file in one step, while it holds the file's lock (flock) and after it has checked that
-the file still has that name: if several processes find it at once, only one takes over. On a file system without such locks,
-two processes that find it at the same instant may both believe that they own the folder; one of them finds out at its next
-renewal, like any owner whose folder was taken over (because its machine slept, for instance).
+the file still has that name: if several processes find it at once, only one takes over. On a file system without such
+locks, two processes that find it at the same instant may both believe that they own the folder; one of them finds out at
+its next renewal, like any owner whose folder was taken over (because its machine slept, for instance).
 """
 
 import json

@@ -1,9 +1,9 @@
 r"""Several processes that train or measure one run together, each on its own GPU or on a share of the cores.
 
 torchrun, `accelerate launch` and `--processes N` start the processes and pass each its place in the same environment
-variables: RANK of WORLD_SIZE, LOCAL_RANK on its machine, and the address of the first process. Inside `joined()` they form a
-group, which communicates by gloo between CPUs and by NCCL between GPUs. All processes perform the same steps and reach the
-same decisions, because the values that these depend on are the same on all of them; only the first process writes and
+variables: RANK of WORLD_SIZE, LOCAL_RANK on its machine, and the address of the first process. Inside `joined()` they form
+a group, which communicates by gloo between CPUs and by NCCL between GPUs. All processes perform the same steps and reach
+the same decisions, because the values that these depend on are the same on all of them; only the first process writes and
 prints. Without a group, everything here does nothing.
 
 The only operation that communicates is the sum over processes (all-reduce), which gives every process the same bits.
@@ -95,7 +95,7 @@ def joined() -> Iterator[None]:
         if "OMP_NUM_THREADS" not in os.environ:
             torch.set_num_threads(cores())
         yield
-    dist.destroy_process_group()  # not after an error, when others may still be waiting: then the end of the process ends it
+    dist.destroy_process_group()  # not after an error, when others may still wait: then it ends with the process
 
 
 def after_first(make: Callable[[], Result]) -> Result:

@@ -1,9 +1,9 @@
 """Signals that ask a process to stop: SIGTERM, which systems and clusters send before they kill it, or SIGUSR1, which
 clusters can be configured to send.
 
-Inside `heeded`, the signal raises `Stopped` wherever the process is, as Ctrl-C raises `KeyboardInterrupt`: whatever is being
-measured or written at that moment is lost, and everything written before is intact. Inside `deferred`, the signal is only
-recorded, so that the current step is finished and a checkpoint saved. Afterwards the previous handlers are restored.
+Inside `heeded`, the signal raises `Stopped` wherever the process is, as Ctrl-C raises `KeyboardInterrupt`: whatever is
+being measured or written at that moment is lost, and everything written before is intact. Inside `deferred`, the signal is
+only recorded, so that the current step is finished and a checkpoint saved. Afterwards the previous handlers are restored.
 """
 
 import signal

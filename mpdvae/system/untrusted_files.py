@@ -4,8 +4,9 @@ A file may contain anything: more data than fits in memory, nesting deeper than 
 computation. The result is either an ordinary value of bounded size or an `InputError` of one sentence; nothing is ever
 executed.
 
-JSON is that of RFC 8259 (https://www.rfc-editor.org/rfc/rfc8259), without the NaN and Infinity that Python adds. Integers must
-fit in 64 bits and real numbers in float64 (section 6 recommends both), and strings must be encodable as UTF-8 (section 8.1).
+JSON is that of RFC 8259 (https://www.rfc-editor.org/rfc/rfc8259), without the NaN and Infinity that Python adds. Integers
+must fit in 64 bits and real numbers in float64 (section 6 recommends both), and strings must be encodable as UTF-8
+(section 8.1).
 """
 
 import json
@@ -50,7 +51,8 @@ def parse_json(text: str | bytes) -> Any:
 
 
 def in_short(said: object, most: int = 300) -> str:
-    """Returns the message of an error, or any text, on one line of at most `most` characters. It may quote an untrusted file.
+    """Returns the message of an error, or any text, on one line of at most `most` characters; it may quote an untrusted
+    file.
 
     Escape sequences that a terminal would interpret, such as colours and cursor movements, are written out.
     """
@@ -67,7 +69,7 @@ def _finite(text: str) -> float:
 
 
 def _check(value: Any) -> None:
-    """Raises `ValueError` for nesting that is too deep, integers that are too large, and strings that are not valid text."""
+    """Raises `ValueError` for nesting that is too deep, integers that are too large and strings that are not valid text."""
     level = [value]
     for _ in range(DEEPEST_JSON):
         for node in level:

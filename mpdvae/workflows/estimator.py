@@ -222,8 +222,8 @@ class MPDVAE(ClassNamePrefixFeaturesOutMixin, TransformerMixin, DensityMixin, Ba
         """Estimates the log-likelihood log p(x) of each image, deterministically.
 
         Returns:
-            The importance-weighted bound with `importance_samples` draws, in nats, [n]; in expectation it is below log p(x).
-            For error bars use `mpdvae.measures.density.estimate`.
+            The importance-weighted bound with `importance_samples` draws, in nats, [n]; its expectation is below log p(x).
+            For error bars, use `mpdvae.measures.density.estimate`.
         """
         check_samples(self.importance_samples, "importance_samples")
         x, keys = self._model_input(X)
@@ -259,7 +259,7 @@ class MPDVAE(ClassNamePrefixFeaturesOutMixin, TransformerMixin, DensityMixin, Ba
         return tags
 
     def __getstate__(self) -> dict[str, Any]:
-        """Stores the model as the bytes of a safetensors file; unpickling needs the code of this class alone."""
+        """Stores the model as the bytes of a safetensors file; a pickle of it needs this class and no other code."""
         state = dict(cast("dict[str, Any]", super().__getstate__()))
         vae = state.pop("vae_", None)
         if vae is not None:
@@ -379,7 +379,7 @@ def _mean_image(vae: VAE, z: torch.Tensor) -> torch.Tensor:
 
 
 def _axes(X: Any) -> int:
-    """Returns the number of axes of X; 2 if X is neither an array nor a list, and scikit-learn makes an array of it."""
+    """Returns the number of axes of X; 2 if X is neither an array nor a list, which scikit-learn then converts."""
     return np.ndim(X) if isinstance(X, list | tuple) else getattr(X, "ndim", 2)
 
 

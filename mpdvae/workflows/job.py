@@ -1,4 +1,4 @@
-"""One run from start to end, in a folder that can be continued: what `train`, `resume` and the matrix have in common."""
+"""Brings one run from start to end in a folder that can be resumed; shared by `train`, `resume` and the matrix."""
 
 import os
 import platform
@@ -21,22 +21,25 @@ from mpdvae.system.signals import Stop, Stopped, heeded
 from mpdvae.version import __version__
 
 OWN = "own"
-"""The data set of a user's images."""
+"""Name of the data set of a user's own images."""
 PROGRESS_SECONDS = 0.5
-"""A run notes how far it is at most this often."""
+"""Minimum seconds between two writes of progress.json without a new evaluation point."""
 
 Say = Callable[[str], None]
 
 
 def load_data(experiment: Experiment, root: Path | None = None) -> Splits:
-    """The data of `experiment`, divided as it says, fetched into the data folder if need be."""
+    """Loads the data of `experiment`, split as it specifies; downloads them into the data folder if needed."""
     d = experiment.data
     return load(d.dataset, path=d.path, root=root, validation_size=d.validation_size, split_seed=d.split_seed)
 
 
 def data_of(run: Run, root: Path | None = None) -> Splits:
-    """The data of `run`. Own images that it was made on, and that are no longer where they were, are looked for at `root`:
-    their hash, which the run has noted, tells others."""
+    """Loads the data of `run`.
+
+    Own images that are no longer where they were when the run was made are looked for at `root`; other images there are
+    recognised by the hash that the run recorded.
+    """
     d = run.experiment.data
     gone = d.dataset == OWN and run.manifest.get("data") is not None and not Path(d.path or "").expanduser().exists()
     if gone and root is not None:
@@ -45,23 +48,24 @@ def data_of(run: Run, root: Path | None = None) -> Splits:
 
 
 def on_device(data: Splits, device: str | None) -> Splits:
-    """The data with their pixels on `device`, and so everything that is computed from them; None: where they are.
+    """Returns the data with their pixels on `device`, where everything computed from them will be too; None: not moved.
 
-    Raises `InputError` for a device that torch cannot use here.
+    Raises:
+        InputError: if torch cannot use `device` here.
     """
     check_device(device)
     return data if device is None else data.to(device)
 
 
 def check_device(device: str | None, argument: str = "--device") -> None:
-    """Raises `InputError`, naming the `argument`, unless torch can keep a tensor on `device` here, or none is named."""
+    """Raises `InputError`, naming `argument`, if `device` is given and torch cannot store a tensor on it here."""
     if device is None:
         return
     import torch
 
     try:
         torch.zeros(1, device=device)
-    except (RuntimeError, AssertionError, NotImplementedError) as error:  # torch has no error of its own for this
+    except (RuntimeError, AssertionError, NotImplementedError) as error:  # torch has no specific error for this
         reason = str(error).strip().split("\n")[0].rstrip(".")
         raise InputError(
             f"{argument}: torch cannot use {device!r} here ({reason}); try cpu, or leave it out.", topic="device"
@@ -69,32 +73,32 @@ def check_device(device: str | None, argument: str = "--device") -> None:
 
 
 def check_fit(experiment: Experiment, data: Splits) -> None:
-    """Raises `InputError` where `experiment` cannot be trained and measured on `data`: before any folder is made."""
+    """Raises `InputError` if `experiment` cannot be trained and evaluated on `data`. Called before a folder is created."""
     steps_per_epoch(len(data.train), experiment.training.batch_size)
     experiment.data.protocol().check(data)
     for part, images in (("validation", data.validation), ("test", data.test)):
         if len(images) < 2:
             raise InputError(
-                f"{data.title}: expected at least 2 {part} images, because divergences are between pairs, got {len(images)}; "
-                "give more images.",
+                f"{data.title}: expected at least 2 {part} images, because divergences are between pairs, got "
+                f"{len(images)}; give more images.",
                 topic="own-data",
             )
     experiment.build(data.image_shape)
 
 
 def check_same_data(run: Run, data: Splits) -> None:
-    """Raises `InputError` where `run` was made on other data than `data`."""
+    """Raises `InputError` if `run` was made on data other than `data`."""
     noted = run.manifest.get("data")
     if noted and noted["sha256"] != data.sha256:
         raise InputError(
-            f"{run.path}: was made on other data ({noted['protocol']}, hash {noted['sha256'][:12]}) than there are now "
+            f"{run.path}: was made on other data ({noted['protocol']}, hash {noted['sha256'][:12]}) than those present now "
             f"(hash {data.sha256[:12]}); put the former data back, or train in another --out.",
             topic="other-data",
         )
 
 
 def describe_run(run: Run, data: Splits, command: str) -> None:
-    """Notes what the results of `run` depend on in its manifest, where this is its first start."""
+    """Records in the manifest of `run`, at its first start, everything that its results depend on."""
     import torch
 
     check_same_data(run, data)
@@ -115,15 +119,17 @@ def describe_run(run: Run, data: Splits, command: str) -> None:
         data=origin,
         parameters=parts | {"total": sum(parts.values())},
         seed=run.experiment.seed,
-        command=run.manifest.get("command", command),  # that of the import, for a model trained elsewhere
+        command=run.manifest.get("command", command),  # that of the import, if the model was trained elsewhere
         started=datetime.now(UTC).isoformat(timespec="seconds"),
         status=run.manifest.get("status", "training"),
     )
 
 
 def note_environment(run: Run, data: Splits, stage: str, step: int) -> None:
-    """Notes the environment of this process in the manifest of `run`, for training or evaluation, from `step` on. Another one
-    that was noted before stays."""
+    """Records the environment of this process in the manifest of `run`, for training or evaluation, from `step` on.
+
+    Other environments recorded earlier are kept.
+    """
     fields = describe(data.train.pixels.device)
     run.note(environments=noted(run.manifest.get("environments") or [], fields, stage, step))
 
@@ -138,19 +144,20 @@ def complete(
     track: Sequence[str] = (),
     warn: Say = lambda _: None,
 ) -> None:
-    """Trains and evaluates what of `run` is not done yet. Notes its progress in progress.json for whoever looks on.
+    """Trains and evaluates `run` as far as that is not done yet, and writes its progress to progress.json for observers.
 
     Arguments:
-        run: its folder must be in no other hands (`ownership`).
-        data: of its experiment.
-        command: that makes it.
-        say: told what is measured next.
-        watch: of training.
-        watch_likelihoods: of the evaluation.
-        track: names of trackers that are told the history and the results.
-        warn: told what a person should know: a damaged checkpoint, a return to an earlier one, a tracker that fails.
+        run: no other process may own its folder (`mpdvae.system.folder_lock`).
+        data: data of its experiment.
+        command: command line that makes the run.
+        say: called with the name of each measurement before it starts.
+        watch: progress callback of training.
+        watch_likelihoods: progress callback of the evaluation.
+        track: names of the trackers that receive the history and the results.
+        warn: called with warnings for the user: a damaged checkpoint, a return to an earlier one, a tracker that fails.
 
-    Raises `RunError` where the process was told to stop, or the system refuses a file; the message says how to go on.
+    Raises:
+        RunError: if the process was asked to stop, or a file cannot be read or written; the message says how to resume.
     """
     from mpdvae.evaluation.run_evaluation import evaluate
 
@@ -173,7 +180,7 @@ def train_only(
     warn: Say = lambda _: None,
     track: Sequence[str] = (),
 ) -> None:
-    """The part of `complete` before the evaluation."""
+    """Trains `run` as `complete` does, without the evaluation."""
     with _going_on(run, data) as stop, tracking(run, track, warn) as trackers:
         noter = _begin(run, data, command)
         _train(run, data, noter, _telling(trackers, watch), warn, stop)
@@ -181,13 +188,13 @@ def train_only(
 
 
 def how_to_resume(run: Run, data: Splits) -> str:
-    """The command that goes on with `run` on the device where `data` are."""
+    """Returns the command that resumes `run` on the device of `data`."""
     device = data.train.pixels.device
     return f"mpdvae resume {run.path}" + ("" if device.type == "cpu" else f" --device {device}")
 
 
 def _telling(trackers: Trackers, watch: Any) -> Callable[[int, dict[str, Any] | None], None]:
-    """A watcher of training that tells `trackers`, then `watch`, where there is one."""
+    """Returns a progress callback of training that reports to `trackers`, then to `watch`, if given."""
 
     def told(done: int, entry: dict[str, Any] | None) -> None:
         if entry:
@@ -200,13 +207,13 @@ def _telling(trackers: Trackers, watch: Any) -> Callable[[int, dict[str, Any] | 
 
 @contextmanager
 def _going_on(run: Run, data: Splits) -> Iterator[Stop]:
-    """Inside, a request to stop and what the system refuses end in a `RunError` that says how to go on."""
-    goes_on = f"what was written before is whole, and `{how_to_resume(run, data)}` goes on"
+    """Turns a request to stop, or an `OSError`, within the context into a `RunError` that says how to resume."""
+    goes_on = f"everything written before is intact, and `{how_to_resume(run, data)}` resumes the run"
     try:
         with heeded() as stop:
             yield stop
     except Stopped as signal:
-        raise ToldToStop(f"{run.path}: told to stop by {signal}; {goes_on}.") from None
+        raise ToldToStop(f"{run.path}: stopped by {signal}; {goes_on}.") from None
     except OSError as error:
         run.check_there()
         raise RunError(f"{in_words(error)}; {goes_on}.", topic="disk") from error
@@ -231,14 +238,15 @@ def _train(run: Run, data: Splits, noter: "_ProgressNoter", watch: Any, warn: Sa
 
 
 class _ProgressNoter:
-    """Writes how far a run is to progress.json, not more often than is of use; with the first step, where it is trained."""
+    """Writes the progress of a run to progress.json, at a limited rate; at the first training step also records the
+    environment."""
 
     def __init__(self, run: Run, data: Splits) -> None:
         self.data, self.begun = data, False
         self.run, self.last, self.entry = run, 0.0, (run.history or [None])[-1]
 
     def step(self, done: int, entry: dict[str, Any] | None) -> None:
-        if not self.begun:  # not earlier: a run that cannot go on is left as it is
+        if not self.begun:  # not earlier: a run that cannot be resumed stays unchanged
             note_environment(self.run, self.data, TRAINING, done - 1)
             self.begun = True
         self.entry = entry or self.entry
@@ -259,7 +267,7 @@ class _ProgressNoter:
 
 
 def this_command() -> str:
-    """The command line that is running, as one would type it."""
+    """Returns the command line of this process as a user would type it."""
     import shlex
 
     return shlex.join(["mpdvae", *sys.argv[1:]])

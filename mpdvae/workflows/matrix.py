@@ -1,14 +1,14 @@
-"""The matrix of runs behind the report: models x data sets x seeds, as jobs of one training thread each.
+"""Runs the matrix behind the report: models x data sets x seeds, as jobs with one training thread each.
 
-Seed k is the same order of images, binarisation and noise for every model, so that models are compared seed by seed.
-Jobs are idempotent: a run folder that is finished is used as it is, one that was interrupted goes on from its checkpoint.
+Seed k gives every model the same order of images, binarisation and noise, so that models are compared seed by seed. Jobs
+are idempotent: finished run folders are used as they are, interrupted ones resume from their checkpoint.
 
-Workers are started by a backend (`mpdvae.workflows.worker_backends`) and get the whole list. Each goes through it and does
-what is not done: it claims a run's folder (`mpdvae.system.folder_lock`), brings the run to its end, and takes the next.
-Several calls of one matrix, on one machine or on many that share the folder, therefore share the work, and none does what
-another has done. How far everything is, and what failed, is read from the folders, however the workers were started.
+Workers are started by a backend (`mpdvae.workflows.worker_backends`) and get the whole list of jobs. Each goes through the
+list and does the work that is left: it claims the folder of a run (`mpdvae.system.folder_lock`), completes the run, and
+takes the next. Several calls of one matrix, on one machine or on several that share the folder, therefore share the work,
+and none repeats the work of another. Progress and failures are read from the folders, however the workers were started.
 
-A job that fails, or whose worker dies, is tried once more when the others are done; then it counts as failed.
+A job that fails, or whose worker dies, is retried once after the others are done; then it counts as failed.
 """
 
 import shlex
@@ -34,12 +34,13 @@ from mpdvae.workflows.job import check_device, complete, load_data, on_device
 from mpdvae.workflows.progress_display import RunProgress, Watcher
 
 LOOK_SECONDS = 0.5
+"""Seconds between two looks at the run folders."""
 INDEPENDENT_PIXELS_COST = 0.3
-"""Cost of a run without a PixelCNN, relative to one with; for the ETA."""
+"""Cost of a run without a PixelCNN relative to a run with one; for the ETA."""
 TRAINING_SHARE = 0.75
-"""Share of a run's time that is training; for the ETA."""
+"""Fraction of a run's time that is spent on training; for the ETA."""
 TRIES = 2
-"""How often a job is tried before it counts as failed."""
+"""Number of attempts at a job before it counts as failed."""
 
 
 @dataclass(frozen=True)
@@ -49,11 +50,11 @@ class Job:
     experiment: Experiment
     folder: Path
     command: str
-    """That makes this run again, alone."""
+    """Command line that makes this run alone."""
     track: tuple[str, ...] = ()
-    """Names of the trackers that are told of it."""
+    """Names of the trackers that record the run."""
     device: str | None = None
-    """That it is trained and measured on; "cuda": on one of the worker's GPUs. None: cpu."""
+    """Device for training and evaluation; "cuda": one of the worker's GPUs; None: the CPU."""
 
     @property
     def name(self) -> str:
@@ -71,8 +72,8 @@ class Job:
 def jobs(
     experiments: Sequence[Experiment], seeds: int, out: Path, track: Sequence[str] = (), device: str | None = None
 ) -> list[Job]:
-    """The matrix: every experiment with seeds 0 .. seeds-1, in folders under `out`/runs, told to the trackers in `track`.
-    Seeds vary slowest, so that an interrupted matrix has whole seeds."""
+    """Returns the matrix: every experiment with seeds 0 .. seeds-1, in folders under `out`/runs, recorded by the trackers
+    in `track`. Seeds vary slowest, so that an interrupted matrix has complete seeds."""
     where = ["--device", device] if device else []
     if seeds < 1:
         raise InputError(f"--seeds: expected a number >= 1, got {seeds}.")
@@ -88,21 +89,21 @@ def jobs(
 
 @dataclass(frozen=True)
 class Failure:
-    """A job that failed as often as it was tried."""
+    """A job that failed at every attempt."""
 
     job: Job
     reason: str
-    """In one line, with the name of the log."""
+    """Why it failed, in one line with the name of the log."""
 
 
 @dataclass(frozen=True)
 class _Trace:
-    """What failures have left in a job's folder; it changes with each of them."""
+    """Traces of failures in a job's folder; they change with each failure."""
 
     log: int
-    """When failure.log was written, in nanoseconds; 0: there is none."""
+    """Time at which failure.log was written, in nanoseconds; 0: it does not exist."""
     dead: str
-    """Token of an owner that died; empty: there is none."""
+    """Token of an owner that died; empty if there is none."""
 
     @classmethod
     def of(cls, job: Job) -> "_Trace":
@@ -121,12 +122,12 @@ def run_all(
     backend: worker_backends.Backend = "loky",
     address: str | None = None,
 ) -> list[Failure]:
-    """Brings every job of the matrix to its end, showing progress. Returns those that failed; the others are finished.
+    """Completes every job of the matrix, showing progress. Returns the jobs that failed; all others are finished.
 
     Raises:
-        InputError: a folder holds another run, `workers`, `backend` and `address` do not go together, or there is no such
-            device here; nothing is started.
-        RunError: there is no cluster at the address, or its workers cannot work.
+        InputError: if a folder holds another run, `workers`, `backend` and `address` do not fit each other, or the device
+            does not exist here; nothing is started then.
+        RunError: if there is no cluster at the address, or its workers cannot work.
     """
     worker_backends.check(backend, workers, address)
     for job in matrix:
@@ -137,29 +138,29 @@ def run_all(
     if address is None:
         check_device(to_do[0].device)
     for experiment in {job.experiment.data.model_dump_json(): job.experiment for job in to_do}.values():
-        load_data(experiment, data_root)  # once, before many processes ask for the same files
+        load_data(experiment, data_root)  # once, before many processes request the same files
     asked = min(workers, len(to_do)) if workers else workers
     with worker_backends.backend(backend, asked, address, gpu_assignment.are_shared(to_do[0].device)) as count:
-        title = f"{len(to_do)} of {len(matrix)} runs to do, {min(count, len(to_do))} at a time"
+        title = f"{len(to_do)} of {len(matrix)} runs to do, {min(count, len(to_do))} in parallel"
         with Watcher(title, _share(matrix)) as watcher:
             return _rounds(to_do, matrix, data_root, min(count, len(to_do)), watcher)
 
 
 def refuse_failures(failures: Sequence[Failure], of: int) -> None:
-    """Raises `RunError`, naming the logs, where some of `of` jobs failed."""
+    """Raises `RunError`, naming the logs, if any of `of` jobs failed."""
     if failures:
         names = "\n".join(f"  {failure.job.name}: {failure.reason}" for failure in failures)
-        raise RunError(f"{len(failures)} of {of} runs failed; the same command goes on with them.\n{names}")
+        raise RunError(f"{len(failures)} of {of} runs failed; run the same command again to retry them.\n{names}")
 
 
 def _rounds(
     to_do: Sequence[Job], matrix: Sequence[Job], data_root: Path | None, workers: int, watcher: Watcher
 ) -> list[Failure]:
-    """Sends workers through the list until every job is finished or has failed `TRIES` times."""
+    """Sends workers through the list until every job is finished or has failed `TRIES` times; returns the failures."""
     tries: Counter[str] = Counter()
     failed: dict[str, Failure] = {}
     while pending := [job for job in to_do if not job.finished and job.name not in failed]:
-        if all(owner_of(job.folder) for job in pending):  # in another call's hands
+        if all(owner_of(job.folder) for job in pending):  # all owned by another call
             watcher.update(_share(matrix), _running(matrix))
             time.sleep(LOOK_SECONDS)
             continue
@@ -175,14 +176,16 @@ def _rounds(
             if not troubled and not any(job.finished for job in pending):
                 raise RunError(f"the workers ended before they finished a run ({broken}).", topic="workers")
             workers = max(1, workers // 2)
-            watcher.say(f"a worker ended early ({broken}), out of memory perhaps: going on with {workers} at a time")
+            watcher.say(
+                f"a worker ended early ({broken}), perhaps out of memory; continuing with {workers} in parallel"
+            )
     return list(failed.values())
 
 
 def _run_in_processes(
     pending: Sequence[Job], matrix: Sequence[Job], data_root: Path | None, workers: int, watcher: Watcher
 ) -> str:
-    """Sends `workers` through `pending` once. Returns why they ended early, where they did."""
+    """Sends `workers` through `pending` once. Returns why they ended early; empty if they did not."""
     over = threading.Event()
     looker = threading.Thread(target=_look_on, args=(pending, matrix, watcher, over), daemon=True)
     traces = [_Trace.of(job) for job in pending]
@@ -197,7 +200,7 @@ def _run_in_processes(
 
 
 def _work(jobs: list[Job], traces: list[_Trace], data_root: Path | None, session: Path, number: int) -> None:
-    """In worker `number`: does what of `jobs` is not done, not in other hands, and has not failed in this round."""
+    """In worker `number`: completes those `jobs` that are unfinished, unowned, and have not failed in this round."""
     for index, (job, trace) in enumerate(zip(jobs, traces, strict=True)):
         if owner_of(session) is None:
             return
@@ -206,8 +209,8 @@ def _work(jobs: list[Job], traces: list[_Trace], data_root: Path | None, session
 
 
 def _run_one(index: int, job: Job, data_root: Path | None) -> tuple[int, str]:
-    """In a worker: brings one job to its end, unless it is in other hands; returns its index and, if it failed, why. Raises
-    `ToldToStop` where the worker was."""
+    """In a worker: completes one job unless another process owns it; returns its index and, if it failed, the reason.
+    Raises `ToldToStop` if the worker was asked to stop."""
     import torch
     from joblib import parallel_config
     from threadpoolctl import threadpool_limits
@@ -228,7 +231,7 @@ def _run_one(index: int, job: Job, data_root: Path | None) -> tuple[int, str]:
                 )
                 log.unlink(missing_ok=True)
             except ToldToStop:
-                raise  # it goes on from where it was left, which is no failure
+                raise  # not a failure: the run resumes where it stopped
             except Exception as error:
                 now = datetime.now(UTC).isoformat(timespec="seconds")
                 write_atomically(log, f"{now}, {ownership.owner}\n{traceback.format_exc()}")
@@ -242,19 +245,19 @@ def _run_one(index: int, job: Job, data_root: Path | None) -> tuple[int, str]:
 def _say_what_died(pending: Sequence[Job], watcher: Watcher) -> None:
     for job in pending:
         if owner := left_by(job.folder):
-            watcher.say(f"{job.name}: {owner}, which worked on it, is gone; going on from its last checkpoint")
+            watcher.say(f"{job.name}: {owner}, which was working on it, is gone; resuming from its last checkpoint")
 
 
 def _reason(job: Job, before: _Trace) -> str:
-    """Why a job failed the last time."""
+    """Returns why a job failed at the last attempt."""
     log = job.folder / FAILURE_LOG
     if _Trace.of(job).log == before.log:
-        return f"its worker was killed {TRIES} times, out of memory perhaps; fewer --jobs need less"
+        return f"its worker was killed {TRIES} times, perhaps out of memory; fewer --jobs need less memory"
     return f"{why(log.read_text())} (log: {log})"
 
 
 def _look_on(pending: Sequence[Job], matrix: Sequence[Job], watcher: Watcher, over: threading.Event) -> None:
-    """Shows how far everything is, and says once what is finished, until it is `over`."""
+    """Shows progress, and reports each finished job once, until `over` is set."""
     unfinished, last = list(pending), False
     while not last:
         last = over.wait(LOOK_SECONDS)
@@ -269,7 +272,7 @@ def _running(matrix: Sequence[Job]) -> dict[str, RunProgress]:
     for job in matrix:
         path = job.folder / "progress.json"
         try:
-            noted = check(ProgressNote, read_json(path), str(path), "it is written anew")
+            noted = check(ProgressNote, read_json(path), str(path), "it will be rewritten")
         except InputError:
             continue  # not started, or just finished
         running[job.name] = RunProgress(noted["phase"], noted["step"], job.experiment.training.steps, noted["latest"])
@@ -277,7 +280,7 @@ def _running(matrix: Sequence[Job]) -> dict[str, RunProgress]:
 
 
 def _share(matrix: Sequence[Job]) -> float:
-    """How much of the matrix's cost is behind, in [0, 1]."""
+    """Returns the fraction of the matrix's cost that is done, in [0, 1]."""
     running = _running(matrix)
     done = 0.0
     for job in matrix:

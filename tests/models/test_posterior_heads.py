@@ -170,10 +170,10 @@ def test_encoders_with_heads(build, shape):
 @pytest.mark.parametrize(
     ("build", "message"),
     [
-        (lambda: DeltaHead(0.0, (2,)), "rate_nats: a delta head requires a rate > 0, got 0.0"),
+        (lambda: DeltaHead(0.0, (2,)), "rate_nats: a delta head needs a rate > 0, got 0.0"),
         (lambda: DeltaHead(1e3, (2,)), "rate_nats: 500 nats in each dimension are too many"),
-        (lambda: BatchNormHead(2, 0.0), "scale: batch normalisation requires a scale > 0, got 0.0"),
-        (lambda: DUHead(2, -1.0), "scale: batch normalisation requires a scale > 0, got -1.0"),
+        (lambda: BatchNormHead(2, 0.0), "scale: batch normalisation needs a scale > 0, got 0.0"),
+        (lambda: DUHead(2, -1.0), "scale: batch normalisation needs a scale > 0, got -1.0"),
     ],
 )
 def test_impossible_heads_are_refused(build, message):

@@ -99,7 +99,9 @@ def test_one_failure_is_listed_and_the_others_finish(tmp_path, capsys, small_mat
     (run.path / "checkpoints" / "step-00000003.json").write_text("{}")
     code, _, err = call(capsys, "reproduce", "--scale", "smoke", "--seeds", "1", "--out", tmp_path)
     assert code == 1
-    assert err.startswith("mpdvae: 1 of 2 runs failed; the same command goes on with them.\n  vae-digits-smoke-seed0: ")
+    assert err.startswith(
+        "mpdvae: 1 of 2 runs failed; run the same command again to retry them.\n  vae-digits-smoke-seed0: "
+    )
     assert "every checkpoint is damaged" in err
     assert "Traceback" not in err
     assert "Traceback" in (vae.folder / "failure.log").read_text()
@@ -183,7 +185,7 @@ def test_a_failure_is_tried_once_more_when_the_others_are_done(tmp_path, monkeyp
     if failures:
         assert failures == [room.Failure(vae, f"ZeroDivisionError: by nought (log: {log})")]
         assert f"process {os.getpid()} on " in log.read_text()
-        with pytest.raises(RunError, match="1 of 2 runs failed; the same command goes on with them"):
+        with pytest.raises(RunError, match="1 of 2 runs failed; run the same command again to retry them"):
             room.refuse_failures(failures, 2)
 
 
@@ -227,10 +229,12 @@ def test_a_worker_that_is_killed_is_told_and_the_rest_goes_on(tmp_path, monkeypa
     failures = run_all([vae, mae], None, workers=2)
     assert asked == [2, 1, 1][: deaths + 1]
     out = capsys.readouterr().out
-    assert "a worker ended early (TerminatedWorkerError: SIGKILL(-9)), out of memory perhaps: going on with 1 at" in out
+    assert (
+        "a worker ended early (TerminatedWorkerError: SIGKILL(-9)), perhaps out of memory; continuing with 1 in" in out
+    )
     assert [job.finished for job in (vae, mae)] == [deaths == 1, True]
-    assert f"{vae.name}: process {os.getpid()} on {os.uname().nodename}, which worked on it, is gone" in out
-    reason = "its worker was killed 2 times, out of memory perhaps; fewer --jobs need less"
+    assert f"{vae.name}: process {os.getpid()} on {os.uname().nodename}, which was working on it, is gone" in out
+    reason = "its worker was killed 2 times, perhaps out of memory; fewer --jobs need less memory"
     assert failures == ([] if deaths == 1 else [room.Failure(vae, reason)])
 
 

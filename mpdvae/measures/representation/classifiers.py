@@ -5,7 +5,7 @@
     linear SVM    one against one, hinge loss, C = 1, codes not standardised
     RBF SVM       the same with kernel exp(-gamma |z - z'|^2), gamma = 1 / (dimensions x variance of the codes)
 
-The training time of an SVM grows with the square of the number of labels, that of the others linearly.
+The time of an SVM grows with the square of the number of labels, that of the others linearly.
 """
 
 import warnings

@@ -92,8 +92,8 @@ def classifier_scores(
         too_many = svm_labels is not None and labels > svm_labels
         if too_many:
             left_out.append(
-                f"SVMs with {labels:,} labels: their training time grows with the square of the number of labels, and the "
-                f"maximum is {svm_labels:,} (evaluation.svm-labels)."
+                f"SVMs with {labels:,} labels: their time grows with the square of the number of labels, and at most "
+                f"{svm_labels:,} are allowed (evaluation.svm-labels)."
             )
         for name in [name for name in CLASSIFIERS if not (too_many and name in SVMS)]:
             accuracies = [_accuracy(name, data, rows) for rows in chosen]

@@ -12,11 +12,11 @@ from collections.abc import Callable
 from functools import partial
 
 import torch
-from measure_sampling import initialised
-from plain import square_kernels
-from timing import Curve, Row, apart, pair_apart, seconds_of, shown
 from torch import Tensor, nn
 
+from benchmarks.plain import square_kernels
+from benchmarks.sampling import initialised
+from benchmarks.timing import Curve, Row, apart, pair_apart, seconds_of, shown
 from mpdvae import VAE
 from mpdvae.experiments.recipes import recipe
 from mpdvae.models.acceleration import compile_networks

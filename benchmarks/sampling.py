@@ -10,10 +10,10 @@ from dataclasses import dataclass, field
 from functools import partial
 
 import torch
-from plain import plain_inverse, plain_pixel, square_kernels
-from timing import Curve, Pair, Row, pair, seconds_of, shown
 from torch import Tensor
 
+from benchmarks.plain import plain_inverse, plain_pixel, square_kernels
+from benchmarks.timing import Curve, Pair, Row, pair, seconds_of, shown
 from mpdvae import VAE
 from mpdvae.distributions.logistic_mixture import DiscretisedLogisticMixture
 from mpdvae.distributions.pixels import AutoregressivePixels

@@ -6,12 +6,12 @@ from typing import Any
 from unittest.mock import patch
 
 import torch
-from measure_sampling import initialised
-from plain import plain_bound, plain_divergence, square_kernels
-from timing import Curve, Row, apart, pair, pair_apart, peak_bytes, seconds_of, shown, shown_bytes
 from torch import Tensor
 from torch.distributions import Independent, Normal
 
+from benchmarks.plain import plain_bound, plain_divergence, square_kernels
+from benchmarks.sampling import initialised
+from benchmarks.timing import Curve, Row, apart, pair, pair_apart, peak_bytes, seconds_of, shown, shown_bytes
 from mpdvae import VAE, mutual_posterior_divergence
 from mpdvae.measures.density import estimate
 from mpdvae.models.acceleration import compile_networks
