@@ -36,7 +36,8 @@ ENTRIES: tuple[Entry, ...] = (
 
 
 def data_dir(root: Path | str | None = None) -> Path:
-    """Returns the data folder: `root` if given, else the variable MPDVAE_DATA, else `mpdvae` in the user's cache folder."""
+    """Returns the data folder: `root` if given, else the environment variable MPDVAE_DATA, else `mpdvae` in the user's
+    cache folder."""
     if root is not None:
         return Path(root).expanduser()
     if named := os.environ.get("MPDVAE_DATA"):

@@ -11,8 +11,7 @@ from mpdvae.data.images import Splits
 from mpdvae.data.progress import Listener
 
 Load = Callable[[Path, int | None, int], Splits]
-"""Loads a data set, given the data folder, the number of validation images (None: the data set's own) and the split
-seed."""
+"""Loads a data set from the data folder, with a number of validation images (None: the data set's own) and a split seed."""
 
 
 @dataclass(frozen=True)

@@ -44,8 +44,7 @@ class Protocol:
     """How the data of a run is binarised and split. Raises `InputError` for settings that contradict each other."""
 
     binarisation: Binarisation = "dynamic"
-    """`dynamic`: training images are drawn at each visit; `static`: each image is drawn once; `levels`: nothing is
-    drawn."""
+    """`dynamic`: training images drawn at each visit; `static`: each image drawn once; `levels`: nothing drawn."""
     evaluation_draws: int = 5
     """Number of fixed draws of each validation and test image that are evaluated; 1 for `static` and `levels`."""
     validation_size: int | None = None
@@ -74,7 +73,7 @@ class Protocol:
         return self.binarisation != "levels"
 
     def check_shape(self, image_shape: tuple[int, int, int]) -> None:
-        """Raises `InputError` if images of this shape (channel, height, width) must not be binarised."""
+        """Raises `InputError` if the protocol binarises, and images of this shape (channel, height, width) cannot be."""
         if self.binarises and image_shape[0] != 1:
             raise InputError(
                 f"{self.binarisation} binarisation is for grey images, but these have {image_shape[0]} channels; use "

@@ -138,8 +138,7 @@ class DiscretisedLogisticMixture(Distribution):
         return torch.stack([red, green, _nearest_level(blue + b * red + c * green)], -3)
 
     def _means_given(self, x: Tensor) -> Tensor:
-        """Returns the means of all channels given the true values of the preceding channels; `x` [*batch 1 3 height
-        width]."""
+        """Means of all channels given the true values of the preceding channels; `x` [*batch 1 3 height width]."""
         a, b, c = self.coefficients.unbind(-3)
         red, green = x[..., 0, :, :], x[..., 1, :, :]
         shift = torch.stack(torch.broadcast_tensors(torch.zeros_like(a), a * red, b * red + c * green), -3)

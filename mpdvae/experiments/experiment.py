@@ -259,8 +259,8 @@ class Experiment(Config):
             )
         if self.encoder.refinement_steps and (head != "gaussian" or prior == "vamp"):
             raise ValueError(
-                f"encoder.refinement_steps: refinement needs head gaussian and a prior that does not use the encoder, got "
-                f"head {head} and prior {prior}, whose posteriors it would change; choose others or set it to 0"
+                f"encoder.refinement_steps: moves posteriors away from those that head {head} and prior {prior} define; use "
+                "head gaussian and a prior that does not use the encoder, or set it to 0"
             )
         if self.encoder.refinement_steps and self.training.compile:
             raise ValueError(
@@ -346,5 +346,5 @@ def in_words(error: ValidationError) -> str:
     if first["type"] == "value_error":
         return f"{field + ': ' if field else ''}{message}."
     if first["type"] == "extra_forbidden":
-        return f"{field}: there is no such field; `mpdvae train RECIPE --help` lists all fields."
+        return f"{field}: there is no such field; see `mpdvae train RECIPE --help` for the available ones."
     return f"{field}: {message[0].lower()}{message[1:]}, got {in_short(repr(first['input']))}."

@@ -1,7 +1,7 @@
 """Configurations of the parts of a model: which encoder, decoder and prior, and their sizes.
 
-Each has a `kind`, says whether codes are vectors or maps, and builds its part; torch is imported only there. To add a part:
-write it, give it a configuration here, and add that to the union at the end.
+Each has a `kind`, declares whether codes are vectors or maps, and builds its part; torch is imported only there. To add a
+part, write it, define a configuration for it here, and add that to the union at the end of this file.
 """
 
 from typing import TYPE_CHECKING, Annotated, ClassVar, Literal
@@ -19,20 +19,20 @@ Limit = Annotated[float, Field(gt=0)]
 
 
 class _Encoder(Config):
-    """What all encoders have beside their body."""
+    """Fields shared by all encoders."""
 
     head: Annotated[HeadConfig, Field(discriminator="kind")] = GaussianHead()
     refinement_steps: Annotated[int, Field(ge=0, le=10_000)] = 0
     """Semi-amortised inference: gradient steps from the encoder's posterior; 0: none."""
     refinement_rate: Annotated[float, Field(gt=0)] = 0.1
-    """Of those steps; an image's gradient has norm 5 at the most."""
+    """Step size of the refinement; the norm of an image's gradient is clipped to 5."""
 
     def latent_shape(self, image_shape: ImageShape, latent_dim: int) -> LatentShape:
-        """Shape of a code; of codes that are maps, `latent_dim` is the number of channels."""
+        """Returns the shape of a code; for codes that are maps, `latent_dim` is the number of channels."""
         raise NotImplementedError
 
     def build_head(self, image_shape: ImageShape, latent_dim: int) -> "nn.Module | None":
-        """What turns the body's numbers into mean and log variance; None: they are that."""
+        """Builds the module that maps the body's outputs to mean and log variance; None: the outputs are used as these."""
         return self.head.build(self.latent_shape(image_shape, latent_dim))
 
 
@@ -41,7 +41,7 @@ class _VectorEncoder(_Encoder):
 
     codes: ClassVar[Codes] = "vectors"
     log_variance_limit: Limit | None = None
-    """log s^2 is kept within plus and minus this; None: no limit (released code, binary images)."""
+    """Bound on |log s^2|; None: no bound (released code, binary images)."""
 
     def latent_shape(self, image_shape: ImageShape, latent_dim: int) -> LatentShape:
         return (latent_dim,)
@@ -52,7 +52,7 @@ class _MapEncoder(_Encoder):
 
     codes: ClassVar[Codes] = "maps"
     log_variance_limit: Limit | None = 7.0
-    """log s^2 is kept within plus and minus this (released code, colour images: 7); None: no limit."""
+    """Bound on |log s^2| (released code, colour images: 7); None: no bound."""
 
     @property
     def halvings(self) -> int:
@@ -122,7 +122,7 @@ class MLPDecoder(Config):
     kind: Literal["mlp"] = "mlp"
     hidden_features: Sizes = (500,)
     skip_connections: bool = False
-    """Skip-VAE: z is added to the input of every layer, not of the first alone."""
+    """Skip-VAE: add z to the input of every layer, not only the first."""
 
     def build(self, image_shape: ImageShape, latent_dim: int) -> "nn.Module":
         from mpdvae.models.decoders import mlp_decoder
@@ -137,7 +137,7 @@ class ConvNetDecoder(Config):
     kind: Literal["convnet"] = "convnet"
     channels: Sizes = (64, 32)
     skip_connections: bool = False
-    """Skip-VAE: z is added to the input of every layer, not of the first alone."""
+    """Skip-VAE: add z to the input of every layer, not only the first."""
 
     def build(self, image_shape: ImageShape, latent_dim: int) -> "nn.Module":
         from mpdvae.models.decoders import convnet_decoder
@@ -152,7 +152,7 @@ class ResNetDecoder(Config):
     kind: Literal["resnet"] = "resnet"
     channels: Sizes = (64, 64, 32)
     skip_connections: bool = False
-    """Skip-VAE: z is added to the input of every layer, not of the first alone."""
+    """Skip-VAE: add z to the input of every layer, not only the first."""
 
     def build(self, image_shape: ImageShape, latent_dim: int) -> "nn.Module":
         from mpdvae.models.decoders import resnet_decoder
@@ -161,7 +161,7 @@ class ResNetDecoder(Config):
 
 
 class PixelCNNDecoder(Config):
-    """Autoregressive pixels conditioned on z; the kernels limit how far a pixel can see."""
+    """Autoregressive pixels conditioned on z; the kernel sizes limit the receptive field."""
 
     codes: ClassVar[Codes] = "vectors"
     kind: Literal["pixelcnn"] = "pixelcnn"
@@ -169,7 +169,7 @@ class PixelCNNDecoder(Config):
     kernel_sizes: Sizes = (7, 7, 7, 5, 5, 3, 3)
     condition_channels: Width = 4
     skip_connections: bool = False
-    """Skip-VAE: z is added to the input of every layer, not of the first alone."""
+    """Skip-VAE: add z to the input of every layer, not only the first."""
 
     def build(self, image_shape: ImageShape, latent_dim: int) -> "nn.Module":
         from mpdvae.models.decoders import pixelcnn_decoder
@@ -180,19 +180,19 @@ class PixelCNNDecoder(Config):
 
 
 class DenseNetEncoder(_MapEncoder):
-    """The paper's encoder for colour images, to maps: a dense block at each size."""
+    """The paper's encoder for colour images, with codes that are maps: a dense block at each resolution."""
 
     kind: Literal["densenet"] = "densenet"
     growths: Sizes = (15, 16, 16)
-    """Channels that a step of each block adds."""
+    """Channels added per step, for each block."""
     steps: Depths = (3, 3, 6)
-    """Steps of each block."""
+    """Steps, for each block."""
     features: Width = 96
 
     @model_validator(mode="after")
     def _one_block_each(self) -> "DenseNetEncoder":
         if len(self.growths) != len(self.steps):
-            raise ValueError(f"growths and steps: expected as many of each, got {self.growths} and {self.steps}")
+            raise ValueError(f"growths and steps: expected equal lengths, got {self.growths} and {self.steps}; give one of each per block")
         return self
 
     @property
@@ -214,12 +214,12 @@ class DenseNetEncoder(_MapEncoder):
 
 
 class ColourResNetEncoder(_MapEncoder):
-    """The released code's residual encoder for colour images, to maps."""
+    """The released code's residual encoder for colour images, with codes that are maps."""
 
     kind: Literal["colour-resnet"] = "colour-resnet"
     channels: Width = 48
     blocks: Depths = (2, 2, 3)
-    """Residual blocks at each size."""
+    """Residual blocks at each resolution."""
 
     @property
     def halvings(self) -> int:
@@ -239,17 +239,17 @@ class ColourResNetEncoder(_MapEncoder):
 
 
 class ColourResNetDecoder(Config):
-    """The released code's decoder for colour images with independent pixels, from maps."""
+    """The released code's decoder for colour images with independent pixels, for codes that are maps."""
 
     codes: ClassVar[Codes] = "maps"
     kind: Literal["colour-resnet"] = "colour-resnet"
     channels: Width = 48
     blocks: Depths = (3, 2, 2)
-    """Residual blocks at each size, the smallest first."""
+    """Residual blocks at each resolution, lowest first."""
     components: Width = 10
-    """Logistics of each pixel's mixture."""
+    """Logistic components of each pixel's mixture."""
     sampled_component: ComponentChoice = "drawn"
-    """most-probable: samples take the likeliest component, as the released code does; no samples of the model."""
+    """most-probable: use the likeliest component, as in the released code; these are not samples of the model."""
 
     @property
     def doublings(self) -> int:
@@ -264,23 +264,23 @@ class ColourResNetDecoder(Config):
 
 
 class PixelCNNPPDecoder(Config):
-    """PixelCNN++ conditioned on z, from maps (paper: CIFAR-10)."""
+    """PixelCNN++ conditioned on z, for codes that are maps (paper: CIFAR-10)."""
 
     codes: ClassVar[Codes] = "maps"
     kind: Literal["pixelcnn++"] = "pixelcnn++"
     channels: Width = 96
     levels: Depth = 3
     blocks: Depth = 6
-    """Gated blocks for each level and pass."""
+    """Gated blocks per level and pass."""
     condition_channels: Width = 16
     doublings: Annotated[int, Field(ge=0, le=100)] = 2
-    """From the code's maps to the image's size: as often as the encoder halves."""
+    """Upsamplings from the code's maps to the image size: as many as the encoder's halvings."""
     components: Width = 10
-    """Logistics of each pixel's mixture."""
+    """Logistic components of each pixel's mixture."""
     dropout: Rate = 0.5
     activation: Literal["concatenated-elu", "elu"] = "concatenated-elu"
     sampled_component: ComponentChoice = "drawn"
-    """most-probable: samples take the likeliest component, as the released code does; no samples of the model."""
+    """most-probable: use the likeliest component, as in the released code; these are not samples of the model."""
 
     def build(self, image_shape: ImageShape, latent_dim: int) -> "nn.Module":
         from mpdvae.models.decoders import pixelcnnpp_decoder
@@ -301,7 +301,7 @@ class PixelCNNPPDecoder(Config):
 
 
 class StandardNormalPrior(Config):
-    """N(0, I), over vectors or maps."""
+    """N(0, I) over vectors or maps."""
 
     codes: ClassVar[Codes | None] = None
     kind: Literal["standard-normal"] = "standard-normal"

@@ -1,7 +1,7 @@
-"""Configuration of the objective: which terms, with which weights, and how the weight of the KL changes.
+"""Configuration of the objective: its terms, their weights, and how the weight of the KL changes.
 
-Each kind of KL weight says how many steps its schedule takes and builds itself; torch is imported only there. The theory is
-in `mpdvae.objectives.terms`, `mpdvae.objectives.kl_weights` and `mpdvae.objectives.aggregate_terms`.
+Each kind of KL weight gives the number of steps of its schedule and has a `build` method; torch is imported only there. The
+theory is in `mpdvae.objectives.terms`, `mpdvae.objectives.kl_weights` and `mpdvae.objectives.aggregate_terms`.
 """
 
 from typing import TYPE_CHECKING, Annotated, Literal
@@ -16,7 +16,7 @@ if TYPE_CHECKING:
 
 
 class ConstantWeight(Config):
-    """The KL counts with a fixed weight: 1 is the ELBO, another value a beta-VAE."""
+    """Constant weight of the KL: 1 is the ELBO, any other value a beta-VAE."""
 
     kind: Literal["constant"] = "constant"
     value: Weight = 1.0
@@ -32,7 +32,7 @@ class ConstantWeight(Config):
 
 
 class LinearWeight(Config):
-    """KL annealing: from `start` to 1 in `warm_up_steps`."""
+    """KL annealing: rises from `start` to 1 in `warm_up_steps`."""
 
     kind: Literal["linear"] = "linear"
     warm_up_steps: Count
@@ -67,15 +67,15 @@ class CyclicalWeight(Config):
 
 
 class SoftFreeBitsWeight(Config):
-    """A weight of at most 1 that keeps the KL near a target: it shrinks below and grows above."""
+    """Weight of at most 1 that keeps the KL near a target: shrinks while the KL is below, grows while it is above."""
 
     kind: Literal["soft-free-bits"] = "soft-free-bits"
     target_nats: Annotated[float, Field(gt=0)]
-    """Of the batch mean of the total KL."""
+    """Target of the batch mean of the total KL."""
     change: Annotated[float, Field(gt=0, lt=1)] = 0.1
-    """Relative change of the weight in one step."""
+    """Relative change of the weight per step."""
     tolerance: Weight = 0.05
-    """How far above the target, relative to it, the KL may be before the weight grows."""
+    """Relative excess of the KL over the target above which the weight grows."""
 
     @property
     def steps(self) -> int:
@@ -88,13 +88,13 @@ class SoftFreeBitsWeight(Config):
 
 
 class GECOWeight(Config):
-    """The least KL at which the reconstruction reaches a goal: the weight falls while it is not reached, and rises after."""
+    """GECO: the smallest KL at which the reconstruction reaches a goal: the weight falls until it is reached, then rises."""
 
     kind: Literal["geco"] = "geco"
     goal_nats: float
-    """Of the batch mean of -log p(x|z)."""
+    """Goal of the batch mean of -log p(x|z)."""
     rate: Annotated[float, Field(gt=0)] = 1e-3
-    """Of the logarithm of the multiplier, for each nat of violation and step."""
+    """Change of the log multiplier per step and nat of violation."""
     smoothing: Rate = 0.9
     """Decay of the moving average of the violation."""
 
@@ -118,27 +118,27 @@ class ObjectiveConfig(Config):
     diversity_weight: Weight = 0.0
     """The paper's eta: makes posteriors differ in every latent dimension."""
     smoothness_weight: Weight = 0.0
-    """The paper's gamma: makes the pairwise divergences alike."""
+    """The paper's gamma: makes the pairwise divergences similar."""
     mpd_form: Literal["released", "paper", "submitted"] = "released"
-    """Which of three forms the diversity term takes; see mpdvae/divergence.py."""
+    """Form of the diversity term; see mpdvae/divergence.py."""
     smoothness_over: Literal["total", "dimensions"] = "total"
-    """Spread of the total divergence (released code), or of each dimension's, summed."""
+    """Spread of the total divergence (released code), or the sum of the spreads of each dimension."""
     kl_weight: Annotated[KLWeightConfig, Field(discriminator="kind")] = ConstantWeight()
     free_bits_nats: Nats = 0.0
-    """Floor under the batch mean of the total KL (released code)."""
+    """Floor of the batch mean of the total KL (released code)."""
     free_bits_per_dimension_nats: Nats = 0.0
-    """Floor under the batch mean of each dimension's KL; standard-normal prior only."""
+    """Floor of the batch mean of each dimension's KL; standard-normal prior only."""
     mmd_weight: Weight = 0.0
-    """InfoVAE: squared MMD of aggregate posterior and prior, alpha + lambda - 1; 1 - alpha is the KL's weight."""
+    """InfoVAE: alpha + lambda - 1, weight of the squared MMD of aggregate posterior and prior; kl_weight is 1 - alpha."""
     mmd_kernel: Literal["imq", "rbf"] = "imq"
     total_correlation_weight: Weight = 0.0
-    """beta-TC-VAE: beta - 1, which the total correlation of the aggregate posterior counts beyond its share of the KL."""
+    """beta-TC-VAE: beta - 1, weight of the aggregate posterior's total correlation in addition to its part in the KL."""
     mpd_weight: Weight = 0.0
-    """Mutual posterior divergence as a plain loss, subtracted; see diversity_weight for the paper's bounded form."""
+    """Weight of the mutual posterior divergence, subtracted as a plain loss; diversity_weight is the paper's bounded form."""
     mpd_limit_nats: Annotated[float, Field(gt=0)] = 100.0
-    """Up to which the plain divergence counts."""
+    """Limit above which the plain divergence no longer counts."""
     importance_weighted: bool = False
-    """IWAE: the importance-weighted bound of all samples in place of reconstruction and KL."""
+    """IWAE: the importance-weighted bound of all samples instead of reconstruction and KL."""
     samples: Count = 1
     """Draws of z per image (L of Kingma & Welling; k of IWAE)."""
     estimator: Literal["analytic-if-possible", "generic"] = "analytic-if-possible"
@@ -148,7 +148,7 @@ class ObjectiveConfig(Config):
     @model_validator(mode="after")
     def _autoencoder_is_alone(self) -> "ObjectiveConfig":
         if self.autoencoder and self.model_copy(update={"autoencoder": False}) != ObjectiveConfig():
-            raise ValueError("autoencoder: has a reconstruction term only; leave the other fields at their defaults")
+            raise ValueError("autoencoder: has only a reconstruction term; leave the other fields at their defaults")
         return self
 
     @model_validator(mode="after")
@@ -169,7 +169,7 @@ class ObjectiveConfig(Config):
     def _one_floor(self) -> "ObjectiveConfig":
         if self.kl_weight.kind in ADAPTIVE and max(self.free_bits_nats, self.free_bits_per_dimension_nats) > 0:
             raise ValueError(
-                f"kl_weight: {self.kl_weight.kind} steers the KL itself; set the floors of free bits to 0, or the kind to "
+                f"kl_weight: {self.kl_weight.kind} controls the KL itself; set the free-bits floors to 0, or the kind to "
                 "constant"
             )
         return self
@@ -189,7 +189,7 @@ class ObjectiveConfig(Config):
         return o.Objective(terms, self.samples, estimator=self.estimator, adaptive=adaptive)
 
     def _regularisers(self) -> "dict[str, Term]":
-        """The terms beyond the bound on the likelihood, by name; those of weight 0 are left out."""
+        """Returns the terms beyond the bound on the likelihood, by name; terms of weight 0 are left out."""
         from mpdvae.objectives import aggregate_terms as a
         from mpdvae.objectives import terms as o
 

@@ -1,5 +1,5 @@
-"""Configurations of what keeps a code informative by construction: heads of encoders, priors that no posterior can match, and
-the refinement of posteriors. Members of the unions in `mpdvae.experiments.model_config`; the theory is in
+"""Configurations of parts that keep a code informative by construction: encoder heads, priors that no posterior can match, and
+posterior refinement. Members of the unions in `mpdvae.experiments.model_config`; the theory is in
 `mpdvae.models.posterior_heads`, `mpdvae.distributions.gaussian_ar1`, `mpdvae.models.priors` and
 `mpdvae.models.semi_amortised`.
 """
@@ -19,7 +19,7 @@ Positive = Annotated[float, Field(gt=0)]
 
 
 class GaussianHead(Config):
-    """Mean and log variance are what the body gives."""
+    """The body's outputs are mean and log variance."""
 
     kind: Literal["gaussian"] = "gaussian"
 
@@ -28,11 +28,11 @@ class GaussianHead(Config):
 
 
 class DeltaHead(Config):
-    """delta-VAE: the KL of every image to N(0, I) is at least `rate_nats`."""
+    """delta-VAE: every image's KL to N(0, I) is at least `rate_nats`."""
 
     kind: Literal["delta"] = "delta"
     rate_nats: Positive = 5.0
-    """Committed, divided equally among the dimensions of the code."""
+    """Committed rate, divided equally among the dimensions of the code."""
 
     def build(self, latent_shape: LatentShape) -> "nn.Module":
         from mpdvae.models.posterior_heads import DeltaHead
@@ -41,11 +41,11 @@ class DeltaHead(Config):
 
 
 class BatchNormHead(Config):
-    """BN-VAE: batch normalisation of the means, to a fixed scale and a learned shift."""
+    """BN-VAE: batch normalisation of the means with a fixed scale and a learned shift."""
 
     kind: Literal["batch-norm"] = "batch-norm"
     scale: Positive = 0.5
-    """Deviation of the posterior means over images, in each dimension."""
+    """Standard deviation of the posterior means over images, in each dimension."""
 
     def build(self, latent_shape: LatentShape) -> "nn.Module":
         from mpdvae.models.posterior_heads import BatchNormHead
@@ -54,13 +54,13 @@ class BatchNormHead(Config):
 
 
 class DUHead(Config):
-    """DU-VAE: batch normalisation of the means with learned scales, dropout on the variances."""
+    """DU-VAE: batch normalisation of the means with learned scales, and dropout on the variances."""
 
     kind: Literal["du"] = "du"
     scale: Positive = 0.5
-    """Root mean square over dimensions of the deviation of the posterior means."""
+    """Root mean square over dimensions of the standard deviation of the posterior means."""
     dropout: Rate = 0.2
-    """Share of the variances that training drops to their floor."""
+    """Fraction of variances set to their floor during training."""
     floor: Positive = 1.0
     """a: variances are at least a / (2 pi e), the entropy of each dimension at least log(a) / 2."""
 
@@ -72,18 +72,18 @@ class DUHead(Config):
 
 HeadConfig = GaussianHead | DeltaHead | BatchNormHead | DUHead
 BY_BATCH = ("batch-norm", "du")
-"""Heads that normalise over the batch."""
+"""Kinds of heads that normalise over the batch."""
 
 
 class AR1Prior(Config):
-    """delta-VAE: a code is a sequence that is correlated in time, which posteriors are not: the KL has a floor."""
+    """delta-VAE: codes are sequences correlated in time, posteriors are not: the KL has a floor."""
 
     codes: ClassVar[Codes | None] = None
     kind: Literal["ar1"] = "ar1"
     correlation: Annotated[float, Field(gt=0, lt=1)] = 0.9
-    """alpha, between consecutive steps."""
+    """Correlation alpha of consecutive steps."""
     length: AtLeastTwo | None = None
-    """Steps that a vector is read as; None: every number is a step. Maps are read position by position."""
+    """Steps that a vector is split into; None: every element is a step. Maps are read position by position."""
 
     def build(self, latent_shape: LatentShape) -> "nn.Module":
         from mpdvae.models.priors import AR1Prior
@@ -92,7 +92,7 @@ class AR1Prior(Config):
 
 
 class VampPrior(Config):
-    """The mixture of the posteriors of learned pseudo-inputs."""
+    """Mixture of the posteriors of learned pseudo-inputs."""
 
     codes: ClassVar[Codes | None] = None
     kind: Literal["vamp"] = "vamp"

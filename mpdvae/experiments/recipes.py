@@ -1,17 +1,17 @@
 """Named experiments: the models of the comparison on every data set, at every scale.
 
     vae                 independent pixels, N(0, I) prior            the code must carry everything
-    vae-pixelcnn        autoregressive decoder, N(0, I) prior        the decoder can do without the code
+    vae-pixelcnn        autoregressive decoder, N(0, I) prior        the decoder can ignore the code
     vlae                autoregressive decoder, flow prior           Variational Lossy Autoencoder
     mae                 vlae + diversity + smoothness                the paper
     mae-no-smoothness   vlae + diversity                             ablation
     mae-no-diversity    vlae + smoothness                            ablation
 
 A recipe is named MODEL-DATASET-SCALE. At one scale all models on a data set share encoder, training and evaluation
-(`mpdvae.experiments.scales`), so that they differ in what is compared only. Every scale has the grid of the two weights.
-Scales `hours` and `paper` have further models: the paper's larger PixelCNN, restricted receptive fields, and what the
-literature did differently. Scales `smoke` and `minutes` have the remedies against collapse (`mpdvae.experiments.remedies`),
-each on the model that collapses; these and `hours` have sweeps of single dials on it (`mpdvae.experiments.sweeps`).
+(`mpdvae.experiments.scales`), so that they differ only in what is compared. Every scale has the grid of the two weights.
+Scales `hours` and `paper` have further models: the paper's larger PixelCNN, restricted receptive fields, and variants from the
+literature. Scales `smoke` and `minutes` have the remedies for collapse (`mpdvae.experiments.remedies`), each applied to the
+model that collapses; these scales and `hours` have sweeps of single parameters of it (`mpdvae.experiments.sweeps`).
 """
 
 from collections.abc import Callable, Sequence
@@ -39,11 +39,11 @@ from mpdvae.experiments.scales import SCALES, Scale, Study
 
 DIVERSITY_WEIGHT = 1.0
 SMOOTHNESS_WEIGHT = 0.5
-"""The weights used here. The pair behind the paper's tables is not known; both values are on the grid that the authors' code
-draws (`sweeps.GRID`)."""
+"""The weights used here. The pair behind the paper's tables is unknown; both values are on the grid of the authors' code
+(`sweeps.GRID`)."""
 
 FREE_BITS_PER_PIXEL_NATS = 0.01
-"""Chen et al. (2017), appendix: 0.01 nat for each data dimension."""
+"""Chen et al. (2017), appendix: 0.01 nats per data dimension."""
 LARGE = (7,) * 5 + (5,) * 4 + (3,) * 4
 
 MODELS = {
@@ -54,14 +54,14 @@ MODELS = {
     "mae-no-smoothness": "MAE without smoothness (ablation)",
     "mae-no-diversity": "MAE without diversity (ablation)",
 }
-"""What `mpdvae reproduce` compares."""
+"""Models that `mpdvae reproduce` compares."""
 COLLAPSING = "vae-pixelcnn"
-"""The model that remedies are put on, and dials."""
+"""The model to which remedies and dials are applied."""
 
 
 @dataclass(frozen=True)
 class Variant:
-    """What makes one model differ from the others of a study."""
+    """How one model differs from the others of a study."""
 
     description: str
     decoder: DecoderConfig
@@ -76,7 +76,7 @@ class Variant:
 
 @cache
 def all_recipes() -> dict[str, Experiment]:
-    """Every named experiment, seed 0, by name."""
+    """Returns every named experiment, with seed 0, by name."""
     experiments = (
         _experiment(model, variant, study, scale.name)
         for scale in SCALES.values()
@@ -94,7 +94,7 @@ def all_recipes() -> dict[str, Experiment]:
 
 
 def recipe(name: str) -> Experiment:
-    """The experiment called `name`. Raises `InputError`, with near names, where there is none."""
+    """Returns the experiment called `name`. Raises `InputError`, with similar names, if there is none."""
     known = all_recipes()
     if name not in known:
         refuse_unknown("recipe", name, list(known), "`mpdvae recipes` lists them all.")
@@ -102,22 +102,22 @@ def recipe(name: str) -> Experiment:
 
 
 def matrix(scale: str, datasets: tuple[str, ...], models: Sequence[str] = tuple(MODELS)) -> list[Experiment]:
-    """The recipes of some models at one scale on some data sets, seed 0. Raises `InputError` for a combination that there is
-    not."""
+    """Returns the recipes of some models at one scale on some data sets, with seed 0. Raises `InputError` for a combination
+    that does not exist."""
     if scale not in SCALES:
         refuse_unknown("scale", scale, list(SCALES))
     known = [study.dataset for study in SCALES[scale].studies]
     for dataset in datasets:
         if dataset not in known:
             raise InputError(
-                f"--datasets: at scale {scale} there are recipes for {', '.join(known)}, got {dataset!r}.",
+                f"--datasets: at scale {scale} there are recipes for {', '.join(known)}, got {dataset!r}; choose one of these.",
                 topic="options",
             )
     return [recipe(f"{model}-{dataset}-{scale}") for dataset in datasets for model in models]
 
 
 def sweep_matrix(scale: str, datasets: tuple[str, ...]) -> list[Experiment]:
-    """The recipes of `sweeps.MODELS` in the same way."""
+    """Like `matrix`, for the models in `sweeps.MODELS`."""
     if scale in SCALES and not SCALES[scale].sweeps:
         swept = ", ".join(name for name, known in SCALES.items() if known.sweeps)
         raise InputError(
@@ -127,12 +127,12 @@ def sweep_matrix(scale: str, datasets: tuple[str, ...]) -> list[Experiment]:
 
 
 def _changed(base: Experiment, scale: Scale) -> list[Experiment]:
-    """What a scale has on the model that collapses."""
+    """Returns the scale's remedies and sweeps, applied to the model that collapses."""
     return [*(_with_remedies(base) if scale.remedies else ()), *(sweeps.turned(base) if scale.sweeps else ())]
 
 
 def _with_remedies(base: Experiment) -> list[Experiment]:
-    """Each remedy on the model that collapses."""
+    """Returns each remedy, applied to the model that collapses."""
     return [
         with_changes(
             base,
@@ -156,7 +156,7 @@ def _variants(study: Study, further: bool) -> dict[str, Variant]:
         "mae-no-diversity": Variant(MODELS["mae-no-diversity"], pixels, flow, 0.0, SMOOTHNESS_WEIGHT),
     }
     for eta, gamma in sweeps.GRID:
-        description = f"MAE with diversity {eta:g} and smoothness {gamma:g}: a point of the authors' grid"
+        description = f"MAE with diversity {eta:g} and smoothness {gamma:g}: a point on the authors' grid"
         variants[sweeps.grid_model(eta, gamma)] = Variant(description, pixels, flow, eta, gamma)
     if not further:
         return variants
@@ -165,7 +165,7 @@ def _variants(study: Study, further: bool) -> dict[str, Variant]:
 
 
 def _binary(study: Study) -> dict[str, Variant]:
-    """Further models of 28x28 binary images."""
+    """Further models for 28x28 binary images."""
     flow, large, normal = study.flow, PixelCNNDecoder(kernel_sizes=LARGE), StandardNormalPrior()
     fields = {
         reach: PixelCNNDecoder(kernel_sizes=kernels) for reach, kernels in ((1, (3,)), (3, (5, 3)), (6, (7, 5, 3)))
@@ -181,13 +181,13 @@ def _binary(study: Study) -> dict[str, Variant]:
             "MAE with the released code's large PixelCNN", large, flow, DIVERSITY_WEIGHT, SMOOTHNESS_WEIGHT
         ),
         "vlae-free-bits": Variant(
-            "VLAE with 0.01 nat of free bits for each pixel (Chen et al. 2017)",
+            "VLAE with 0.01 nats of free bits per pixel (Chen et al. 2017)",
             study.autoregressive,
             flow,
             free_bits_nats=FREE_BITS_PER_PIXEL_NATS * 784,
         ),
         "vlae-original": Variant(
-            "VLAE's own prior, code size and optimiser (Chen et al. 2017): 4 mean-only steps, 64 numbers, Adamax",
+            "VLAE's own prior, code size and optimiser (Chen et al. 2017): 4 mean-only steps, 64 dimensions, Adamax",
             study.autoregressive,
             original,
             free_bits_nats=FREE_BITS_PER_PIXEL_NATS * 784,
@@ -195,7 +195,7 @@ def _binary(study: Study) -> dict[str, Variant]:
             optimizer="adamax",
         ),
         "report-mlp": Variant(
-            "Fully connected MAE with the weights of the student report (1 and 0.01, 15 numbers); layer sizes are ours",
+            "Fully connected MAE with the weights of the student report (1 and 0.01, 15 dimensions); layer sizes are ours",
             MLPDecoder(hidden_features=(400,)),
             normal,
             1.0,
@@ -204,7 +204,7 @@ def _binary(study: Study) -> dict[str, Variant]:
             latent_dim=15,
         ),
         "report-convnet": Variant(
-            "ConvNet MAE with the weights of the student report (1 and 0.01, 15 numbers); layer sizes are ours",
+            "ConvNet MAE with the weights of the student report (1 and 0.01, 15 dimensions); layer sizes are ours",
             ConvNetDecoder(),
             normal,
             1.0,
@@ -216,7 +216,7 @@ def _binary(study: Study) -> dict[str, Variant]:
 
 
 def _colour(study: Study) -> dict[str, Variant]:
-    """Further models of colour images: PixelCNN++ of one level, whose blocks set how far a pixel sees."""
+    """Further models for colour images: PixelCNN++ of one level, whose number of blocks sets the receptive field."""
     base = study.autoregressive
     assert isinstance(base, PixelCNNPPDecoder)
     return {

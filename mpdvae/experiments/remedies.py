@@ -1,16 +1,14 @@
-"""Remedies against posterior collapse, each as a few changes to the model that collapses: `vae-pixelcnn`, an autoregressive
-decoder with the prior N(0, I).
+"""Remedies for posterior collapse, each a few changes to the model that collapses: `vae-pixelcnn`, an autoregressive decoder
+with the prior N(0, I).
 
-A remedy is a prior, a head of the encoder, a term or a weight of the objective, a step rule, or connections in the decoder;
-all train in the same loop. The changes are options of `mpdvae train`, so that they can be put on any other model, too.
-Where a remedy has a strength, it is set for about `RATE_PER_DIMENSION_NATS` in each dimension of the code, so that remedies
-stand beside each other. What each did is measured in docs/remedies.md; which of them suit a run is said by
-`mpdvae.evaluation.advice`.
+A remedy is a prior, an encoder head, a term or a weight of the objective, a step rule, or connections in the decoder; all
+train in the same loop. The changes are options of `mpdvae train`, so that they can also be applied to any other model. If a
+remedy has a strength, it is set to about `RATE_PER_DIMENSION_NATS` per dimension of the code, so that remedies are
+comparable. docs/remedies.md gives the measured effect of each; `mpdvae.evaluation.advice` selects those that suit a run.
 
-Causes of collapse, by what goes wrong: `price` - the KL is paid before the decoder has learned what z is good for;
-`decoder` - the decoder models the images well enough without z; `encoder` - the encoder is behind the decoder, which finds
-z of no use (Chen et al., ICLR 2017, https://arxiv.org/abs/1611.02731, for the first two; He et al., ICLR 2019,
-https://arxiv.org/abs/1901.05534, for the last).
+Causes of collapse: `price` - the KL is paid before the decoder has learned how to use z; `decoder` - the decoder models the
+images well enough without z; `encoder` - the encoder lags behind the decoder, which finds z useless (Chen et al., ICLR 2017,
+https://arxiv.org/abs/1611.02731, for the first two; He et al., ICLR 2019, https://arxiv.org/abs/1901.05534, for the last).
 """
 
 import math
@@ -23,24 +21,24 @@ from mpdvae.experiments.experiment import Experiment
 
 RATE_PER_DIMENSION_NATS = 0.3
 GOAL_NATS = {"digits": 20.0, "mnist": 80.0}
-"""Reconstruction that GECO asks for; MAE reaches the latter at scale minutes."""
+"""GECO's reconstruction goal for each data set; MAE reaches that of MNIST at scale `minutes`."""
 
 Cause = Literal["price", "decoder", "encoder"]
 Changes = dict[str, Any]
-"""Fields of an experiment by their dotted path with `__` for the dot, as `with_changes` takes them."""
+"""Fields of an experiment by dotted path with `__` for the dot, as accepted by `with_changes`."""
 
 
 @dataclass(frozen=True)
 class Remedy:
-    """One remedy: what it is, and what it changes in the model that collapses."""
+    """One remedy, and the changes that it makes to the model that collapses."""
 
     title: str
     source: str
-    """Who and when."""
+    """Authors and year."""
     against: Cause | None
-    """None: not meant against collapse; it stands beside the remedies for comparison."""
+    """The cause that it addresses; None: not meant against collapse, included for comparison."""
     changes: Callable[[Experiment], Changes]
-    """For an experiment of a given size and length. Raises `InputError` where the remedy has none for it."""
+    """Returns the changes for an experiment of a given size and length. Raises `InputError` if there are none for it."""
 
     @property
     def description(self) -> str:
@@ -48,21 +46,22 @@ class Remedy:
 
 
 def committed_nats(e: Experiment) -> float:
-    """The rate that remedies with a strength are set for, in nats."""
+    """Returns the rate in nats to which remedies with a strength are set."""
     return round(RATE_PER_DIMENSION_NATS * e.latent_dim, 3)
 
 
 def scale_of_rate() -> float:
-    """Deviation g of normalised posterior means at which the mean KL is at least the rate: g^2 / 2 in each dimension."""
+    """Returns the standard deviation g of normalised posterior means for which the mean KL, at least g^2 / 2 per dimension, is
+    at least the rate."""
     return round(math.sqrt(2 * RATE_PER_DIMENSION_NATS), 3)
 
 
 def goal_nats(e: Experiment) -> float:
-    """Reconstruction that GECO asks for on the experiment's data. Raises `InputError` for data without a known one."""
+    """Returns GECO's reconstruction goal for the experiment's data. Raises `InputError` for data without a known goal."""
     if e.data.dataset not in GOAL_NATS:
         raise InputError(
-            f"data.dataset: a goal of the reconstruction is known for {', '.join(GOAL_NATS)} only, got {e.data.dataset!r}; "
-            "choose objective.kl_weight.goal_nats yourself.",
+            f"data.dataset: a reconstruction goal is known only for {', '.join(GOAL_NATS)}, got {e.data.dataset!r}; set "
+            "objective.kl_weight.goal_nats yourself.",
             topic="options",
         )
     return GOAL_NATS[e.data.dataset]
@@ -82,13 +81,13 @@ REMEDIES: dict[str, Remedy] = {
         lambda e: {"objective__kl_weight": {"kind": "cyclical", "total_steps": e.training.steps}},
     ),
     "beta-vae": Remedy(
-        "the KL at weight 0.5",
+        "the KL with weight 0.5",
         "Higgins et al. 2017",
         "price",
         lambda e: {"objective__kl_weight": {"kind": "constant", "value": 0.5}},
     ),
     "free-bits": Remedy(
-        "free bits for each dimension",
+        "free bits per dimension",
         "Kingma et al. 2016",
         "price",
         lambda e: {"objective__free_bits_per_dimension_nats": RATE_PER_DIMENSION_NATS},
@@ -106,13 +105,13 @@ REMEDIES: dict[str, Remedy] = {
         lambda e: {"objective__kl_weight": {"kind": "soft-free-bits", "target_nats": committed_nats(e)}},
     ),
     "geco": Remedy(
-        "the least KL that reaches a reconstruction",
+        "the smallest KL that reaches a reconstruction goal",
         "Rezende & Viola 2018",
         "price",
         lambda e: {"objective__kl_weight": {"kind": "geco", "goal_nats": goal_nats(e)}},
     ),
     "delta-vae": Remedy(
-        "a rate that posteriors commit to",
+        "a committed rate of the posteriors",
         "Razavi et al. 2019",
         "price",
         lambda e: {"encoder__head": {"kind": "delta", "rate_nats": committed_nats(e)}},
@@ -136,7 +135,7 @@ REMEDIES: dict[str, Remedy] = {
         lambda e: {"encoder__head": {"kind": "du", "scale": scale_of_rate()}},
     ),
     "vampprior": Remedy(
-        "a mixture of posteriors as prior",
+        "a mixture of posteriors as the prior",
         "Tomczak & Welling 2018",
         "price",
         lambda e: {"prior": {"kind": "vamp", "components": 100}},
@@ -166,7 +165,7 @@ REMEDIES: dict[str, Remedy] = {
         lambda e: {"objective__importance_weighted": True, "objective__samples": 5},
     ),
     "info-vae": Remedy(
-        "half of the KL against an MMD of the aggregate posterior",
+        "half of the KL, and an MMD of the aggregate posterior",
         "Zhao et al. 2017",
         "price",
         lambda e: {"objective__kl_weight": {"kind": "constant", "value": 0.5}, "objective__mmd_weight": 100.0},
@@ -187,7 +186,7 @@ REMEDIES: dict[str, Remedy] = {
 
 
 def as_options(changes: Mapping[str, Any]) -> list[str]:
-    """The same changes as options of `mpdvae train`."""
+    """Returns the changes as options of `mpdvae train`."""
     words: list[str] = []
     for path, value in changes.items():
         name = path.replace("__", ".").replace("_", "-")

@@ -1,11 +1,11 @@
-"""What the models compared on one data set share - networks, training, evaluation - at each scale.
+"""What the models compared on one data set share at each scale: networks, training, evaluation.
 
     smoke     tests: 8x8 digits                        minutes   a laptop: MNIST, compact networks
-    hours     a workstation: the paper's 28x28         paper     GPUs: the released code's configurations and training
-              networks, ten epochs                               as they are
+    hours     a workstation: the paper's 28x28         paper     GPUs: the released code's configurations and training,
+              networks, ten epochs                               unchanged
 
 Networks and training of scale `paper` are those of the released code of MAE (experiments/binary_image.py, color_image.py and
-their configurations); what it left to the command line is said in recipes.py.
+their configurations); recipes.py states the settings that it left to the command line.
 """
 
 from dataclasses import dataclass
@@ -30,7 +30,7 @@ from mpdvae.experiments.model_config import (
 
 @dataclass(frozen=True)
 class Study:
-    """What the models on one data set share."""
+    """The settings shared by the models on one data set."""
 
     data: Data
     latent_dim: int
@@ -42,7 +42,7 @@ class Study:
     training: Training
     evaluation: Evaluation
     cost: str
-    """Of one run with an autoregressive decoder, on two CPU cores; said, not measured, where it has "about"."""
+    """Cost of one run with an autoregressive decoder on two CPU cores; "about" marks values that are estimated, not measured."""
 
     @property
     def dataset(self) -> str:
@@ -57,13 +57,13 @@ class Scale:
     meant_for: str
     studies: tuple[Study, ...]
     compared: tuple[str, ...]
-    """Data sets that `mpdvae reproduce` takes by default."""
+    """Data sets that `mpdvae reproduce` uses by default."""
     further_models: bool = False
-    """Whether there are recipes beyond the six that are compared and the grid of their two weights."""
+    """Whether there are recipes beyond the six compared models and the grid of the two weights."""
     remedies: bool = False
-    """Whether there are recipes of the remedies against collapse."""
+    """Whether there are recipes for the remedies for collapse."""
     sweeps: bool = False
-    """Whether there are recipes of the dials on the model that collapses."""
+    """Whether there are sweep recipes of the model that collapses."""
 
 
 DIGITS = Study(
@@ -191,7 +191,7 @@ SCALES = {
     for scale in (
         Scale(
             "smoke",
-            "tests: 8x8 digits, weights hardly trained",
+            "tests: 8x8 digits, hardly any training",
             (DIGITS,),
             ("digits",),
             remedies=True,
@@ -218,7 +218,7 @@ SCALES = {
         ),
         Scale(
             "paper",
-            "GPUs: the released code's configurations as they are",
+            "GPUs: the released code's configurations, unchanged",
             (
                 binary_study("mnist", 580, 1000, PAPER_EVALUATION, "GPU days"),
                 binary_study("omniglot", 169, 1000, PAPER_EVALUATION, "GPU days"),

@@ -1,13 +1,13 @@
-"""Sweeps: one dial of a model is turned and everything else stays, so that its runs trace a curve in the plane of rate and
-distortion (`mpdvae.report.plane`).
+"""Sweeps: one setting of a model (its dial) is varied and all others stay fixed, so that the runs trace a curve in the
+rate-distortion plane (`mpdvae.report.plane`).
 
-    on mae             eta x gamma   the weights of diversity and smoothness, on the grid that MAE's released code draws
+    on mae             eta x gamma   the weights of diversity and smoothness, on the grid of MAE's released code
     on vae-pixelcnn    beta          a constant weight of the KL (beta-VAE: Higgins et al., ICLR 2017)
-                       free bits     a floor under the total KL (Kingma et al., NeurIPS 2016; total: MAE's released code)
-                       delta         a rate that posteriors commit to (delta-VAE: Razavi et al., ICLR 2019)
+                       free bits     a floor of the total KL (Kingma et al., NeurIPS 2016; total: MAE's released code)
+                       delta         a committed rate of the posteriors (delta-VAE: Razavi et al., ICLR 2019)
 
-`vae-pixelcnn` itself is where the last three begin (beta 1, no free bits, no committed rate); `vlae` is MAE with both weights
-at 0.
+`vae-pixelcnn` itself is the starting point of the last three (beta 1, no free bits, no committed rate); `vlae` is MAE with
+both weights set to 0.
 """
 
 from collections.abc import Callable
@@ -19,20 +19,20 @@ from mpdvae.experiments.experiment import Experiment, with_changes
 GRID = [(eta, gamma) for eta in (0.5, 1.0, 2.0) for gamma in (0.1, 0.5, 1.0)]
 """Weights of diversity and smoothness."""
 NATS_PER_DIMENSION = (0.1, 0.3, 1.0)
-"""Floors and committed rates, for each dimension of the code."""
+"""Floors and committed rates per dimension of the code."""
 
 
 @dataclass(frozen=True)
 class Dial:
-    """What is turned on the model that collapses."""
+    """A setting of the model that collapses, varied in a sweep."""
 
     title: str
     source: str
-    """Who and when."""
+    """Authors and year."""
     strengths: tuple[float, ...]
-    """Those at which the dial does something."""
+    """Values at which the dial has an effect."""
     changes: Callable[[float, int], dict[str, Any]]
-    """From a strength and the length of a code to fields, as `with_changes` takes them."""
+    """A function from a strength and the code length to fields, as accepted by `with_changes`."""
 
 
 DIALS = {
@@ -58,12 +58,12 @@ DIALS = {
 
 
 def grid_model(eta: float, gamma: float) -> str:
-    """What MAE with these weights is called."""
+    """Returns the name of MAE with these weights."""
     return f"mae-eta{eta:g}-gamma{gamma:g}"
 
 
 def dial_model(dial: str, strength: float) -> str:
-    """What the model that collapses is called with this dial at this strength."""
+    """Returns the name of the model that collapses with this dial at this strength."""
     return f"{dial}-{strength:g}"
 
 
@@ -73,11 +73,11 @@ MODELS = (
     *(grid_model(eta, gamma) for eta, gamma in GRID),
     *(dial_model(name, strength) for name, dial in DIALS.items() for strength in dial.strengths),
 )
-"""What `mpdvae reproduce --figure rate-distortion` compares."""
+"""Models that `mpdvae reproduce --figure rate-distortion` compares."""
 
 
 def turned(base: Experiment) -> list[Experiment]:
-    """Every dial at every strength on one experiment, which is to be the model that collapses."""
+    """Returns one experiment, which should be the model that collapses, with every dial at every strength."""
     return [
         with_changes(
             base,

@@ -7,8 +7,8 @@ dimension,
 
 .. math:: s = s_l + (s_u - s_l)\,\sigma(a), \qquad m = \sqrt{2\delta + 1 + \ln s^2 - s^2 + \max(0, r)},
 
-where s_l^2 < 1 < s_u^2 are the roots v of ln v - v + 2 delta + 1 = 0 and (r, a) is the output of the body. Then KL = delta
-+ max(0, r) / 2 >= delta for every image.
+where s_l^2 < 1 < s_u^2 are the roots v of ln v - v + 2 delta + 1 = 0 and (r, a) is the output of the body. Then
+KL = delta + max(0, r) / 2 >= delta for every image.
 
 **batch norm** (BN-VAE: Zhu et al., ACL 2020, https://arxiv.org/abs/2004.12585). m = g (r - E r) / std(r) + b over the
 batch, with g fixed and b learned. Since E m^2 = g^2 + b^2 and s^2 - ln s^2 >= 1, the mean KL over images is at least sum_k

@@ -81,9 +81,7 @@ class PixelCNN(nn.Module):
     ) -> None:
         super().__init__()
         if channels < 2 or channels % 2:
-            raise InputError(
-                f"channels: expected an even number >= 2, which a bottleneck block halves, got {channels}."
-            )
+            raise InputError(f"channels: a bottleneck block halves them and needs an even number >= 2, got {channels}.")
         if not kernel_sizes:
             raise InputError("kernel_sizes: expected at least one odd number (the mask-A layer), got none.")
         first, *rest = kernel_sizes

@@ -1,18 +1,19 @@
-"""What a matrix would be and cost, without running it: parameters, GPU-hours, time on this machine, published numbers to
-compare with.
+"""Estimates the size and cost of a matrix without running it: parameters, GPU-hours, time on this machine, and published
+numbers to compare with.
 
-The cost on a GPU is an estimate from operation counts: multiply-adds of all matrix products and convolutions of a step,
-forward and backward, over a rate that is assumed, not measured:
+The cost on a GPU is estimated from operation counts: the multiply-adds of all matrix products and convolutions of a step,
+forward and backward, divided by a rate that is assumed, not measured:
 
     GPU-hours = steps x multiply-adds of a step / (ASSUMED_RATE x 3600)
 
-They are counted by torch, exactly and at the experiment's batch size, on tensors that have shapes only (its device "meta"):
-nothing is computed and nothing takes memory. What is counted is the ELBO, which is where the networks are; the divergence
-adds products of batch x batch x latent at the most. Elementwise operations are not counted.
+Torch counts them exactly, at the experiment's batch size, on tensors that have only a shape (its device "meta"): nothing is
+computed, and no memory is used. The count covers the ELBO, which contains all networks; the divergence adds products of at
+most batch x batch x latent. Elementwise operations are not counted.
 
-The time on this machine is an estimate too, and takes longer to get: one step is timed with the experiment's own networks on
-random images, for two batch sizes, which gives a line (fixed cost + cost per image) that is drawn out to the experiment's
-batch and steps. Evaluation is in neither number, and a run may stop earlier, where validation stands still.
+The time on this machine is also an estimate, and takes longer to obtain: one step is timed with the experiment's own
+networks on random images, at two batch sizes. The line through both (fixed cost + cost per image) is extrapolated to the
+experiment's batch size and steps. Neither estimate includes evaluation, and a run may stop earlier, when validation stops
+improving.
 """
 
 import time
@@ -26,29 +27,30 @@ from mpdvae.experiments.experiment import Experiment, ImageShape, ObjectiveConfi
 from mpdvae.seeding import seeded
 
 SMALL_BATCHES = (2, 6)
+"""Batch sizes at which a step is timed."""
 ASSUMED_RATE = 2.5e12
-"""Multiply-adds in a second of one GPU in training: about a quarter of the 9.7e12 that an NVIDIA A100 can do in float32."""
+"""Multiply-adds per second of one GPU in training: about a quarter of the 9.7e12 of an NVIDIA A100 in float32."""
 IMAGE_SHAPES: dict[str, ImageShape] = {"digits": (1, 8, 8), "cifar10": (3, 32, 32), "own": (3, 64, 64)}
-"""Of the data sets in recipes; all others are 28x28."""
+"""Image shapes of the data sets in recipes; all others are 28x28."""
 
 
 @dataclass(frozen=True)
 class Operations:
-    """What a step of an experiment is made of."""
+    """Operations of one training step of an experiment."""
 
     parameters: int
     multiply_adds: int
-    """Of forward and backward pass at the experiment's batch size."""
+    """Multiply-adds of the forward and backward pass at the experiment's batch size."""
 
 
 @dataclass(frozen=True)
 class Plan:
-    """One experiment of a matrix, for each of its seeds."""
+    """Estimates for one experiment of a matrix, per seed."""
 
     experiment: Experiment
     operations: Operations
     step_seconds: float | None
-    """Estimated, on this machine; None: not timed."""
+    """Estimated seconds per step on this machine; None: not timed."""
 
     @property
     def steps(self) -> int:
@@ -56,20 +58,20 @@ class Plan:
 
     @property
     def gpu_hours(self) -> float:
-        """Estimated hours of training of one run on a GPU of `ASSUMED_RATE`."""
+        """Estimated training time of one run in hours, on a GPU with `ASSUMED_RATE`."""
         return self.steps * self.operations.multiply_adds / ASSUMED_RATE / 3600
 
     @property
     def hours(self) -> float | None:
-        """Estimated hours of training of one run on this machine."""
+        """Estimated training time of one run in hours, on this machine; None: not timed."""
         return None if self.step_seconds is None else self.steps * self.step_seconds / 3600
 
 
 def plan(experiments: Sequence[Experiment], timed: bool = False) -> list[Plan]:
-    """Estimates for every experiment, in order. Experiments whose networks are equal are counted, and timed, once.
+    """Returns estimates for all experiments, in order. Experiments with equal networks are counted, and timed, once.
 
     Arguments:
-        timed: whether a step of each network is timed on this machine, which takes minutes for large ones.
+        timed: whether to time a step of each network on this machine, which takes minutes for large networks.
     """
     known: dict[tuple[object, ...], tuple[Operations, float | None]] = {}
     plans = []
@@ -83,15 +85,15 @@ def plan(experiments: Sequence[Experiment], timed: bool = False) -> list[Plan]:
 
 
 def image_shape_of(experiment: Experiment) -> ImageShape:
-    """Shape of the images that a recipe is made for."""
+    """Returns the shape of the images that a recipe is made for."""
     return IMAGE_SHAPES.get(experiment.data.dataset, (1, 28, 28))
 
 
 def count_operations(e: Experiment, device: str = "meta") -> Operations:
-    """Counts a step of the ELBO at the experiment's batch size.
+    """Counts the operations of one step on the ELBO at the experiment's batch size.
 
     Arguments:
-        device: any but "meta" does what it counts, with the same result.
+        device: any device other than "meta" also executes the operations, with the same count.
     """
     elbo = ObjectiveConfig(samples=e.objective.samples).build()
     counter = FlopCounterMode(display=False)
@@ -100,12 +102,12 @@ def count_operations(e: Experiment, device: str = "meta") -> Operations:
         x = torch.zeros(e.training.batch_size, *image_shape_of(e))
         with counter:
             elbo(vae, x).total.backward()
-    multiply_adds = counter.get_total_flops() // 2  # torch counts both as operations
+    multiply_adds = counter.get_total_flops() // 2  # torch counts a multiply-add as two operations
     return Operations(sum(p.numel() for p in vae.parameters()), multiply_adds)
 
 
 def _time_step(e: Experiment) -> float:
-    """Estimated seconds of a step at the experiment's batch size."""
+    """Returns the estimated seconds of a step at the experiment's batch size."""
     vae, objective = e.build(image_shape_of(e)), e.objective.build()
     with seeded("plan"):
         vae.initialise(_random_images(e, SMALL_BATCHES[-1]))  # without it some networks overflow
@@ -113,7 +115,7 @@ def _time_step(e: Experiment) -> float:
     for batch in SMALL_BATCHES:
         with seeded("plan"):
             x = _random_images(e, batch)
-            objective(vae, x).total.backward()  # the first one also sets things up
+            objective(vae, x).total.backward()  # warm-up: the first pass includes one-time setup
             started = time.perf_counter()
             objective(vae, x).total.backward()
             seconds.append(time.perf_counter() - started)

@@ -1,5 +1,5 @@
-"""What a person sees while something runs: on a terminal a live panel for one run, a line for each of several, and an ETA;
-plain lines elsewhere."""
+"""Progress display. On a terminal: a live panel for one run or a line for each of several, and an ETA; elsewhere: plain
+lines."""
 
 import math
 import sys
@@ -19,23 +19,24 @@ from mpdvae.measures import collapse
 from mpdvae.system.untrusted_text import printable
 
 PLAIN_SECONDS = 20
-"""Without a terminal, how far everything is is said this often."""
+"""Seconds between progress lines without a terminal."""
 BAR = 24
+"""Width of the progress bar in characters."""
 UNWRAPPED = 1000
-"""Columns of what is no terminal."""
+"""Width in columns of output that is not a terminal."""
 BLOCKS = "▁▂▃▄▅▆▇█"
 LEAST_NATS, MOST_NATS = 0.001, 10.0
-"""Ends of the logarithmic scale of a sparkline."""
+"""Lower and upper end of the logarithmic scale of a sparkline."""
 SPARKS = 64
-"""Units that a sparkline shows one by one."""
+"""Maximum number of units that a sparkline shows individually."""
 
 
 @dataclass(frozen=True)
 class RunProgress:
-    """How far one run is."""
+    """Progress of one run."""
 
     phase: str
-    """training, or the part of the evaluation that it is at."""
+    """"training", or the current part of the evaluation."""
     step: int
     steps: int
     latest: Mapping[str, Any] | None
@@ -54,13 +55,13 @@ class RunProgress:
 
 
 def said(entry: Mapping[str, Any]) -> str:
-    """The verdict of a history entry, with the step at which it became true where that was noted."""
+    """Returns the verdict of a history entry, with the step at which it became true if that was recorded."""
     step = entry.get("verdict_since_step")
     return entry["verdict"] if step is None else collapse.sentence(entry["verdict"], step)
 
 
 def sparkline(nats: Sequence[float]) -> str:
-    """A bar for each unit on a logarithmic scale from 0.001 to 10 nats; of more than `SPARKS` units, for sorted groups."""
+    """Draws a bar per unit on a logarithmic scale from 0.001 to 10 nats; beyond `SPARKS` units, a bar per sorted group."""
     if len(nats) > SPARKS:
         ordered, size = sorted(nats, reverse=True), math.ceil(len(nats) / SPARKS)
         nats = [sum(group) / len(group) for i in range(0, len(ordered), size) if (group := ordered[i : i + size])]
@@ -70,18 +71,18 @@ def sparkline(nats: Sequence[float]) -> str:
 
 
 def stdout() -> Console:
-    """The terminal, or whatever standard output is: there nothing is wrapped, so that it can be searched."""
+    """Returns a console for standard output; without a terminal, lines are not wrapped, so that they can be searched."""
     terminal = sys.stdout.isatty()
     return Console(file=sys.stdout, highlight=False, soft_wrap=not terminal, width=None if terminal else UNWRAPPED)
 
 
 def plain(text: str, style: str = "") -> Text:
-    """`text` as it is, on as many lines as it has: no markup, and nothing that a terminal would obey."""
+    """Returns `text` verbatim, with its line breaks: markup is not interpreted, and terminal control codes are escaped."""
     return Text("\n".join(map(printable, text.split("\n"))), style)
 
 
 def duration(seconds: float) -> str:
-    """Seconds as people say them: 45 s, 3 min 20 s, 2 h 5 min."""
+    """Formats a duration: 45 s, 3 min 20 s, 2 h 5 min."""
     whole = round(seconds)
     if whole < 60:
         return f"{whole} s"
@@ -91,14 +92,15 @@ def duration(seconds: float) -> str:
 
 
 Follow = Callable[[int, Mapping[str, Any] | None], None]
+"""Progress callback of training: called with the steps done and a new history entry, if there is one."""
 
 
 class Watcher:
-    """Shows the progress of several runs, as `update` is told of it.
+    """Shows the progress of several runs, as reported to `update`.
 
     Arguments:
-        title: of the whole.
-        started_share: what was done before, in [0, 1], so that the ETA counts only what is done now.
+        title: title of the display.
+        started_share: fraction done before, in [0, 1]; the ETA counts only the work done since.
     """
 
     def __init__(self, title: str, started_share: float = 0.0) -> None:
@@ -121,17 +123,17 @@ class Watcher:
             self.live.stop()
 
     def watch(self, title: str, share: float) -> None:
-        """`share` of what is called `title` is done. The first time, it was done before, and the clock starts anew."""
+        """Reports that `share` of task `title` is done. A new title restarts the clock, with `share` as its start."""
         if title != self.title:
             self.title, self.started_share, self.started = title, share, time.monotonic()
         self.update(share, {})
 
     def say(self, line: str) -> None:
-        """A line that stays."""
+        """Prints a line that stays on display."""
         self.console.print(plain(line))
 
     def update(self, share: float, running: Mapping[str, RunProgress]) -> None:
-        """`share` of everything is done, in [0, 1]; `running` is how far each run under way is, by name."""
+        """Reports that `share` of everything is done, in [0, 1]; `running` is the progress of active runs, by name."""
         far = f"{share:4.0%}  {self._eta(share)}"
         if self.live:
             single = next(iter(running.values())) if len(running) == 1 else None
@@ -144,12 +146,12 @@ class Watcher:
                 self.console.print(plain(f"  {name}  {progress.in_words()}"))
 
     def following(self, name: str, steps: int, latest: Mapping[str, Any] | None = None) -> Follow:
-        """What the one loop tells of its steps: a line that stays at each evaluation point, and how far the run is.
+        """Returns a progress callback of training that prints a line at each evaluation point and updates the display.
 
         Arguments:
-            name: of the run.
-            steps: of the whole run.
-            latest: the newest history entry of a run that goes on.
+            name: name of the run.
+            steps: number of steps of the whole run.
+            latest: newest history entry, if the run is resumed.
         """
 
         def follow(done: int, entry: Mapping[str, Any] | None) -> None:
@@ -170,7 +172,7 @@ class Watcher:
 
 @contextmanager
 def busy(what: str) -> Iterator[None]:
-    """Says what is being done, with a spinner on a terminal."""
+    """Shows the current activity, with a spinner on a terminal."""
     console = stdout()
     if console.is_terminal:
         with console.status(plain(what)):
@@ -195,7 +197,8 @@ def _lines(running: Mapping[str, RunProgress]) -> Table:
 
 
 def _panel(progress: RunProgress, entry: Mapping[str, Any]) -> Panel:
-    """The newest evaluation point of one run. Rows whose numbers an entry of an earlier version lacks are left out."""
+    """Shows the newest evaluation point of one run. Rows whose values are missing, in entries of earlier versions, are left
+    out."""
     table = Table.grid(padding=(0, 2))
     density = {"-ELBO": "negative_elbo_nats", "reconstruction": "reconstruction_nats", "KL": "kl_nats"}
     rows = {

@@ -1,8 +1,8 @@
-"""A run trained a second time, beside the first.
+"""Compares a run with its repetition, trained from the same configuration.
 
-A run is a pure function of its configuration, so in the same environment history, weights and results are the same bytes.
-In another one they drift apart from the first differing digit on: `compare` names the step and the number where that begins,
-and asks of the results to agree within a tolerance.
+A run is a pure function of its configuration, so in the same environment history, weights and results are equal byte for
+byte. In another environment they drift apart from the first differing digit on: `compare` names the step and the number
+where that begins, and requires the results to agree within a tolerance.
 """
 
 from collections.abc import Callable
@@ -29,12 +29,13 @@ class Repetition:
     compared: list[Compared]
     """History, weights and results."""
     weights: str
-    """How far the weights are apart, as a sentence."""
+    """The difference of the weights, as a sentence."""
     environments: list[str]
     """Fields in which the environments of training or evaluation differ."""
     exact: bool
-    """Whether both were made in one environment, as far as that was noted."""
+    """Whether both were made in the same environment, as far as that was recorded."""
     allowed: float
+    """Tolerance for the results unless `exact`."""
 
     @property
     def tolerance(self) -> float:
@@ -50,52 +51,53 @@ class Repetition:
 
     @property
     def first_difference(self) -> Pair | None:
-        """The first number of the history that differs."""
+        """The first number of the history that differs, or None."""
         history = next(file for file in self.compared if file.name == HISTORY)
         return next(iter(history.differing()), None)
 
     @property
     def sentences(self) -> list[str]:
-        """What is to be said besides the numbers."""
+        """Summary of the comparison, besides the numbers."""
         first = self.first_difference
         history = "The histories are equal, byte for byte."
         if first is not None:
             difference = "" if first.difference is None else f", a difference of {first.difference:+.3g}"
             history = f"The histories first differ at {first.name}: {first.one} and {first.other}{difference}."
         places = f"The environments differ in {', '.join(self.environments)}." if self.environments else ""
-        unknown = "" if self.exact or places else "The environment of the first run was not noted in full."
+        unknown = "" if self.exact or places else "The environment of the first run was not recorded in full."
         return [sentence for sentence in (history, self.weights, places, unknown) if sentence]
 
 
 def original(folder: Path, out: Path) -> Run:
-    """The run that is to be made again. Raises `InputError` where it cannot be, or `out` is its own folder."""
+    """Returns the run to repeat. Raises `InputError` if it cannot be repeated, or `out` is its own folder."""
     run = Run(folder)
     if "imported" in run.manifest:
         raise InputError(
-            f"{folder}: was imported and not trained here; `mpdvae verify` measures it again.", topic="not-finished"
+            f"{folder}: was imported and not trained here; use `mpdvae verify` to measure it again.",
+            topic="not-finished",
         )
     if run.status != "finished":
         raise InputError(
-            f"{folder}: this run is not finished; `mpdvae resume {folder}` goes on with it.", topic="not-finished"
+            f"{folder}: this run is not finished; `mpdvae resume {folder}` resumes it.", topic="not-finished"
         )
     if out.resolve() == folder.resolve():
-        raise InputError(f"--out: expected another folder than that of the run, got {out}.", topic="taken")
+        raise InputError(f"--out: expected a folder other than that of the run, got {out}.", topic="taken")
     return run
 
 
 def begin(run: Run, out: Path) -> Run:
-    """The folder of the second run, new or where it was left."""
+    """Returns the second run, in a new folder or as it was left."""
     return Run.create(out, run.experiment)
 
 
 def threads_of(run: Run) -> int | None:
-    """Threads that `run` was trained with, where they were noted."""
+    """Returns the number of threads that `run` was trained with; None if it was not recorded."""
     fields = environment.recorded(run.manifest, environment.TRAINING)
     return environment.threads_of(fields[-1]) if fields else None
 
 
 def measure_alike(one: Run, other: Run, data: Splits, say: Callable[[str], None]) -> None:
-    """Measures `other` with the options of each measurement of `one` that it lacks."""
+    """Repeats on `other` each measurement of `one` that it lacks, with the same options."""
     from mpdvae.evaluation.run_evaluation import evaluate
 
     done = measurements(other.path)
@@ -106,10 +108,10 @@ def measure_alike(one: Run, other: Run, data: Splits, say: Callable[[str], None]
 
 
 def compare(one: Run, other: Run, tolerance: float) -> Repetition:
-    """Both runs, number by number.
+    """Compares two runs number by number.
 
     Arguments:
-        tolerance: what numbers may differ by, where the environments differ or were not noted; see `comparison`.
+        tolerance: difference allowed if the environments differ or were not recorded; see `result_comparison`.
     """
     environments, exact = _environments(one, other)
     files = [compare_files(name, one.path, other.path) for name in (HISTORY, WEIGHTS)]
@@ -134,11 +136,11 @@ def _environments(one: Run, other: Run) -> tuple[list[str], bool]:
 
 
 def _weights(one: Run, other: Run) -> str:
-    """How far apart the averaged weights are."""
+    """Describes in a sentence how far apart the averaged weights are."""
     if (one.path / WEIGHTS).read_bytes() == (other.path / WEIGHTS).read_bytes():
         return "The weights are equal, byte for byte."
     ours, theirs = load(one.path).state_dict(), load(other.path).state_dict()
     apart = {name: (tensor.double() - theirs[name].double()).abs().max().item() for name, tensor in ours.items()}
     name = max(apart, key=lambda name: apart[name])
     count = sum(distance > 0 for distance in apart.values())
-    return f"{count} of {len(apart)} tensors of weights differ, most of all {name}, by up to {apart[name]:.3g}."
+    return f"{count} of {len(apart)} weight tensors differ, {name} the most, by up to {apart[name]:.3g}."

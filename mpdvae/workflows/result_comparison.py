@@ -1,10 +1,10 @@
-"""Two folders of results beside each other, number by number.
+"""Compares two folders of results number by number.
 
 A result file is JSON, JSON lines or CSV; its leaves have dotted names (`nll_nats.mean`, `x[3]`, `kl_nats[12]`, `step 300:
-kl_nats`). The command that a file names is no result and is left out. Of any other file only the bytes are compared.
-Floating-point numbers are written so that they are read back bit for bit, hence equal leaves are equal bytes.
+kl_nats`). The command recorded in a file is not a result and is left out. All other files are compared byte by byte.
+Floating-point numbers are written such that reading restores every bit, so equal leaves are equal bytes.
 
-Where two environments differ, numbers a and b agree within a tolerance t if |a - b| <= t max(1, |a|, |b|).
+If the environments differ, numbers a and b agree within a tolerance t if |a - b| <= t max(1, |a|, |b|).
 """
 
 import csv
@@ -22,7 +22,7 @@ Leaf = float | int | str | bool | None
 
 @dataclass(frozen=True)
 class Pair:
-    """One number, or word, of two files."""
+    """One leaf, a number or a word, of two files."""
 
     name: str
     one: Leaf
@@ -30,7 +30,7 @@ class Pair:
 
     @property
     def difference(self) -> float | None:
-        """other - one; None where either is no number."""
+        """other - one; None unless both are finite numbers."""
         return float(self.other - self.one) if _is_number(self.one) and _is_number(self.other) else None
 
     @property
@@ -38,7 +38,7 @@ class Pair:
         return _bits(self.one) == _bits(self.other)
 
     def agrees(self, tolerance: float) -> bool:
-        """Whether both are equal, or numbers within `tolerance`."""
+        """Returns whether both are equal, or numbers that differ by at most `tolerance`."""
         difference = self.difference
         if self.equal or difference is None:
             return self.equal
@@ -47,34 +47,34 @@ class Pair:
 
 @dataclass(frozen=True)
 class Compared:
-    """One file of two folders."""
+    """Comparison of one file in two folders."""
 
     name: str
     equal: bool
-    """Every number and word; the bytes, of a file that holds neither."""
+    """Whether all leaves are equal; for files without leaves, whether the bytes are."""
     pairs: tuple[Pair, ...] = ()
-    """All leaves of both, in the order of the file."""
+    """All leaves of both files, in file order."""
     note: str = ""
-    """What else is to be said, as a sentence without its full stop."""
+    """A remark, as a sentence without a full stop."""
 
     def differing(self, tolerance: float = 0.0) -> list[Pair]:
-        """The leaves that do not agree, in the order of the file."""
+        """Returns the leaves that do not agree, in file order."""
         return [pair for pair in self.pairs if not pair.agrees(tolerance)]
 
     def agrees(self, tolerance: float) -> bool:
-        """Whether all leaves agree; bytes that differ are excused by any tolerance, since nothing says how far they are
-        apart."""
+        """Returns whether all leaves agree. Differing bytes of a file without leaves agree under any positive tolerance, since
+        it is unknown how far they are apart."""
         return self.equal or (tolerance > 0 and not self.differing(tolerance))
 
     @property
     def largest(self) -> Pair | None:
-        """The pair that lies farthest apart for its size; None where all are equal."""
+        """The pair with the largest difference relative to its size; None if no numbers differ."""
         numbers = [pair for pair in self.pairs if pair.difference]
         return max(numbers, key=lambda p: abs(p.difference or 0) / max(1.0, abs(float(p.one or 0))), default=None)
 
 
 def compare(name: str, one: Path, other: Path) -> Compared:
-    """The file `name` of two folders. Raises `InputError` where one of them is broken or missing."""
+    """Compares the file `name` of two folders. Raises `InputError` if one of the two is damaged or missing."""
     first, second = one / name, other / name
     readers = {".json": _of_json, ".jsonl": _of_lines, ".csv": _of_table}
     if (read := readers.get(first.suffix)) is None:
@@ -91,7 +91,7 @@ def compare(name: str, one: Path, other: Path) -> Compared:
 
 
 def leaves(tree: Any, prefix: str = "") -> Iterator[tuple[str, Leaf]]:
-    """Dotted names and values of what JSON holds, without commands."""
+    """Yields the dotted names and values of the leaves of a JSON tree, without commands."""
     if isinstance(tree, dict):
         for name, value in tree.items():
             if name != "command":
@@ -131,5 +131,5 @@ def _is_number(value: Leaf) -> TypeGuard[float]:
 
 
 def _bits(value: Leaf) -> tuple[str, str]:
-    """Equal exactly for values that are written as the same characters."""
+    """Returns a key that is equal for two values exactly if they have the same type and text."""
     return type(value).__name__, repr(value)

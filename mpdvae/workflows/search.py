@@ -1,15 +1,15 @@
-"""A search for the configuration with the least validation negative ELBO, with Optuna (Akiba et al. 2019, KDD,
-https://arxiv.org/abs/1907.10902): https://optuna.org.
+"""Searches for the configuration with the lowest validation negative ELBO, using Optuna (https://optuna.org; Akiba et al.
+2019, KDD, https://arxiv.org/abs/1907.10902).
 
-    trial      one training run of the recipe with other values of some fields, in a run folder: OUT/trial-0007
-    value      its least negative ELBO at an evaluation point, in nats, by validation images: the plain ELBO, whatever the
+    trial      one training run of the recipe with different values of some fields, in a run folder: OUT/trial-0007
+    value      its lowest negative ELBO at an evaluation point, in nats, on validation images: the plain ELBO, whatever the
                weights of the objective, so that trials with different weights can be compared
     sampler    tree-structured Parzen estimator (Bergstra et al. 2011, NeurIPS)
-    pruner     a trial is given up at an evaluation point where it is behind: the median of the trials before it, or
-               Hyperband (Li et al. 2018, JMLR 18)
+    pruner     stops a trial at an evaluation point where it falls behind: behind the median of the trials before it, or
+               by Hyperband (Li et al. 2018, JMLR 18)
 
-What trial k tries is a function of the seed, of k and of the results known then: with one job at a time a search is as
-reproducible as a run. Workers share the study through its storage and take trials one by one
+The values that trial k tries are a function of the seed, of k and of the results known at that time: with one job at a time,
+a search is as reproducible as a run. Workers share the study through its storage and take trials one after the other
 (`mpdvae.workflows.search_trial`).
 """
 
@@ -32,52 +32,56 @@ if TYPE_CHECKING:
     from optuna.trial import FrozenTrial, TrialState
 
 BEST = "best.json"
+"""File in the folder of the search that holds the best configuration."""
 LOOK_SECONDS = 1.0
+"""Seconds between two looks at the study."""
 
 
 @dataclass(frozen=True)
 class Outcome:
-    """What became of one trial."""
+    """Outcome of one trial."""
 
     number: int
     folder: Path
     state: str
-    """complete, pruned or failed."""
+    """"complete", "pruned" or "failed"."""
     negative_elbo_nats: float | None
     values: dict[str, Any]
-    """Of the fields that are varied."""
+    """Values of the varied fields."""
     reason: str
+    """Why the trial failed; empty if it did not."""
 
 
 def search(job: Search, workers: int | None, backend: worker_backends.Backend, address: str | None) -> list[Outcome]:
-    """Brings the study to `job.trials` trials and writes the best configuration to best.json; returns all, best first.
+    """Brings the study to `job.trials` trials, writes the best configuration to best.json, and returns all outcomes, best
+    first.
 
     Raises:
-        InputError: optuna is missing, `job.out` holds another search, the backend's arguments do not go together,
-            or there is no such device here.
-        RunError: no trial was finished, or workers cannot work.
+        InputError: if optuna is not installed, `job.out` holds another search, the backend's arguments do not fit each
+            other, or the device does not exist here.
+        RunError: if no trial finished, or the workers cannot work.
     """
     if address is None:
         check_device(job.device)
     job.out.mkdir(parents=True, exist_ok=True)
     job.note()
     study = _opened(job)
-    load_data(job.experiment, job.data_root)  # once, before many processes ask for the same files
+    load_data(job.experiment, job.data_root)  # once, before many processes request the same files
     with worker_backends.backend(backend, workers, address, gpu_assignment.are_shared(job.device)) as count:
-        title = f"{job.trials} trials of {job.experiment.name}, {count} at a time"
+        title = f"{job.trials} trials of {job.experiment.name}, {count} in parallel"
         with Watcher(title, _share(study, job)) as watcher:
             _rounds(study, job, count, watcher)
     outcomes = ranked(study, job.out)
     if not outcomes or outcomes[0].negative_elbo_nats is None:
         reason = f" (the last one: {outcomes[-1].reason})" if outcomes else ""
-        raise RunError(f"no trial was finished{reason}; vary other fields or ranges, in another --out.")
+        raise RunError(f"no trial finished{reason}; vary other fields or ranges, in another --out.")
     best = {**outcomes[0].values, "name": f"{job.experiment.name}-tuned"}
     write_atomically(job.out / BEST, changed(job.experiment, best).to_json())
     return outcomes
 
 
 def ranked(study: "Study", out: Path) -> list[Outcome]:
-    """All trials that ended: complete ones by value, then those that were given up, then failed ones."""
+    """Returns all trials that ended: complete ones by value, then pruned ones, then failed ones."""
     outcomes = [_outcome(trial, out) for trial in _ended(study)]
     order = ["complete", "pruned", "failed"]
     return sorted(outcomes, key=lambda o: (order.index(o.state), o.negative_elbo_nats or 0.0, o.number))
@@ -88,11 +92,11 @@ def _opened(job: Search) -> "Study":
         return job.study()
     except ImportError:
         raise InputError(
-            "tune: needs what is not installed; `pip install 'mpdvae[tune]'` installs it.", topic="extras"
+            "tune: needs packages that are not installed; run `pip install 'mpdvae[tune]'`.", topic="extras"
         ) from None
     except InputError:
         raise
-    except Exception as error:  # of whatever database the storage is
+    except Exception as error:  # the errors of any database
         if not job.storage:
             raise
         reason = str(error).strip().splitlines()[0]
@@ -100,7 +104,7 @@ def _opened(job: Search) -> "Study":
 
 
 def _rounds(study: "Study", job: Search, workers: int, watcher: Watcher) -> None:
-    """Sends workers until the study has all its trials."""
+    """Starts workers until the study has all its trials."""
     while True:
         for line in revive(study, job.out):
             watcher.say(line)
@@ -120,9 +124,11 @@ def _rounds(study: "Study", job: Search, workers: int, watcher: Watcher) -> None
             raise RunError(f"the workers ended before they began a trial ({broken}).", topic="workers")
         if broken:
             workers = max(1, workers // 2)
-            watcher.say(f"a worker ended early ({broken}), out of memory perhaps: going on with {workers} at a time")
+            watcher.say(
+                f"a worker ended early ({broken}), perhaps out of memory; continuing with {workers} in parallel"
+            )
         elif len(_ended(study)) == done:
-            time.sleep(LOOK_SECONDS)  # another call of this search has the last trials in hands
+            time.sleep(LOOK_SECONDS)  # another call of this search is working on the last trials
 
 
 def _states(study: "Study") -> "list[TrialState]":
@@ -130,7 +136,7 @@ def _states(study: "Study") -> "list[TrialState]":
 
 
 def _ended(study: "Study") -> "list[FrozenTrial]":
-    """The last trial of each folder, where it is at its end."""
+    """Returns the last trial of each folder, if it has ended."""
     last = {folder_of(trial): trial for trial in study.get_trials(deepcopy=False)}
     return [trial for trial in last.values() if trial.state.is_finished()]
 
@@ -144,7 +150,7 @@ def _outcome(trial: "FrozenTrial", out: Path) -> Outcome:
 
 
 def _look_on(study: "Study", job: Search, watcher: Watcher, over: threading.Event) -> None:
-    """Shows how far everything is, and says once what each trial came to, until it is `over`."""
+    """Shows progress, and reports the outcome of each trial once, until `over` is set."""
     said, last = {trial.number for trial in _ended(study)}, False
     while not last:
         last = over.wait(LOOK_SECONDS)
@@ -156,7 +162,7 @@ def _look_on(study: "Study", job: Search, watcher: Watcher, over: threading.Even
 
 
 def in_words(outcome: Outcome) -> str:
-    """An outcome in a line."""
+    """Describes an outcome in one line."""
     nats = outcome.negative_elbo_nats
     came_to = outcome.state if nats is None else f"{outcome.state}, -ELBO {nats:.2f} nats"
     values = ", ".join(f"{name} {value_in_words(value)}" for name, value in outcome.values.items())
@@ -173,7 +179,7 @@ def _running(study: "Study", job: Search) -> dict[str, RunProgress]:
         try:
             noted = read_json(job.out / folder_of(trial) / "progress.json")
         except InputError:
-            continue  # not started, or at its end
+            continue  # not started, or ended
         if not trial.state.is_finished():
             steps = job.experiment.training.steps
             running[folder_of(trial)] = RunProgress(noted["phase"], noted["step"], steps, noted["latest"])
@@ -181,7 +187,7 @@ def _running(study: "Study", job: Search) -> dict[str, RunProgress]:
 
 
 def _share(study: "Study", job: Search) -> float:
-    """How much of the search is behind, in [0, 1]; a trial that was given up counts as a whole one."""
+    """Returns the fraction of the search that is done, in [0, 1]; a pruned trial counts as a whole one."""
     running = _running(study, job)
     parts = sum(min(1.0, progress.step / progress.steps) for progress in running.values())
     return min(1.0, (len(_ended(study)) + parts) / job.trials)

@@ -35,7 +35,7 @@ MISTAKES = {
     "static draws": (TRAIN + "--data.binarisation static", r"evaluation_draws: static .* expected 1, got 5; set it to 1"),
     "no threads": (TRAIN + "--threads 0", r"--threads: expected a number >= 1, got 0"),
     "batch larger than data": (TRAIN + "--training.batch-size 2000", r"batch_size is 2000, but there are only 1297"),
-    "too many halvings": (TRAIN + "--encoder.channels 4 4 4 4 4", r"takes images of at least 17x17 pixels, got 8x8"),
+    "too many halvings": (TRAIN + "--encoder.channels 4 4 4 4 4", r"needs images of at least 17x17 pixels, got 8x8"),
     "unknown data": (TRAIN + "--data.dataset minst", r"unknown data set 'minst': did you mean 'mnist'"),
     "own data without path": (TRAIN + "--data.dataset own", r"data set 'own' needs a path: an \.npz file or a folder"),
     "path without own data": (TRAIN + "--data.path x.npz", r"choose data set 'own'"),
@@ -234,7 +234,7 @@ OWN_MISTAKES = {
     "no images": ({"y": LABELS}, r"holds no images: expected an array x"),
     "too few": ({"x": GREY[:5]}, r"has too few images: 5"),
     "few": ({"x": GREY[:12]}, r"batch_size is 20, but there are only 9 training images"),
-    "too small": ({"x": GREY[:, :2, :2]}, r"takes images of at least 3x3 pixels, got 2x2"),
+    "too small": ({"x": GREY[:, :2, :2]}, r"needs images of at least 3x3 pixels, got 2x2"),
 }  # fmt: skip
 
 

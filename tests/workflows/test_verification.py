@@ -310,11 +310,11 @@ def test_where_a_run_departs_from_the_first_is_told(capsys, own_copy, finished, 
     assert err == f"mpdvae: {sentence} `mpdvae explain differs` says more.\n"
     assert "The histories first differ at step 6: kl_nats: " in out
     assert ", a difference of -1." in out
-    assert f"1 of {len(tensors)} tensors of weights differ, most of all {name}, by up to 0.5." in out
+    assert f"1 of {len(tensors)} weight tensors differ, {name} the most, by up to 0.5." in out
 
 
 def test_what_cannot_be_made_again(own_copy, tmp_path):
-    with pytest.raises(InputError, match="expected another folder than that of the run"):
+    with pytest.raises(InputError, match="expected a folder other than that of the run"):
         repetition.original(own_copy, own_copy / "model" / "..")
     Run(own_copy).note(status="training")
     with pytest.raises(InputError, match=r"this run is not finished; `mpdvae resume"):
