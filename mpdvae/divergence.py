@@ -82,8 +82,7 @@ def diagonal_normal(q: Distribution) -> Normal:
 
 
 def mutual_posterior_divergence(q: Distribution, variance_floor: float = 0.0) -> PosteriorDivergence:
-    """Returns the mean and spread of KL(q_i || q_j) over all ordered pairs i != j, exactly, in time linear in the number of
-    posteriors.
+    """Returns the mean and spread of KL(q_i || q_j) over all ordered pairs i != j, exactly, in time linear in N.
 
     Arguments:
         q: diagonal Gaussian posteriors, one per image: batch shape [N], event shape [*latent], N >= 2. Inside

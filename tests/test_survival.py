@@ -261,7 +261,7 @@ def test_a_damaged_checkpoint_is_named_once_and_the_one_before_is_used(tmp_path,
     train(run, digits(), say=said.append)
     (line,) = said
     assert "step-00000009" in line
-    assert "this checkpoint is damaged; going on from that of step 6" in line
+    assert "this checkpoint is damaged; resuming from that of step 6" in line
     assert run.manifest["damaged_checkpoints"] == ["step-00000009"]
     assert results(run.path) == intact
 
@@ -400,7 +400,7 @@ def test_without_memory_a_measurement_goes_on_in_smaller_pieces(tmp_path, monkey
         found = measure(load(folder), measurement, partial_results(run, measurement), lambda *_: None)
     monkeypatch.undo()
     assert refused
-    assert said == ["out of memory: going on in smaller pieces, as small as it takes"]
+    assert said == ["out of memory: continuing with smaller chunks, as small as necessary"]
     intact = measure(load(folder), measurement, ResumableParts(tmp_path / "other", {}), lambda *_: None)
     for name, value in intact.tensors().items():
         torch.testing.assert_close(found.tensors()[name], value, equal_nan=True, rtol=1e-4, atol=1e-4)
@@ -497,7 +497,7 @@ def test_where_nothing_fits_it_is_told():
             raise InputError("memory_budget: too small.")
         raise MemoryError
 
-    with pytest.raises(RunError, match="out of memory, even in the smallest pieces"):
+    with pytest.raises(RunError, match="out of memory, even with the smallest chunks"):
         Budget().spend(never)
 
 
@@ -506,7 +506,7 @@ def test_where_there_is_no_memory_at_all_it_ends(call):
     def never(_: object) -> torch.Tensor:
         raise MemoryError
 
-    with pytest.raises(RunError, match="out of memory, even in the smallest pieces"):
+    with pytest.raises(RunError, match="out of memory, even with the smallest chunks"):
         call(never)
 
 
@@ -524,7 +524,7 @@ def test_a_step_without_memory_ends_in_a_sentence(tmp_path, monkeypatch, shortag
 
     with monkeypatch.context() as patch:
         patch.setattr(loop, "_step", short)
-        with pytest.raises(RunError, match=r"out of memory; close what else runs and resume .*training.batch_size"):
+        with pytest.raises(RunError, match=r"out of memory; close other programs and resume .*training.batch_size"):
             train(runs[0], digits())
     for run in runs:
         train(run, digits())
@@ -573,7 +573,7 @@ def test_pieces_of_what_is_drawn_are_those_of_the_whole(build, shape, codes, fit
 
 
 def test_noise_that_is_not_known_is_refused():
-    with pytest.raises(NotImplementedError, match="pieces of what randperm draws"), NoiseOfAll(slice(0, 2), 5):
+    with pytest.raises(NotImplementedError, match="cannot draw randperm in chunks"), NoiseOfAll(slice(0, 2), 5):
         torch.randperm(3)
 
 

@@ -1,4 +1,10 @@
-"""The data package: images in memory, their preparation (protocols, batches), and their sources (catalogue)."""
+"""Images: where they come from (`catalogue`, one module per data set), how they are prepared (`protocols`), and how batches are
+drawn from them (`batches`).
+
+For anyone who adds a data set or reads images of their own. Data sets are kept in memory as bytes; binarisation and order
+are functions of seeds. Files come from elsewhere, so readers check digests, limit sizes and unpickle nothing. The order of
+images and the splits are part of every published number: they must not change.
+"""
 
 from mpdvae.data.batches import batch_indices, steps_per_epoch
 from mpdvae.data.catalogue import ENTRIES, check, data_dir, entry, fetch, load, names

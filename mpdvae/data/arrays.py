@@ -13,8 +13,7 @@ from mpdvae.errors import InputError
 
 
 def grey_levels(x: np.ndarray, where: str) -> np.ndarray:
-    """Converts images [n ...] to bytes 0..255; `where` names the array in errors. Raises `InputError` if `x` does not hold
-    images."""
+    """Converts images [n ...] to bytes 0..255; `where` names the array in errors. Raises `InputError` for other arrays."""
     if x.ndim not in (3, 4):
         raise InputError(
             f"{where} has {x.ndim} axes, shape {x.shape}: expected [n height width], [n channel height width] or "

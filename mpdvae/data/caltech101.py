@@ -38,8 +38,7 @@ _TITLE = "Caltech-101 silhouettes"
 
 
 def read_silhouettes(path: Path) -> Arrays:
-    """Reads the upright images of 0 and 1 (the object) as [n 28 28], and the labels from 1, of all parts. Raises
-    `InputError`."""
+    """Reads upright images of 0 and 1 (the object) as [n 28 28], and labels from 1, of all parts. Raises `InputError`."""
     shapes: dict[str, tuple[int | None, int | None]] = {f"{part}_data": (None, 784) for part in _PARTS}
     raw = read_mat(path, shapes | {f"{part}_labels": (None, 1) for part in _PARTS})
     arrays = {}

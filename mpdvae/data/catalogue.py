@@ -100,6 +100,5 @@ def fetch(name: str, root: Path | str | None = None, listener: Listener = SILENT
 
 
 def check(name: str, root: Path | str | None = None) -> str:
-    """Compares the files of a data set with their checksums; returns the text to print. Raises `InputError` if the check
-    fails."""
+    """Compares the files of a data set with their checksums; returns the text to print. Raises `InputError` on failure."""
     return entry(name).check(data_dir(root))

@@ -24,14 +24,12 @@ _UINT8 = 8
 
 
 def read_idx(path: Path, axes: int) -> UInt8[np.ndarray, "..."]:
-    """Reads the array with `axes` axes from the idx file `path`, raw or gzipped. Raises `InputError` for any other
-    content."""
+    """Reads the array with `axes` axes from the idx file `path`, raw or gzipped. Raises `InputError` for anything else."""
     return parse_idx(read_unpacked(path), axes, path)
 
 
 def parse_idx(content: bytes, axes: int, path: Path) -> UInt8[np.ndarray, "..."]:
-    """Parses the array in the idx bytes `content`; `path` is for messages. Raises `InputError` if header and content
-    disagree."""
+    """Parses the array in the idx bytes `content`; `path` is for messages. Raises `InputError` for malformed content."""
     start = 4 + 4 * axes
     if len(content) < start:
         raise InputError(

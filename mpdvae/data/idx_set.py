@@ -38,8 +38,7 @@ class Source:
 
 
 def mirror(address: str, sha256: dict[str, str]) -> Source:
-    """Returns the source for a folder on a web server with gzipped files that have these checksums, by the name of the raw
-    file."""
+    """Returns the source for a web folder of gzipped files with these checksums, by the name of the raw file."""
 
     def get(names: list[str], folder: Path, listener: Listener) -> dict[str, bytes]:
         contents = {}
@@ -73,8 +72,8 @@ class IdxSet:
         return not self._missing(root)
 
     def load(self, root: Path, validation_size: int | None, split_seed: int) -> Splits:
-        """Loads the data set, with the training images split by `split_seed`. Raises `InputError` and `RunError` as `fetch`
-        does."""
+        """Loads the data set, its training images split by `split_seed`. Raises `InputError` and `RunError` like
+        `fetch`."""
         self.fetch(root)
         arrays = {name: parse_idx(self._read(root, name), AXES[name], self._find(root, name) or root) for name in AXES}
         train, test = (self._images(arrays, part) for part in ("train", "t10k"))

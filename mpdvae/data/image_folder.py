@@ -138,8 +138,7 @@ def _read(file: Path) -> np.ndarray:
 
 
 def _refuse_way_out(file: Path) -> None:
-    """Raises `InputError` for a symbolic link that leads elsewhere: an untrusted folder must not refer to the reader's
-    files."""
+    """Raises `InputError` for a symbolic link out of the folder: untrusted folders must not refer to the user's files."""
     folder = file.parent
     if file.is_symlink() and not file.resolve().is_relative_to(folder.resolve()):
         raise InputError(

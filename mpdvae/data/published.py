@@ -70,8 +70,7 @@ class ArraySet:
         return self._found(root) is not None
 
     def load(self, root: Path, validation_size: int | None, split_seed: int) -> Splits:
-        """Loads the data set. Raises `InputError` for wrong files, `RunError` if it is not in the folder and cannot be
-        fetched."""
+        """Loads the data set. Raises `InputError` for wrong files, `RunError` if it is missing and cannot be fetched."""
         if not self.is_here(root):
             self.fetch(root)
         return self.split(self._arrays(root), validation_size, split_seed)

@@ -42,8 +42,7 @@ _LARGEST = 100_000_000  # bytes unpacked; the largest file has 78,400,000
 
 
 def read_amat(path: Path) -> UInt8[np.ndarray, "n 28 28"]:
-    """Reads the images of 0 and 1 from the text file `path`, plain or gzipped. Raises `InputError` if it holds anything
-    else."""
+    """Reads the images of 0 and 1 from the text file `path`, plain or gzipped. Raises `InputError` for other content."""
     content = read_unpacked(path, _LARGEST)
     if not content or len(content) % _LINE:
         raise InputError(

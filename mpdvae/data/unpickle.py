@@ -48,7 +48,7 @@ def _refuse(unpickler: object) -> None:
 
 
 class _Memory(dict[int, Any]):
-    """The memo of a pickle, which must not return tuples: a tuple of a tuple twice, and so on, would take forever to
+    """The memo of a pickle, which must not return tuples: a tuple that nests one twice, and so on, takes forever to
     hash."""
 
     def __getitem__(self, place: int) -> Any:

@@ -31,8 +31,7 @@ _LISTENER: ContextVar[Callable[[float], None] | None] = ContextVar("listener", d
 
 @contextmanager
 def watching_draws(listener: Callable[[float], None]) -> Iterator[None]:
-    """Inside the context, calls `listener` after each drawn row of pixels with the fraction of the images' rows drawn so
-    far."""
+    """Inside the context, calls `listener` after each drawn row of pixels with the fraction of rows drawn so far."""
     token = _LISTENER.set(listener)
     try:
         yield

@@ -1,8 +1,9 @@
-from .experiment import Data, Evaluation, Experiment, Origin, Training, from_json, with_changes
+from .experiment import Data, Evaluation, Experiment, Origin, from_json, with_changes
 from .objective_config import ObjectiveConfig
 from .recipes import all_recipes, matrix, recipe
 from .remedies import REMEDIES, Remedy
 from .scales import SCALES, Scale, Study
+from .training_config import Training
 
 __all__ = [
     "REMEDIES",

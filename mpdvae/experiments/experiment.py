@@ -1,8 +1,8 @@
 """The complete configuration of one run: typed, validated, frozen; read from and written to JSON, set by the command line.
 
 A run is a pure function of an `Experiment`. Unknown fields, wrong types and combinations that cannot work are rejected when
-the experiment is constructed, before any training. `build` methods create the parts (see `mpdvae.experiments.model_config`);
-torch is imported only there, so that listing recipes and printing help remain fast.
+the experiment is constructed, before any training. `build` methods create the parts (see
+`mpdvae.experiments.model_config`); torch is imported only there, so that listing recipes and printing help remain fast.
 """
 
 from dataclasses import dataclass
@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Annotated, Any, Literal
 from pydantic import Field, ValidationError, model_validator
 
 from mpdvae.errors import InputError
-from mpdvae.experiments.fields import AtLeastTwo, Config, Count, Fraction, ImageShape, Sizes, Text, Width
+from mpdvae.experiments.fields import AtLeastTwo, Config, Count, ImageShape, Sizes, Text, Width
 from mpdvae.experiments.model_config import (
     DecoderConfig,
     EncoderConfig,
@@ -24,13 +24,13 @@ from mpdvae.experiments.model_config import (
 )
 from mpdvae.experiments.objective_config import ObjectiveConfig
 from mpdvae.experiments.posterior_config import BY_BATCH
+from mpdvae.experiments.training_config import Training
 from mpdvae.system.untrusted_files import in_short
 
 if TYPE_CHECKING:
     from torch import Tensor
 
     from mpdvae.data import Protocol
-    from mpdvae.objectives.step_rules import StepRule
     from mpdvae.vae import VAE
 
 
@@ -42,8 +42,8 @@ class Data(Config):
     path: Path | None = None
     """Own data: an .npz file or a folder of images."""
     binarisation: Literal["dynamic", "static", "levels"] = "dynamic"
-    """dynamic: training images are redrawn at every visit; static: one fixed draw per image; levels: no binarisation, the 256
-    levels as numbers in [-1, 1], for colour."""
+    """dynamic: training images are redrawn at every visit; static: one fixed draw per image; levels: no binarisation, the
+    256 levels as numbers in [-1, 1], for colour."""
     evaluation_draws: Count = 5
     """Fixed binary draws of each validation and test image (paper: 5)."""
     validation_size: Count | None = None
@@ -75,90 +75,6 @@ class Data(Config):
         from mpdvae.data import Protocol
 
         return Protocol(self.binarisation, self.evaluation_draws, self.validation_size, self.split_seed)
-
-
-class JointInference(Config):
-    """Every step updates encoder, decoder and prior together."""
-
-    kind: Literal["joint"] = "joint"
-
-    def build(self) -> "StepRule":
-        from mpdvae.objectives.step_rules import Joint
-
-        return Joint()
-
-
-class LaggingInference(Config):
-    """The encoder catches up before each step of decoder and prior, until the mutual information no longer rises."""
-
-    kind: Literal["lagging"] = "lagging"
-    encoder_steps: Count = 100
-    """Maximum number of encoder steps before each step."""
-    check_every: Count = 10
-    """Encoder steps between checks of their mean loss: the encoder continues until it no longer falls."""
-    patience: Count = 5
-    """Evaluation points without a rise of the mutual information after which all parts are updated together."""
-
-    def build(self) -> "StepRule":
-        from mpdvae.objectives.step_rules import Lagging
-
-        return Lagging(self.encoder_steps, self.check_every, self.patience)
-
-
-class Plateau(Config):
-    """Halve the learning rate when validation stops improving, as in the released code: at the first evaluation without
-    progress after `patience` of them, with a fresh optimiser; the `limit`-th time, training stops."""
-
-    fresh_optimizer: bool = True
-    """Reset the optimiser's moments, as the released code does."""
-    patience: Count = 20
-    factor: Annotated[float, Field(gt=0, lt=1)] = 0.5
-    limit: Count = 3
-
-
-class Recovery(Config):
-    """Handling of a non-finite loss or gradient: the step is skipped; after several in a row the run rolls back to its last
-    checkpoint with a smaller learning rate; after too many rollbacks it stops."""
-
-    skipped_in_a_row: Count = 5
-    """Consecutive skipped steps that trigger a rollback."""
-    learning_rate_factor: Annotated[float, Field(gt=0, lt=1)] = 0.5
-    """Factor on the learning rate at each rollback."""
-    rollbacks: Annotated[int, Field(ge=0)] = 2
-    """Maximum number of rollbacks."""
-
-
-class Training(Config):
-    """Settings of the training loop; defaults are those of the released code for binary images."""
-
-    steps: Count = 580_000
-    """Maximum number of updates (paper: 1,000 epochs of 580)."""
-    batch_size: AtLeastTwo = 100
-    optimizer: Literal["adam", "adamax"] = "adam"
-    learning_rate: Annotated[float, Field(gt=0, le=1e6)] = 1e-3
-    betas: tuple[Annotated[float, Field(ge=0, lt=1)], Annotated[float, Field(ge=0, lt=1)]] = (0.9, 0.999)
-    decay_per_step: Fraction = 0.999998
-    plateau: Plateau | None = Plateau()
-    least_learning_rate_fraction: Annotated[float, Field(ge=0, le=1)] = 0.05
-    """Training stops below this fraction of the initial learning rate."""
-    averaging: Annotated[float, Field(ge=0, lt=1)] = 0.999
-    """Decay per step of the averaged weights, which are used for validation, sampling and results."""
-    clip_norm: Annotated[float, Field(gt=0)] | None = 5.0
-    """Maximum global norm of the gradient."""
-    compile: bool = False
-    """Compile networks with torch: pays off after a few thousand steps; needs a C++ compiler, or Triton on a GPU."""
-    precision: Literal["float32", "bfloat16"] = "float32"
-    """Precision of the networks during training; for GPUs."""
-    initial_images: AtLeastTwo = 500
-    """Images for the data-dependent initialisation."""
-    evaluate_every: Count = 580
-    """Steps between evaluation points (validation, checkpoint); plateaus are counted in these."""
-    validation_images: AtLeastTwo | None = None
-    """Validation images per evaluation point; None: all images with all draws."""
-    validation_samples: Count = 5
-    """Draws of z per validation image."""
-    inference: Annotated[JointInference | LaggingInference, Field(discriminator="kind")] = JointInference()
-    recovery: Recovery = Recovery()
 
 
 class Evaluation(Config):
@@ -259,8 +175,8 @@ class Experiment(Config):
             )
         if self.encoder.refinement_steps and (head != "gaussian" or prior == "vamp"):
             raise ValueError(
-                f"encoder.refinement_steps: moves posteriors away from those that head {head} and prior {prior} define; use "
-                "head gaussian and a prior that does not use the encoder, or set it to 0"
+                f"encoder.refinement_steps: moves posteriors away from those that head {head} and prior {prior} define; "
+                "use head gaussian and a prior that does not use the encoder, or set it to 0"
             )
         if self.encoder.refinement_steps and self.training.compile:
             raise ValueError(

@@ -192,7 +192,9 @@ class DenseNetEncoder(_MapEncoder):
     @model_validator(mode="after")
     def _one_block_each(self) -> "DenseNetEncoder":
         if len(self.growths) != len(self.steps):
-            raise ValueError(f"growths and steps: expected equal lengths, got {self.growths} and {self.steps}; give one of each per block")
+            raise ValueError(
+                f"growths and steps: expected equal lengths, got {self.growths} and {self.steps}; give one per block"
+            )
         return self
 
     @property

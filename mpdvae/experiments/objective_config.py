@@ -88,7 +88,7 @@ class SoftFreeBitsWeight(Config):
 
 
 class GECOWeight(Config):
-    """GECO: the smallest KL at which the reconstruction reaches a goal: the weight falls until it is reached, then rises."""
+    """GECO: smallest KL for which the reconstruction meets a goal; the weight falls until it does, then rises."""
 
     kind: Literal["geco"] = "geco"
     goal_nats: float
@@ -134,7 +134,7 @@ class ObjectiveConfig(Config):
     total_correlation_weight: Weight = 0.0
     """beta-TC-VAE: beta - 1, weight of the aggregate posterior's total correlation in addition to its part in the KL."""
     mpd_weight: Weight = 0.0
-    """Weight of the mutual posterior divergence, subtracted as a plain loss; diversity_weight is the paper's bounded form."""
+    """Mutual posterior divergence as a plain loss, subtracted; diversity_weight is the paper's bounded form."""
     mpd_limit_nats: Annotated[float, Field(gt=0)] = 100.0
     """Limit above which the plain divergence no longer counts."""
     importance_weighted: bool = False

@@ -1,5 +1,5 @@
-"""Configurations of parts that keep a code informative by construction: encoder heads, priors that no posterior can match, and
-posterior refinement. Members of the unions in `mpdvae.experiments.model_config`; the theory is in
+"""Configurations of parts that keep a code informative by construction: encoder heads, priors that no posterior can match,
+and posterior refinement. Members of the unions in `mpdvae.experiments.model_config`; the theory is in
 `mpdvae.models.posterior_heads`, `mpdvae.distributions.gaussian_ar1`, `mpdvae.models.priors` and
 `mpdvae.models.semi_amortised`.
 """

@@ -9,9 +9,9 @@
 
 A recipe is named MODEL-DATASET-SCALE. At one scale all models on a data set share encoder, training and evaluation
 (`mpdvae.experiments.scales`), so that they differ only in what is compared. Every scale has the grid of the two weights.
-Scales `hours` and `paper` have further models: the paper's larger PixelCNN, restricted receptive fields, and variants from the
-literature. Scales `smoke` and `minutes` have the remedies for collapse (`mpdvae.experiments.remedies`), each applied to the
-model that collapses; these scales and `hours` have sweeps of single parameters of it (`mpdvae.experiments.sweeps`).
+Scales `hours` and `paper` have further models: the paper's larger PixelCNN, restricted receptive fields, and variants from
+the literature. Scales `smoke` and `minutes` have the remedies for collapse (`mpdvae.experiments.remedies`), each applied to
+the model that collapses; these scales and `hours` have sweeps of single parameters of it (`mpdvae.experiments.sweeps`).
 """
 
 from collections.abc import Callable, Sequence
@@ -110,7 +110,7 @@ def matrix(scale: str, datasets: tuple[str, ...], models: Sequence[str] = tuple(
     for dataset in datasets:
         if dataset not in known:
             raise InputError(
-                f"--datasets: at scale {scale} there are recipes for {', '.join(known)}, got {dataset!r}; choose one of these.",
+                f"--datasets: at scale {scale} there are recipes for {', '.join(known)}, got {dataset!r}; choose one.",
                 topic="options",
             )
     return [recipe(f"{model}-{dataset}-{scale}") for dataset in datasets for model in models]

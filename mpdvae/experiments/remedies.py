@@ -1,5 +1,5 @@
-"""Remedies for posterior collapse, each a few changes to the model that collapses: `vae-pixelcnn`, an autoregressive decoder
-with the prior N(0, I).
+"""Remedies for posterior collapse, each a few changes to the model that collapses: `vae-pixelcnn`, an autoregressive
+decoder with the prior N(0, I).
 
 A remedy is a prior, an encoder head, a term or a weight of the objective, a step rule, or connections in the decoder; all
 train in the same loop. The changes are options of `mpdvae train`, so that they can also be applied to any other model. If a
@@ -7,8 +7,9 @@ remedy has a strength, it is set to about `RATE_PER_DIMENSION_NATS` per dimensio
 comparable. docs/remedies.md gives the measured effect of each; `mpdvae.evaluation.advice` selects those that suit a run.
 
 Causes of collapse: `price` - the KL is paid before the decoder has learned how to use z; `decoder` - the decoder models the
-images well enough without z; `encoder` - the encoder lags behind the decoder, which finds z useless (Chen et al., ICLR 2017,
-https://arxiv.org/abs/1611.02731, for the first two; He et al., ICLR 2019, https://arxiv.org/abs/1901.05534, for the last).
+images well enough without z; `encoder` - the encoder lags behind the decoder, which finds z useless. Sources: for the first
+two Chen et al., ICLR 2017, https://arxiv.org/abs/1611.02731; for the last He et al., ICLR 2019,
+https://arxiv.org/abs/1901.05534.
 """
 
 import math
@@ -51,8 +52,8 @@ def committed_nats(e: Experiment) -> float:
 
 
 def scale_of_rate() -> float:
-    """Returns the standard deviation g of normalised posterior means for which the mean KL, at least g^2 / 2 per dimension, is
-    at least the rate."""
+    """Returns the standard deviation g of normalised posterior means for which the mean KL, at least g^2 / 2 per dimension,
+    is at least the rate."""
     return round(math.sqrt(2 * RATE_PER_DIMENSION_NATS), 3)
 
 
@@ -111,7 +112,7 @@ REMEDIES: dict[str, Remedy] = {
         lambda e: {"objective__kl_weight": {"kind": "geco", "goal_nats": goal_nats(e)}},
     ),
     "delta-vae": Remedy(
-        "a committed rate of the posteriors",
+        "posteriors with a committed rate",
         "Razavi et al. 2019",
         "price",
         lambda e: {"encoder__head": {"kind": "delta", "rate_nats": committed_nats(e)}},
@@ -165,7 +166,7 @@ REMEDIES: dict[str, Remedy] = {
         lambda e: {"objective__importance_weighted": True, "objective__samples": 5},
     ),
     "info-vae": Remedy(
-        "half of the KL, and an MMD of the aggregate posterior",
+        "the KL with weight 0.5, plus an MMD of the aggregate posterior",
         "Zhao et al. 2017",
         "price",
         lambda e: {"objective__kl_weight": {"kind": "constant", "value": 0.5}, "objective__mmd_weight": 100.0},

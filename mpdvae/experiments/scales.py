@@ -4,13 +4,13 @@
     hours     a workstation: the paper's 28x28         paper     GPUs: the released code's configurations and training,
               networks, ten epochs                               unchanged
 
-Networks and training of scale `paper` are those of the released code of MAE (experiments/binary_image.py, color_image.py and
-their configurations); recipes.py states the settings that it left to the command line.
+Networks and training of scale `paper` are those of the released code of MAE (experiments/binary_image.py, color_image.py
+and their configurations); recipes.py states the settings that it left to the command line.
 """
 
 from dataclasses import dataclass
 
-from mpdvae.experiments.experiment import Data, Evaluation, Plateau, Training
+from mpdvae.experiments.experiment import Data, Evaluation
 from mpdvae.experiments.model_config import (
     ColourResNetDecoder,
     ConvNetDecoder,
@@ -26,6 +26,7 @@ from mpdvae.experiments.model_config import (
     ResNetDecoder,
     ResNetEncoder,
 )
+from mpdvae.experiments.training_config import Plateau, Training
 
 
 @dataclass(frozen=True)
@@ -42,7 +43,7 @@ class Study:
     training: Training
     evaluation: Evaluation
     cost: str
-    """Cost of one run with an autoregressive decoder on two CPU cores; "about" marks values that are estimated, not measured."""
+    """Cost of a run with an autoregressive decoder on two CPU cores; "about" marks estimates that are not measured."""
 
     @property
     def dataset(self) -> str:

@@ -1,7 +1,7 @@
 """Limits the size of networks: counts the tensor elements of a configuration before memory is allocated.
 
-A configuration of a few bytes can request terabytes. The number of elements of a network follows from its sizes by a different
-rule for each part; instead of repeating these rules, every tensor is counted just before it is created.
+A configuration of a few bytes can request terabytes. The number of elements of a network follows from its sizes by a
+different rule for each part; instead of repeating these rules, every tensor is counted just before it is created.
 """
 
 import math

@@ -17,14 +17,14 @@ same moves in reverse order from z* give weights with :math:`\mathbb{E}\,[1/w] =
 .. math:: \mathbb{E} \log \tfrac1C \sum_c w_c^{forward} \;\le\; \log p(x) \;\le\;
           \mathbb{E} \Big[ -\log \tfrac1C \sum_c 1 / w_c^{reverse} \Big]
 
-(bidirectional Monte Carlo: Grosse, Ghahramani & Adams 2015, https://arxiv.org/abs/1511.02543). The gap between the bounds on
-images *other* than the model's own samples remains unknown.
+(bidirectional Monte Carlo: Grosse, Ghahramani & Adams 2015, https://arxiv.org/abs/1511.02543). The gap between the bounds
+on images *other* than the model's own samples remains unknown.
 
 *Moves are made in z*, with the gradient of log p(z) + beta log p(x|z): a flow prior evaluates its density in one pass,
 whereas the map from its base noise to z, which moves in base space would have to differentiate, is computed site by site.
 
 *Step sizes* are adapted in a pilot run of a few chains, separately for each chain; then frozen, for each image and beta at
-their geometric mean over the pilot's chains. The pilot uses separate noise, so weights are exactly unbiased given its result.
+their geometric mean over the pilot's chains. The pilot uses separate noise: given its result, weights are exactly unbiased.
 """
 
 from collections.abc import Callable, Sequence
@@ -135,8 +135,8 @@ def sandwich(
     seed: int = 0,
     progress: Callable[[float], None] | None = None,
 ) -> Sandwich:
-    """Computes lower and upper bounds on the log-likelihood of `count` images drawn from the model. Other arguments are those
-    of `estimate`."""
+    """Computes lower and upper bounds on the log-likelihood of `count` images drawn from the model. Other arguments are
+    those of `estimate`."""
     check_samples(count, "count")
     plan = _plan(chains, steps, leapfrog_steps, memory_budget, seed, _reporter(progress, 3 * count * steps))
     with evaluating(vae):
@@ -194,7 +194,7 @@ def _joined(parts: Sequence[AnnealedEstimate]) -> AnnealedEstimate:
 
 
 def _group_size(vae: VAE, x: Tensor, plan: Plan) -> int:
-    """Returns how many images can be processed together within the memory budget, from the bytes held by a trial gradient."""
+    """Returns how many images fit the memory budget together, from the bytes held while computing a trial gradient."""
     z = prior_samples(vae, [0], TRIAL, plan.seed, "trial").to(x)
     with uncompiled(), LiveBytes() as live:
         annealed_density(vae, x[:1], 0.5)(z)

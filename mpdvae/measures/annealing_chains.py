@@ -50,8 +50,8 @@ def schedule(steps: int) -> Float64[Tensor, " betas"]:
 def weigh(
     vae: VAE, x: Tensor, numbers: list[int], start: Tensor, step_sizes: Tensor, plan: Plan, reverse: bool = False
 ) -> tuple[Float64[Tensor, "chains batch"], Float64[Tensor, " batch"]]:
-    """Runs chains from `start` [chains batch *latent] along the betas or, with `reverse`, back along them. Returns their log w
-    and mean acceptance probability, which is nan if there are no moves.
+    """Runs chains from `start` [chains batch *latent] along the betas or, with `reverse`, back along them. Returns their
+    log w and mean acceptance probability, which is nan if there are no moves.
 
     `step_sizes` [moves batch] are those of the moves at the betas strictly between 0 and 1, the same in both directions.
     """

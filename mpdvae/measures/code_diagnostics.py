@@ -1,17 +1,17 @@
-r"""Diagnostics: how much information about the image the code carries, per dimension and in total, and whether it collapsed.
+r"""Diagnostics: the information that the code carries about the image, per dimension and in total, and its collapse.
 
 **Information per dimension.** Let x be uniform on the N images and r = N(a, v) any Gaussian. With m and s^2 the mean
 and variance of q(z_k|x),
 
 .. math:: E_x KL(q(z_k|x) || r) = \tfrac12 E_x \Big[ \log v - \log s^2 + \frac{s^2 + (m - a)^2}{v} - 1 \Big],
 
-which is minimal at a = E m and v = V = E s^2 + Var m, the mean and variance of the aggregate q(z_k) = E_x q(z_k|x), where it
-equals
+which is minimal at a = E m and v = V = E s^2 + Var m, the mean and variance of the aggregate q(z_k) = E_x q(z_k|x). The
+minimum is
 
 .. math:: R_k = \tfrac12 \big( \log V - E_x \log s^2 \big) \ge 0 .
 
-It is zero exactly if m and s are the same for all images, that is, if the unit has collapsed. It does not involve the prior,
-so it is comparable between a standard normal prior and a flow. It is an upper bound on the unit's information, since
+It is zero exactly if m and s are the same for all images, that is, if the unit has collapsed. It does not involve the
+prior, so it is comparable between a standard normal prior and a flow. It is an upper bound on the unit's information, since
 E_x KL(q(z_k|x) || r) = I(x; z_k) + KL(q(z_k) || r) for any r.
 
 **Mutual information** between the image and the whole code, :math:`I_q = E_x E_{q(z|x)} [\log q(z|x) - \log q(z)]`,
@@ -20,8 +20,8 @@ that ceiling only means "at least about this much": above `SATURATION` of log N 
 
 **Mutual posterior divergence**, mean and spread over all pairs: see `mpdvae.divergence`. It has no ceiling.
 
-**Active units**: those with Var_x(m) > 0.01 (Burda, Grosse & Salakhutdinov 2016, https://arxiv.org/abs/1509.00519); since the
-number depends on the threshold, it is also given for each of `ACTIVE_VARIANCES`.
+**Active units**: those with Var_x(m) > 0.01 (Burda, Grosse & Salakhutdinov 2016, https://arxiv.org/abs/1509.00519); since
+the number depends on the threshold, it is also given for each of `ACTIVE_VARIANCES`.
 
 On the mutual information of a VAE: Hoffman & Johnson, "ELBO surgery" (2016); on collapse and these measures: He,
 Spokoyny, Neubig & Berg-Kirkpatrick, ICLR 2019, https://arxiv.org/abs/1901.05534.
@@ -232,7 +232,7 @@ def idle_units(information_per_dimension: Float[Tensor, " latent"], threshold: f
 
 
 def verdict(information_per_dimension: Float[Tensor, " latent"], threshold: float = COLLAPSE_NATS) -> str:
-    """Returns the collapse verdict in words from the nats that each unit carries; see `mpdvae.measures.collapse.in_words`."""
+    """Returns the collapse verdict for the nats that each unit carries: see `mpdvae.measures.collapse.in_words`."""
     idle = idle_units(information_per_dimension, threshold)
     return collapse.in_words(idle, len(information_per_dimension), threshold)
 

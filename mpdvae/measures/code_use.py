@@ -14,8 +14,8 @@ A decoder that ignores z has the same distortion with all four. Then single dime
     averaged   the mean over images of m_k: the same with a value that may never occur, but without noise
 
 The increases of the dimensions need not add up: dimensions may be redundant, or informative only together. If codes are
-maps, a dimension is a channel at all its positions. Permuting an input is a standard measure of its importance (Breiman 2001,
-https://doi.org/10.1023/A:1010933404324); for codes see He et al., ICLR 2019, https://arxiv.org/abs/1901.05534.
+maps, a dimension is a channel at all its positions. Permuting an input is a standard measure of its importance (Breiman
+2001, https://doi.org/10.1023/A:1010933404324); for codes see He et al., ICLR 2019, https://arxiv.org/abs/1901.05534.
 """
 
 import math
@@ -38,8 +38,8 @@ from mpdvae.vae import VAE
 
 @dataclass(frozen=True)
 class CodeUse:
-    """Distortions -log p(x|z) as in the module docstring, in nats, float64 on the CPU; increases are relative to `own`, with
-    the same draw of z."""
+    """Distortions -log p(x|z) as in the module docstring, in nats, float64 on the CPU; increases are relative to `own`,
+    with the same draw of z."""
 
     own: Float64[Tensor, " images"]
     another: Float64[Tensor, " images"]

@@ -1,12 +1,13 @@
 """The collapse verdict in words, and the step since which it has held.
 
 A unit (latent dimension) is *idle* if it carries less than `COLLAPSE_NATS` nats of information about the image
-(`mpdvae.measures.code_diagnostics.information_per_dimension`); a code has *collapsed* if more than half of its units are idle.
+(`mpdvae.measures.code_diagnostics.information_per_dimension`); a code has *collapsed* if more than half of its units are
+idle.
 
 The verdict "28 of 32 units carry less than 0.01 nats" is a statement about at least 28 units. It *became true* at the first
-evaluation point from which at least 28 units were idle at every point up to the latest one; "no collapse" became true at the
-first point from which none was. The step is known to within the distance between evaluation points, and no further back than
-idle units were recorded.
+evaluation point from which at least 28 units were idle at every point up to the latest one; "no collapse" became true at
+the first point from which none was. The step is known to within the distance between evaluation points, and no further back
+than idle units were recorded.
 
 Posterior collapse: Bowman et al. 2016, https://arxiv.org/abs/1511.06349; He et al., ICLR 2019,
 https://arxiv.org/abs/1901.05534.

@@ -13,10 +13,10 @@ Computation. The encoder sees every image once. Samples pass through the decoder
 (`memory`). The noise of image i and sample j is a function of (seed, i, j), so that the budget does not change the results
 beyond rounding. Sums are computed in float64.
 
-With a tolerance, the standard error of an image is checked after 64, 128, 256, ... samples; sampling stops at the first check
-at which it is within the tolerance and the tail shape is at most 0.7. Stopping is more likely while no large weight has been
-drawn, when both the mean and its error are small: estimates that stop early are too low rather than too high, by a fraction
-of their error bar. tests/measures/test_density.py limits the mean of that bias to a quarter of the tolerance.
+With a tolerance, the standard error of an image is checked after 64, 128, 256, ... samples; sampling stops at the first
+check at which it is within the tolerance and the tail shape is at most 0.7. Stopping is more likely while no large weight
+has been drawn, when both the mean and its error are small: estimates that stop early are too low rather than too high, by a
+fraction of their error bar. tests/measures/test_density.py limits the mean of that bias to a quarter of the tolerance.
 """
 
 import math
@@ -69,8 +69,8 @@ class DensityEstimate:
     reconstruction: Float64[Tensor, " batch"]
     """Distortion: minus the mean of log p(x|z). `kl + reconstruction` equals `-elbo` up to Monte-Carlo noise."""
     extrapolated_log_prob: Float64[Tensor, " batch"]
-    """`log_prob` with its 1/k bias removed by the jackknife (Nowozin 2018): not a bound; nan for one sample. The weights must
-    have finite variance: with `pareto_k` above 0.7 the bias falls more slowly than 1/k, and this value is too low as well."""
+    """`log_prob` with its 1/k bias removed by the jackknife (Nowozin 2018): not a bound; nan for one sample. The weights
+    must have finite variance: if `pareto_k` is above 0.7, the bias falls more slowly than 1/k, and this is too low, too."""
     extrapolated_standard_error: Float64[Tensor, " batch"]
     """Monte-Carlo standard error of `extrapolated_log_prob`, from its pseudo-values."""
     bounds: Float64[Tensor, "batch sizes"]
@@ -127,8 +127,8 @@ def estimate(
         progress: called after every decoder pass with the number of image x sample pairs done (or skipped) and the total.
         tolerance: standard error of `log_prob` in nats at which sampling stops; None: all samples are drawn. There are at
             most 1 + log2(samples / 64) checks; the module docstring describes their effect on the estimate.
-        indices: the index of each image in its data set; the noise is a function of it, so that an image's estimate does not
-            depend on the other images, and errors name it. Default: 0, 1, 2, ...
+        indices: the index of each image in its data set; the noise is a function of it, so that an image's estimate does
+            not depend on the other images, and errors name it. Default: 0, 1, 2, ...
 
     Raises:
         InputError: for no images, no samples, a non-finite pixel, a tolerance that is not positive, a budget that is too
@@ -164,13 +164,13 @@ estimate_density = estimate
 def summarise(estimate: DensityEstimate, draws: int = 1, population: int | None = None) -> dict[str, Any]:
     """Returns means over the images, ready for JSON, with units in the keys.
 
-    `standard_error` is that of the mean over images: its standard deviation over sets of as many images. The error due to the
-    draw of the posterior samples is separate, in `nll_monte_carlo_error_nats`; if the images are a random subset of a full
-    set, `interval_95_of_full_set` is the interval for the mean over that set; see `subsets`. Undefined values (an error from
-    one image or one sample, a tail shape from too few samples) are null.
+    `standard_error` is that of the mean over images: its standard deviation over sets of as many images. The error due to
+    the draw of the posterior samples is separate, in `nll_monte_carlo_error_nats`; if the images are a random subset of a
+    full set, `interval_95_of_full_set` is the interval for the mean over that set; see `subsets`. Undefined values (an
+    error from one image or one sample, a tail shape from too few samples) are null.
 
     Arguments:
-        estimate: estimate of images, or of several binary draws of them: all images of the first draw, all of the second, ...
+        estimate: estimate of images, or of several binary draws of them, draw by draw.
         draws: number of draws of each image.
         population: number of images in the full set; default: the images given.
     """
@@ -259,7 +259,8 @@ def check_images(x: Tensor, indices: Sequence[int]) -> None:
     broken = (~x.isfinite()).flatten(1).any(1).nonzero()
     if len(broken):
         raise InputError(
-            f"x: image {indices[int(broken[0].item())]} has a non-finite pixel; remove or replace it.", topic="not-a-number"
+            f"x: image {indices[int(broken[0].item())]} has a non-finite pixel; remove or replace it.",
+            topic="not-a-number",
         )
 
 

@@ -5,20 +5,20 @@ diagonal Gaussian of *this* image, found by maximising its ELBO over (m, log s^2
 
 .. math:: lag(x) = \max_{m', s'} ELBO(x; m', s') - ELBO(x; m, s) \ge 0 \quad \text{nats}.
 
-While the decoder changes faster than the encoder can follow, the lag is large and the decoder learns to ignore z: this is He
-et al.'s explanation of collapse. The lag is what semi-amortised inference (Kim et al. 2018) would gain immediately; after
-training it is called the amortisation gap (Cremer et al. 2018).
+While the decoder changes faster than the encoder can follow, the lag is large and the decoder learns to ignore z: this is
+He et al.'s explanation of collapse. The lag is what semi-amortised inference (Kim et al. 2018) would gain immediately;
+after training it is called the amortisation gap (Cremer et al. 2018).
 
-**Measured quantity**: the gain from `steps` natural-gradient steps that start from the encoder's (m, log s^2). In the metric
-of q, whose Fisher information is 1/s^2 for m and 1/2 for log s^2,
+**Measured quantity**: the gain from `steps` natural-gradient steps that start from the encoder's (m, log s^2). In the
+metric of q, whose Fisher information is 1/s^2 for m and 1/2 for log s^2,
 
 .. math:: m \leftarrow m + \rho s^2 \nabla_m ELBO, \qquad
           \log s^2 \leftarrow \log s^2 + 2 \rho \nabla_{\log s^2} ELBO,
 
 with the encoder's s^2 in the metric throughout, rho decreasing linearly from `RATE` to 0, and no step longer than one
-standard deviation. Gradients use one antithetic pair of fresh noise; the posteriors before and after are compared on separate
-noise that no step has used. The gain is therefore (up to that noise) a **lower bound** on the lag: a few steps find most of
-it, and a value below zero means that they found no better posterior.
+standard deviation. Gradients use one antithetic pair of fresh noise; the posteriors before and after are compared on
+separate noise that no step has used. The gain is therefore (up to that noise) a **lower bound** on the lag: a few steps
+find most of it, and a value below zero means that they found no better posterior.
 
 He, Spokoyny, Neubig & Berg-Kirkpatrick, ICLR 2019, https://arxiv.org/abs/1901.05534; Kim, Wiseman, Miller, Sontag & Rush,
 ICML 2018, https://arxiv.org/abs/1802.02550; Cremer, Li & Duvenaud, ICML 2018, https://arxiv.org/abs/1801.03558.
@@ -70,8 +70,8 @@ def encoder_lag(
     rate: float = RATE,
     seed: int = 0,
 ) -> EncoderLag:
-    """Measures the lag of `vae`'s encoder on the images `x`; see the module docstring. Leaves `vae` unchanged, including its
-    gradients.
+    """Measures the lag of `vae`'s encoder on the images `x`; see the module docstring. Leaves `vae` unchanged, including
+    its gradients.
 
     Arguments:
         vae: the model; used in evaluation mode, its mode is restored afterwards.

@@ -7,7 +7,7 @@ from mpdvae.errors import RunError
 
 
 def refuse_not_finite(what: str, values: Float[Tensor, "images ..."]) -> None:
-    """Raises `RunError`, naming the first affected image, if any image has a NaN or infinite value; `what` names the values."""
+    """Raises `RunError`, naming the first affected image, if `values`, called `what`, contain NaN or infinity."""
     broken = (~values.isfinite()).reshape(len(values), -1).any(1).nonzero()
     if len(broken):
         raise not_finite(what, int(broken[0].item()), f" ({len(broken):,} of {len(values):,} are not)")

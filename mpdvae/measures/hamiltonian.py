@@ -8,10 +8,10 @@ accepted with probability
 otherwise z is kept (Duane et al. 1987; Neal, "MCMC using Hamiltonian dynamics", 2011, https://arxiv.org/abs/1206.1901).
 Since the momentum is redrawn for each move, a move is reversible: it is its own reversal under the density.
 
-The step size is adapted by stochastic approximation (Robbins & Monro 1951) with a constant gain, because the density changes
-along an annealed path: after each move of a chain, :math:`\log\epsilon` increases by gain * (alpha - target). During
-adaptation epsilon depends on the chain's past, and moves leave the density invariant only approximately: adapt in a pilot
-run, then freeze the step sizes found.
+The step size is adapted by stochastic approximation (Robbins & Monro 1951) with a constant gain, because the density
+changes along an annealed path: after each move of a chain, :math:`\log\epsilon` increases by gain * (alpha - target).
+During adaptation epsilon depends on the chain's past, and moves leave the density invariant only approximately: adapt in a
+pilot run, then freeze the step sizes found.
 """
 
 from collections.abc import Callable

@@ -1,7 +1,7 @@
 """Draws importance weights log w = log p(x|z) + log p(z) - log q(z|x), z ~ q(z|x), for a chunk of images.
 
-The noise of image i and sample j is a function of (seed, i, j). It is drawn in blocks of `NOISE_BLOCK` samples, each with its
-own key, so that an image can stop early, or be measured alone, without changing the draws of the others.
+The noise of image i and sample j is a function of (seed, i, j). It is drawn in blocks of `NOISE_BLOCK` samples, each with
+its own key, so that an image can stop early, or be measured alone, without changing the draws of the others.
 """
 
 import math
@@ -19,8 +19,8 @@ from mpdvae.seeding import derive_seed
 from mpdvae.vae import VAE
 
 NOISE_BLOCK = 64
-"""Samples of one image that share a noise key, and number of samples at the first tolerance check. Changing it changes every
-estimate within its error bar."""
+"""Samples of one image that share a noise key, and number of samples at the first tolerance check. Changing it changes
+every estimate within its error bar."""
 
 
 class Sampler:
@@ -68,7 +68,7 @@ class Sampler:
 
 
 def looks(samples: int, tolerance: float | None) -> list[int]:
-    """Returns the numbers of samples after which an image may stop: `samples`, and with a tolerance 64, 128, 256, ... before."""
+    """Returns the sample counts at which an image may stop: with a tolerance 64, 128, 256, ...; always `samples`."""
     doubled = [] if tolerance is None else [NOISE_BLOCK * 2**i for i in range(samples.bit_length())]
     return [*(look for look in doubled if look < samples), samples]
 

@@ -16,8 +16,8 @@ normalised weights :math:`r_i = w_i / \sum_j w_j` and the logarithm of the mean 
 :math:`k L - (k - 1) L_{-i}`, and their spread gives its standard error (Tukey 1958). It is not a bound.
 
 An error bar is only as good as the tail of the weights. The shape k-hat of a generalised Pareto distribution fitted to the
-largest weights (Zhang & Stephens 2009, https://doi.org/10.1198/tech.2009.08017) measures this: above 0.7 neither the mean of
-the weights nor its error bar is reliable (Vehtari, Simpson, Gelman, Yao & Gabry 2024, https://arxiv.org/abs/1507.02646).
+largest weights (Zhang & Stephens 2009, https://doi.org/10.1198/tech.2009.08017) measures this: above 0.7 neither the mean
+of the weights nor its error bar is reliable (Vehtari, Simpson, Gelman, Yao & Gabry 2024, https://arxiv.org/abs/1507.02646).
 
 All weights are passed as logarithms, [samples batch] in float64.
 """
@@ -87,13 +87,13 @@ def jackknife(log_weights: LogWeights) -> tuple[Float64[Tensor, " batch"], Float
 def pareto_shape(log_weights: LogWeights) -> Float64[Tensor, " batch"]:
     """Returns the shape k-hat of a generalised Pareto distribution fitted to the largest weights of each image.
 
-    The tail is the M = ceil(min(samples / 5, 3 sqrt(samples))) largest weights, minus the largest weight below the tail. The
-    estimate is the average over the grid of Zhang & Stephens (2009), weighted by profile likelihood and shrunk towards 0.5
-    as if by ten further observations (Vehtari et al. 2024). Weights with shape k-hat have moments of orders up to 1 / k-hat.
+    The tail is the M = ceil(min(samples / 5, 3 sqrt(samples))) largest weights, minus the largest weight below the tail.
+    The estimate is the average over the grid of Zhang & Stephens (2009), weighted by profile likelihood and shrunk towards
+    0.5 as if by ten further observations (Vehtari et al. 2024). Weights of shape k-hat have moments up to order 1 / k-hat.
 
     Returns:
-        the shape; nan if M < 5 (fewer than 21 samples) or all tail weights are equal up to rounding (an exact posterior: there
-        is no tail); inf if the tail spans more orders of magnitude than float64 can represent.
+        the shape; nan if M < 5 (fewer than 21 samples) or all tail weights are equal up to rounding (an exact posterior:
+        there is no tail); inf if the tail spans more orders of magnitude than float64 can represent.
     """
     samples, images = log_weights.shape
     tail = math.ceil(min(samples / 5, 3 * math.sqrt(samples)))

@@ -150,7 +150,7 @@ class NoiseOfAll(TorchDispatchMode):
         return x.copy_(drawn) if name.endswith("_") else drawn
 
     def _like_all(self, x: Tensor) -> Tensor:
-        """Returns a tensor of all rows with the memory layout of `x`, which fills its own rows; other values are arbitrary."""
+        """Returns a tensor of all rows, laid out in memory like `x`; values of rows outside `of` are arbitrary."""
         whole = x.new_empty_strided((self.rows, *x.shape[1:]), x.stride()).fill_(0.5)
         whole[self.of] = x
         return whole

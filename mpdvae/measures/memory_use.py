@@ -48,7 +48,7 @@ class LiveBytes(TorchDispatchMode):
 
 
 def usable_bytes(memory_budget: int, like: Tensor, least: int) -> int:
-    """Returns the bytes that a chunk on the device of `like` may use; on the CPU at least `least`, if half the budget allows."""
+    """Returns the bytes that a chunk may use on the device of `like`: on the CPU at least `least`, if it fits."""
     half = memory_budget // 2
     return min(half, max(CPU_PIECE, least)) if like.device.type == "cpu" else half
 

@@ -5,10 +5,10 @@ s^2, the sampling fraction f = n / N, and the variance e_i^2 of each value's own
 
 .. math:: \operatorname{Var} y = (1 - f) \frac{s^2}{n} + \frac{f}{n} \cdot \frac1n \sum_i e_i^2 .
 
-The first term has the finite-population correction (Cochran, "Sampling Techniques", 1977, section 2.6) and vanishes when all
-N images are used. The second restores the part that the correction removes in excess: s^2 contains the noise e^2 / n of the
-mean, which does not vanish when n = N. The interval is y plus or minus the 97.5 % quantile of Student's t with n - 1 degrees
-of freedom times the root of the variance.
+The first term has the finite-population correction (Cochran, "Sampling Techniques", 1977, section 2.6) and vanishes when
+all N images are used. The second restores the part that the correction removes in excess: s^2 contains the noise e^2 / n of
+the mean, which does not vanish when n = N. The interval is y plus or minus the 97.5 % quantile of Student's t with n - 1
+degrees of freedom times the root of the variance.
 
 The standard deviation of the mean over *another* random set of n images is s / sqrt(n), whatever N.
 
@@ -70,8 +70,8 @@ def mean_and_error(
 
 
 def student_quantile(degrees: int) -> float:
-    """Returns the 97.5 % quantile of Student's t; that of the normal distribution for 0 degrees of freedom, where nothing is
-    estimated."""
+    """Returns the 97.5 % quantile of Student's t; that of the normal distribution for 0 degrees of freedom, where nothing
+    is estimated."""
     from scipy.stats import norm, t
 
     return float(t.ppf(0.975, degrees) if degrees > 0 else norm.ppf(0.975))

@@ -1,4 +1,4 @@
-"""Faster networks that compute the same: `torch.compile`, and bfloat16 by autocast.
+"""Speeds up a model's networks without changing what they compute: `torch.compile`, and bfloat16 by autocast.
 
 *Compiled*, a network makes fewer passes over memory between its convolutions. On a CPU torch's compiler generates C++ and
 needs a C++ compiler; on a GPU it needs Triton. If either is missing, models run unchanged: `compile_networks` first

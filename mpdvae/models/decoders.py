@@ -289,8 +289,7 @@ def colour_law(component: ComponentChoice) -> PixelLaw:
 
 
 def check_colour(image_shape: ImageShape, latent_channels: int, halvings: int, what: str) -> tuple[int, int]:
-    """Returns (height, width) of the code's maps; raises `InputError` if images are not colour or their sizes do not
-    divide."""
+    """Returns (height, width) of the code's maps; raises `InputError` for images that are not colour or not divisible."""
     check_latent_dim(latent_channels)
     if image_shape[0] != COLOURS:
         raise InputError(

@@ -97,8 +97,7 @@ def convnet_encoder(
     log_variance_limit: float | None = None,
     head: nn.Module | None = None,
 ) -> GaussianEncoder:
-    """Builds a plain convolutional encoder: a 3x3 convolution of stride 2 and an ELU per entry of `channels`; then
-    linear."""
+    """Builds a plain convolutional encoder: a 3x3 stride-2 convolution and an ELU per entry of `channels`, then linear."""
     check_latent_dim(latent_dim)
     smallest = check_halvings(image_shape, len(channels), "convnet encoder")
     layers: list[nn.Module] = []

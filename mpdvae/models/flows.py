@@ -60,8 +60,7 @@ class AutoregressiveStep(nn.Module):
         return mean + z * half_log_variance.exp(), log_det
 
     def from_base(self, u: Float[Tensor, "..."]) -> Float[Tensor, "..."]:
-        """Returns z, computed site by site in the order of the step; the networks are evaluated incrementally. Without
-        gradients."""
+        """Returns z, site by site in the order of the step; evaluates the networks incrementally. Without gradients."""
         z = over_leading(self._invert, self._turned(u), self.event_ndim)
         return self._turned(z)
 

@@ -51,8 +51,7 @@ class MADE2d(nn.Module):
     def forward(
         self, y: Float[Tensor, "batch channel height width"]
     ) -> Float[Tensor, "... batch channel rows columns"]:
-        """Returns the outputs of all positions; in an incremental evaluation, that of the current one, given the earlier
-        `y`."""
+        """Returns the outputs of all positions; in an incremental evaluation, of the current one, given the earlier `y`."""
         h = self.first(y).relu()
         for layer in self.hidden:
             h = (layer(h) + h).relu()

@@ -111,8 +111,7 @@ class ConditionedCausalConv2d(CausalLayer, nn.Conv2d):
         return seen + self._told(condition)
 
     def column(self, x: Tensor, condition: Tensor, at: Raster) -> Float[Tensor, "*batch out 1 1"]:
-        """Returns the output at the current position of image `x`, whose earlier pixels are known; evaluates `condition`
-        once."""
+        """Returns the output at the current position of image `x`, given its earlier pixels; evaluates `condition` once."""
         images = math.prod(x.shape[:-3])
         if self not in at.memory:
             weight = self.weight[:, : self.image_channels]
@@ -127,8 +126,7 @@ class ConditionedCausalConv2d(CausalLayer, nn.Conv2d):
         return seen + told[..., at.row : at.row + 1, at.column : at.column + 1]
 
     def _told(self, condition: Tensor) -> Tensor:
-        """The condition's contribution to every position, bias included; the condition is seen whole, future positions
-        too."""
+        """The condition's contribution to every position, bias included; future positions of the condition are seen."""
         return over_leading(lambda c: _square_conv2d(c, self.weight[:, self.image_channels :], self.bias), condition, 3)
 
 

@@ -119,8 +119,8 @@ class PixelCNN(nn.Module):
         return self.logits(elu(self.widen(self._next_input(outputs, told))))
 
     def _next_input(self, outputs: list[Tensor], told: list[Tensor]) -> Tensor:
-        """The input of the next layer: the last output, plus the skip block that ends here, plus the contribution of the
-        condition."""
+        """The input of the next layer: the last output, plus the skip block ending here, plus the condition's
+        contribution."""
         done = len(outputs)
         x = outputs[-1] if done < SKIP else outputs[-1] + self.skips[done - SKIP](outputs[done - SKIP])
         return x + told[done - 1] if told else x

@@ -117,8 +117,7 @@ def initialising_by_data(module: nn.Module) -> Iterator[None]:
 
 @torch.no_grad()
 def _rescale_to_unit_outputs(layer: nn.Module, inputs: tuple[Tensor, ...], output: Tensor) -> Tensor:
-    """Forward hook: rescales gain and bias by the statistics of `output` [batch units ...], then evaluates the layer
-    again."""
+    """Forward hook: rescales gain and bias by the statistics of `output` [batch units ...], then reruns the layer."""
     weight = layer.get_submodule("parametrizations.weight")
     norm = weight.get_submodule("0")
     assert isinstance(norm, WeightNorm)

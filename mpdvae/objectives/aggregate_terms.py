@@ -1,4 +1,4 @@
-r"""Terms of the aggregate posterior q(z) = E_x q(z|x): its distance to the prior, and the dependence between its dimensions.
+r"""Terms of the aggregate posterior q(z) = E_x q(z|x): its distance to the prior, and dependence between dimensions.
 
 **MMD** (InfoVAE: Zhao, Song & Ermon 2017, https://arxiv.org/abs/1706.02262). With a kernel k, codes z_i ~ q(z) (one for
 each image of the batch) and as many draws z'_i ~ p(z),
@@ -11,7 +11,7 @@ time. InfoVAE's objective is R + (1 - alpha) KL + (alpha + lambda - 1) MMD^2: se
 Kernels, with d^2 = ||z - z'||^2 and C = 2 * latent dimensions, the mean of d^2 under N(0, I): "imq" C / (C + d^2), "rbf"
 exp(-d^2 / C).
 
-**Total correlation** (beta-TC-VAE: Chen et al. 2018, https://arxiv.org/abs/1802.04942). The mean KL over images decomposes into
+**Total correlation** (beta-TC-VAE: Chen et al. 2018, https://arxiv.org/abs/1802.04942). The mean KL over images is
 
 .. math:: E_x KL(q(z|x) || p(z)) = I_q(x; z) + TC(q(z)) + \sum_k KL(q(z_k) || p(z_k)), \qquad
           TC = E_{q(z)} \Big[ \log q(z) - \sum_k \log q(z_k) \Big],
@@ -93,7 +93,9 @@ def squared_mmd(
     """
     n = len(one)
     if n < 2:
-        raise InputError(f"MMD: expected a batch of at least 2 codes (it is a mean over pairs), got {n}; use more images.")
+        raise InputError(
+            f"MMD: expected a batch of at least 2 codes (it is a mean over pairs), got {n}; use more images."
+        )
     within = sum(_kernel(z, z, kernel).sum() - n for z in (one, other))  # every k(z, z) is 1
     return within / (n * (n - 1)) - 2 * _kernel(one, other, kernel).mean()
 

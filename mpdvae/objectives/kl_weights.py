@@ -1,18 +1,19 @@
 r"""Weights of a term during training: schedules that depend on the step, and weights that adapt to measured quantities.
 
-*Schedules* depend only on the step: constant (1: the ELBO; otherwise the beta-VAE of Higgins et al. 2017), KL annealing (Bowman
-et al. 2016, https://arxiv.org/abs/1511.06349), cyclical annealing (Fu et al. 2019, https://arxiv.org/abs/1903.10145).
+*Schedules* depend only on the step: constant (1: the ELBO; otherwise the beta-VAE of Higgins et al. 2017), KL annealing
+(Bowman et al. 2016, https://arxiv.org/abs/1511.06349), cyclical annealing (Fu et al. 2019,
+https://arxiv.org/abs/1903.10145).
 
-*Adaptive weights* also have a state, which each step updates from the batch means of KL and R = -E_q log p(x|z), in nats. The
-state consists of plain numbers and is saved in checkpoints, so that a resumed run gives bit-identical results.
+*Adaptive weights* also have a state, which each step updates from the batch means of KL and R = -E_q log p(x|z), in nats.
+The state consists of plain numbers and is saved in checkpoints, so that a resumed run gives bit-identical results.
 
 - `SoftFreeBits`: R + g KL with 0 < g <= 1. g grows by the fraction `change` if the KL exceeds the target by more than the
   fraction `tolerance`, and shrinks by the same fraction if the KL is below the target (Chen et al., "Variational Lossy
   Autoencoder", ICLR 2017, appendix C, https://arxiv.org/abs/1611.02731: 10 % and 5 %). Unlike with free bits, the KL has a
   gradient at every value.
 - `GECO`: minimise KL subject to R <= goal. The Lagrangian KL + l (R - goal) is divided by l here, which does not change the
-  minimiser: R + KL / l. The multiplier l increases while the constraint is violated and decreases otherwise: log l changes by
-  rate * (moving average of R - goal) (Rezende & Viola, "Taming VAEs", 2018, https://arxiv.org/abs/1810.00597).
+  minimiser: R + KL / l. The multiplier l increases while the constraint is violated and decreases otherwise: log l changes
+  by rate * (moving average of R - goal) (Rezende & Viola, "Taming VAEs", 2018, https://arxiv.org/abs/1810.00597).
 """
 
 import math
@@ -57,8 +58,8 @@ class Linear:
 
 @dataclass(frozen=True)
 class Cyclical:
-    """Cyclical annealing: `cycles` cycles over `total_steps`, each rising from 0 to 1 in its first `rising_fraction` and then
-    staying at 1; 1 after the last cycle."""
+    """Cyclical annealing: `cycles` cycles over `total_steps`, each rising from 0 to 1 in its first `rising_fraction` and
+    then staying at 1; 1 after the last cycle."""
 
     total_steps: int
     cycles: int = 4

@@ -4,14 +4,14 @@ Collapse can be caused by an encoder that *lags*: the decoder learns to ignore z
 model's posterior. Lagging inference (He, Spokoyny, Neubig & Berg-Kirkpatrick, ICLR 2019, https://arxiv.org/abs/1901.05534,
 algorithm 1) lets the encoder catch up first. While the run is *aggressive*, each step
 
-1. updates only the encoder, on fresh batches, up to `encoder_steps` times; after every `check_every` updates their mean loss
-   is compared with that of the `check_every` updates before, and once it is no lower, the encoder has caught up;
+1. updates only the encoder, on fresh batches, up to `encoder_steps` times; after every `check_every` updates their mean
+   loss is compared with that of the `check_every` updates before, and once it is no lower, the encoder has caught up;
 2. then updates only decoder and prior, once.
 
 At every evaluation point the mutual information I_q(x; z) of the validation images is measured; once it has failed to rise
 `patience` times in total, the encoder no longer lags, and the rest of the run updates all parts together.
 
-The state of a rule consists of plain numbers and is saved in checkpoints, so that a resumed run gives bit-identical results.
+A rule's state consists of plain numbers and is saved in checkpoints, so that a resumed run gives bit-identical results.
 """
 
 from collections.abc import Callable

@@ -5,14 +5,15 @@ with respect to its outputs. For image i these are :math:`\theta_i = (m_i, \log 
 
 .. math:: G_T = \Big( \frac1N \sum_i \big\| N \, E_z \, \partial T / \partial \theta_i \big\|^2 \Big)^{1/2}
 
-is the root mean square over images of the gradient per image, in nats per unit of (m, log s^2). Terms that couple the images
-of a batch, such as those of MAE, are treated in the same way. The expectation over z matters: with one draw of z, the noise
-in the reconstruction's gradient exceeds the gradient itself. With independent draws g_1, ..., g_D of the gradient, the mean of
-:math:`\langle g_a, g_b \rangle` over a != b is an unbiased estimate of its squared norm; negative estimates count as zero.
+is the root mean square over images of the gradient per image, in nats per unit of (m, log s^2). Terms that couple the
+images of a batch, such as those of MAE, are treated in the same way. The expectation over z matters: with one draw of z,
+the noise in the reconstruction's gradient exceeds the gradient itself. With independent draws g_1, ..., g_D of the
+gradient, the mean of :math:`\langle g_a, g_b \rangle` over a != b is an unbiased estimate of its squared norm; negative
+estimates count as zero.
 
-Interpretation: when training is stationary the terms balance, and `total`, the norm of their sum, is small compared with the
-norms of the terms. When a code collapses, the gradient of the reconstruction fades first, because the decoder no longer uses
-z, and the KL dominates. Norms near zero in all terms mean that the code has collapsed: no term acts on it any more.
+Interpretation: when training is stationary the terms balance, and `total`, the norm of their sum, is small compared with
+the norms of the terms. When a code collapses, the gradient of the reconstruction fades first, because the decoder no longer
+uses z, and the KL dominates. Norms near zero in all terms mean that the code has collapsed: no term acts on it any more.
 """
 
 import torch
@@ -68,7 +69,7 @@ def _gradients(
 
 
 def _per_image(term: Tensor, mean: Tensor, scale: Tensor) -> Float[Tensor, "images twice_latent"]:
-    """Returns N dT / d(m, log s^2) of each image. Zero for outputs that the term, or the encoder's weights, do not affect."""
+    """Returns N dT / d(m, log s^2) of each image: zero for outputs unaffected by the term or by the encoder's weights."""
     learned = [output for output in (mean, scale) if output.requires_grad]
     found = torch.autograd.grad(term, learned, retain_graph=True, allow_unused=True) if term.requires_grad else ()
     by_output = {id(output): gradient for output, gradient in zip(learned, found, strict=False) if gradient is not None}

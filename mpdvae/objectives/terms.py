@@ -3,11 +3,12 @@ r"""Training objectives as named terms that sum to the loss, in nats per image, 
     loss = reconstruction + kl + diversity + smoothness + ...
 
 `reconstruction` is :math:`-E_q \log p(x|z)`, `kl` the (scheduled, floored) KL(q(z|x) || p(z)); the other two are the terms
-of MAE (see `mpdvae.divergence`). Without `kl` and without noise the objective is that of a plain autoencoder. Further terms:
+of MAE (see `mpdvae.divergence`). Without `kl` and without noise the objective is that of a plain autoencoder.
+Further terms:
 
-- `importance_weighted` replaces `reconstruction` and `kl`: :math:`-\log \frac1k \sum_i p(x, z_i) / q(z_i|x)`, the IWAE bound
-  of k samples (Burda, Grosse & Salakhutdinov, ICLR 2016, https://arxiv.org/abs/1509.00519). It tolerates errors of q that the
-  weights correct.
+- `importance_weighted` replaces `reconstruction` and `kl`: :math:`-\log \frac1k \sum_i p(x, z_i) / q(z_i|x)`, the IWAE
+  bound of k samples (Burda, Grosse & Salakhutdinov, ICLR 2016, https://arxiv.org/abs/1509.00519). It tolerates errors of q
+  that the weights correct.
 - `mutual_posterior_divergence`: -w MPD, the divergence as a plain loss (Jhamtani & Berg-Kirkpatrick, EMNLP 2021, section
   6.1). It is unbounded below (variances go to zero), so here it counts only up to a limit, above which it has no gradient.
 - Terms of the aggregate posterior (InfoVAE's MMD, total correlation) are in `mpdvae.objectives.aggregate_terms`.
@@ -48,8 +49,8 @@ from mpdvae.vae import VAE, Estimator, check_samples
 class ForwardPass:
     """The results of one pass through a VAE; each quantity is computed once, on first access.
 
-    If several processes share a batch (`mpdvae.system.batch_sharding`), `x` holds the process's own images, the only ones that
-    pass through its networks; `own_q` and `own_z` belong to these, all other quantities to the whole batch.
+    If several processes share a batch (`mpdvae.system.batch_sharding`), `x` holds the process's own images, the only ones
+    that pass through its networks; `own_q` and `own_z` belong to these, all other quantities to the whole batch.
     """
 
     def __init__(
@@ -155,8 +156,8 @@ def reconstruction(forward: ForwardPass, step: int) -> Float[Tensor, ""]:
 
 
 def importance_weighted(forward: ForwardPass, step: int) -> Float[Tensor, ""]:
-    """Returns the batch mean of the negative importance-weighted bound of all samples, in nats; for one sample, the negative
-    ELBO."""
+    """Returns the batch mean of the negative importance-weighted bound of all samples, in nats; for one sample, the
+    negative ELBO."""
     return math.log(len(forward.own_z)) - forward.log_weights.logsumexp(0).mean()
 
 
@@ -166,8 +167,8 @@ class KL:
 
     Arguments:
         weight: schedule of the factor.
-        free_bits_nats: floor of the batch mean of the total KL, max(mean KL, floor), as in the released code of MAE; below it
-            the term has no gradient.
+        free_bits_nats: floor of the batch mean of the total KL, max(mean KL, floor), as in the released code of MAE; below
+            it the term has no gradient.
         free_bits_per_dimension_nats: floor of the batch mean of each dimension, sum_k max(KL_k, floor); needs a factorised
             prior.
     """

@@ -1,10 +1,11 @@
-"""Checkpoints: what a run goes on from, each whole or not there.
+"""Checkpoints from which a run resumes, written atomically.
 
-    step-N       of an evaluation point: what a run goes back to; the last two are kept
-    passing-N    of a step at which a run was asked to stop, or that was skipped; kept until the next step-N
+    step-N       at an evaluation point: a run rolls back to these; the last two are kept
+    passing-N    at a step at which a run was asked to stop, or that was skipped; kept until the next step-N
 
-A checkpoint is tensors in a .safetensors file and plain numbers in a .json file beside it, which holds the checksums of both
-and is written last: an interrupted write leaves the previous checkpoint in force, and a damaged file is noticed.
+A checkpoint consists of tensors in a .safetensors file and plain numbers in a .json file beside it, which holds the
+checksums of both and is written last: an interrupted write leaves the previous checkpoint in force, and a damaged file is
+detected.
 """
 
 import hashlib
@@ -26,18 +27,18 @@ KEPT = 2
 
 @dataclass(frozen=True)
 class Found:
-    """The newest checkpoint that is whole."""
+    """The newest intact checkpoint."""
 
     path: Path
-    """Of its JSON."""
+    """Path of its JSON file."""
     tensors: dict[str, "Tensor"]
     state: dict[str, Any]
     damaged: tuple[Path, ...]
-    """Newer ones that are not whole."""
+    """Newer checkpoints, which are damaged."""
 
 
 def save(folder: Path, step: int, tensors: Mapping[str, "Tensor"], state: dict[str, Any], passing: bool) -> None:
-    """The state after `step` updates, in `folder`; removes those that it makes superfluous."""
+    """Saves the state after `step` updates in `folder`, and removes the checkpoints that it makes obsolete."""
     from safetensors.torch import save as to_bytes
 
     data = to_bytes({name: tensor.cpu() for name, tensor in tensors.items()})
@@ -51,12 +52,12 @@ def save(folder: Path, step: int, tensors: Mapping[str, "Tensor"], state: dict[s
 
 
 def newest(folder: Path, passing: bool = True) -> Found | None:
-    """The newest checkpoint in `folder` that is whole, `passing` ones among them or not; None if there is none at all.
+    """Returns the newest intact checkpoint in `folder`, with or without `passing` ones; None if there is none at all.
 
     Raises `RunError` if all are damaged.
     """
     paths = [*folder.glob("step-*.json"), *(folder.glob("passing-*.json") if passing else ())]
-    paths.sort(key=lambda path: path.stem.partition("-")[::-1], reverse=True)  # by step; of two of a step, step-N
+    paths.sort(key=lambda path: path.stem.partition("-")[::-1], reverse=True)  # by step; at equal steps, step-N first
     for i, path in enumerate(paths):
         if (checkpoint := _whole(path)) is not None:
             return Found(path, *checkpoint, damaged=tuple(paths[:i]))
@@ -70,14 +71,14 @@ def newest(folder: Path, passing: bool = True) -> Found | None:
 
 
 def remove_halves(folder: Path) -> None:
-    """Removes tensors whose JSON was never written, or is gone already."""
+    """Removes tensors whose JSON file was never written or is already removed."""
     for tensors in folder.glob("*.safetensors"):
         if not tensors.with_suffix(".json").exists():
             tensors.unlink()
 
 
 def _whole(path: Path) -> tuple[dict[str, "Tensor"], dict[str, Any]] | None:
-    """Tensors and state of the checkpoint whose JSON is `path`; None where it is not what was written here."""
+    """Returns tensors and state of the checkpoint with the JSON file `path`; None if they are not as they were written."""
     from safetensors import SafetensorError
     from safetensors.torch import load
 
@@ -86,7 +87,7 @@ def _whole(path: Path) -> tuple[dict[str, "Tensor"], dict[str, Any]] | None:
     try:
         state = check(CheckpointState, read_json(path), str(path), "")
         whole = state.pop("sha256") == hashlib.sha256(data).hexdigest()
-        # Checkpoints of earlier versions have no checksum of their numbers.
+        # Checkpoints of earlier versions have no checksum of their plain numbers.
         whole &= state.pop("state_sha256", None) in (None, _checksum(state))
         return (load(data), state) if whole else None
     except (InputError, KeyError, SafetensorError):

@@ -1,9 +1,9 @@
-"""SHA-256 of the files of a run, noted in its manifest when a computation that wrote them ends.
+"""SHA-256 of the files of a run, recorded in its manifest when the computation that wrote them ends.
 
     manifest["files"] = {"history.jsonl": "9f86d0...", "model/model.safetensors": ...}
-    manifest["sha256"]   of the manifest's own content, without this entry: `Run.note` keeps it
+    manifest["sha256"]   of the manifest's own content, without this entry: updated by `Run.note`
 
-A file that a computation did not touch keeps the hash it had: what was damaged meanwhile stays found out.
+A file that a computation did not touch keeps its recorded hash, so that damage in the meantime is still detected.
 """
 
 import functools
@@ -15,7 +15,7 @@ from typing import Concatenate, ParamSpec, TypeVar
 from mpdvae.runs.run_folder import Run
 
 FOLDERS_LEFT_OUT = {"trackers", "partial"}
-"""What trackers keep for themselves, and parts of a measurement that is not finished."""
+"""Folders of the trackers' own files, and of the parts of an unfinished measurement."""
 FILES_LEFT_OUT = {"manifest.json", "progress.json", "owner.json"}
 ENDINGS_LEFT_OUT = {".log", ".lock"}
 
@@ -24,8 +24,8 @@ T = TypeVar("T")
 
 
 def run_files(folder: Path) -> dict[str, Path]:
-    """The files of a run by their name in it, whatever they are; without its manifest, logs, locks, progress, `trackers/`,
-    `partial/`, links and hidden files."""
+    """Returns all files of a run by their path relative to its folder, whatever they are, except its manifest, logs, locks,
+    progress, `trackers/`, `partial/`, links and hidden files."""
     found = {
         path.relative_to(folder).as_posix(): path
         for path in sorted(folder.rglob("*"))
@@ -35,17 +35,17 @@ def run_files(folder: Path) -> dict[str, Path]:
 
 
 def sha256_of(path: Path) -> str:
-    """SHA-256 of the content of `path`, in hexadecimal."""
+    """Returns the SHA-256 of the content of `path`, in hexadecimal."""
     with path.open("rb") as file:
         return hashlib.file_digest(file, "sha256").hexdigest()
 
 
 def record(run: Run, before: Mapping[str, object] | None = None) -> None:
-    """Notes the hashes of all files of `run`.
+    """Records the hashes of all files of `run` in its manifest.
 
     Arguments:
-        before: `states` of the files as they were when the computation began; those of files that are still the same keep
-            the hash that is noted. None: all are hashed.
+        before: `states` of the files before the computation began; files whose state has not changed keep their recorded
+            hash. None: all files are hashed.
     """
     known, now = run.manifest.get("files", {}), states(run.path)
     untouched = {name for name in known if before is not None and name in now and now[name] == before.get(name)}
@@ -54,14 +54,14 @@ def record(run: Run, before: Mapping[str, object] | None = None) -> None:
 
 
 def states(folder: Path) -> dict[str, object]:
-    """What changes of each file of a run when it is written again."""
+    """Returns, for each file of a run, the metadata that change when it is rewritten."""
     found = {name: path.stat() for name, path in run_files(folder).items()}
     return {name: (state.st_ino, state.st_mtime_ns, state.st_size) for name, state in found.items()}
 
 
 def recording(compute: Callable[Concatenate[Run, P], T]) -> Callable[Concatenate[Run, P], T]:
-    """Lets `compute`, which writes into the folder of the run that is its first argument, note the hashes of what it wrote
-    when it has ended well."""
+    """Decorates `compute`, which writes into the folder of its first argument, a run: when it succeeds, the hashes of the
+    files that it wrote are recorded."""
 
     @functools.wraps(compute)
     def compute_and_record(run: Run, /, *arguments: P.args, **named: P.kwargs) -> T:

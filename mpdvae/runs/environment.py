@@ -1,9 +1,9 @@
 """What a result depends on besides its configuration, data and weights: versions, machine, threads, precision.
 
-The same configuration gives the same bytes in the same environment. Elsewhere the last digits of float32 sums move with the
-order of their terms, which libraries choose by their version, the processor's instructions and the number of threads
-(https://pytorch.org/docs/stable/notes/randomness.html). So each environment that took part in a run is noted in its
-manifest, and two of them can be told apart:
+The same configuration gives the same bytes in the same environment. In another environment, the last digits of float32 sums
+change with the order of their terms, which libraries choose by their version, the processor's instructions and the number
+of threads (https://pytorch.org/docs/stable/notes/randomness.html). The manifest therefore records each environment that was
+used for a run, so that different environments can be distinguished:
 
     manifest["environments"] = [{"used_for": ["training", "evaluation"], "from_step": 0, "fields": {name: value}}, ...]
 """
@@ -20,35 +20,36 @@ from typing import Any
 from mpdvae.version import __version__
 
 Fields = dict[str, Any]
-"""Names and plain values: text, numbers, truth values, None for what cannot be known."""
+"""Names and plain values: text, numbers, booleans, None if unknown."""
 
 PACKAGES = ("torch", "numpy", "scipy", "scikit-learn", "joblib", "pillow", "safetensors")
 VARIABLES = ("OMP_", "MKL_", "KMP_", "ONEDNN_", "DNNL_", "OPENBLAS_", "BLIS_", "CUBLAS_", "CUDNN_", "NVIDIA_TF32_")
-"""Beginnings of the names of environment variables that change how libraries compute."""
+"""Prefixes of environment variables that change how libraries compute."""
 SET_BY_LIBRARIES = {"KMP_DUPLICATE_LIB_OK", "KMP_INIT_AT_FORK"}
 """Variables that libraries set when they are imported."""
 HARMLESS = {"release", "cores"}
-"""Fields that are noted for people: results do not depend on them."""
+"""Fields that are recorded for human readers only: results do not depend on them."""
 TRAINING, EVALUATION = "training", "evaluation"
 
 
 def describe(device: Any = "cpu") -> Fields:
-    """The environment of this process, for computations on `device` (a torch device or its name)."""
+    """Returns the environment of this process, for computations on `device` (a torch device or its name)."""
     return _software() | _machine() | _computing() | _device(device) | _variables()
 
 
 def differing(one: Mapping[str, Any], other: Mapping[str, Any]) -> list[str]:
-    """Names of the fields on which results may depend and which both environments know, with different values."""
+    """Returns the names of fields that may affect results and that both environments record, with different values."""
     return [name for name in one if name in other and name not in HARMLESS and one[name] != other[name]]
 
 
 def same(one: Mapping[str, Any], other: Mapping[str, Any]) -> bool:
-    """Whether both are known to be one environment, so that the same computation gives the same bytes."""
+    """Returns whether both are known to be the same environment, so that the same computation gives the same bytes."""
     return one.keys() - HARMLESS == other.keys() - HARMLESS and not differing(one, other)
 
 
 def noted(environments: Sequence[Mapping[str, Any]], fields: Fields, stage: str, step: int) -> list[dict[str, Any]]:
-    """The manifest's list `environments` after `fields` was used for `stage`, from `step` on: longer where it is new."""
+    """Returns the manifest's list `environments` after `fields` was used for `stage`, from `step` on. A new environment is
+    appended."""
     kept = [{**entry} for entry in environments]
     for entry in kept:
         if entry["fields"] == fields:
@@ -58,8 +59,8 @@ def noted(environments: Sequence[Mapping[str, Any]], fields: Fields, stage: str,
 
 
 def recorded(manifest: Mapping[str, Any], stage: str) -> list[Fields]:
-    """The environments that `manifest` says were used for `stage`, in their order; of earlier versions the little they
-    noted."""
+    """Returns the environments that `manifest` records for `stage`, in order; for a run of an earlier version, the few
+    fields that it recorded."""
     entries = manifest.get("environments")
     if entries is None:
         known = ("version", "python", "torch", "platform", "processor", "cores")
@@ -68,14 +69,14 @@ def recorded(manifest: Mapping[str, Any], stage: str) -> list[Fields]:
 
 
 def threads_of(fields: Mapping[str, Any], name: str = "threads") -> int | None:
-    """The number of threads that an environment was noted with; None where it was not."""
+    """Returns the number of threads recorded for an environment; None if there is no such record."""
     noted = fields.get(name)
     return noted if isinstance(noted, int) and noted >= 1 else None
 
 
 @cache
 def source_hash() -> str:
-    """SHA-256 of this package's code, of which results are a function too."""
+    """Returns the SHA-256 of this package's code, on which results depend, too."""
     package = Path(__file__).parents[1]
     return sha256(b"".join(path.read_bytes() for path in sorted(package.rglob("*.py")))).hexdigest()
 
@@ -103,7 +104,7 @@ def _machine() -> Fields:
 
 
 def _cpu() -> str | None:
-    """The model of the processor."""
+    """Returns the model of the processor."""
     try:
         lines = Path("/proc/cpuinfo").read_text(encoding="utf-8", errors="replace").splitlines()
     except OSError:
@@ -112,7 +113,7 @@ def _cpu() -> str | None:
 
 
 def _computing() -> Fields:
-    """How torch and numpy compute."""
+    """Returns the settings by which torch and numpy compute."""
     import torch
 
     return {
@@ -123,21 +124,21 @@ def _computing() -> Fields:
         "onednn": torch.backends.mkldnn.is_available() and bool(torch.backends.mkldnn.enabled),
         "deterministic_algorithms": torch.are_deterministic_algorithms_enabled(),
         "float32_matmul_precision": torch.get_float32_matmul_precision(),
-        # torch can set this but not tell it: half of the least normal number is zero where subnormal ones are flushed.
+        # torch can set this but not report it: half of the smallest normal number is 0 if subnormal numbers are flushed.
         "flush_denormal": torch.tensor(2.0**-1022, dtype=torch.float64).mul(0.5).item() == 0.0,
     }
 
 
 def _libraries(configuration: str) -> str:
-    """The libraries that torch was built with, from `torch.__config__.show()`."""
+    """Returns the libraries that torch was built with, from `torch.__config__.show()`."""
     lines = [line.strip().removeprefix("- ") for line in configuration.splitlines()]
     wanted = ("Intel(R) oneAPI", "Intel(R) MKL-DNN", "OpenMP", "LAPACK", "CUDA Runtime", "CuDNN")
     return "; ".join(line for line in lines if line.startswith(wanted))
 
 
 def _blas() -> Fields:
-    """What numpy and SciPy multiply matrices with, and with how many threads."""
-    import numpy  # noqa: F401 - loads its library, which is looked for below
+    """Returns the libraries with which numpy and SciPy multiply matrices, and their number of threads."""
+    import numpy  # noqa: F401 - loads its library, which is inspected below
     import scipy.linalg  # noqa: F401
     from threadpoolctl import threadpool_info
 
@@ -165,6 +166,6 @@ def _device(device: Any) -> Fields:
 
 
 def _variables() -> Fields:
-    """Environment variables that matter. Numbers of threads are left out: `threads` is what came of them."""
+    """Returns the relevant environment variables, without numbers of threads: `threads` records their effect."""
     chosen = {name for name in os.environ if name.startswith(VARIABLES) and not name.endswith("_NUM_THREADS")}
     return {f"${name}": os.environ[name] for name in sorted(chosen - SET_BY_LIBRARIES)}

@@ -1,8 +1,8 @@
-"""The model card: what a model is, what it was trained on, how it was measured, and how to make it again.
+"""The model card: what a model is, what it was trained on, how it was measured, and how to reproduce it.
 
-Markdown with the metadata of the Hugging Face hub in front (https://huggingface.co/docs/hub/model-cards): YAML, of which each
-value is written as JSON, a part of YAML. Measured numbers are also there, as a `model-index`. A number that was not measured,
-and a licence that was not given, are left out.
+The card is Markdown, preceded by the metadata of the Hugging Face hub (https://huggingface.co/docs/hub/model-cards): YAML
+in which each value is written as JSON, a subset of YAML. The metadata include the measured values, as a `model-index`.
+Values that were not measured, and a licence that was not given, are omitted.
 """
 
 import json
@@ -22,20 +22,20 @@ MEASURES = {
     "kl_nats": "KL from prior (nats)",
     "bits_per_dim": "Bits per dimension",
 }
-"""Of density.json: means over images, with a standard error."""
+"""Measures from density.json: means over images, with a standard error."""
 CODE_MEASURES = {
     "mutual_information_nats": "Mutual information (nats)",
     "mpd_mean_nats": "MPD, mean over pairs (nats)",
     "active_units": "Active units",
 }
-"""Of diagnostics.json."""
+"""Measures from diagnostics.json."""
 CLASSIFIERS = {"knn10_accuracy": "10-NN accuracy", "linear_accuracy": "Linear accuracy"}
-"""Of representation.json, by number of labels."""
+"""Measures from representation.json, by number of labels."""
 
 
 @dataclass(frozen=True)
 class Results:
-    """What is in the folder of a run that was measured: its JSON files, empty where there are none."""
+    """The JSON files of a measured run; empty if they do not exist."""
 
     density: Mapping[str, Any] = field(default_factory=dict)
     diagnostics: Mapping[str, Any] = field(default_factory=dict)
@@ -45,7 +45,7 @@ class Results:
 
 @dataclass(frozen=True)
 class Measured:
-    """One number of the card."""
+    """One measured value of the card."""
 
     key: str
     title: str
@@ -60,14 +60,14 @@ def model_card(
     source: str = ".",
     licence: str | None = None,
 ) -> str:
-    """The card as Markdown.
+    """Returns the card as Markdown.
 
     Arguments:
-        experiment: that the model was made by.
+        experiment: the experiment from which the model was built.
         image_shape: (channel, height, width).
-        results: of its run.
-        source: what `mpdvae.load` takes: a folder, or the model's name on the hub.
-        licence: of the weights, as the hub calls it (apache-2.0, cc-by-4.0, ...); None: not said.
+        results: results of the model's run.
+        source: argument of `mpdvae.load`: a folder, or the model's name on the hub.
+        licence: licence of the weights, by its name on the hub (apache-2.0, cc-by-4.0, ...); None: not stated.
     """
     results = results or Results()
     numbers = list(_numbers(results))
@@ -97,7 +97,7 @@ def _front(experiment: Experiment, results: Results, numbers: list[Measured], li
 
 def _about(e: Experiment, image_shape: ImageShape) -> str:
     about = (
-        f"# {escape(e.name)}\n\nA variational autoencoder of `mpdvae` {__version__}: {e.encoder.kind} encoder, "
+        f"# {escape(e.name)}\n\nA variational autoencoder from `mpdvae` {__version__}: {e.encoder.kind} encoder, "
         f"{e.decoder.kind} decoder, {e.prior.kind} prior, {e.latent_dim} latent dimensions, images {image_shape} "
         "(channel, height, width)."
     )
@@ -146,9 +146,10 @@ def _again(e: Experiment, source: str) -> str:
     where = "experiment.json" if source == "." else f"the `experiment.json` of {code(source)}"
     own = " --data.path FOLDER" if e.data.dataset == "own" else ""
     return (
-        f"## Making it again\n\n`pip install mpdvae`, then `mpdvae train experiment.json --out runs/again{own}` with "
-        f"{where}. The method: Ma, Zhou & Hovy, *MAE: Mutual Posterior-Divergence Regularization for Variational "
-        f"AutoEncoders*, ICLR 2019, {PAPER}."
+        "## Reproducing this model\n\n"
+        f"Run `pip install mpdvae`, then `mpdvae train experiment.json --out runs/again{own}` with {where}. "
+        "The method: Ma, Zhou & Hovy, *MAE: Mutual Posterior-Divergence Regularization for Variational AutoEncoders*, "
+        f"ICLR 2019, {PAPER}."
     )
 
 
@@ -157,7 +158,7 @@ def _split(results: Results) -> str:
 
 
 def _numbers(results: Results) -> Iterator[Measured]:
-    """All measured numbers that a card shows."""
+    """Yields all measured values that the card shows."""
     for key, title in MEASURES.items():
         value = results.density.get(key)
         if value and value["mean"] is not None:

@@ -3,8 +3,8 @@
     model.safetensors   the weights; its header records the format, the image shape and the version that wrote it
     experiment.json     the configuration from which the network is rebuilt          README.md   the model card
 
-A run folder holds one as `model/`; `mpdvae.sharing` writes others. Nothing in it is a pickle. Shapes are compared with the
-configuration before either takes memory.
+A run folder contains one as `model/`; `mpdvae.sharing` writes others. It contains no pickles. The shapes of the weights are
+compared with the configuration before memory is allocated for either.
 """
 
 import json
@@ -24,37 +24,37 @@ if TYPE_CHECKING:
     from mpdvae.vae import VAE
 
 MODEL_FORMAT = "1"
-"""Of a model folder. It changes when an older version would misread the folder; then `load` still reads those before."""
+"""Format of a model folder. It changes when older versions would misread the folder; `load` still reads earlier formats."""
 METADATA = "mpdvae"
-"""What the weights say about themselves, as JSON, in the head of their file."""
+"""Key of the model's metadata, as JSON, in the header of the weights file."""
 LARGEST_SIDE = 4_096
-"""Channels, height or width of an image that a model may be of."""
+"""Maximum number of channels, height or width of a model's images."""
 
 
 def save_model(
     folder: Path, vae: "VAE", experiment: Experiment, image_shape: ImageShape, card: str | None = None
 ) -> None:
-    """`vae` as a folder of safetensors, JSON and a model card, from which `load` rebuilds it."""
+    """Writes `vae` as a folder of safetensors, JSON and a model card, from which `load` rebuilds it."""
     from safetensors.torch import save
 
     tensors = {name: tensor.cpu().contiguous() for name, tensor in vae.state_dict().items()}
     about = {"format": MODEL_FORMAT, "image_shape": list(image_shape), "version": __version__}
     write_atomically(folder / "experiment.json", experiment.to_json())
     write_atomically(folder / "README.md", card or model_card(experiment, image_shape))
-    # One entry: safetensors writes several in an order that changes from process to process.
+    # One entry: safetensors writes several entries in an order that varies between processes.
     write_atomically(folder / "model.safetensors", save(tensors, {METADATA: json.dumps(about)}))
 
 
 def model_experiment(path: Path | str) -> Experiment:
-    """The experiment behind the model in a run folder or model folder. Raises `InputError` where there is none."""
+    """Returns the experiment of the model in a run folder or model folder. Raises `InputError` if there is none."""
     folder = Path(path)
     return read_experiment(folder / "model" if (folder / "model").is_dir() else folder)
 
 
 def load(path: Path | str) -> "VAE":
-    """The trained model in a run folder or model folder: averaged weights, eval mode.
+    """Returns the trained model in a run folder or model folder, with averaged weights and in eval mode.
 
-    Raises `InputError` where there is no model, or its files do not fit together.
+    Raises `InputError` if there is no model, or if its files do not match.
     """
     from safetensors import SafetensorError, safe_open
 
@@ -92,8 +92,8 @@ def load(path: Path | str) -> "VAE":
 def _check_shapes(
     experiment: Experiment, image_shape: ImageShape, found: Mapping[str, list[int]], weights: Path
 ) -> None:
-    """Raises `InputError` unless a file has tensors of the shapes `found` where the network of `experiment` has them, before
-    either takes memory."""
+    """Raises `InputError` unless the shapes `found` in a file are those of the network of `experiment`, before memory is
+    allocated for either."""
     import torch
 
     with torch.device("meta"):
@@ -101,8 +101,8 @@ def _check_shapes(
     for name in sorted(found.keys() | expected.keys()):
         if found.get(name) != expected.get(name):
             raise InputError(
-                f"{weights}: does not fit experiment.json beside it: of {in_short(name, 100)} the file has "
-                f"{_form(found.get(name))}, the configuration {_form(expected.get(name))}; take both from one model."
+                f"{weights}: does not fit experiment.json beside it: for {in_short(name, 100)} the file has "
+                f"{_form(found.get(name))}, the configuration {_form(expected.get(name))}; take both from the same model."
             )
 
 
@@ -116,7 +116,7 @@ def _image_shape(metadata: dict[str, str], weights: Path) -> ImageShape:
         format, (channel, height, width) = about["format"], about["image_shape"]
     except (KeyError, ValueError, TypeError):
         raise InputError(
-            f"{weights}: does not say what it is a model of; was it written by mpdvae?", topic="damaged"
+            f"{weights}: has no valid model metadata in its header; was it written by mpdvae?", topic="damaged"
         ) from None
     if format != MODEL_FORMAT:
         writer = in_short(about.get("version", "?"), 20)
@@ -127,12 +127,14 @@ def _image_shape(metadata: dict[str, str], weights: Path) -> ImageShape:
         )
     for length in (channel, height, width):
         if type(length) is not int or not 1 <= length <= LARGEST_SIDE:
-            raise InputError(f"{weights}: expected images of 1 to {LARGEST_SIDE} a side, got {str(length)[:20]!r}.")
+            raise InputError(
+                f"{weights}: expected channels, height and width from 1 to {LARGEST_SIDE}, got {str(length)[:20]!r}."
+            )
     return channel, height, width
 
 
 def read_experiment(folder: Path) -> Experiment:
     path = folder / "experiment.json"
     if not path.is_file():
-        raise InputError(f"{path}: no such file; it belongs beside what mpdvae wrote to {folder}.")
+        raise InputError(f"{path}: no such file; put it back beside the other files that mpdvae wrote to {folder}.")
     return from_json(read_bytes(path, LARGEST_JSON), str(path))

@@ -1,4 +1,4 @@
-"""The run folder as the other processes of a run see it: all of them read, the first one alone writes."""
+"""The run folder for the other processes of a run: all processes read, only the first one writes."""
 
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
@@ -11,7 +11,7 @@ from mpdvae.system.process_group import is_first
 
 
 class Observer(Run):
-    """A run folder that another process writes."""
+    """A run folder that another process writes to; every write of this one is a no-op."""
 
     def note(self, **entries: Any) -> None:
         pass
@@ -34,8 +34,8 @@ class Observer(Run):
 
 @contextmanager
 def owned_by_first(path: Path, say: Callable[[str], None]) -> Iterator[Callable[[], None]]:
-    """Inside, the folder `path` is in no other hands, see `mpdvae.system.folder_lock`; gives what confirms it. The first
-    process answers for all."""
+    """Owns the folder `path` within the context (see `mpdvae.system.folder_lock`); yields a function that confirms it. The
+    first process owns the folder on behalf of all."""
     if not is_first():
         yield lambda: None
         return
@@ -44,5 +44,5 @@ def owned_by_first(path: Path, say: Callable[[str], None]) -> Iterator[Callable[
 
 
 def run_in(path: Path) -> Run:
-    """The run folder `path`, to be written if this is the first process. Raises `InputError` where there is none."""
+    """Returns the run folder `path`, writable if this is the first process. Raises `InputError` if there is none."""
     return Run(path) if is_first() else Observer(path)

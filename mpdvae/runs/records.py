@@ -1,8 +1,9 @@
-"""What a run notes about itself, checked before it is believed: manifest, history, diagnostics, the state of a checkpoint.
+"""Schemas of the records of a run, validated before use: manifest, history, diagnostics, the state of a checkpoint.
 
-A run folder may come from anyone. Whoever reads one of these records works with plain dictionaries and takes for granted what
-is said here: which fields there are and of which type, that numbers are finite, that entries fit each other. Fields that are
-not named here are kept as they are. Records of earlier versions have fewer fields: those that may be absent have a default.
+A run folder is untrusted input. Code that reads one of these records works with plain dictionaries and relies on what the
+schemas guarantee: which fields exist and their types, that numbers are finite, that entries are consistent with each other.
+Fields that are not named here are kept unchanged. Records of earlier versions have fewer fields: those that may be missing
+have a default.
 """
 
 from collections.abc import Sequence
@@ -14,7 +15,7 @@ from mpdvae.errors import InputError
 from mpdvae.system.untrusted_files import in_short
 
 LARGEST = 1e15
-"""Of any number that is noted: sums and squares of such are still finite."""
+"""Largest magnitude of a recorded number: sums and squares of such numbers are still finite."""
 Real = Annotated[float, Field(ge=-LARGEST, le=LARGEST)]
 Step = Annotated[int, Field(ge=0, le=10**12)]
 Word = Annotated[str, Field(max_length=10_000)]
@@ -30,7 +31,7 @@ class DataOrigin(_Record):
 
 
 class Environment(_Record):
-    """What a part of a run was made with; see `mpdvae.runs.environment`."""
+    """The environment of a part of a run; see `mpdvae.runs.environment`."""
 
     used_for: list[Word]
     fields: dict[Word, Word | Real | bool | None]
@@ -56,7 +57,7 @@ class Lag(_Record):
 
 
 class Probed(_Record):
-    """What an entry of the history and diagnostics.json have in common."""
+    """Fields that history entries and diagnostics.json have in common."""
 
     verdict: Word = "not known"
     information_per_dimension_nats: Annotated[list[Real], Field(min_length=1)] = []
@@ -75,7 +76,7 @@ class Probed(_Record):
         if "total" not in self.gradient_norms:
             raise ValueError("gradient_norms has no total")
         if len({"mpd_mean_nats", "mpd_std_nats"} & self.model_fields_set) == 1:
-            raise ValueError("mpd_mean_nats and mpd_std_nats are not both there")
+            raise ValueError("mpd_mean_nats and mpd_std_nats must be given together")
         return self
 
 
@@ -92,7 +93,7 @@ class HistoryEntry(Probed):
 
 
 class ProgressNote(_Record):
-    """progress.json of a run that is under way."""
+    """progress.json of a run in progress."""
 
     phase: Word
     step: Step
@@ -100,7 +101,7 @@ class ProgressNote(_Record):
 
 
 class Rollback(_Record):
-    """A return to an earlier checkpoint; see `mpdvae.training.nonfinite_recovery`."""
+    """A rollback to an earlier checkpoint; see `mpdvae.training.nonfinite_recovery`."""
 
     from_step: Step
     to_step: Step
@@ -117,7 +118,7 @@ class LossSums(_Record):
 
 
 class TrackerNote(_Record):
-    """trackers/NAME.json; the id goes to the tracker, into addresses and names of files."""
+    """trackers/NAME.json; the id is passed to the tracker, where it becomes part of URLs and file names."""
 
     step: Step
     id: Annotated[str, Field(pattern=r"^[A-Za-z0-9][A-Za-z0-9_-]{0,63}$")]
@@ -125,7 +126,7 @@ class TrackerNote(_Record):
 
 
 class CheckpointState(_Record):
-    """step-N.json, beside the tensors. Which of its fields there must be, training says."""
+    """step-N.json, beside the tensors. Training determines which of its fields are required."""
 
     step: Step
     experiment: dict[str, Any]
@@ -143,7 +144,7 @@ class CheckpointState(_Record):
 
 
 def check(kind: type[_Record], content: Any, origin: str, advice: str) -> dict[str, Any]:
-    """`content` as it is. Raises `InputError`, naming `origin` and field and giving the advice, unless it is of `kind`."""
+    """Returns `content` unchanged. Raises `InputError`, with `origin`, the field and `advice`, if it is not of `kind`."""
     try:
         kind.model_validate(content)
     except ValidationError as error:
@@ -157,7 +158,7 @@ def check(kind: type[_Record], content: Any, origin: str, advice: str) -> dict[s
 
 
 def check_course(entries: Sequence[dict[str, Any]], origin: str, advice: str) -> None:
-    """Raises `InputError` unless entries of one run, each of which is one, fit each other."""
+    """Raises `InputError` unless the entries of one run, each valid in itself, are consistent with each other."""
     units = {len(noted) for entry in entries if (noted := entry.get("information_per_dimension_nats")) is not None}
     if len(units) > 1:
         raise InputError(

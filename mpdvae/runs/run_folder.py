@@ -4,12 +4,12 @@
     history.jsonl       one line per evaluation point       checkpoints/     step-N.safetensors + step-N.json
     model/              model.safetensors (averaged weights) + experiment.json + README.md
     density.json  density.csv  diagnostics.json  information.json  code_use.json  representation.json  codes.json
-    density-train.json  ...    the same of another split    partial/         parts of an unfinished measurement
+    density-train.json  ...    the same for another split   partial/         parts of an unfinished measurement
     figures/            failure.log      the traceback of a failed attempt
 
-Files appear whole or not at all (`atomic_files`), checkpoints too (`checkpoints`); the model is read and written by
-`model_folder`. Times are in the manifest only: history and
-weights are the same bytes however often a run was interrupted. Nothing here is a pickle.
+Files are written atomically (`atomic_files`), and so are checkpoints (`checkpoints`); `model_folder` reads and writes the
+model. Times are recorded only in the manifest: history and weights are the same bytes however often a run was interrupted.
+The folder contains no pickles.
 """
 
 import hashlib
@@ -33,14 +33,14 @@ if TYPE_CHECKING:
     from mpdvae.vae import VAE
 
 FAILURE_LOG = "failure.log"
-"""Beside the run: the traceback of a failed attempt."""
+"""File beside the run with the traceback of a failed attempt."""
 
 
 class Run:
     """One run folder.
 
     Arguments:
-        path: an existing run folder. Raises `InputError` where there is none.
+        path: an existing run folder. Raises `InputError` if there is none.
     """
 
     def __init__(self, path: Path) -> None:
@@ -55,9 +55,9 @@ class Run:
 
     @classmethod
     def create(cls, path: Path, experiment: Experiment) -> "Run":
-        """A new folder for `experiment`, or the existing one if it holds the very same experiment.
+        """Returns a new folder for `experiment`, or the existing one if it contains exactly the same experiment.
 
-        Raises `InputError` for a folder that holds something else; nothing in it is touched.
+        Raises `InputError` for a folder with any other content, which is left untouched.
         """
         path = Path(path)
         cls.check_free(path, experiment)
@@ -67,7 +67,7 @@ class Run:
 
     @classmethod
     def check_free(cls, path: Path, experiment: Experiment) -> None:
-        """Raises `InputError` unless `path` is new, empty, or the folder of this very experiment. Writes nothing."""
+        """Raises `InputError` unless `path` is new, empty, or the folder of exactly this experiment. Writes nothing."""
         check_folder(path)
         if (path / "experiment.json").exists():
             differing = differing_fields(cls(path).experiment, experiment)
@@ -85,7 +85,7 @@ class Run:
     @property
     def manifest(self) -> dict[str, Any]:
         path = self.path / "manifest.json"
-        advice = "delete it if the run is not wanted any more"
+        advice = "delete it if you no longer need the run"
         return check(Manifest, read_json(path), str(path), advice) if path.exists() else {}
 
     def note(self, **entries: Any) -> None:
@@ -95,23 +95,23 @@ class Run:
         write_json(self.path / "manifest.json", content | {"sha256": manifest_sha256(content)})
 
     def check_there(self) -> None:
-        """Raises `RunError` where the folder was deleted or moved away: it is not made again in part."""
+        """Raises `RunError` if the folder was deleted or moved away, so that it is not partly recreated."""
         if not (self.path / "experiment.json").is_file():
             raise RunError(
                 f"{self.path}: the folder was deleted or moved while it was in use, and nothing more is written there; put "
-                "it back and `mpdvae resume` goes on, or train again.",
+                "it back and run `mpdvae resume`, or train again.",
                 topic="taken",
             )
 
     def tidy(self) -> None:
-        """Removes what killed processes left aside while they wrote. Call it as the folder's owner."""
+        """Removes temporary files that killed processes left behind. Only the folder's owner may call this."""
         remove_asides(self.path)
         checkpoints.remove_halves(self.path / "checkpoints")
         if self.status == "finished":
             (self.path / "progress.json").unlink(missing_ok=True)
 
     def note_progress(self, content: dict[str, Any]) -> None:
-        """Says how far the run is, for whoever looks on."""
+        """Records how far the run is, for other processes to read."""
         write_atomically(self.path / "progress.json", json.dumps(content))
 
     @property
@@ -123,7 +123,7 @@ class Run:
 
     @property
     def history(self) -> list[dict[str, Any]]:
-        """One entry per evaluation point, in order of steps. Raises `InputError` for a line that is broken."""
+        """One entry per evaluation point, in order of steps. Raises `InputError` for an invalid line."""
         path = self.path / "history.jsonl"
         advice = f"delete {self.path} to train this run again"
         entries = []
@@ -146,7 +146,7 @@ class Run:
     def save_checkpoint(
         self, step: int, tensors: Mapping[str, "Tensor"], state: dict[str, Any], passing: bool = False
     ) -> None:
-        """The state after `step` updates, see `checkpoints.save`."""
+        """Saves the state after `step` updates; see `checkpoints.save`."""
         self.check_there()
         of = {"step": step, "experiment": self.experiment.model_dump(mode="json")}
         checkpoints.save(self.path / "checkpoints", step, tensors, of | state, passing)
@@ -154,20 +154,20 @@ class Run:
     def load_checkpoint(
         self, say: Callable[[str], None] = lambda line: None, passing: bool = True
     ) -> tuple[dict[str, "Tensor"], dict[str, Any]] | None:
-        """Tensors and state of the newest checkpoint that is whole; None if there is no checkpoint.
+        """Returns tensors and state of the newest intact checkpoint; None if there is no checkpoint.
 
         Arguments:
-            say: told of newer ones that are damaged, which the manifest names, too.
-            passing: whether those between evaluation points count.
+            say: called with a message for each newer checkpoint that is damaged; the manifest records these, too.
+            passing: whether checkpoints between evaluation points count.
 
-        Raises `RunError` if there are checkpoints and all are damaged, `InputError` for one of another experiment.
+        Raises `RunError` if there are checkpoints but all are damaged, `InputError` for one of another experiment.
         """
         found = checkpoints.newest(self.path / "checkpoints", passing)
         if found is None:
             return None
         self._check_checkpoint(found.path, found.state)
         for path in found.damaged:
-            say(f"{path}: this checkpoint is damaged; going on from that of step {found.state['step']}")
+            say(f"{path}: this checkpoint is damaged; resuming from that of step {found.state['step']}")
         told = self.manifest.get("damaged_checkpoints", [])
         if new := [path.stem for path in found.damaged if path.stem not in told]:
             self.note(damaged_checkpoints=[*told, *new])
@@ -178,7 +178,7 @@ class Run:
         if differing := differing_fields(of, self.experiment):
             raise InputError(
                 f"{path}: belongs to another experiment than experiment.json (it differs in {', '.join(differing)}); "
-                f"put {self.path / 'experiment.json'} back as it was, or choose another --out.",
+                f"restore {self.path / 'experiment.json'}, or choose another --out.",
                 topic="taken",
             )
 
@@ -190,18 +190,18 @@ class Run:
 
 
 def _holds_something(name: str) -> bool:
-    """Whether a file of this name is more than a claim to its folder, or a file that is being written."""
+    """Returns whether a file of this name is neither the lock file of its folder nor a file that is being written."""
     return name != folder_lock.FILE and not name.startswith(".")
 
 
 def manifest_sha256(content: Mapping[str, Any]) -> str:
-    """SHA-256 of a manifest's entries, without that of this hash itself."""
+    """Returns the SHA-256 of a manifest's entries, without the entry of this hash."""
     rest = {name: value for name, value in content.items() if name != "sha256"}
     return hashlib.sha256(json.dumps(rest, sort_keys=True).encode()).hexdigest()
 
 
 def differing_fields(one: Experiment, other: Experiment) -> list[str]:
-    """Dotted names of the fields in which two experiments differ."""
+    """Returns the dotted names of the fields in which two experiments differ."""
 
     def leaves(tree: dict[str, Any], prefix: str = "") -> dict[str, Any]:
         flat: dict[str, Any] = {}

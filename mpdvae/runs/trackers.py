@@ -1,13 +1,14 @@
-"""The history of a run, told to trackers of experiments as it grows: TensorBoard, trackio, Weights & Biases, MLflow.
+"""Logs the history of a run to experiment trackers as it grows: TensorBoard, trackio, Weights & Biases, MLflow.
 
 accelerate's tracker classes are used (https://huggingface.co/docs/accelerate/usage_guides/tracking), without its
-`Accelerator`, which would take over devices and processes. A tracker sees numbers, the configuration and pictures; it changes
-no byte of a run, and one that fails is left behind with a sentence. The history in the run folder stays the source.
+`Accelerator`, which would take control of devices and processes. A tracker receives numbers, the configuration and figures.
+It does not change a byte of a run; a tracker that fails is dropped, with a message of one sentence. The history in the run
+folder remains the source.
 
-    RUN/trackers/NAME.json      the step up to which NAME was told, and by which name it knows the run
-    RUN/trackers/tensorboard/   what TensorBoard shows: `tensorboard --logdir RUN/trackers`
+    RUN/trackers/NAME.json      the last step that was logged to NAME, and the id by which it knows the run
+    RUN/trackers/tensorboard/   the log of TensorBoard: `tensorboard --logdir RUN/trackers`
 
-A run that goes on tells what a tracker does not know yet, into the same log: no point is there twice.
+A resumed run logs to the same log whatever a tracker does not have yet: no point is logged twice.
 """
 
 import json
@@ -30,27 +31,27 @@ NAMES: tuple[Name, ...] = get_args(Name)
 PROJECT = "mpdvae"
 FOLDER = "trackers"
 LONGEST = 64
-"""Numbers of a list that a tracker is told; of a longer one none."""
+"""Maximum length of a list whose numbers are logged; longer lists are omitted."""
 RESULTS = ("density", "diagnostics", "information", "code_use", "representation")
 
 Say = Callable[[str], None]
 
 
 def check_installed(names: Sequence[str]) -> None:
-    """Raises `InputError`, with what to install, where a tracker called for cannot be used."""
+    """Raises `InputError`, with the command to install it, if a requested tracker is not installed."""
     for name in names:
         missing = [package for package in ("accelerate", name) if find_spec(package) is None]
         if missing:
             extra = "'mpdvae[track]'" if name == "tensorboard" else f"'mpdvae[track]' {name}"
             raise InputError(
-                f"--track {name}: needs {' and '.join(missing)}; `pip install {extra}` brings it.", topic="extras"
+                f"--track {name}: needs {' and '.join(missing)}; run `pip install {extra}`.", topic="extras"
             )
 
 
 @contextmanager
 def tracking(run: Run, names: Sequence[str], say: Say) -> Iterator["Trackers"]:
-    """Trackers of `run`, by `names` and those that were told of it before; closed at the end, however it comes. Of several
-    processes the first one tells them."""
+    """Yields the trackers of `run`: those in `names` and those that it was logged to before. They are closed on exit, even
+    after an error. With several processes, only the first one logs."""
     trackers = Trackers(run, say)
     if is_first():
         trackers.start(names)
@@ -61,11 +62,11 @@ def tracking(run: Run, names: Sequence[str], say: Say) -> Iterator["Trackers"]:
 
 
 class Trackers:
-    """Any number of trackers of one run, none of which can stop it.
+    """Any number of trackers of one run, none of which can stop the run.
 
     Arguments:
-        run: whose history is told.
-        say: told, in one sentence, that a tracker failed.
+        run: the run whose history is logged.
+        say: called with a message of one sentence if a tracker fails.
     """
 
     def __init__(self, run: Run, say: Say) -> None:
@@ -73,7 +74,7 @@ class Trackers:
         self.trackers: dict[str, Tracker] = {}
 
     def start(self, names: Sequence[str]) -> None:
-        """Begins, or goes on, with what they do not know yet of the history."""
+        """Starts or resumes the trackers, and logs the part of the history that they do not have yet."""
         before = [path.stem for path in sorted((self.run.path / FOLDER).glob("*.json")) if path.stem in NAMES]
         for name in dict.fromkeys([*names, *before]):
             self._attempt(name, lambda name=name: self.trackers.update({name: Tracker(self.run, name)}))
@@ -81,12 +82,12 @@ class Trackers:
             self.tell(entry)
 
     def tell(self, entry: Mapping[str, Any]) -> None:
-        """A new entry of the history."""
+        """Logs a new entry of the history."""
         for name, tracker in list(self.trackers.items()):
             self._attempt(name, lambda tracker=tracker: tracker.tell(entry))
 
     def tell_results(self) -> None:
-        """The results of the finished run, and its pictures."""
+        """Logs the results of the finished run, and its figures."""
         for name, tracker in list(self.trackers.items()):
             self._attempt(name, tracker.tell_results)
 
@@ -97,14 +98,14 @@ class Trackers:
     def _attempt(self, name: str, act: Callable[[], None]) -> None:
         try:
             act()
-        except Exception as error:  # whatever a tracker raises: network, login, disk, a package that is not there
+        except Exception as error:  # any error of a tracker: network, login, disk, a missing package
             reason = (str(error).strip().split("\n")[0] or type(error).__name__).rstrip(".")
-            self.say(f"tracker {name} failed and is told no more ({reason}); the run goes on.")
+            self.say(f"tracker {name} failed and is no longer used ({reason}); the run continues.")
             self.trackers.pop(name, None)
 
 
 class Tracker:
-    """One tracker of one run, by accelerate's class of that name."""
+    """One tracker of one run, which uses accelerate's class of that name."""
 
     def __init__(self, run: Run, name: str) -> None:
         from accelerate.tracking import LOGGER_TYPE_TO_CLASS
@@ -120,13 +121,13 @@ class Tracker:
             self._begin()
 
     def tell(self, entry: Mapping[str, Any]) -> None:
-        """An entry of the history, unless it knows it."""
+        """Logs an entry of the history, unless the tracker has it already."""
         if entry["step"] > self.state["step"]:
             self.tracker.log(numbers(entry), step=entry["step"])
             self._note(step=entry["step"])
 
     def tell_results(self) -> None:
-        """Numbers of the results, at the last step, and pictures where the tracker takes them."""
+        """Logs the numbers of the results at the last step, and figures if the tracker supports them."""
         if self.state.get("results"):
             return
         told = {}
@@ -142,19 +143,19 @@ class Tracker:
         self.tracker.finish()
 
     def _begin(self) -> None:
-        """What a tracker is told once."""
+        """Logs what a tracker receives only once."""
         experiment = self.run.experiment.model_dump(mode="json")
         self.tracker.store_init_configuration(dict(_configuration(experiment)))
-        if self.name == "mlflow":  # names its runs itself
+        if self.name == "mlflow":  # it chooses the ids of its runs itself
             self.state["id"] = self.tracker.tracker.info.run_id
         self._note()
 
     def _arguments(self, known: bool) -> dict[str, Any]:
-        """What accelerate's class passes on, so that the same run goes on where there is one."""
+        """Returns the arguments that accelerate's class passes on, so that an existing run of the tracker is continued."""
         title = f"{self.run.experiment.name}-seed{self.run.experiment.seed}-{self.state['id'][:6]}"
         folder = self.run.path / FOLDER
         if self.name == "tensorboard":
-            # Points after the noted step may have been written before a crash; TensorBoard hides them for those that follow.
+            # Points after the recorded step may have been written before a crash; TensorBoard hides them for later ones.
             again = {"purge_step": self.state["step"] + 1} if known else {}
             return {"run_name": "tensorboard", "logging_dir": folder} | again
         if self.name == "wandb":
@@ -172,7 +173,8 @@ class Tracker:
 
 
 def _satisfy_accelerate() -> None:
-    """Makes the state without which its classes refuse to log; of several processes, it would change their threads."""
+    """Creates the state without which accelerate's classes refuse to log. With several processes, this would change the
+    number of threads, which is therefore restored."""
     import torch
     from accelerate.state import PartialState
 
@@ -182,12 +184,13 @@ def _satisfy_accelerate() -> None:
 
 
 def _known(noted: Path) -> dict[str, Any]:
-    """What was told before. Raises `InputError` for what `Tracker` does not write."""
-    return check(TrackerNote, read_json(noted), str(noted), "without it the tracker begins anew")
+    """Returns the record of what was logged before. Raises `InputError` for content that `Tracker` does not write."""
+    return check(TrackerNote, read_json(noted), str(noted), "delete it to start the tracker anew")
 
 
 def numbers(tree: Mapping[str, Any], prefix: str = "") -> dict[str, float]:
-    """The numbers in a history entry or a result, by names of their parts joined with `/`; units are in the names."""
+    """Returns the numbers in a history entry or a result. Keys are the names of nested parts joined with `/`; names include
+    the units."""
     found: dict[str, float] = {}
     for name, value in tree.items():
         if isinstance(value, list) and len(value) <= LONGEST:
@@ -200,7 +203,7 @@ def numbers(tree: Mapping[str, Any], prefix: str = "") -> dict[str, float]:
 
 
 def _configuration(tree: Mapping[str, Any], prefix: str = "") -> Iterator[tuple[str, str | int | float | bool]]:
-    """The fields of an experiment, as hyper-parameters."""
+    """Yields the fields of an experiment as hyperparameters."""
     for name, value in tree.items():
         if isinstance(value, Mapping):
             yield from _configuration(value, f"{prefix}{name}.")
@@ -209,7 +212,7 @@ def _configuration(tree: Mapping[str, Any], prefix: str = "") -> Iterator[tuple[
 
 
 def _pictures(folder: Path) -> dict[str, Any]:
-    """The figures of a run, as arrays [1 channel height width]."""
+    """Returns the figures of a run as arrays [1 channel height width]."""
     import numpy as np
     from PIL import Image
 

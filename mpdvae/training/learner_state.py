@@ -1,8 +1,7 @@
-"""What learns, and all that a checkpoint holds of it: weights, their running average, the optimiser's moments, adaptive
-weights of the objective, the state of the step rule, and how far training is.
+"""The learner, with everything that a checkpoint holds of it: weights, their running average, the optimiser's moments,
+adaptive weights of the objective, the state of the step rule, and the progress of training.
 
-The running average a_k = d a_{k-1} + (1 - d) w_k of the weights w_k after step k is what validation, sampling and results
-use.
+Validation, sampling and results use the running average a_k = d a_{k-1} + (1 - d) w_k of the weights w_k after step k.
 """
 
 from dataclasses import asdict, dataclass, field, fields
@@ -13,7 +12,8 @@ from torch import Tensor, optim
 from torch.optim.swa_utils import AveragedModel, get_ema_multi_avg_fn
 
 from mpdvae.data import Splits, training_batch
-from mpdvae.experiments.experiment import Experiment, Training
+from mpdvae.experiments.experiment import Experiment
+from mpdvae.experiments.training_config import Training
 from mpdvae.objectives.step_rules import StepRule
 from mpdvae.objectives.terms import Objective
 from mpdvae.seeding import seeded
@@ -26,25 +26,25 @@ Checkpoint = tuple[dict[str, Tensor], dict[str, Any]]
 
 @dataclass
 class Progress:
-    """What changes besides weights; all of it is in a checkpoint."""
+    """State that changes besides the weights; all of it is in a checkpoint."""
 
     step: int = 0
     best_negative_elbo_nats: float = float("inf")
     evaluations_without_progress: int = 0
     plateaus: int = 0
     stopped: str = ""
-    """Why training ended before its last step; empty while it goes on."""
+    """Why training ended before its last step; empty while it continues."""
     skipped_in_a_row: int = 0
-    """Latest steps that were skipped, see `recovery`."""
+    """Number of latest steps that were skipped in a row, see `recovery`."""
     skipped: int = 0
-    """Steps that were skipped, on the way that led here."""
+    """Number of skipped steps on the path that led here."""
     rollbacks: list[dict[str, Any]] = field(default_factory=list)
-    """Returns to a checkpoint with a smaller learning rate."""
+    """Rollbacks to a checkpoint, with a smaller learning rate."""
 
 
 @dataclass
 class Learner:
-    """One model in training. `start` makes it; `restore` puts it where a checkpoint was."""
+    """One model in training. `start` creates it; `restore` sets it to the state of a checkpoint."""
 
     experiment: Experiment
     vae: VAE
@@ -56,7 +56,7 @@ class Learner:
 
     @classmethod
     def start(cls, experiment: Experiment, data: Splits) -> "Learner":
-        """Before the first step, on the device of `data`; weights are not initialised by data yet."""
+        """Returns the learner before the first step, on the device of `data`, without data-dependent initialisation."""
         t = experiment.training
         vae = experiment.build(data.image_shape).to(data.train.pixels.device)
         # Running statistics of normalisation are averaged like the weights that they belong to.
@@ -78,19 +78,19 @@ class Learner:
             group["lr"] = value
 
     def initialise(self, data: Splits) -> None:
-        """Data-dependent initialisation, with which the average begins."""
+        """Applies data-dependent initialisation; the average starts from the initialised weights."""
         initialise(self.vae, self.experiment, data)
         take_from_first(self.vae.state_dict().values())
         self.average.update_parameters(self.vae)
 
     def stepped(self) -> None:
-        """After an update of the weights: averages them and lets the learning rate decay."""
+        """Updates the average and decays the learning rate, after an update of the weights."""
         self.average.update_parameters(self.vae)
         self.progress.skipped_in_a_row = 0
         self._counted()
 
     def skipped(self) -> None:
-        """Instead of an update: the step is counted, and the learning rate decays."""
+        """Counts a step that was skipped instead of an update, and decays the learning rate."""
         self.progress.skipped_in_a_row += 1
         self.progress.skipped += 1
         self._counted()
@@ -100,7 +100,7 @@ class Learner:
         self.progress.step += 1
 
     def judge(self, negative_elbo_nats: float) -> bool:
-        """After an evaluation: whether it is the best so far. If not, counts towards a plateau; stops where training ends."""
+        """Returns whether an evaluation is the best so far; if not, it counts towards a plateau. Stops training if due."""
         t, p = self.experiment.training, self.progress
         better = negative_elbo_nats < p.best_negative_elbo_nats
         if better:
@@ -113,7 +113,7 @@ class Learner:
         return better
 
     def _count_no_progress(self) -> None:
-        """At a plateau, halves the rate and forgets the moments, as the released code."""
+        """At a plateau, halves the learning rate and discards the moments, like the released code."""
         t, p = self.experiment.training, self.progress
         if t.plateau is None or p.evaluations_without_progress < t.plateau.patience:
             p.evaluations_without_progress += 1
@@ -128,7 +128,7 @@ class Learner:
             self.learning_rate *= t.plateau.factor
 
     def checkpoint(self) -> Checkpoint:
-        """All that `restore` needs."""
+        """Returns everything that `restore` needs."""
         parts = {"model": self.vae.state_dict(), "average": self.average.state_dict()}
         parts |= {f"optimizer.{i}": state for i, state in self.optimizer.state_dict()["state"].items()}
         tensors = {f"{part}/{name}": value.contiguous() for part, of in parts.items() for name, value in of.items()}
@@ -138,7 +138,7 @@ class Learner:
         return tensors, state | {"learning_rate": self.learning_rate} | adapted
 
     def restore(self, checkpoint: Checkpoint) -> None:
-        """Goes on from `checkpoint`, of a learner of the same experiment."""
+        """Restores the state in `checkpoint`, of a learner of the same experiment."""
         tensors, state = checkpoint
         parts: dict[str, dict[str, Tensor]] = {}
         for name, tensor in tensors.items():
@@ -149,12 +149,12 @@ class Learner:
         groups = self.optimizer.state_dict()["param_groups"]
         moments = {}
         for i, parameter in enumerate(self.vae.parameters()):
-            if f"optimizer.{i}" in parts:  # a rule may not have moved it yet
+            if f"optimizer.{i}" in parts:  # the step rule may not have updated it yet
                 values = parts[f"optimizer.{i}"]
                 moments[i] = {name: _laid_out_like(parameter, value) for name, value in values.items()}
         self.optimizer.load_state_dict({"state": moments, "param_groups": groups})
         self.learning_rate = state["learning_rate"]
-        # Checkpoints of earlier versions lack both: there, nothing adapted.
+        # Checkpoints of earlier versions lack both, because nothing was adaptive there.
         self.objective.restore(state.get("objective", {}))
         self.rule.state |= state.get("inference", {})
         best = state["best_negative_elbo_nats"]
@@ -164,14 +164,15 @@ class Learner:
 
 
 def initialise(vae: VAE, e: Experiment, data: Splits) -> None:
-    """Data-dependent initialisation of the model that `e` builds, on random training images, a function of the seed."""
+    """Applies data-dependent initialisation to the model that `e` builds, on random training images; a function of the
+    seed."""
     with seeded(e.seed, "initial images"):
         indices = torch.randperm(len(data.train))[: e.training.initial_images]
     vae.initialise(training_batch(data.train, indices, e.data.protocol(), e.seed, step=-1))
 
 
 def optimizer_of(settings: Training, vae: VAE, learning_rate: float | None = None) -> optim.Optimizer:
-    """The optimiser that `settings` ask for, at their learning rate unless another is given."""
+    """Returns the optimiser that `settings` specify, with their learning rate unless another is given."""
     learning_rate = settings.learning_rate if learning_rate is None else learning_rate
     if settings.optimizer == "adamax":
         return optim.Adamax(vae.parameters(), lr=learning_rate, betas=settings.betas)
@@ -179,9 +180,10 @@ def optimizer_of(settings: Training, vae: VAE, learning_rate: float | None = Non
 
 
 def _laid_out_like(parameter: Tensor, moment: Tensor) -> Tensor:
-    """The moment in the parameter's memory layout, element by element of which the fused optimiser goes.
+    """Returns the moment in the parameter's memory layout, because the fused optimiser steps through memory element by
+    element.
 
-    Raises `ValueError` for what is neither of the parameter's shape nor a count of steps.
+    Raises `ValueError` if the moment neither has the parameter's shape nor is a step count.
     """
     if moment.numel() == 1 and moment.shape != parameter.shape:
         return moment

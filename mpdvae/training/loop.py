@@ -1,13 +1,13 @@
-"""The one training loop.
+"""The training loop, which all runs use.
 
-Step k of a run depends on the configuration and on the weights after step k-1, on nothing else: the order of the images,
-their binarisation and the noise of z are functions of (seed, step). A checkpoint at every evaluation point therefore makes
-a resumed run end with the same bytes as an uninterrupted one.
+Step k of a run depends only on the configuration and on the weights after step k-1: the order of the images, their
+binarisation and the noise of z are functions of (seed, step). Because there is a checkpoint at every evaluation point, a
+resumed run ends with the same bytes as an uninterrupted one.
 
 The recipe (Adam or Adamax, decay per step, halving at a plateau with a fresh optimiser, clipping, averaged weights,
-data-dependent initialisation, selection by validation ELBO) is that of the released code of MAE. What a step moves is said
-by a step rule (`mpdvae.objectives.step_rules`): encoder, decoder and prior together, or the encoder ahead. Several
-processes divide every batch among them (`mpdvae.system.batch_sharding`) and do all else alike.
+data-dependent initialisation, selection by validation ELBO) is that of the released code of MAE. A step rule
+(`mpdvae.objectives.step_rules`) determines what a step updates: encoder, decoder and prior together, or the encoder ahead.
+Several processes divide every batch among them (`mpdvae.system.batch_sharding`) and do everything else identically.
 """
 
 import math
@@ -24,7 +24,8 @@ from torch import Tensor, nn, optim
 
 from mpdvae.data import Splits, batch_indices, evaluation_images, steps_per_epoch, training_batch
 from mpdvae.errors import InputError, RunError
-from mpdvae.experiments.experiment import Experiment, Training
+from mpdvae.experiments.experiment import Experiment
+from mpdvae.experiments.training_config import Training
 from mpdvae.measures import collapse
 from mpdvae.measures.memory_budget import shortage_ends, shortage_told
 from mpdvae.models.acceleration import compile_networks, run_in_bfloat16
@@ -54,7 +55,7 @@ from mpdvae.training.validation import probe, validate
 from mpdvae.vae import VAE
 
 Watch = Callable[[int, dict[str, Any] | None], None]
-"""Called after every step with the number of steps done, and with the new history entry at evaluation points."""
+"""Callback after every step: receives the number of completed steps and, at evaluation points, the new history entry."""
 
 
 @recording
@@ -69,20 +70,20 @@ def train(
     model, which is also in the run folder. From then on the process keeps memory that it frees (`mpdvae.system.allocator`).
 
     Arguments:
-        watch: called after every step.
-        say: told what a person should know: a damaged checkpoint, a return to an earlier one.
-        stop: asked after every step; where the process was told to stop, a checkpoint is saved.
+        watch: callback after every step.
+        say: callback for messages to the user: a damaged checkpoint, a rollback to an earlier one.
+        stop: checked after every step; if the process was asked to stop, a checkpoint is saved.
 
     Raises:
         InputError: the experiment does not fit the data.
-        RunError: the loss is no longer a finite number, see `recovery`; or a step needs more memory than there is.
-        Stopped: the process was told to stop.
+        RunError: the loss is no longer finite, see `recovery`; or a step needs more memory than is available.
+        Stopped: the process was asked to stop.
     """
     t, stop = run.experiment.training, stop or Stop()
     check_batch(t.batch_size)
     keep_freed_memory()
     x_validation = _validation_images(run.experiment, data)
-    less = f"close what else runs and resume {run.path}, or train anew with a smaller training.batch_size or decoder."
+    less = f"close other programs and resume {run.path}, or train again with a smaller training.batch_size or decoder."
     with shortage_ends(less):
         course = Course.begin(run, data, say)
     with stop.deferred(), shortage_told(say), shortage_ends(less):
@@ -100,19 +101,19 @@ def train(
                 run.save_checkpoint(course.progress.step, *course.checkpoint(), passing=True)
             stop.check()
         run.note(status="trained", stopped=course.progress.stopped)
-    process_group.wait_for_all()  # the model is there for all
+    process_group.wait_for_all()  # until the first process has saved the model
     return load(run.path)
 
 
 @dataclass
 class Course:
-    """Where a run is: what learns, what was measured, and the sums since then."""
+    """The state of a run: the learner, the measurements so far, and the sums since the last one."""
 
     learner: Learner
     history: list[dict[str, Any]]
     tally: LossSums
     started: float
-    """Of the time since the last evaluation point: monotonic seconds."""
+    """Start of the time since the last evaluation point, in seconds of a monotonic clock."""
 
     @property
     def progress(self) -> Progress:
@@ -120,12 +121,13 @@ class Course:
 
     @classmethod
     def begin(cls, run: Run, data: Splits, say: Callable[[str], None], passing: bool = True) -> "Course":
-        """As the newest checkpoint of `run` has it, `passing` ones among them or not; else before the first step."""
+        """Returns the state of the newest checkpoint of `run`, with or without `passing` ones; without a checkpoint, the
+        state before the first step."""
         t, learner, tally = run.experiment.training, Learner.start(run.experiment, data), LossSums()
         checkpoint, history = run.load_checkpoint(say, passing), []
         if not process_group.agree(checkpoint[1]["step"] if checkpoint else 0):
             raise RunError(
-                f"{run.path}: processes find different checkpoints there; give a folder that all machines share.",
+                f"{run.path}: the processes find different checkpoints there; use a folder that all machines share.",
                 topic="workers",
             )
         if checkpoint is None:
@@ -142,7 +144,7 @@ class Course:
         return cls(learner, history, tally, time.perf_counter())
 
     def checkpoint(self) -> Checkpoint:
-        """All that `begin` needs."""
+        """Returns everything that `begin` needs."""
         (tensors, state), (sums, counts) = self.learner.checkpoint(), self.tally.checkpoint()
         return tensors | sums, state | {"tally": counts}
 
@@ -152,7 +154,7 @@ def _is_due(step: int, t: Training) -> bool:
 
 
 def _step_or_skip(course: Course, data: Splits) -> None:
-    """One step, which moves nothing where it meets a number that is none. Raises `NotFinite` at too many in a row."""
+    """Performs one step, or skips it if a value is not finite. Raises `NotFinite` after too many skips in a row."""
     learner = course.learner
     try:
         with kept_if_skipped(learner.vae):
@@ -165,7 +167,7 @@ def _step_or_skip(course: Course, data: Splits) -> None:
 
 
 def _evaluation_point(run: Run, course: Course, data: Splits, x: Tensor) -> dict[str, Any]:
-    """Measures, keeps the best model, saves a checkpoint; returns the entry of the history."""
+    """Measures, keeps the best model and saves a checkpoint; returns the entry of the history."""
     learner, epoch_steps = course.learner, steps_per_epoch(len(data.train), run.experiment.training.batch_size)
     course.tally.refuse_broken(course.progress.step)
     entry = _evaluate(course, x, epoch_steps)
@@ -176,7 +178,7 @@ def _evaluation_point(run: Run, course: Course, data: Splits, x: Tensor) -> dict
         run.save_model(learner.averaged, data.image_shape)
     run.write_history(course.history)
     course.tally = LossSums()
-    # A step that was skipped may be one of a row that ends in a return: not to here.
+    # A skipped step may belong to a series that ends in a rollback, which must not lead here.
     passing = course.progress.skipped_in_a_row > 0
     run.save_checkpoint(course.progress.step, *course.checkpoint(), passing)
     _note(run, course)
@@ -185,8 +187,8 @@ def _evaluation_point(run: Run, course: Course, data: Splits, x: Tensor) -> dict
 
 
 def _go_back(run: Run, data: Splits, course: Course, why: NotFinite, say: Callable[[str], None]) -> Course:
-    """At the checkpoint of the last evaluation point, or the start, with a smaller learning rate. Raises `RunError` where the
-    run has no returns left."""
+    """Rolls back to the checkpoint of the last evaluation point, or to the start, with a smaller learning rate. Raises
+    `RunError` if the run has no rollbacks left."""
     settings, before = run.experiment.training.recovery, course.progress
     if len(before.rollbacks) >= settings.rollbacks:
         raise diverged(before, why)
@@ -195,15 +197,15 @@ def _go_back(run: Run, data: Splits, course: Course, why: NotFinite, say: Callab
     returns = len(before.rollbacks) + 1 - len(after.rollbacks)  # since that checkpoint
     learner.learning_rate *= settings.learning_rate_factor**returns
     after.rollbacks = returned(before, after, learner.learning_rate, why)
-    # The best model may be one of the way that is left.
+    # The best model may be from the abandoned path.
     after.best_negative_elbo_nats = min(before.best_negative_elbo_nats, after.best_negative_elbo_nats)
     say(f"training: {in_words(after.rollbacks[-1])}")
     return course
 
 
 def _step(learner: Learner, data: Splits) -> tuple[Loss, Tensor]:
-    """One update; returns its loss and the norm of the gradient before it was clipped. Raises `NotFinite`, with weights as
-    they were, where it meets a number that is none."""
+    """Performs one update; returns its loss and the norm of the gradient before clipping. Raises `NotFinite` if a value is
+    not finite; the weights are then unchanged."""
     e, step = learner.experiment, learner.progress.step
     indices = batch_indices(len(data.train), e.training.batch_size, e.seed, step)
     x = training_batch(data.train, indices, e.data.protocol(), e.seed, step)
@@ -218,15 +220,15 @@ def _step(learner: Learner, data: Splits) -> tuple[Loss, Tensor]:
 
 
 def _loss(learner: Learner, x: Tensor, seed: int) -> Loss:
-    """The objective on the batch `x`, of which each process passes its own images through the networks."""
+    """Returns the objective on the batch `x`; each process passes its own images through the networks."""
     step = learner.progress.step
     with seeded(seed, "noise", step), overflow_is_told(), divided(len(x)):
         return learner.objective(learner.vae, own(x), step)
 
 
 def _update(loss: Tensor, moving: list[nn.Parameter], optimizer: optim.Optimizer, clip_norm: float | None) -> Tensor:
-    """One step of the optimiser down the gradient of `loss`; parameters that are not `moving` stay where they are. Returns
-    the norm of the gradient before it was clipped; raises `NotFinite`, before anything moves, where that is no number."""
+    """Performs one step of the optimiser down the gradient of `loss`; parameters that are not `moving` stay unchanged.
+    Returns the norm of the gradient before clipping; raises `NotFinite`, before any update, if it is not finite."""
     optimizer.zero_grad(set_to_none=True)
     process_group.backward(loss, moving)
     norm = nn.utils.clip_grad_norm_(moving, math.inf if clip_norm is None else clip_norm)
@@ -236,7 +238,7 @@ def _update(loss: Tensor, moving: list[nn.Parameter], optimizer: optim.Optimizer
 
 
 def _encoder_step(learner: Learner, data: Splits, number: int) -> float:
-    """Moves the encoder alone, on a batch that is a function of (seed, step, number); returns the loss there."""
+    """Updates only the encoder, on a batch that is a function of (seed, step, number); returns the loss there."""
     e, step = learner.experiment, learner.progress.step
     seed = derive_seed(e.seed, "encoder step", number)
     with seeded(seed, "images", step):
@@ -249,7 +251,7 @@ def _encoder_step(learner: Learner, data: Splits, number: int) -> float:
 
 
 def _evaluate(course: Course, x: Tensor, epoch_steps: int) -> dict[str, Any]:
-    """The entry of the history at an evaluation point."""
+    """Returns the entry of the history at an evaluation point."""
     terms, progress = course.tally.means(), course.progress
     entry = {
         "step": progress.step,
@@ -266,12 +268,12 @@ def _evaluate(course: Course, x: Tensor, epoch_steps: int) -> dict[str, Any]:
 
 
 def _measure(learner: Learner, x: Tensor, step: int) -> dict[str, Any]:
-    """All that is measured of the averaged model at an evaluation point."""
+    """Returns all measurements of the averaged model at an evaluation point."""
     samples = learner.experiment.training.validation_samples
     try:
         measured = asdict(validate(learner.averaged, x, samples, seed=0))
         measured |= asdict(probe(learner.averaged, learner.objective, x, step))
-    except (ValueError, RunError) as error:  # a law or a measure that was given what is no number
+    except (ValueError, RunError) as error:  # a distribution or a measure was given a non-finite value
         raise NotFinite("what was measured of the averaged model") from error
     check_measured(measured)
     return measured
@@ -292,7 +294,7 @@ def _validation_images(e: Experiment, data: Splits) -> Tensor:
 
 @contextmanager
 def _misfit_is_told(run: Run) -> Iterator[None]:
-    """A checkpoint may be whole and yet not of this model: whoever made it can make its checksum, too."""
+    """Raises `RunError` for a checkpoint that is intact but of another model: its author can forge the checksum, too."""
     try:
         yield
     except (KeyError, ValueError, RuntimeError) as error:
@@ -305,7 +307,7 @@ def _misfit_is_told(run: Run) -> Iterator[None]:
 
 
 def _note(run: Run, course: Course) -> None:
-    """What the manifest says of training so far."""
+    """Records the progress of training in the manifest."""
     seconds = run.manifest.get("training_seconds", 0.0) + time.perf_counter() - course.started
     run.note(
         status="training",

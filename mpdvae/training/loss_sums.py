@@ -1,4 +1,4 @@
-"""Sums of the loss between two evaluation points; a checkpoint holds them where it is saved in between."""
+"""Sums of the loss between two evaluation points; a checkpoint that is saved in between includes them."""
 
 from typing import Any
 
@@ -16,19 +16,19 @@ class LossSums:
         self.terms: dict[str, Tensor] = {}
         self.count = 0
         self.skipped = 0
-        """Steps that moved nothing and are in no sum."""
+        """Number of skipped steps, which are in no sum."""
         self.unchecked: list[Tensor] = []
-        """Loss plus norm of the gradient of the latest steps: finite if both are."""
+        """Loss plus gradient norm of each unchecked step: finite if both are."""
 
     def add(self, loss: Loss, norm: Tensor) -> None:
         for name, value in loss.terms.items():
             self.terms[name] = self.terms.get(name, 0) + value.detach().double()
         self.count += 1
-        if norm.device.type != "cpu":  # there every step was checked before it was made
+        if norm.device.type != "cpu":  # on a CPU, every step is checked before the update
             self.unchecked.append(loss.total.detach() + norm)
 
     def refuse_broken(self, done: int) -> None:
-        """Raises `NotFinite` where a loss or gradient was not finite, naming its step; `done` steps are done."""
+        """Raises `NotFinite`, naming the step, if a loss or gradient was not finite; `done` is the number of steps done."""
         if not self.unchecked:
             return
         broken = (~torch.stack(self.unchecked).isfinite()).nonzero()
@@ -38,17 +38,17 @@ class LossSums:
         self.unchecked.clear()
 
     def means(self) -> dict[str, float]:
-        """Of the steps that were not skipped; empty where all were."""
+        """Returns the means over the steps that were not skipped; empty if all were skipped."""
         return {name: value.item() / self.count for name, value in self.terms.items()}
 
     def checkpoint(self) -> tuple[dict[str, Tensor], dict[str, Any]]:
-        """All that `restored` needs."""
+        """Returns everything that `restored` needs."""
         counts = {"terms": list(self.terms), "count": self.count, "skipped": self.skipped}
         return {f"tally/{name}": value for name, value in self.terms.items()}, counts
 
     @classmethod
     def restored(cls, tensors: dict[str, Tensor], counts: dict[str, Any], device: torch.device) -> "LossSums":
-        """What `checkpoint` gave, terms in the order in which they are added up; a new one where it gave nothing."""
+        """Restores the sums that `checkpoint` returned, with terms in the order of summation; new sums if it had none."""
         tally = cls()
         tally.terms = {name: tensors[f"tally/{name}"].to(device) for name in counts.get("terms", ())}
         tally.count, tally.skipped = counts.get("count", 0), counts.get("skipped", 0)

@@ -1,12 +1,12 @@
-"""What is measured at an evaluation point of a training run: density, use of the code, and collapse in words.
+"""Measurements at an evaluation point of a training run: density, use of the code, and a verdict on collapse.
 
-Averaged weights in eval mode; fixed images and fixed noise, so that consecutive points differ by the weights alone. Nothing
-here changes the model, its gradients or the caller's generators.
+The averaged weights are measured in eval mode, on fixed images and with fixed noise, so that consecutive points differ only
+by the weights. Nothing here changes the model, its gradients or the caller's generators.
 
-`validate` needs forward passes only and looks at all validation images. `probe` needs gradients and looks at a fixed random
-part of them: how hard the terms of the loss pull (`mpdvae.objectives.term_gradients`), how far the encoder lags
+`validate` needs only forward passes and uses all validation images. `probe` needs gradients and uses a fixed random subset
+of them. It measures how strongly the terms of the loss pull (`mpdvae.objectives.term_gradients`), how far the encoder lags
 (`mpdvae.measures.encoder_lag`), and what the decoder loses when it is given the code of another image
-(`mpdvae.measures.code_use`, of which this is the part that costs little).
+(`mpdvae.measures.code_use`, of which this is the inexpensive part).
 """
 
 from dataclasses import dataclass
@@ -32,14 +32,14 @@ from mpdvae.vae import VAE
 
 IMAGES_AT_ONCE = 500
 GRADIENT_IMAGES = 50
-"""Images whose gradients are compared and whose codes are exchanged."""
+"""Number of images whose gradients are compared and whose codes are exchanged."""
 LAG_IMAGES = 16
-"""Images whose posteriors are refined, which is most of what a probe costs."""
+"""Number of images whose posteriors are refined, which is most of the cost of a probe."""
 
 
 @dataclass(frozen=True)
 class Validation:
-    """One evaluation point. Densities are means over images; nats."""
+    """One evaluation point. Densities are means over images, in nats."""
 
     negative_elbo_nats: float
     reconstruction_nats: float
@@ -56,7 +56,7 @@ class Validation:
     active_units_by_variance: dict[str, int]
     information_per_dimension_nats: list[float]
     kl_per_dimension_nats: list[float] | None
-    """None where the prior does not factorise into Gaussians."""
+    """None if the prior does not factorise into Gaussians."""
     mutual_information_nats: float
     mutual_information_ceiling_nats: float
     mutual_information_saturated: bool
@@ -64,17 +64,17 @@ class Validation:
 
 @dataclass(frozen=True)
 class Probe:
-    """What gradients and exchanged codes tell at an evaluation point."""
+    """Results from gradients and exchanged codes at an evaluation point."""
 
     gradient_norms: dict[str, float]
     """By term of the loss, and `total`; nats per unit of (m, log s^2)."""
     encoder_lag: EncoderLag
     code_use_nats: float
-    """What log p(x|z) loses when z is that of another image, a mean over images; near zero the decoder could do without z."""
+    """Loss of log p(x|z) if z is that of another image, mean over images; near zero, the decoder could do without z."""
 
 
 class _PassInPieces(ForwardPass):
-    """A forward pass without gradients, within the memory that there is; its noise is that of all images."""
+    """A forward pass without gradients, in chunks that fit in memory; the noise is drawn for all images together."""
 
     def _encoded(self) -> Distribution:
         def moments(rows: slice) -> Tensor:
@@ -143,19 +143,20 @@ def probe(
     lag_images: int = LAG_IMAGES,
     seed: int = 0,
 ) -> Probe:
-    """Gradient norms, encoder lag and code use on a random part of `x`, the same at every call with as many images.
+    """Measures gradient norms, encoder lag and code use on a random subset of `x`, which is the same at every call with the
+    same number of images.
 
     Arguments:
         vae: the model.
-        objective: whose terms are compared, weighted as at `step`.
+        objective: the objective whose terms are compared, weighted as at `step`.
         x: at least 2 images.
-        step: of the schedules.
-        lag_images: for the lag, at least 2; of the images for the gradients, `GRADIENT_IMAGES`.
-        seed: of the choice and of all noise.
+        step: step of the schedules.
+        lag_images: number of images for the lag, at least 2, taken from those for the gradients (`GRADIENT_IMAGES`).
+        seed: seed of the choice of images and of all noise.
 
     Raises:
-        InputError: for fewer than two images.
-        RunError: for a posterior, a gradient or a distortion that is not finite; names the image.
+        InputError: there are fewer than two images.
+        RunError: a posterior, a gradient or a distortion is not finite; the message names the image.
     """
     if len(x) < 2:
         raise InputError(f"x: expected at least 2 images, got {len(x)}.")
@@ -169,5 +170,5 @@ def probe(
 
 
 def _short(values: Float[Tensor, " latent"]) -> list[float]:
-    """Six significant digits: there are many of these in a history."""
+    """Rounds to six significant digits, because a history contains many such values."""
     return [float(f"{value:.6g}") for value in values.tolist()]

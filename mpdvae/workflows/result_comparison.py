@@ -62,8 +62,8 @@ class Compared:
         return [pair for pair in self.pairs if not pair.agrees(tolerance)]
 
     def agrees(self, tolerance: float) -> bool:
-        """Returns whether all leaves agree. Differing bytes of a file without leaves agree under any positive tolerance, since
-        it is unknown how far they are apart."""
+        """Returns whether all leaves agree. In a file without leaves, any positive tolerance excuses differing bytes, whose
+        distance is unknown."""
         return self.equal or (tolerance > 0 and not self.differing(tolerance))
 
     @property

@@ -5,11 +5,11 @@
     value      its lowest negative ELBO at an evaluation point, in nats, on validation images: the plain ELBO, whatever the
                weights of the objective, so that trials with different weights can be compared
     sampler    tree-structured Parzen estimator (Bergstra et al. 2011, NeurIPS)
-    pruner     stops a trial at an evaluation point where it falls behind: behind the median of the trials before it, or
-               by Hyperband (Li et al. 2018, JMLR 18)
+    pruner     stops a trial at an evaluation point where it is behind, by the median of the trials before it or by
+               Hyperband (Li et al. 2018, JMLR 18)
 
-The values that trial k tries are a function of the seed, of k and of the results known at that time: with one job at a time,
-a search is as reproducible as a run. Workers share the study through its storage and take trials one after the other
+The values of trial k are a function of the seed, of k and of the results known by then, so a search that runs one job after
+the other is as reproducible as a run. Workers share the study through its storage and take trials one by one
 (`mpdvae.workflows.search_trial`).
 """
 

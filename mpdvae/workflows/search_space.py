@@ -1,9 +1,9 @@
-"""What a search may vary: fields of an experiment under their dotted names, each with a range or a list of choices.
+"""The search space: fields of an experiment by their dotted names, each with a range or a list of choices.
 
     training.learning_rate=1e-4:1e-2:log     objective.diversity_weight=0:2     training.optimizer=adam,adamax
 
-The ends of a range and all choices are validated as the field itself is, so that nothing is tried that `mpdvae train`
-refuses.
+The ends of a range, and all choices, are validated like the field itself, so that no value is tried that `mpdvae train`
+rejects.
 """
 
 import json
@@ -26,19 +26,19 @@ DEFAULT = (
     "objective.smoothness_weight=0:1",
     "objective.kl_weight.value=0.1:1:log",
 )
-"""Learning rate, the paper's two weights, and beta; where a recipe has no such field, without it."""
+"""Learning rate, the paper's two weights, and beta; fields that a recipe does not have are left out."""
 FORM = "FIELD=LOW:HIGH, FIELD=LOW:HIGH:log or FIELD=a,b,c"
 
 
 @dataclass(frozen=True)
 class Range:
-    """Numbers between two, both included."""
+    """An interval of numbers, including both ends."""
 
     low: float
     high: float
     log: bool
     whole: bool
-    """Integers only."""
+    """Whether it holds integers only."""
 
     def distribution(self) -> "BaseDistribution":
         from optuna.distributions import FloatDistribution, IntDistribution
@@ -61,14 +61,15 @@ class Choices:
 
 
 Space = dict[str, Range | Choices]
-"""Dotted names of fields, and what each may be."""
+"""The values that each field may take, by its dotted name."""
 
 
 def space(experiment: Experiment, texts: Sequence[str]) -> Space:
-    """What `texts`, or `DEFAULT` where there are none, vary of `experiment`.
+    """Parses the search space of `experiment` from `texts`, or from `DEFAULT` if there are none.
 
     Raises:
-        InputError: a text has another form, names no field or one twice, or a value that the field cannot have.
+        InputError: if a text has the wrong form, names an unknown field or one that was named before, or gives a value that
+            the field cannot take.
     """
     known = _leaves(experiment)
     found: Space = {}
@@ -88,7 +89,7 @@ def space(experiment: Experiment, texts: Sequence[str]) -> Space:
 
 
 def changed(experiment: Experiment, values: dict[str, Any]) -> Experiment:
-    """`experiment` with other values for some fields, by their dotted names. Raises `InputError` for what cannot be."""
+    """Returns `experiment` with new `values` of fields, by dotted name. Raises `InputError` if a value is invalid."""
     return with_changes(experiment, **{name.replace(".", "__"): value for name, value in values.items()})
 
 
@@ -101,7 +102,9 @@ def _tried(what: Range | Choices) -> tuple[Any, ...]:
 def _range(text: str, types: set[type], values: str) -> Range:
     low, high, *rest = values.split(":")
     if not types & {int, float}:
-        raise InputError(f"--vary: {text.split('=')[0]} is no number; list its choices: FIELD=a,b,c.", topic="options")
+        raise InputError(
+            f"--vary: {text.split('=')[0]} is not a number; list its choices: FIELD=a,b,c.", topic="options"
+        )
     whole = float not in types
     try:
         ends = tuple(float(int(end)) if whole else float(end) for end in (low, high))
@@ -127,7 +130,7 @@ def _value(text: str) -> Any:
 
 
 def _leaves(config: BaseModel, prefix: str = "") -> dict[str, set[type]]:
-    """Dotted names of all fields that hold one value, and the types that they may have."""
+    """Returns the dotted names of all fields that hold a single value, with the types that they may have."""
     leaves: dict[str, set[type]] = {}
     for name, field in type(config).model_fields.items():
         value = getattr(config, name)
@@ -139,7 +142,7 @@ def _leaves(config: BaseModel, prefix: str = "") -> dict[str, set[type]]:
 
 
 def _types(annotation: Any) -> set[type]:
-    """The plain types in an annotation such as `Annotated[float, ...] | None`."""
+    """Returns the plain types in an annotation such as `Annotated[float, ...] | None`."""
     if isinstance(annotation, type) and not get_args(annotation):
         return {annotation}
     return set().union(*(_types(part) for part in get_args(annotation) if isinstance(part, type) or get_args(part)))

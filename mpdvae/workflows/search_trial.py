@@ -1,8 +1,10 @@
-"""One trial of a search: asked for, trained in a folder of its own, told; and what workers share while they do.
+"""Runs the trials of a search in worker processes, and defines what the workers share.
 
-A worker asks for a trial and claims its folder in one turn, in which no other begins one: a trial that counts as running and
-whose folder has no owner has therefore lost its process. It is enqueued again with the same folder, where training goes on
-from the last checkpoint.
+A worker asks the study for a trial, trains it in a folder of its own, and reports its value to the study.
+
+Asking for a trial and claiming its folder happen under one lock, during which no other worker begins a trial: if a trial
+counts as running but its folder has no owner, its process died. The trial is then enqueued again with the same folder,
+where training resumes from the last checkpoint.
 """
 
 import traceback
@@ -30,38 +32,39 @@ if TYPE_CHECKING:
 
 Pruner = Literal["median", "hyperband", "none"]
 UNPRUNED_TRIALS = 5
-"""Trials before the median pruner gives any up."""
+"""Number of trials that finish before the median pruner prunes any."""
 TRIES = 2
-"""How often a trial whose process died is begun before it counts as failed."""
+"""Number of times a trial whose process dies is started before it counts as failed."""
 FOLDER, REASON = "folder", "reason"
-"""What is noted of a trial in the study."""
+"""Keys of a trial's attributes in the study."""
 SEARCH = "search"
-"""What is noted of the study: which search it belongs to."""
+"""Key of the study's attribute that identifies its search."""
 
 
 @dataclass(frozen=True)
 class Search:
-    """All that a worker needs to take part."""
+    """Everything that a worker needs to take part in a search."""
 
     experiment: Experiment
     space: Space
     out: Path
     trials: int
-    """In total, those of earlier calls included."""
+    """Total number of trials, including those of earlier calls."""
     storage: str
-    """URL of a database; empty: a journal in `out`."""
+    """URL of a database; empty: a journal file in `out`."""
     pruner: Pruner
     data_root: Path | None
     command: str
     track: tuple[str, ...] = ()
-    """Names of the trackers that are told of every trial."""
+    """Names of the trackers that record every trial."""
     device: str | None = None
-    """That trials are trained on; "cuda": each worker on one of its GPUs. None: cpu."""
+    """Device for training; "cuda": each worker uses one of its GPUs; None: the CPU."""
 
     def study(self) -> "Study":
-        """The study, made where there is none yet. Connections to a database are closed when it is no longer used.
+        """Opens the study, creating it if needed. Connections to a database are closed when it is no longer used.
 
-        Raises `InputError` where the database has another search of that name.
+        Raises:
+            InputError: if the database has another search of the same name.
         """
         import optuna
         from optuna.storages import RDBStorage
@@ -105,7 +108,7 @@ class Search:
         return MedianPruner(n_startup_trials=UNPRUNED_TRIALS) if self.pruner == "median" else NopPruner()
 
     def note(self) -> None:
-        """Writes what is searched beside the trials. Raises `InputError` where another search is there."""
+        """Writes the definition of the search next to the trials. Raises `InputError` if another search is there."""
         path, ours = self.out / "search.json", self._content()
         if path.exists() and (differing := _differing(read_json(path), ours)):
             raise InputError(
@@ -114,7 +117,7 @@ class Search:
         write_json(path, ours)
 
     def _content(self) -> dict[str, Any]:
-        """What makes it this search, as JSON gives it back."""
+        """Returns the data that identify this search, as read back from JSON."""
         return {
             "experiment": self.experiment.model_dump(mode="json"),
             "vary": {name: str(what) for name, what in self.space.items()},
@@ -127,7 +130,7 @@ def _differing(other: dict[str, Any], ours: dict[str, Any]) -> str:
 
 
 def take_part(job: Search, session: Path, number: int) -> None:
-    """In worker `number`: trains trials until there are enough."""
+    """In worker `number`: trains trials until the study has enough."""
     study, job = job.study(), replace(job, device=gpu_assignment.of_worker(job.device, number))
     while owner_of(session) is not None:
         with ExitStack() as stack:
@@ -142,14 +145,14 @@ def take_part(job: Search, session: Path, number: int) -> None:
 
 
 def _turn(out: Path) -> "FileLock":
-    """Inside, no other process begins a trial or judges which are dead."""
+    """Returns a lock; while it is held, no other process begins a trial or decides which trials are dead."""
     from filelock import FileLock
 
     return FileLock(out / ".turn.lock")
 
 
 def _next_trial(study: "Study", job: Search) -> "Trial | None":
-    """A new trial, or one that was enqueued again; None where enough have begun."""
+    """Returns a new trial or one that was enqueued again; None if enough trials have begun."""
     from optuna.samplers import TPESampler
     from optuna.trial import TrialState
 
@@ -167,7 +170,7 @@ def _next_trial(study: "Study", job: Search) -> "Trial | None":
 
 
 def _try(study: "Study", trial: "Trial", job: Search, ownership: Ownership) -> None:
-    """Trains one trial and tells its value."""
+    """Trains one trial and reports its value to the study."""
     import torch
     from joblib import parallel_config
     from optuna.trial import TrialState
@@ -183,7 +186,7 @@ def _try(study: "Study", trial: "Trial", job: Search, ownership: Ownership) -> N
     except _Behind:
         study.tell(trial, state=TrialState.PRUNED)
     except ToldToStop:
-        raise  # the trial counts as running: it is taken up again
+        raise  # the trial still counts as running, and will be resumed
     except Exception as error:
         write_atomically(folder / FAILURE_LOG, traceback.format_exc())
         trial.set_user_attr(REASON, f"{type(error).__name__}: {error}")
@@ -191,11 +194,11 @@ def _try(study: "Study", trial: "Trial", job: Search, ownership: Ownership) -> N
 
 
 class _Behind(Exception):
-    """Of a trial that the pruner gives up."""
+    """Raised when the pruner stops a trial."""
 
 
 def _train(run: Run, job: Search, trial: "Trial", ownership: Ownership) -> None:
-    """Trains `run` and reports each evaluation point; those before a checkpoint are told again, to the new trial."""
+    """Trains `run` and reports each evaluation point. After a resume, earlier points are reported to the new trial, too."""
     reported: set[int] = set()
 
     def report(entry: dict[str, Any]) -> None:
@@ -217,7 +220,7 @@ def _train(run: Run, job: Search, trial: "Trial", ownership: Ownership) -> None:
 
 
 def revive(study: "Study", out: Path) -> list[str]:
-    """Trials whose process is gone: enqueues each again, the second time it counts as failed. Returns a line for each."""
+    """Enqueues trials whose process is gone again; the second time, they count as failed. Returns a line for each."""
     from optuna.trial import TrialState
 
     lines = []
@@ -231,10 +234,10 @@ def revive(study: "Study", out: Path) -> list[str]:
             again = sum(folder_of(other) == folder for other in known) < TRIES
             if again:
                 study.enqueue_trial(trial.params, user_attrs={FOLDER: folder})
-            lines.append(f"{folder}: its process is gone; {'going on with it' if again else 'it counts as failed'}")
+            lines.append(f"{folder}: its process is gone; {'resuming it' if again else 'it counts as failed'}")
     return lines
 
 
 def folder_of(trial: "FrozenTrial") -> str:
-    """Name of the folder of a trial."""
+    """Returns the name of the folder of a trial."""
     return trial.user_attrs.get(FOLDER, f"trial-{trial.number:04d}")

@@ -1,14 +1,14 @@
-"""Whether a run folder is what it was, and whether its numbers are what its weights give.
+"""Verifies that a run folder is unchanged, and that its weights reproduce its numbers.
 
-    files           each against the SHA-256 in the manifest, which has one of its own
-    configuration   valid, and that of the model beside the weights
-    data            the hash of the images, labels and division that there are now
+    files           each against its SHA-256 in the manifest, which has a SHA-256 of its own
+    configuration   must be valid, and that of the model stored with the weights
+    data            the hash of the images, labels and split present now
     environment     that of the evaluation against the present one
-    numbers         measured again from the weights with the options that each file names, in a folder aside
+    numbers         measured again from the weights, with the options recorded in each file, in a separate folder
 
-In the same environment numbers must be equal to the last bit; in another they may differ by a tolerance (`comparison`).
-An environment that differs is no fault of a run: it is told, and decides what is asked of the numbers. The folder itself is
-only read.
+In the same environment, numbers must be equal to the last bit; in a different one they may differ by a tolerance
+(`result_comparison`). A different environment is not a fault of the run: it is reported, and determines how closely the
+numbers must agree. The run folder is only read.
 """
 
 import shlex
@@ -33,7 +33,7 @@ from mpdvae.workflows.job import data_of, on_device
 from mpdvae.workflows.result_comparison import Compared, compare
 
 TOLERANCE = 0.005
-"""Default tolerance for numbers from another environment; see `comparison`."""
+"""Default tolerance for numbers from another environment; see `result_comparison`."""
 OPTIONS: Mapping[str, tuple[str, type]] = {
     "--samples": ("samples", int),
     "--images": ("images", int),
@@ -43,16 +43,16 @@ OPTIONS: Mapping[str, tuple[str, type]] = {
     "--referee": ("referee_images", int),
     "--referee-steps": ("referee_steps", int),
 }
-"""Options with values in the command of density.json, and the arguments of `run_evaluation.evaluate` that they are."""
+"""Options with values in the command of density.json: the matching argument of `run_evaluation.evaluate` and its type."""
 
 Verdict = Literal["same", "differs", "other", "not recorded"]
-"""`other`: different, and no fault."""
+"""`other`: different, but not a fault."""
 Say = Callable[[str], None]
 
 
 @dataclass(frozen=True)
 class Check:
-    """One thing that was noted, and what is there now."""
+    """One recorded value, compared with the present one."""
 
     matter: str
     name: str
@@ -63,19 +63,19 @@ class Check:
 
 @dataclass
 class Verification:
-    """What `verify` found."""
+    """Result of `verify`."""
 
     checks: list[Check] = field(default_factory=list)
     compared: list[Compared] = field(default_factory=list)
-    """Files of results, noted beside measured again; empty where nothing was measured."""
+    """Result files as recorded and as measured again; empty if nothing was measured."""
     tolerance: float = 0.0
-    """Within which numbers had to agree: zero in the same environment."""
+    """Tolerance within which numbers had to agree; zero in the same environment."""
     unmeasured: str = ""
-    """Why nothing was measured again; empty where it was."""
+    """Why nothing was measured again; empty if it was."""
 
     @property
     def faults(self) -> list[str]:
-        """What does not agree, by name."""
+        """Names of everything that does not agree."""
         files = [f"numbers of {c.name}" for c in self.compared if not c.agrees(self.tolerance)]
         return [f"{c.matter} {c.name}".strip() for c in self.checks if c.verdict == "differs"] + files
 
@@ -94,7 +94,7 @@ class _Environment(BaseModel):
 
 
 class _Manifest(BaseModel):
-    """The part of a manifest that is verified; of earlier versions it lacks most."""
+    """The part of a manifest that is verified; manifests of earlier versions lack most of it."""
 
     model_config = ConfigDict(extra="ignore")
 
@@ -114,22 +114,22 @@ def verify(
     device: str | None = None,
     say: Say = lambda _: None,
 ) -> Verification:
-    """Checks the run in `folder`, and measures it again.
+    """Checks the run in `folder` and measures it again.
 
     Arguments:
-        folder: of a run of any version.
-        data_root: folder of the data; None: the usual one.
-        quick: checks only, nothing is measured.
-        tolerance: for numbers where the environment differs or was not noted.
-        device: of the measurement; None: cpu.
-        say: told what comes next.
+        folder: folder of a run made by any version.
+        data_root: folder of the data; None: the default one.
+        quick: only check; measure nothing.
+        tolerance: tolerance for numbers if the environment differs or was not recorded.
+        device: device for the measurement; None: the CPU.
+        say: called with the name of each stage before it starts.
 
     Raises:
-        InputError: `folder` is no run folder, or torch cannot use `device`.
+        InputError: if `folder` is not a run folder, or torch cannot use `device`.
     """
     if not any((folder / name).is_file() for name in ("experiment.json", "manifest.json")):
         raise InputError(
-            f"{folder}: not a run folder; give the folder that `mpdvae train ... --out` made.", topic="not-a-run"
+            f"{folder}: not a run folder; give a folder created by `mpdvae train ... --out`.", topic="not-a-run"
         )
     found = Verification()
     say("files")
@@ -150,13 +150,13 @@ def verify(
 
 
 def measurements(folder: Path) -> list[dict[str, Any]]:
-    """The arguments of `run_evaluation.evaluate` behind each density*.json in `folder`. Raises `InputError` for a command that
-    is none."""
+    """Returns the arguments of `run_evaluation.evaluate` that produced each density*.json in `folder`. Raises `InputError`
+    if a recorded command is invalid."""
     return [_arguments(path) for path in sorted(folder.glob("density*.json"))]
 
 
 def results_of(folder: Path) -> list[str]:
-    """Names of the files in `folder` that an evaluation made."""
+    """Returns the names of the files in `folder` that were written by an evaluation."""
     made_by_training = ("experiment.json", "history.jsonl")
     return [
         name
@@ -177,11 +177,11 @@ def _arguments(path: Path) -> dict[str, Any]:
         given = {OPTIONS[name][0]: OPTIONS[name][1](value) for name, value in zip(names, values, strict=True)}
         return given | compiled
     except (ValueError, KeyError):
-        raise InputError(f"{path.name}: names no command that measures it again.") from None
+        raise InputError(f"{path.name}: records no command that can measure it again.") from None
 
 
 def _check_manifest(folder: Path, checks: list[Check]) -> dict[str, Any]:
-    """The manifest, or nothing where it is missing, damaged or changed: then nothing that it says is believed."""
+    """Returns the manifest; empty if it is missing, damaged or changed, so that nothing in it is trusted."""
     path = folder / "manifest.json"
     try:
         content = read_json(path)
@@ -232,8 +232,8 @@ def _check_data(run: Run, manifest: Mapping[str, Any], root: Path | None, checks
 
 
 def _check_environment(manifest: Mapping[str, Any], now: environment.Fields, checks: list[Check]) -> bool:
-    """Whether the run was measured in the present environment alone, as far as that can be known: which of several an old
-    number comes from is not noted."""
+    """Returns whether the run was measured in the present environment alone, as far as can be known: it is not recorded
+    which of several environments an old number comes from."""
     found: dict[Check, None] = {}
     all_noted = environment.recorded(manifest, environment.EVALUATION) or [{}]
     for noted in all_noted:
@@ -251,7 +251,7 @@ def _unmeasured_because(manifest: Mapping[str, Any], data: Splits | None, quick:
     if quick:
         return "--quick"
     if data is None or any(c.matter in {"data", "configuration"} and c.verdict == "differs" for c in found.checks):
-        return "there is no data, or no configuration, to measure it with"
+        return "the data or the configuration needed to measure it is not available"
     if manifest and manifest.get("status") != "finished":
         return f"the run is not finished ({manifest.get('status', 'new')})"
     return ""
@@ -269,7 +269,7 @@ def _measure_again(run: Run, data: Splits, found: Verification, say: Say) -> Non
 
 
 def measure_aside(run: Run, folder: Path, data: Splits, say: Say) -> None:
-    """Measures the model of `run` with the options of all its measurements, into `folder`, which must be new."""
+    """Repeats all measurements of `run` with their options, and writes the results to `folder`, which must be new."""
     from mpdvae.evaluation.run_evaluation import evaluate
 
     folder.mkdir()
@@ -280,16 +280,16 @@ def measure_aside(run: Run, folder: Path, data: Splits, say: Say) -> None:
 
 
 def compare_results(one: Path, other: Path) -> list[Compared]:
-    """Every result that is in either folder, number by number."""
+    """Compares the results in the two folders, number by number."""
     names, others = results_of(one), results_of(other)
     compared = [compare(name, one, other) for name in names if name in others]
-    compared += [Compared(name, True, note="made now, and not in the run") for name in others if name not in names]
+    compared += [Compared(name, True, note="measured now, but not in the run") for name in others if name not in names]
     return compared
 
 
 @contextmanager
 def _threads_of(manifest: Mapping[str, Any]) -> Iterator[None]:
-    """Inside, torch and numpy have as many threads as when the run was measured, where that was noted."""
+    """Within the context, torch and numpy use as many threads as when the run was measured, if that was recorded."""
     import torch
     from threadpoolctl import threadpool_limits
 

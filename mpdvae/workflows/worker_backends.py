@@ -1,11 +1,11 @@
-"""Where the jobs of a matrix or of a search are worked on: this machine and a Ray cluster, through joblib, or a Dask cluster.
+"""Backends that run the workers of a matrix or a search: this machine and Ray clusters, through joblib, or Dask clusters.
 
-    loky    processes of this machine               no address
-    ray     a cluster that runs at `address`, or one of this machine that lasts as long as the work
+    loky    processes of this machine; takes no address
+    ray     a running cluster at `address`, or a temporary one on this machine
     dask    the same; workers should have one thread each (`dask worker --nthreads 1`)
 
-Machines of a cluster share the folder of the runs and that of the data, and have the same version of this package. Clusters
-that are started here listen on this machine alone, have no dashboard and send no statistics.
+The machines of a cluster share the folder of the runs and that of the data, and have the same version of this package.
+Clusters that are started here listen on this machine only, have no dashboard and send no usage statistics.
 """
 
 import logging
@@ -26,23 +26,24 @@ from mpdvae.workflows import gpu_assignment
 
 Backend = Literal["loky", "ray", "dask"]
 OBJECT_STORE_BYTES = 100_000_000
-"""Of a Ray cluster of this machine: jobs exchange files, not objects."""
+"""Size of the object store of a Ray cluster on this machine; small, since jobs exchange files, not objects."""
 START_SECONDS = 120
+"""Timeout for reaching a Dask cluster, and for its first worker."""
 SESSION = ".session-"
-"""Name of the folder of a call begins like this."""
+"""Prefix of the name of a call's session folder."""
 
 
 def work(function: Callable[..., None], *arguments: Any, workers: int, folder: Path) -> str:
-    """Calls `function(*arguments, session, number)` once in each of `workers` processes of the backend in force, which
-    are numbered from 0, and waits for all.
+    """Calls `function(*arguments, session, number)` once in each of `workers` processes of the current backend, with
+    `number` counted from 0, and waits for all of them.
 
-    A worker is in the folder of this process, to which paths can be relative, and calls in one process take turns: models
-    draw from torch's generator, which is the process's.
+    Workers use the working directory of this process, so that paths can be relative. Calls in one process take turns, since
+    models draw from torch's generator, which belongs to the process.
 
-    `session` is a folder below `folder` which this process owns (`mpdvae.system.folder_lock`): workers on other machines do
-    not hear when it is interrupted, and stop once `owner_of(session)` is None.
+    `session` is a folder below `folder` that this process owns (`mpdvae.system.folder_lock`). Workers on other machines are
+    not notified if this process is interrupted; they stop once `owner_of(session)` is None.
 
-    Returns why a worker ended before `function` did (it was killed, for instance), in one line; "" where none did.
+    Returns why a worker ended before `function` did (for instance, because it was killed), in one line; "" if none did.
     """
     _remove_left(folder)
     made = TemporaryDirectory(prefix=SESSION, dir=folder, ignore_cleanup_errors=True)
@@ -50,29 +51,29 @@ def work(function: Callable[..., None], *arguments: Any, workers: int, folder: P
         common = (function, Path.cwd(), *arguments, Path(name).absolute())
         try:
             results = _call.get()([(*common, number) for number in range(workers)])
-        except Exception as error:  # each backend has errors of its own
+        except Exception as error:  # each backend has its own errors
             return _in_a_line(error)
-    # Ray's pool hands over the error of a process that died as its result.
+    # Ray's pool returns the error of a process that died as its result.
     broken = [result for result in results or () if isinstance(result, BaseException)]
     return _in_a_line(broken[0]) if broken else ""
 
 
 _alone = threading.Lock()
-"""Of a worker process."""
+"""Lock of a worker process: one call runs at a time."""
 
 
 def _in_turn(function: Callable[..., None], folder: Path, *arguments: Any) -> None:
     with _alone:
-        os.chdir(folder)  # a worker of a cluster, or one that served another call, may be elsewhere
+        os.chdir(folder)  # cluster workers, or workers that served another call, may have another one
         function(*arguments)
 
 
 Calls = Sequence[tuple[Any, ...]]
-"""Arguments of `_in_turn`, for each worker."""
+"""Arguments of `_in_turn` for each worker."""
 
 
 def _by_joblib(calls: Calls) -> Any:
-    """Their results, from the backend that joblib is configured for."""
+    """Runs the calls on the backend that joblib is configured for, and returns their results."""
     from joblib import Parallel, delayed
 
     parallel = Parallel(n_jobs=_processes(len(calls)), batch_size=1, pre_dispatch="all")  # pyright: ignore[reportArgumentType]
@@ -83,35 +84,35 @@ _call: ContextVar[Callable[[Calls], Any]] = ContextVar("call", default=_by_jobli
 
 
 def _processes(workers: int) -> int:
-    """Asked for one process, joblib would call the function in this one, which must outlive its workers."""
+    """Returns at least 2: with 1, joblib would call the function in this process, which must outlive its workers."""
     return max(2, workers)
 
 
 def _remove_left(folder: Path) -> None:
-    """Removes the folders of calls that were killed."""
+    """Removes the session folders of calls that were killed."""
     for session in folder.glob(f"{SESSION}*"):
         if left_by(session) is not None:
             shutil.rmtree(session, ignore_errors=True)
 
 
 def check(name: Backend, workers: int | None, address: str | None) -> None:
-    """Raises `InputError` where the number of workers is below 1, or an address was given to loky."""
+    """Raises `InputError` if the number of workers is below 1, or an address is given for loky."""
     if workers is not None and workers < 1:
         raise InputError(f"--jobs: expected a number >= 1, got {workers}.")
     if name == "loky" and address is not None:
         raise InputError(
-            f"--address: loky is processes of this machine, got {address!r}; choose --backend ray or dask."
+            f"--address: expected none, because loky runs on this machine, got {address!r}; choose --backend ray or dask."
         )
 
 
 @contextmanager
 def backend(name: Backend, workers: int | None, address: str | None, by_gpu: bool = False) -> Iterator[int]:
-    """Inside, `work` uses this backend. Yields the number of workers: as asked for, or as many as there are cores, or, with
-    `by_gpu`, GPUs.
+    """Makes `work` use this backend within the context. Yields the number of workers: `workers` if given, otherwise the
+    number of cores or, with `by_gpu`, of GPUs.
 
     Raises:
-        InputError: the number is below 1, an address was given to loky, or an extra is not installed.
-        RunError: there is no cluster at the address.
+        InputError: if `workers` is below 1, an address is given for loky, or an extra is not installed.
+        RunError: if there is no cluster at the address.
     """
     check(name, workers, address)
     with _MADE[name](workers, address, by_gpu) as found:
@@ -135,11 +136,13 @@ def _loky(workers: int | None, address: str | None, by_gpu: bool) -> Iterator[in
 @contextmanager
 def _ray(workers: int | None, address: str | None, by_gpu: bool) -> Iterator[int]:
     os.environ.setdefault("RAY_USAGE_STATS_ENABLED", "0")
-    os.environ.setdefault("RAY_ACCEL_ENV_VAR_OVERRIDE_ON_ZERO", "0")  # to come; saying so to each worker is not needed
+    os.environ.setdefault(
+        "RAY_ACCEL_ENV_VAR_OVERRIDE_ON_ZERO", "0"
+    )  # the future default; silences a notice in each worker
     if address is None:
         os.environ.setdefault(
             "RAY_ENABLE_WINDOWS_OR_OSX_CLUSTER", "0"
-        )  # everywhere, it stays on the loopback interface
+        )  # on every system, it stays on the loopback interface
     try:
         import ray
         from ray.util.joblib import register_ray
@@ -168,7 +171,7 @@ def _ray(workers: int | None, address: str | None, by_gpu: bool) -> Iterator[int
                 "--device cuda: the Ray cluster has no GPUs; start its machines with --num-gpus.", topic="device"
             )
         count = workers or found
-        # Without a share of the GPUs, Ray would let workers crowd on one machine.
+        # Without a share of the GPUs, Ray might place all workers on one machine.
         needs = {"num_gpus": gpu_assignment.share(_processes(count), found)} if by_gpu else None
         with parallel_config("ray", ray_remote_args=needs):
             yield count
@@ -190,7 +193,7 @@ def _dask(workers: int | None, address: str | None, by_gpu: bool) -> Iterator[in
                     n_workers=workers or _here(by_gpu),
                     threads_per_worker=1,
                     host="127.0.0.1",
-                    dashboard_address=None,  # pyright: ignore[reportArgumentType] - which starts none
+                    dashboard_address=None,  # pyright: ignore[reportArgumentType] - None: no dashboard
                     memory_limit=None,
                     silence_logs=logging.CRITICAL,
                 )
@@ -204,7 +207,7 @@ def _dask(workers: int | None, address: str | None, by_gpu: bool) -> Iterator[in
         def by_client(calls: Calls) -> Any:
             return client.gather([client.submit(_in_turn, *call, pure=False) for call in calls])
 
-        former = _call.set(by_client)  # joblib would do the work of a cluster of one thread in this process
+        former = _call.set(by_client)  # with a cluster of one thread, joblib would run the work in this process
         try:
             yield workers or len(cast(dict[str, int], client.ncores()))
         finally:
@@ -219,20 +222,21 @@ _MADE: Mapping[str, Callable[[int | None, str | None, bool], AbstractContextMana
 
 
 def _here(by_gpu: bool) -> int:
-    """Workers that this machine has GPUs, or cores, for."""
+    """Returns the number of workers for this machine: one per GPU, or one per core."""
     return gpu_assignment.here() if by_gpu else usable_cores()
 
 
 def _missing(extra: str) -> InputError:
     return InputError(
-        f"--backend {extra}: needs what is not installed; `pip install 'mpdvae[{extra}]'` installs it.", topic="extras"
+        f"--backend {extra}: needs packages that are not installed; run `pip install 'mpdvae[{extra}]'`.",
+        topic="extras",
     )
 
 
 def _unreachable(what: str, address: str | None, error: Exception) -> RunError:
-    where = f"of this machine could not be started ({_in_a_line(error)})"
+    where = f"on this machine could not be started ({_in_a_line(error)})"
     if address is not None:
-        where = f"at {address} does not answer ({_in_a_line(error)}); is --address that of its head?"
+        where = f"at {address} does not answer ({_in_a_line(error)}); check that --address is that of its head"
     return RunError(f"the {what} cluster {where}.", topic="workers")
 
 

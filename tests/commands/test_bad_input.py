@@ -153,7 +153,7 @@ DAMAGED = {
     "experiment no JSON": (lambda f: (f / "experiment.json").write_bytes(b"\xff"), "resume", 2, r"not the JSON of an"),
     "manifest": (lambda f: (f / "manifest.json").write_text("{"), "evaluate", 2, r"manifest\.json: cannot be read as JSON"),
     "weights": (lambda f: (f / "model" / "model.safetensors").write_bytes(b"x" * 99), "sample", 2, r"not a readable"),
-    "other weights": (lambda f: replace_weights(f, other="1"), "reconstruct", 2, r"does not say what it is a model of"),
+    "other weights": (lambda f: replace_weights(f, other="1"), "reconstruct", 2, r"has no valid model metadata"),
     "model of another": (
         lambda f: (f / "model" / "experiment.json").write_text(tiny(latent_dim=3).to_json()),
         "traverse", 2, r"does not fit experiment\.json beside it",

@@ -214,7 +214,7 @@ def test_what_is_applied_with_another_strength_is_not_advised():
 def test_what_is_applied_already_is_not_advised():
     titles = advised("mae-digits-smoke")
     assert "diversity and smoothness of posteriors" not in titles
-    assert "free bits for each dimension" not in titles  # which a flow prior refuses
+    assert "free bits per dimension" not in titles  # which a flow prior refuses
     assert "an autoregressive-flow prior" not in titles  # of other sizes, but a flow
     assert "free bits for the whole code" in titles
 

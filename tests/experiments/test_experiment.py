@@ -9,15 +9,7 @@ import torch
 from pydantic import ValidationError
 
 from mpdvae.errors import InputError
-from mpdvae.experiments.experiment import (
-    Data,
-    Experiment,
-    LaggingInference,
-    Training,
-    from_json,
-    in_words,
-    with_changes,
-)
+from mpdvae.experiments.experiment import Data, Experiment, from_json, in_words, with_changes
 from mpdvae.experiments.model_config import (
     ColourResNetDecoder,
     ColourResNetEncoder,
@@ -43,6 +35,7 @@ from mpdvae.experiments.objective_config import (
 )
 from mpdvae.experiments.posterior_config import AR1Prior, BatchNormHead, DeltaHead, DUHead, VampPrior
 from mpdvae.experiments.recipes import all_recipes, recipe
+from mpdvae.experiments.training_config import LaggingInference, Training
 
 COLOUR = Experiment(
     name="colour",
@@ -170,11 +163,11 @@ REFUSED = {
     ),
     "free bits per dimension of a flow": (
         {"objective__free_bits_per_dimension_nats": 0.1},
-        r"^objective\.free_bits_per_dimension_nats: needs a prior that factorises .*got flow; use objective\.free_bits_nats",
+        r"^objective\.free_bits_per_dimension_nats: needs a factorised prior .*got flow; use objective\.free_bits_nats",
     ),
     "autoencoder with weights": (
         {"objective__autoencoder": True},
-        r"^objective: autoencoder: has a reconstruction term only; leave the other fields at their defaults\.$",
+        r"^objective: autoencoder: has only a reconstruction term; leave the other fields at their defaults\.$",
     ),
     "delta head with a flow": (
         {"encoder__head": {"kind": "delta"}},
@@ -182,11 +175,11 @@ REFUSED = {
     ),
     "pseudo-inputs in the statistics of the batch": (
         {"encoder__head": {"kind": "batch-norm"}, "prior": {"kind": "vamp"}},
-        r"^prior: vamp sends its pseudo-inputs through the encoder, whose head batch-norm would take them into the stat",
+        r"^prior: vamp passes its pseudo-inputs through the encoder, whose head batch-norm would include them in the bat",
     ),
     "refinement of a delta head": (
         {"encoder__head": {"kind": "delta"}, "prior": {"kind": "standard-normal"}, "encoder__refinement_steps": 1},
-        r"^encoder\.refinement_steps: moves posteriors away from what head delta and prior standard-normal make of them",
+        r"^encoder\.refinement_steps: moves posteriors away from those that head delta and prior standard-normal define",
     ),
     "refinement with a prior made of posteriors": (
         {"prior": {"kind": "vamp"}, "encoder__refinement_steps": 1},
@@ -194,7 +187,7 @@ REFUSED = {
     ),
     "free bits per dimension of an AR(1)": (
         {"objective__free_bits_per_dimension_nats": 0.1, "prior": {"kind": "ar1"}},
-        r"^objective\.free_bits_per_dimension_nats: needs a prior that factorises .*got ar1",
+        r"^objective\.free_bits_per_dimension_nats: needs a factorised prior .*got ar1",
     ),
     "correlation 1": (
         {"prior": {"kind": "ar1", "correlation": 1.0}},
@@ -223,7 +216,7 @@ REFUSED = {
     ),
     "two floors": (
         {"objective": {"free_bits_nats": 1.0, "kl_weight": {"kind": "soft-free-bits", "target_nats": 2.0}}},
-        r"^objective: kl_weight: soft-free-bits steers the KL itself; set the floors of free bits to 0, or the kind to",
+        r"^objective: kl_weight: soft-free-bits controls the KL itself; set the free-bits floors to 0, or the kind to",
     ),
     "GECO without a goal": (
         {"objective__kl_weight": {"kind": "geco"}},

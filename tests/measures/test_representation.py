@@ -179,7 +179,7 @@ def test_svms_with_more_labels_than_allowed_are_left_out_and_it_is_said():
     assert list(scores["linear_accuracy"]) == ["20", "100", "all"]
     assert list(scores["linear_svm_accuracy"]) == list(scores["rbf_svm_accuracy"]) == ["20", "100"]
     assert scores["left_out"] == [
-        "SVMs with 200 labels: their time grows with the square of the labels, and at most 100 were allowed "
+        "SVMs with 200 labels: their time grows with the square of the number of labels, and at most 100 are allowed "
         "(evaluation.svm-labels)."
     ]
 
@@ -245,7 +245,7 @@ def test_subsets_of_a_single_class_are_drawn_again_or_left_out():
         patch.setattr("mpdvae.measures.representation.classifiers.SUBSET_ATTEMPTS", 1)
         scores = evaluate(*data, label_counts=(2,), **{**QUICK, "subsets": 5})
     assert scores["linear_accuracy"] == {}
-    assert scores["left_out"] == ["classifiers with 2 labels: 1 random subsets held a single class."]
+    assert scores["left_out"] == ["classifiers with 2 labels: 1 random subsets had only a single class."]
 
 
 def test_fits_that_do_not_converge_are_silent():

@@ -119,7 +119,7 @@ def test_uncompiled_lets_everything_through():
 
 
 def test_refined_posteriors_cannot_be_compiled():
-    with pytest.raises(InputError, match=r"training\.compile: refined posteriors .* set one of both off"):
+    with pytest.raises(InputError, match=r"training\.compile: refined posteriors .* switch one of the two off"):
         with_changes(tiny(), encoder__refinement_steps=2, training__compile=True)
 
 

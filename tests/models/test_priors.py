@@ -85,7 +85,10 @@ def test_ar1_prior_says_its_rate():
         (lambda: AR1Prior((1,), 0.5), "needs a sequence of at least 2 steps, got 1"),
         (lambda: AR1Prior((3, 1, 1), 0.5), "needs a sequence of at least 2 steps, got 1"),
         (lambda: AR1Prior((6,), 0.5, 4), "a code of 6 numbers cannot be read as 4 equal steps; give a divisor of 6"),
-        (lambda: AR1Prior((2, 2, 2), 0.5, 2), "for map-shaped codes the 4 positions are the steps, got 2; leave it out"),
+        (
+            lambda: AR1Prior((2, 2, 2), 0.5, 2),
+            "for map-shaped codes the 4 positions are the steps, got 2; leave it out",
+        ),
         (lambda: AR1Prior((6,), 1.0), r"correlation: an AR\(1\) prior needs a number in \(0, 1\), got 1.0"),
         (lambda: VampPrior(torch.nn.Identity(), (1, 2, 2), 0), "components: expected a number >= 1, got 0"),
     ],

@@ -212,7 +212,7 @@ def test_free_bits_per_dimension_by_hand(x):
 
 def test_free_bits_per_dimension_need_a_prior_that_factorises(x):
     objective = Objective({"kl": KL(free_bits_per_dimension_nats=0.1)})
-    with pytest.raises(InputError, match=r"prior that factorises.* FlowTransformed"):
+    with pytest.raises(InputError, match=r"factorised prior.* FlowTransformed"):
         objective(vae_with("flow-affine"), x)
 
 

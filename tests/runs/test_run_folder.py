@@ -244,12 +244,12 @@ BAD_MODELS = {
         lambda f: replace_weights(f, mpdvae='{"format": "99", "image_shape": [1, 8, 8]}'),
         r"is of model format 99, written by mpdvae \?, but mpdvae .* reads format 1 only: pip install --upgrade mpdvae",
     ),
-    "no metadata": (replace_weights, r"does not say what it is a model of; was it written by mpdvae"),
-    "no image shape": (lambda f: replace_weights(f, mpdvae='{"format": "1"}'), r"does not say what it is a model of"),
-    "metadata of another program": (lambda f: replace_weights(f, format="pt"), r"does not say what it is a model of"),
+    "no metadata": (replace_weights, r"has no valid model metadata in its header; was it written by mpdvae"),
+    "no image shape": (lambda f: replace_weights(f, mpdvae='{"format": "1"}'), r"has no valid model metadata"),
+    "metadata of another program": (lambda f: replace_weights(f, format="pt"), r"has no valid model metadata"),
     "broken image shape": (
         lambda f: replace_weights(f, mpdvae='{"format": "1", "image_shape": [8, 8]}'),
-        r"does not say what it is a model of",
+        r"has no valid model metadata",
     ),
     "other latent_dim": (
         lambda f: (f / "model" / "experiment.json").write_text(tiny(latent_dim=5).to_json()),
@@ -257,7 +257,7 @@ BAD_MODELS = {
     ),
     "other decoder": (
         lambda f: (f / "model" / "experiment.json").write_text(tiny("vae-digits-smoke").to_json()),
-        r"does not fit experiment\.json beside it: of decoder\.\S+ the file has none, the configuration \d+ numbers \[",
+        r"does not fit experiment\.json beside it: for decoder\.\S+ the file has none, the configuration \d+ numbers \[",
     ),
     "broken experiment": (
         lambda f: (f / "model" / "experiment.json").write_text("{"),

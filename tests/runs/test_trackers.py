@@ -203,7 +203,7 @@ def test_a_tracker_that_fails_is_told_of_and_stops_nothing(tmp_path, stand_in, m
         module.broken = True
     run, said = Run.create(tmp_path / "run", tiny()), []
     complete(run, digits(), "mpdvae train", track=("wandb",), warn=said.append)
-    assert said == ["tracker wandb failed and is told no more (no network); the run goes on."]
+    assert said == ["tracker wandb failed and is no longer used (no network); the run continues."]
     assert without_trackers(run.path) == without_trackers(finished)
 
 
@@ -230,7 +230,7 @@ def test_a_note_that_we_did_not_write_reaches_no_tracker(tmp_path, stand_in, not
         telling.tell({"step": 3, "kl_nats": 1.0})
     assert module.calls == []
     (line,) = said
-    assert re.fullmatch(r"tracker wandb failed and is told no more \(.*wandb\.json: .*\); the run goes on\.", line)
+    assert re.fullmatch(r"tracker wandb failed and is no longer used \(.*wandb\.json: .*\); the run continues\.", line)
     assert line.isprintable()
 
 
@@ -248,8 +248,8 @@ def test_names_in_a_history_stay_names(tmp_path, text):
 @pytest.mark.parametrize(
     ("name", "missing", "message"),
     [
-        ("tensorboard", "tensorboard", "needs tensorboard; `pip install 'mpdvae[track]'` brings it."),
-        ("wandb", "accelerate", "needs accelerate and wandb; `pip install 'mpdvae[track]' wandb` brings it."),
+        ("tensorboard", "tensorboard", "needs tensorboard; run `pip install 'mpdvae[track]'`."),
+        ("wandb", "accelerate", "needs accelerate and wandb; run `pip install 'mpdvae[track]' wandb`."),
     ],
 )
 def test_a_package_that_is_not_there_is_named_before_anything_is_made(
@@ -315,7 +315,7 @@ def test_a_tracker_that_fails_in_a_worker_is_told_of(capsys, tmp_path, stand_in)
     (job,) = jobs([tiny("vae-digits-smoke")], 1, tmp_path, ("wandb",))
     Run.create(job.folder, job.experiment)
     assert _run_one(0, job, None) == (0, "")
-    said = "tracker wandb failed and is told no more (no network); the run goes on."
+    said = "tracker wandb failed and is no longer used (no network); the run continues."
     assert capsys.readouterr().err == f"{job.name}: {said}\n"
 
 

@@ -185,7 +185,7 @@ def test_interrupted_on_its_way_the_run_makes_the_same_returns(tmp_path, monkeyp
 @pytest.mark.parametrize("rate", [30.0, 1e6])
 def test_a_rate_that_is_far_too_large_goes_back_twice_and_is_told(tmp_path, rate):
     with pytest.raises(
-        RunError, match=r"after 2 returns \(from step .*Train again with a smaller training\.learning-rate"
+        RunError, match=r"after 2 rollbacks \(from step .*train again with a smaller training\.learning-rate"
     ):
         trained(
             tmp_path / "run", tiny(**NINE, training__learning_rate=rate, training__recovery={"skipped_in_a_row": 2})

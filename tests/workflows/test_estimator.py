@@ -17,9 +17,9 @@ from sklearn.utils.estimator_checks import check_estimator, parametrize_with_che
 
 import mpdvae
 from mpdvae.errors import InputError
-from mpdvae.experiments.experiment import Training
 from mpdvae.experiments.model_config import ConvNetDecoder, MLPDecoder, MLPEncoder
 from mpdvae.experiments.presets import short_training
+from mpdvae.experiments.training_config import Training
 from mpdvae.sklearn import MPDVAE
 
 SMALL = {
@@ -280,7 +280,11 @@ REFUSED = {
         {"decoder": 3},
         r"decoder: expected a word or a configuration of mpdvae\.experiments\.model_config, got 3",
     ),
-    "no form for colour": (COLOUR, {"encoder": "mlp"}, r"encoder: 'mlp' has no form for colour images; choose convnet"),
+    "no form for colour": (
+        COLOUR,
+        {"encoder": "mlp"},
+        r"encoder: 'mlp' has no preset for colour images; choose convnet",
+    ),
     "a part of another kind": (GREY, {"encoder": ConvNetDecoder()}, r"encoder"),
     "no latent dimension": (GREY, {"latent_dim": 0}, r"latent_dim: input should be greater than or equal to 1"),
     "a negative weight": (GREY, {"diversity_weight": -1}, r"^diversity_weight: .* got -1"),

@@ -99,7 +99,7 @@ def test_the_default_is_learning_rate_both_weights_and_beta():
         ("training.learning_rate=0:1:log", "--vary: expected LOW < HIGH, above 0 with :log, got"),
         ("training.learning_rate=a:b", "--vary: expected numbers as ends of the range, got"),
         ("latent_dim=1.5:3", "--vary: expected whole numbers as ends of the range, got"),
-        ("training.optimizer=1:2", "--vary: training.optimizer is no number; list its choices: FIELD=a,b,c."),
+        ("training.optimizer=1:2", "--vary: training.optimizer is not a number; list its choices: FIELD=a,b,c."),
         ("training.optimizer=adam,sgd", "training.optimizer: input should be 'adam' or 'adamax', got 'sgd'."),
         ("training.learning_rate=-1:1", "training.learning_rate: input should be greater than 0, got -1.0."),
     ],
@@ -218,7 +218,7 @@ def test_a_trial_that_dies_twice_has_failed(tmp_path, monkeypatch, capsys):
     outcomes = run(of(tmp_path, 2))
     assert [(o.state, o.reason) for o in outcomes] == [("complete", ""), ("failed", "its process died")]
     out = capsys.readouterr().out
-    assert "trial-0000: its process is gone; going on with it" in out
+    assert "trial-0000: its process is gone; resuming it" in out
     assert "trial-0000: its process is gone; it counts as failed" in out
 
 
@@ -255,7 +255,7 @@ def test_failures_are_listed_and_a_search_without_any_result_says_so(tmp_path, m
     assert outcomes[1].reason == "RunError: no longer a finite number"
     assert "Traceback" in (outcomes[1].folder / "failure.log").read_text()
     only_failures = True
-    with pytest.raises(RunError, match=r"no trial was finished \(the last one: RunError: no longer a finite number\)"):
+    with pytest.raises(RunError, match=r"no trial finished \(the last one: RunError: no longer a finite number\)"):
         run(of(tmp_path / "all", 2))
 
 

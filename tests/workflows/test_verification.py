@@ -212,7 +212,7 @@ def test_compiled_networks_are_noted_and_compiled_again(own_copy, monkeypatch, c
 @pytest.mark.parametrize("command", ["", "rm -rf /", "mpdvae evaluate X --samples", "mpdvae evaluate X --device 1"])
 def test_a_command_that_measures_nothing_is_refused(own_copy, command):
     write_json(own_copy / "density.json", {"command": command})
-    with pytest.raises(InputError, match=r"density\.json: names no command that measures it again"):
+    with pytest.raises(InputError, match=r"density\.json: records no command that can measure it again"):
         measurements(own_copy)
 
 

@@ -165,7 +165,10 @@ def test_calls_in_one_process_take_turns(tmp_path, monkeypatch):
 @pytest.mark.parametrize(
     ("options", "sentence"),
     [
-        (("--address", "far:6379"), "mpdvae: --address: loky is processes of this machine, got 'far:6379'; choose"),
+        (
+            ("--address", "far:6379"),
+            "mpdvae: --address: expected none, because loky runs on this machine, got 'far:6379'; choose",
+        ),
         (("--jobs", "0"), "mpdvae: --jobs: expected a number >= 1, got 0."),
     ],
 )

@@ -1,18 +1,18 @@
 """Representation: how much the codes of images reveal about their labels.
 
-The protocol of MAE (Ma, Zhou & Hovy, ICLR 2019, https://arxiv.org/abs/1901.01498), as implemented in its released evaluation
-code (branch `classify`):
+The protocol of MAE (Ma, Zhou & Hovy, ICLR 2019, https://arxiv.org/abs/1901.01498), as implemented in its released
+evaluation code (branch `classify`):
 
-- the code of an image is the mean of 50 posterior samples, computed from grey levels thresholded at 0.5 (here: the posterior
-  mean of a fixed binary draw; both are options);
+- the code of an image is the mean of 50 posterior samples, computed from grey levels thresholded at 0.5 (here: the
+  posterior mean of a fixed binary draw; both are options);
 - k-means with K = 10, 20, 30, fitted without labels (clusters.py);
 - k-nearest neighbours, a linear probe, linear and RBF SVMs, trained on 100, 1,000, 10,000 and all labels, all but the last
   on five random subsets (classifiers.py).
 
 Every accuracy is the fraction of *test* images that are given their true label. `std` is the population standard deviation
-over subsets (or k-means seeds), as the authors report it, and `half_width_95` is the half-width of Student's interval of the
-mean over them: noise of the evaluation, not of training. Subsets that are a large part of the training set overlap, which
-makes both too small, and all subsets share one test set.
+over subsets (or k-means seeds), as the authors report it, and `half_width_95` is the half-width of Student's interval of
+the mean over them: noise of the evaluation, not of training. Subsets that are a large part of the training set overlap,
+which makes both too small, and all subsets share one test set.
 
 Differences from the released code, where its behaviour is a mistake:
 

@@ -46,8 +46,8 @@ SVMS = frozenset({"linear_svm_accuracy", "rbf_svm_accuracy"})
 def accuracy(
     classifier: Any, train: np.ndarray, train_labels: np.ndarray, test: np.ndarray, test_labels: np.ndarray
 ) -> float:
-    """Fits `classifier` to the training codes and returns the fraction of test codes classified correctly. A fit that ends at
-    its iteration limit gives no warning."""
+    """Fits `classifier` to the training codes and returns the fraction of test codes classified correctly. A fit that ends
+    at its iteration limit gives no warning."""
     with warnings.catch_warnings(action="ignore", category=ConvergenceWarning):
         classifier.fit(train, train_labels)
         return float((classifier.predict(test) == test_labels).mean())

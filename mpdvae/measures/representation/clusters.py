@@ -1,15 +1,15 @@
 r"""Agreement of k-means clusters with classes.
 
-Clusters are fitted to training codes without labels (k-means++, ten restarts). Test codes are assigned to the nearest centre
-and compared with their labels in four ways:
+Clusters are fitted to training codes without labels (k-means++, ten restarts). Test codes are assigned to the nearest
+centre and compared with their labels in four ways:
 
     majority     each cluster is assigned the most frequent class of its training codes: the protocol of MAE. Grows with K,
                  up to the accuracy of a nearest-neighbour classifier, so scores at different K are not comparable.
     Hungarian    clusters and classes are matched one to one, so that as many training codes as possible agree; a cluster
                  without a class is wrong on all its codes (Kuhn 1955, https://doi.org/10.1002/nav.3800020109).
     NMI          mutual information of cluster and class divided by the mean of their entropies, in [0, 1].
-    ARI          fraction of pairs of codes on which clusters and classes agree, adjusted so that chance gives 0 and identity
-                 1 (Hubert & Arabie 1985, https://doi.org/10.1007/BF01908075).
+    ARI          fraction of pairs of codes on which clusters and classes agree, adjusted so that chance gives 0 and
+                 identity 1 (Hubert & Arabie 1985, https://doi.org/10.1007/BF01908075).
 
 The last two need no training labels.
 """

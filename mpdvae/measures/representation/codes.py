@@ -53,7 +53,7 @@ def codes(
 
 
 def posteriors(vae: VAE, x: Float[Tensor, "n channel height width"], batch_size: int = 500) -> Independent:
-    """Returns q(z|x) of all images: diagonal Gaussian, batch shape [n], event shape [latent] (flattened), float64 on the CPU.
+    """Returns q(z|x): diagonal Gaussian, batch shape [n], event shape [latent] (flattened), float64 on the CPU.
 
     Raises:
         InputError: for no images, a batch size below one, or a posterior that is not a diagonal Gaussian.

@@ -6,8 +6,8 @@ r"""Maps of codes: two coordinates per code, so that neighbouring codes stay clo
            (van der Maaten & Hinton, JMLR 9, 2008, https://www.jmlr.org/papers/v9/vandermaaten08a.html)
     umap   if umap-learn is installed (McInnes, Healy & Melville 2018, https://arxiv.org/abs/1802.03426)
 
-All are seeded, run in one thread, and use codes that are centred and divided by a single number, their spread, which preserves
-neighbours. Codes that are all identical have no spread: all their points lie at 0.
+All are seeded, run in one thread, and use codes that are centred and divided by a single number, their spread, which
+preserves neighbours. Codes that are all identical have no spread: all their points lie at 0.
 """
 
 import warnings
@@ -53,8 +53,8 @@ def principal_map(codes: Float[np.ndarray, "n latent"]) -> CodeMap:
 
 
 def nearest(codes: Float[np.ndarray, "n latent"], count: int) -> list[list[int]]:
-    """Returns for each code the indices of its nearest other codes by Euclidean distance, nearest first: `count`, or as many
-    as there are."""
+    """Returns for each code the indices of its nearest other codes by Euclidean distance, nearest first: `count`, or as
+    many as there are."""
     from sklearn.neighbors import NearestNeighbors
 
     neighbours = NearestNeighbors(n_neighbors=min(count, len(codes) - 1)).fit(codes)
