@@ -1,5 +1,5 @@
-"""Images: where they come from (`catalogue`, one module per data set), how they are prepared (`protocols`), and how batches are
-drawn from them (`batches`).
+"""Images: where they come from (`catalogue`, one module per data set), how they are prepared (`protocols`), and how batches
+are drawn from them (`batches`).
 
 For anyone who adds a data set or reads images of their own. Data sets are kept in memory as bytes; binarisation and order
 are functions of seeds. Files come from elsewhere, so readers check digests, limit sizes and unpickle nothing. The order of

@@ -76,7 +76,7 @@ def test_strengths_are_set_for_the_same_rate():
 
 
 def test_a_goal_of_the_reconstruction_is_known_for_some_data_only():
-    with pytest.raises(InputError, match=r"known for digits, mnist only, got 'omniglot'; choose objective\.kl_weight"):
+    with pytest.raises(InputError, match=r"known only for digits, mnist, got 'omniglot'; set objective\.kl_weight"):
         REMEDIES["geco"].changes(with_changes(recipe(f"{COLLAPSING}-mnist-minutes"), data__dataset="omniglot"))
 
 
