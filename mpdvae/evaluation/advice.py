@@ -1,7 +1,8 @@
-"""Advice for one run: which remedies for collapse suit its experiment and are not applied yet, and the options that try them.
+"""Advice for one run: the remedies for collapse that suit its experiment and are not applied yet, with the options to try
+them.
 
-Everything follows from the changes of a remedy (`mpdvae.experiments.remedies`): it suits an experiment where the changed
-one is valid, and it is applied where the experiment has all of its changes already, whatever their strength.
+Both follow from the changes that a remedy makes (`mpdvae.experiments.remedies`): it suits an experiment if the changed
+experiment is valid, and it is applied if the experiment has all of its changes already, whatever their strength.
 """
 
 from collections.abc import Mapping
@@ -17,7 +18,7 @@ from mpdvae.experiments.remedies import REMEDIES, Remedy, as_options
 
 
 def smaller_kernels(experiment: Experiment) -> tuple[int, ...]:
-    """Kernels of 3x3, a layer less than the experiment's decoder has; for other decoders two, which they refuse."""
+    """Returns 3x3 kernels, one layer fewer than the experiment's decoder has; for other decoders two, which they reject."""
     layers = len(getattr(experiment.decoder, "kernel_sizes", ())) or 3
     return (3,) * max(1, layers - 1)
 
@@ -31,7 +32,7 @@ ADVISED = (
     Remedy("a smaller receptive field", "Chen et al. 2017", "decoder",
            lambda e: {"decoder__kernel_sizes": smaller_kernels(e)}),
 )  # fmt: skip
-"""In the order in which they are shown: those with recipes of their own, and what the recipes of MAE and VLAE do."""
+"""Remedies in display order: those with their own recipes, and those that the recipes of MAE and VLAE apply."""
 
 
 @dataclass(frozen=True)
@@ -40,11 +41,11 @@ class Advice:
 
     remedy: Remedy
     options: tuple[str, ...]
-    """Words of `mpdvae train`."""
+    """Command line words for `mpdvae train`."""
 
 
 def advise(experiment: Experiment) -> tuple[Advice, ...]:
-    """The remedies that suit `experiment` and that it does not apply yet."""
+    """Returns the remedies that suit `experiment` and that it does not apply yet."""
     found = []
     for remedy in ADVISED:
         try:
@@ -58,8 +59,8 @@ def advise(experiment: Experiment) -> tuple[Advice, ...]:
 
 
 def _applied(experiment: Experiment, path: str, value: object) -> bool:
-    """Whether a field has this value; of parts, whether it is of this kind, whatever its sizes. The KL's own weight of 1 is
-    of the kind of beta-VAE, but no remedy."""
+    """Returns whether a field has this value; for a part, whether it has this kind, whatever its sizes. The KL's own weight
+    of 1 has the same kind as that of beta-VAE but is not a remedy."""
     present: Any = reduce(getattr, path.split("__"), experiment)
     if isinstance(value, Mapping):
         return present.kind == value["kind"] and present != ConstantWeight()

@@ -1,11 +1,11 @@
-"""What happened to the code of a run, from what it noted: findings in words, their causes, and what to try.
+"""Diagnoses what happened to the code of a run, from its records: findings in words, their causes, and what to try.
 
     diagnose(experiment, history, diagnostics) -> Diagnosis
 
-reads no model and no data set. Fields that a run did not note, because it is not that far or was made by an earlier version,
-are said to be unknown; nothing is guessed. What the numbers mean is told where they are measured: information, active units
-and mutual information in `mpdvae.measures.code_diagnostics`, gradients in `mpdvae.objectives.term_gradients`, lag in
-`mpdvae.measures.encoder_lag`, code use in `mpdvae.measures.code_use`.
+reads no model and no data set. Fields that a run did not record, because it has not come that far or was made by an earlier
+version, are reported as unknown; nothing is guessed. The modules that measure the quantities explain their meaning:
+information, active units and mutual information in `mpdvae.measures.code_diagnostics`, gradients in
+`mpdvae.objectives.term_gradients`, lag in `mpdvae.measures.encoder_lag`, code use in `mpdvae.measures.code_use`.
 """
 
 import math
@@ -21,11 +21,11 @@ from mpdvae.measures import collapse
 from mpdvae.measures.collapse import COLLAPSE_NATS
 
 LAG_NATS = 1.0
-"""Lag above which the encoder is said to be behind, if it is also above twice its standard error."""
+"""Lag above which the encoder is reported to be behind, if the lag also exceeds twice its standard error."""
 CODE_USE_NATS = 1.0
-"""Code use below which the decoder is said to do without z."""
+"""Code use below which the decoder is reported to do without z."""
 TOTAL = "total"
-"""Name of the norm of the sum of all terms among gradient norms."""
+"""Key of the norm of the sum of all terms in the gradient norms."""
 
 Record = Mapping[str, Any]
 
@@ -40,27 +40,27 @@ class Finding:
 
 @dataclass(frozen=True)
 class Diagnosis:
-    """What is known of a run's code."""
+    """What is known about the code of a run."""
 
     verdict: str
-    """With the step at which it became true."""
+    """Verdict with the step at which it became true."""
     findings: tuple[Finding, ...]
     unknown: tuple[str, ...]
-    """What the run did not note."""
+    """Quantities that the run did not record."""
     causes: frozenset[Cause]
     advice: tuple[Advice, ...]
     """Remedies that suit the run, those against its causes first."""
     information_per_dimension_nats: tuple[float, ...]
-    """Empty where it is unknown."""
+    """Empty if unknown."""
 
 
 def diagnose(experiment: Experiment, history: Sequence[Record], diagnostics: Record | None) -> Diagnosis | None:
-    """The diagnosis of one run; None where nothing has been measured yet.
+    """Returns the diagnosis of one run; None if nothing has been measured yet.
 
     Arguments:
-        experiment: of the run.
+        experiment: experiment of the run.
         history: entries of history.jsonl.
-        diagnostics: diagnostics.json, where the run is finished; it counts more than the last entry of the history.
+        diagnostics: content of diagnostics.json if the run is finished; it overrides the last entry of the history.
     """
     newest = {**(history[-1] if history else {}), **(diagnostics or {})}
     if not newest:
@@ -86,7 +86,8 @@ def diagnose(experiment: Experiment, history: Sequence[Record], diagnostics: Rec
 
 
 def verdict(history: Sequence[Record], otherwise: Record) -> str:
-    """The newest verdict of a history with the step at which it became true; without a history, that of `otherwise`."""
+    """Returns the newest verdict of a history with the step at which it became true; without a history, that of
+    `otherwise`."""
     if not history:
         return collapse.sentence(otherwise.get("verdict", "not known"), None)
     step = history[-1].get("verdict_since_step")
@@ -140,7 +141,7 @@ def _terms(newest: Record, history: Sequence[Record]) -> Finding | None:
     if norms is None:
         return None
     shown = ", ".join(f"{name} {norm:.3g}" for name, norm in norms.items() if name != TOTAL)
-    together = f"{norms[TOTAL]:.3g}" if norms[TOTAL] > 0 else "too little to tell"  # an estimate without bias, cut at 0
+    together = f"{norms[TOTAL]:.3g}" if norms[TOTAL] > 0 else "too little to tell"  # an unbiased estimate, clipped at 0
     sentence = f"an image's (m, log s^2) is pulled by {shown}; by all together {together}"
     others = _strongest_other(norms)
     if "reconstruction" not in norms or others is None:
@@ -194,19 +195,19 @@ def _lags(entry: Record) -> bool:
 
 
 def _course(history: Sequence[Record], unit: int) -> list[tuple[int, float]]:
-    """(step, nats) of one unit at the evaluation points that noted it."""
+    """Returns (step, nats) of one unit at the evaluation points that recorded it."""
     key = "information_per_dimension_nats"
     return [(entry["step"], entry[key][unit]) for entry in history if key in entry]
 
 
 def _strongest_other(norms: Record) -> str | None:
-    """The term besides the reconstruction that pulls hardest."""
+    """Returns the term other than the reconstruction that pulls hardest."""
     others = [name for name in norms if name not in ("reconstruction", TOTAL)]
     return max(others, key=lambda name: norms[name], default=None)
 
 
 def _since_outweighed(history: Sequence[Record]) -> int | None:
-    """The step since which, at every evaluation point, some term outweighs the reconstruction."""
+    """Returns the step since which some term has outweighed the reconstruction at every evaluation point."""
     first = None
     for entry in reversed(history):
         norms = entry.get("gradient_norms")
@@ -218,7 +219,7 @@ def _since_outweighed(history: Sequence[Record]) -> int | None:
 
 
 def _ranges(numbers: Sequence[int]) -> str:
-    """0-3, 7, 9-12."""
+    """Returns sorted numbers as ranges: 0-3, 7, 9-12."""
     runs = groupby(enumerate(numbers), key=lambda pair: pair[1] - pair[0])
     ends = [[number for _, number in run] for _, run in runs]
     return ", ".join(str(run[0]) if len(run) == 1 else f"{run[0]}-{run[-1]}" for run in ends)

@@ -1,13 +1,13 @@
-"""What the report lets its readers explore of a run: a map of test images, their neighbours, and walks between codes.
+"""Data for exploring a run in the report: a map of test images, their neighbours, and walks between codes.
 
-    explore.json               of each point its class, rate and distortion, its place in each map, its neighbours
-    figures/points.png         the images of the points, as one sheet
-    figures/linear_walks.png   images on straight lines between the codes of two images, a row for each walk
+    explore.json               class, rate and distortion of each point, its position in each map, its neighbours
+    figures/points.png         images of the points, as one sheet
+    figures/linear_walks.png   images on straight lines between the codes of two images, one row per walk
     figures/bilinear_walk.png  images between the codes of four images
 
-Sheets are 8-bit PNG files of images side by side without gaps, which a page cuts up again. The points are a random subset
-of the test images, the same for all runs: what is shown of two models is shown of the same images. Codes are posterior
-means of one binary draw of the images, the one that is shown.
+Sheets are 8-bit PNG files of images side by side without gaps, which a page cuts apart again. The points are a random
+subset of the test images, the same for all runs, so that all models are shown on the same images. Codes are posterior means
+of one binary draw of the images, the draw that is shown.
 """
 
 import math
@@ -33,20 +33,20 @@ LINEAR_WALKS, STEPS = 6, 9
 BILINEAR = 7
 """Rows and columns of the bilinear walk."""
 SHEET_VALUES = 2**21
-"""Numbers in the sheet of points at the most, so that large images do not make a large report."""
+"""Maximum number of values in the sheet of points, so that large images do not make a large report."""
 
 
 def explore(
     run: Run, vae: VAE, x: Float[Tensor, "n channel height width"], labels: Tensor | None, again: dict[str, str]
 ) -> None:
-    """Writes the files of the module's head.
+    """Writes the files listed in the module docstring.
 
     Arguments:
-        run: whose folder they go to, and whose experiment says how many points there are.
-        vae: its model.
+        run: receives the files in its folder; its experiment specifies the number of points.
+        vae: model of the run.
         x: images of the test split, one draw of each.
-        labels: of these.
-        again: the command that makes the files again.
+        labels: labels of these images.
+        again: the command that recreates the files.
     """
     wanted = min(run.experiment.evaluation.explored_images, max(2, SHEET_VALUES // x[0].numel()), len(x))
     chosen = random_subset(wanted, len(x))
@@ -71,7 +71,7 @@ def explore(
 
 
 def _points(vae: VAE, x: Tensor, labels: Tensor | None) -> dict[str, Any]:
-    """Everything that is known of each point. Rate and distortion are of one posterior sample."""
+    """Returns everything that is known about each point. Rate and distortion are those of one posterior sample."""
     z, measured = codes(vae, x), Budget().spend(partial(density.estimate, vae, x, 1))
     return {
         "points": {
@@ -95,8 +95,8 @@ def _rounded(values: Tensor, digits: int) -> list[float]:
 
 @torch.no_grad()
 def image_of(vae: VAE, z: Float[Tensor, "n *latent"]) -> tuple[Float[Tensor, "n channel height width"], bool]:
-    """An image for each code, and whether it was drawn (by the ambient generator): the mean of its pixels, or a draw where
-    pixels depend on each other, whose most probable image is often an empty one."""
+    """Returns an image for each code, and whether it was sampled (with the ambient generator): the mean of its pixels, or a
+    sample if pixels depend on each other, because the most probable image is then often an empty one."""
     p = vae.decoder(z)
     try:
         return p.mean, False
@@ -105,7 +105,7 @@ def image_of(vae: VAE, z: Float[Tensor, "n *latent"]) -> tuple[Float[Tensor, "n 
 
 
 def _images_of(vae: VAE, z: Tensor) -> tuple[Tensor, bool]:
-    """`image_of` within the memory that there is."""
+    """Calls `image_of` in chunks that fit in memory."""
     drawn = False
 
     def part(rows: slice) -> Tensor:
@@ -119,7 +119,7 @@ def _images_of(vae: VAE, z: Tensor) -> tuple[Tensor, bool]:
 
 @torch.no_grad()
 def _walks(vae: VAE, x: Tensor) -> tuple[Tensor, Tensor, bool]:
-    """Images [walk step ...] and [row column ...], and whether they were drawn. All are decoded together."""
+    """Returns images [walk step ...] and [row column ...], and whether they were sampled. All are decoded together."""
     ends = x[torch.arange(max(4, 2 * LINEAR_WALKS)) % len(x)]
     z = in_pieces(lambda rows: vae.encode(ends[rows]), len(ends))
     pairs = z[: 2 * min(LINEAR_WALKS, len(x) // 2)]

@@ -1,4 +1,4 @@
-"""Image grids as PNG files: pixels stay pixels, enlarged by a whole factor."""
+"""Image grids as PNG files, enlarged by an integer factor without interpolation."""
 
 import io
 from pathlib import Path
@@ -16,11 +16,11 @@ if TYPE_CHECKING:
 GAP = 1
 GROUND = 0.5
 ENLARGED_WIDTH = 900
-"""A grid is enlarged by the largest whole factor that keeps it within this many pixels."""
+"""A grid is enlarged by the largest integer factor that keeps its width within this number of pixels."""
 
 
 def grid(images: Float[Tensor, "row column channel height width"]) -> Float[Tensor, "channel grid_height grid_width"]:
-    """Rows of images on a grey ground with narrow gaps, in the range of the images."""
+    """Returns rows of images on a grey background with narrow gaps, in the value range of the images."""
     rows, columns, channels, height, width = images.shape
     canvas = torch.full((channels, rows * (height + GAP) + GAP, columns * (width + GAP) + GAP), GROUND)
     for i in range(rows):
@@ -31,7 +31,7 @@ def grid(images: Float[Tensor, "row column channel height width"]) -> Float[Tens
 
 
 def png(images: Float[Tensor, "row column channel height width"]) -> bytes:
-    """The grid of `images`, values in [0, 1], as the bytes of a PNG file."""
+    """Returns the grid of `images`, values in [0, 1], as the bytes of a PNG file."""
     from PIL import Image
 
     picture = _picture(grid(images.cpu()))
@@ -40,14 +40,14 @@ def png(images: Float[Tensor, "row column channel height width"]) -> bytes:
 
 
 def sheet(images: Float[Tensor, "n channel height width"], columns: int) -> bytes:
-    """`images`, values in [0, 1], side by side in rows of `columns`, without gaps and as they are, as the bytes of a PNG
-    file: for those who cut it up again."""
+    """Returns `images`, values in [0, 1], side by side in rows of `columns`, without gaps and not enlarged, as the bytes of
+    a PNG file that can be cut apart again."""
     rows = in_rows(images.cpu(), columns)
     return _bytes(_picture(rows.permute(2, 0, 3, 1, 4).flatten(3, 4).flatten(1, 2)))
 
 
 def _picture(canvas: Float[Tensor, "channel canvas_height canvas_width"]) -> "Picture":
-    """One or three channels, 8 bits each."""
+    """Returns a picture with 8 bits for each of one or three channels."""
     from PIL import Image
 
     levels = (canvas.clamp(0, 1) * 255).round().byte().permute(1, 2, 0).numpy()
@@ -61,13 +61,13 @@ def _bytes(picture: "Picture") -> bytes:
 
 
 def in_rows(images: Float[Tensor, "n channel height width"], columns: int) -> Float[Tensor, "r c channel height width"]:
-    """`images` in rows of at most `columns`, the last one filled up with ground."""
+    """Returns `images` in rows of at most `columns`; the last row is padded with the background value."""
     missing = -len(images) % columns
     filler = images.new_full((missing, *images.shape[1:]), GROUND)
     return torch.cat([images, filler]).unflatten(0, (-1, columns))
 
 
 def check_png_path(path: Path) -> None:
-    """Raises `InputError` unless `path` is the name of a file that ends in .png."""
+    """Raises `InputError` unless `path` is a file name that ends in .png."""
     if path.suffix.lower() != ".png" or path.is_dir():
         raise InputError(f"--out: expected the name of a file that ends in .png, got {str(path)!r}.")

@@ -1,8 +1,9 @@
-"""The referee of a run's likelihoods: annealed importance sampling beside importance sampling, on the same images.
+"""The likelihood check of a run (`--referee`): annealed importance sampling compared with importance sampling, on the same
+images.
 
-Two questions, with the same number of images each. On random images of the split: do both estimates of log p(x) agree? Both
-are lower bounds in expectation, so the higher one is nearer to the truth. On images that the model made itself: does the
-importance-weighted estimate lie in the sandwich of bidirectional Monte Carlo, and how wide is it (see `annealed`)?
+It answers two questions, with the same number of images each. On random images of the split: do both estimates of log p(x)
+agree? Both are lower bounds in expectation, so the higher one is nearer to the truth. On images that the model generated:
+does the importance-weighted estimate lie in the sandwich of bidirectional Monte Carlo, and how wide is it (see `annealed`)?
 """
 
 from functools import partial as partial_of
@@ -29,11 +30,11 @@ def judge(
     partial: ResumableParts,
     watch: Watch,
 ) -> dict[str, Any]:
-    """What density.json says of the referee; NLL in nats, `monte_carlo_error` being that of the mean over the images.
+    """Returns the entry `referee` of density.json. NLL in nats; `monte_carlo_error` is that of the mean over the images.
 
     Arguments:
-        estimate: the importance-weighted one of all images of `measurement`.
-        request: says how many of them, as many simulated ones, and how many steps of annealing.
+        estimate: the importance-weighted estimate for all images of `measurement`.
+        request: specifies how many of them are checked, along with as many simulated images, and the annealing steps.
     """
     assert request.referee is not None
     m, images, steps, budget = measurement, request.referee, request.annealing_steps, Budget()

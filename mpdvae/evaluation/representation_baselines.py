@@ -1,13 +1,14 @@
-"""representation.json: the scores of a run's codes, and beside each of them those of what a code must beat.
+"""representation.json: the scores of a run's codes, with those of the baselines that codes must beat.
 
     raw pixels           the images that codes are computed from, as numbers
     PCA                  their first principal components, as many as a code has dimensions
     untrained encoder    codes of the run's encoder before its first step: same architecture, seed and data-dependent
-                         initialisation. Random convolutional features are no weak opponent (Saxe et al., ICML 2011)
+                         initialisation. Random convolutional features are not a weak baseline (Saxe et al., ICML 2011)
 
-All are scored on the same images, labels, subsets and k-means seeds as the codes. The first two depend on no run, the last
-on its seed and encoder alone, so they are computed once for all runs and kept in the data folder, under the hash of all that
-they depend on, the code that computes them included. Kept or computed, they are the same.
+All are scored on the same images, labels, subsets and k-means seeds as the codes. The first two do not depend on the run,
+the last only on its seed and encoder. They are therefore computed once for all runs and cached in the data folder, under
+the hash of everything that they depend on, including the code that computes them. Cached and recomputed scores are the
+same.
 """
 
 from collections.abc import Callable, Mapping
@@ -30,13 +31,13 @@ from mpdvae.training.learner_state import initialise
 from mpdvae.vae import VAE
 
 GREY_HALF = 128
-"""The first grey level of 0..255 that counts as ink where images are cut at one half."""
+"""Lowest grey level of 0..255 that counts as ink if images are thresholded at one half."""
 LIBRARIES = ("numpy", "scikit-learn", "scipy", "torch")
-"""Whose versions a kept score depends on."""
+"""Libraries whose versions are part of the cache key."""
 
 
 class Scored(NamedTuple):
-    """The images of a run that scores are made on."""
+    """The images of a run on which scores are computed."""
 
     train: Float[Tensor, "_train channel height width"]
     train_labels: np.ndarray
@@ -44,22 +45,22 @@ class Scored(NamedTuple):
     test_labels: np.ndarray
 
     def labelled(self, train: np.ndarray, test: np.ndarray) -> Labelled:
-        """Features of these images with their labels."""
+        """Returns features of these images with their labels."""
         return Labelled(train, self.train_labels, test, self.test_labels)
 
 
 class Features(NamedTuple):
-    """What codes are compared with."""
+    """Features that codes are compared with."""
 
     key: dict[str, Any]
-    """What the features depend on besides data and protocol."""
+    """Part of the cache key: what the features depend on besides data and protocol."""
     dimensions: int
     labelled: Callable[[], Labelled]
-    """The features, made when they are needed."""
+    """Computes the features, called when they are needed."""
 
 
 def code_images(e: Experiment, images: Images, split: str) -> Float[Tensor, "n channel height width"]:
-    """What codes of `images` are computed from: a fixed draw, grey levels cut at one half, or levels."""
+    """Returns what codes of `images` are computed from: a fixed draw, grey levels thresholded at one half, or levels."""
     protocol = e.data.protocol()
     if e.evaluation.code_input == "thresholded" and protocol.binarises:
         return (images.pixels >= GREY_HALF).float()
@@ -67,7 +68,7 @@ def code_images(e: Experiment, images: Images, split: str) -> Float[Tensor, "n c
 
 
 def unscored_because(data: Splits, tested: Images) -> str:
-    """Why there can be no scores, as a sentence; empty where there can be."""
+    """Returns the reason why there can be no scores; empty if there can be."""
     labels = data.train.labels
     if labels is None or tested.labels is None:
         return "no labels: representation scores are left out"
@@ -77,19 +78,19 @@ def unscored_because(data: Splits, tested: Images) -> str:
 
 
 def codes(vae: VAE, e: Experiment, images: Images, split: str) -> np.ndarray:
-    """Codes of all `images`, the part `split` of the data, as the experiment says; [n latent]."""
+    """Returns codes of all `images`, the part `split` of the data, as the experiment specifies; [n latent]."""
     return representation.codes(vae, code_images(e, images, split), posterior_samples=e.evaluation.code_samples)
 
 
 def score(vae: VAE, e: Experiment, data: Splits, tested: Images, split: str, test_codes: np.ndarray) -> dict[str, Any]:
-    """The content of representation.json.
+    """Returns the content of representation.json.
 
     Arguments:
-        vae: trained.
-        e: that it was trained by.
-        data: of which the training images with their labels are learned from.
+        vae: trained model.
+        e: experiment that trained it.
+        data: data whose training images and labels the classifiers learn from.
         tested: images with labels that are scored, the part `split` of the data.
-        test_codes: `codes` of these.
+        test_codes: `codes` of `tested`.
     """
     x = _scored(e, data, tested, split)
     z = representation.codes(vae, x.train, posterior_samples=e.evaluation.code_samples)
@@ -124,7 +125,7 @@ def _settings(evaluation: Evaluation) -> dict[str, Any]:
 
 
 def _baselines(e: Experiment, data: Splits, split: str, x: Scored) -> dict[str, Any]:
-    """Scores of each baseline, and how many dimensions it has."""
+    """Returns the scores of each baseline and its number of dimensions."""
     pixels = x.train[0].numel()
     dimensions = int(np.prod(e.encoder.latent_shape(data.image_shape, e.latent_dim)))
     components = min(dimensions, pixels, len(x.train))
@@ -148,7 +149,7 @@ def _baselines(e: Experiment, data: Splits, split: str, x: Scored) -> dict[str, 
 
 
 def _pieces(evaluation: Evaluation, labelled: Callable[[], Labelled]) -> Mapping[str, Callable[[], dict[str, Any]]]:
-    """The protocol in parts that several processes can share."""
+    """Returns the protocol in parts that several processes can share."""
     s = _settings(evaluation)
 
     def classifiers() -> dict[str, Any]:
@@ -177,7 +178,7 @@ def _untrained_codes(e: Experiment, data: Splits, x: Scored) -> Labelled:
 
 
 def _encoder_key(e: Experiment) -> dict[str, Any]:
-    """What codes of the untrained encoder depend on; refined ones on the other parts too."""
+    """Returns what codes of the untrained encoder depend on; refined codes depend on the other parts, too."""
     others = ("decoder", "prior") if e.encoder.refinement_steps else ()
     return {name: getattr(e, name).model_dump(mode="json") for name in others} | {
         "encoder": e.encoder.model_dump(mode="json"),

@@ -1,9 +1,9 @@
-"""Results that many runs share, computed once and kept in a folder as JSON.
+"""A cache for results that many runs share: computed once, stored in a folder as JSON.
 
-A result is found again by the hash of its key: everything that it is a function of. Several processes may ask for the same
-results at once. Each result has a lock; a process takes those that nobody is at first, so that two of them share the work
-instead of waiting for each other. What cannot be read is computed again, and a folder that cannot be written to costs time,
-not results.
+A result is stored under the hash of its cache key: everything that it is a function of. Several processes may request the
+same results at once. Each result has a lock, and a process starts with the results that no other process is computing, so
+that two processes share the work instead of waiting for each other. An unreadable file is computed again; an unwritable
+folder costs time, not results.
 """
 
 import json
@@ -22,11 +22,11 @@ Compute = Callable[[], dict[str, Any]]
 
 
 def shared(folder: Path, wanted: Mapping[str, tuple[dict[str, Any], Compute]]) -> dict[str, dict[str, Any]]:
-    """The results called for, by name.
+    """Returns the requested results, by name.
 
     Arguments:
-        folder: where they are kept.
-        wanted: the key of each result, as JSON, and how to compute it. Results must be JSON.
+        folder: folder of the cache.
+        wanted: by name, the cache key of each result, as JSON, and the function that computes it. Results must be JSON.
     """
     try:
         folder.mkdir(parents=True, exist_ok=True)
@@ -39,7 +39,7 @@ def _take_or_compute(folder: Path, wanted: Mapping[str, tuple[dict[str, Any], Co
     found: dict[str, dict[str, Any]] = {}
     while missing := [name for name in wanted if name not in found]:
         for name in missing:
-            with suppress(Timeout):  # another process is at it
+            with suppress(Timeout):  # another process is computing it
                 found[name] = _one(folder, *wanted[name], patience=0.0)
         if not found.keys() & set(missing):
             found[missing[0]] = _one(folder, *wanted[missing[0]], patience=-1.0)
@@ -47,7 +47,8 @@ def _take_or_compute(folder: Path, wanted: Mapping[str, tuple[dict[str, Any], Co
 
 
 def _one(folder: Path, key: dict[str, Any], compute: Compute, patience: float) -> dict[str, Any]:
-    """Waits `patience` seconds for whoever is at it, for ever if negative; raises `Timeout` after that."""
+    """Returns a result from the cache, or computes it. If another process is computing it, waits for `patience` seconds
+    (negative: indefinitely), then raises `Timeout`."""
     path = folder / f"{sha256(json.dumps(key, sort_keys=True).encode()).hexdigest()}.json"
     if (kept := _kept(path, key)) is not None:
         return kept

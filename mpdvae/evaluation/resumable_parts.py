@@ -1,7 +1,7 @@
-"""Parts of a long result, each in a file of its own until all are there, so that whoever is killed goes on.
+"""Parts of a long result, each in its own file until all exist, so that a killed computation can be resumed.
 
-A part is written whole or not at all, and read back bit for bit. The folder is named by a hash of everything that the
-parts depend on: a computation with other settings, weights or data finds nothing of it.
+A part is written atomically and read back bit for bit. The folder is named by a hash of everything that the parts depend
+on: a computation with other settings, weights or data finds none of them.
 """
 
 import hashlib
@@ -17,16 +17,16 @@ from torch import Tensor
 from mpdvae.system.atomic_files import write_atomically
 
 Forms = Mapping[str, tuple[tuple[int, ...], torch.dtype]]
-"""Shape and type of each tensor of a part, by name."""
+"""Shape and dtype of each tensor of a part, by name."""
 
 
 class ResumableParts:
     """The parts of one result.
 
     Arguments:
-        folder: where such results are kept.
-        depends_on: everything that changes the parts, as JSON can hold it.
-        check: called before a part is written; raises where that should not be.
+        folder: folder of such results.
+        depends_on: everything that affects the parts, as JSON.
+        check: called before a part is written; raises if it must not be written.
     """
 
     def __init__(self, folder: Path, depends_on: Mapping[str, Any], check: Callable[[], None] = lambda: None) -> None:
@@ -37,9 +37,9 @@ class ResumableParts:
         return self._path(name).is_file()
 
     def get(self, name: str, compute: Callable[[], dict[str, Tensor]], forms: Forms) -> dict[str, Tensor]:
-        """The part called `name`: as it was kept, or computed and kept now.
+        """Returns the part `name`: read from its file, or computed and stored now.
 
-        A file that is damaged, or holds other tensors than those of `forms`, is computed again and written over.
+        If the file is damaged, or its tensors do not match `forms`, the part is computed again and the file overwritten.
         """
         from safetensors import SafetensorError
         from safetensors.torch import load, save
@@ -58,7 +58,7 @@ class ResumableParts:
         return tensors
 
     def remove(self) -> None:
-        """Removes the parts, and the folder around them once it is empty."""
+        """Removes the parts, and their parent folder if it is then empty."""
         shutil.rmtree(self.folder, ignore_errors=True)
         if self.folder.parent.is_dir() and not any(self.folder.parent.iterdir()):
             self.folder.parent.rmdir()

@@ -1,8 +1,9 @@
-"""Measures a trained run: density, diagnostics, information, use of the code, representation, a map of the codes and
-pictures, as files in its folder.
+"""Measures a trained run and writes files to its folder: density, diagnostics, information, use of the code,
+representation, a map of the codes, and pictures.
 
-Everything is measured with the averaged weights on fixed binary draws of the images, and every file names the command
-that makes it again. Noise of the evaluation depends on no run's seed, so that models are compared on the same draws.
+Everything is measured with the averaged weights on fixed binary draws of the images, and every file records the command
+that recreates it. The noise of the evaluation does not depend on a run's seed, so that models are compared on the same
+draws.
 """
 
 import shlex
@@ -46,9 +47,9 @@ from mpdvae.training.validation import probe
 from mpdvae.vae import VAE
 
 MAP_CODES = 2_000
-"""Test codes on the map."""
+"""Number of test codes on the map."""
 LAG_IMAGES = 32
-"""Test images whose posteriors are refined: more than at an evaluation point of training, so that the error is small."""
+"""Number of test images whose posteriors are refined: more than at an evaluation point, so that the error is small."""
 PICTURE_COLUMNS = 10
 SAMPLE_ROWS = 4
 INTERPOLATIONS = 4
@@ -75,32 +76,32 @@ def evaluate(
     """Writes density.json, density.csv, diagnostics.json, information.json, code_use.json, representation.json, codes.json,
     explore.json and figures/ of `run`.
 
-    Results of another split than test have names of their own, density-train.json and so on. Killed and called again with
-    the same arguments, it goes on with the likelihoods where it stopped. Several processes share the likelihoods; the first
-    does the rest, while the others return.
+    Results for another split than test have their own names, such as density-train.json. If a call is killed, a call with
+    the same arguments resumes the likelihoods where they stopped. Several processes share the likelihoods; the first does
+    the rest, while the others return.
 
     Arguments:
-        run: with a trained model.
-        data: of the run's experiment.
-        samples: importance samples per image, with a tolerance at the most; None: as the experiment says.
-        split: the images that density and diagnostics are measured on.
-        say: told what comes next.
-        images: random images of the split for the likelihoods; None: as the experiment says.
-        tolerance: Monte-Carlo standard error in nats at which the likelihood of an image is good enough.
+        run: run with a trained model.
+        data: data of the run's experiment.
+        samples: importance samples per image, the maximum if there is a tolerance; None: as in the experiment.
+        split: split on which density and diagnostics are measured.
+        say: callback that receives the name of the next measurement.
+        images: number of random images of the split for the likelihoods; None: as in the experiment.
+        tolerance: Monte-Carlo standard error in nats at which the likelihood of an image is accurate enough.
         protocol: "paper" measures likelihoods as the paper does, see `likelihoods`.
-        referee_images: how many of the images annealed importance sampling judges; None: none.
-        referee_steps: of the annealing; None: 100.
-        compiled: whether networks are compiled for the likelihoods; last digits depend on it.
-        watch: told how far the likelihoods are.
+        referee_images: number of images to check by annealed importance sampling; None: none.
+        referee_steps: annealing steps of the check; None: 100.
+        compiled: whether networks are compiled for the likelihoods; the last digits depend on it.
+        watch: progress callback of the likelihoods.
 
     Raises:
-        InputError: no model in the folder, an unknown split, data that it cannot take, or numbers that there cannot be.
+        InputError: the folder has no model, the split is unknown, the model cannot take the data, or a number is invalid.
     """
     started = time.perf_counter()
     request = Request(samples, images, tolerance, protocol, referee_images, referee_steps)
     with shortage_told(say):
         _evaluate(run, data, request, split, say, compiled, watch)
-    if split == "test" and is_first():  # noted last: whoever is killed before this measures again
+    if split == "test" and is_first():  # recorded last: if the process is killed before, the run is measured again
         run.note(status="finished", evaluation_seconds=round(time.perf_counter() - started, 1))
 
 
@@ -120,7 +121,7 @@ def _evaluate(run: Run, data: Splits, request: Request, split: str, say: Say, co
         compile_networks(vae)
     estimate = measure(vae, measurement, kept, watch)
     if not is_first():
-        return  # what follows takes one process little time
+        return  # the rest takes one process little time
     likelihoods = summary(measurement, estimate)
     if request.referee is not None:
         say("referee")
@@ -150,7 +151,7 @@ def _evaluate(run: Run, data: Splits, request: Request, split: str, say: Say, co
 
 
 def _options(request: Request, measurement: Measurement, compiled: bool) -> list[str]:
-    """The options of `mpdvae evaluate` that make the same measurement again, whatever the experiment's defaults become."""
+    """Returns the options of `mpdvae evaluate` that repeat this measurement, even if the experiment's defaults change."""
     given = {
         "samples": measurement.samples if request.protocol is None else None,
         "images": request.images,
@@ -165,7 +166,7 @@ def _options(request: Request, measurement: Measurement, compiled: bool) -> list
 
 
 def draw_pictures(run: Run, vae: VAE, x: Float[Tensor, "n channel height width"]) -> None:
-    """Samples, reconstructions and interpolations, in figures/. All images of a kind are decoded together."""
+    """Writes samples, reconstructions and interpolations to figures/. All images of each are decoded together."""
     figures = run.path / "figures"
     columns = PICTURE_COLUMNS
     with torch.no_grad(), seeded("pictures"):
@@ -184,18 +185,18 @@ def draw_pictures(run: Run, vae: VAE, x: Float[Tensor, "n channel height width"]
 def interpolations(
     vae: VAE, x: Float[Tensor, "n channel height width"], columns: int = PICTURE_COLUMNS
 ) -> Float[Tensor, "walk column *latent"]:
-    """Codes on straight lines between the posterior means of consecutive pairs of images."""
+    """Returns codes on straight lines between the posterior means of consecutive pairs of images."""
     z = _encoded(vae, x[: 2 * min(INTERPOLATIONS, len(x) // 2)])
     return interpolation.linear(z[0::2], z[1::2], columns).transpose(0, 1)
 
 
 def _encoded(vae: VAE, x: Tensor) -> Tensor:
-    """The posterior mean of each image, within the memory that there is."""
+    """Returns the posterior mean of each image, computed in chunks that fit in memory."""
     return in_pieces(lambda rows: vae.encode(x[rows]), len(x))
 
 
 def _drawn(vae: VAE, z: Tensor, name: str) -> Tensor:
-    """An image drawn for each code, within the memory that there is; `name` is a key of its noise."""
+    """Draws an image for each code, in chunks that fit in memory; `name` is a key of the noise."""
     return drawn_in_pieces(lambda rows: vae.decode(z[rows], greedy=False), len(z), "pictures", name)
 
 
@@ -213,14 +214,15 @@ def _code_use(vae: VAE, run: Run, x: Tensor) -> dict[str, Any]:
 
 
 def _diagnostics(vae: VAE, run: Run, x: Tensor) -> dict[str, Any]:
-    """Posteriors of all images `x`; gradients, lag and code use of some, with the objective as at the end of training."""
+    """Measures the posteriors of all images `x`, and gradients, lag and code use of some of them, with the objective as at
+    the end of training."""
     e = run.experiment
     probed = probe(vae, e.objective.build(), x, e.training.steps, LAG_IMAGES)
     return code_diagnostics.measure(vae, x).to_dict() | asdict(probed)
 
 
 def _map(codes: np.ndarray, labels: Tensor | None) -> dict[str, Any]:
-    """The first two principal components of a random subset of codes."""
+    """Returns the first two principal components of a random subset of codes."""
     from sklearn.decomposition import PCA
 
     chosen = np.random.default_rng(0).permutation(len(codes))[:MAP_CODES]
@@ -240,8 +242,8 @@ def _map(codes: np.ndarray, labels: Tensor | None) -> dict[str, Any]:
 def traversal(
     vae: VAE, x: Float[Tensor, "n channel height width"], dimensions: int, columns: int, reach: float = 3.0
 ) -> Float[Tensor, "dimension column *latent"]:
-    """Codes around that of the first image, each row along one of the most informative dimensions, `reach` standard
-    deviations of the codes of `x` to either side."""
+    """Returns codes around that of the first image. Each row moves along one of the most informative dimensions, by `reach`
+    standard deviations of the codes of `x` to either side."""
     q = representation.posteriors(vae, x)
     information = code_diagnostics.information_per_dimension(q)
     if not 1 <= dimensions <= information.numel():

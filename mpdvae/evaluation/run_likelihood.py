@@ -1,9 +1,10 @@
-"""Likelihoods of a run's images: which images, with how many samples, part by part, and what a referee says of them.
+"""Likelihoods of a run's images: which images, how many samples, part by part, and the options of the likelihood check.
 
-Images go through `density.estimate` in parts that are kept as they come (`partial`): a measurement that was killed goes on
-after the last whole part and ends with the same bytes, given the same machine and number of threads.
+Images go through `density.estimate` in parts, each of which is stored as soon as it is finished (`partial`): a measurement
+that was killed resumes after the last complete part and ends with the same bytes, given the same machine and number of
+threads.
 
-The paper's protocol is a setting of its own: all images of the split with all fixed draws (five for binary images), 4,096
+The paper's protocol is a separate setting: all images of the split with all fixed draws (five for binary images), 4,096
 importance samples for each, 512 for colour (Ma, Zhou & Hovy 2019, and their released code).
 """
 
@@ -35,35 +36,36 @@ from mpdvae.vae import VAE, check_samples
 from mpdvae.version import __version__
 
 PART_PAIRS = 2**14
-"""Image x sample pairs in a part that is kept: some seconds of a small model on a laptop."""
+"""Number of image-sample pairs in a stored part: some seconds of a small model on a laptop."""
 EXPECTED_SAMPLES = 512
-"""Samples per image that parts are made for where a tolerance will end most images early."""
+"""Samples per image by which parts are sized if a tolerance will end most images early."""
 LARGEST_SAMPLES = 4096
-"""Samples that an image may take on its way to a tolerance where nobody says how many; the paper's protocol has as many."""
+"""Default maximum of samples for an image to reach a tolerance; the paper's protocol has the same number."""
 REFEREE_STEPS = 100
-"""Minutes for ten images of a small model on a laptop; the gap of the sandwich says whether more are needed."""
+"""Default annealing steps: minutes for ten images of a small model on a laptop; the gap of the sandwich shows whether more
+are needed."""
 PAPER_SAMPLES, PAPER_COLOUR_SAMPLES, PAPER_DRAWS = 4096, 512, 5
 
 Watch = Callable[[str, float], None]
-"""Told what is being measured, and the share of it that is done; first the share that was done before."""
+"""Progress callback: receives what is measured and the fraction that is done; first the fraction that was done before."""
 
 
 @dataclass(frozen=True)
 class Request:
-    """What is asked for; None: as the run's experiment says."""
+    """The requested measurement; None: as in the run's experiment."""
 
     samples: int | None = None
-    """Importance samples per image; with a tolerance, at the most."""
+    """Importance samples per image; with a tolerance, the maximum."""
     images: int | None = None
-    """Random images of the split, one draw of each."""
+    """Number of random images of the split, one draw of each."""
     tolerance: float | None = None
     """Monte-Carlo standard error in nats at which an image is done."""
     protocol: Literal["paper"] | None = None
     """All images, draws and samples as in the paper."""
     referee: int | None = None
-    """Images that annealed importance sampling judges, and as many simulated ones; None: none."""
+    """Number of images to check by annealed importance sampling, and as many simulated ones; None: none."""
     referee_steps: int | None = None
-    """Of the annealing; None: `REFEREE_STEPS`."""
+    """Annealing steps of the check; None: `REFEREE_STEPS`."""
 
     @property
     def annealing_steps(self) -> int:
@@ -72,22 +74,22 @@ class Request:
 
 @dataclass(frozen=True)
 class Measurement:
-    """The images that are measured, and how."""
+    """The images that are measured, and the settings."""
 
     x: Float[Tensor, "n channel height width"]
     indices: Int64[Tensor, " n"]
-    """The place of each image in the split; that of draw d adds d times the split's size."""
+    """Position of each image in the split; for draw d, plus d times the size of the split."""
     images_of_split: int
     draws: int
     samples: int
     tolerance: float | None
     protocol: str
-    """In words."""
+    """Description in words."""
     split: str
 
 
 def prepare(run: Run, data: Splits, split: str, request: Request) -> Measurement:
-    """What `request` means for this run. Raises `InputError` for what cannot be measured."""
+    """Returns the measurement that `request` specifies for this run. Raises `InputError` if it is impossible."""
     settings, images, protocol = run.experiment.evaluation, images_of(data, split), run.experiment.data.protocol()
     if request.protocol == "paper":
         request, protocol, chosen = _as_in_the_paper(request, protocol, data)
@@ -118,7 +120,7 @@ def prepare(run: Run, data: Splits, split: str, request: Request) -> Measurement
 
 
 def images_of(data: Splits, split: str) -> Images:
-    """A part of the data by name. Raises `InputError` where there is none of this name."""
+    """Returns a part of the data by name. Raises `InputError` if there is none of this name."""
     parts = {"train": data.train, "validation": data.validation, "test": data.test}
     if split not in parts:
         raise InputError(f"--split: expected one of {', '.join(parts)}, got {split!r}.", topic="options")
@@ -126,8 +128,8 @@ def images_of(data: Splits, split: str) -> Images:
 
 
 def partial_results(run: Run, measurement: Measurement, compiled: bool = False) -> ResumableParts:
-    """Where the parts of this measurement are kept, by networks that are `compiled` or not. The number of threads moves last
-    digits only and is left out."""
+    """Returns the store for the parts of this measurement, with networks that are `compiled` or not. Its key omits the
+    number of threads, which affects only the last digits."""
     m = measurement
     weights = (run.path / "model" / "model.safetensors").read_bytes()
     depends_on = {
@@ -146,7 +148,8 @@ def partial_results(run: Run, measurement: Measurement, compiled: bool = False) 
 
 
 def measure(vae: VAE, measurement: Measurement, partial: ResumableParts, watch: Watch) -> DensityEstimate:
-    """The likelihood of every image, part by part. Several processes take turns, and all of them return all of it."""
+    """Returns the likelihood of every image, measured part by part. Several processes share the parts, and each returns the
+    whole result."""
     m, count, budget = measurement, len(measurement.x), Budget()
     expected = m.samples if m.tolerance is None else min(m.samples, EXPECTED_SAMPLES)
     size = max(1, PART_PAIRS // expected)
@@ -173,13 +176,13 @@ def measure(vae: VAE, measurement: Measurement, partial: ResumableParts, watch: 
 
     take_turns(starts, part)
     parts = [part(start) for start in starts]
-    wait_for_all()  # parts are removed when nobody reads them any more
+    wait_for_all()  # parts may be removed only when no process reads them any more
     values = {name: torch.cat([part[name] for part in parts]) for name in parts[0]}
     return DensityEstimate(**values, samples=m.samples, data_dimensions=m.x[0].numel())
 
 
 def summary(measurement: Measurement, estimate: DensityEstimate) -> dict[str, Any]:
-    """What density.json says of the images."""
+    """Returns the content of density.json about the images."""
     m = measurement
     of: dict[str, Any] = {
         "split": m.split,
@@ -195,18 +198,18 @@ def summary(measurement: Measurement, estimate: DensityEstimate) -> dict[str, An
 
 
 def unsettled_in_words(summary: Mapping[str, Any]) -> str:
-    """How many images are left, and what to do; empty where there are none, or there was no tolerance."""
+    """Returns how many images missed the tolerance, and what to do; empty if none did, or if there was no tolerance."""
     if not (count := summary.get("unsettled_images")):
         return ""
     return (
-        f"{count} of {summary['images']} images: an error above {summary['tolerance_nats']:g} nats, or one not to be "
-        f"trusted (Pareto k above {RELIABLE:g}), after {summary['samples']:,} samples; take more (--samples), or ask the "
+        f"{count} of {summary['images']} images: an error above {summary['tolerance_nats']:g} nats, or an unreliable one "
+        f"(Pareto k above {RELIABLE:g}), after {summary['samples']:,} samples; use more (--samples), or check with "
         "--referee."
     )
 
 
 def table(measurement: Measurement, estimate: DensityEstimate) -> str:
-    """One line for each image, as CSV, with units in the head; an empty cell is what cannot be had."""
+    """Returns a CSV table with one line per image and units in the header; cells of unavailable values are empty."""
     columns = {
         "log_prob_nats": estimate.log_prob,
         "standard_error_nats": estimate.standard_error,
@@ -231,10 +234,10 @@ def table(measurement: Measurement, estimate: DensityEstimate) -> str:
 
 
 def _as_in_the_paper(request: Request, protocol: Protocol, data: Splits) -> tuple[Request, Protocol, None]:
-    """The paper's samples, draws and (all) images."""
+    """Returns `request` and `protocol` with the paper's samples and draws, and None for all images."""
     if (request.samples, request.images, request.tolerance) != (None, None, None):
         raise InputError(
-            "--protocol paper: says itself how many samples and images there are; leave out --samples, --images and "
+            "--protocol paper: sets the numbers of samples and images itself; leave out --samples, --images and "
             "--tolerance.",
             topic="unreliable-likelihood",
         )
@@ -246,7 +249,7 @@ def _as_in_the_paper(request: Request, protocol: Protocol, data: Splits) -> tupl
 def _check_referee(request: Request, measured: int) -> None:
     if request.referee is not None and not 1 <= request.referee <= measured:
         raise InputError(
-            f"--referee: expected 1 to {measured:,} images, which is how many are measured, got {request.referee:,}.",
+            f"--referee: expected 1 to {measured:,} images, the number that is measured, got {request.referee:,}.",
             topic="unreliable-likelihood",
         )
     check_samples(request.annealing_steps, "--referee-steps")

@@ -87,8 +87,10 @@ def push_to_hub(
     """Uploads the model to the hub, creating the repository if it does not exist, and returns the URL of the commit.
 
     Arguments:
-        vae, results, licence: as in `save_pretrained`.
+        vae: as in `save_pretrained`.
         repo_id: `owner/name`.
+        results: as in `save_pretrained`.
+        licence: as in `save_pretrained`.
         private: whether a new repository is private; None: as set by its owner.
         revision: branch to upload to; default: main.
         commit_message: message of the commit.
