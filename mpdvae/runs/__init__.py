@@ -1,6 +1,6 @@
 """The run folder: the files of a run, how they are read and written, and where a run reports its progress.
 
-For anyone who reads results or adds a file to a run. `run_folder` documents the files, which later versions must go on
+For anyone who reads results or adds a file to a run. `run_folder` documents the files, which later versions must keep
 reading; `records` checks every file that is read.
 """
 
