@@ -1,11 +1,11 @@
-r"""The plain methods that `speed.py` measures ours against: what is usually written, exact, and slow.
+r"""Baselines that `speed.py` compares this package with: the usual implementations, exact but slow.
 
-- `square_kernels`: convolutions with their whole square kernel, zeros below the centre included, and torch's ELU, in torch's
-  default memory layout.
-- `plain_sample`: the whole network for every pixel.
-- `plain_inverse`: the whole networks of a flow step for every site.
-- `plain_bound`: all importance samples at once, the likelihood from probabilities, log(p + 1e-12).
-- `plain_divergence`: one tensor [image, image, latent] of pairwise KL divergences.
+- `square_kernels`: convolutions with the whole square kernel, including the zeros below its centre, and torch's ELU, in
+  torch's default memory layout.
+- `plain_sample`: runs the whole network for every pixel.
+- `plain_inverse`: runs the whole networks of a flow step for every site.
+- `plain_bound`: decodes all importance samples at once, and computes the likelihood from probabilities, log(p + 1e-12).
+- `plain_divergence`: computes one tensor [image, image, latent] of pairwise KL divergences.
 """
 
 import math
@@ -34,14 +34,14 @@ PLAIN = {
     (blocks, "elu"): elu,
     (pixelcnn, "elu"): elu,
 }
-"""Functions that stand, by module and name, for those of ours."""
+"""Functions that replace those of this package, by module and name."""
 
 
 @contextmanager
 def square_kernels(module: nn.Module) -> Iterator[None]:
-    """Inside, causal convolutions multiply the zeros of their masks too, and convolutions and ELU are torch's; `module` is in
-    the default memory layout."""
-    module.to(memory_format=torch.contiguous_format)  # pyright: ignore[reportCallIssue] - unknown to torch's stubs
+    """Within the context, causal convolutions also multiply the zeros of their masks, and convolutions and ELU are torch's;
+    `module` is converted to the default memory layout."""
+    module.to(memory_format=torch.contiguous_format)  # pyright: ignore[reportCallIssue] - missing in torch's stubs
     ours = {place: getattr(*place) for place in PLAIN}
     try:
         for place, function in PLAIN.items():
@@ -60,7 +60,7 @@ def plain_pixel(
     row: int,
     column: int,
 ) -> None:
-    """Draws one pixel of the images `x` in place: parameters of all pixels, of which one is used."""
+    """Draws one pixel of the images `x` in place: computes the parameters of all pixels and uses those of one."""
     x[..., row, column] = draw(parameters(x)[..., row, column], row, column)
 
 
@@ -69,11 +69,11 @@ def plain_sample(
     draw: Callable[[Tensor, int, int], Tensor],
     x: Float[Tensor, "*batch channel height width"],
 ) -> Float[Tensor, "*batch channel height width"]:
-    """Images drawn pixel by pixel into `x`, with the whole network for every pixel.
+    """Draws images pixel by pixel into `x`, running the whole network for every pixel; returns `x`.
 
     Arguments:
-        parameters: from images to the parameters of all their pixels.
-        draw: from the parameters [*batch parameter] of the pixel at a row and column to its values [*batch channel].
+        parameters: maps images to the parameters of all their pixels.
+        draw: maps the parameters [*batch parameter] of the pixel at a row and column to its values [*batch channel].
     """
     for row in range(x.shape[-2]):
         for column in range(x.shape[-1]):
@@ -83,9 +83,9 @@ def plain_sample(
 
 @torch.no_grad()
 def plain_inverse(flow: AutoregressiveFlow, u: Tensor) -> Tensor:
-    """z with flow.to_base(z) = u, [batch *event]: for each site of each step one full forward pass of the step's networks.
+    """Returns z with flow.to_base(z) = u, [batch *event], by one full forward pass of a step's networks per site and step.
 
-    Weights are normalised in each pass; inside `torch.nn.utils.parametrize.cached()` once for all.
+    Weights are normalised in every pass; within `torch.nn.utils.parametrize.cached()`, only once.
     """
     for step in reversed(flow.steps):
         assert isinstance(step, AutoregressiveStep)
@@ -111,15 +111,15 @@ def _plain_inverse_of_maps(step: AutoregressiveStep, u: Tensor) -> Tensor:
 
 
 def _solved(step: AutoregressiveStep, z: Tensor, u: Tensor) -> Tensor:
-    """(u - mu(z)) exp(-l(z) / 2), right at each site before which z is right."""
+    """Returns (u - mu(z)) exp(-l(z) / 2), which is correct at every site whose preceding sites of z are correct."""
     shifted = u - step.mean(z)
     return shifted if step.log_variance is None else shifted * torch.exp(-step.log_variance(z) / 2)
 
 
 @torch.no_grad()
 def plain_bound(vae: VAE, x: Float[Tensor, "1 channel height width"], samples: int) -> Float[Tensor, ""]:
-    """Importance-weighted bound of one binary image: encoder on `samples` copies, all samples through the decoder at once,
-    the likelihood from probabilities."""
+    """Returns the importance-weighted bound of one binary image: encodes `samples` copies, decodes all samples at once, and
+    computes the likelihood from probabilities."""
     q = vae.encoder(x.expand(samples, *x.shape[1:]))
     z = q.rsample()
     p = vae.decoder(z).parameters(x).sigmoid()
@@ -128,7 +128,7 @@ def plain_bound(vae: VAE, x: Float[Tensor, "1 channel height width"], samples: i
 
 
 def plain_divergence(q: Distribution) -> tuple[Tensor, Tensor]:
-    """Mean and sample standard deviation of KL(q_i || q_j) over ordered pairs i != j, from the tensor of all of them."""
+    """Returns the mean and sample standard deviation of KL(q_i || q_j) over ordered pairs i != j, from one tensor."""
     base = q.base_dist if isinstance(q, Independent) else q
     assert isinstance(base, Normal)
     rows, columns = (Normal(base.loc[axis], base.scale[axis]) for axis in ((slice(None), None), (None,)))

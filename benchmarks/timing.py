@@ -1,5 +1,5 @@
-"""Timing two ways of doing one thing: in turn, so that a machine whose speed drifts slows both; in one process, or each in
-its own where they differ in what they do to a process."""
+"""Times two implementations of the same computation. They run in turn, so that drifting machine speed affects both; in one
+process, or each in a process of its own if their effects on a process differ."""
 
 import multiprocessing
 import statistics
@@ -13,29 +13,30 @@ from typing import Any
 
 @dataclass(frozen=True)
 class Pair:
-    """Seconds of the plain method and of ours."""
+    """Seconds taken by the plain method and by ours."""
 
     plain_seconds: float
-    """Median."""
+    """Median seconds of the plain method."""
     seconds: float
-    """Median."""
+    """Median seconds of our method."""
     ratio: float
     """Median of the ratios of consecutive runs."""
     plain_faults: int = 0
-    """Page faults of one run, a median; counted where each has a process of its own."""
+    """Median page faults of one run; counted if each method has a process of its own."""
     faults: int = 0
+    """The same, of our method."""
 
 
 def seconds_of(function: Callable[[], Any]) -> float:
-    """Wall time of one call."""
+    """Returns the wall time of one call."""
     started = time.perf_counter()
     function()
     return time.perf_counter() - started
 
 
 def pair(plain: Callable[[], Any], ours: Callable[[], Any], rounds: int, times: int = 1) -> Pair:
-    """Both in turn, `rounds` times after one call of each that is not counted. `plain` does one part in `times` of what
-    `ours` does, and its time is multiplied by it."""
+    """Times both in turn, `rounds` times after one warm-up call each. `plain` does 1/`times` of the work of `ours`, so its
+    time is multiplied by `times`."""
     plain(), ours()
     return _summary([(times * seconds_of(plain), seconds_of(ours)) for _ in range(rounds)])
 
@@ -43,7 +44,8 @@ def pair(plain: Callable[[], Any], ours: Callable[[], Any], rounds: int, times: 
 def pair_apart(
     plain: Callable[[], Callable[[], Any]], ours: Callable[[], Callable[[], Any]], rounds: int, times: int = 1
 ) -> Pair:
-    """As `pair`, each in a process of its own that keeps what it made: `plain()` and `ours()` return what is timed."""
+    """Like `pair`, with each method in a process of its own, in which `plain()` or `ours()` is called once and returns the
+    function to time."""
     spawn = multiprocessing.get_context("spawn")
     with spawn.Pool(1, _prepare, (plain,)) as first, spawn.Pool(1, _prepare, (ours,)) as second:
         first.apply(_timed), second.apply(_timed)
@@ -57,11 +59,11 @@ _prepared: list[Callable[[], Any]] = []
 
 def _prepare(make: Callable[[], Callable[[], Any]]) -> None:
     _prepared.append(make())
-    _prepared[0]()  # what is compiled, and filled, by the first call
+    _prepared[0]()  # warm-up: the first call compiles, and fills caches
 
 
 def _timed() -> tuple[float, int]:
-    """Seconds and page faults of a call."""
+    """Returns the seconds and page faults of one call."""
     before = getrusage(RUSAGE_SELF).ru_minflt
     return seconds_of(_prepared[0]), getrusage(RUSAGE_SELF).ru_minflt - before
 
@@ -72,27 +74,29 @@ def _summary(both: list[tuple[float, float]]) -> Pair:
 
 
 def peak_bytes(function: Callable[..., Any], *arguments: Any) -> int:
-    """Most resident memory that `function(*arguments)` adds to a process of its own, which has imported all that it needs:
-    `function` returns what is to be measured as a function without arguments."""
+    """Returns the peak resident memory in bytes that a computation adds to a fresh process that has imported all it needs.
+
+    `function(*arguments)` returns the computation to measure, as a function without arguments.
+    """
     return apart(_grown_by, function, arguments)
 
 
 def apart(function: Callable[..., Any], *arguments: Any) -> Any:
-    """What a function gives in a process of its own."""
+    """Returns the result of `function(*arguments)` in a process of its own."""
     with multiprocessing.get_context("spawn").Pool(1) as pool:
         return pool.apply(function, arguments)
 
 
 def _grown_by(function: Callable[..., Callable[[], Any]], arguments: tuple[Any, ...]) -> int:
     call = function(*arguments)
-    Path("/proc/self/clear_refs").write_text("5")  # forgets the peak so far
+    Path("/proc/self/clear_refs").write_text("5")  # resets the peak
     before = _kilobytes("VmRSS")
     call()
     return 1024 * max(0, _kilobytes("VmHWM") - before)
 
 
 def _kilobytes(name: str) -> int:
-    """A figure of /proc/self/status (Linux)."""
+    """Returns a value in kB from /proc/self/status (Linux)."""
     lines = Path("/proc/self/status").read_text().splitlines()
     return int(next(line.split()[1] for line in lines if line.startswith(f"{name}:")))
 
@@ -103,19 +107,19 @@ class Row:
 
     what: str
     plain: str
-    """The plain method, in words; empty where there is nothing to compare with."""
+    """Description of the plain method; empty if there is nothing to compare with."""
     ours: str
     ratio: float | None
     to_reach: str
     memory: str = ""
-    """Peak beyond the model and the images: plain, ours."""
+    """Peak memory beyond the model and the images: plain, ours."""
     check: str = ""
-    """How equality was checked, and what came out."""
+    """How equality was checked, and the outcome."""
 
 
 @dataclass(frozen=True)
 class Curve:
-    """How seconds or bytes grow with something."""
+    """Growth of seconds or bytes with some quantity."""
 
     what: str
     by: str
@@ -124,12 +128,12 @@ class Curve:
 
 
 def shown(seconds: float) -> str:
-    """Seconds with three digits, in s, ms or minutes."""
+    """Formats seconds with three digits, in ms, s or min."""
     if seconds < 1:
         return f"{1000 * seconds:.3g} ms"
     return f"{seconds:.3g} s" if seconds < 300 else f"{seconds / 60:.3g} min"
 
 
 def shown_bytes(size: float) -> str:
-    """Bytes in MB or GB."""
+    """Formats bytes in MB or GB."""
     return f"{size / 2**20:,.0f} MB" if size < 2**30 else f"{size / 2**30:.1f} GB"

@@ -8,6 +8,7 @@ from graphlib import CycleError, TopologicalSorter
 from importlib import import_module
 from pathlib import Path
 from types import ModuleType
+from typing import Any
 
 import pytest
 
@@ -206,3 +207,25 @@ except ModuleNotFoundError as error:
     print(error.name.split(".")[0])
 """
     assert run(code) == "pydantic"
+
+
+PROSE = [*PACKAGE.rglob("*.py"), *(PACKAGE.parent / "docs").glob("*.md"), PACKAGE.parent / "README.md"]
+
+
+def exists(name: str) -> bool:
+    """Whether a dotted name is a module of ours, or something in one."""
+    known, rest = "mpdvae", name.split(".")[1:]
+    while rest and f"{known}.{rest[0]}" in MODULES:
+        known, rest = f"{known}.{rest[0]}", rest[1:]
+    found: Any = import_module(known)
+    for part in rest:
+        found = getattr(found, part, None)
+    return found is not None
+
+
+@pytest.mark.parametrize("path", PROSE, ids=lambda path: str(path.relative_to(PACKAGE.parent)))
+def test_names_in_the_prose_exist(path):
+    """`mpdvae.package.module.name`, as docstrings, comments, messages and pages write it."""
+    named = set(re.findall(r"`(mpdvae(?:\.[A-Za-z_]\w*)+)(?:\(\S*\))?`", path.read_text()))
+    files = {name for name in named if re.search(r"\.(json|css|md|html|jsonl)$", name)}
+    assert {name for name in named - files if not exists(name)} == set()

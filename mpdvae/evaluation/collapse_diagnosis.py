@@ -2,7 +2,7 @@
 
     diagnose(experiment, history, diagnostics) -> Diagnosis
 
-reads no model and no data set. Fields that a run did not record, because it has not come that far or was made by an earlier
+reads no model and no data set. Fields that a run did not record, because it has not got that far or was made by an earlier
 version, are reported as unknown; nothing is guessed. The modules that measure the quantities explain their meaning:
 information, active units and mutual information in `mpdvae.measures.code_diagnostics`, gradients in
 `mpdvae.objectives.term_gradients`, lag in `mpdvae.measures.encoder_lag`, code use in `mpdvae.measures.code_use`.

@@ -3,7 +3,8 @@ images.
 
 It answers two questions, with the same number of images each. On random images of the split: do both estimates of log p(x)
 agree? Both are lower bounds in expectation, so the higher one is nearer to the truth. On images that the model generated:
-does the importance-weighted estimate lie in the sandwich of bidirectional Monte Carlo, and how wide is it (see `annealed`)?
+does the importance-weighted estimate lie in the sandwich of bidirectional Monte Carlo, and how wide is it
+(`annealed_importance`)?
 """
 
 from functools import partial as partial_of
@@ -51,7 +52,7 @@ def judge(
             LEAPFROG_STEPS,
             memory_budget,
             indices=chosen.tolist(),
-            progress=lambda share: watch("referee: images of the split", share),
+            progress=lambda share: watch("likelihood check: images of the split", share),
         ).tensors()
 
     def simulated(memory_budget: int) -> dict[str, Tensor]:
@@ -62,7 +63,7 @@ def judge(
             steps,
             LEAPFROG_STEPS,
             memory_budget,
-            progress=lambda share: watch("referee: simulated images", share),
+            progress=lambda share: watch("likelihood check: simulated images", share),
         )
         weighted = density.estimate(vae, s.x, m.samples, memory_budget, tolerance=m.tolerance).tensors()
         sides = {"lower": s.lower.tensors(), "upper": s.upper.tensors(), "weighted": weighted}

@@ -88,7 +88,7 @@ def evaluate(
         say: callback that receives the name of the next measurement.
         images: number of random images of the split for the likelihoods; None: as in the experiment.
         tolerance: Monte-Carlo standard error in nats at which the likelihood of an image is accurate enough.
-        protocol: "paper" measures likelihoods as the paper does, see `likelihoods`.
+        protocol: "paper" measures likelihoods as the paper does, see `run_likelihood`.
         referee_images: number of images to check by annealed importance sampling; None: none.
         referee_steps: annealing steps of the check; None: 100.
         compiled: whether networks are compiled for the likelihoods; the last digits depend on it.

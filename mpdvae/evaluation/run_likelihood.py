@@ -1,8 +1,8 @@
 """Likelihoods of a run's images: which images, how many samples, part by part, and the options of the likelihood check.
 
-Images go through `density.estimate` in parts, each of which is stored as soon as it is finished (`partial`): a measurement
-that was killed resumes after the last complete part and ends with the same bytes, given the same machine and number of
-threads.
+Images go through `density.estimate` in parts, each of which is stored as soon as it is finished (`resumable_parts`): a
+measurement that was killed resumes after the last complete part and ends with the same bytes, given the same machine and
+number of threads.
 
 The paper's protocol is a separate setting: all images of the split with all fixed draws (five for binary images), 4,096
 importance samples for each, 512 for colour (Ma, Zhou & Hovy 2019, and their released code).

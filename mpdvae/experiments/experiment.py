@@ -91,7 +91,7 @@ class Evaluation(Config):
     """Whether classifiers are also trained on all labels."""
     label_subsets: Count = 5
     svm_labels: Count | None = 1_000
-    """Maximum number of labels for SVMs, whose time grows with its square; None: no maximum."""
+    """Maximum number of labels for SVMs (their time grows with its square); None: no maximum."""
     clusters: Sizes = (10, 20, 30)
     cluster_seeds: Count = 5
     """Number of k-means runs."""
@@ -108,7 +108,7 @@ class Evaluation(Config):
     code_use_images: AtLeastTwo = 200
     """Random images whose codes are exchanged, whole and by dimension."""
     pictures: bool = True
-    """Whether to draw samples, reconstructions, interpolations, and the data of the report's explorer."""
+    """Whether to produce samples, reconstructions, interpolations and the data of the report's explorer."""
     explored_images: AtLeastTwo = 1_000
     """Random test images on the map of codes in the report's explorer."""
 

@@ -1,4 +1,4 @@
-"""What the models compared on one data set share at each scale: networks, training, evaluation.
+"""Settings shared by the models compared on one data set, at each scale: networks, training, evaluation.
 
     smoke     tests: 8x8 digits                        minutes   a laptop: MNIST, compact networks
     hours     a workstation: the paper's 28x28         paper     GPUs: the released code's configurations and training,

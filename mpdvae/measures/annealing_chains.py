@@ -1,7 +1,7 @@
 """Chains of annealed importance sampling: from the prior to the posterior by Hamiltonian Monte Carlo moves, and back.
 
-The theory is in `annealed`. Chains are batched over images, [chains batch *latent]; all noise of an image is a function of
-the seed and the image's index.
+The theory is in `annealed_importance`. Chains are batched over images, [chains batch *latent]; all noise of an image is a
+function of the seed and the image's index.
 """
 
 from collections.abc import Callable

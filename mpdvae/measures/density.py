@@ -6,12 +6,13 @@ With :math:`z_1 .. z_k \sim q(z|x)` and :math:`\log w_i = \log p(x|z_i) + \log p
 
 the evidence lower bound and the importance-weighted bound (Burda, Grosse & Salakhutdinov 2016,
 https://arxiv.org/abs/1509.00519). The mean of w is unbiased for p(x), so its logarithm has, by the delta method, the
-Monte-Carlo standard error std(w) / (sqrt(k) mean(w)) and a bias of about minus half its square (`importance`); an error
-bar is only as good as the weights' tail (`pareto`). `annealed` provides a likelihood check that does not need the encoder.
+Monte-Carlo standard error std(w) / (sqrt(k) mean(w)) and a bias of about minus half its square (`importance_weights`); an
+error bar is only as good as the tail of the weights. `annealed_importance` provides a likelihood check that does not need
+the encoder.
 
 Computation. The encoder sees every image once. Samples pass through the decoder in chunks that fit a given memory budget
-(`memory`). The noise of image i and sample j is a function of (seed, i, j), so that the budget does not change the results
-beyond rounding. Sums are computed in float64.
+(`memory_use`). The noise of image i and sample j is a function of (seed, i, j), so that the budget does not change the
+results beyond rounding. Sums are computed in float64.
 
 With a tolerance, the standard error of an image is checked after 64, 128, 256, ... samples; sampling stops at the first
 check at which it is within the tolerance and the tail shape is at most 0.7. Stopping is more likely while no large weight
@@ -166,7 +167,7 @@ def summarise(estimate: DensityEstimate, draws: int = 1, population: int | None 
 
     `standard_error` is that of the mean over images: its standard deviation over sets of as many images. The error due to
     the draw of the posterior samples is separate, in `nll_monte_carlo_error_nats`; if the images are a random subset of a
-    full set, `interval_95_of_full_set` is the interval for the mean over that set; see `subsets`. Undefined values (an
+    full set, `interval_95_of_full_set` is the interval for the mean over that set; see `random_subsets`. Undefined values (an
     error from one image or one sample, a tail shape from too few samples) are null.
 
     Arguments:

@@ -16,9 +16,9 @@ rate                    E log q(z|x_i) - log p(z)                              u
 ======================  =====================================================  =======  ==============
 
 The first two follow from Jensen's inequality, since the means over other images have expectation q(z); the others from
-E KL(q(z|x) || r) = I + KL(q(z) || r). All are bounds in expectation, with Monte-Carlo errors. A lower bound close to log N is
-saturated, and the smallest upper bound limits how far off it may be. No other lower bound helps then: none that holds for
-every distribution of images can much exceed log N (McAllester & Stratos 2020, https://arxiv.org/abs/1811.04251).
+E KL(q(z|x) || r) = I + KL(q(z) || r). All are bounds in expectation, with Monte-Carlo errors. A lower bound close to log N
+is saturated, and the smallest upper bound limits how far off it may be. No other lower bound helps then: none that holds
+for every distribution of images can much exceed log N (McAllester & Stratos 2020, https://arxiv.org/abs/1811.04251).
 
 **Decomposition of the rate** (Hoffman & Johnson, "ELBO surgery", 2016; Chen et al. 2018, https://arxiv.org/abs/1802.04942):
 
@@ -27,8 +27,8 @@ every distribution of images can much exceed log N (McAllester & Stratos 2020, h
 
 with the total correlation :math:`TC = KL(q(z) || \prod_k q(z_k)) = \sum_k I(x; z_k) - I`; the second equation holds for
 factorised priors. The terms are estimated for q_N, without minibatches. KL(q_N || p) and its per-dimension parts exceed
-those of q in expectation (KL is convex), by the amount that I is underestimated: if I is saturated they are too large, and
-as a rule TC is, too.
+those of q in expectation (KL is convex), by as much as the estimate of I is too low: if I is saturated they are too large,
+and as a rule TC is, too.
 
 **Identity.** The mean divergence over all N^2 ordered pairs of images, including pairs of an image with itself, is
 

@@ -31,7 +31,7 @@ def random_subset(count: int, of: int) -> Int64[Tensor, " count"]:
     Never a prefix of the data, which may be sorted by class. Raises `InputError` unless 1 <= count <= of.
     """
     if not 1 <= count <= of:
-        raise InputError(f"images: expected a number from 1 to {of:,} (the number available), got {count:,}.")
+        raise InputError(f"images: expected a number from 1 to {of:,}, the number available, got {count:,}.")
     with seeded("density images"):
         return torch.randperm(of)[:count]
 

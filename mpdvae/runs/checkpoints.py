@@ -78,7 +78,7 @@ def remove_halves(folder: Path) -> None:
 
 
 def _whole(path: Path) -> tuple[dict[str, "Tensor"], dict[str, Any]] | None:
-    """Returns tensors and state of the checkpoint with the JSON file `path`; None if they are not as they were written."""
+    """Returns tensors and state of the checkpoint with the JSON file `path`; None if it is not intact."""
     from safetensors import SafetensorError
     from safetensors.torch import load
 

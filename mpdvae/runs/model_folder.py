@@ -3,8 +3,8 @@
     model.safetensors   the weights; its header records the format, the image shape and the version that wrote it
     experiment.json     the configuration from which the network is rebuilt          README.md   the model card
 
-A run folder contains one as `model/`; `mpdvae.sharing` writes others. It contains no pickles. The shapes of the weights are
-compared with the configuration before memory is allocated for either.
+A run folder contains one as `model/`; `mpdvae.sharing` writes others. A model folder contains no pickles. The shapes of the
+weights are compared with the configuration before memory is allocated for either.
 """
 
 import json

@@ -35,7 +35,7 @@ class Progress:
     stopped: str = ""
     """Why training ended before its last step; empty while it continues."""
     skipped_in_a_row: int = 0
-    """Number of latest steps that were skipped in a row, see `recovery`."""
+    """Number of latest steps that were skipped in a row, see `nonfinite_recovery`."""
     skipped: int = 0
     """Number of skipped steps on the path that led here."""
     rollbacks: list[dict[str, Any]] = field(default_factory=list)

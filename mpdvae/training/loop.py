@@ -76,7 +76,7 @@ def train(
 
     Raises:
         InputError: the experiment does not fit the data.
-        RunError: the loss is no longer finite, see `recovery`; or a step needs more memory than is available.
+        RunError: the loss is no longer finite (`nonfinite_recovery`); or a step needs more memory than is available.
         Stopped: the process was asked to stop.
     """
     t, stop = run.experiment.training, stop or Stop()
@@ -113,7 +113,7 @@ class Course:
     history: list[dict[str, Any]]
     tally: LossSums
     started: float
-    """Start of the time since the last evaluation point, in seconds of a monotonic clock."""
+    """Monotonic time of the last evaluation point, or of the start of this process's training, in seconds."""
 
     @property
     def progress(self) -> Progress:

@@ -62,7 +62,7 @@ def test_the_help_of_a_recipe_lists_fields_with_their_defaults(capsys):
     ):
         assert field in words
     assert "Creates a new instance" not in words
-    assert "The KL counts with a fixed weight: 1 is the ELBO, another value a beta-VAE." in words
+    assert "Constant weight of the KL: 1 is the ELBO, any other value a beta-VAE." in words
     assert "The paper's eta: makes posteriors differ in every latent dimension. (default: 1.0)" in words
 
 

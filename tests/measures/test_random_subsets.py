@@ -19,7 +19,7 @@ def test_a_subset_is_random_and_begins_a_larger_one():
 
 @pytest.mark.parametrize("count", [0, -1, 8])
 def test_more_images_than_there_are_are_refused(count):
-    with pytest.raises(InputError, match=rf"images: expected a number from 1 to 7 \(the number available\), got {count}"):
+    with pytest.raises(InputError, match=rf"images: expected a number from 1 to 7, .* got {count}"):
         random_subset(count, 7)
 
 

@@ -1,4 +1,4 @@
-"""A headless browser for the tests of pages: Debian's chromium, driven by playwright. Nothing may be asked of a network."""
+"""A headless browser for tests of pages: Debian's chromium, driven by playwright. Pages may make no network requests."""
 
 import shutil
 from collections.abc import Iterator
@@ -13,19 +13,19 @@ CHROMIUM = shutil.which("chromium") or shutil.which("chromium-browser")
 
 @dataclass
 class Opened:
-    """A page, and what went wrong in it."""
+    """An open page, with its errors and requests."""
 
     page: Any
     errors: list[str] = field(default_factory=list)
     requests: list[str] = field(default_factory=list)
-    """Addresses beyond the page's own that it asked for."""
+    """URLs that the page requested, other than its own."""
 
     def value(self, expression: str) -> Any:
-        """Of a JavaScript expression."""
+        """Returns the value of a JavaScript expression."""
         return self.page.evaluate(expression)
 
     def wait(self, expression: str) -> None:
-        """Until an expression is true. playwright's own waiting evaluates text in the page, which the page forbids."""
+        """Waits until an expression is true. playwright's own method evaluates text in the page, which the page forbids."""
         for _ in range(600):
             if self.value(f"Boolean({expression})"):
                 return
@@ -35,7 +35,7 @@ class Opened:
 
 @contextmanager
 def chromium() -> Iterator[Any]:
-    """A browser; the test is skipped where there is none."""
+    """Yields a browser; skips the test if there is none."""
     playwright = pytest.importorskip(
         "playwright.sync_api", reason="needs playwright: pip install 'mpdvae[test-browser]'"
     )
@@ -51,9 +51,9 @@ def chromium() -> Iterator[Any]:
 
 @contextmanager
 def opened(browser: Any, address: str, width: int = 1200, height: int = 900, scheme: str = "light") -> Iterator[Opened]:
-    """The page at `address`, and after the test a look at what it said and asked for."""
+    """Yields the page at `address`; afterwards asserts that it had no errors and made no other requests."""
     size = {"width": width, "height": height}
-    # Smooth scrolling would move what is about to be pressed.
+    # Smooth scrolling would move elements that are about to be clicked.
     context = browser.new_context(viewport=size, color_scheme=scheme, reduced_motion="reduce")
     found = Opened(context.new_page())
     found.page.set_default_timeout(60_000)

@@ -1,4 +1,4 @@
-"""python tests/cluster_matrix.py BACKEND OUT WORKERS: a matrix of four small runs, in a process of its own."""
+"""A program that runs a matrix of four small runs: python tests/support/cluster_matrix.py BACKEND OUT WORKERS"""
 
 import sys
 from pathlib import Path

@@ -1,4 +1,4 @@
-"""Calling the command line in the tests' own process, or in one of its own."""
+"""Calls the command line, in the process of the tests or in a new one."""
 
 import os
 import subprocess
@@ -14,7 +14,7 @@ from mpdvae.experiments.experiment import Experiment
 
 
 def code_of(arguments: list[str]) -> int:
-    """The exit code of `mpdvae ARGUMENTS`, however it exits."""
+    """Returns the exit code of `mpdvae ARGUMENTS`, whether it returns or raises `SystemExit`."""
     try:
         return main(arguments)
     except SystemExit as exit:
@@ -22,14 +22,14 @@ def code_of(arguments: list[str]) -> int:
 
 
 def call(capsys: pytest.CaptureFixture[str], *arguments: str | Path) -> tuple[int, str, str]:
-    """Exit code, standard output and standard error of `mpdvae ARGUMENTS`, in this process."""
+    """Runs `mpdvae ARGUMENTS` in this process; returns exit code, standard output and standard error."""
     code = code_of([str(argument) for argument in arguments])
     output = capsys.readouterr()
     return code, output.out, output.err
 
 
 def asked_for(monkeypatch: pytest.MonkeyPatch, *arguments: str | Path) -> Experiment:
-    """The experiment that `mpdvae train ARGUMENTS` would train; reads no data and trains nothing."""
+    """Returns the experiment that `mpdvae train ARGUMENTS` would train; reads no data and trains nothing."""
     made: list[Experiment] = []
     with monkeypatch.context() as patch:
         patch.setattr(run_commands, "_complete", lambda run, *rest: made.append(run.experiment))
@@ -41,7 +41,7 @@ def asked_for(monkeypatch: pytest.MonkeyPatch, *arguments: str | Path) -> Experi
 
 
 def start(*arguments: str | Path, **environment: str) -> subprocess.Popen[str]:
-    """`mpdvae ARGUMENTS` in a process group of its own."""
+    """Starts `mpdvae ARGUMENTS` in a process group of its own."""
     return subprocess.Popen(
         [sys.executable, "-m", "mpdvae.commands.cli", *map(str, arguments)],
         stdout=subprocess.PIPE,
@@ -53,7 +53,7 @@ def start(*arguments: str | Path, **environment: str) -> subprocess.Popen[str]:
 
 
 def wait_for(path: Path, process: subprocess.Popen[str]) -> None:
-    """Until `path` is there."""
+    """Waits until `path` exists, for at most 60 seconds."""
     until = time.monotonic() + 60
     while not path.exists():
         assert process.poll() is None, process.communicate()

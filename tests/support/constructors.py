@@ -1,6 +1,6 @@
-"""The table over which the laws are tested: every encoder, decoder, prior and flow, at a size for tests.
+"""Tables for testing laws: every encoder, decoder, prior and flow, at a size suitable for tests.
 
-A new one adds one line here, and every law of `test_laws.py` (and of its family's file) is tested on it.
+A new part adds one line here; every law of `test_laws.py` (and of the file for its family) is then tested on it.
 """
 
 from collections.abc import Callable, Iterable
@@ -33,10 +33,10 @@ from mpdvae.models.priors import AR1Prior, FlowPrior, StandardNormal
 
 @dataclass(frozen=True)
 class Images:
-    """How to build a part that deals with images, the shapes it takes, and those that it refuses with what message."""
+    """How to build a part that processes images, the shapes it accepts, and those it rejects, with the message."""
 
     build: Callable[[ImageShape, int], nn.Module]
-    """From the image shape and the latent dimension."""
+    """Builds the part from the image shape and the latent dimension."""
     takes: tuple[ImageShape, ...]
     refuses: tuple[tuple[ImageShape, str], ...] = ()
 
@@ -64,7 +64,7 @@ HEADED_ENCODERS = {
     "mlp-batch-norm": Images(lambda shape, n: mlp_encoder(shape, n, (7,), head=BatchNormHead(n, 0.7)), ANY_SIZE),
     "convnet-du": Images(lambda shape, n: convnet_encoder(shape, n, (4,), head=DUHead(n, 0.7, 0.4)), ANY_SIZE),
 }
-"""Encoders whose head is not the plain Gaussian."""
+"""Encoders with a head other than the plain Gaussian one."""
 
 DECODERS = {
     "mlp": Images(lambda shape, n: mlp_decoder(shape, n, (7,)), ANY_SIZE),
@@ -89,7 +89,7 @@ FLOWS: dict[str, Callable[[int], AutoregressiveFlow]] = {
     "deep": lambda n: vector_flow(n, blocks=1, hidden_features=3 * n, hidden_layers=2),
 }
 
-# Parts whose codes are maps: of latent_dim channels, and of the image's size halved as often as the part says
+# Parts whose codes are maps, with latent_dim channels and the image's size halved as often as stated for the part
 
 MAP_CHANNELS = 4
 HALVED_ONCE = (((3, 7, 8), "divisible by 2, got 7x8"),)
@@ -105,7 +105,7 @@ MAP_ENCODERS: dict[str, tuple[int, Images]] = {
     "colour-resnet-2": (1, Images(lambda s, n: colour_resnet_encoder(s, n, 4, (2, 1)), ((3, 4, 6),), HALVED_ONCE)),
     "colour-resnet-3": (2, Images(lambda s, n: colour_resnet_encoder(s, n, 4, (1, 1, 2)), ((3, 8, 4),), HALVED_TWICE)),
 }
-"""Halvings, and the encoder."""
+"""Number of halvings, and the encoder."""
 
 MAP_DECODERS: dict[str, tuple[int, Images]] = {
     "colour-resnet-2": (1, Images(lambda s, n: colour_resnet_decoder(s, n, 4, (1, 2), 2), ((3, 4, 6),), NOT_COLOUR)),
@@ -130,7 +130,7 @@ MAP_DECODERS: dict[str, tuple[int, Images]] = {
         ),
     ),
 }
-"""Doublings, and the decoder."""
+"""Number of doublings, and the decoder."""
 
 MAP_FLOWS: dict[str, Callable[[int], AutoregressiveFlow]] = {
     "affine": lambda n: map_flow(n, blocks=2, hidden_channels=6),
@@ -138,7 +138,7 @@ MAP_FLOWS: dict[str, Callable[[int], AutoregressiveFlow]] = {
     "shallow": lambda n: map_flow(n, blocks=1, hidden_channels=6, hidden_layers=0),
     "wide": lambda n: map_flow(n, blocks=1, hidden_channels=6, hidden_layers=1, kernel_size=5),
 }
-"""From the number of channels."""
+"""Flows over maps, built from the number of channels."""
 
 PRIORS: dict[str, Callable[[int], nn.Module]] = {
     "standard-normal": lambda n: StandardNormal((n,)),
@@ -148,7 +148,7 @@ PRIORS: dict[str, Callable[[int], nn.Module]] = {
 
 
 def with_shapes(table: dict[str, Images], only: ImageShape | None = None) -> list:
-    """Parameters (build, image shape) of a test: everything in `table` with every shape it takes (or `only` that one)."""
+    """Returns test parameters (build, image shape): everything in `table` with every shape it accepts, or just `only`."""
     return [
         pytest.param(images.build, shape, id=f"{name}-{'x'.join(map(str, shape))}")
         for name, images in table.items()
@@ -158,7 +158,7 @@ def with_shapes(table: dict[str, Images], only: ImageShape | None = None) -> lis
 
 
 def with_refusals(table: dict[str, Images]) -> list:
-    """Parameters (build, image shape, message) of a test: everything in `table` with every shape it refuses."""
+    """Returns test parameters (build, image shape, message): everything in `table` with every shape it rejects."""
     return [
         pytest.param(images.build, shape, message, id=f"{name}-{'x'.join(map(str, shape))}")
         for name, images in table.items()
@@ -167,7 +167,7 @@ def with_refusals(table: dict[str, Images]) -> list:
 
 
 def with_maps(table: dict[str, tuple[int, Images]]) -> list:
-    """Parameters (build, image shape, shape of codes) of a test: everything in a table of parts whose codes are maps."""
+    """Returns test parameters (build, image shape, shape of codes): everything in a table of parts whose codes are maps."""
     return [
         pytest.param(
             lambda images=images, shape=shape: images.build(shape, MAP_CHANNELS),
@@ -181,18 +181,18 @@ def with_maps(table: dict[str, tuple[int, Images]]) -> list:
 
 
 def colour_images(*shape: int) -> torch.Tensor:
-    """Random images of 256 levels in [-1, 1]."""
+    """Returns random images with 256 levels in [-1, 1]."""
     return torch.randint(256, shape).to(torch.get_default_dtype()) / 127.5 - 1
 
 
 def by_name(table: dict[str, Callable[[int], nn.Module]]) -> list:
-    """Parameters (build) of a test: everything in `table`."""
+    """Returns test parameters (build): everything in `table`."""
     return [pytest.param(build, id=name) for name, build in table.items()]
 
 
 def shaken(module: nn.Module, by: float = 0.3) -> nn.Module:
-    """`module` with noise of deviation `by` added to its parameters: no symmetric start, on which a wrong formula can be
-    right by chance."""
+    """Adds noise of standard deviation `by` to the parameters of `module`, and returns it. This breaks the symmetry of the
+    initial values, with which a wrong formula can be right by chance."""
     with torch.no_grad():
         for parameter in module.parameters():
             parameter.add_(by * torch.randn_like(parameter))
@@ -200,17 +200,17 @@ def shaken(module: nn.Module, by: float = 0.3) -> nn.Module:
 
 
 def binary_images(*shape: int) -> torch.Tensor:
-    """Random images of zeros and ones."""
+    """Returns random images of zeros and ones."""
     return torch.randint(2, shape).to(torch.get_default_dtype())
 
 
 def all_binary_images(height: int, width: int) -> torch.Tensor:
-    """Every binary image, [2^(height*width) 1 height width], counting up with the first pixel as the highest bit."""
+    """Returns all binary images, [2^(height*width) 1 height width], counting up with the first pixel as highest bit."""
     pixels = height * width
     bits = torch.arange(2**pixels)[:, None] >> torch.arange(pixels - 1, -1, -1) & 1
     return bits.reshape(-1, 1, height, width).to(torch.get_default_dtype())
 
 
 def parameters_of(modules: Iterable[nn.Module]) -> int:
-    """How many numbers are learned."""
+    """Returns the number of learned values."""
     return sum(parameter.numel() for module in modules for parameter in module.parameters())

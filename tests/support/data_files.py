@@ -1,4 +1,4 @@
-"""Tiny data files for the tests of the data room, in the formats of the real ones."""
+"""Tiny data files in the formats of the real ones, for tests of the package `data`."""
 
 import gzip
 import io
@@ -23,7 +23,7 @@ from mpdvae.errors import InputError
 
 
 def shared_data(*names: str) -> Path:
-    """The folder of published files that some machines have for tests; skips the test where `names` are not there."""
+    """Returns the folder of published files that some machines provide for tests; skips the test if `names` are missing."""
     root = Path(os.environ.get("MPDVAE_SHARED_DATA") or Path(__file__).parents[3] / "shared" / "data")
     if absent := [name for name in names if not (root / name).is_file()]:
         pytest.skip(f"{', '.join(absent)} not in {root}, which MPDVAE_SHARED_DATA may name")
@@ -31,14 +31,14 @@ def shared_data(*names: str) -> Path:
 
 
 def grey_images(n: int, height: int = 4, width: int = 3, seed: int = 0, labels: bool = True) -> Images:
-    """`n` images of random grey levels, each labelled by its index."""
+    """Returns `n` images of random grey levels, each labelled with its index."""
     rng = np.random.default_rng(seed)
     pixels = torch.from_numpy(rng.integers(0, 256, (n, 1, height, width)).astype(np.uint8))
     return Images(pixels, torch.arange(n) if labels else None)
 
 
 def tiny_idx_files() -> dict[str, bytes]:
-    """Four idx files like MNIST's: 20 training and 5 test images of 4x3."""
+    """Returns four idx files like those of MNIST: 20 training and 5 test images of 4x3."""
     rng = np.random.default_rng(1)
     sizes = {"train": 20, "t10k": 5}
     shapes = {name: (sizes[name.split("-")[0]], 4, 3)[:axes] for name, axes in AXES.items()}
@@ -46,13 +46,13 @@ def tiny_idx_files() -> dict[str, bytes]:
 
 
 def tiny_idx_set(*sources: Source) -> IdxSet:
-    """A data set "tiny" whose canonical files are `tiny_idx_files()`."""
+    """Returns a data set "tiny" whose canonical files are `tiny_idx_files()`."""
     checksums = {name: checksum(content) for name, content in tiny_idx_files().items()}
     return IdxSet("tiny", "Tiny", 4, ("tiny", "TINY/raw"), checksums, sources)
 
 
 def put(folder: Path, files: dict[str, bytes], zipped: bool = False) -> None:
-    """Writes `files` into `folder`, gzipped if asked for."""
+    """Writes `files` to `folder`, optionally gzipped."""
     folder.mkdir(parents=True, exist_ok=True)
     for name, content in files.items():
         if zipped:
@@ -62,7 +62,7 @@ def put(folder: Path, files: dict[str, bytes], zipped: bool = False) -> None:
 
 
 def picture(path: Path, size: tuple[int, int] = (4, 3), mode: str = "L", value: int = 7) -> Path:
-    """Writes a picture of one value in every channel, `size` = (height, width)."""
+    """Writes a picture with one value in every channel, `size` = (height, width)."""
     path.parent.mkdir(parents=True, exist_ok=True)
     image = Image.new(mode, (size[1], size[0]))
     image.paste(value if len(image.getbands()) == 1 else (value,) * len(image.getbands()), (0, 0, *image.size))
@@ -71,19 +71,19 @@ def picture(path: Path, size: tuple[int, int] = (4, 3), mode: str = "L", value: 
 
 
 def amat(images: np.ndarray) -> bytes:
-    """Images of 0 and 1 as text, like static MNIST."""
+    """Encodes images of 0 and 1 as text, like static MNIST."""
     return "".join(" ".join(map(str, row)) + "\n" for row in images.reshape(len(images), -1)).encode()
 
 
 def png(ink: np.ndarray, mode: str = "1") -> bytes:
-    """A drawing, 1 is ink, black on white."""
+    """Encodes a drawing as PNG, black on white; 1 is ink."""
     packed = io.BytesIO()
     Image.fromarray((1 - ink) * np.uint8(255)).convert(mode).save(packed, "PNG")
     return packed.getvalue()
 
 
 def zipped(path: Path, members: dict[str, bytes]) -> Path:
-    """A zip archive of these members."""
+    """Writes a zip archive of `members`."""
     path.parent.mkdir(parents=True, exist_ok=True)
     with zipfile.ZipFile(path, "w") as archive:
         for name, content in members.items():
@@ -92,7 +92,7 @@ def zipped(path: Path, members: dict[str, bytes]) -> Path:
 
 
 def tarred(path: Path, members: dict[str, bytes]) -> Path:
-    """A tar.gz archive of these members."""
+    """Writes a tar.gz archive of `members`."""
     with tarfile.open(path, "w:gz") as archive:
         for name, content in members.items():
             member = tarfile.TarInfo(name)
@@ -102,13 +102,13 @@ def tarred(path: Path, members: dict[str, bytes]) -> Path:
 
 
 def mat(path: Path, **arrays: np.ndarray) -> Path:
-    """A packed MATLAB file."""
+    """Writes a compressed MATLAB file."""
     scipy.io.savemat(path, arrays, do_compression=True)
     return path
 
 
 def python2_array(array: np.ndarray) -> str:
-    """The middle of a pickle of bytes as Python 2 and its numpy wrote it (without a stop sign)."""
+    """Returns the middle of a pickled byte array as written by Python 2 and its numpy, without the stop opcode."""
     shape = "".join(f"I{length}\n" for length in array.shape)
     content = "".join(f"\\x{byte:02x}" for byte in array.tobytes())
     return (
@@ -118,13 +118,13 @@ def python2_array(array: np.ndarray) -> str:
 
 
 def cifar_pickle(data: np.ndarray, labels: list[int]) -> bytes:
-    """A batch of CIFAR-10 as Python 2 pickled it."""
+    """Returns a batch of CIFAR-10 as pickled by Python 2."""
     listed = "".join(f"I{label}\na" for label in labels)
     return f"(dS'data'\n{python2_array(data)}sS'labels'\n(l{listed}s.".encode("latin1")
 
 
 class Forbidden:
-    """Its pickle asks for a folder to be made: `here`, if nobody refuses."""
+    """An object whose pickle creates the folder `here` when it is loaded without restrictions."""
 
     def __init__(self, here: Path) -> None:
         self.here = here
@@ -134,12 +134,12 @@ class Forbidden:
 
 
 def forbidden_pickle(here: Path) -> bytes:
-    """A pickle that would make the folder `here`."""
+    """Returns a pickle that would create the folder `here`."""
     return pickle.dumps({"data": Forbidden(here)}, protocol=2)
 
 
 def refused(read: Callable[[Path], object], path: Path, content: bytes, words: str) -> None:
-    """`read` answers a file of this content by an `InputError` with these words."""
+    """Asserts that `read` rejects a file with `content` by an `InputError` that matches `words`."""
     path.write_bytes(content)
     with pytest.raises(InputError, match=words):
         read(path)
@@ -150,7 +150,7 @@ BLACK_AND_WHITE = np.random.default_rng(0).integers(0, 2, (3, 28, 28)).astype(np
 
 
 def silhouettes() -> dict[str, np.ndarray]:
-    """Arrays like those of Caltech-101: columns of images one after the other, the object 0."""
+    """Returns arrays like those of Caltech-101 silhouettes: images stored column by column, with 0 for the object."""
     arrays = {}
     for count, part in enumerate(("train", "val", "test"), start=1):
         arrays[f"{part}_data"] = (1 - BLACK_AND_WHITE[:count]).transpose(0, 2, 1).reshape(count, 784)
@@ -159,7 +159,7 @@ def silhouettes() -> dict[str, np.ndarray]:
 
 
 def chardata() -> dict[str, np.ndarray]:
-    """Arrays like those of Burda's OMNIGLOT, of two and one images."""
+    """Returns arrays like those of Burda's OMNIGLOT, with two training images and one test image."""
     grey = BLACK_AND_WHITE[:2] * np.array([1.0, 0.2])[:, None, None]
     columns = grey.transpose(0, 2, 1).reshape(2, 784).T
     one_hot = np.eye(5)[:, [4, 1]]

@@ -1,4 +1,4 @@
-"""Models whose encoder or decoder is exported to ONNX: a table for laws."""
+"""A table of models whose encoder or decoder is exported to ONNX, for testing laws."""
 
 import torch
 from constructors import DECODERS, ENCODERS, HEADED_ENCODERS, MAP_DECODERS, MAP_ENCODERS, shaken
@@ -18,7 +18,7 @@ GRAPHS = {
 
 
 def model_of(name: str) -> tuple[str, VAE]:
-    """The part to be exported, and a model that has it; the other part is whatever."""
+    """Returns the part to export, and a model that has it; its other part is arbitrary."""
     part, images = GRAPHS[name]
     torch.manual_seed(0)
     shape = images.takes[-1]

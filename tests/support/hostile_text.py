@@ -1,4 +1,4 @@
-"""Text that must stay text wherever it is shown: in reports, model cards, terminals and trackers."""
+"""Hostile text that must be shown as plain text everywhere: in reports, model cards, terminals and trackers."""
 
 HOSTILE = {
     "script": "</script><script>alert(1)</script><!--",

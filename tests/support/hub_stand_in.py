@@ -1,4 +1,4 @@
-"""A stand-in for the Hugging Face hub: an HTTP server on this machine with the few endpoints that models need."""
+"""A stand-in for the Hugging Face hub: a local HTTP server with the few endpoints that models need."""
 
 import base64
 import hashlib
@@ -11,7 +11,7 @@ from urllib.parse import unquote, urlsplit
 
 
 class Hub:
-    """Repositories in memory: files by repository; every repository has the one revision `main`."""
+    """Repositories in memory, as files by repository; every repository has a single revision, `main`."""
 
     def __init__(self) -> None:
         self.repositories: dict[str, dict[str, bytes]] = {}
@@ -31,7 +31,7 @@ def blob(content: bytes) -> str:
 
 @contextmanager
 def serving() -> Iterator[Hub]:
-    """Inside, the hub answers at `hub.address`."""
+    """Yields a hub that answers at `hub.address` within the context."""
     hub = Hub()
     server = ThreadingHTTPServer(("127.0.0.1", 0), _handler(hub))
     hub.address = f"http://127.0.0.1:{server.server_port}"

@@ -1,12 +1,12 @@
-"""Runs one `mpdvae` command again and again in processes that are killed (-9), until one ends by itself: called as
+"""Runs one `mpdvae` command repeatedly in processes that are killed (-9), until one ends without being killed. Usage:
 
     python killed_often.py SEED KILLS HOW LEAST MOST -- ARGUMENTS
 
-HOW says what a process lives for: `seconds`, or `writes`, which end just before or just after a file takes its name. How
-many it gets is uniform between LEAST and MOST. After KILLS kills processes live as long as they like. Prints how long
-the last one lived and how many kills there were; exits as the last process did.
+HOW is the unit of a process's lifetime: `seconds`, or `writes`; at the last write, the process dies just before or just
+after the file takes its name. The lifetime is uniform between LEAST and MOST. After KILLS kills, processes live as long as
+they need. Prints how long the last process lived and how many were killed, and exits with the last one's exit code.
 
-Processes are forks of this one, which has imported everything and computed nothing: so a kill costs no imports.
+Processes are forks of this one, which has imported everything and computed nothing, so that kills do not cost any imports.
 """
 
 import os
@@ -19,7 +19,7 @@ from collections.abc import Callable
 import torch
 
 import mpdvae.evaluation.run_evaluation
-import mpdvae.training.loop  # noqa: F401 - imported before there are forks
+import mpdvae.training.loop  # noqa: F401 - imported before forking
 from mpdvae.commands.cli import main
 
 replace = os.replace
@@ -30,7 +30,7 @@ def die() -> None:
 
 
 def die_at_write(number: int, after: bool) -> None:
-    """This process dies at the write of that number, before or after the file has its name."""
+    """Makes this process die at write `number`, before or after the file takes its name."""
     left = number
 
     def counted(*arguments: object, **options: object) -> None:
@@ -56,7 +56,7 @@ def fork(arguments: list[str], prepare: Callable[[], None]) -> int:
 
 
 def ended(pid: int, seconds: float) -> int | None:
-    """The exit code, once it ends by itself; None where it was killed, by us if it lived for so long."""
+    """Waits for the process; returns its exit code, or None if it was killed. Kills it after `seconds`."""
     until = time.monotonic() + seconds
     while True:
         done, status = os.waitpid(pid, os.WNOHANG)

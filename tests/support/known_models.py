@@ -1,6 +1,6 @@
-"""Models whose likelihood is known: in closed form, or by enumeration over a fine grid of codes. A table for laws.
+"""A table of models with known likelihood, in closed form or by summing over a fine grid of codes, for testing laws.
 
-The encoders are wrong on purpose, each wider than its posterior or at another place, so that there is something to estimate.
+The encoders are wrong on purpose, each wider than its posterior or shifted from it, so that there is something to estimate.
 """
 
 import math
@@ -28,7 +28,7 @@ SHAPE = (1, 2, 3)
 
 @dataclass(frozen=True)
 class Known:
-    """A model, images, and the log-likelihood of any images [batch 1 height width]."""
+    """A model, images, and the exact log-likelihood of any images [batch 1 height width]."""
 
     vae: VAE
     x: Tensor
@@ -40,8 +40,8 @@ class Known:
 
 
 class LinearEncoder(nn.Module):
-    """The posterior of x = W z + noise, z ~ N(0, I), without its correlations, with its standard deviation `widened` and its
-    mean `shifted`."""
+    """The posterior of x = W z + noise, z ~ N(0, I), without its correlations, with its standard deviation multiplied by
+    `widened` and its mean shifted by `shifted`."""
 
     def __init__(self, weight: Tensor, widened: float, shifted: float) -> None:
         super().__init__()
@@ -68,8 +68,11 @@ class LinearDecoder(nn.Module):
 
 
 def linear_gaussian(widened: float = 1.0, shifted: float = 0.0, latent: int = 3) -> tuple[VAE, Distribution]:
-    """x = W z + noise; and the law of flattened x. Up to six columns of W are orthogonal, so that the posterior is diagonal
-    and the encoder that is neither widened nor shifted is exact; more are small, so that it is nearly diagonal."""
+    """Returns a VAE with x = W z + noise, and the distribution of flattened x.
+
+    Up to six columns of W are orthogonal, so that the posterior is diagonal and an encoder that is neither widened nor
+    shifted is exact; with more columns, they are small, so that the posterior is nearly diagonal.
+    """
     with seeded("linear-gaussian"):
         weight = torch.randn(PIXELS, latent, dtype=torch.float64) / 5
     if latent <= PIXELS:
@@ -90,7 +93,7 @@ def known_linear_gaussian(latent: int, widened: float = 1.3) -> Known:
 
 
 class MixturePrior(nn.Module):
-    """Two bumps at -1 and 2."""
+    """A mixture of two normals with means -1 and 2."""
 
     def __init__(self) -> None:
         super().__init__()
@@ -103,7 +106,7 @@ class MixturePrior(nn.Module):
 
 
 def known_mixture() -> Known:
-    """x = W z + noise, z from a mixture of two normals: x follows a mixture of two normals."""
+    """x = W z + noise, with z from a mixture of two normals, so that x follows a mixture of two normals as well."""
     vae, _ = linear_gaussian(1.4, latent=1)
     weight, prior = vae.decoder.weight.detach(), MixturePrior()
     covariance = 0.36 * weight @ weight.mT + NOISE**2 * torch.eye(PIXELS, dtype=torch.float64)
@@ -120,7 +123,7 @@ class FixedEncoder(nn.Module):
 
 
 def enumerated(decoder: nn.Module, prior: nn.Module) -> Known:
-    """All binary images of 2x2 pixels, their likelihood summed over codes on a grid."""
+    """All binary images of 2x2 pixels; their likelihood is summed over a grid of codes."""
     vae, x = VAE(FixedEncoder(), decoder, prior).double(), all_binary_images(2, 2).double()
     steps = torch.linspace(-7, 7, 71, dtype=torch.float64)
     grid = torch.cartesian_prod(steps, steps)
@@ -139,7 +142,7 @@ def independent_pixels() -> nn.Module:
 
 
 def dependent_pixels() -> nn.Module:
-    """Initialised by data, without which z would hardly matter."""
+    """Initialised by data; otherwise z would hardly matter."""
     with seeded("enumeration"):
         decoder = pixelcnn_decoder((1, 2, 2), 2, 4, (3, 5), 2)
         with initialising_by_data(decoder):
@@ -165,9 +168,9 @@ MODELS: dict[str, Callable[[], Known]] = {
 
 @cache
 def known(name: str) -> Known:
-    """The model of this name; built once."""
+    """Returns the model of this name; builds it once."""
     return MODELS[name]()
 
 
 every_model = pytest.mark.parametrize("name", MODELS)
-"""Runs a test `(name)` on the whole table."""
+"""Runs a test with an argument `name` on the whole table."""

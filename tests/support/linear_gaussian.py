@@ -1,8 +1,8 @@
-"""A linear-Gaussian model, whose likelihood is known.
+"""A linear-Gaussian model, whose likelihood is known in closed form.
 
     z ~ N(0, I),   x|z ~ N(W z + b, sigma^2 I)   =>   x ~ N(b, W W^T + sigma^2 I)
 
-The columns of W are orthogonal, so that the exact posterior is diagonal and an encoder can be exact. In double precision.
+The columns of W are orthogonal, so the exact posterior is diagonal and an encoder can be exact. Uses double precision.
 """
 
 import torch
@@ -22,7 +22,7 @@ class LinearDecoder(nn.Module):
 
 
 class LinearEncoder(nn.Module):
-    """The exact posterior, its mean shifted by `shift` and its deviation multiplied by `factor`."""
+    """The exact posterior, with its mean shifted by `shift` and its standard deviation multiplied by `factor`."""
 
     def __init__(self, shift: float = 0.0, factor: float = 1.0) -> None:
         super().__init__()

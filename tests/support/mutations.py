@@ -1,4 +1,4 @@
-"""Damage to files, as chance and as malice do it. Every function is deterministic in its `random.Random`."""
+"""Damages files, as random faults and as attackers would. Every function is deterministic given its `random.Random`."""
 
 import copy
 import json
@@ -19,7 +19,7 @@ HOSTILE: list[Any] = [
     ),
     *("\x00", "\x1b[31m\n", "\ud800", "[[]]", [], {}, [[]], [None], {"": None}, [1e308] * 3, [-1], ["x"], {"x": -1}),
 ]
-"""Values that a reader does not expect."""
+"""Values that a reader does not expect in a JSON file."""
 HUGE = [
     b"\xff" * 4,
     b"\xff" * 8,
@@ -29,11 +29,11 @@ HUGE = [
     b"\xff" * 7 + b"\x7f",
     bytes(4),
 ]
-"""Numbers as headers hold them: the largest, in both orders of bytes."""
+"""Numbers as stored in headers: the largest ones in both byte orders, and zero."""
 
 
 def damaged(content: bytes, chance: random.Random) -> bytes:
-    """`content` with one to four of: flipped bits, other bytes, lost or repeated or exchanged pieces, huge numbers."""
+    """Returns `content` with 1 to 4 faults: flipped bits, other bytes, lost, repeated or swapped ranges, huge numbers."""
     data = bytearray(content)
     for _ in range(chance.choice([1, 1, 1, 2, 4])):
         if data:
@@ -42,7 +42,7 @@ def damaged(content: bytes, chance: random.Random) -> bytes:
 
 
 def _place(data: bytearray, chance: random.Random) -> int:
-    """Half of the time near one of the ends, where headers and directories are."""
+    """Draws a position; half of the time near one of the ends, where headers and directories are."""
     size = len(data)
     near = min(size, 200)
     return chance.choice(
@@ -85,7 +85,7 @@ def _huge(data: bytearray, chance: random.Random) -> None:
 
 
 def _huge_digits(data: bytearray, chance: random.Random) -> None:
-    """A number that is written in digits becomes another, of the same length or longer."""
+    """Replaces a number written in digits by another one."""
     numbers = list(re.finditer(rb"\d+", data))[:500]
     if numbers:
         found = chance.choice(numbers)
@@ -97,7 +97,7 @@ _KINDS = [_flip, _other_bytes, _truncate, _lose, _repeat, _exchange, _huge, _hug
 
 
 def damaged_json(content: bytes, chance: random.Random) -> bytes:
-    """JSON (or lines of it) in which values are replaced by hostile ones, lost, added or moved; sometimes damaged bytes."""
+    """Returns JSON (or JSON lines) with values replaced by hostile ones, lost, added or repeated; or with damaged bytes."""
     if chance.random() < 0.2:
         return damaged(content, chance)
     lines = [json.loads(line) for line in content.splitlines()] if b"}\n{" in content else [json.loads(content)]
@@ -115,7 +115,7 @@ def _hostile(chance: random.Random) -> Any:
 
 
 def _replaced(tree: Any, chance: random.Random) -> Any:
-    """`tree` with one node changed."""
+    """Returns `tree` with one node changed."""
     if not isinstance(tree, dict | list) or not tree or chance.random() < 0.05:
         return _hostile(chance)
     key = chance.choice(list(tree)) if isinstance(tree, dict) else chance.randrange(len(tree))

@@ -1,7 +1,8 @@
-"""A program: does the same on the CPU and on the second device (`second_device`), and prints a line for whatever differs.
+"""A program that does the same work on the CPU and on the second device (`second_device`), and prints a line for every
+difference.
 
-python tests/on_both_devices.py parts                 every encoder, decoder and prior of `constructors`
-python tests/on_both_devices.py recipes DIR NAME...   tiny runs of these recipes, in folders below DIR
+    python tests/support/on_both_devices.py parts                 every encoder, decoder and prior of `constructors`
+    python tests/support/on_both_devices.py recipes DIR NAME...   tiny runs of these recipes, in folders below DIR
 """
 
 import math
@@ -39,12 +40,13 @@ LATENT, BATCH = 3, 4
 CODE_MAP = (MAP_CHANNELS, 3, 2)
 BOTH = ("cpu", second_device.NAME)
 ROUNDED = "semi-amortised"
-"""Differentiates twice, where torch adds gradients up in another order: compared by what is measured, up to rounding."""
+"""Part of the names of recipes that differentiate twice, where torch sums gradients in a different order: only their
+measurements are compared, up to rounding."""
 ROUNDING = 1e-5
 LONGER = {"annealing-digits-smoke": 20, "cyclical-digits-smoke": 40}
-"""Steps of recipes whose schedules take as many."""
+"""Number of steps of recipes with schedules that need so many."""
 ABOUT_TIME = ("second", "per_s")
-"""In names of what a history says of it."""
+"""Parts of the names of history fields that concern time."""
 
 Act = Callable[[nn.Module, str], Sequence[Tensor]]
 
@@ -63,7 +65,7 @@ def main(what: str, *arguments: str) -> None:
 def _report(name: str, differs: Callable[[], str]) -> None:
     try:
         what = differs()
-    except Exception as error:  # each of them is to be told
+    except Exception as error:  # every error is reported
         place = traceback.extract_tb(error.__traceback__)[-1]
         ours = [frame for frame in traceback.extract_tb(error.__traceback__) if "/mpdvae/" in frame.filename]
         place = ours[-1] if ours else place
@@ -76,7 +78,7 @@ def _report(name: str, differs: Callable[[], str]) -> None:
 
 
 def _parts() -> Iterator[tuple[str, Callable[[], nn.Module], Act]]:
-    """Name, constructor, and what it is for: of every part, with its outcomes."""
+    """Yields the name and the constructor of every part, with a function that uses the part and returns the outcomes."""
     for p in with_shapes(ENCODERS) + with_shapes(HEADED_ENCODERS):
         build, shape = p.values
         yield f"encoder {p.id}", lambda b=build, s=shape: b(s, LATENT), _encode(binary_images(BATCH, *shape))
@@ -124,7 +126,7 @@ def _draw(z: Tensor) -> Act:
 
 
 def _part_differs(build: Callable[[], nn.Module], act: Act) -> str:
-    """What differs between the outcomes, the first of which is differentiated, and gradients on both devices."""
+    """Describes how outcomes and gradients differ between the devices. The first outcome is differentiated."""
     found = []
     for device in BOTH:
         torch.manual_seed(0)
@@ -144,7 +146,7 @@ def _part_differs(build: Callable[[], nn.Module], act: Act) -> str:
 
 
 def _run_differs(folder: Path, name: str) -> str:
-    """What differs between runs of a recipe on both devices."""
+    """Describes how runs of a recipe differ between the devices."""
     runs = []
     for device in BOTH:
         experiment = tiny(name, **({"training__steps": LONGER[name]} if name in LONGER else {}))
@@ -160,7 +162,7 @@ def _run_differs(folder: Path, name: str) -> str:
 
 
 def _content(run: Run) -> dict[str, Any]:
-    """What a run came to, without what is about time and folder."""
+    """Returns the content of a run folder, without times and the folder's path."""
     history = [{k: v for k, v in entry.items() if not any(t in k for t in ABOUT_TIME)} for entry in run.history]
     found: dict[str, Any] = {"history": history}
     for path in sorted(run.path.rglob("*")):

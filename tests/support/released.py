@@ -1,7 +1,7 @@
-"""The released code of MAE, written again from a description of it, as plain functions of a state dict.
+"""The released code of MAE, reimplemented from a description as plain functions of a state dict.
 
-It shares nothing with the package but torch's convolutions, so that the two can be compared for any weights. Weights are
-not stored but *filled*, by a rule that depends on names and shapes only (see `filled`).
+It shares only torch's convolutions with the package, so that the two can be compared for any weights. Weights are not
+stored but *filled*, by a rule that depends on names and shapes alone (see `filled`).
 
 Notation: `net(name)` is a weight-normalised layer of the state dict, used as `net("encoder.core.linear.linear", x)`.
 """
@@ -27,22 +27,22 @@ Numbers = dict[str, Tensor]
 
 
 def description(name: str) -> dict[str, Any]:
-    """Configuration, names and shapes, phase and gains of a recorded model."""
+    """Returns the configuration, names and shapes, phase and gains of a recorded model."""
     return json.loads((PARITY / f"{name}.json").read_text())
 
 
 def numbers(name: str) -> Numbers:
-    """What the released code computed."""
+    """Returns the values that the released code computed."""
     with np.load(PARITY / f"{name}.npz") as arrays:
         return {key: torch.from_numpy(np.asarray(arrays[key])) for key in arrays.files}
 
 
 def filled(shapes: Shapes, gains: Mapping[str, float], phase: float) -> Numbers:
-    """A value for every parameter in `shapes`; masks are named there (".mask") and get none.
+    """Returns a value for every parameter in `shapes`; masks (".mask") are named there, but get no value.
 
-    Parameter k in alphabetical order, element i in C order: s = sin(0.37 i + 0.01 (i^2 mod 10007) + phase k + 0.11).
-    Directions and biases are 0.05 s; gains G (1 + 0.1 s), or where stored as a logarithm (masked layers) ln G + 0.1 s, with
-    G the gain of the part that the name begins with.
+    For parameter k in alphabetical order and element i in C order, s = sin(0.37 i + 0.01 (i^2 mod 10007) + phase k + 0.11).
+    Directions and biases are 0.05 s. Gains are G (1 + 0.1 s) or, where stored as a logarithm (masked layers), ln G + 0.1 s,
+    with G the gain of the part whose name is the prefix.
     """
     names = sorted(name for name in shapes if not name.endswith(".mask"))
     values = {}
@@ -97,7 +97,7 @@ class Net:
 
 
 def raster_mask(v: Tensor, kind: str, order: str = "A") -> Tensor:
-    """Positions before the centre in raster order (mask A), and the centre (mask B); turned round for order B."""
+    """Masks the positions before the centre in raster order (mask A), also the centre (mask B); reversed for order B."""
     size = v.shape[-1]
     position = torch.arange(size * size).reshape(size, size)
     mask = (position < size * size // 2 + (kind == "B")).double()
@@ -169,7 +169,7 @@ def made2d(net: Net, name: str, y: Tensor, order: str) -> Tensor:
 
 
 def flow_steps(net: Net) -> list[tuple[str, str]]:
-    """(name, order) in the density direction."""
+    """Returns (name, order) of each step, in the density direction."""
     blocks = {int(name.split(".")[3]) for name in net.state if name.startswith("encoder.prior_flow.blocks.")}
     return [
         (f"encoder.prior_flow.blocks.{block}.{side}", order)
@@ -187,7 +187,7 @@ def mean_and_half_log_variance(net: Net, name: str, y: Tensor, order: str) -> tu
 
 
 def flow_to_base(net: Net, z: Tensor) -> tuple[Tensor, Tensor]:
-    """u and log |du/dz| for codes [batch, ...]."""
+    """Returns u and log |du/dz| for codes [batch, ...]."""
     log_det = z.new_zeros(len(z))
     for name, order in flow_steps(net):
         mean, half = mean_and_half_log_variance(net, name, z, order)
@@ -196,7 +196,7 @@ def flow_to_base(net: Net, z: Tensor) -> tuple[Tensor, Tensor]:
 
 
 def flow_from_base(net: Net, u: Tensor) -> tuple[Tensor, Tensor]:
-    """z, and the log |du/dz| of the other direction: site by site."""
+    """Returns z, computed site by site, and log |du/dz| as in the other direction."""
     log_det = u.new_zeros(len(u))
     for name, order in reversed(flow_steps(net)):
         sites = [(i,) for i in range(u.shape[1])]
@@ -211,7 +211,7 @@ def flow_from_base(net: Net, u: Tensor) -> tuple[Tensor, Tensor]:
     return u, log_det
 
 
-# Decoders: parameters of the pixels, from images and codes of one batch axis
+# Decoders: map images and codes with one batch axis to the parameters of the pixels
 
 
 def binary_resnet_decoder(net: Net, x: Tensor, z: Tensor) -> Tensor:
@@ -328,7 +328,7 @@ def pixelcnnpp_decoder(net: Net, x: Tensor, z: Tensor, levels: int, blocks: int,
     return net.conv("decoder.core.output.3.conv", elu(net.conv("decoder.core.output.1.conv", elu(r))))
 
 
-# Laws
+# Log-densities
 
 
 def log_bernoulli(logits: Tensor, x: Tensor) -> Tensor:
@@ -337,7 +337,7 @@ def log_bernoulli(logits: Tensor, x: Tensor) -> Tensor:
 
 
 def log_mixture(parameters: Tensor, x: Tensor) -> Tensor:
-    """log p(x) of [batch 10n H W] parameters and [batch 3 H W] images, one mixture component after the other."""
+    """Returns log p(x) for parameters [batch 10n H W] and images [batch 3 H W], one mixture component after the other."""
     n = parameters.shape[1] // 10
     log_weight = parameters[:, :n].log_softmax(1)
     groups = [parameters[:, n * (1 + 3 * k) : n * (4 + 3 * k)] for k in range(3)]
@@ -365,11 +365,11 @@ def log_normal(z: Tensor) -> Tensor:
     return -0.5 * (z.square() + math.log(2 * math.pi)).flatten(1).sum(1)
 
 
-# The whole
+# The whole model
 
 
 def forward(config: Mapping[str, Any], state: Mapping[str, Tensor], x: Tensor, eps: Tensor) -> Numbers:
-    """What a released model computes from images [batch ...] and noise [batch *latent], in float64."""
+    """Returns what a released model computes from images [batch ...] and noise [batch *latent], in float64."""
     net, decoder = Net(state), config["decoder"]
     encoders = {
         "resnet_binary_28x28": binary_encoder,

@@ -1,4 +1,4 @@
-"""Run folders with made-up numbers, in the form that training and evaluation write: for the tests of the report."""
+"""Run folders with made-up numbers, in the format written by training and evaluation, for tests of the report."""
 
 import json
 import math
@@ -97,9 +97,15 @@ def make_run(
     probed: bool = True,
     explored: bool = True,
 ) -> Path:
-    """One run folder. `numbers` replaces some of `MODELS[model]`; noise is common to the models of a seed but for a part;
-    without `pictures` the map of codes is small too; without `probed` it is as versions before gradients and lag made it,
-    without `explored` as those before there was anything to explore."""
+    """Writes a run folder.
+
+    Arguments:
+        noise: scale of the noise, most of which is common to all models of a seed.
+        numbers: replace some of `MODELS[model]`.
+        pictures: if False, there are no pictures, and the map of codes is small.
+        probed: if False, the folder is as written by versions without gradient norms and encoder lag.
+        explored: if False, the folder is as written by versions without data for the explorer.
+    """
     n = {**MODELS.get(model, MODELS["mae"]), **(numbers or {})}
     common = np.random.default_rng(seed).normal() * noise * 4
     own = np.random.default_rng([seed, *model.encode()]).normal(size=8) * noise
@@ -127,12 +133,12 @@ def make_run(
 
 
 def make_matrix(root: Path, models: Sequence[str] = tuple(MODELS), seeds: int = 3, **options: Any) -> list[Path]:
-    """Runs of several models with the same seeds."""
+    """Writes runs of several models with the same seeds."""
     return [make_run(root / f"{model}-{seed}", model, seed, **options) for model in models for seed in range(seeds)]
 
 
 def add_referee(folder: Path, nll: float = 87.0, images: int = 10) -> None:
-    """Lets annealed importance sampling have judged the run."""
+    """Adds the results of a likelihood check by annealed importance sampling."""
 
     def values(**means: float) -> dict[str, Any]:
         return {name: {"mean": mean, "standard_error": 0.5, "monte_carlo_error": 0.1} for name, mean in means.items()}
@@ -381,7 +387,7 @@ def _picture(path: Path, seed: int) -> None:
 
 
 def _explored(folder: Path, sharpness: float, seed: int, labels: bool) -> None:
-    """Points whose images tell their class and number, four of them for each class."""
+    """Writes points, four per class, whose images show their class and number."""
     classes = np.arange(EXPLORED_POINTS) % 10
     noise = np.random.default_rng([seed, 1]).normal(size=(2, EXPLORED_POINTS))
     x, y = np.stack([np.cos(classes * 0.63), np.sin(classes * 0.63)]) * 20 * (sharpness - 0.85) + noise * 0.3
@@ -410,7 +416,7 @@ def _explored(folder: Path, sharpness: float, seed: int, labels: bool) -> None:
 
 
 def _mark(row: int, column: int) -> np.ndarray:
-    """An image with a block at a place of its own."""
+    """Returns an image with a block whose position encodes `row` and `column`."""
     image = np.zeros((28, 28), np.uint8)
     image[2 + 2 * row : 8 + 2 * row, 2 + 4 * column : 8 + 4 * column] = 255
     return image

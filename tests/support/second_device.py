@@ -1,12 +1,14 @@
-"""A second device on a machine that has none: what keeps to GPUs' rules runs on it, what mixes devices fails.
+"""A second device for machines without a GPU: code that obeys the rules of GPUs runs on it, code that mixes devices fails.
 
-Its tensors lie in the CPU's memory, but torch takes them for those of another device, named "elsewhere", and refuses what a
-GPU refuses: to combine them with tensors of the CPU (but for numbers, indices and copies), to draw them from a generator of
-the CPU, to hand them to numpy. Kernels and random numbers are the CPU's, so that results are the same bytes.
+Its tensors are in CPU memory, but torch treats them as tensors of another device, named "elsewhere", and rejects what it
+rejects for a GPU: combining them with CPU tensors (except for scalars, indices and copies), drawing them from a CPU
+generator, and passing them to numpy. Kernels and random numbers are those of the CPU, so results are equal byte for byte.
 
-    python tests/second_device.py train mae-digits-smoke --out DIR --device elsewhere    is `mpdvae train ...` there
+This runs `mpdvae train ...` on the device:
 
-torch allows one such device in a process, for good: tests start another process for it.
+    python tests/support/second_device.py train mae-digits-smoke --out DIR --device elsewhere
+
+A process can register only one such device, and cannot remove it, so tests start a separate process for it.
 """
 
 import sys
@@ -25,7 +27,7 @@ READ_BY_HOST = {ATEN._local_scalar_dense.default}
 
 
 class _Backend:
-    """What torch asks a device's module for."""
+    """The functions that torch calls in the module of a device."""
 
     def is_available(self) -> bool:
         return True
@@ -43,11 +45,11 @@ class _Backend:
         return False
 
     def manual_seed_all(self, seed: int) -> None:
-        """Its random numbers are the CPU's, which is seeded anyway."""
+        """Does nothing: the random numbers are those of the CPU, which is seeded anyway."""
 
 
 class There(Tensor):
-    """A tensor of the second device, around the one of the CPU that it is in truth."""
+    """A tensor of the second device, which wraps the CPU tensor that holds its data."""
 
     here: Tensor
     __torch_function__ = torch._C._disabled_torch_function_impl  # pyright: ignore[reportAssignmentType]
@@ -65,7 +67,7 @@ class There(Tensor):
 
 
 def _perform(operation: Any, args: Any, kwargs: Any) -> Any:
-    """An operation on tensors of either device."""
+    """Performs an operation on tensors of either device."""
     there = {id(t.here): t for t in tree_iter((args, kwargs)) if isinstance(t, There)}
     asked = kwargs.get("device")
     goes_there = torch.device(asked).type == NAME if asked is not None else bool(there)

@@ -1,6 +1,8 @@
-"""Run by test_division.py as each of several processes: every objective and every kind of model, on one batch that is divided
-among them and on the whole of it. Prints, by case, the largest difference of loss, terms, gradients and running statistics,
-relative to the largest value of each, as JSON."""
+"""Evaluates every objective and every kind of model on a batch that is sharded among processes, and on the whole batch.
+
+test_batch_sharding.py runs it as each of several processes. Prints as JSON, by case, the largest difference of loss, terms,
+gradients and running statistics, relative to the largest value of each.
+"""
 
 import copy
 import json
@@ -58,7 +60,7 @@ def refined() -> VAE:
 
 
 def maps() -> VAE:
-    """With dropout in a PixelCNN++."""
+    """A model whose codes are maps, with dropout in a PixelCNN++."""
     encoder, decoder = MAP_ENCODERS["colour-resnet-2"][1], MAP_DECODERS["pixelcnn++-2"][1]
     return VAE(encoder.build((3, 4, 6), 4), decoder.build((3, 4, 6), 4), StandardNormal((4, 2, 3)))
 
@@ -78,7 +80,7 @@ CASES = {name: (plain, objective) for name, objective in OBJECTIVES.items()} | {
 
 
 def outcome(vae: VAE, config: ObjectiveConfig, x: Tensor, images: int) -> dict[str, Tensor]:
-    """All that a step takes from a batch of so many images, of which `x` are those at hand."""
+    """Returns everything that a training step computes from a batch `x` of `images` images."""
     vae.train()
     objective = config.build()
     with seeded(0, "noise"), divided(images):
@@ -94,7 +96,7 @@ def outcome(vae: VAE, config: ObjectiveConfig, x: Tensor, images: int) -> dict[s
 
 
 def alone(vae: VAE, config: ObjectiveConfig, x: Tensor) -> dict[str, Tensor]:
-    """The same by one process."""
+    """Returns the same, computed by a single process."""
     with process_group._at(process_group.Place()):
         return outcome(vae, config, x, len(x))
 

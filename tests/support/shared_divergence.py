@@ -1,6 +1,8 @@
-"""Run by test_division.py as each of several processes: the divergence of a batch that is divided among them, and of the
-whole of it. The first one prints, by case, the largest difference of value and gradients, relative to the largest of each,
-summed over processes, as JSON."""
+"""Computes the divergence of a batch that is sharded among processes, and of the whole batch.
+
+test_batch_sharding.py runs it as each of several processes. The first one prints as JSON, by case, the largest difference
+of value and gradients, relative to the largest of each, summed over processes.
+"""
 
 import json
 import sys
@@ -16,7 +18,8 @@ from mpdvae.system.batch_sharding import divided, own
 
 LATENT = (3, 2)
 PAIRS, GRAM = 17, 40
-"""Images: by the matrix of pairs, and by Gram matrices. Neither is a multiple of 2 or 3 in both."""
+"""Numbers of images, for the computation by the matrix of pairs and by Gram matrices. Neither is a multiple of 2 or 3 in
+both."""
 
 VALUES: dict[str, Callable[[Independent], Tensor]] = {
     "mean per dimension": lambda q: mutual_posterior_divergence(q).per_dimension,
@@ -40,7 +43,7 @@ CASES = {
 
 
 def outcome(value: Callable[[Independent], Tensor], m: Tensor, log_s: Tensor) -> tuple[Tensor, Tensor]:
-    """The value, and its gradient with respect to the posteriors of own images."""
+    """Returns the value, and its gradient with respect to the posteriors of this process's images."""
     m, log_s = (own(x).clone().requires_grad_() for x in (m, log_s))
     found = value(Independent(Normal(m, log_s.exp()), 2))
     weights = torch.linspace(0.5, 1.5, found.numel()).reshape(found.shape)

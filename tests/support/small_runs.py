@@ -1,4 +1,4 @@
-"""Tiny runs for tests: digits, a few steps, the smallest evaluation. conftest.py has one that all tests share."""
+"""Tiny runs for tests: digits, a few steps, a minimal evaluation. conftest.py provides one that all tests share."""
 
 from functools import cache
 from pathlib import Path
@@ -32,10 +32,10 @@ TINY = {
     "evaluation__code_use_images": 5,
     "evaluation__explored_images": 20,
 }
-"""What every run of the tests changes in its recipe."""
+"""Changes that every test run makes to its recipe."""
 
 TINY_OPTIONS = as_options(TINY)
-"""The same as options of `mpdvae train`."""
+"""The same changes as options of `mpdvae train`."""
 
 RUN_FILES = {
     "experiment.json",
@@ -63,11 +63,11 @@ RUN_FILES = {
     "figures/linear_walks.png",
     "figures/bilinear_walk.png",
 }
-"""What is in the folder of a finished run of 6 steps, design.md."""
+"""Files in the folder of a finished run of 6 steps; see design.md."""
 
 
 def tiny(name: str = "mae-digits-smoke", **changes: Any) -> Experiment:
-    """The recipe `name` made small, with further changes (`training__steps=9`)."""
+    """Returns a small version of recipe `name`, with further changes (`training__steps=9`)."""
     return with_changes(recipe(name), **TINY | changes)
 
 
@@ -77,32 +77,32 @@ def digits() -> Splits:
 
 
 def trained(folder: Path, experiment: Experiment, watch: Watch = lambda done, entry: None) -> Run:
-    """A run of `experiment` in `folder`, trained but not evaluated."""
+    """Trains a run of `experiment` in `folder`, without evaluating it."""
     run = Run.create(folder, experiment)
     train(run, digits(), watch)
     return run
 
 
 def files(folder: Path) -> dict[str, bytes]:
-    """Everything in `folder`, by relative name."""
+    """Returns the content of all files in `folder`, by relative path."""
     return {
         path.relative_to(folder).as_posix(): path.read_bytes() for path in sorted(folder.rglob("*")) if path.is_file()
     }
 
 
 def results(folder: Path) -> dict[str, bytes]:
-    """All files of a run that must not depend on when it was made or how often it was interrupted."""
+    """Returns all files of a run that must not depend on when it was made or how often it was interrupted."""
     return {name: content for name, content in files(folder).items() if name not in {"manifest.json", "progress.json"}}
 
 
 def finish(folder: Path, experiment: Experiment) -> Path:
-    """A finished run of `experiment` in `folder`."""
+    """Trains and evaluates a run of `experiment` in `folder`; returns the folder."""
     complete(Run.create(folder, experiment), digits(), "mpdvae train")
     return folder
 
 
 def interrupted(folder, experiment, *steps: int) -> Run:
-    """A run that is interrupted after each of `steps`, and goes on every time."""
+    """Trains a run that is interrupted after each of `steps` and resumed every time."""
     for stop in steps:
 
         def watch(done: int, entry, stop=stop) -> None:
@@ -115,7 +115,7 @@ def interrupted(folder, experiment, *steps: int) -> Run:
 
 
 def initial_weights(experiment) -> dict[str, torch.Tensor]:
-    """After the data-dependent initialisation, by hand."""
+    """Returns the weights after the data-dependent initialisation, computed by hand."""
     data, count = digits(), experiment.training.initial_images
     vae = experiment.build(data.image_shape)
     with seeded(experiment.seed, "initial images"):
@@ -125,7 +125,7 @@ def initial_weights(experiment) -> dict[str, torch.Tensor]:
 
 
 def part(run: Run, prefix: str) -> dict[str, torch.Tensor]:
-    """Tensors of one part of the newest checkpoint."""
+    """Returns the tensors of the newest checkpoint whose names have `prefix`, without it."""
     found = run.load_checkpoint()
     assert found is not None
     return {name.removeprefix(prefix): tensor.clone() for name, tensor in found[0].items() if name.startswith(prefix)}

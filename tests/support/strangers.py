@@ -1,7 +1,7 @@
-"""The table of readers of files that may come from anyone: a small whole file for each, how it is read and how damaged.
+"""The table of readers of untrusted files: for each, a small intact file, how to read it and how to damage it.
 
-Where a format has a checksum or is packed, damage behind that is a reader of its own ("..., inside"): `seal` makes the file
-whole again around damaged content, as whoever means harm would.
+If a format has a checksum or is compressed, damage to its content has an entry of its own ("..., inside"): `seal` makes the
+file consistent again around the damaged content, as an attacker would.
 """
 
 import gzip
@@ -67,10 +67,12 @@ class Reader:
     """One reader of one file.
 
     Arguments:
-        base: content of a whole file; of what `seal` puts it into, where there is one.
-        read: the reader, given the file.
-        name: of the file, in a folder of its own.
-        beside: writes what else has to be in that folder, given the folder.
+        base: returns the content to damage: that of an intact file, or what `seal` wraps into one.
+        read: the reader, called with the path of the file.
+        name: name of the file, in a folder of its own.
+        damage: damages the content.
+        seal: returns the file around the damaged content.
+        beside: writes the other files that the folder needs, called with the folder.
     """
 
     base: Callable[[], bytes]
@@ -82,7 +84,7 @@ class Reader:
 
 
 def _content(write: Callable[[Path], object]) -> bytes:
-    """What `write` writes into a file."""
+    """Returns the content that `write` writes to a file."""
     import tempfile
 
     with tempfile.TemporaryDirectory() as folder:
@@ -213,13 +215,13 @@ def _header_of(weights: bytes) -> bytes:
 
 
 def _with_header(header: bytes) -> bytes:
-    """The weights behind another header of JSON, whose length is right."""
+    """Returns the weights with another JSON header, whose length is stated correctly."""
     weights = _weights()
     return len(header).to_bytes(8, "little") + header + weights[8 + int.from_bytes(weights[:8], "little") :]
 
 
 def _about(about: bytes) -> bytes:
-    """The weights with other words about themselves."""
+    """Returns the weights with other metadata."""
     header = json.loads(_header_of(_weights()))
     header["__metadata__"] = {METADATA: about.decode("utf-8", "replace")}
     return _with_header(json.dumps(header).encode())
@@ -232,7 +234,7 @@ def _model_beside(folder: Path) -> None:
 
 @cache
 def _run_files() -> dict[str, bytes]:
-    """A finished run as the report reads it, with an experiment that builds."""
+    """Returns the files of a finished run as the report reads them, with an experiment that can be built."""
     import tempfile
 
     with tempfile.TemporaryDirectory() as folder:
@@ -260,7 +262,7 @@ def _diagnosed(path: Path) -> object:
 
 
 def _noted(path: Path) -> object:
-    """What commands ask of a manifest."""
+    """Uses a manifest as commands do."""
     run = Run(path.parent)
     run.note(more=1)
     return run.status
@@ -305,7 +307,7 @@ RUNS = {
     )
 }
 
-# what runs leave behind for themselves --------------------------------------------------------------------------------
+# state dicts of the released code -------------------------------------------------------------------------------------
 
 TENSORS = {"a": torch.arange(6.0).reshape(2, 3), "b": torch.zeros(2, dtype=torch.int64)}
 
@@ -343,7 +345,7 @@ RELEASED = {
 
 @cache
 def _trained() -> dict[str, bytes]:
-    """The files of a run that is trained to its last step but not said to be."""
+    """Returns the files of a run that is trained to its last step but still has the status "training"."""
     import tempfile
 
     with tempfile.TemporaryDirectory() as folder:
@@ -362,7 +364,7 @@ def _trained_beside(folder: Path) -> None:
 
 
 def _goes_on(path: Path) -> object:
-    """What `mpdvae resume` does first: the newest checkpoint is taken up; no step is left to do."""
+    """Does what `mpdvae resume` does first: loads the newest checkpoint; there are no steps left."""
     run = Run(path.parent.parent)
     run.note(status="training")
     return train(run, digits())
@@ -387,7 +389,7 @@ PART = {name: torch.zeros(shape, dtype=dtype) for name, (shape, dtype) in forms(
 
 
 def _part(path: Path) -> object:
-    """A part of a measurement: as it was kept, or computed again."""
+    """Returns a part of a measurement, as stored or recomputed."""
     partial = ResumableParts(path.parent, {})
     partial.folder = path.parent
     found = partial.get(path.stem, lambda: PART, forms(3, 4))
@@ -399,7 +401,7 @@ KEY = {"a": 1}
 
 
 def _remembered(path: Path) -> object:
-    """A shared result: as it was kept, or computed again."""
+    """Returns a shared result, as stored or recomputed."""
     place = path.parent / f"{hashlib.sha256(json.dumps(KEY, sort_keys=True).encode()).hexdigest()}.json"
     place.write_bytes(path.read_bytes())
     (found,) = shared(path.parent, {"it": (KEY, lambda: {"x": 1})}).values()
@@ -438,10 +440,10 @@ OTHERS = {
 
 READERS: dict[str, Reader] = DATA | RUNS | OTHERS
 SURE_TO_ANSWER = {"part of a measurement", "shared result"}
-"""What is damaged there is computed again."""
+"""Readers that recompute damaged content."""
 
 
 def cases(name: str) -> int:
-    """How many damaged files the long test reads: 2,000 for each reader, divided among its forms, of which each gets 500."""
+    """Returns the number of damaged files in the long test: 2,000 per reader, split among its forms, at least 500 each."""
     forms_of = [other for other in READERS if other.split(",")[0] == name.split(",")[0]]
     return max(500, 2_000 // len(forms_of))

@@ -328,7 +328,7 @@ def test_a_loss_that_is_no_number_ends_the_run_and_leaves_its_checkpoints(tmp_pa
 @pytest.mark.parametrize("rate", [10.0, 1e3, 1e6])
 @pytest.mark.parametrize("every", [1, 3])
 def test_too_large_a_rate_is_told_in_one_sentence(tmp_path, name, rate, every):
-    with pytest.raises(RunError, match=r"^training: .* Train again with a smaller training\.learning-rate") as failure:
+    with pytest.raises(RunError, match=r"^training: .* train again with a smaller training\.learning-rate") as failure:
         trained(tmp_path / "run", tiny(name, training__learning_rate=rate, training__evaluate_every=every, **AT_ONCE))
     assert "\n" not in str(failure.value)
 

@@ -257,7 +257,7 @@ def test_workers_that_cannot_begin_end_the_matrix(tmp_path, monkeypatch, small_m
 
 def test_a_worker_that_is_told_to_stop_has_not_failed(tmp_path, monkeypatch, small_matrix):
     def told(*_: object, **__: object) -> None:
-        raise ToldToStop("told to stop by SIGTERM.")
+        raise ToldToStop("stopped by SIGTERM.")
 
     (job, *_) = jobs(small_matrix, 1, tmp_path)
     Run.create(job.folder, job.experiment)

@@ -157,7 +157,7 @@ def test_two_searches_of_one_name_are_told_apart_in_one_database(tmp_path):
 
 def test_a_worker_that_is_told_to_stop_leaves_its_trial_to_be_taken_up(tmp_path, monkeypatch):
     def told(run, job, trial, ownership):
-        raise ToldToStop("told to stop by SIGTERM.")
+        raise ToldToStop("stopped by SIGTERM.")
 
     with monkeypatch.context() as patch:
         patch.setattr(search_trial, "_train", told)
