@@ -13,7 +13,7 @@ export PYTHONDONTWRITEBYTECODE := 1
 
 help:
 	@echo "make reproduce   train VAE, VLAE and MAE on MNIST and write a report (about 15 minutes)"
-	@echo "make test        the test suite (about 6 minutes)"
+	@echo "make test        the test suite (about 4 minutes)"
 	@echo "make test-slow   what takes longer: clusters, killed processes, browsers, files from strangers"
 	@echo "make test-oldest the oldest versions of all libraries that are supported (about 5 minutes)"
 	@echo "make check       lint, types and tests: run it before you commit"
