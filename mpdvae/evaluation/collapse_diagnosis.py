@@ -81,7 +81,7 @@ def diagnose(experiment: Experiment, history: Sequence[Record], diagnostics: Rec
         unknown=tuple(name for name, part in parts.items() if part is None),
         causes=causes,
         advice=tuple(advice),
-        information_per_dimension_nats=tuple(newest.get("information_per_dimension_nats") or ()),
+        information_per_dimension_nats=tuple(map(float, newest.get("information_per_dimension_nats") or ())),
     )
 
 

@@ -169,6 +169,13 @@ def test_what_the_end_measured_counts_more_than_the_last_point():
     assert only.verdict == "collapsed: 3 of 4 (since which step is not known)"
 
 
+def test_whole_numbers_in_a_file_are_information_too():
+    """JSON written elsewhere may have 0 where 0.0 is meant."""
+    found = diagnose(tiny(), [], {"verdict": "partly collapsed: 1 of 2", "information_per_dimension_nats": [0, 1]})
+    assert found is not None
+    assert found.information_per_dimension_nats == (0.0, 1.0)
+
+
 def test_what_a_run_did_not_note_is_said():
     old = {"step": 50, "verdict": "no collapse", "active_units": 3, "kl_nats": 2.0}
     found = diagnose(tiny(), [old], None)
