@@ -43,8 +43,8 @@ test-slow: .venv/test
 OLDEST_TOUCHED := commands/test_cli.py commands/test_completion.py commands/test_help.py commands/test_kind_options.py \
     data/test_data_download.py data/test_data_formats.py data/test_data_own.py data/test_data_protocols.py \
     distributions/test_distributions.py evaluation/test_image_grids.py experiments/test_experiment.py \
-    measures/test_density.py measures/test_random_subsets.py measures/test_representation.py objectives/test_kl_weights.py \
-    objectives/test_terms.py report/test_report_pages.py report/test_report_statistics.py runs/test_run_folder.py \
+    measures/test_density.py measures/test_intervals.py measures/test_random_subsets.py measures/test_representation.py \
+    objectives/test_kl_weights.py objectives/test_terms.py report/test_report_pages.py runs/test_run_folder.py \
     sharing/test_pretrained.py sharing/test_released_import.py test_package.py test_vae.py workflows/test_estimator.py
 OLDEST := $(addprefix tests/,$(OLDEST_TOUCHED))
 

@@ -16,7 +16,7 @@ from benchmarks import pages
 from mpdvae.experiments.experiment import with_changes
 from mpdvae.experiments.recipes import recipe
 from mpdvae.experiments.remedies import as_options
-from mpdvae.report.statistics import paired_difference
+from mpdvae.measures.intervals import paired_difference
 from mpdvae.runs.run_folder import Run
 from mpdvae.system.atomic_files import read_json
 from mpdvae.workflows.matrix import Job, run_all

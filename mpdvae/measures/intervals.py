@@ -5,10 +5,14 @@ For values :math:`v_1 .. v_n`, the interval is Student's,
 .. math:: \bar v \pm t_{0.975, n-1} \, s / \sqrt{n}, \qquad s^2 = \tfrac{1}{n-1} \sum_i (v_i - \bar v)^2 .
 
 A single value has no interval: its `half_width` is None, never zero.
+
+Two models are compared by the interval of the differences a_i - b_i of runs with the same seed i. The seed fixes the order
+and the binarisation of the data, so the noise that a pair shares cancels. An interval over seeds does not cover the noise of
+a single evaluation (Monte-Carlo error, choice of test images), which is reported separately.
 """
 
 import math
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
 CONFIDENCE = 0.95
@@ -43,3 +47,20 @@ def estimate(values: Sequence[float]) -> Estimate:
     variance = math.fsum((value - mean) ** 2 for value in values) / (n - 1)
     t = float(stdtrit(n - 1, 0.5 + CONFIDENCE / 2))
     return Estimate(mean, t * math.sqrt(variance / n), n)
+
+
+@dataclass(frozen=True)
+class Difference:
+    """Left minus right, by seed."""
+
+    by_seed: Mapping[int, float]
+    estimate: Estimate
+
+
+def paired_difference(left: Mapping[int, float], right: Mapping[int, float]) -> Difference | None:
+    """Returns `left` minus `right`, both given as values by seed; None if they share no seed."""
+    shared = sorted(left.keys() & right.keys())
+    if not shared:
+        return None
+    by_seed = {seed: left[seed] - right[seed] for seed in shared}
+    return Difference(by_seed, estimate(list(by_seed.values())))

@@ -6,15 +6,17 @@
 
 The report reads run folders and nothing else: no model, no data set, no torch.
 
-    schema      schema of the files of a run folder      statistics  differences paired by seed
-    collect     folders -> comparable groups of runs     metrics     the numbers of a run, by name
-    claims      the tested claims, as data               verdicts    the rule that judges them
-    published   published numbers, by protocol           setup       differences from the released set-up
-    noise       of subsets, of seeds, of both            scores      scores of codes and of their baselines
-    families    models that differ in one setting        plane       models by rate and distortion
-    sensitivity numbers by both weights                  development curves and collapse verdicts
+    schema      schema of the files of a run folder      collect     folders -> comparable groups of runs
+    metrics     the numbers of a run, by name            claims      the tested claims, as data
+    verdicts    the rule that judges them                published   published numbers, by protocol
+    setup       differences from the released set-up     noise       of subsets, of seeds, of both
+    scores      scores of codes and of their baselines   families    models that differ in one setting
+    plane       models by rate and distortion            sensitivity numbers by both weights
+    development curves and collapse verdicts             page, markdown, results: the three output formats
     tables, grid, charts, figures, explorer              content, independent of the output format
-    page, markdown, results                              the three output formats
+
+For anyone who shows a number. A number carries its unit, its interval and its protocol; numbers of different protocols are
+never put in one table. The format of results.json is read by other programs: fields may be added, not changed.
 """
 
 from collections.abc import Sequence

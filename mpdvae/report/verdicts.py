@@ -20,11 +20,11 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Literal
 
+from mpdvae.measures.intervals import Difference, Estimate, paired_difference
 from mpdvae.report.claims import CLAIMS, Claim, Condition
 from mpdvae.report.collect import Study, Variant
 from mpdvae.report.metrics import metric, resolve, values
 from mpdvae.report.numbers import interval, number, plural
-from mpdvae.report.statistics import Difference, Estimate, paired_difference
 
 Word = Literal["holds", "does not hold", "cannot tell", "not tested"]
 

@@ -8,9 +8,9 @@ import pytest
 from report_folders import MODELS, edit, make_run
 from report_folders import make_matrix as make_full_matrix
 
+from mpdvae.measures.intervals import Estimate
 from mpdvae.report.claims import CLAIMS, Condition
 from mpdvae.report.collect import Study, collect
-from mpdvae.report.statistics import Estimate
 from mpdvae.report.verdicts import Verdict, conjunction, decide, judge_all
 
 make_matrix = partial(make_full_matrix, pictures=False)

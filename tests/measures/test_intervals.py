@@ -4,8 +4,8 @@ import numpy as np
 import pytest
 from scipy import stats
 
+from mpdvae.measures.intervals import Estimate, estimate, paired_difference
 from mpdvae.report.numbers import duration, number, with_interval
-from mpdvae.report.statistics import Estimate, estimate, paired_difference
 
 
 @pytest.mark.parametrize("n", [2, 3, 5, 20])
