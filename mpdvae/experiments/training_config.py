@@ -79,12 +79,16 @@ class Training(Config):
     """Training stops below this fraction of the initial learning rate."""
     averaging: Annotated[float, Field(ge=0, lt=1)] = 0.999
     """Decay per step of the averaged weights, which are used for validation, sampling and results."""
+    averaging_warm_up: bool = False
+    """Let the average forget early weights faster: decay min(averaging, (1 + k) / (10 + k)) at step k. For short runs, in
+    which a fixed decay of 0.999 (the released code) is far behind."""
     clip_norm: Annotated[float, Field(gt=0)] | None = 5.0
     """Maximum global norm of the gradient."""
     compile: bool = False
     """Compile networks with torch: pays off after a few thousand steps; needs a C++ compiler, or Triton on a GPU."""
-    precision: Literal["float32", "bfloat16"] = "float32"
-    """Precision of the networks during training; for GPUs."""
+    precision: Literal["float32", "bfloat16", "auto"] = "float32"
+    """Precision of the networks during training. auto: before a run starts, times training steps in both precisions, each
+    uncompiled and (in long runs) compiled, and chooses the fastest whose loss agrees; sets compile, too."""
     initial_images: AtLeastTwo = 500
     """Images for the data-dependent initialisation."""
     evaluate_every: Count = 580

@@ -1,9 +1,13 @@
 """The learner, with everything that a checkpoint holds of it: weights, their running average, the optimiser's moments,
 adaptive weights of the objective, the state of the step rule, and the progress of training.
 
-Validation, sampling and results use the running average a_k = d a_{k-1} + (1 - d) w_k of the weights w_k after step k.
+Validation, sampling and results use the running average a_k = d_k a_{k-1} + (1 - d_k) w_k of the weights w_k after step k,
+with a_0 = w_0. The released code of MAE has d_k = d. With a warm-up d_k = min(d, (1 + k) / (10 + k)), the schedule of
+TensorFlow's `ExponentialMovingAverage(num_updates=k)`: the average then spans about the last tenth of the steps until that
+is longer than 1 / (1 - d), and so does not lag behind in short runs, in which w_0 keeps a weight of d^k otherwise.
 """
 
+from collections.abc import Callable
 from dataclasses import asdict, dataclass, field, fields
 from typing import Any, cast
 
@@ -20,6 +24,8 @@ from mpdvae.seeding import seeded
 from mpdvae.system.process_group import take_from_first
 from mpdvae.vae import VAE
 
+MultiAverage = Callable[[Any, Any, Tensor | int], None]
+"""From averaged tensors, current ones, and the number of updates so far: updates the averaged ones in place."""
 Checkpoint = tuple[dict[str, Tensor], dict[str, Any]]
 """Tensors by `part/name`, and plain numbers."""
 
@@ -60,7 +66,7 @@ class Learner:
         t = experiment.training
         vae = experiment.build(data.image_shape).to(data.train.pixels.device)
         # Running statistics of normalisation are averaged like the weights that they belong to.
-        average = AveragedModel(vae, multi_avg_fn=get_ema_multi_avg_fn(t.averaging), use_buffers=True)
+        average = AveragedModel(vae, multi_avg_fn=averaging(t.averaging, t.averaging_warm_up), use_buffers=True)
         return cls(experiment, vae, average, optimizer_of(t, vae), experiment.objective.build(), t.inference.build())
 
     @property
@@ -161,6 +167,18 @@ class Learner:
         known: dict[str, Any] = {f.name: state[f.name] for f in fields(Progress) if f.name in state}
         known["best_negative_elbo_nats"] = float("inf") if best is None else best
         self.progress = Progress(**known)
+
+
+def averaging(decay: float, warm_up: bool) -> MultiAverage:
+    """Returns the update of the averaged tensors for `torch.optim.swa_utils.AveragedModel`; see the module's head."""
+    if not warm_up:
+        return get_ema_multi_avg_fn(decay)
+
+    def update(averaged: tuple[Tensor, ...] | list[Tensor], current: Any, count: Tensor | int) -> None:
+        k = int(count)  # of updates so far, of which the first one copied w_0
+        get_ema_multi_avg_fn(min(decay, (1 + k) / (10 + k)))(averaged, current, count)
+
+    return update
 
 
 def initialise(vae: VAE, e: Experiment, data: Splits) -> None:

@@ -55,7 +55,7 @@ def test_a_resumed_run_ends_with_the_same_bytes(uninterrupted, tmp_path, steps):
 @pytest.mark.parametrize(
     "changes",
     [
-        {"training__optimizer": "adamax", "training__decay_per_step": 0.9},
+        {"training__optimizer": "adamax", "training__decay_per_step": 0.9, "training__averaging_warm_up": True},
         {"objective": {"autoencoder": True}},
         {"data__binarisation": "static", "data__evaluation_draws": 1},
         {"prior": {"kind": "standard-normal"}, "objective__samples": 2, "training__clip_norm": None},
@@ -155,15 +155,22 @@ def test_weights_are_initialised_by_data_before_the_first_step(tmp_path):
     assert not all(torch.allclose(weights[name], parameter) for name, parameter in drawn.named_parameters())
 
 
-def test_averaged_weights_are_the_moving_average_of_the_weights(tmp_path):
-    experiment = tiny(training__steps=4, training__evaluate_every=1, training__averaging=0.7)
+@pytest.mark.parametrize(
+    ("warm_up", "decays"),
+    [(False, [0.7, 0.7, 0.7, 0.7]), (True, [2 / 11, 3 / 12, 0.3, 0.3])],
+    ids=["fixed", "warm-up"],
+)
+def test_averaged_weights_are_the_moving_average_of_the_weights(tmp_path, warm_up, decays):
+    changes = {"training__averaging": 0.3 if warm_up else 0.7, "training__averaging_warm_up": warm_up}
+    experiment = tiny(training__steps=4, training__evaluate_every=1, **changes)
     expected, seen = initial_weights(experiment), []
 
     def watch(done, entry):
         run = Run(tmp_path / "run")
         weights, averages = part(run, "model/"), part(run, "average/module.")
+        decay = decays[done - 1]
         for name in expected:
-            expected[name] = 0.7 * expected[name] + 0.3 * weights[name]
+            expected[name] = decay * expected[name] + (1 - decay) * weights[name]
             torch.testing.assert_close(averages[name], expected[name])
         seen.append(done)
 
