@@ -1,4 +1,4 @@
-"""A training step of the paper's 28x28 MAE, and how long the command line takes to start.
+"""A training step and an evaluation point of the paper's 28x28 MAE, and how long the command line takes to start.
 
 The step is what the loop does: forward pass, all terms of the loss, backward pass, clipping, Adam. *Required operations* are
 two for each weight that is not masked, at each position, once forward and twice backward; their rate is set beside that of
@@ -16,15 +16,21 @@ from torch import Tensor, nn
 
 from benchmarks.plain import square_kernels
 from benchmarks.sampling import initialised
-from benchmarks.timing import Curve, Row, apart, pair_apart, seconds_of, shown
+from benchmarks.timing import Curve, Row, apart, pair_apart, seconds_of, shown, shown_bytes
 from mpdvae import VAE
 from mpdvae.experiments.recipes import recipe
+from mpdvae.measures.memory_use import LiveBytes
 from mpdvae.models.acceleration import compile_networks
 from mpdvae.seeding import seeded
 from mpdvae.system.allocator import keep_freed_memory
 from mpdvae.training.learner_state import optimizer_of
+from mpdvae.training.validation import probe, validate
 
 MODEL, BATCH = "mae-mnist-paper", 100
+EVALUATION, EVALUATED = "mae-mnist-hours", 200
+"""Recipe whose evaluation points are timed, and number of validation images in the measurement."""
+VALIDATED = 10_000
+"""Validation images of the recipe: all 2,000, with five draws each."""
 CONVOLUTIONS = nn.Conv2d | nn.ConvTranspose2d | nn.Linear
 
 
@@ -44,8 +50,24 @@ def training() -> tuple[list[Row], list[Curve]]:
         rows.append(
             Row(f"training step, batch {BATCH}, {what}", plain_rate, rate, round(both.ratio, 2), "1.8x", "", share)
         )
+    rows.append(_evaluation_row())
     curves.append(Curve("training step", "images", "s", apart(_growth)))
     return rows, curves
+
+
+def _evaluation_row() -> Row:
+    """The share of an evaluation point in training, for the recipe's numbers of steps, images and draws: scaled up from
+    `EVALUATED` images, since the time is proportional to them, and from one training step."""
+    t = recipe(EVALUATION).training
+    images = t.validation_images or VALIDATED
+    step, fixed, each, memory = apart(_evaluation_point)
+    training, point = t.evaluate_every * step, fixed + images * each
+    what = (
+        f"evaluation point, share of the training between two points: {images:,} images, {t.validation_samples} draws, "
+        f"{t.evaluate_every} steps"
+    )
+    ours = f"{point / training:.0%} ({shown(point)} of {shown(training)})"
+    return Row(what, "", ours, None, "10%", shown_bytes(memory), "")
 
 
 def start_up() -> tuple[list[Row], list[Curve]]:
@@ -134,6 +156,19 @@ def _growth() -> dict[str, float]:
     keep_freed_memory()
     vae, optimizer = _parts()
     return {str(n): _median(partial(_step, vae, optimizer, _images(n))) for n in (25, 50, 100, 200)}
+
+
+def _evaluation_point() -> tuple[float, float, float, int]:
+    """Seconds of a training step, of the probe, and of validation per image; peak bytes of tensors of both."""
+    keep_freed_memory()
+    vae, optimizer = _parts()
+    x, samples = _images(EVALUATED), recipe(EVALUATION).training.validation_samples
+    step = _median(partial(_step, vae, optimizer, _images(BATCH)))
+    fixed = _median(partial(probe, vae, OBJECTIVE, x, 0), rounds=3)
+    each = _median(partial(validate, vae, x, samples, 0), rounds=3) / len(x)
+    with LiveBytes() as live:
+        validate(vae, x, samples, 0), probe(vae, OBJECTIVE, x, 0)
+    return step, fixed, each, live.peak
 
 
 def _median(function: Callable[[], object], rounds: int = 5) -> float:

@@ -78,17 +78,21 @@ class VAE(nn.Module):
         return self.log_weights(x, samples).logsumexp(0) - math.log(samples)
 
     def kl(
-        self, q: Distribution, z: Float[Tensor, "samples batch *latent"], estimator: Estimator = "analytic-if-possible"
+        self,
+        q: Distribution,
+        z: Float[Tensor, "samples batch *latent"],
+        estimator: Estimator = "analytic-if-possible",
+        prior: Distribution | None = None,
     ) -> Float[Tensor, " batch"]:
         """Returns KL(q(z|x) || p(z)) in nats: in closed form if torch has one, otherwise the mean over the given samples of
-        q of log q(z|x) - log p(z), which can be negative by chance."""
-        prior = self.prior()
+        q of log q(z|x) - log p(z), which can be negative by chance. `prior` is the value of `self.prior()`, if known."""
+        p: Distribution = self.prior() if prior is None else prior
         if estimator == "analytic-if-possible":
             try:
-                return kl_divergence(q, prior)
+                return kl_divergence(q, p)
             except NotImplementedError:
                 pass  # a flow, a mixture: no closed form
-        return (q.log_prob(z) - prior.log_prob(z)).mean(0)
+        return (q.log_prob(z) - p.log_prob(z)).mean(0)
 
     @torch.no_grad()
     def encode(self, x: Float[Tensor, "batch channel height width"]) -> Float[Tensor, "batch *latent"]:

@@ -17,6 +17,7 @@ import numpy as np
 import torch
 from jaxtyping import Float
 from torch import Tensor
+from torch.distributions import Independent
 
 from mpdvae.data import Splits, evaluation_images
 from mpdvae.errors import InputError
@@ -131,9 +132,11 @@ def _evaluate(run: Run, data: Splits, request: Request, split: str, say: Say, co
     say("diagnostics")
     chosen = images_of(data, split)
     x, labels = evaluation_images(chosen, run.experiment.data.protocol(), split, draws=1)
-    write_json(path("diagnostics.json"), _diagnostics(vae, run, x) | {"split": split} | again)
+    probed = _probed(vae, run, x)
+    q = representation.posteriors(vae, x)
+    write_json(path("diagnostics.json"), _diagnostics(vae, q) | probed | {"split": split} | again)
     say("information and use of the code")
-    write_json(path("information.json"), _information(vae, run, x) | {"split": split} | again)
+    write_json(path("information.json"), _information(vae, run, q) | {"split": split} | again)
     write_json(path("code_use.json"), _code_use(vae, run, x) | {"split": split} | again)
     codes = representation_baselines.codes(vae, run.experiment, chosen, split)
     write_json(path("codes.json"), _map(codes, labels))
@@ -200,10 +203,12 @@ def _drawn(vae: VAE, z: Tensor, name: str) -> Tensor:
     return drawn_in_pieces(lambda rows: vae.decode(z[rows], greedy=False), len(z), "pictures", name)
 
 
-def _information(vae: VAE, run: Run, x: Tensor) -> dict[str, Any]:
-    q, samples = representation.posteriors(vae, x), run.experiment.evaluation.information_samples
+def _information(vae: VAE, run: Run, q: Independent) -> dict[str, Any]:
+    device = next(vae.parameters()).device
     with torch.no_grad(), density.evaluating(vae):
-        return information.measure(q, vae.prior(), samples, device=x.device).to_dict()
+        return information.measure(
+            q, vae.prior(), run.experiment.evaluation.information_samples, device=device
+        ).to_dict()
 
 
 def _code_use(vae: VAE, run: Run, x: Tensor) -> dict[str, Any]:
@@ -213,12 +218,15 @@ def _code_use(vae: VAE, run: Run, x: Tensor) -> dict[str, Any]:
     return code_use.measure(vae, chosen).to_dict() | {"images_of_split": len(x)}
 
 
-def _diagnostics(vae: VAE, run: Run, x: Tensor) -> dict[str, Any]:
-    """Measures the posteriors of all images `x`, and gradients, lag and code use of some of them, with the objective as at
-    the end of training."""
+def _diagnostics(vae: VAE, q: Independent) -> dict[str, Any]:
+    with torch.no_grad():
+        return code_diagnostics.of_posteriors(q, vae.prior()).to_dict()
+
+
+def _probed(vae: VAE, run: Run, x: Tensor) -> dict[str, Any]:
+    """Measures gradients, lag and code use of some of the images `x`, with the objective as at the end of training."""
     e = run.experiment
-    probed = probe(vae, e.objective.build(), x, e.training.steps, LAG_IMAGES)
-    return code_diagnostics.measure(vae, x).to_dict() | asdict(probed)
+    return asdict(probe(vae, e.objective.build(), x, e.training.steps, LAG_IMAGES))
 
 
 def _map(codes: np.ndarray, labels: Tensor | None) -> dict[str, Any]:

@@ -57,7 +57,7 @@ def shortage_ends(advice: str) -> Iterator[None]:
     try:
         yield
     except (RuntimeError, MemoryError) as error:
-        if not _is_out_of_memory(error):
+        if not is_out_of_memory(error):
             raise
         raise RunError(f"out of memory; {advice}", topic="memory") from error
 
@@ -86,19 +86,24 @@ class Budget:
             _give_back()
 
 
-def in_pieces(compute: Callable[[slice], Tensor], rows: int, at_once: int | None = None, axis: int = 0) -> Tensor:
+def in_pieces(
+    compute: Callable[[slice], Tensor], rows: int, at_once: int | None = None, axis: int = 0, alike: bool = False
+) -> Tensor:
     """Computes `rows` rows in chunks and concatenates the results along `axis`, in order.
 
     Chunks have `at_once` rows (default: all), and half as many after each out-of-memory error. The result of a row must not
-    depend on the other rows of its chunk.
+    depend on the other rows of its chunk. If `alike`, the last chunk is as large as the others and repeats some of their
+    rows, because code compiled for one size is compiled again for another.
 
     Raises `RunError` if not even one row fits.
     """
     size, parts, done = min(at_once or rows, rows), [], 0
     while done < rows or not parts:
+        start = max(0, min(done, rows - size)) if alike else done
         try:
-            parts.append(compute(slice(done, min(done + size, rows))))
-            done += size
+            part = compute(slice(start, min(start + size, rows)))
+            parts.append(part.narrow(axis, done - start, part.shape[axis] - (done - start)))
+            done = start + size
             continue
         except (RuntimeError, MemoryError) as error:
             _refuse_unless_smaller(error, size)
@@ -158,7 +163,7 @@ class NoiseOfAll(TorchDispatchMode):
 
 def _refuse_unless_smaller(error: Exception, size: int) -> None:
     """Notifies of an out-of-memory error; raises any other `error`, and `RunError` if `size` cannot be reduced."""
-    if not _is_out_of_memory(error):
+    if not is_out_of_memory(error):
         raise error
     if size <= 1:
         raise RunError(
@@ -173,6 +178,6 @@ def _give_back() -> None:
         torch.cuda.empty_cache()
 
 
-def _is_out_of_memory(error: Exception) -> bool:
+def is_out_of_memory(error: Exception) -> bool:
     """On the CPU, torch reports it only in the message of a `RuntimeError`."""
     return isinstance(error, torch.OutOfMemoryError | MemoryError) or "can't allocate memory" in str(error)

@@ -26,8 +26,13 @@ from mpdvae.models.decoders import AutoregressiveDecoder, IndependentDecoder
 from mpdvae.models.encoders import GaussianEncoder
 
 
-def compile_networks(model: nn.Module) -> bool:
+def compile_networks(model: nn.Module, fixed_sizes: bool = False) -> bool:
     """Compiles the networks of the encoders and decoders within `model`, in place.
+
+    Arguments:
+        model: the model.
+        fixed_sizes: whether to compile again for each batch size. Otherwise the second size gets code for all sizes,
+            which is slower on a CPU.
 
     Returns:
         Whether it was possible. If not, a warning gives the reason, and the model runs uncompiled.
@@ -41,8 +46,13 @@ def compile_networks(model: nn.Module) -> bool:
         warnings.warn(f"{sentence} {said_by('no-compiler')}", stacklevel=2)
         return False
     for network in _networks(model):
-        network.compile()
+        network.compile(dynamic=False if fixed_sizes else None)
     return True
+
+
+def is_compiled(model: nn.Module) -> bool:
+    """Returns whether `compile_networks` compiled `model`."""
+    return any(network._compiled_call_impl is not None for network in _networks(model))
 
 
 def run_in_bfloat16(model: nn.Module) -> None:

@@ -139,8 +139,9 @@ class Course:
             history = [entry for entry in run.history if entry["step"] <= learner.progress.step]
         if t.precision == "bfloat16":
             run_in_bfloat16(learner.vae)
-        if t.compile:
-            compile_networks(learner.vae)
+            run_in_bfloat16(learner.averaged)
+        if t.compile and compile_networks(learner.vae):
+            compile_networks(learner.averaged, fixed_sizes=True)
         return cls(learner, history, tally, time.perf_counter())
 
     def checkpoint(self) -> Checkpoint:

@@ -3,18 +3,26 @@
 The averaged weights are measured in eval mode, on fixed images and with fixed noise, so that consecutive points differ only
 by the weights. Nothing here changes the model, its gradients or the caller's generators.
 
-`validate` needs only forward passes and uses all validation images. `probe` needs gradients and uses a fixed random subset
-of them. It measures how strongly the terms of the loss pull (`mpdvae.objectives.term_gradients`), how far the encoder lags
-(`mpdvae.measures.encoder_lag`), and what the decoder loses when it is given the code of another image
-(`mpdvae.measures.code_use`, of which this is the inexpensive part).
+`validate` needs only forward passes and uses all validation images, in chunks that fit a memory budget: an image with all
+its draws of z passes through encoder, decoder and prior once, as a row of a chunk. Noise is drawn for `IMAGES_AT_ONCE`
+images together, so that the budget does not change the results beyond rounding. Compiled networks run compiled; all chunks
+then have one size, because torch compiles once for each.
+
+`probe` needs gradients and uses a fixed random subset of the images. It runs uncompiled, because compiling its few passes of
+several sizes would take longer than they do. It measures how strongly the terms of the loss pull
+(`mpdvae.objectives.term_gradients`), how far the encoder lags (`mpdvae.measures.encoder_lag`), and what the decoder loses
+when it is given the code of another image (`mpdvae.measures.code_use`, of which this is the inexpensive part).
 """
 
+from collections.abc import Callable
+from contextlib import nullcontext
 from dataclasses import dataclass
 
 import torch
 from jaxtyping import Float
 from torch import Tensor
 from torch.distributions import Distribution, Independent, Normal
+from torch.nn.utils import parametrize
 
 from mpdvae.distributions.codes import diagonal_gaussian
 from mpdvae.divergence import diagonal_normal
@@ -23,7 +31,9 @@ from mpdvae.measures import code_diagnostics
 from mpdvae.measures.code_use import increase_by_another
 from mpdvae.measures.density import evaluating
 from mpdvae.measures.encoder_lag import EncoderLag, encoder_lag
-from mpdvae.measures.memory_budget import in_pieces
+from mpdvae.measures.memory_budget import in_pieces, is_out_of_memory
+from mpdvae.measures.memory_use import piece_sizes
+from mpdvae.models.acceleration import is_compiled, uncompiled
 from mpdvae.objectives.term_gradients import gradient_norms
 from mpdvae.objectives.terms import ForwardPass, Objective
 from mpdvae.seeding import seeded
@@ -31,6 +41,8 @@ from mpdvae.system.batch_sharding import divided, own
 from mpdvae.vae import VAE
 
 IMAGES_AT_ONCE = 500
+"""Number of images whose noise is drawn together: with another number, each would get other noise."""
+MEMORY_BUDGET = 2**30
 GRADIENT_IMAGES = 50
 """Number of images whose gradients are compared and whose codes are exchanged."""
 LAG_IMAGES = 16
@@ -74,44 +86,72 @@ class Probe:
 
 
 class _PassInPieces(ForwardPass):
-    """A forward pass without gradients, in chunks that fit in memory; the noise is drawn for all images together."""
+    """A forward pass without gradients, in chunks of `images` images and `draws` of their samples; the noise is drawn for all
+    images together. If `alike`, all chunks have the same number of images."""
+
+    def __init__(self, vae: VAE, x: Tensor, samples: int, images: int, draws: int, alike: bool) -> None:
+        self.images, self.draws, self.alike = images, draws, alike
+        super().__init__(vae, x, samples)
+
+    def _in_pieces(self, compute: Callable[[slice], Tensor], axis: int) -> Tensor:
+        return in_pieces(compute, len(self.x), self.images, axis, self.alike)
 
     def _encoded(self) -> Distribution:
         def moments(rows: slice) -> Tensor:
             q = diagonal_normal(self.vae.encoder(self.x[rows]))
             return torch.stack([q.loc, q.scale])
 
-        mean, deviation = in_pieces(moments, len(self.x), axis=1)
+        mean, deviation = self._in_pieces(moments, axis=1)
         return diagonal_gaussian(mean, deviation)
 
     def _log_likelihood_of_own(self) -> Tensor:
         def of(rows: slice) -> Tensor:
-            return self.vae.decoder(self.own_z[:, rows]).log_prob(self.x[rows])
+            parts = self.own_z[:, rows].split(self.draws)
+            return torch.cat([self.vae.decoder(z).log_prob(self.x[rows]) for z in parts])
 
-        return in_pieces(of, len(self.x), axis=1)
+        return self._in_pieces(of, axis=1)
 
     def _kl_of_own(self) -> Tensor:
-        q = diagonal_normal(self.own_q)
+        q, prior = diagonal_normal(self.own_q), self.vae.prior()
 
         def of(rows: slice) -> Tensor:
             part = diagonal_gaussian(q.loc[rows], q.scale[rows])
-            return self.vae.kl(part, self.own_z[:, rows], self.estimator)
+            return self.vae.kl(part, self.own_z[:, rows], self.estimator, prior)
 
-        return in_pieces(of, len(self.x))
+        return self._in_pieces(of, axis=0)
 
 
-def validate(vae: VAE, x: Float[Tensor, "n channel height width"], samples: int, seed: int) -> Validation:
-    """Measures `vae` on `x` with `samples` draws of z per image. Several processes share the images."""
+def validate(
+    vae: VAE, x: Float[Tensor, "n channel height width"], samples: int, seed: int, memory_budget: int = MEMORY_BUDGET
+) -> Validation:
+    """Measures `vae` on `x` with `samples` draws of z per image. Several processes share the images.
+
+    Arguments:
+        vae: the model; used in evaluation mode, its mode is restored afterwards.
+        x: at least 2 images.
+        samples: draws of z per image.
+        seed: seed of these draws.
+        memory_budget: bytes of tensors that the networks may hold beyond the model and `x`. Chunks use a part of it, see
+            `mpdvae.measures.memory_use`. If it is too small for one image with one draw, these pass alone.
+
+    Raises:
+        InputError: there are fewer than two images.
+        RunError: the model gives no valid distribution.
+    """
     means, scales, reconstruction, kl = [], [], 0.0, 0.0
-    with torch.no_grad(), evaluating(vae), seeded(seed, "validation"):
-        for part in x.split(IMAGES_AT_ONCE):
-            with divided(len(part)):
-                forward = _PassInPieces(vae, own(part), samples)
-                q = diagonal_normal(forward.q)
-                means.append(q.loc.flatten(1).cpu().double())
-                scales.append(q.scale.flatten(1).cpu().double())
-                reconstruction += forward.reconstruction.double().sum().item() / len(x)
-                kl += forward.kl.double().sum().item() / len(x)
+    compiled = is_compiled(vae)
+    # Compiled code contains the normalisation of the weights, and would be compiled again for weights that are cached.
+    with torch.no_grad(), evaluating(vae), nullcontext() if compiled else parametrize.cached():
+        images, draws = _chunk(vae, x, samples, memory_budget)
+        with seeded(seed, "validation"):
+            for part in x.split(IMAGES_AT_ONCE):
+                with divided(len(part)):
+                    forward = _PassInPieces(vae, own(part), samples, images, draws, compiled)
+                    q = diagonal_normal(forward.q)
+                    means.append(q.loc.flatten(1).cpu().double())
+                    scales.append(q.scale.flatten(1).cpu().double())
+                    reconstruction += forward.reconstruction.double().sum().item() / len(x)
+                    kl += forward.kl.double().sum().item() / len(x)
         measured = code_diagnostics.of_posteriors(
             Independent(Normal(torch.cat(means), torch.cat(scales)), 1), vae.prior()
         )
@@ -133,6 +173,19 @@ def validate(vae: VAE, x: Float[Tensor, "n channel height width"], samples: int,
         mutual_information_ceiling_nats=measured.mutual_information_ceiling,
         mutual_information_saturated=measured.saturated,
     )
+
+
+def _chunk(vae: VAE, x: Tensor, samples: int, memory_budget: int) -> tuple[int, int]:
+    """Returns the number of images in a chunk, and of draws of each; all, if there is not even the memory to find out: then
+    chunks halve until they fit (`in_pieces`)."""
+    try:
+        return piece_sizes(vae, x, samples, memory_budget, samples)
+    except InputError:
+        return 1, 1
+    except (RuntimeError, MemoryError) as error:
+        if not is_out_of_memory(error):
+            raise
+        return len(x), samples
 
 
 def probe(
@@ -162,11 +215,12 @@ def probe(
         raise InputError(f"x: expected at least 2 images, got {len(x)}.")
     with seeded(seed, "probed images"):
         chosen = x[torch.randperm(len(x))[:GRADIENT_IMAGES].to(x.device)]
-    return Probe(
-        gradient_norms=gradient_norms(objective, vae, chosen, step, seed),
-        encoder_lag=encoder_lag(vae, chosen[:lag_images], seed=seed),
-        code_use_nats=increase_by_another(vae, chosen, seed).mean().item(),
-    )
+    with uncompiled():
+        return Probe(
+            gradient_norms=gradient_norms(objective, vae, chosen, step, seed),
+            encoder_lag=encoder_lag(vae, chosen[:lag_images], seed=seed),
+            code_use_nats=increase_by_another(vae, chosen, seed).mean().item(),
+        )
 
 
 def _short(values: Float[Tensor, " latent"]) -> list[float]:
