@@ -12,7 +12,6 @@ from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
 from typing import Any
 
-import second_device
 import torch
 from constructors import (
     DECODERS,
@@ -38,7 +37,7 @@ from mpdvae.workflows.matrix import _run_one, jobs
 
 LATENT, BATCH = 3, 4
 CODE_MAP = (MAP_CHANNELS, 3, 2)
-BOTH = ("cpu", second_device.NAME)
+BOTH = ("cpu", "elsewhere")
 ROUNDED = "semi-amortised"
 """Part of the names of recipes that differentiate twice, where torch sums gradients in a different order: only their
 measurements are compared, up to rounding."""
@@ -52,9 +51,12 @@ Act = Callable[[nn.Module, str], Sequence[Tensor]]
 
 
 def main(what: str, *arguments: str) -> None:
+    import second_device  # not at the top: `on_a_gpu` imports this file, and a process with this device can use no GPU
+
+    assert second_device.NAME in BOTH
     torch.set_num_threads(1)
     if what == "parts":
-        for name, build, act in _parts():
+        for name, build, act in all_parts():
             _report(name, lambda build=build, act=act: _part_differs(build, act))
     else:
         folder, *recipes = arguments
@@ -77,7 +79,7 @@ def _report(name: str, differs: Callable[[], str]) -> None:
 # Parts
 
 
-def _parts() -> Iterator[tuple[str, Callable[[], nn.Module], Act]]:
+def all_parts() -> Iterator[tuple[str, Callable[[], nn.Module], Act]]:
     """Yields the name and the constructor of every part, with a function that uses the part and returns the outcomes."""
     for p in with_shapes(ENCODERS) + with_shapes(HEADED_ENCODERS):
         build, shape = p.values
@@ -127,19 +129,21 @@ def _draw(z: Tensor) -> Act:
 
 def _part_differs(build: Callable[[], nn.Module], act: Act) -> str:
     """Describes how outcomes and gradients differ between the devices. The first outcome is differentiated."""
-    found = []
-    for device in BOTH:
-        torch.manual_seed(0)
-        part = shaken(build()).to(device)
-        outcomes = act(part, device)
-        if outcomes[0].requires_grad:
-            outcomes[0].backward()
-        gradients = [p.grad for p in part.parameters() if p.grad is not None]
-        found.append([t.detach().cpu() for t in (*outcomes, *gradients)])
-    here, there = found
+    here, there = ([*outcomes, *gradients] for outcomes, gradients in (tensors_of(build, act, on) for on in BOTH))
     if len(here) != len(there):
         return f"{len(here)} tensors here, {len(there)} there"
     return ", ".join(f"tensor {i}" for i, (a, b) in enumerate(zip(here, there, strict=True)) if not torch.equal(a, b))
+
+
+def tensors_of(build: Callable[[], nn.Module], act: Act, device: str) -> tuple[list[Tensor], list[Tensor]]:
+    """Returns the outcomes of a part on a device, and the gradients of the first outcome, all on the CPU."""
+    torch.manual_seed(0)
+    part = shaken(build()).to(device)
+    outcomes = act(part, device)
+    if outcomes[0].requires_grad:
+        outcomes[0].backward()
+    gradients = [p.grad for p in part.parameters() if p.grad is not None]
+    return [t.detach().cpu() for t in outcomes], [g.detach().cpu() for g in gradients]
 
 
 # Runs
