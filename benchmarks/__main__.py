@@ -5,7 +5,7 @@ import sys
 from importlib import import_module
 from pathlib import Path
 
-TOPICS = ("speed", "processes", "estimator", "remedies", "fidelity", "soak")
+TOPICS = ("speed", "step", "gpu", "processes", "estimator", "remedies", "fidelity", "soak")
 
 
 def summary(topic: str) -> str:

@@ -17,7 +17,9 @@ from mpdvae.system.process_group import after_first, check_processes, cores, is_
 from mpdvae.system.untrusted_files import LARGEST_JSON, read_bytes
 
 if TYPE_CHECKING:
+    from mpdvae.data import Splits
     from mpdvae.runs.run_folder import Run
+    from mpdvae.training.fastest_step import Choice
 
 
 def train(arguments: Sequence[str]) -> None:
@@ -64,7 +66,12 @@ def train(arguments: Sequence[str]) -> None:
     _check_threads(threads)
     check_processes(processes)
     check_installed(track)
-    _complete(after_first(lambda: _make_run(out, experiment, data_dir, device)), threads, data_dir, device, track)
+    choice = None
+    if experiment.training.precision == "auto":
+        experiment, choice = _decided(out, experiment, threads, data_dir, device)
+    _complete(
+        after_first(lambda: _make_run(out, experiment, data_dir, device, choice)), threads, data_dir, device, track
+    )
 
 
 def resume(
@@ -213,17 +220,41 @@ def _check_threads(threads: int | None) -> None:
         raise InputError(f"--threads: expected a number >= 1, got {threads}.")
 
 
-def _make_run(out: Path, experiment: Experiment, data_dir: Path | None, device: str | None) -> "Run":
+def _decided(
+    out: Path, experiment: Experiment, threads: int | None, data_dir: Path | None, device: str | None
+) -> "tuple[Experiment, Choice | None]":
+    """Returns `experiment` with its precision chosen, for training in `out` as `_complete` does it, and what was
+    measured."""
+    import torch
+
+    from mpdvae.workflows.job import check_device, check_fit, load_data, on_device
+    from mpdvae.workflows.precision_choice import decided
+    from mpdvae.workflows.progress_display import busy
+
+    def load() -> "Splits":
+        check_device(own_device(device))
+        data = after_first(lambda: load_data(experiment, data_dir))
+        check_fit(experiment, data)
+        torch.set_num_threads(threads or cores())
+        return on_device(data, own_device(device))
+
+    return decided(out, experiment, load, print, busy)
+
+
+def _make_run(
+    out: Path, experiment: Experiment, data_dir: Path | None, device: str | None, choice: "Choice | None" = None
+) -> "Run":
     """Creates a folder for `experiment`, after checking that it can be trained on this machine."""
     from mpdvae.runs.observer import run_in
     from mpdvae.runs.run_folder import Run
     from mpdvae.workflows.job import check_device, check_fit, load_data
+    from mpdvae.workflows.precision_choice import noted
 
     Run.check_free(out, experiment)
     check_device(own_device(device))
     check_fit(experiment, load_data(experiment, data_dir))
     Run.create(out, experiment)
-    return run_in(out)
+    return noted(run_in(out), choice)
 
 
 def _complete(

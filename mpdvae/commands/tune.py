@@ -8,6 +8,7 @@ from tyro.conf import Positional, UseAppendAction
 
 from mpdvae.commands.options import Track
 from mpdvae.errors import InputError
+from mpdvae.experiments.experiment import with_changes
 from mpdvae.runs.trackers import check_installed
 
 if TYPE_CHECKING:
@@ -30,6 +31,7 @@ def tune(
     device: str | None = None,
     data_dir: Path | None = None,
     track: Track = (),
+    precision: Literal["float32", "bfloat16", "auto"] | None = None,
 ) -> None:
     """Search for the configuration with the lowest validation -ELBO.
 
@@ -51,6 +53,8 @@ def tune(
         device: cpu, cuda (trials are distributed over all GPUs), cuda:1, ...; default: cpu. Results depend on the device.
         data_dir: Folder of the data. Default: $MPDVAE_DATA, else the user's cache folder.
         track: Experiment tracker that also receives the history of every trial; can be given several times.
+        precision: float32, bfloat16 or auto. Default: as in the recipe.
+            auto: times training steps once for the search, and chooses the fastest whose loss agrees; sets compile, too.
     """
     from mpdvae.commands.run import experiment_called
     from mpdvae.workflows.job import check_fit, load_data, this_command
@@ -62,6 +66,8 @@ def tune(
         raise InputError(f"--trials: expected a number >= 1, got {trials}.")
     check_installed(track)
     experiment = experiment_called(recipe)
+    if precision is not None:
+        experiment = with_changes(experiment, training__precision=precision)
     varied = space(experiment, vary)
     check_fit(experiment, load_data(experiment, data_dir))
     outcomes = search(

@@ -37,6 +37,16 @@ class Environment(_Record):
     fields: dict[Word, Word | Real | bool | None]
 
 
+class FastestStep(_Record):
+    """Seconds per training step of each variant that was timed, and why others were left out; see
+    `mpdvae.training.fastest_step`."""
+
+    precision: Word
+    compile: bool
+    step_seconds: dict[Word, Real] = {}
+    left_out: dict[Word, Word] = {}
+
+
 class Manifest(_Record):
     """manifest.json"""
 
@@ -45,6 +55,15 @@ class Manifest(_Record):
     command: Word = ""
     training_seconds: Real = 0.0
     environments: list[Environment] = []
+    fastest_step: FastestStep | None = None
+    """Exists if the precision was chosen by timing."""
+
+
+class SearchNote(_Record):
+    """search.json: the definition of a search. Training determines whether `experiment` is one."""
+
+    experiment: dict[str, Any]
+    fastest_step: FastestStep | None = None
 
 
 class Lag(_Record):

@@ -57,10 +57,17 @@ class Run:
     def create(cls, path: Path, experiment: Experiment) -> "Run":
         """Returns a new folder for `experiment`, or the existing one if it contains exactly the same experiment.
 
-        Raises `InputError` for a folder with any other content, which is left untouched.
+        Raises `InputError` for a folder with any other content, which is left untouched, and for an experiment whose
+        precision is still to be chosen.
         """
         path = Path(path)
         cls.check_free(path, experiment)
+        if experiment.training.precision == "auto":
+            raise InputError(
+                f"{path}: training.precision: expected float32 or bfloat16 in a run folder, got auto; "
+                "`mpdvae.workflows.precision_choice.decided` chooses one of them.",
+                topic="options",
+            )
         if not (path / "experiment.json").exists():
             write_atomically(path / "experiment.json", experiment.to_json())
         return cls(path)

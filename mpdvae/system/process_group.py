@@ -165,6 +165,17 @@ def take_from_first(tensors: "Iterable[Tensor]") -> None:
                 dist.broadcast(tensor.detach(), src=0)
 
 
+def of_first(value: float) -> float:
+    """Returns the `value` of the first process, on all of them."""
+    if world() == 1:
+        return value
+    import torch
+
+    shared = torch.tensor([value], dtype=torch.float64)
+    take_from_first([shared])
+    return shared.item()
+
+
 def agree(value: int) -> bool:
     """Returns whether all processes have the same `value`; the answer is the same on all of them."""
     if world() == 1:

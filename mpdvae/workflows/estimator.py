@@ -40,6 +40,7 @@ from mpdvae.seeding import seeded
 from mpdvae.training.loop import Watch, train
 from mpdvae.vae import VAE, check_samples
 from mpdvae.workflows.job import check_device, check_fit, describe_run
+from mpdvae.workflows.precision_choice import decided, noted
 from mpdvae.workflows.progress_display import Watcher
 
 FEWEST_IMAGES = 4
@@ -90,6 +91,9 @@ class MPDVAE(ClassNamePrefixFeaturesOutMixin, TransformerMixin, DensityMixin, Ba
         importance_samples: number of importance samples per image in `score_samples` and `score`.
         device: device for training and inference: "cpu", "cuda", "cuda:1", ... Results depend on it. An unpickled estimator
             is on the CPU; `vae_.to(device)` moves it to any other device.
+        precision: precision of the networks during training: "float32", "bfloat16", or "auto". "auto" times training steps
+            in both precisions, each uncompiled and (in long fits) compiled, and takes the fastest whose loss agrees;
+            results depend on the choice, which is in `experiment_.training` (`precision`, `compile`).
         random_state: determines the initial weights, the order of the images, the noise and the choice of validation
             images. Pass an integer for reproducible results.
         verbose: 0 is silent, 1 shows progress.
@@ -140,6 +144,7 @@ class MPDVAE(ClassNamePrefixFeaturesOutMixin, TransformerMixin, DensityMixin, Ba
         n_iter_no_change: int | None = 10,
         importance_samples: int = 64,
         device: str = "cpu",
+        precision: str = "float32",
         random_state: int | np.random.RandomState | None = None,
         verbose: int = 0,
         run_folder: str | Path | None = None,
@@ -159,6 +164,7 @@ class MPDVAE(ClassNamePrefixFeaturesOutMixin, TransformerMixin, DensityMixin, Ba
         self.n_iter_no_change = n_iter_no_change
         self.importance_samples = importance_samples
         self.device = device
+        self.precision = precision
         self.random_state = random_state
         self.verbose = verbose
         self.run_folder = run_folder
@@ -184,11 +190,14 @@ class MPDVAE(ClassNamePrefixFeaturesOutMixin, TransformerMixin, DensityMixin, Ba
         check_fit(experiment, data)  # before a folder is created
         check_device(self.device, "device")
         data = data.to(self.device)
-        with self._folder() as folder, self._following(folder, data, experiment) as watch:
-            run = Run.create(folder, experiment)
-            describe_run(run, data, "mpdvae.sklearn.MPDVAE.fit")
-            self.vae_ = train(run, data, watch).to(self.device)
-            self.history_ = run.history
+        with self._folder() as folder:
+            say = print if self.verbose else lambda line: None
+            experiment, choice = decided(folder, experiment, lambda: data, say)
+            with self._following(folder, data, experiment) as watch:
+                run = noted(Run.create(folder, experiment), choice)
+                describe_run(run, data, "mpdvae.sklearn.MPDVAE.fit")
+                self.vae_ = train(run, data, watch).to(self.device)
+                self.history_ = run.history
         self.experiment_, self.image_shape_ = experiment, data.image_shape
         self.n_iter_ = round(self.history_[-1]["epoch"])
         return self
@@ -345,7 +354,11 @@ class MPDVAE(ClassNamePrefixFeaturesOutMixin, TransformerMixin, DensityMixin, Ba
         if self.n_iter_no_change is not None and self.n_iter_no_change < 2:
             raise InputError(f"n_iter_no_change: expected at least 2 epochs, or None, got {self.n_iter_no_change}.")
         run = short_training(self.max_iter, epoch_steps, self.n_iter_no_change)
-        return run | {"batch_size": batch_size, "learning_rate": self.learning_rate}
+        return run | {
+            "batch_size": batch_size,
+            "learning_rate": self.learning_rate,
+            "precision": self.precision,
+        }
 
     @contextmanager
     def _folder(self) -> Iterator[Path]:

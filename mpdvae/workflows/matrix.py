@@ -8,6 +8,9 @@ list and does the work that is left: it claims the folder of a run (`mpdvae.syst
 takes the next. Several calls of one matrix, on one machine or on several that share the folder, therefore share the work,
 and none repeats the work of another. Progress and failures are read from the folders, however the workers were started.
 
+With precision auto, training steps of each recipe are timed once, in a worker, before its runs begin; seeds share the
+choice. Folders that exist keep theirs.
+
 A job that fails, or whose worker dies, is retried once after the others are done; then it counts as failed.
 """
 
@@ -24,6 +27,7 @@ from pathlib import Path
 
 from mpdvae.errors import InputError, RunError, ToldToStop, why
 from mpdvae.experiments.experiment import Experiment, with_changes
+from mpdvae.experiments.remedies import as_options
 from mpdvae.runs.records import ProgressNote, check
 from mpdvae.runs.run_folder import FAILURE_LOG, Run
 from mpdvae.system.atomic_files import read_json, write_atomically
@@ -31,7 +35,7 @@ from mpdvae.system.folder_lock import InUse, left_by, owned, owner_of
 from mpdvae.system.untrusted_text import printable
 from mpdvae.workflows import gpu_assignment, worker_backends
 from mpdvae.workflows.job import check_device, complete, load_data, on_device
-from mpdvae.workflows.progress_display import RunProgress, Watcher
+from mpdvae.workflows.progress_display import RunProgress, Watcher, busy, plain, stdout
 
 LOOK_SECONDS = 0.5
 """Seconds between two looks at the run folders."""
@@ -65,15 +69,25 @@ class Job:
         return 1.0 if self.experiment.decoder.kind == "pixelcnn" else INDEPENDENT_PIXELS_COST
 
     @property
+    def undecided(self) -> bool:
+        """Whether its precision is still to be chosen."""
+        return self.experiment.training.precision == "auto"
+
+    @property
     def finished(self) -> bool:
         return (self.folder / "experiment.json").exists() and Run(self.folder).status == "finished"
 
 
 def jobs(
-    experiments: Sequence[Experiment], seeds: int, out: Path, track: Sequence[str] = (), device: str | None = None
+    experiments: Sequence[Experiment],
+    seeds: int,
+    out: Path,
+    track: Sequence[str] = (),
+    device: str | None = None,
+    precision: str | None = None,
 ) -> list[Job]:
     """Returns the matrix: every experiment with seeds 0 .. seeds-1, in folders under `out`/runs, recorded by the trackers
-    in `track`. Seeds vary slowest, so that an interrupted matrix has complete seeds."""
+    in `track`, in the given `precision` if any. Seeds vary slowest, so that an interrupted matrix has complete seeds."""
     where = ["--device", device] if device else []
     if seeds < 1:
         raise InputError(f"--seeds: expected a number >= 1, got {seeds}.")
@@ -83,8 +97,17 @@ def jobs(
             folder = out / "runs" / f"{experiment.name}-seed{seed}"
             command = ["mpdvae", "train", experiment.name, "--seed", str(seed), "--threads", "1", "--out", str(folder)]
             command = shlex.join([*command, *where])
-            made.append(Job(with_changes(experiment, seed=seed), folder, command, tuple(track), device))
+            job = Job(with_changes(experiment, seed=seed), folder, command, tuple(track), device)
+            made.append(job if precision is None else _in_precision(job, precision))
     return made
+
+
+def _in_precision(job: Job, precision: str, compiled: bool | None = None) -> Job:
+    """Returns `job` in the given precision, compiled or not; None: as in its experiment."""
+    compiled = job.experiment.training.compile if compiled is None else compiled
+    changes = {"training__precision": precision, "training__compile": compiled}
+    decided = "" if precision == "auto" else f" {shlex.join(as_options(changes))}"
+    return replace(job, experiment=with_changes(job.experiment, **changes), command=job.command + decided)
 
 
 @dataclass(frozen=True)
@@ -130,8 +153,9 @@ def run_all(
         RunError: if there is no cluster at the address, or its workers cannot work.
     """
     worker_backends.check(backend, workers, address)
+    matrix = _keeping(matrix)
     for job in matrix:
-        Run.create(job.folder, job.experiment)
+        (Run.check_free if job.undecided else Run.create)(job.folder, job.experiment)
     to_do = [job for job in matrix if not job.finished]
     if not to_do:
         return []
@@ -141,9 +165,64 @@ def run_all(
         load_data(experiment, data_root)  # once, before many processes request the same files
     asked = min(workers, len(to_do)) if workers else workers
     with worker_backends.backend(backend, asked, address, gpu_assignment.are_shared(to_do[0].device)) as count:
+        if any(job.undecided for job in matrix):
+            matrix = _decided(matrix, data_root)
+            to_do = [job for job in matrix if not job.finished]
         title = f"{len(to_do)} of {len(matrix)} runs to do, {min(count, len(to_do))} in parallel"
         with Watcher(title, _share(matrix)) as watcher:
             return _rounds(to_do, matrix, data_root, min(count, len(to_do)), watcher)
+
+
+def _keeping(matrix: Sequence[Job]) -> list[Job]:
+    """Returns the matrix, in which undecided jobs whose folder exists have its precision."""
+    from mpdvae.training.fastest_step import kept_in
+
+    return [
+        _in_precision(job, kept.training.precision, kept.training.compile)
+        if job.undecided and (kept := kept_in(job.folder, job.experiment))
+        else job
+        for job in matrix
+    ]
+
+
+def _decided(matrix: Sequence[Job], data_root: Path | None) -> list[Job]:
+    """Chooses the precision of each undecided job by timing each recipe once, and creates the folders.
+
+    Another call of the same matrix waits meanwhile, and then finds the folders.
+    """
+    from filelock import FileLock
+
+    from mpdvae.workflows.precision_choice import TIMING, by_worker, noted
+
+    first = next(job for job in matrix if job.undecided)
+    folder = first.folder.parent
+    folder.mkdir(parents=True, exist_ok=True)
+    with FileLock(folder / ".choice.lock"):
+        matrix = _keeping(matrix)
+        recipes: dict[str, Experiment] = {}
+        for job in matrix:
+            if job.undecided:
+                recipes.setdefault(_recipe(job), job.experiment)
+        if not recipes:
+            return matrix
+        with busy(f"{TIMING}, of {len(recipes)} recipes"):
+            found = by_worker(list(recipes.values()), data_root, first.device, folder)
+        choices = dict(zip(recipes, found, strict=True))
+        for experiment, choice in zip(recipes.values(), found, strict=True):
+            stdout().print(plain(f"{experiment.name}: {choice.in_words()}"))
+        decided = []
+        for job in matrix:
+            if job.undecided:
+                choice = choices[_recipe(job)]
+                job = _in_precision(job, choice.precision, choice.compile)
+                noted(Run.create(job.folder, job.experiment), choice)
+            decided.append(job)
+    return decided
+
+
+def _recipe(job: Job) -> str:
+    """Returns a key that is the same for all seeds of a recipe."""
+    return with_changes(job.experiment, seed=0).to_json()
 
 
 def refuse_failures(failures: Sequence[Failure], of: int) -> None:

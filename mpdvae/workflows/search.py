@@ -15,16 +15,20 @@ the other is as reproducible as a run. Workers share the study through its stora
 
 import threading
 import time
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from filelock import FileLock
+
 from mpdvae.errors import InputError, RunError
 from mpdvae.system.atomic_files import read_json, write_atomically
+from mpdvae.training.fastest_step import VARIANTS, Variant, with_variant
 from mpdvae.workflows import gpu_assignment, worker_backends
 from mpdvae.workflows.job import check_device, load_data
-from mpdvae.workflows.progress_display import RunProgress, Watcher
-from mpdvae.workflows.search_space import changed
+from mpdvae.workflows.precision_choice import TIMING, by_worker
+from mpdvae.workflows.progress_display import RunProgress, Watcher, busy, plain, stdout
+from mpdvae.workflows.search_space import changed, fits
 from mpdvae.workflows.search_trial import REASON, Search, folder_of, revive, take_part
 
 if TYPE_CHECKING:
@@ -64,10 +68,13 @@ def search(job: Search, workers: int | None, backend: worker_backends.Backend, a
     if address is None:
         check_device(job.device)
     job.out.mkdir(parents=True, exist_ok=True)
-    job.note()
-    study = _opened(job)
+    job = job.keeping()
+    study = None if job.undecided else _begun(job)
     load_data(job.experiment, job.data_root)  # once, before many processes request the same files
     with worker_backends.backend(backend, workers, address, gpu_assignment.are_shared(job.device)) as count:
+        if study is None:
+            job = _decided(job)
+            study = _begun(job)
         title = f"{job.trials} trials of {job.experiment.name}, {count} in parallel"
         with Watcher(title, _share(study, job)) as watcher:
             _rounds(study, job, count, watcher)
@@ -78,6 +85,34 @@ def search(job: Search, workers: int | None, backend: worker_backends.Backend, a
     best = {**outcomes[0].values, "name": f"{job.experiment.name}-tuned"}
     write_atomically(job.out / BEST, changed(job.experiment, best).to_json())
     return outcomes
+
+
+def _begun(job: Search) -> "Study":
+    job.note()
+    return _opened(job)
+
+
+def _decided(job: Search) -> Search:
+    """Chooses the precision by timing, with variants that all values of the varied fields allow. Another call of the same
+    search waits meanwhile, and then finds the choice."""
+    with FileLock(job.out / ".choice.lock"):
+        job = job.keeping()
+        if not job.undecided:
+            return job
+        allowed = [variant for variant in VARIANTS if _fits(job, variant)]
+        with busy(TIMING):
+            (choice,) = by_worker([job.experiment], job.data_root, job.device, job.out, allowed)
+        stdout().print(plain(f"{job.experiment.name}: {choice.in_words()}"))
+        job = replace(job, experiment=with_variant(job.experiment, choice), choice=choice)
+        job.note()
+    return job
+
+
+def _fits(job: Search, variant: Variant) -> bool:
+    try:
+        return fits(with_variant(job.experiment, variant), job.space)
+    except InputError:
+        return False
 
 
 def ranked(study: "Study", out: Path) -> list[Outcome]:

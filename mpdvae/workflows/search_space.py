@@ -82,10 +82,27 @@ def space(experiment: Experiment, texts: Sequence[str]) -> Space:
             refuse_unknown("field", name, list(known), "`mpdvae train RECIPE --help` lists them all.")
         if field in found:
             raise InputError(f"--vary: {field} is given twice; give it once.", topic="options")
+        if field == "training.precision" and "auto" in values.split(","):
+            raise InputError(
+                "--vary: training.precision: expected float32 and bfloat16, got auto, which is one choice for the whole "
+                "search; give --precision auto instead.",
+                topic="options",
+            )
         found[field] = _range(text, known[field], values) if ":" in values else _choices(values)
         for value in _tried(found[field]):
             changed(experiment, {field: value})
     return found
+
+
+def fits(experiment: Experiment, varied: Space) -> bool:
+    """Returns whether `experiment` accepts each of the values that `varied` gives its fields."""
+    try:
+        for field, what in varied.items():
+            for value in _tried(what):
+                changed(experiment, {field: value})
+    except InputError:
+        return False
+    return True
 
 
 def changed(experiment: Experiment, values: dict[str, Any]) -> Experiment:

@@ -7,20 +7,24 @@ counts as running but its folder has no owner, its process died. The trial is th
 where training resumes from the last checkpoint.
 """
 
+import json
 import traceback
 from contextlib import ExitStack
-from dataclasses import dataclass, replace
+from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal
 from weakref import finalize
 
 from mpdvae.errors import InputError, ToldToStop
-from mpdvae.experiments.experiment import Experiment
+from mpdvae.experiments.experiment import Experiment, from_json, with_changes
+from mpdvae.runs.records import SearchNote, check
 from mpdvae.runs.run_folder import FAILURE_LOG, Run
 from mpdvae.system.atomic_files import read_json, write_atomically, write_json
 from mpdvae.system.folder_lock import Ownership, owned, owner_of
+from mpdvae.training.fastest_step import Choice
 from mpdvae.workflows import gpu_assignment
 from mpdvae.workflows.job import load_data, on_device, train_only
+from mpdvae.workflows.precision_choice import noted
 from mpdvae.workflows.search_space import Space, changed
 
 if TYPE_CHECKING:
@@ -59,6 +63,34 @@ class Search:
     """Names of the trackers that record every trial."""
     device: str | None = None
     """Device for training; "cuda": each worker uses one of its GPUs; None: the CPU."""
+    choice: Choice | None = None
+    """What was measured, if the precision was chosen by timing."""
+
+    @property
+    def path(self) -> Path:
+        """File that defines the search, next to the trials."""
+        return self.out / "search.json"
+
+    @property
+    def undecided(self) -> bool:
+        """Whether the precision is still to be chosen."""
+        return self.experiment.training.precision == "auto"
+
+    def keeping(self) -> "Search":
+        """Returns the search with the precision that was chosen in an earlier call, if there was one."""
+        if not self.path.exists():
+            return self
+        found = check(SearchNote, read_json(self.path), str(self.path), "choose another --out")
+        search = replace(self, choice=Choice(**found["fastest_step"]) if found.get("fastest_step") else None)
+        if not self.undecided:
+            return search
+        kept = from_json(json.dumps(found["experiment"]), str(self.path)).training
+        return replace(
+            search,
+            experiment=with_changes(
+                self.experiment, training__precision=kept.precision, training__compile=kept.compile
+            ),
+        )
 
     def study(self) -> "Study":
         """Opens the study, creating it if needed. Connections to a database are closed when it is no longer used.
@@ -109,12 +141,12 @@ class Search:
 
     def note(self) -> None:
         """Writes the definition of the search next to the trials. Raises `InputError` if another search is there."""
-        path, ours = self.out / "search.json", self._content()
-        if path.exists() and (differing := _differing(read_json(path), ours)):
+        ours = self._content()
+        if self.path.exists() and (differing := _differing(read_json(self.path), ours)):
             raise InputError(
                 f"{self.out}: holds another search (its {differing} differ); choose another --out.", topic="taken"
             )
-        write_json(path, ours)
+        write_json(self.path, ours | ({"fastest_step": asdict(self.choice)} if self.choice else {}))
 
     def _content(self) -> dict[str, Any]:
         """Returns the data that identify this search, as read back from JSON."""
@@ -180,6 +212,8 @@ def _try(study: "Study", trial: "Trial", job: Search, ownership: Ownership) -> N
     folder = job.out / trial.user_attrs[FOLDER]
     try:
         run = Run.create(folder, changed(job.experiment, trial.params))
+        if "fastest_step" not in run.manifest:
+            noted(run, job.choice)
         with threadpool_limits(1), parallel_config("sequential"):
             _train(run, job, trial, ownership)
         study.tell(trial, min(entry["negative_elbo_nats"] for entry in run.history))

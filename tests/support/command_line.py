@@ -10,7 +10,7 @@ import pytest
 
 from mpdvae.commands import run as run_commands
 from mpdvae.commands.cli import main
-from mpdvae.experiments.experiment import Experiment
+from mpdvae.experiments.experiment import Experiment, with_changes
 
 
 def code_of(arguments: list[str]) -> int:
@@ -29,15 +29,20 @@ def call(capsys: pytest.CaptureFixture[str], *arguments: str | Path) -> tuple[in
 
 
 def asked_for(monkeypatch: pytest.MonkeyPatch, *arguments: str | Path) -> Experiment:
-    """Returns the experiment that `mpdvae train ARGUMENTS` would train; reads no data and trains nothing."""
+    """Returns the experiment that `mpdvae train ARGUMENTS` would train; reads no data, times and trains nothing."""
     made: list[Experiment] = []
     with monkeypatch.context() as patch:
         patch.setattr(run_commands, "_complete", lambda run, *rest: made.append(run.experiment))
+        patch.setattr(run_commands, "_decided", lambda out, experiment, *rest: (_in_float32(experiment), None))
         patch.setattr("mpdvae.workflows.job.load_data", lambda *arguments: None)
         patch.setattr("mpdvae.workflows.job.check_fit", lambda *arguments: None)
         assert code_of(["train", *map(str, arguments)]) == 0
     (experiment,) = made
     return experiment
+
+
+def _in_float32(experiment: Experiment) -> Experiment:
+    return with_changes(experiment, training__precision="float32")
 
 
 def start(*arguments: str | Path, **environment: str) -> subprocess.Popen[str]:

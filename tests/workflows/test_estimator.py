@@ -21,6 +21,8 @@ from mpdvae.experiments.model_config import ConvNetDecoder, MLPDecoder, MLPEncod
 from mpdvae.experiments.presets import short_training
 from mpdvae.experiments.training_config import Training
 from mpdvae.sklearn import MPDVAE
+from mpdvae.training.fastest_step import Choice
+from mpdvae.workflows import precision_choice
 
 SMALL = {
     "latent_dim": 2,
@@ -316,3 +318,23 @@ def test_what_does_not_fit_a_fitted_model_is_refused():
         model.inverse_transform(np.zeros((1, 3)))
     with pytest.raises(InputError, match="n_samples: expected a number >= 1, got 0"):
         model.sample(0)
+
+
+def test_a_precision_is_given_or_measured(monkeypatch):
+    asked = []
+
+    def choose(experiment, data):
+        asked.append(experiment.training.precision)
+        return Choice("bfloat16", False)
+
+    monkeypatch.setattr(precision_choice, "fastest", choose)
+    X = np.random.default_rng(0).random((12, 8, 8))
+    settings = {"latent_dim": 2, "max_iter": 1, "batch_size": 4, "random_state": 0}
+    auto = MPDVAE(**settings, precision="auto").fit(X)
+    given = MPDVAE(**settings, precision="bfloat16").fit(X)
+    assert asked == ["auto"]
+    assert auto.experiment_ == given.experiment_
+    assert auto.experiment_.training.precision == "bfloat16"
+    assert auto.history_ == given.history_
+    with pytest.raises(InputError, match=r"precision: input should be 'float32', 'bfloat16' or 'auto', got 'half'"):
+        MPDVAE(**settings, precision="half").fit(X)

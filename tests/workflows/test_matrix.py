@@ -20,7 +20,9 @@ from mpdvae.experiments.recipes import matrix
 from mpdvae.runs.run_folder import Run
 from mpdvae.system import folder_lock
 from mpdvae.system.folder_lock import owned
+from mpdvae.training.fastest_step import Choice
 from mpdvae.workflows import matrix as room
+from mpdvae.workflows import precision_choice, worker_backends
 from mpdvae.workflows.matrix import Job, _share, jobs, run_all
 
 MODELS = ("vae", "mae")
@@ -322,3 +324,42 @@ def test_a_finished_matrix_starts_nothing(tmp_path, monkeypatch, small_matrix):
     finish(job.folder, job.experiment)
     monkeypatch.setattr(room, "_run_in_processes", lambda *arguments: pytest.fail("something was started"))
     run_all([job], None)
+
+
+# -- a choice for all seeds --------------------------------------------------------------------------------------------
+
+
+def test_seeds_share_a_measured_precision_and_folders_keep_theirs(tmp_path, monkeypatch, small_matrix):
+    timed = []
+
+    def choose(experiment, data, variants):
+        timed.append(experiment.name)
+        return Choice("bfloat16", False, {"float32": 0.2, "bfloat16": 0.1})
+
+    def in_this_process(function, *arguments, workers, folder):
+        with owned(folder / ".session"):
+            function(*arguments, folder / ".session", 0)
+        return ""
+
+    monkeypatch.setattr(precision_choice, "fastest", choose)
+    monkeypatch.setattr(worker_backends, "work", in_this_process)
+    monkeypatch.setattr(room, "_rounds", lambda to_do, *rest: [])
+    (tmp_path / "runs" / ".session").mkdir(parents=True)
+    Run.create(tmp_path / "runs" / "mae-digits-smoke-seed0", tiny())
+    undecided = jobs(small_matrix, 2, tmp_path, precision="auto")
+    for _ in range(2):
+        assert run_all(undecided, None, 1) == []
+        assert timed == ["vae-digits-smoke", "mae-digits-smoke"]
+    runs = {job.name: Run(job.folder) for job in undecided}
+    precisions = {name: run.experiment.training.precision for name, run in runs.items()}
+    assert precisions.pop("mae-digits-smoke-seed0") == "float32"
+    assert set(precisions.values()) == {"bfloat16"}
+    assert runs["vae-digits-smoke-seed1"].manifest["fastest_step"]["step_seconds"] == {"float32": 0.2, "bfloat16": 0.1}
+    assert "fastest_step" not in runs["mae-digits-smoke-seed0"].manifest
+
+
+def test_a_given_precision_is_in_the_command_of_each_run(tmp_path, small_matrix):
+    job = jobs(small_matrix, 1, tmp_path, precision="bfloat16")[0]
+    assert job.experiment.training.precision == "bfloat16"
+    assert job.command.endswith(" --training.precision bfloat16 --training.no-compile")
+    assert "--training.precision" not in jobs(small_matrix, 1, tmp_path, precision="auto")[0].command

@@ -16,7 +16,8 @@ from mpdvae.experiments.experiment import from_json
 from mpdvae.experiments.recipes import recipe
 from mpdvae.runs.run_folder import Run
 from mpdvae.system.folder_lock import owned
-from mpdvae.workflows import search_trial, worker_backends
+from mpdvae.training.fastest_step import Choice
+from mpdvae.workflows import precision_choice, search_trial, worker_backends
 from mpdvae.workflows.search import Outcome, search
 from mpdvae.workflows.search_space import Choices, Range, space
 from mpdvae.workflows.search_trial import Search
@@ -292,3 +293,32 @@ def test_the_table_and_the_missing_extra(tmp_path, capsys, monkeypatch):
     code, _, err = call(capsys, *arguments)
     assert code == 2
     assert "pip install 'mpdvae[tune]'" in err
+
+
+# -- a precision for all trials ----------------------------------------------------------------------------------------
+
+
+def test_the_precision_is_chosen_once_for_the_search(tmp_path, capsys, monkeypatch):
+    tried = []
+
+    def choose(experiment, data, variants):
+        tried.append([variant.name for variant in variants])
+        return Choice("bfloat16", False, {"float32": 0.2, "bfloat16": 0.1})
+
+    monkeypatch.setattr(precision_choice, "fastest", choose)
+    (tmp_path / "experiment.json").write_text(tiny().to_json())
+    out = tmp_path / "out"
+    command = ("tune", tmp_path / "experiment.json", "--out", out, "--precision", "auto", "--jobs", "1")
+    varied = ("--vary", "latent_dim=2:8", "--vary", "encoder.refinement_steps=0,1")
+    for trials in ("1", "2"):
+        assert call(capsys, *command, *varied, "--trials", trials)[0] == 0
+    assert tried == [["float32", "bfloat16"]]  # refined posteriors cannot be compiled
+    assert '"auto"' not in (out / "search.json").read_text() + (out / "best.json").read_text()
+    for trial in ("trial-0000", "trial-0001"):
+        assert Run(out / trial).experiment.training.precision == "bfloat16"
+        assert Run(out / trial).manifest["fastest_step"]["step_seconds"] == {"float32": 0.2, "bfloat16": 0.1}
+
+
+def test_auto_is_no_value_to_vary():
+    with pytest.raises(InputError, match=r"--vary: training\.precision: expected float32 and bfloat16, got auto"):
+        space(tiny(), ["training.precision=float32,auto"])
