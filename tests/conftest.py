@@ -1,6 +1,7 @@
 """What all tests share: one thread, a fixed seed, reproducible examples from hypothesis, float64 on request."""
 
 import shutil
+import signal
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -9,6 +10,8 @@ import torch
 from hypothesis import HealthCheck, settings
 
 torch.set_num_threads(1)
+if signal.getsignal(signal.SIGINT) is signal.SIG_IGN:  # started in the background; commands that tests start inherit it
+    signal.signal(signal.SIGINT, signal.default_int_handler)
 settings.register_profile(
     "mpdvae",
     derandomize=True,
