@@ -27,7 +27,7 @@ from mpdvae.training.learner_state import optimizer_of
 from mpdvae.training.validation import probe, validate
 
 MODEL, BATCH = "mae-mnist-paper", 100
-EVALUATION, EVALUATED = "mae-mnist-hours", 200
+EVALUATION, EVALUATED = "mae-mnist-days", 200
 """Recipe whose evaluation points are timed, and number of validation images in the measurement."""
 VALIDATED = 10_000
 """Validation images of the recipe: all 2,000, with five draws each."""

@@ -14,7 +14,7 @@ from mpdvae.runs.trackers import check_installed
 def reproduce(
     scale: str = "minutes",
     datasets: str = "",
-    seeds: int = 3,
+    seeds: int | None = None,
     figure: Literal["rate-distortion"] | None = None,
     out: Path | None = None,
     jobs: int | None = None,
@@ -32,9 +32,9 @@ def reproduce(
     With --figure, train the sweeps behind that figure instead.
 
     Args:
-        scale: smoke (a minute), minutes (15 minutes), hours or paper.
+        scale: smoke (a minute), minutes (15 minutes), hours, days or paper.
         datasets: Names of data sets, separated by commas. Default: those of the scale.
-        seeds: Number of seeds per model.
+        seeds: Number of seeds per model. Default: that of the scale, 3 or (hours, MNIST and OMNIGLOT) 5.
         figure: rate-distortion: sweep diversity x smoothness, KL weight, free bits and committed rate, in one plane.
         out: Folder of the runs, report.html, report.md and results.json. Default: runs/reproduce, or runs/FIGURE.
             Finished runs in this folder are reused.
@@ -57,7 +57,8 @@ def reproduce(
 
     if scale not in SCALES:
         refuse_unknown("scale", scale, list(SCALES))
-    chosen = tuple(name.strip() for name in datasets.split(",") if name.strip()) or SCALES[scale].compared
+    usual = SCALES[scale].sweeps if figure else SCALES[scale].compared
+    chosen = tuple(name.strip() for name in datasets.split(",") if name.strip()) or usual
     experiments = recipes.sweep_matrix(scale, chosen) if figure else recipes.matrix(scale, chosen)
     if dry_run:
         _print_plan(experiments, seeds, timed)
@@ -110,13 +111,15 @@ def list_recipes() -> None:
     console.print(models)
 
 
-def _print_plan(experiments: list[Experiment], seeds: int, timed: bool) -> None:
+def _print_plan(experiments: list[Experiment], seeds: int | None, timed: bool) -> None:
     from rich.table import Table
 
+    from mpdvae.experiments.recipes import seed_counts
     from mpdvae.report.published import stands_beside
     from mpdvae.workflows.matrix_cost import ASSUMED_RATE, plan
     from mpdvae.workflows.progress_display import busy, stdout
 
+    counts = seed_counts(experiments, seeds)
     with busy("timing a step of each network on this machine" if timed else "counting the operations of each network"):
         plans = plan(experiments, timed)
     here = ("s / step", "hours / run") if timed else ()
@@ -129,17 +132,22 @@ def _print_plan(experiments: list[Experiment], seeds: int, timed: bool) -> None:
         numbers = f"{p.operations.parameters:,}", f"{p.steps:,}", *hours, _hours(p.gpu_hours)
         table.add_row(e.name, *numbers, beside)
     stdout().print(table)
-    print(f"{seeds} seed{'s' if seeds > 1 else ''}: {len(plans) * seeds} runs. Finished runs are reused.")
+    print(f"{_counted(counts)}: {sum(counts)} runs. Finished runs are reused.")
     if timed:
-        total = seeds * sum(p.hours or 0 for p in plans)
+        total = sum(count * (p.hours or 0) for count, p in zip(counts, plans, strict=True))
         print(f"On this machine: about {_hours(total)} hours of training (estimated from timed steps).")
-    gpu = seeds * sum(p.gpu_hours for p in plans)
+    gpu = sum(count * p.gpu_hours for count, p in zip(counts, plans, strict=True))
     rate = f"{ASSUMED_RATE / 1e12:g}e12 multiply-adds a second"
     print(
         f"On GPUs: about {_hours(gpu)} GPU-hours of training (estimated from an operation count and an assumed {rate})."
     )
     if not timed:
         print("Add --timed to estimate the time on this machine.")
+
+
+def _counted(counts: list[int]) -> str:
+    numbers = sorted(set(counts))
+    return f"{' or '.join(map(str, numbers))} seed{'s' if numbers != [1] else ''}"
 
 
 def _hours(hours: float) -> str:

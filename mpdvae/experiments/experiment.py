@@ -119,7 +119,7 @@ class Experiment(Config):
     name: Text = "experiment"
     model: Text = "vae"
     """Name in tables; runs of one model differ only in their seed."""
-    scale: Literal["smoke", "minutes", "hours", "paper"] = "minutes"
+    scale: Literal["smoke", "minutes", "hours", "days", "paper"] = "minutes"
     reproduces: Text = ""
     """What this reproduces, in one sentence."""
     seed: Annotated[int, Field(ge=0, lt=2**63)] = 0

@@ -9,9 +9,10 @@
 
 A recipe is named MODEL-DATASET-SCALE. At one scale all models on a data set share encoder, training and evaluation
 (`mpdvae.experiments.scales`), so that they differ only in what is compared. Every scale has the grid of the two weights.
-Scales `hours` and `paper` have further models: the paper's larger PixelCNN, restricted receptive fields, and variants from
-the literature. Scales `smoke` and `minutes` have the remedies for collapse (`mpdvae.experiments.remedies`), each applied to
-the model that collapses; these scales and `hours` have sweeps of single parameters of it (`mpdvae.experiments.sweeps`).
+Scales `days` and `paper` have further models: the paper's larger PixelCNN, restricted receptive fields, and variants from
+the literature. Scales `smoke`, `minutes` and `hours` have the remedies for collapse (`mpdvae.experiments.remedies`), each
+applied to the model that collapses; these scales and `days` have sweeps of single parameters of it
+(`mpdvae.experiments.sweeps`).
 """
 
 from collections.abc import Callable, Sequence
@@ -101,34 +102,49 @@ def recipe(name: str) -> Experiment:
     return known[name]
 
 
-def matrix(scale: str, datasets: tuple[str, ...], models: Sequence[str] = tuple(MODELS)) -> list[Experiment]:
-    """Returns the recipes of some models at one scale on some data sets, with seed 0. Raises `InputError` for a combination
-    that does not exist."""
+def matrix(scale: str, datasets: tuple[str, ...], models: Sequence[str] = ()) -> list[Experiment]:
+    """Returns the recipes of some models (default: those that the study of each data set compares) at one scale on some data
+    sets, with seed 0. Raises `InputError` for a combination that does not exist."""
     if scale not in SCALES:
         refuse_unknown("scale", scale, list(SCALES))
-    known = [study.dataset for study in SCALES[scale].studies]
-    for dataset in datasets:
-        if dataset not in known:
-            raise InputError(
-                f"--datasets: at scale {scale} there are recipes for {', '.join(known)}, got {dataset!r}; choose one.",
-                topic="options",
-            )
-    return [recipe(f"{model}-{dataset}-{scale}") for dataset in datasets for model in models]
+    studies = [SCALES[scale].study(dataset) for dataset in datasets]
+    return [
+        recipe(f"{model}-{study.dataset}-{scale}")
+        for study in studies
+        for model in models or study.compared or tuple(MODELS)
+    ]
+
+
+def seed_counts(recipes: Sequence[Experiment], seeds: int | None) -> list[int]:
+    """Returns the number of seeds of each recipe: `seeds`; None: that of its study. Raises `InputError` if it is below 1."""
+    if seeds is not None and seeds < 1:
+        raise InputError(f"--seeds: expected a number >= 1, got {seeds}.")
+    return [seeds or SCALES[recipe.scale].study(recipe.data.dataset).seeds for recipe in recipes]
 
 
 def sweep_matrix(scale: str, datasets: tuple[str, ...]) -> list[Experiment]:
     """Like `matrix`, for the models in `sweeps.MODELS`."""
-    if scale in SCALES and not SCALES[scale].sweeps:
-        swept = ", ".join(name for name, known in SCALES.items() if known.sweeps)
+    known = {name: known.sweeps for name, known in SCALES.items() if known.sweeps}
+    if scale in SCALES and scale not in known:
         raise InputError(
-            f"--scale: sweeps have recipes at scales {swept}, got {scale!r}; choose one of these.", topic="options"
+            f"--scale: sweeps have recipes at scales {', '.join(known)}, got {scale!r}; choose one of these.",
+            topic="options",
+        )
+    without = [dataset for dataset in datasets if dataset not in known.get(scale, datasets)]
+    if without:
+        raise InputError(
+            f"--datasets: at scale {scale} there are sweep recipes for {', '.join(known[scale])}, got {without[0]!r}; "
+            "choose one.",
+            topic="options",
         )
     return matrix(scale, datasets, sweeps.MODELS)
 
 
 def _changed(base: Experiment, scale: Scale) -> list[Experiment]:
     """Returns the scale's remedies and sweeps, applied to the model that collapses."""
-    return [*(_with_remedies(base) if scale.remedies else ()), *(sweeps.turned(base) if scale.sweeps else ())]
+    dataset = base.data.dataset
+    remedies = _with_remedies(base) if dataset in scale.remedies else []
+    return [*remedies, *(sweeps.turned(base) if dataset in scale.sweeps else ())]
 
 
 def _with_remedies(base: Experiment) -> list[Experiment]:

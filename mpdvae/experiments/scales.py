@@ -1,15 +1,21 @@
 """Settings shared by the models compared on one data set, at each scale: networks, training, evaluation.
 
-    smoke     tests: 8x8 digits                        minutes   a laptop: MNIST, compact networks
-    hours     a workstation: the paper's 28x28         paper     GPUs: the released code's configurations and training,
-              networks, ten epochs                               unchanged
+    smoke     tests: 8x8 digits, hardly any training
+    minutes   a laptop: MNIST, compact networks, half an epoch
+    hours     a workstation: compact networks on MNIST, OMNIGLOT and CIFAR-10, trained until they are good
+    days      a workstation: the paper's 28x28 networks, twenty epochs
+    paper     GPUs: the released code's configurations and training, unchanged
+
+A short training needs a learning rate that falls within it and an average of the weights that forgets their beginning:
+scales `hours` and `days` have both (docs/tuning.md reports what each choice gained).
 
 Networks and training of scale `paper` are those of the released code of MAE (experiments/binary_image.py, color_image.py
 and their configurations); recipes.py states the settings that it left to the command line.
 """
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
+from mpdvae.errors import InputError
 from mpdvae.experiments.experiment import Data, Evaluation
 from mpdvae.experiments.model_config import (
     ColourResNetDecoder,
@@ -44,6 +50,10 @@ class Study:
     evaluation: Evaluation
     cost: str
     """Cost of a run with an autoregressive decoder on two CPU cores; "about" marks estimates that are not measured."""
+    compared: tuple[str, ...] = ()
+    """Models that `mpdvae reproduce` compares by default; empty: all six."""
+    seeds: int = 3
+    """Number of seeds per model with which `mpdvae reproduce` compares them by default."""
 
     @property
     def dataset(self) -> str:
@@ -61,10 +71,21 @@ class Scale:
     """Data sets that `mpdvae reproduce` uses by default."""
     further_models: bool = False
     """Whether there are recipes beyond the six compared models and the grid of the two weights."""
-    remedies: bool = False
-    """Whether there are recipes for the remedies for collapse."""
-    sweeps: bool = False
-    """Whether there are sweep recipes of the model that collapses."""
+    remedies: tuple[str, ...] = ()
+    """Data sets with recipes for the remedies for collapse."""
+    sweeps: tuple[str, ...] = ()
+    """Data sets with sweep recipes of the model that collapses."""
+
+    def study(self, dataset: str) -> Study:
+        """Returns the study on `dataset`. Raises `InputError` if this scale has none."""
+        for study in self.studies:
+            if study.dataset == dataset:
+                return study
+        known = ", ".join(study.dataset for study in self.studies)
+        raise InputError(
+            f"--datasets: at scale {self.name} there are recipes for {known}, got {dataset!r}; choose one.",
+            topic="options",
+        )
 
 
 DIGITS = Study(
@@ -129,13 +150,47 @@ COMPACT_MNIST = Study(
     cost="1 minute",
 )
 
+COMPACT_EVALUATION = COMPACT_MNIST.evaluation.model_copy(
+    update={"density_images": 500, "density_samples": 256, "label_subsets": 5}
+)
+
 PAPER_EVALUATION = Evaluation(
     all_labels=True, svm_labels=None, code_input="thresholded", code_samples=50, density_samples=4096
 )
 
 
-def binary_study(dataset: str, epoch_steps: int, epochs: int, evaluation: Evaluation, cost: str) -> Study:
-    """The released code's networks and training for 28x28 binary images."""
+def compact_study(dataset: str, images: int, epochs: int, cost: str) -> Study:
+    """The networks of `COMPACT_MNIST`, trained for some epochs of that many training images."""
+    epoch_steps = images // 100
+    steps = epoch_steps * epochs
+    return replace(
+        COMPACT_MNIST,
+        data=Data(dataset=dataset),
+        training=Training(
+            steps=steps,
+            learning_rate=4e-3,
+            decay_per_step=annealed(steps),
+            least_learning_rate_fraction=0,
+            averaging=0.999,
+            averaging_warm_up=True,
+            plateau=None,
+            evaluate_every=2 * epoch_steps,
+            validation_images=1000,
+            validation_samples=1,
+        ),
+        evaluation=COMPACT_EVALUATION,
+        cost=cost,
+        seeds=5,
+    )
+
+
+def annealed(steps: int) -> float:
+    """Returns the decay per step after which the learning rate is at a fortieth at the end, to six digits."""
+    return round(40 ** (-1 / steps), 6)
+
+
+def binary_study(dataset: str, training: Training, evaluation: Evaluation, cost: str) -> Study:
+    """The released code's networks for 28x28 binary images."""
     return Study(
         data=Data(dataset=dataset),
         latent_dim=32,
@@ -143,13 +198,33 @@ def binary_study(dataset: str, epoch_steps: int, epochs: int, evaluation: Evalua
         independent=ResNetDecoder(),
         autoregressive=PixelCNNDecoder(),
         flow=FlowPrior(),
-        training=Training(steps=epoch_steps * epochs, evaluate_every=epoch_steps),
+        training=training,
         evaluation=evaluation,
         cost=cost,
     )
 
 
-HOURS_EVALUATION = Evaluation(density_images=500, density_samples=512, all_labels=True, svm_labels=10_000)
+def released_training(epoch_steps: int) -> Training:
+    """The released code's training for 28x28 binary images: 1,000 epochs."""
+    return Training(steps=epoch_steps * 1000, evaluate_every=epoch_steps)
+
+
+def short_training(epoch_steps: int) -> Training:
+    """Twenty epochs, with a learning rate that falls to a fortieth and an average that forgets its beginning."""
+    steps = 20 * epoch_steps
+    return Training(
+        steps=steps,
+        learning_rate=2e-3,
+        decay_per_step=annealed(steps),
+        least_learning_rate_fraction=0,
+        averaging_warm_up=True,
+        plateau=None,
+        evaluate_every=2 * epoch_steps,
+        validation_samples=1,
+    )
+
+
+DAYS_EVALUATION = Evaluation(density_images=1000, density_samples=512, all_labels=True, svm_labels=10_000)
 
 COLOUR_TRAINING = Training(
     steps=750 * 1000,
@@ -175,6 +250,41 @@ CIFAR10 = Study(
     cost="GPU days",
 )
 
+COMPACT_CIFAR10 = Study(
+    data=Data(dataset="cifar10", binarisation="levels", evaluation_draws=1),
+    latent_dim=8,
+    encoder=DenseNetEncoder(growths=(12, 16, 16), steps=(2, 2, 3), features=64),
+    independent=ColourResNetDecoder(channels=32, blocks=(2, 1, 1), components=5),
+    autoregressive=PixelCNNPPDecoder(
+        channels=32, levels=2, blocks=2, condition_channels=8, components=5, dropout=0.0, activation="elu"
+    ),
+    flow=MapFlowPrior(hidden_layers=1),
+    training=Training(
+        steps=6_000,
+        batch_size=50,
+        learning_rate=2e-3,
+        decay_per_step=annealed(6_000),
+        least_learning_rate_fraction=0,
+        averaging_warm_up=True,
+        plateau=None,
+        initial_images=256,
+        evaluate_every=1_000,
+        validation_images=500,
+        validation_samples=1,
+    ),
+    evaluation=Evaluation(
+        density_images=500,
+        density_samples=64,
+        representation_images=20_000,
+        cluster_restarts=4,
+        information_samples=500,
+        code_use_images=50,
+        explored_images=500,
+    ),
+    cost="about 1 hour",
+    compared=("vae", "vlae", "mae", "mae-no-smoothness"),
+)
+
 COLOUR_64 = Study(
     data=Data(dataset="own", binarisation="levels", evaluation_draws=1),
     latent_dim=32,
@@ -195,35 +305,47 @@ SCALES = {
             "tests: 8x8 digits, hardly any training",
             (DIGITS,),
             ("digits",),
-            remedies=True,
-            sweeps=True,
+            remedies=("digits",),
+            sweeps=("digits",),
         ),
         Scale(
             "minutes",
             "a laptop: real MNIST, compact networks, half an epoch",
             (COMPACT_MNIST,),
             ("mnist",),
-            remedies=True,
-            sweeps=True,
+            remedies=("mnist",),
+            sweeps=("mnist",),
         ),
         Scale(
             "hours",
-            "a workstation: the paper's 28x28 networks, ten epochs",
+            "a workstation: compact networks, trained until they are good",
             (
-                binary_study("mnist", 580, 10, HOURS_EVALUATION, "about 2 hours"),
-                binary_study("omniglot", 169, 10, HOURS_EVALUATION, "about 1 hour"),
+                compact_study("mnist", 58_000, 10, "about 10 minutes"),
+                compact_study("omniglot", 16_900, 30, "about 10 minutes"),
+                COMPACT_CIFAR10,
+            ),
+            ("mnist", "omniglot", "cifar10"),
+            remedies=("mnist",),
+            sweeps=("mnist",),
+        ),
+        Scale(
+            "days",
+            "a workstation: the paper's 28x28 networks, twenty epochs",
+            (
+                binary_study("mnist", short_training(580), DAYS_EVALUATION, "about 3 hours"),
+                binary_study("omniglot", short_training(169), DAYS_EVALUATION, "about 1 hour"),
             ),
             ("mnist", "omniglot"),
             further_models=True,
-            sweeps=True,
+            sweeps=("mnist", "omniglot"),
         ),
         Scale(
             "paper",
             "GPUs: the released code's configurations, unchanged",
             (
-                binary_study("mnist", 580, 1000, PAPER_EVALUATION, "GPU days"),
-                binary_study("omniglot", 169, 1000, PAPER_EVALUATION, "GPU days"),
-                binary_study("omniglot-burda-lying", 220, 1000, PAPER_EVALUATION, "GPU days"),
+                binary_study("mnist", released_training(580), PAPER_EVALUATION, "GPU days"),
+                binary_study("omniglot", released_training(169), PAPER_EVALUATION, "GPU days"),
+                binary_study("omniglot-burda-lying", released_training(220), PAPER_EVALUATION, "GPU days"),
                 CIFAR10,
                 COLOUR_64,
             ),

@@ -40,7 +40,7 @@ from mpdvae.runs.run_folder import FAILURE_LOG
 ORDER = ["vae", "vae-pixelcnn", "vlae", "mae", "mae-no-smoothness", "mae-no-diversity"]
 """Models of the matrix, in display order; others follow by name."""
 
-SCALES = ["smoke", "minutes", "hours", "paper"]
+SCALES = ["smoke", "minutes", "hours", "days", "paper"]
 PICTURES = ["reconstructions", "samples", "interpolations"]
 LABELS_ONLY = {"name", "seed", "reproduces"}
 """Fields of a configuration in which runs of one variant may differ."""

@@ -68,7 +68,7 @@ PUBLISHED = (
     _cifar10("PixelCNN++", None, 2.92, "Salimans et al., PixelCNN++, ICLR 2017, https://arxiv.org/abs/1701.05517"),
 )
 
-FULL_SCALES = ("hours", "paper")
+FULL_SCALES = ("days", "paper")
 SAME_IMAGES = {"omniglot-burda-lying": "omniglot-burda"}
 """Data sets with the images of another, but another order of pixels: likelihoods may be compared, with this caveat."""
 

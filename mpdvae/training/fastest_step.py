@@ -14,7 +14,7 @@ for n steps of t_v seconds and C_v seconds to compile. L_v is its loss on the fi
 the noise of the first step; L_0 is that of float32 uncompiled. The tolerance is the spacing of bfloat16 relative to the
 number: a loss that agrees differs by no more than bfloat16 itself can resolve. Rounding within the networks mostly averages
 out over pixels and images and stays below that by about a factor of 4 (at most 0.1% for mae-digits-smoke, vae- and
-mae-mnist-minutes and mae-mnist-hours). A loss that is not finite, at any step, never agrees.
+mae-mnist-minutes and mae-mnist-days). A loss that is not finite, at any step, never agrees.
 
 t_v is the shortest time measured, because other work on the machine only ever adds to it. Each variant takes turns with the
 fastest before it, so that a machine whose speed drifts is equally slow for both.

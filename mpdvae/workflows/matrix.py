@@ -27,6 +27,7 @@ from pathlib import Path
 
 from mpdvae.errors import InputError, RunError, ToldToStop, why
 from mpdvae.experiments.experiment import Experiment, with_changes
+from mpdvae.experiments.recipes import seed_counts
 from mpdvae.experiments.remedies import as_options
 from mpdvae.runs.records import ProgressNote, check
 from mpdvae.runs.run_folder import FAILURE_LOG, Run
@@ -80,20 +81,20 @@ class Job:
 
 def jobs(
     experiments: Sequence[Experiment],
-    seeds: int,
+    seeds: int | None,
     out: Path,
     track: Sequence[str] = (),
     device: str | None = None,
     precision: str | None = None,
 ) -> list[Job]:
-    """Returns the matrix: every experiment with seeds 0 .. seeds-1, in folders under `out`/runs, recorded by the trackers
-    in `track`, in the given `precision` if any. Seeds vary slowest, so that an interrupted matrix has complete seeds."""
+    """Returns the matrix: every experiment with seeds 0 .. seeds-1 (None: as many as its study has), in folders under
+    `out`/runs, recorded by the trackers in `track`, in the given `precision` if any. Seeds vary slowest, so that an
+    interrupted matrix has complete seeds."""
     where = ["--device", device] if device else []
-    if seeds < 1:
-        raise InputError(f"--seeds: expected a number >= 1, got {seeds}.")
+    counts = seed_counts(experiments, seeds)
     made = []
-    for seed in range(seeds):
-        for experiment in experiments:
+    for seed in range(max(counts, default=0)):
+        for experiment in (e for e, count in zip(experiments, counts, strict=True) if seed < count):
             folder = out / "runs" / f"{experiment.name}-seed{seed}"
             command = ["mpdvae", "train", experiment.name, "--seed", str(seed), "--threads", "1", "--out", str(folder)]
             command = shlex.join([*command, *where])

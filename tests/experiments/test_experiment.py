@@ -114,7 +114,10 @@ REFUSED = {
     ),
     "unknown kind": ({"encoder__kind": "vit"}, r"^encoder: .*'vit'.*'mlp', 'convnet', 'resnet'"),
     "field of another kind": ({"encoder__features": 3}, r"^encoder\.features: there is no such field"),
-    "unknown scale": ({"scale": "tiny"}, r"^scale: input should be 'smoke', 'minutes', 'hours' or 'paper', got 'tiny'"),
+    "unknown scale": (
+        {"scale": "tiny"},
+        r"^scale: input should be 'smoke', 'minutes', 'hours', 'days' or 'paper', got 'tiny'",
+    ),
     "negative diversity": (
         {"objective__diversity_weight": -1.0},
         r"^objective\.diversity_weight: .*equal to 0, got -1\.0\.$",

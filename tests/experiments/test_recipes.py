@@ -8,7 +8,7 @@ from small_runs import RUN_FILES, TINY_OPTIONS, files
 from mpdvae.commands.cli import main
 from mpdvae.errors import InputError
 from mpdvae.experiments.experiment import from_json
-from mpdvae.experiments.recipes import MODELS, all_recipes, matrix, recipe
+from mpdvae.experiments.recipes import MODELS, all_recipes, matrix, recipe, seed_counts
 from mpdvae.experiments.scales import SCALES
 
 
@@ -23,7 +23,7 @@ STUDIES = [(scale.name, study.dataset) for scale in SCALES.values() for study in
 
 @pytest.mark.parametrize(("scale", "dataset"), STUDIES)
 def test_models_of_one_study_differ_in_what_is_compared_only(scale, dataset):
-    experiments = matrix(scale, (dataset,))
+    experiments = matrix(scale, (dataset,), tuple(MODELS))
     assert [e.model for e in experiments] == list(MODELS)
     shared = {
         (e.encoder, e.training, e.evaluation, e.latent_dim, e.data.binarisation, e.objective.kl_weight)
@@ -32,12 +32,30 @@ def test_models_of_one_study_differ_in_what_is_compared_only(scale, dataset):
     assert len(shared) == 1
 
 
+@pytest.mark.parametrize(("scale", "dataset"), STUDIES)
+def test_a_study_may_compare_fewer_models_and_more_seeds(scale, dataset):
+    few = (scale, dataset) == ("hours", "cifar10")
+    many = scale == "hours" and not few
+    experiments = matrix(scale, (dataset,))
+    assert [e.model for e in experiments] == (["vae", "vlae", "mae", "mae-no-smoothness"] if few else list(MODELS))
+    assert set(seed_counts(experiments, None)) == {5 if many else 3}
+    assert set(seed_counts(experiments, 2)) == {2}
+
+
+@pytest.mark.parametrize(("scale", "dataset"), [("hours", "mnist"), ("hours", "cifar10"), ("days", "omniglot")])
+def test_a_short_training_anneals_the_learning_rate_to_a_fortieth(scale, dataset):
+    t = recipe(f"mae-{dataset}-{scale}").training
+    assert t.decay_per_step**t.steps == pytest.approx(1 / 40, rel=0.02)
+    assert t.plateau is None
+    assert t.averaging_warm_up
+
+
 @pytest.mark.parametrize("scale", SCALES)
 def test_what_is_compared_by_default_exists(scale):
     assert matrix(scale, SCALES[scale].compared)
 
 
-@pytest.mark.parametrize("scale", ["hours", "paper"])
+@pytest.mark.parametrize("scale", ["hours", "days", "paper"])
 def test_the_authors_grid_is_there(scale):
     for eta in (0.5, 1, 2):
         for gamma in (0.1, 0.5, 1):
@@ -55,7 +73,7 @@ def test_restricted_fields_reach_as_far_as_they_say():
 def test_each_model_is_what_it_is_called(scale, dataset):
     parts = {
         e.model: (e.decoder.kind, e.prior.kind, e.objective.diversity_weight > 0, e.objective.smoothness_weight > 0)
-        for e in matrix(scale, (dataset,))
+        for e in matrix(scale, (dataset,), tuple(MODELS))
     }
     maps = dataset in ("cifar10", "own")
     pixels, flow = ("pixelcnn++", "map-flow") if maps else ("pixelcnn", "flow")

@@ -13,7 +13,7 @@ from mpdvae.experiments.recipes import recipe, sweep_matrix
 from mpdvae.experiments.scales import SCALES
 from mpdvae.runs.run_folder import Run
 
-STUDIES = [(scale.name, study.dataset) for scale in SCALES.values() if scale.sweeps for study in scale.studies]
+STUDIES = [(scale.name, dataset) for scale in SCALES.values() for dataset in scale.sweeps]
 
 
 @pytest.mark.parametrize(("scale", "dataset"), STUDIES)
@@ -49,9 +49,11 @@ def test_strengths_are_what_names_say(dataset, scale, dimensions):
 
 
 def test_sweeps_that_there_are_not(capsys):
-    with pytest.raises(InputError, match="--scale: sweeps have recipes at scales smoke, minutes, hours, got 'paper'"):
+    with pytest.raises(
+        InputError, match="--scale: sweeps have recipes at scales smoke, minutes, hours, days, got 'paper'"
+    ):
         sweep_matrix("paper", ("mnist",))
-    with pytest.raises(InputError, match="at scale smoke there are recipes for digits, got 'mnist'"):
+    with pytest.raises(InputError, match="at scale smoke there are sweep recipes for digits, got 'mnist'"):
         sweep_matrix("smoke", ("mnist",))
     code, _, err = call(capsys, "reproduce", "--figure", "rate")
     assert code == 2
