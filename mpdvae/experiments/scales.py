@@ -160,12 +160,13 @@ PAPER_EVALUATION = Evaluation(
 
 
 def compact_study(dataset: str, images: int, epochs: int, cost: str) -> Study:
-    """The networks of `COMPACT_MNIST`, trained for some epochs of that many training images."""
+    """The networks of `COMPACT_MNIST` with one layer more in the PixelCNN, trained for some epochs of that many images."""
     epoch_steps = images // 100
     steps = epoch_steps * epochs
     return replace(
         COMPACT_MNIST,
         data=Data(dataset=dataset),
+        autoregressive=PixelCNNDecoder(channels=24, kernel_sizes=(7, 5, 5, 3), condition_channels=2),
         training=Training(
             steps=steps,
             learning_rate=4e-3,
