@@ -9,7 +9,7 @@ SOURCES := mpdvae tests benchmarks
 export PYTHONDONTWRITEBYTECODE := 1
 
 .DEFAULT_GOAL := help
-.PHONY: help reproduce test test-slow test-oldest lint check docs bench bench-step bench-gpu clean
+.PHONY: help reproduce test test-slow test-oldest lint check docs bench bench-step bench-gpu ship clean
 
 help:
 	@echo "make reproduce   train VAE, VLAE and MAE on MNIST and write a report (about 15 minutes)"
@@ -21,6 +21,7 @@ help:
 	@echo "make bench       how fast it is, against plain methods (about 25 minutes)"
 	@echo "make bench-step  how fast a training step is in each precision, uncompiled and compiled (about 3 minutes)"
 	@echo "make bench-gpu   correctness and speed on a GPU (8 minutes)"
+	@echo "make ship        pack a finished run as a model of the package: make ship RUN=DIR NAME=mae-mnist"
 	@echo "make clean       remove environments and caches; runs are kept"
 
 reproduce: .venv/base
@@ -75,6 +76,10 @@ bench-step: .venv/base
 bench-gpu: .venv/base
 	@$(PIP) pytest
 	$(BIN)/python -m benchmarks gpu --page docs/performance.md
+
+# Needs the data set of the run. WEIGHTS=--float16 halves the size and measures the run again.
+ship: .venv/base
+	$(BIN)/python -m mpdvae.workflows.packing $(RUN) $(NAME) $(WEIGHTS)
 
 clean:
 	rm -rf .venv .venv-oldest .pytest_cache .ruff_cache .hypothesis *.egg-info

@@ -19,6 +19,7 @@ from mpdvae.commands.draw import reconstruct, sample, traverse
 from mpdvae.commands.explain import explain
 from mpdvae.commands.explore import explore
 from mpdvae.commands.matrix import list_recipes, report, reproduce
+from mpdvae.commands.models import list_models
 from mpdvae.commands.repeat import rerun, verify
 from mpdvae.commands.run import evaluate, import_official, resume, train
 from mpdvae.commands.several import SHARED, how_to_go_on, processes_asked_for, run_in_processes
@@ -37,7 +38,7 @@ mpdvae {version}: variational autoencoders whose latent code stays informative
 
   mpdvae reproduce                          the paper on MNIST: train, measure, report (15 minutes)
   mpdvae train mae-mnist-minutes --out DIR  train one model
-  mpdvae sample DIR --count 64 --out x.png  sample images from it
+  mpdvae sample DIR --count 64 --out x.png  sample images from it, or from one of `mpdvae models`
 
 commands
 {commands}
@@ -64,6 +65,7 @@ def completion(shell: tyro.conf.Positional[Shell]) -> None:
 COMMANDS: dict[str, Callable[..., None]] = {
     "reproduce": reproduce,
     "recipes": list_recipes,
+    "models": list_models,
     "train": train,
     "resume": resume,
     "evaluate": evaluate,

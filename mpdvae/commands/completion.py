@@ -33,6 +33,7 @@ def _known() -> dict[str, Value]:
     from mpdvae.data import names
     from mpdvae.experiments.recipes import all_recipes
     from mpdvae.experiments.scales import SCALES
+    from mpdvae.sharing.shipped import trained_models
 
     data_sets = Value(tuple(names()))
     studied = dict.fromkeys(study.dataset for scale in SCALES.values() for study in scale.studies)
@@ -43,6 +44,7 @@ def _known() -> dict[str, Value]:
         "device": Value(("cpu", "cuda")),
         "topic": Value(tuple(topics())),
         "directory": Value(files=True),
+        "source": Value(tuple(trained_models()), files=True),
         "name": data_sets,
         "datasets": Value(tuple(studied)),
         "dataset": data_sets,

@@ -16,30 +16,29 @@ if TYPE_CHECKING:
     from mpdvae import VAE
 
 
-def sample(directory: Positional[Path], out: Path, count: int = 64, seed: int = 0, device: str | None = None) -> None:
+def sample(source: Positional[str], out: Path, count: int = 64, seed: int = 0, device: str | None = None) -> None:
     """Sample images from a model and write them to a PNG.
 
     Args:
-        directory: Folder of a run or of a model.
+        source: Folder of a run or of a model, or name of a model that comes with the package (`mpdvae models`).
         out: Path of the PNG.
         count: Number of images.
         seed: Random seed of the samples.
         device: cpu, cuda, ...; default: cpu.
     """
     from mpdvae.evaluation import image_grids
-    from mpdvae.runs.model_folder import model_experiment
     from mpdvae.seeding import seeded
 
     image_grids.check_png_path(out)
-    vae = _model(directory, device)
+    vae = _model(source, device)
     with _drawing(f"drawing {count} images"), seeded(seed, "sample"):
         images = vae.sample(count)
     columns = max(1, round(count**0.5))
-    _save(out, image_grids.png(image_grids.in_rows(model_experiment(directory).data.shown(images), columns)))
+    _save(out, image_grids.png(image_grids.in_rows(_shown(vae, images), columns)))
 
 
 def reconstruct(
-    directory: Positional[Path],
+    source: Positional[str],
     out: Path,
     count: int = 10,
     seed: int = 0,
@@ -51,7 +50,7 @@ def reconstruct(
     Three rows: images; the more probable value of each pixel, given the posterior mean; a random draw.
 
     Args:
-        directory: Folder of the run.
+        source: Folder of the run, or name of a model that comes with the package (`mpdvae models`).
         out: Path of the PNG.
         count: Number of images, chosen at random.
         seed: Random seed of the choice of images and of the draw.
@@ -61,19 +60,18 @@ def reconstruct(
     import torch
 
     from mpdvae.evaluation import image_grids
-    from mpdvae.runs.model_folder import model_experiment
     from mpdvae.seeding import seeded
 
     image_grids.check_png_path(out)
-    vae = _model(directory, device)
+    vae = _model(source, device)
     with seeded(seed, "reconstruct"), _drawing(f"reconstructing {count} images"):
-        x = _some_test_images(directory, count, data_dir).to(_device(vae))
+        x = _some_images(source, vae, count, data_dir)
         rows = [x, vae.reconstruct(x), vae.reconstruct(x, greedy=False)]
-    _save(out, image_grids.png(model_experiment(directory).data.shown(torch.stack(rows))))
+    _save(out, image_grids.png(_shown(vae, torch.stack(rows))))
 
 
 def traverse(
-    directory: Positional[Path],
+    source: Positional[str],
     out: Path,
     dimensions: int = 8,
     columns: int = 9,
@@ -86,7 +84,7 @@ def traverse(
     One row per dimension, from -3 to 3 standard deviations of the codes, around a test image's code.
 
     Args:
-        directory: Folder of the run.
+        source: Folder of the run, or name of a model that comes with the package (`mpdvae models`).
         out: Path of the PNG.
         dimensions: Number of dimensions, and of rows.
         columns: Images per row.
@@ -96,23 +94,30 @@ def traverse(
     """
     from mpdvae.evaluation import image_grids
     from mpdvae.evaluation.run_evaluation import traversal
-    from mpdvae.runs.model_folder import model_experiment
     from mpdvae.seeding import seeded
 
     image_grids.check_png_path(out)
-    vae = _model(directory, device)
+    vae = _model(source, device)
     with seeded(seed, "traverse"), _drawing("traversing the latent space"):
-        x = _some_test_images(directory, None, data_dir).to(_device(vae))
+        x = _some_images(source, vae, None, data_dir)
         images = vae.decode(traversal(vae, x, dimensions, columns))
-    _save(out, image_grids.png(model_experiment(directory).data.shown(images)))
+    _save(out, image_grids.png(_shown(vae, images)))
 
 
-def _model(directory: Path, device: str | None) -> "VAE":
-    from mpdvae import load
+def _model(source: str, device: str | None) -> "VAE":
+    from mpdvae.runs.model_folder import load
+    from mpdvae.sharing.shipped import located
     from mpdvae.workflows.job import check_device
 
     check_device(device)
-    return load(directory).to(device or "cpu")
+    return load(located(source)).to(device or "cpu")
+
+
+def _shown(vae: "VAE", images: "Tensor") -> "Tensor":
+    """Maps images from the value range of the model to [0, 1]."""
+    from mpdvae.sharing.pretrained import origin_of
+
+    return origin_of(vae).experiment.data.shown(images)
 
 
 def _device(vae: "VAE") -> "torch.device":
@@ -129,25 +134,21 @@ def _drawing(what: str) -> Iterator[None]:
         yield
 
 
-def _some_test_images(directory: Path, count: int | None, data_dir: Path | None) -> "Tensor":
-    """Returns `count` random binary test images of a run's data (None: enough to measure codes).
+def _some_images(source: str, vae: "VAE", count: int | None, data_dir: Path | None) -> "Tensor":
+    """Returns `count` random images for the model (None: enough to measure codes).
 
     Uses torch's global generator.
     """
     import torch
 
-    from mpdvae.data import evaluation_images
-    from mpdvae.runs.run_folder import Run
-    from mpdvae.workflows.job import check_same_data, data_of
+    from mpdvae.commands.model_images import model_images
+    from mpdvae.sharing.shipped import located
 
-    run = Run(directory)
-    data = data_of(run, data_dir)
-    check_same_data(run, data)
-    count = min(500, len(data.test)) if count is None else count
-    if not 1 <= count <= len(data.test):
-        raise InputError(f"--count: expected 1 to {len(data.test)} images, got {count}.")
-    x, _ = evaluation_images(data.test, run.experiment.data.protocol(), "test", draws=1)
-    return x[torch.randperm(len(x))[:count]]
+    x, _ = model_images(located(source), vae, data_dir)
+    count = min(500, len(x)) if count is None else count
+    if not 1 <= count <= len(x):
+        raise InputError(f"--count: expected 1 to {len(x)} images, got {count}.")
+    return x[torch.randperm(len(x))[:count]].to(_device(vae))
 
 
 def _save(out: Path, content: bytes) -> None:

@@ -12,18 +12,16 @@ from dataclasses import dataclass
 
 import numpy as np
 import torch
-from jaxtyping import Float
+from jaxtyping import Float, Int64
 from torch import Tensor
 
-from mpdvae.data import Splits, evaluation_images
 from mpdvae.evaluation import image_grids, interpolation
 from mpdvae.evaluation.exploration import image_of
+from mpdvae.experiments.experiment import Experiment
 from mpdvae.measures import code_diagnostics
 from mpdvae.measures.random_subsets import random_subset
 from mpdvae.measures.representation import posteriors
 from mpdvae.measures.representation.maps import principal_map
-from mpdvae.runs.model_folder import load
-from mpdvae.runs.run_folder import Run
 from mpdvae.seeding import seeded
 from mpdvae.vae import VAE
 
@@ -34,9 +32,9 @@ MEAN_DRAWS = 1000
 
 @dataclass(frozen=True)
 class Live:
-    """A model with some test images and their codes."""
+    """A model with some images and their codes."""
 
-    run: Run
+    experiment: Experiment
     vae: VAE
     x: Float[Tensor, "point channel height width"]
     z: Float[Tensor, "point *latent"]
@@ -76,19 +74,19 @@ class Live:
 
     def png(self, images: Tensor, columns: int) -> bytes:
         """Returns a PNG of images in the value range of the model."""
-        return image_grids.png(image_grids.in_rows(self.run.experiment.data.shown(images), columns))
+        return image_grids.png(image_grids.in_rows(self.experiment.data.shown(images), columns))
 
 
-def live(run: Run, data: Splits) -> Live:
-    """Loads the model of `run`, with random test images. Raises `InputError` if the run has no model yet."""
-    vae = load(run.path)
-    chosen = random_subset(min(POINTS, len(data.test)), len(data.test))
-    x, labels = evaluation_images(data.test, run.experiment.data.protocol(), "test", draws=1)
+def live(
+    experiment: Experiment, vae: VAE, x: Float[Tensor, "n channel height width"], labels: Int64[Tensor, " n"] | None
+) -> Live:
+    """Encodes random images out of `x`, which are in the value range of the model of `experiment`."""
+    chosen = random_subset(min(POINTS, len(x)), len(x))
     x = x[chosen]
     q = posteriors(vae, x)
     spread = (q.mean.var(0) + q.variance.mean(0)).sqrt()
     return Live(
-        run=run,
+        experiment=experiment,
         vae=vae,
         x=x,
         z=vae.encode(x),

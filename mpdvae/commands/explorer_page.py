@@ -72,7 +72,7 @@ def serve(live: Live, port: int) -> None:
         show=False,
         websocket_origin=origins,
         verbose=False,
-        title=f"{live.run.experiment.name} - mpdvae explore",
+        title=f"{live.experiment.name} - mpdvae explore",
     )
 
 
@@ -81,7 +81,7 @@ def page(live: Live) -> Any:
     import panel as pn
 
     chosen = pn.widgets.IntSlider(name="Image", start=0, end=len(live.x) - 1, value=0, sizing_mode="stretch_width")
-    whose = f"{live.run.experiment.name}, seed {live.run.experiment.seed}"
+    whose = f"{live.experiment.name}, seed {live.experiment.seed}"
     return pn.Column(
         pn.pane.Markdown(f"# {whose}", margin=(0, 5)),
         pn.FlexBox(

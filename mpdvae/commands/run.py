@@ -114,6 +114,7 @@ def evaluate(
     referee: int | None = None,
     referee_steps: int | None = None,
     compiled: bool = False,
+    precision: Literal["float32", "bfloat16", "auto"] | None = None,
     data_dir: Path | None = None,
     device: str | None = None,
     processes: int | None = None,
@@ -134,12 +135,14 @@ def evaluate(
             As many simulated images are checked as well.
         referee_steps: Annealing steps; more steps narrow the gap between the bounds. Default: 100.
         compiled: Compile the networks first; faster from a few thousand samples on.
+        precision: Precision of the decoder in the likelihoods. Default: as in the run's experiment.
+            auto: bfloat16 if its error is below a tenth of the Monte-Carlo error, and faster; compiles if that pays.
         data_dir: Folder of the data; for your own images that have moved: their new location.
         device: cpu, cuda, ...; default: cpu.
         processes: Number of processes that share the likelihoods. Default: 1.
     """
     from mpdvae.evaluation.run_evaluation import evaluate
-    from mpdvae.evaluation.run_likelihood import unsettled_in_words
+    from mpdvae.evaluation.run_likelihood import precision_in_words, unsettled_in_words
     from mpdvae.runs.environment import EVALUATION
     from mpdvae.runs.observer import owned_by_first, run_in
     from mpdvae.system.atomic_files import read_json
@@ -169,14 +172,16 @@ def evaluate(
             referee_images=referee,
             referee_steps=referee_steps,
             compiled=compiled,
+            precision=precision,
             say=lambda what: watcher.say(f"measuring: {what}"),
             watch=watcher.watch,
         )
     if not is_first():
         return
     name = "density.json" if split == "test" else f"density-{split}.json"
-    if left := unsettled_in_words(read_json(directory / name)):
-        print(left)
+    found = read_json(directory / name)
+    for line in filter(None, (unsettled_in_words(found), precision_in_words(found))):
+        print(line)
     if split == "test":
         _print_results([directory])
     else:

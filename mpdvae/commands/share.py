@@ -6,13 +6,14 @@ from typing import Literal
 from tyro.conf import Positional
 
 
-def export(directory: Positional[str], out: Path, part: Literal["encoder", "decoder"] = "encoder") -> None:
+def export(source: Positional[str], out: Path, part: Literal["encoder", "decoder"] = "encoder") -> None:
     """Export the encoder, or a decoder with independent pixels, as an ONNX file.
 
     Before the file is written, its outputs in onnxruntime are compared with those of the model.
 
     Args:
-        directory: Folder of a run or of a model, or owner/name of a model on the Hugging Face Hub.
+        source: Folder of a run or of a model, name of a model that comes with the package (`mpdvae models`), or owner/name
+            of a model on the Hugging Face Hub.
         out: Path of the ONNX file.
         part: encoder (mean, log_variance), or decoder (pixel probabilities).
     """
@@ -20,7 +21,7 @@ def export(directory: Positional[str], out: Path, part: Literal["encoder", "deco
     from mpdvae.sharing.onnx_export import export as write
     from mpdvae.workflows.progress_display import busy
 
-    vae = load(directory)
-    with busy(f"exporting the {part} of {directory}"):
+    vae = load(source)
+    with busy(f"exporting the {part} of {source}"):
         write(vae, out, part)
     print(out)

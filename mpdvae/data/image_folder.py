@@ -86,7 +86,7 @@ def _pictures(folder: Path) -> list[Path]:
 
 def _stack(files: list[Path]) -> np.ndarray:
     """Reads all pictures into one array [n channel height width]."""
-    first = _read(files[0])
+    first = read_picture(files[0])
     if len(files) * first.size > _LARGEST_FOLDER:
         raise InputError(
             f"{files[0].parent}: {len(files)} pictures of {first.shape[1]}x{first.shape[2]} take {len(files) * first.size:,} "
@@ -95,7 +95,7 @@ def _stack(files: list[Path]) -> np.ndarray:
         )
     pixels = np.empty((len(files), *first.shape), np.uint8)
     for index, file in enumerate(files):
-        picture = _read(file)
+        picture = read_picture(file)
         if picture.shape[0] != first.shape[0]:
             kind = {1: "grey", 3: "colour"}
             raise InputError(
@@ -113,8 +113,9 @@ def _stack(files: list[Path]) -> np.ndarray:
     return pixels
 
 
-def _read(file: Path) -> np.ndarray:
-    """Reads one picture as uint8 [channel height width]."""
+def read_picture(file: Path) -> np.ndarray:
+    """Reads one picture as uint8 [channel height width]. Raises `InputError` if it is damaged, too large, partly transparent,
+    or a symbolic link out of its folder."""
     from PIL import Image  # needed only here
 
     _refuse_way_out(file)

@@ -121,6 +121,7 @@ def _table(results: Results, numbers: list[Measured]) -> str:
     how = f"## Evaluation\n\nOn the {escape(_split(results))} split"
     if density:
         how += f": {density['images']:,} images, {density['samples']:,} importance samples each"
+        how += f". Protocol: {escape(density['protocol'])}" if density.get("protocol") else ""
     rows = ["| measure | value | standard error |", "| --- | ---: | ---: |"]
     for number in numbers:
         error = "" if number.standard_error is None else f"{number.standard_error:.4g}"

@@ -1,6 +1,7 @@
 """Loads and shares trained models: as folders, and through the Hugging Face hub.
 
-    mpdvae.load("runs/digits")          loads from a run folder or model folder; a folder takes precedence over the hub
+    mpdvae.load("runs/digits")          loads from a run folder or model folder; a folder takes precedence over the others
+    mpdvae.load("mae-mnist")            loads a model that comes with the package (`mpdvae.sharing.shipped`)
     mpdvae.load("owner/name@v1")        loads from the hub, at a branch, tag or commit; kept in the hub's cache
     vae.save_pretrained("folder")       writes model.safetensors, experiment.json and README.md
     vae.push_to_hub("owner/name")       uploads the same files
@@ -12,6 +13,7 @@ come from the cache. The hub's client (extra `hub`) is imported on demand; it fi
 import re
 import tempfile
 from collections.abc import Callable
+from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -19,6 +21,7 @@ from mpdvae.errors import InputError, RunError
 from mpdvae.experiments.experiment import Experiment, Origin, with_changes
 from mpdvae.runs import model_folder
 from mpdvae.runs.model_card import Results, model_card
+from mpdvae.sharing import shipped
 from mpdvae.system.atomic_files import read_json
 from mpdvae.version import __version__
 
@@ -27,22 +30,26 @@ if TYPE_CHECKING:
 
 FILES = ["model.safetensors", "experiment.json", "README.md"]
 RESULTS = ("density", "diagnostics", "representation", "manifest")
-_ID = re.compile(r"(?P<repo>[\w.-]+/[\w.-]+)(@(?P<revision>[\w./-]+))?")
+_ID = re.compile(r"(?P<repo>(?!\.{1,2}/)[\w.-]+/[\w.-]+)(@(?P<revision>[\w./-]+))?")
 
 
 def load(source: str | Path) -> "VAE":
-    """Loads a trained model, with averaged weights and in eval mode, from a run folder, a model folder or the hub.
+    """Loads a trained model, with averaged weights and in eval mode, from a folder, the package or the hub.
 
     Arguments:
-        source: a folder, or `owner/name[@revision]` on the hub; a `Path` is always a folder.
+        source: the folder of a run or of a model, the name of a model that comes with the package (`mpdvae models` lists
+            them), or `owner/name[@revision]` on the hub. An existing folder takes precedence; a `Path` is always a folder.
 
     Raises:
-        InputError: if the model does not exist, or its files do not fit together.
+        InputError: if the model does not exist (a wrong name is answered with similar ones), or its files do not fit
+            together.
         RunError: if the hub cannot be reached and its cache does not hold the model.
     """
-    match = _ID.fullmatch(str(source))
-    if isinstance(source, Path) or match is None or Path(source).exists():
+    if isinstance(source, Path):
         return model_folder.load(source)
+    match = _ID.fullmatch(source)
+    if match is None or Path(source).exists():
+        return _of_folder(shipped.located(source))
     return model_folder.load(_downloaded(match["repo"], match["revision"]))
 
 
@@ -61,7 +68,7 @@ def save_pretrained(
     Raises:
         InputError: if the model was assembled by hand, so that its configuration is unknown.
     """
-    origin = _origin(vae)
+    origin = origin_of(vae)
     measured = _of_run(origin.run if results is None else Path(results))
     if results is not None and measured is None:
         raise InputError(
@@ -100,7 +107,7 @@ def push_to_hub(
         InputError: as in `save_pretrained`, and if `repo_id` is invalid.
         RunError: if the hub refuses the upload or cannot be reached.
     """
-    _origin(vae)
+    origin_of(vae)
     match = _ID.fullmatch(repo_id)
     if match is None or match["revision"]:
         raise InputError(f"repo_id: expected owner/name, got {repo_id!r}; pass a branch as revision.", topic="hub")
@@ -122,7 +129,8 @@ def push_to_hub(
         return _of_hub(upload, f"{repo_id}:")
 
 
-def _origin(vae: "VAE") -> Origin:
+def origin_of(vae: "VAE") -> Origin:
+    """Returns the origin of a model. Raises `InputError` if it is unknown because the model was assembled by hand."""
     if isinstance(vae.origin, Origin):
         return vae.origin
     raise InputError(
@@ -130,6 +138,14 @@ def _origin(vae: "VAE") -> Origin:
         "Experiment.build(image_shape), or set vae.origin = mpdvae.experiments.experiment.Origin(experiment, image_shape).",
         topic="hub",
     )
+
+
+def _of_folder(folder: Path) -> "VAE":
+    """Returns the model in `folder`; one with recorded results remembers its folder, so that its next card has them."""
+    vae = model_folder.load(folder)
+    if (folder / shipped.RESULTS).is_file():
+        vae.origin = replace(origin_of(vae), run=folder)
+    return vae
 
 
 def _without_whereabouts(experiment: Experiment) -> Experiment:
@@ -140,7 +156,9 @@ def _without_whereabouts(experiment: Experiment) -> Experiment:
 
 
 def _of_run(run: Path | None) -> Results | None:
-    """Returns the measured results of a run, or None if there are none."""
+    """Returns the measured results of a run or of a model that comes with the package, or None if there are none."""
+    if run is not None and (results := shipped.recorded(run)) is not None:
+        return results
     files = {name: run / f"{name}.json" for name in RESULTS} if run is not None else {}
     found = {name: read_json(path) for name, path in files.items() if path.is_file()}
     return Results(**found) if found else None

@@ -38,6 +38,7 @@ ENDINGS = [
     ("mpdvae data --data-dir there fetch frey", {"frey-faces"}),
     ("mpdvae explain not-a-n", {"not-a-number"}),
     ("mpdvae export there --part ", {"encoder", "decoder"}),
+    ("mpdvae explore mae-mn", {"mae-mnist"}),
     ("mpdvae completion f", {"fish"}),
 ]
 """A line at whose end the key is pressed, and what is offered."""

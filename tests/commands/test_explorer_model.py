@@ -7,17 +7,19 @@ import numpy as np
 import pytest
 import torch
 from PIL import Image
-from small_runs import digits
+from small_runs import tiny
 
 from mpdvae.commands.explorer_model import Live, live
 from mpdvae.commands.explorer_page import check_port
+from mpdvae.commands.model_images import model_images
 from mpdvae.errors import InputError, RunError
-from mpdvae.runs.run_folder import Run
+from mpdvae.runs.model_folder import load
 
 
 @pytest.fixture(scope="module")
 def shown(finished) -> Live:
-    return live(Run(finished), digits())
+    vae = load(finished)
+    return live(tiny(), vae, *model_images(finished, vae, None))
 
 
 def test_a_move_changes_one_dimension_by_its_spread(shown):

@@ -15,6 +15,7 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from functools import cache, partial
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import scipy.io
@@ -47,15 +48,18 @@ from mpdvae.data.npz import read_npz
 from mpdvae.data.omniglot import read_drawings
 from mpdvae.data.omniglot_burda import read_chardata
 from mpdvae.data.static_mnist import read_amat
+from mpdvae.evaluation.example_images import ABOUT, SHEET, Examples, read_examples, write
 from mpdvae.evaluation.result_cache import shared
 from mpdvae.evaluation.resumable_parts import ResumableParts
-from mpdvae.experiments.experiment import from_json
+from mpdvae.experiments.experiment import Origin, from_json
 from mpdvae.measures.density import forms
 from mpdvae.report import collect
+from mpdvae.runs.model_card import model_card
 from mpdvae.runs.model_folder import METADATA, load
 from mpdvae.runs.run_folder import Run
 from mpdvae.sharing.released_config import experiment_of
 from mpdvae.sharing.released_import import read_state
+from mpdvae.sharing.shipped import recorded
 from mpdvae.system.atomic_files import read_json
 from mpdvae.training.loop import train
 
@@ -261,6 +265,36 @@ def _diagnosed(path: Path) -> object:
     return diagnose(path.parent)
 
 
+def _recorded() -> dict[str, Any]:
+    results = {name: json.loads(_run_files()[f"{name}.json"]) for name in ("density", "diagnostics", "representation")}
+    results["density"] |= {"images_of_split": 10_000}
+    return results | {"licence": "mit", "manifest": json.loads(_run_files()["manifest.json"])}
+
+
+def _carded(path: Path) -> object:
+    """Makes a card of recorded results."""
+    return model_card(PLAIN, (1, 8, 8), recorded(path.parent))
+
+
+@cache
+def _examples() -> dict[str, bytes]:
+    """Returns the files of three images."""
+    import tempfile
+
+    with tempfile.TemporaryDirectory() as folder:
+        write(Path(folder), Examples(torch.eye(8).expand(3, 1, 8, 8), [2, 0, 1], None, [-1.0], False), PLAIN.data)
+        return files(Path(folder))
+
+
+def _examples_beside(folder: Path) -> None:
+    for name, content in _examples().items():
+        (folder / name).write_bytes(content)
+
+
+def _shown(path: Path) -> object:
+    return read_examples(path.parent, Origin(PLAIN, (1, 8, 8)))
+
+
 def _noted(path: Path) -> object:
     """Uses a manifest as commands do."""
     run = Run(path.parent)
@@ -296,6 +330,11 @@ RUNS = {
     "experiment": Reader(
         lambda: tiny().to_json().encode(), lambda path: from_json(path.read_bytes(), path.name), damage=damaged_json
     ),
+    "results of a model": Reader(
+        lambda: json.dumps(_recorded()).encode(), _carded, "results.json", damaged_json, beside=_model_beside
+    ),
+    "example images": Reader(lambda: _examples()[ABOUT], _shown, ABOUT, damaged_json, beside=_examples_beside),
+    "example images, sheet": Reader(lambda: _examples()[SHEET], _shown, SHEET, beside=_examples_beside),
     "manifest": _run_reader("manifest.json", _noted),
     "history, diagnosed": _run_reader("history.jsonl", _diagnosed),
     "diagnostics, diagnosed": _run_reader("diagnostics.json", _diagnosed),

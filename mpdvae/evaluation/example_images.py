@@ -1,0 +1,96 @@
+"""Images in a model folder, with which the model can be explored without its data set.
+
+    images.png     the images side by side without gaps, 8 bits per channel, in rows of `columns`
+    images.json    their positions in the test split, their labels, and log p(x) of the first of them as it was measured
+
+They are test images, or images drawn from the model where the data may not be passed on. The image of position i has the
+noise of position i (`mpdvae.measures.density`), so that log p(x) can be computed again from the weights and these files
+alone.
+"""
+
+import json
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import torch
+from jaxtyping import Float, Int64
+from pydantic import Field, FiniteFloat
+from torch import Tensor
+
+from mpdvae.data.image_folder import read_picture
+from mpdvae.data.protocols import scale_levels
+from mpdvae.errors import InputError
+from mpdvae.evaluation import image_grids
+from mpdvae.experiments.experiment import Data, Origin
+from mpdvae.report.schema import Part, Whole, read
+from mpdvae.system.atomic_files import write_atomically
+
+SHEET, ABOUT = "images.png", "images.json"
+COLUMNS = 25
+ADVICE = "take the folder from its source again"
+
+
+@dataclass(frozen=True)
+class Examples:
+    """Images in the value range of the model."""
+
+    x: Float[Tensor, "n channel height width"]
+    indices: list[int]
+    """Position of each image in the test split; of drawn images: 0, 1, ..."""
+    labels: Int64[Tensor, " n"] | None
+    log_prob_nats: list[float]
+    """Measured importance-weighted log p(x) of the first images."""
+    drawn: bool
+    """Whether the images were drawn from the model."""
+
+
+class _About(Part):
+    """images.json"""
+
+    columns: int = Field(ge=1, le=1000)
+    drawn: bool
+    indices: list[Whole] = Field(min_length=1)
+    labels: list[Whole] | None = None
+    log_prob_nats: list[FiniteFloat]
+
+
+def write(folder: Path, examples: Examples, data: Data) -> None:
+    """Writes the two files."""
+    labels = None if examples.labels is None else examples.labels.tolist()
+    about: dict[str, Any] = {"columns": COLUMNS, "drawn": examples.drawn, "indices": examples.indices, "labels": labels}
+    about["log_prob_nats"] = examples.log_prob_nats
+    write_atomically(folder / SHEET, image_grids.sheet(data.shown(examples.x), COLUMNS))
+    write_atomically(folder / ABOUT, json.dumps(about, allow_nan=False) + "\n")
+
+
+def read_examples(folder: Path, origin: Origin) -> Examples | None:
+    """Returns the images in the folder of a model of this origin; None if it has none.
+
+    Raises:
+        InputError: if the files are damaged, or do not fit each other or the model.
+    """
+    path = folder / ABOUT
+    if not path.is_file():
+        return None
+    about = read(_About, path, ADVICE)
+    count = len(about.indices)
+    if len(about.log_prob_nats) > count or (about.labels is not None and len(about.labels) != count):
+        raise InputError(f"{path} is broken (its lists do not have {count} images): {ADVICE}.", topic="damaged")
+    levels = torch.from_numpy(read_picture(folder / SHEET).copy())
+    channel, height, width = origin.image_shape
+    rows = -(-count // about.columns)
+    if levels.shape != (channel, rows * height, about.columns * width):
+        raise InputError(
+            f"{folder / SHEET} is broken (expected {count} images of {height}x{width} in rows of {about.columns}, got a "
+            f"picture of {levels.shape[1]}x{levels.shape[2]}): {ADVICE}.",
+            topic="damaged",
+        )
+    tiles = levels.unflatten(2, (-1, width)).unflatten(1, (-1, height)).permute(1, 3, 0, 2, 4).flatten(0, 1)[:count]
+    return Examples(
+        x=scale_levels(tiles) if origin.experiment.data.binarisation == "levels" else tiles.float() / 255,
+        indices=about.indices,
+        labels=None if about.labels is None else torch.tensor(about.labels),
+        log_prob_nats=about.log_prob_nats,
+        drawn=about.drawn,
+    )
