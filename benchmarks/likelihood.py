@@ -1,4 +1,4 @@
-"""Importance-weighted bounds, and the mutual posterior divergence of whole data sets."""
+"""Importance-weighted bounds, their precisions, and the mutual posterior divergence of whole data sets."""
 
 from collections.abc import Callable
 from functools import partial
@@ -12,14 +12,19 @@ from torch.distributions import Independent, Normal
 from benchmarks.plain import plain_bound, plain_divergence, square_kernels
 from benchmarks.sampling import initialised
 from benchmarks.timing import Curve, Row, apart, pair, pair_apart, peak_bytes, seconds_of, shown, shown_bytes
-from mpdvae import VAE, mutual_posterior_divergence
+from mpdvae import VAE, load, mutual_posterior_divergence
+from mpdvae.data import evaluation_images
+from mpdvae.evaluation.likelihood_precision import bfloat16_decoder, compared
+from mpdvae.experiments.recipes import recipe
 from mpdvae.measures.density import estimate
 from mpdvae.models.acceleration import compile_networks
 from mpdvae.seeding import seeded
 from mpdvae.system.allocator import keep_freed_memory
+from mpdvae.workflows.job import load_data
 
 MODEL = "mae-mnist-paper"
 PLAIN_SAMPLES, SAMPLES = 256, 2048
+PRECISION_IMAGES = 8
 
 
 def bound() -> tuple[list[Row], list[Curve]]:
@@ -70,6 +75,45 @@ def bound() -> tuple[list[Row], list[Curve]]:
         Curve("our bound, 16 images, 64 samples", "MB per chunk", "s", apart(_by_piece)),
     ]
     return rows, curves
+
+
+def precision() -> tuple[list[Row], list[Curve]]:
+    """Decoder evaluations per second in float32 uncompiled, the default, and in the other ways of `--precision auto`."""
+    rows = []
+    for what, model, samples in (
+        ("paper network, initialised", partial(initialised, MODEL, (1, 28, 28)), 64),
+        ("compact network, trained", partial(load, "mae-mnist"), 256),
+    ):
+        for compiled in (False, True):
+            if compiled and not compile_networks(model()):
+                continue
+            for precise in ("float32", "bfloat16"):
+                if compiled or precise == "bfloat16":
+                    rows.append(_precision_row(what, model, samples, precise, compiled))
+    return rows, []
+
+
+def _precision_row(what: str, model: Callable[[], VAE], samples: int, precise: str, compiled: bool) -> Row:
+    x = _digits(PRECISION_IMAGES)
+    vae, own = model(), model()
+    approximate = bfloat16_decoder(own) if precise == "bfloat16" else None
+    if compiled:
+        compile_networks(own)
+        if approximate is not None:
+            compile_networks(approximate)
+    plain = partial(estimate, vae, x, samples)
+    ours = partial(estimate, own, x, samples, approximate=approximate)
+    both, pairs = pair(plain, ours, rounds=5), PRECISION_IMAGES * samples
+    e = compared(plain(), ours(), PRECISION_IMAGES, samples)
+    check = f"difference per image {e.per_image:.1g} nats (Monte Carlo: {e.per_image_monte_carlo:.2g})"
+    return Row(
+        f"likelihoods, {what}, {precise}{' compiled' if compiled else ''}",
+        f"{pairs / both.plain_seconds:,.0f} evaluations/s",
+        f"{pairs / both.seconds:,.0f} evaluations/s",
+        round(both.ratio, 2),
+        "2x" if compiled and approximate is not None else "",
+        check=check,
+    )
 
 
 def divergence() -> tuple[list[Row], list[Curve]]:
@@ -123,6 +167,12 @@ def _model() -> VAE:
 def _images(count: int) -> Tensor:
     with seeded("binary images"):
         return (torch.rand(count, 1, 28, 28) < 0.2).float()
+
+
+def _digits(count: int) -> Tensor:
+    """Binary test images of MNIST."""
+    experiment = recipe(MODEL)
+    return evaluation_images(load_data(experiment, None).test, experiment.data.protocol(), "test", 1)[0][:count]
 
 
 def _plain(vae: VAE, x: Tensor, samples: int) -> Tensor:

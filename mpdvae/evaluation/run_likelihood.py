@@ -19,7 +19,7 @@ from typing import Any, Literal
 
 import torch
 from jaxtyping import Float, Int64
-from torch import Tensor
+from torch import Tensor, nn
 
 from mpdvae.data import Images, Protocol, Splits, evaluation_images
 from mpdvae.errors import InputError
@@ -127,9 +127,11 @@ def images_of(data: Splits, split: str) -> Images:
     return parts[split]
 
 
-def partial_results(run: Run, measurement: Measurement, compiled: bool = False) -> ResumableParts:
-    """Returns the store for the parts of this measurement, with networks that are `compiled` or not. Its key omits the
-    number of threads, which affects only the last digits."""
+def partial_results(
+    run: Run, measurement: Measurement, compiled: bool = False, precision: str = "float32"
+) -> ResumableParts:
+    """Returns the store for the parts of this measurement, with networks that are `compiled` or not, in the requested
+    precision. Its key omits the number of threads, which affects only the last digits."""
     m = measurement
     weights = (run.path / "model" / "model.safetensors").read_bytes()
     depends_on = {
@@ -143,13 +145,16 @@ def partial_results(run: Run, measurement: Measurement, compiled: bool = False) 
         "tolerance": m.tolerance,
         "part_pairs": PART_PAIRS,
         "compiled": compiled,
+        "precision": precision,
     }
     return ResumableParts(run.path / "partial", depends_on, run.check_there)
 
 
-def measure(vae: VAE, measurement: Measurement, partial: ResumableParts, watch: Watch) -> DensityEstimate:
-    """Returns the likelihood of every image, measured part by part. Several processes share the parts, and each returns the
-    whole result."""
+def measure(
+    vae: VAE, measurement: Measurement, partial: ResumableParts, watch: Watch, approximate: nn.Module | None = None
+) -> DensityEstimate:
+    """Returns the likelihood of every image, measured part by part, with an `approximate` decoder if there is one. Several
+    processes share the parts, and each returns the whole result."""
     m, count, budget = measurement, len(measurement.x), Budget()
     expected = m.samples if m.tolerance is None else min(m.samples, EXPECTED_SAMPLES)
     size = max(1, PART_PAIRS // expected)
@@ -169,6 +174,7 @@ def measure(vae: VAE, measurement: Measurement, partial: ResumableParts, watch: 
                 tolerance=m.tolerance,
                 indices=m.indices[piece].tolist(),
                 progress=lambda done, _: watch("density", (piece.start + done / m.samples) / count),
+                approximate=approximate,
             ).tensors()
 
         compute, forms = partial_of(budget.spend, estimate), density.forms(len(m.x[piece]), m.samples)
@@ -205,6 +211,18 @@ def unsettled_in_words(summary: Mapping[str, Any]) -> str:
         f"{count} of {summary['images']} images: an error above {summary['tolerance_nats']:g} nats, or an unreliable one "
         f"(Pareto k above {RELIABLE:g}), after {summary['samples']:,} samples; use more (--samples), or check with "
         "--referee."
+    )
+
+
+def precision_in_words(summary: Mapping[str, Any]) -> str:
+    """Returns the error of bfloat16 beside that of Monte Carlo; empty for float32."""
+    if not (error := summary.get("approximation")):
+        return ""
+    shown = {name: "unknown" if value is None else f"{value:.2g}" for name, value in error.items()}
+    return (
+        f"bfloat16: error per image {shown['error_per_image_nats']} nats (Monte Carlo: "
+        f"{shown['monte_carlo_error_per_image_nats']}), shift of the mean {shown['mean_shift_nats']} +- "
+        f"{shown['mean_shift_standard_error_nats']} (Monte Carlo: {shown['mean_monte_carlo_error_nats']})."
     )
 
 

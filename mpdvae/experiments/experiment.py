@@ -84,6 +84,9 @@ class Evaluation(Config):
     """Random test images for the likelihoods; None: all images with all draws."""
     density_samples: Count = 4096
     """Importance samples per image."""
+    density_precision: Literal["float32", "bfloat16", "auto"] = "float32"
+    """Precision of the decoder in the likelihoods. auto: bfloat16 if that is faster and a pilot shows its error to be below a
+    tenth of the Monte-Carlo error; compiles if that pays back."""
     representation_images: Count | None = None
     """Training images from which label subsets and clusters are drawn; None: all."""
     label_counts: Annotated[tuple[AtLeastTwo, ...], Field(min_length=1)] = (100, 1_000, 10_000)

@@ -12,7 +12,8 @@ the encoder.
 
 Computation. The encoder sees every image once. Samples pass through the decoder in chunks that fit a given memory budget
 (`memory_use`). The noise of image i and sample j is a function of (seed, i, j), so that the budget does not change the
-results beyond rounding. Sums are computed in float64.
+results beyond rounding. Sums are computed in float64. A faster, less precise decoder (bfloat16) can do most of the work;
+`calibration` corrects it, and measures what error remains.
 
 With a tolerance, the standard error of an image is checked after 64, 128, 256, ... samples; sampling stops at the first
 check at which it is within the tolerance and the tail shape is at most 0.7. Stopping is more likely while no large weight
@@ -22,7 +23,7 @@ fraction of their error bar. tests/measures/test_density.py limits the mean of t
 
 import math
 from collections.abc import Callable, Iterator, Sequence
-from contextlib import contextmanager
+from contextlib import contextmanager, nullcontext
 from dataclasses import dataclass, fields
 from typing import Any
 
@@ -32,7 +33,7 @@ from torch import Tensor, nn
 from torch.nn.utils import parametrize
 
 from mpdvae.errors import InputError, RunError
-from mpdvae.measures.importance_sampling import NOISE_BLOCK, Sampler, looks
+from mpdvae.measures.importance_sampling import NOISE_BLOCK, Draws, Sampler, looks
 from mpdvae.measures.importance_weights import (
     RELIABLE,
     bound_curve,
@@ -79,6 +80,10 @@ class DensityEstimate:
     disjoint groups; nan beyond the samples drawn."""
     samples_drawn: Int64[Tensor, " batch"]
     """Importance samples k of each image: `samples`, or fewer if a tolerance was met."""
+    approximation_error: Float64[Tensor, " batch"]
+    """Standard error of `log_prob` due to an approximate decoder, see `calibration`; nan without one."""
+    approximation_shift: Float64[Tensor, " batch"]
+    """Estimate of the part of that error whose mean over images is not 0; nan without an approximate decoder."""
     samples: int
     """Maximum number of importance samples per image."""
     data_dimensions: int
@@ -115,6 +120,7 @@ def estimate(
     progress: Callable[[int, int], None] | None = None,
     tolerance: float | None = None,
     indices: Sequence[int] | None = None,
+    approximate: nn.Module | None = None,
 ) -> DensityEstimate:
     """Estimates the log-likelihood of each image, with its uncertainty. On Linux, the process from then on keeps the memory
     that it frees (`mpdvae.system.allocator`).
@@ -130,6 +136,8 @@ def estimate(
             most 1 + log2(samples / 64) checks; the module docstring describes their effect on the estimate.
         indices: the index of each image in its data set; the noise is a function of it, so that an image's estimate does
             not depend on the other images, and errors name it. Default: 0, 1, 2, ...
+        approximate: a decoder that computes nearly what the model's does, but faster, for all samples; a sixteenth of them
+            passes through the model's, too, and corrects the others. None: the model's alone.
 
     Raises:
         InputError: for no images, no samples, a non-finite pixel, a tolerance that is not positive, a budget that is too
@@ -148,12 +156,13 @@ def estimate(
             progress(done, len(x) * samples)
 
     keep_freed_memory()  # chunks are freed and allocated over and over
-    with torch.no_grad(), evaluating(vae), parametrize.cached():  # normalises the weights only once
-        images, draws = piece_sizes(vae, x, samples, memory_budget, NOISE_BLOCK)
+    fast = nullcontext() if approximate is None else evaluating(approximate)
+    with torch.no_grad(), evaluating(vae), fast, parametrize.cached():  # normalises the weights only once
+        images, draws = piece_sizes(vae, x, samples, memory_budget, NOISE_BLOCK, approximate is not None)
         for start in range(0, len(x), images):
             piece = slice(start, start + images)
-            sampler = Sampler(vae, x[piece], list(indices[piece]), seed, draws, report)
-            pieces.append(_statistics(*sampler.draw(looks(samples, tolerance), tolerance), samples))
+            sampler = Sampler(vae, x[piece], list(indices[piece]), seed, draws, report, approximate)
+            pieces.append(_statistics(sampler.draw(looks(samples, tolerance), tolerance), samples))
     values = (torch.cat(field) for field in zip(*pieces, strict=True))
     return DensityEstimate(*values, samples=samples, data_dimensions=x[0].numel())
 
@@ -203,6 +212,23 @@ def summarise(estimate: DensityEstimate, draws: int = 1, population: int | None 
             "median": finite(shapes.quantile(0.5)) if len(shapes) else None,
             "share_above_0.7": finite((shapes > RELIABLE).double().mean()),
         },
+    } | _of_approximation(e)
+
+
+def _of_approximation(e: DensityEstimate) -> dict[str, Any]:
+    """Returns the errors of an approximate decoder, beside those of Monte Carlo (root mean squares per image, and of the mean
+    over images, of which a Monte-Carlo error has a random part and a bias); empty without one."""
+    error, shift, squares = e.approximation_error, e.approximation_shift, e.standard_error.square()
+    if error.isnan().all():
+        return {}
+    return {
+        "approximation": {
+            "error_per_image_nats": finite(error.square().nanmean().sqrt()),
+            "monte_carlo_error_per_image_nats": finite(squares.mean().sqrt()),
+            "mean_shift_nats": finite(shift.nanmean()),
+            "mean_shift_standard_error_nats": finite((shift.var() / len(shift)).sqrt()),
+            "mean_monte_carlo_error_nats": finite((squares.mean() / len(squares) + (squares.mean() / 2) ** 2).sqrt()),
+        }
     }
 
 
@@ -227,15 +253,16 @@ def evaluating(module: nn.Module) -> Iterator[None]:
             part.training = mode
 
 
-def _statistics(log_w: Tensor, drawn: Tensor, kl: Tensor, reconstruction: Tensor, samples: int) -> tuple[Tensor, ...]:
-    """Returns the fields of a `DensityEstimate`, in order; `log_w` is nan beyond the samples `drawn` of each image."""
+def _statistics(draws: Draws, samples: int) -> tuple[Tensor, ...]:
+    """Returns the fields of a `DensityEstimate`, in order."""
+    log_w, drawn, kl, reconstruction, *errors = draws
     groups = [(int(k), (drawn == k).nonzero().flatten()) for k in drawn.unique()]
     parts = [_of_weights(log_w[:k, images], len(group_sizes(samples))) for k, images in groups]
     order = torch.cat([images for _, images in groups]).argsort()
     bound, error, elbo, size, shape, limit, limit_error, curve = (
         torch.cat(field)[order] for field in zip(*parts, strict=True)
     )
-    return bound, error, elbo, size, shape, kl, reconstruction, limit, limit_error, curve, drawn
+    return bound, error, elbo, size, shape, kl, reconstruction, limit, limit_error, curve, drawn, *errors
 
 
 def _of_weights(log_w: Tensor, sizes: int) -> tuple[Tensor, ...]:

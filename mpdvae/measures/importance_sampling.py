@@ -2,18 +2,23 @@
 
 The noise of image i and sample j is a function of (seed, i, j). It is drawn in blocks of `NOISE_BLOCK` samples, each with
 its own key, so that an image can stop early, or be measured alone, without changing the draws of the others.
+
+With an `approximate` decoder, which is faster and less precise than that of the model, the first `PAIRED` samples of every
+block pass through both, and the others are corrected by them (`calibration`).
 """
 
 import math
 from collections.abc import Callable, Sequence
 from itertools import pairwise
+from typing import NamedTuple
 
 import torch
-from torch import Tensor
+from torch import Tensor, nn
 from torch.distributions import Distribution, Independent, Normal
 
 from mpdvae.divergence import diagonal_normal
 from mpdvae.errors import RunError
+from mpdvae.measures.calibration import corrected, offset, remaining_error, shift
 from mpdvae.measures.importance_weights import RELIABLE, pareto_shape, standard_error
 from mpdvae.seeding import derive_seed
 from mpdvae.vae import VAE
@@ -23,48 +28,97 @@ NOISE_BLOCK = 64
 every estimate within its error bar."""
 
 
+PAIRED = 4
+"""Samples of each block that pass through both decoders if there is an approximate one: their share is the cost, and the
+inverse root of their number the error of the correction."""
+
+
+class Draws(NamedTuple):
+    """Log-weights of a chunk of images, and what was measured along with them; float64 on the CPU."""
+
+    log_w: Tensor
+    """[samples batch]; nan if not drawn."""
+    drawn: Tensor
+    """Samples drawn [batch]."""
+    kl: Tensor
+    """[batch]"""
+    reconstruction: Tensor
+    """[batch]"""
+    approximation_error: Tensor
+    """`calibration.remaining_error` [batch]; nan without an approximate decoder."""
+    approximation_shift: Tensor
+    """`calibration.shift` [batch]; nan without an approximate decoder."""
+
+
 class Sampler:
     """Draws importance samples of a chunk of images, `draws` samples of each per decoder pass."""
 
     def __init__(
-        self, vae: VAE, x: Tensor, indices: list[int], seed: int, draws: int, report: Callable[[int], None]
+        self,
+        vae: VAE,
+        x: Tensor,
+        indices: list[int],
+        seed: int,
+        draws: int,
+        report: Callable[[int], None],
+        approximate: nn.Module | None = None,
     ) -> None:
         self.vae, self.x, self.indices, self.seed, self.draws, self.report = vae, x, indices, seed, draws, report
+        self.approximate = approximate
         self.prior, self.q = vae.prior(), vae.encoder(x)
         self.kl, self.reconstruction = torch.zeros(2, len(x), dtype=torch.float64)
 
-    def draw(self, looks: list[int], tolerance: float | None) -> tuple[Tensor, Tensor, Tensor, Tensor]:
-        """Returns log-weights [samples batch], nan if not drawn; and samples drawn, KL and reconstruction, each [batch]."""
-        log_w = torch.full((looks[-1], len(self.x)), math.nan, dtype=torch.float64)
+    def draw(self, looks: list[int], tolerance: float | None) -> Draws:
+        """Draws up to the last of `looks` samples of each image, fewer if it settles within the tolerance before."""
+        raw = torch.full((looks[-1], len(self.x)), math.nan, dtype=torch.float64)
+        exact = None if self.approximate is None else raw.clone()
         drawn, active = torch.zeros(len(self.x), dtype=torch.int64), torch.arange(len(self.x))
         for done, look in pairwise([0, *looks]):
             if len(active) == 0:
                 break
             for block in range(done, look, NOISE_BLOCK):
-                log_w[block : min(block + NOISE_BLOCK, look), active] = self._weigh(active, block, look)
+                weighed, paired = self._weigh(active, block, look)
+                raw[block : block + len(weighed), active] = weighed
+                if exact is not None:
+                    exact[block : block + len(paired), active] = paired
             drawn[active] = look
-            refuse_broken_weights(log_w[:look, active], [self.indices[i] for i in active])
+            so_far = raw[:look, active] if exact is None else corrected(raw[:look, active], exact[:look, active])
+            refuse_broken_weights(so_far, [self.indices[i] for i in active])
             if tolerance is not None:
-                so_far = log_w[:look, active]
                 settled = is_settled(standard_error(so_far), pareto_shape(so_far), tolerance)
                 self.report(int(settled.sum()) * (looks[-1] - look))
                 active = active[~settled]
-        return log_w, drawn, self.kl / drawn, self.reconstruction / drawn
+        return self._draws(raw, exact, drawn)
 
-    def _weigh(self, active: Tensor, block: int, end: int) -> Tensor:
-        """Returns log-weights [draws active] of the samples from `block` to the end of that block, or to `end`."""
+    def _draws(self, raw: Tensor, exact: Tensor | None, drawn: Tensor) -> Draws:
+        kl, reconstruction = self.kl / drawn, self.reconstruction / drawn
+        if exact is None:
+            unknown = torch.full_like(kl, math.nan)
+            return Draws(raw, drawn, kl, reconstruction, unknown, unknown)
+        errors = remaining_error(raw, exact), shift(raw, exact)
+        return Draws(corrected(raw, exact), drawn, kl, reconstruction - offset(raw, exact), *errors)
+
+    def _weigh(self, active: Tensor, block: int, end: int) -> tuple[Tensor, Tensor]:
+        """Returns log-weights [draws active] of the samples from `block` to the end of that block, or to `end`; and the exact
+        ones of the first of them, none without an approximate decoder."""
         x, q = self.x[active], _of_images(self.q, active)
         noise = _noise(self.seed, [self.indices[i] for i in active], block, min(NOISE_BLOCK, end - block), q.mean)
-        weighed = []
+        decoder = self.vae.decoder if self.approximate is None else self.approximate
+        weighed, exact, pairs = [], [], 0 if self.approximate is None else PAIRED
         for part in noise.split(self.draws):
             z = q.mean + q.stddev * part
-            log_likelihood = _to_float64(self.vae.decoder(z).log_prob(x))
+            log_likelihood = _to_float64(decoder(z).log_prob(x))
             log_w = log_likelihood + _to_float64(self.prior.log_prob(z)) - _to_float64(q.log_prob(z))
             self.kl[active] += _to_float64(self.vae.kl(q, z)) * len(z)
             self.reconstruction[active] -= log_likelihood.sum(0)
             weighed.append(log_w)
+            both = z[:pairs]
+            if len(both):
+                of_model = _to_float64(self.vae.decoder(both).log_prob(x))
+                exact.append(log_w[: len(both)] + (of_model - log_likelihood[: len(both)]))
+                pairs -= len(both)
             self.report(log_w.numel())
-        return torch.cat(weighed)
+        return torch.cat(weighed), torch.cat(exact) if exact else torch.empty(0, len(active))
 
 
 def looks(samples: int, tolerance: float | None) -> list[int]:

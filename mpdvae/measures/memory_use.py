@@ -53,8 +53,11 @@ def usable_bytes(memory_budget: int, like: Tensor, least: int) -> int:
     return min(half, max(CPU_PIECE, least)) if like.device.type == "cpu" else half
 
 
-def piece_sizes(vae: VAE, x: Tensor, samples: int, memory_budget: int, most_draws: int) -> tuple[int, int]:
-    """Returns how many images, and how many samples of each (at most `most_draws`), to pass through the decoder at once.
+def piece_sizes(
+    vae: VAE, x: Tensor, samples: int, memory_budget: int, most_draws: int, approximated: bool = False
+) -> tuple[int, int]:
+    """Returns how many images, and how many samples of each (at most `most_draws`), to pass through the decoder at once;
+    `approximated`: whether log-weights are kept twice, of two decoders.
 
     Raises `InputError` if the budget is too small for one image.
     """
@@ -64,7 +67,8 @@ def piece_sizes(vae: VAE, x: Tensor, samples: int, memory_budget: int, most_draw
     with uncompiled(), LiveBytes() as decoding:
         _ = vae.decoder(z).log_prob(x[:1]), vae.prior().log_prob(z)
     draws = min(samples, most_draws)
-    noise, statistics = 3 * most_draws * mean.nbytes, 64 * samples + 1536 * math.ceil(3 * math.sqrt(samples))
+    of_sample = 112 if approximated else 64
+    noise, statistics = 3 * most_draws * mean.nbytes, of_sample * samples + 1536 * math.ceil(3 * math.sqrt(samples))
     image = encoding.peak // min(TRIAL, len(x)) + noise + statistics
     pair = decoding.peak // TRIAL
     usable = usable_bytes(memory_budget, x, image + pair)

@@ -42,6 +42,7 @@ OPTIONS: Mapping[str, tuple[str, type]] = {
     "--split": ("split", str),
     "--referee": ("referee_images", int),
     "--referee-steps": ("referee_steps", int),
+    "--precision": ("precision", str),
 }
 """Options with values in the command of density.json: the matching argument of `run_evaluation.evaluate` and its type."""
 
