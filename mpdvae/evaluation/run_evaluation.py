@@ -24,6 +24,7 @@ from mpdvae.errors import InputError
 from mpdvae.evaluation import image_grids, interpolation, representation_baselines
 from mpdvae.evaluation.exploration import explore
 from mpdvae.evaluation.likelihood_check import judge
+from mpdvae.evaluation.likelihood_precision import Choice, bfloat16_decoder, decided
 from mpdvae.evaluation.run_likelihood import (
     Measurement,
     Request,
@@ -72,6 +73,7 @@ def evaluate(
     referee_images: int | None = None,
     referee_steps: int | None = None,
     compiled: bool = False,
+    precision: str | None = None,
     watch: Watch = lambda _, __: None,
 ) -> None:
     """Writes density.json, density.csv, diagnostics.json, information.json, code_use.json, representation.json, codes.json,
@@ -93,6 +95,8 @@ def evaluate(
         referee_images: number of images to check by annealed importance sampling; None: none.
         referee_steps: annealing steps of the check; None: 100.
         compiled: whether networks are compiled for the likelihoods; the last digits depend on it.
+        precision: float32, bfloat16 or auto for the decoder in the likelihoods, see `likelihood_precision`; None: as in the
+            experiment. The manifest records what auto measured, density.json the command that repeats its choice.
         watch: progress callback of the likelihoods.
 
     Raises:
@@ -101,16 +105,28 @@ def evaluate(
     started = time.perf_counter()
     request = Request(samples, images, tolerance, protocol, referee_images, referee_steps)
     with shortage_told(say):
-        _evaluate(run, data, request, split, say, compiled, watch)
+        _evaluate(run, data, request, split, say, compiled, precision, watch)
     if split == "test" and is_first():  # recorded last: if the process is killed before, the run is measured again
         run.note(status="finished", evaluation_seconds=round(time.perf_counter() - started, 1))
 
 
-def _evaluate(run: Run, data: Splits, request: Request, split: str, say: Say, compiled: bool, watch: Watch) -> None:
+def _evaluate(
+    run: Run,
+    data: Splits,
+    request: Request,
+    split: str,
+    say: Say,
+    compiled: bool,
+    precision: str | None,
+    watch: Watch,
+) -> None:
     vae, settings = load(run.path).to(data.test.pixels.device), run.experiment.evaluation
     measurement = prepare(run, data, split, request)
-    again = {"command": shlex.join(["mpdvae", "evaluate", str(run.path), *_options(request, measurement, compiled)])}
-    kept = partial_results(run, measurement, compiled)
+    requested = settings.density_precision if precision is None else precision
+    kept = partial_results(run, measurement, compiled, requested)
+    choice = decided(vae, measurement, kept, requested, compiled)
+    options = _options(request, measurement, choice, settings.density_precision)
+    again = {"command": shlex.join(["mpdvae", "evaluate", str(run.path), *options])}
 
     def path(name: str) -> Path:
         run.check_there()
@@ -118,16 +134,21 @@ def _evaluate(run: Run, data: Splits, request: Request, split: str, say: Say, co
         return run.path / (name if split == "test" else f"{stem}-{split}.{kind}")
 
     say("density")
-    if compiled:
-        compile_networks(vae)
-    estimate = measure(vae, measurement, kept, watch)
+    if requested == "auto":
+        say(choice.in_words())
+    approximate = bfloat16_decoder(vae) if choice.precision == "bfloat16" else None
+    if choice.compile and compile_networks(vae) and approximate is not None:
+        compile_networks(approximate)
+    estimate = measure(vae, measurement, kept, watch, approximate)
     if not is_first():
         return  # the rest takes one process little time
+    if requested == "auto":
+        run.note(likelihood_precision=choice.to_dict())
     likelihoods = summary(measurement, estimate)
     if request.referee is not None:
         say("referee")
         likelihoods["referee"] = judge(vae, measurement, estimate, request, kept, watch)
-    write_json(path("density.json"), likelihoods | ({"compiled": True} if compiled else {}) | again)
+    write_json(path("density.json"), likelihoods | ({"compiled": True} if choice.compile else {}) | again)
     write_atomically(path("density.csv"), table(measurement, estimate))
     say("diagnostics")
     chosen = images_of(data, split)
@@ -138,7 +159,7 @@ def _evaluate(run: Run, data: Splits, request: Request, split: str, say: Say, co
     say("information and use of the code")
     write_json(path("information.json"), _information(vae, run, q) | {"split": split} | again)
     write_json(path("code_use.json"), _code_use(vae, run, x) | {"split": split} | again)
-    codes = representation_baselines.codes(vae, run.experiment, chosen, split)
+    codes = representation_baselines.codes(vae, run.experiment, chosen, split, q)
     write_json(path("codes.json"), _map(codes, labels))
     reason = representation_baselines.unscored_because(data, chosen)
     say(reason or "representation")
@@ -153,7 +174,7 @@ def _evaluate(run: Run, data: Splits, request: Request, split: str, say: Say, co
     kept.remove()
 
 
-def _options(request: Request, measurement: Measurement, compiled: bool) -> list[str]:
+def _options(request: Request, measurement: Measurement, choice: Choice, usual_precision: str) -> list[str]:
     """Returns the options of `mpdvae evaluate` that repeat this measurement, even if the experiment's defaults change."""
     given = {
         "samples": measurement.samples if request.protocol is None else None,
@@ -163,9 +184,10 @@ def _options(request: Request, measurement: Measurement, compiled: bool) -> list
         "split": measurement.split,
         "referee": request.referee,
         "referee-steps": None if request.referee is None else request.annealing_steps,
+        "precision": None if choice.precision == usual_precision == "float32" else choice.precision,
     }
     words = [word for name, value in given.items() if value is not None for word in (f"--{name}", str(value))]
-    return [*words, *(["--compiled"] if compiled else [])]
+    return [*words, *(["--compiled"] if choice.compile else [])]
 
 
 def draw_pictures(run: Run, vae: VAE, x: Float[Tensor, "n channel height width"]) -> None:
