@@ -21,8 +21,9 @@ from rich.console import Console
 from rich.table import Table
 
 from benchmarks import pages
-from benchmarks.likelihood import bound, divergence
+from benchmarks.likelihood import bound, divergence, precision
 from benchmarks.pages import fill
+from benchmarks.representation import representation
 from benchmarks.sampling import flows, sampling
 from benchmarks.timing import Curve, Row
 from benchmarks.training import start_up, training
@@ -35,7 +36,9 @@ SECTIONS: dict[str, Callable[[], tuple[list[Row], list[Curve]]]] = {
     "sampling": sampling,
     "flows": flows,
     "bound": bound,
+    "precision": precision,
     "divergence": divergence,
+    "representation": representation,
     "training": training,
     "start-up": start_up,
 }

@@ -20,6 +20,7 @@ import numpy as np
 import torch
 from jaxtyping import Float
 from torch import Tensor
+from torch.distributions import Independent
 
 from mpdvae.data import Images, Splits, data_dir, evaluation_images
 from mpdvae.evaluation.result_cache import shared
@@ -61,10 +62,13 @@ class Features(NamedTuple):
 
 def code_images(e: Experiment, images: Images, split: str) -> Float[Tensor, "n channel height width"]:
     """Returns what codes of `images` are computed from: a fixed draw, grey levels thresholded at one half, or levels."""
-    protocol = e.data.protocol()
-    if e.evaluation.code_input == "thresholded" and protocol.binarises:
+    if _thresholded(e):
         return (images.pixels >= GREY_HALF).float()
-    return evaluation_images(images, protocol, split, draws=1)[0]
+    return evaluation_images(images, e.data.protocol(), split, draws=1)[0]
+
+
+def _thresholded(e: Experiment) -> bool:
+    return e.evaluation.code_input == "thresholded" and e.data.protocol().binarises
 
 
 def unscored_because(data: Splits, tested: Images) -> str:
@@ -77,8 +81,11 @@ def unscored_because(data: Splits, tested: Images) -> str:
     return ""
 
 
-def codes(vae: VAE, e: Experiment, images: Images, split: str) -> np.ndarray:
-    """Returns codes of all `images`, the part `split` of the data, as the experiment specifies; [n latent]."""
+def codes(vae: VAE, e: Experiment, images: Images, split: str, of_draw: Independent | None = None) -> np.ndarray:
+    """Returns codes of all `images`, the part `split` of the data, as the experiment specifies; [n latent]. `of_draw` are the
+    posteriors of the first fixed draw of these images, if they are known."""
+    if of_draw is not None and not _thresholded(e):
+        return representation.codes_of(of_draw, e.evaluation.code_samples)
     return representation.codes(vae, code_images(e, images, split), posterior_samples=e.evaluation.code_samples)
 
 

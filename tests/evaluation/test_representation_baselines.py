@@ -126,6 +126,14 @@ def test_weights_that_are_no_numbers_are_reported_with_the_image(own_copy: Path)
         representation_baselines.codes(vae, tiny(), digits().test, "test")
 
 
+@pytest.mark.parametrize("given", ["drawn", "thresholded"])
+def test_codes_from_known_posteriors_are_the_same(own_copy: Path, given: str):
+    e, images, vae = tiny(evaluation__code_input=given, evaluation__code_samples=3), digits().test, load(own_copy)
+    q = representation.posteriors(vae, evaluation_images(images, e.data.protocol(), "test", draws=1)[0])
+    known = representation_baselines.codes(vae, e, images, "test", q)
+    np.testing.assert_array_equal(known, representation_baselines.codes(vae, e, images, "test"))
+
+
 # -- what is kept ------------------------------------------------------------------------------------------------------
 
 

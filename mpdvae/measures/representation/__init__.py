@@ -34,8 +34,9 @@ baselines           none                                            raw pixels, 
 
 from mpdvae.measures.representation.classifiers import CLASSIFIERS, NEIGHBOURS, LabelCount
 from mpdvae.measures.representation.clusters import Clustering, cluster
-from mpdvae.measures.representation.codes import codes, posteriors, principal_components
-from mpdvae.measures.representation.scores import Labelled, classifier_scores, cluster_scores, evaluate, merged
+from mpdvae.measures.representation.codes import codes, codes_of, posteriors, principal_components
+from mpdvae.measures.representation.labelled import Labelled
+from mpdvae.measures.representation.scores import classifier_scores, cluster_scores, evaluate, merged
 
 __all__ = [
     "CLASSIFIERS",
@@ -47,6 +48,7 @@ __all__ = [
     "cluster",
     "cluster_scores",
     "codes",
+    "codes_of",
     "evaluate",
     "merged",
     "posteriors",

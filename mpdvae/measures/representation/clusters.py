@@ -1,7 +1,7 @@
 r"""Agreement of k-means clusters with classes.
 
-Clusters are fitted to training codes without labels (k-means++, ten restarts). Test codes are assigned to the nearest
-centre and compared with their labels in four ways:
+Clusters are fitted to training codes without labels (k-means++, ten restarts; kmeans.py). Test codes are assigned to the
+nearest centre and compared with their labels in four ways:
 
     majority     each cluster is assigned the most frequent class of its training codes: the protocol of MAE. Grows with K,
                  up to the accuracy of a nearest-neighbour classifier, so scores at different K are not comparable.
@@ -14,15 +14,14 @@ centre and compared with their labels in four ways:
 The last two need no training labels.
 """
 
-import warnings
 from typing import NamedTuple
 
 import numpy as np
 from jaxtyping import Float, Integer
 from scipy.optimize import linear_sum_assignment
-from sklearn.cluster import KMeans
-from sklearn.exceptions import ConvergenceWarning
 from sklearn.metrics import adjusted_rand_score, normalized_mutual_info_score
+
+from mpdvae.measures.representation import kmeans
 
 
 class Clustering(NamedTuple):
@@ -44,11 +43,9 @@ def cluster(
     restarts: int = 10,
 ) -> Clustering:
     """Returns the four scores of one k-means run, the best of `restarts` starts by inertia. Tied votes go to the smallest
-    label; fewer distinct codes than clusters give no warning."""
-    kmeans = KMeans(clusters, init="k-means++", n_init=restarts, max_iter=300, tol=1e-4, random_state=seed % 2**32)  # pyright: ignore[reportArgumentType] - "auto" is the stub's guess
-    with warnings.catch_warnings(action="ignore", category=ConvergenceWarning):
-        train_clusters = kmeans.fit_predict(train_codes)
-        test_clusters = np.asarray(kmeans.predict(test_codes))
+    label."""
+    fitted = kmeans.fit(train_codes, clusters, restarts, seed)
+    train_clusters, test_clusters = fitted.labels, fitted.assign(test_codes)
     classes, label_index = np.unique(train_labels, return_inverse=True)
     votes = np.zeros((clusters, len(classes)), dtype=np.int64)
     np.add.at(votes, (train_clusters, label_index), 1)

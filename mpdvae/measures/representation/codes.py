@@ -44,7 +44,11 @@ def codes(
     """
     if posterior_samples is not None and posterior_samples < 1:
         raise InputError(f"posterior_samples: expected at least 1 (or None for the mean), got {posterior_samples}.")
-    q = posteriors(vae, x, batch_size)
+    return codes_of(posteriors(vae, x, batch_size), posterior_samples, seed)
+
+
+def codes_of(q: Independent, posterior_samples: int | None = None, seed: int = 0) -> Float32[np.ndarray, "n latent"]:
+    """Returns the codes that `codes` computes, from the images' `posteriors`."""
     z = q.mean
     if posterior_samples is not None:
         generator = torch.Generator().manual_seed(derive_seed(seed, "codes"))

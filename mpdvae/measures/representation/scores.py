@@ -6,7 +6,7 @@ missing, and a sentence in `scores["left_out"]` states why.
 """
 
 from collections.abc import Sequence
-from typing import Any, NamedTuple
+from typing import Any
 
 import numpy as np
 from jaxtyping import Float, Integer
@@ -14,21 +14,13 @@ from threadpoolctl import threadpool_limits
 
 from mpdvae.errors import InputError
 from mpdvae.measures.intervals import estimate
-from mpdvae.measures.representation.classifiers import CLASSIFIERS, SVMS, LabelCount, accuracy, label_subsets
+from mpdvae.measures.representation.classifiers import CLASSIFIERS, FAMILIES, SVMS, LabelCount, label_subsets
 from mpdvae.measures.representation.clusters import cluster
+from mpdvae.measures.representation.labelled import Labelled, check
 from mpdvae.seeding import derive_seed
 
 CLUSTER_MEASURES = ("kmeans_accuracy", "kmeans_hungarian_accuracy", "kmeans_nmi", "kmeans_ari")
 """In the order of the fields of `Clustering`."""
-
-
-class Labelled(NamedTuple):
-    """Features of training and test images, with their labels; checked by `check`."""
-
-    train_codes: Float[np.ndarray, "_train _latent"]
-    train_labels: Integer[np.ndarray, " _train"]
-    test_codes: Float[np.ndarray, "_test _latent"]
-    test_labels: Integer[np.ndarray, " _test"]
 
 
 def evaluate(
@@ -68,7 +60,7 @@ def evaluate(
         InputError: for codes and labels that do not match, non-finite codes, a single class, or counts below their minimum.
     """
     data = Labelled(train_codes, train_labels, test_codes, test_labels)
-    _check_data(data)
+    check(data)
     _check_counts(label_counts, clusters)
     _check_positive(subsets=subsets, cluster_seeds=cluster_seeds, cluster_restarts=cluster_restarts)
     return merged(
@@ -95,9 +87,11 @@ def classifier_scores(
                 f"SVMs with {labels:,} labels: their time grows with the square of the number of labels, and at most "
                 f"{svm_labels:,} are allowed (evaluation.svm-labels)."
             )
-        for name in [name for name in CLASSIFIERS if not (too_many and name in SVMS)]:
-            accuracies = [_accuracy(name, data, rows) for rows in chosen]
-            scores[name][str(count)] = _spread(accuracies, "subsets")
+        for family in [family for family in FAMILIES if not (too_many and family is SVMS)]:
+            with threadpool_limits(limits=1):  # sums over several threads have no fixed order; equal seeds would differ
+                by_subset = family.accuracies(data, chosen)
+            for name, accuracies in zip(family.names, zip(*by_subset, strict=True), strict=True):
+                scores[name][str(count)] = _spread(list(accuracies), "subsets")
     return scores | {"left_out": left_out}
 
 
@@ -125,13 +119,6 @@ def merged(*parts: dict[str, Any]) -> dict[str, Any]:
     return whole | {"left_out": left_out}
 
 
-def _accuracy(name: str, data: Labelled, rows: np.ndarray) -> float:
-    """Computes one accuracy, in one thread: sums over several threads have no fixed order, and equal seeds would differ."""
-    classifier = CLASSIFIERS[name](len(rows))
-    with threadpool_limits(limits=1):
-        return accuracy(classifier, data.train_codes[rows], data.train_labels[rows], data.test_codes, data.test_labels)
-
-
 def _spread(values: list[float], name: str) -> dict[str, Any]:
     mean = estimate(values)
     return {
@@ -140,33 +127,6 @@ def _spread(values: list[float], name: str) -> dict[str, Any]:
         "half_width_95": mean.half_width,
         name: values,
     }
-
-
-def _check_data(data: Labelled) -> None:
-    for name, z, labels in (
-        ("train", data.train_codes, data.train_labels),
-        ("test", data.test_codes, data.test_labels),
-    ):
-        if len(z) == 0:
-            raise InputError(f"{name}_codes: expected at least one code, got none.")
-        if len(z) != len(labels):
-            raise InputError(f"{name}_labels: expected one for each of {len(z):,} codes, got {len(labels):,}.")
-        broken = np.flatnonzero(~np.isfinite(z).all(axis=1))
-        if len(broken):
-            raise InputError(
-                f"{name}_codes: the code of image {broken[0]} is not finite ({len(broken):,} of {len(z):,} are not).",
-                topic="not-a-number",
-            )
-    if data.train_codes.shape[1] != data.test_codes.shape[1]:
-        raise InputError(
-            f"test_codes: expected {data.train_codes.shape[1]} dimensions as in train_codes, got "
-            f"{data.test_codes.shape[1]}."
-        )
-    classes = np.unique(data.train_labels)
-    if len(classes) < 2:
-        raise InputError(
-            f"train_labels: expected at least 2 classes, got only the label {classes[0]}.", topic="no-labels"
-        )
 
 
 def _check_counts(label_counts: Sequence[LabelCount], clusters: Sequence[int]) -> None:
