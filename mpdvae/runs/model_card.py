@@ -140,7 +140,7 @@ def _licences(e: Experiment, licence: str | None) -> str:
 def _use(image_shape: ImageShape, source: str) -> str:
     shape = ", ".join(map(str, image_shape))
     loaded = f"vae = mpdvae.load({json.dumps(source)})"
-    return f"```python\nimport mpdvae\n\n{loaded}\nimages = vae.sample(16)     # [16, {shape}]\n```"
+    return f"```python\nimport mpdvae\n\n{loaded}\nimages = vae.sample(16)  # [16, {shape}]\n```"
 
 
 def _again(e: Experiment, source: str) -> str:
