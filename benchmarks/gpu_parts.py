@@ -32,7 +32,8 @@ from mpdvae.divergence import mutual_posterior_divergence
 from mpdvae.errors import RunError
 from mpdvae.experiments.experiment import Experiment, with_changes
 from mpdvae.experiments.recipes import recipe
-from mpdvae.measures.density import estimate, summarise
+from mpdvae.measures.density import estimate
+from mpdvae.measures.density_summary import summarise
 from mpdvae.measures.random_subsets import random_subset
 from mpdvae.models.acceleration import run_in_bfloat16
 from mpdvae.models.decoders import AutoregressiveDecoder, IndependentDecoder
@@ -291,7 +292,7 @@ def likelihood(gibibytes: int, compiled: bool, task: Task) -> dict[str, Any]:
     _forget(task)
     if compiled:
         speed_up(vae, "compiled", task.images(1))
-    measure = partial(estimate, vae, samples=samples, memory_budget=gibibytes * GIB)
+    measure = partial(estimate, vae, samples=samples, memory_budget=gibibytes * GIB, proposal="encoder")
     measure(task.images(images))
     while True:
         seconds = min(task.seconds_of(partial(measure, task.images(images))) for _ in range(2))  # the first may compile
@@ -365,7 +366,7 @@ def epochs(task: Task) -> dict[str, Any]:
     chosen = random_subset(images, len(data.test))
     x, _ = evaluation_images(data.test, protocol, "test", draws=1)
     budget = GIB if task.device == "cpu" else 8 * GIB
-    found = estimate(vae, x[chosen.to(x.device)], TEST_SAMPLES, budget, indices=chosen.tolist())
+    found = estimate(vae, x[chosen.to(x.device)], TEST_SAMPLES, budget, indices=chosen.tolist(), proposal="encoder")
     results = summarise(found, population=len(data.test))
     return trained | {
         "data": protocol.describe(data),

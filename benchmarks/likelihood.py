@@ -16,7 +16,7 @@ from mpdvae import VAE, load, mutual_posterior_divergence
 from mpdvae.data import evaluation_images
 from mpdvae.evaluation.likelihood_precision import bfloat16_decoder, compared
 from mpdvae.experiments.recipes import recipe
-from mpdvae.measures.density import estimate
+from mpdvae.measures import density
 from mpdvae.models.acceleration import compile_networks
 from mpdvae.seeding import seeded
 from mpdvae.system.allocator import keep_freed_memory
@@ -25,6 +25,9 @@ from mpdvae.workflows.job import load_data
 MODEL = "mae-mnist-paper"
 PLAIN_SAMPLES, SAMPLES = 256, 2048
 PRECISION_IMAGES = 8
+
+estimate = partial(density.estimate, proposal="encoder")
+"""With the proposal of the plain bound."""
 
 
 def bound() -> tuple[list[Row], list[Curve]]:
@@ -94,7 +97,7 @@ def precision() -> tuple[list[Row], list[Curve]]:
 
 
 def _precision_row(what: str, model: Callable[[], VAE], samples: int, precise: str, compiled: bool) -> Row:
-    x = _digits(PRECISION_IMAGES)
+    x = test_digits(PRECISION_IMAGES)
     vae, own = model(), model()
     approximate = bfloat16_decoder(own) if precise == "bfloat16" else None
     if compiled:
@@ -169,7 +172,7 @@ def _images(count: int) -> Tensor:
         return (torch.rand(count, 1, 28, 28) < 0.2).float()
 
 
-def _digits(count: int) -> Tensor:
+def test_digits(count: int) -> Tensor:
     """Binary test images of MNIST."""
     experiment = recipe(MODEL)
     return evaluation_images(load_data(experiment, None).test, experiment.data.protocol(), "test", 1)[0][:count]

@@ -19,7 +19,7 @@ import torch
 from mpdvae.experiments.recipes import recipe
 from mpdvae.system import process_group
 from mpdvae.training.learner_state import Learner
-from mpdvae.training.loop import _step
+from mpdvae.training.loop import training_step
 from mpdvae.workflows.job import load_data
 
 PROCESSES_AND_THREADS = ((1, 1), (1, 2), (2, 1), (4, 1))
@@ -35,11 +35,11 @@ def member(name: str, threads: int) -> None:
         learner = Learner.start(experiment, data)
         learner.initialise(data)
         torch.set_num_threads(threads)
-        losses = []
+        losses, started = [], time.perf_counter()
         for step in range(WARM_UP + STEPS):
             if step == WARM_UP:
                 started = time.perf_counter()
-            losses.append(_step(learner, data)[0].total.item())
+            losses.append(training_step(learner, data)[0].total.item())
         images = STEPS * experiment.training.batch_size / (time.perf_counter() - started)
         print(json.dumps({"losses": losses, "images_per_second": images}))
 

@@ -22,6 +22,7 @@ from rich.table import Table
 
 from benchmarks import pages
 from benchmarks.likelihood import bound, divergence, precision
+from benchmarks.likelihood_error import error
 from benchmarks.pages import fill
 from benchmarks.representation import representation
 from benchmarks.sampling import flows, sampling
@@ -37,6 +38,7 @@ SECTIONS: dict[str, Callable[[], tuple[list[Row], list[Curve]]]] = {
     "flows": flows,
     "bound": bound,
     "precision": precision,
+    "likelihood error": error,
     "divergence": divergence,
     "representation": representation,
     "training": training,

@@ -14,6 +14,7 @@ Burda, Grosse & Salakhutdinov, "Importance Weighted Autoencoders", ICLR 2016, ht
 """
 
 import math
+from collections.abc import Sequence
 from importlib import import_module
 from pathlib import Path
 from typing import Any, ClassVar, Literal
@@ -23,6 +24,7 @@ from jaxtyping import Float
 from torch import Tensor, nn
 from torch.distributions import Distribution, kl_divergence
 
+from mpdvae.distributions.support import check_values, refuse_outside
 from mpdvae.errors import InputError
 from mpdvae.networks.weight_norm import initialising_by_data
 
@@ -34,7 +36,8 @@ class VAE(nn.Module):
 
     Arguments:
         encoder: images [batch channel height width] -> q(z|x), batch shape [batch], event shape [latent...].
-        decoder: codes [*, latent...] -> p(x|z), batch shape [*], event shape [channel height width].
+        decoder: codes [*, latent...] -> p(x|z), batch shape [*], event shape [channel height width]. With an attribute
+            `support`, a torch constraint on images, `check_images` rejects images that have no probability.
         prior: () -> p(z), event shape [latent...].
     """
 
@@ -52,11 +55,18 @@ class VAE(nn.Module):
     def log_weights(
         self, x: Float[Tensor, "batch channel height width"], samples: int = 1
     ) -> Float[Tensor, "samples batch"]:
-        """Returns log p(x, z) - log q(z|x) in nats for `samples` draws of z per image."""
+        """Returns log p(x, z) - log q(z|x) in nats for `samples` draws of z per image.
+
+        Raises:
+            InputError: for fewer than one sample, or an image that the decoder gives no probability; names the image. The
+                other likelihoods and `initialise` raise it, too.
+        """
         check_samples(samples)
         q = self.encoder(x)
         z = q.rsample((samples,))
-        return self.decoder(z).log_prob(x) + self.prior().log_prob(z) - q.log_prob(z)
+        p = self.decoder(z)
+        check_values(p, x)
+        return p.log_prob(x) + self.prior().log_prob(z) - q.log_prob(z)
 
     def elbo(
         self,
@@ -68,7 +78,9 @@ class VAE(nn.Module):
         check_samples(samples)
         q = self.encoder(x)
         z = q.rsample((samples,))
-        return self.decoder(z).log_prob(x).mean(0) - self.kl(q, z, estimator)
+        p = self.decoder(z)
+        check_values(p, x)
+        return p.log_prob(x).mean(0) - self.kl(q, z, estimator)
 
     def importance_weighted_bound(
         self, x: Float[Tensor, "batch channel height width"], samples: int = 1
@@ -127,14 +139,31 @@ class VAE(nn.Module):
         """Initialises every weight-normalised layer from data in one pass, with z = m (no noise).
 
         Raises:
-            InputError: for fewer than two images, whose outputs have no spread to rescale by.
+            InputError: for fewer than two images, whose outputs have no spread to rescale by, or an image that the decoder
+                gives no probability.
         """
         if len(x) < 2:
             raise InputError(f"x: data-dependent initialisation needs at least 2 images, got {len(x)}.")
         with initialising_by_data(self):
             z = self.encoder(x).mean
             self.prior().log_prob(z)
-            self.decoder(z).log_prob(x)
+            p = self.decoder(z)
+            check_values(p, x)
+            p.log_prob(x)
+
+    def check_images(
+        self, x: Float[Tensor, "batch channel height width"], indices: Sequence[int] | None = None
+    ) -> None:
+        """Raises `InputError`, naming the image, if the decoder gives an image no probability, such as a grey pixel under a
+        Bernoulli distribution (`mpdvae.distributions.support`). Decoders that do not state their support are not checked.
+
+        Arguments:
+            x: images.
+            indices: index of each image in its data set, for the message; default: 0, 1, 2, ...
+        """
+        support = getattr(self.decoder, "support", None)
+        if support is not None:
+            refuse_outside(support, x, indices)
 
     def save_pretrained(self, folder: str | Path, **options: Any) -> None:
         """Writes the model as safetensors, JSON and a model card; see `mpdvae.sharing.save_pretrained`."""

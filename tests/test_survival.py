@@ -514,7 +514,7 @@ def test_where_there_is_no_memory_at_all_it_ends(call):
 def test_a_step_without_memory_ends_in_a_sentence(tmp_path, monkeypatch, shortage):
     """And the run goes on from its checkpoint as if nothing had been."""
     runs = [Run.create(tmp_path / name, tiny(**NINE)) for name in ("short", "intact")]
-    step, calls = loop._step, []
+    step, calls = loop.training_step, []
 
     def short(*arguments):
         calls.append(1)
@@ -523,7 +523,7 @@ def test_a_step_without_memory_ends_in_a_sentence(tmp_path, monkeypatch, shortag
         return step(*arguments)
 
     with monkeypatch.context() as patch:
-        patch.setattr(loop, "_step", short)
+        patch.setattr(loop, "training_step", short)
         with pytest.raises(RunError, match=r"out of memory; close other programs and resume .*training.batch_size"):
             train(runs[0], digits())
     for run in runs:

@@ -12,6 +12,7 @@ from collections.abc import Callable, Sequence
 import tyro
 from pydantic import ValidationError
 
+from mpdvae.commands.compare import compare
 from mpdvae.commands.completion import Shell, print_completion
 from mpdvae.commands.data import data
 from mpdvae.commands.diagnose import diagnose
@@ -78,6 +79,7 @@ COMMANDS: dict[str, Callable[..., None]] = {
     "tune": tune,
     "explore": explore,
     "report": report,
+    "compare": compare,
     "export": export,
     "data": data,
     "import-official": import_official,

@@ -44,6 +44,8 @@ def _known() -> dict[str, Value]:
         "device": Value(("cpu", "cuda")),
         "topic": Value(tuple(topics())),
         "directory": Value(files=True),
+        "one": Value(files=True),
+        "other": Value(files=True),
         "source": Value(tuple(trained_models()), files=True),
         "name": data_sets,
         "datasets": Value(tuple(studied)),

@@ -1,20 +1,33 @@
 """Commands on several runs: the matrix, the report and the list of recipes."""
 
 from pathlib import Path
-from typing import Literal
+from typing import TYPE_CHECKING, Literal
 
 from tyro.conf import Positional
 
 from mpdvae.commands.options import Track
+from mpdvae.commands.plan import print_plan
 from mpdvae.errors import InputError, refuse_unknown
-from mpdvae.experiments.experiment import Experiment
 from mpdvae.runs.trackers import check_installed
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping
+
+    from mpdvae.report.looks import Look
+    from mpdvae.report.results import Results
+
+
+SWEEP_SEEDS = 3
+"""Default number of seeds with --figure: a chart needs fewer than a verdict."""
 
 
 def reproduce(
     scale: str = "minutes",
     datasets: str = "",
     seeds: int | None = None,
+    first_seed: int = 0,
+    until_decided: bool = False,
+    at_most: int | None = None,
     figure: Literal["rate-distortion"] | None = None,
     out: Path | None = None,
     jobs: int | None = None,
@@ -34,7 +47,10 @@ def reproduce(
     Args:
         scale: smoke (a minute), minutes (15 minutes), hours, days or paper.
         datasets: Names of data sets, separated by commas. Default: those of the scale.
-        seeds: Number of seeds per model. Default: that of the scale, 3 or (hours, MNIST and OMNIGLOT) 5.
+        seeds: Number of seeds per model. Default: that of the scale, 5 or (smoke, days, paper, CIFAR-10, --figure) 3.
+        first_seed: The first seed. Two matrices without a common seed are independent; mpdvae compare sets them side by side.
+        until_decided: Add seeds until each claim is decided; the intervals allow for the repeated looks.
+        at_most: With --until-decided: maximum number of seeds per model. Default: 20.
         figure: rate-distortion: sweep diversity x smoothness, KL weight, free bits and committed rate, in one plane.
         out: Folder of the runs, report.html, report.md and results.json. Default: runs/reproduce, or runs/FIGURE.
             Finished runs in this folder are reused.
@@ -46,13 +62,15 @@ def reproduce(
             auto: times training steps of each recipe, and chooses the fastest whose loss agrees; sets compile, too.
         data_dir: Folder of the data. Default: $MPDVAE_DATA, else the user's cache folder.
         track: Experiment tracker that also receives the history of every run; can be given several times.
-        dry_run: Only print the runs, their estimated cost on GPUs, and the published numbers to compare with.
+        dry_run: Only print the runs, their estimated cost on GPUs, the published numbers to compare with, and the power.
         timed: With --dry-run: also estimate the cost on this machine, by timing a step of each network.
             This takes minutes for the networks of the paper.
     """
     from mpdvae.experiments import recipes
     from mpdvae.experiments.scales import SCALES
+    from mpdvae.report.looks import read_looks
     from mpdvae.workflows import matrix as matrix
+    from mpdvae.workflows.growing_matrix import AT_MOST, Growth
     from mpdvae.workflows.job import this_command
 
     if scale not in SCALES:
@@ -60,17 +78,44 @@ def reproduce(
     usual = SCALES[scale].sweeps if figure else SCALES[scale].compared
     chosen = tuple(name.strip() for name in datasets.split(",") if name.strip()) or usual
     experiments = recipes.sweep_matrix(scale, chosen) if figure else recipes.matrix(scale, chosen)
+    out = out or Path("runs") / (figure or "reproduce")
+    seeds = SWEEP_SEEDS if figure and seeds is None else seeds
     if dry_run:
-        _print_plan(experiments, seeds, timed)
+        print_plan(experiments, seeds, timed, out)
         return
     if timed:
         raise InputError("--timed: expected together with --dry-run, got --timed alone; give both, or neither.")
+    _check_looks(until_decided, at_most, figure)
     check_installed(track)
-    out = out or Path("runs") / (figure or "reproduce")
-    to_do = matrix.jobs(experiments, seeds, out, track, device, precision)
-    failures = matrix.run_all(to_do, data_dir, jobs, backend, address)
-    _write_report([job.folder for job in to_do], out / "report.html", out / "results.json", this_command())
-    matrix.refuse_failures(failures, len(to_do))
+    growth = Growth(experiments, seeds, at_most or AT_MOST, out, first_seed) if until_decided else None
+    while True:
+        to_do = matrix.jobs(experiments, growth.counts if growth else seeds, out, track, device, precision, first_seed)
+        failures = matrix.run_all(to_do, data_dir, jobs, backend, address)
+        if growth:
+            growth.record()
+        folders = [job.folder for job in to_do]
+        found = _write_report(folders, out / "report.html", out / "results.json", this_command(), read_looks(out))
+        matrix.refuse_failures(failures, len(to_do))
+        if growth is None or not growth.grown(found):
+            return
+        print(f"\nundecided: {_listed(found)}; adding seeds, up to {max(growth.counts)} per model")
+
+
+def _listed(found: "Results") -> str:
+    from mpdvae.workflows.growing_matrix import undecided
+
+    return "; ".join(f"{', '.join(claims)} on {dataset}" for dataset, claims in undecided(found).items())
+
+
+def _check_looks(until_decided: bool, at_most: int | None, figure: str | None) -> None:
+    if at_most is not None and not until_decided:
+        raise InputError(
+            "--at-most: expected together with --until-decided, got --at-most alone; give both, or neither."
+        )
+    if until_decided and figure:
+        raise InputError(
+            "--until-decided: expected without --figure, whose sweeps test no claims; leave one of them out."
+        )
 
 
 def report(directories: Positional[tuple[Path, ...]], out: Path) -> None:
@@ -80,6 +125,7 @@ def report(directories: Positional[tuple[Path, ...]], out: Path) -> None:
         directories: Folders of runs.
         out: Path of the HTML file. The Markdown and JSON versions are written next to it.
     """
+    from mpdvae.report.looks import looks_of
     from mpdvae.workflows.job import this_command
 
     if not directories:
@@ -87,7 +133,8 @@ def report(directories: Positional[tuple[Path, ...]], out: Path) -> None:
             "report: expected at least one run folder, got none; "
             "name some, for example `mpdvae report runs/* --out report.html`."
         )
-    _write_report(list(directories), out, out.with_suffix(".json"), this_command())
+    folders = list(directories)
+    _write_report(folders, out, out.with_suffix(".json"), this_command(), looks_of(folders))
 
 
 def list_recipes() -> None:
@@ -111,52 +158,14 @@ def list_recipes() -> None:
     console.print(models)
 
 
-def _print_plan(experiments: list[Experiment], seeds: int | None, timed: bool) -> None:
-    from rich.table import Table
-
-    from mpdvae.experiments.recipes import seed_counts
-    from mpdvae.report.published import stands_beside
-    from mpdvae.workflows.matrix_cost import ASSUMED_RATE, plan
-    from mpdvae.workflows.progress_display import busy, stdout
-
-    counts = seed_counts(experiments, seeds)
-    with busy("timing a step of each network on this machine" if timed else "counting the operations of each network"):
-        plans = plan(experiments, timed)
-    here = ("s / step", "hours / run") if timed else ()
-    head = ("recipe", "parameters", "steps", *here, "GPU-hours / run", "compared with")
-    table = Table(*head, box=None, header_style="bold", pad_edge=False)
-    for p in plans:
-        e = p.experiment
-        hours = (f"{p.step_seconds:.2f}", f"{p.hours:,.1f}") if timed else ()
-        beside = stands_beside(e.model, e.data.dataset, e.scale)
-        numbers = f"{p.operations.parameters:,}", f"{p.steps:,}", *hours, _hours(p.gpu_hours)
-        table.add_row(e.name, *numbers, beside)
-    stdout().print(table)
-    print(f"{_counted(counts)}: {sum(counts)} runs. Finished runs are reused.")
-    if timed:
-        total = sum(count * (p.hours or 0) for count, p in zip(counts, plans, strict=True))
-        print(f"On this machine: about {_hours(total)} hours of training (estimated from timed steps).")
-    gpu = sum(count * p.gpu_hours for count, p in zip(counts, plans, strict=True))
-    rate = f"{ASSUMED_RATE / 1e12:g}e12 multiply-adds a second"
-    print(
-        f"On GPUs: about {_hours(gpu)} GPU-hours of training (estimated from an operation count and an assumed {rate})."
-    )
-    if not timed:
-        print("Add --timed to estimate the time on this machine.")
-
-
-def _counted(counts: list[int]) -> str:
-    numbers = sorted(set(counts))
-    return f"{' or '.join(map(str, numbers))} seed{'s' if numbers != [1] else ''}"
-
-
-def _hours(hours: float) -> str:
-    return "< 0.01" if hours < 0.01 else f"{hours:,.2f}" if hours < 100 else f"{hours:,.0f}"
-
-
-def _write_report(folders: list[Path], html: Path, results: Path, command: str) -> None:
+def _write_report(
+    folders: list[Path], html: Path, results: Path, command: str, looks: "Mapping[str, Look]"
+) -> "Results":
     from mpdvae import report as reports
 
-    found = reports.write(folders, html=html, markdown=html.with_suffix(".md"), results=results, command=command)
+    found = reports.write(
+        folders, html=html, markdown=html.with_suffix(".md"), results=results, command=command, looks=looks
+    )
     print(reports.console(found))
     print(f"tables: {html.with_suffix('.md')}\nnumbers: {results}\nreport: {html}")
+    return found

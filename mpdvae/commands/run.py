@@ -115,6 +115,7 @@ def evaluate(
     referee_steps: int | None = None,
     compiled: bool = False,
     precision: Literal["float32", "bfloat16", "auto"] | None = None,
+    proposal: Literal["fitted", "encoder"] | None = None,
     data_dir: Path | None = None,
     device: str | None = None,
     processes: int | None = None,
@@ -137,6 +138,8 @@ def evaluate(
         compiled: Compile the networks first; faster from a few thousand samples on.
         precision: Precision of the decoder in the likelihoods. Default: as in the run's experiment.
             auto: bfloat16 if its error is below a tenth of the Monte-Carlo error, and faster; compiles if that pays.
+        proposal: Where importance samples come from. fitted: a proposal that is fitted to each image, for the cost of
+            128 samples. encoder: q(z|x), as in the paper. Default: as in the run's experiment, or the protocol.
         data_dir: Folder of the data; for your own images that have moved: their new location.
         device: cpu, cuda, ...; default: cpu.
         processes: Number of processes that share the likelihoods. Default: 1.
@@ -173,6 +176,7 @@ def evaluate(
             referee_steps=referee_steps,
             compiled=compiled,
             precision=precision,
+            proposal=proposal,
             say=lambda what: watcher.say(f"measuring: {what}"),
             watch=watcher.watch,
         )

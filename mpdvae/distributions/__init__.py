@@ -1,5 +1,5 @@
-"""Distributions that torch lacks: autoregressive pixels, discretised logistic mixtures, densities by a flow, the Gaussian
-AR(1) process.
+"""Distributions that torch lacks: autoregressive pixels, discretised logistics and mixtures of them, densities by a flow, the
+Gaussian AR(1) process; and the table of distributions of pixels (`pixel_laws`), with the values each is a likelihood of.
 
 Each is a `torch.distributions.Distribution`. Parts of a model return them, so a new distribution needs no change anywhere
 else. Their log-densities are fixed by the formulas at the heads of the files.

@@ -26,10 +26,10 @@ from torch import Size, Tensor
 from torch.distributions import Distribution, constraints
 from torch.nn.functional import log_softmax, logsigmoid, softplus
 
+from mpdvae.distributions.levels import HALF_BIN, LEVEL_IMAGES, nearest_level
 from mpdvae.errors import InputError, refuse_unknown
 
 COLOURS = 3
-HALF_BIN = 1 / 255
 LEAST_LOG_SCALE = -7.0
 LEAST_MASS = 1e-5
 """Below this mass, a bin's probability is computed from the density at its centre."""
@@ -82,7 +82,7 @@ class DiscretisedLogisticMixture(Distribution):
 
     @property
     def support(self) -> constraints.Constraint:
-        return constraints.independent(constraints.interval(-1, 1), 3)
+        return LEVEL_IMAGES
 
     def log_prob(self, value: Float[Tensor, "*#batch 3 height width"]) -> Float[Tensor, " *batch"]:
         """Returns log p(x) in nats of images with levels in [-1, 1]."""
@@ -133,9 +133,9 @@ class DiscretisedLogisticMixture(Distribution):
         means, scales, coefficients = map(of_component, (self.means, self.log_scales.exp(), self.coefficients))
         a, b, c = coefficients.unbind(-3)
         red, green, blue = (means + scales * noise).unbind(-3)
-        red = _nearest_level(red)
-        green = _nearest_level(green + a * red)
-        return torch.stack([red, green, _nearest_level(blue + b * red + c * green)], -3)
+        red = nearest_level(red)
+        green = nearest_level(green + a * red)
+        return torch.stack([red, green, nearest_level(blue + b * red + c * green)], -3)
 
     def _means_given(self, x: Tensor) -> Tensor:
         """Means of all channels given the true values of the preceding channels; `x` [*batch 1 3 height width]."""
@@ -143,7 +143,3 @@ class DiscretisedLogisticMixture(Distribution):
         red, green = x[..., 0, :, :], x[..., 1, :, :]
         shift = torch.stack(torch.broadcast_tensors(torch.zeros_like(a), a * red, b * red + c * green), -3)
         return self.means + shift
-
-
-def _nearest_level(x: Tensor) -> Tensor:
-    return ((x + 1) * 127.5).round().clamp(0, 255) / 127.5 - 1

@@ -15,15 +15,13 @@ from typing import Protocol, runtime_checkable
 import torch
 from jaxtyping import Float
 from torch import Size, Tensor
-from torch.distributions import Bernoulli, Distribution, Independent
+from torch.distributions import Distribution, constraints
 
+from mpdvae.distributions.pixel_laws import PixelLaw
 from mpdvae.errors import InputError
 
 AtPixel = Callable[[Tensor, int, int], Float[Tensor, "*batch parameter"]]
 """Maps an image whose pixels before (i, j) are known, i, and j to the parameters at (i, j)."""
-
-PixelLaw = Callable[[Float[Tensor, "*batch parameter height width"]], Distribution]
-"""Maps parameters to a distribution of images [channel height width] whose pixels are independent given the parameters."""
 
 
 _LISTENER: ContextVar[Callable[[float], None] | None] = ContextVar("listener", default=None)
@@ -37,11 +35,6 @@ def watching_draws(listener: Callable[[float], None]) -> Iterator[None]:
         yield
     finally:
         _LISTENER.reset(token)
-
-
-def bernoulli_pixels(logits: Float[Tensor, "*batch channel height width"]) -> Independent:
-    """Returns binary pixels, independent given their logits."""
-    return Independent(Bernoulli(logits=logits, validate_args=False), 3)
 
 
 @runtime_checkable
@@ -83,6 +76,10 @@ class AutoregressivePixels(Distribution):
     ) -> None:
         self.parameters, self.law, self.like = parameters, law, like
         super().__init__(batch_shape, Size(event_shape), validate_args=False)
+
+    @property
+    def support(self) -> constraints.Constraint:
+        return self.law.support
 
     def log_prob(self, value: Float[Tensor, "*#batch channel height width"]) -> Float[Tensor, " *batch"]:
         """Returns log p(x) in nats; the leading axes of `value` broadcast with the batch shape."""

@@ -22,8 +22,8 @@ from mpdvae.measures.collapse import COLLAPSE_NATS
 
 LAG_NATS = 1.0
 """Lag above which the encoder is reported to be behind, if the lag also exceeds twice its standard error."""
-CODE_USE_NATS = 1.0
-"""Code use below which the decoder is reported to do without z."""
+CODE_USE_NATS = collapse.WEAK_NATS
+"""Code use below which the decoder is reported to do almost without z."""
 TOTAL = "total"
 """Key of the norm of the sum of all terms in the gradient norms."""
 
@@ -118,9 +118,11 @@ def _information(newest: Record) -> Finding | None:
     nats, ceiling = newest.get("mutual_information_nats"), newest.get("mutual_information_ceiling_nats")
     if nats is None or ceiling is None:
         return None
-    sentence = f"image and code share about {nats:.2f} nats, of at most {ceiling:.2f} that so many images can show"
+    sentence = f"image and code share at least {nats:.2f} nats, of the {ceiling:.2f} that so many images can show"
     if newest.get("mutual_information_saturated"):
         sentence += " (saturated: it may be far more)"
+    if newest.get("mutual_information_upper_nats") is not None:
+        sentence += f", and at most {newest['mutual_information_upper_nats']:.2f}"
     if newest.get("mpd_mean_nats") is not None:
         sentence += (
             f"; posteriors of two images are {newest['mpd_mean_nats']:.1f} ± {newest['mpd_std_nats']:.1f} nats apart"
@@ -174,19 +176,30 @@ def _decoder(newest: Record) -> Finding | None:
     nats = newest.get("code_use_nats")
     if nats is None:
         return None
-    words = "the decoder could do without z" if nats < CODE_USE_NATS else "the decoder uses z"
+    words = "the decoder could almost do without z" if nats < CODE_USE_NATS else "the decoder uses z"
     return Finding("decoder", f"given the code of another image, it loses {nats:.2f} nats of log p(x|z): {words}")
 
 
 def _causes(newest: Record) -> frozenset[Cause]:
     found: set[Cause] = set()
-    if any(nats < COLLAPSE_NATS for nats in newest.get("information_per_dimension_nats") or ()):
+    if _lacks_information(newest):
         found.add("price")
     if newest.get("code_use_nats", CODE_USE_NATS) < CODE_USE_NATS:
         found.add("decoder")
     if "encoder_lag" in newest and _lags(newest):
         found.add("encoder")
     return frozenset(found)
+
+
+def _lacks_information(newest: Record) -> bool:
+    """Returns whether the verdict follows from the information of the code or from its units; without a recorded mutual
+    information, whether any unit is idle."""
+    units = newest.get("information_per_dimension_nats") or ()
+    idle = sum(nats < COLLAPSE_NATS for nats in units)
+    nats, ceiling = newest.get("mutual_information_nats"), newest.get("mutual_information_ceiling_nats")
+    if nats is None or ceiling is None:
+        return idle > 0
+    return collapse.judge(idle, len(units), nats, ceiling).reason is not None
 
 
 def _lags(entry: Record) -> bool:

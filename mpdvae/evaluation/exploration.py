@@ -72,7 +72,7 @@ def explore(
 
 def _points(vae: VAE, x: Tensor, labels: Tensor | None) -> dict[str, Any]:
     """Returns everything that is known about each point. Rate and distortion are those of one posterior sample."""
-    z, measured = codes(vae, x), Budget().spend(partial(density.estimate, vae, x, 1))
+    z, measured = codes(vae, x), Budget().spend(partial(density.estimate, vae, x, 1, proposal="encoder"))
     return {
         "points": {
             "labels": None if labels is None else labels.tolist(),

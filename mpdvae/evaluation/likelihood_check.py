@@ -65,7 +65,9 @@ def judge(
             memory_budget,
             progress=lambda share: watch("likelihood check: simulated images", share),
         )
-        weighted = density.estimate(vae, s.x, m.samples, memory_budget, tolerance=m.tolerance).tensors()
+        weighted = density.estimate(
+            vae, s.x, m.samples, memory_budget, tolerance=m.tolerance, proposal=m.proposal
+        ).tensors()
         sides = {"lower": s.lower.tensors(), "upper": s.upper.tensors(), "weighted": weighted}
         return {f"{side}.{name}": value for side, values in sides.items() for name, value in values.items()}
 

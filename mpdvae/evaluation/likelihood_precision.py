@@ -28,7 +28,7 @@ import time
 import warnings
 from collections.abc import Callable, Mapping, Sequence
 from copy import deepcopy
-from dataclasses import asdict, dataclass, field
+from dataclasses import asdict, dataclass, field, replace
 from typing import Any, Literal, get_args
 
 import torch
@@ -253,6 +253,7 @@ class _Trials:
             self.pilot_samples,
             indices=self.m.indices[of].tolist(),
             approximate=approximate,
+            proposal=self.m.proposal,
         )
         return time.perf_counter() - started, estimate
 
@@ -266,7 +267,7 @@ class _Trials:
 def _joined(estimates: Sequence[DensityEstimate]) -> DensityEstimate:
     of_all = [estimate.tensors() for estimate in estimates]
     values: dict[str, Tensor] = {name: torch.cat([one[name] for one in of_all]) for name in of_all[0]}
-    return DensityEstimate(**values, samples=estimates[0].samples, data_dimensions=estimates[0].data_dimensions)
+    return replace(estimates[0], **values)
 
 
 def _name(precision: str, compiled: bool) -> str:

@@ -37,6 +37,7 @@ from mpdvae.evaluation.run_likelihood import (
     table,
 )
 from mpdvae.measures import code_diagnostics, code_use, density, information, representation
+from mpdvae.measures.importance_sampling import ProposalName
 from mpdvae.measures.memory_budget import drawn_in_pieces, in_pieces, shortage_told
 from mpdvae.models.acceleration import compile_networks
 from mpdvae.runs.checksums import recording
@@ -74,6 +75,7 @@ def evaluate(
     referee_steps: int | None = None,
     compiled: bool = False,
     precision: str | None = None,
+    proposal: ProposalName | None = None,
     watch: Watch = lambda _, __: None,
 ) -> None:
     """Writes density.json, density.csv, diagnostics.json, information.json, code_use.json, representation.json, codes.json,
@@ -97,13 +99,14 @@ def evaluate(
         compiled: whether networks are compiled for the likelihoods; the last digits depend on it.
         precision: float32, bfloat16 or auto for the decoder in the likelihoods, see `likelihood_precision`; None: as in the
             experiment. The manifest records what auto measured, density.json the command that repeats its choice.
+        proposal: fitted or encoder, where importance samples come from; None: as in the experiment, or the protocol.
         watch: progress callback of the likelihoods.
 
     Raises:
         InputError: the folder has no model, the split is unknown, the model cannot take the data, or a number is invalid.
     """
     started = time.perf_counter()
-    request = Request(samples, images, tolerance, protocol, referee_images, referee_steps)
+    request = Request(samples, images, tolerance, protocol, referee_images, referee_steps, proposal)
     with shortage_told(say):
         _evaluate(run, data, request, split, say, compiled, precision, watch)
     if split == "test" and is_first():  # recorded last: if the process is killed before, the run is measured again
@@ -155,9 +158,11 @@ def _evaluate(
     x, labels = evaluation_images(chosen, run.experiment.data.protocol(), split, draws=1)
     probed = _probed(vae, run, x)
     q = representation.posteriors(vae, x)
-    write_json(path("diagnostics.json"), _diagnostics(vae, q) | probed | {"split": split} | again)
+    informed = _information(vae, run, q)
+    diagnosed = _diagnostics(vae, q, informed, probed)
+    write_json(path("diagnostics.json"), diagnosed | {"split": split} | again)
     say("information and use of the code")
-    write_json(path("information.json"), _information(vae, run, q) | {"split": split} | again)
+    write_json(path("information.json"), informed.to_dict() | {"split": split} | again)
     write_json(path("code_use.json"), _code_use(vae, run, x) | {"split": split} | again)
     codes = representation_baselines.codes(vae, run.experiment, chosen, split, q)
     write_json(path("codes.json"), _map(codes, labels))
@@ -176,6 +181,7 @@ def _evaluate(
 
 def _options(request: Request, measurement: Measurement, choice: Choice, usual_precision: str) -> list[str]:
     """Returns the options of `mpdvae evaluate` that repeat this measurement, even if the experiment's defaults change."""
+    implied = "fitted" if request.protocol is None else "encoder"
     given = {
         "samples": measurement.samples if request.protocol is None else None,
         "images": request.images,
@@ -184,6 +190,7 @@ def _options(request: Request, measurement: Measurement, choice: Choice, usual_p
         "split": measurement.split,
         "referee": request.referee,
         "referee-steps": None if request.referee is None else request.annealing_steps,
+        "proposal": None if measurement.proposal == implied else measurement.proposal,
         "precision": None if choice.precision == usual_precision == "float32" else choice.precision,
     }
     words = [word for name, value in given.items() if value is not None for word in (f"--{name}", str(value))]
@@ -225,12 +232,10 @@ def _drawn(vae: VAE, z: Tensor, name: str) -> Tensor:
     return drawn_in_pieces(lambda rows: vae.decode(z[rows], greedy=False), len(z), "pictures", name)
 
 
-def _information(vae: VAE, run: Run, q: Independent) -> dict[str, Any]:
+def _information(vae: VAE, run: Run, q: Independent) -> information.Information:
     device = next(vae.parameters()).device
     with torch.no_grad(), density.evaluating(vae):
-        return information.measure(
-            q, vae.prior(), run.experiment.evaluation.information_samples, device=device
-        ).to_dict()
+        return information.measure(q, vae.prior(), run.experiment.evaluation.information_samples, device=device)
 
 
 def _code_use(vae: VAE, run: Run, x: Tensor) -> dict[str, Any]:
@@ -240,9 +245,12 @@ def _code_use(vae: VAE, run: Run, x: Tensor) -> dict[str, Any]:
     return code_use.measure(vae, chosen).to_dict() | {"images_of_split": len(x)}
 
 
-def _diagnostics(vae: VAE, q: Independent) -> dict[str, Any]:
+def _diagnostics(vae: VAE, q: Independent, informed: information.Information, probed: dict[str, Any]) -> dict[str, Any]:
+    """Returns the diagnostics with the bounds on the mutual information of information.json, and the collapse verdict that
+    follows from them and from the decoder's use of the code."""
     with torch.no_grad():
-        return code_diagnostics.of_posteriors(q, vae.prior()).to_dict()
+        found = code_diagnostics.of_posteriors(q, vae.prior(), mutual_information=informed.mutual_information)
+    return found.to_dict() | probed | {"verdict": found.judged(probed["code_use_nats"]).sentence}
 
 
 def _probed(vae: VAE, run: Run, x: Tensor) -> dict[str, Any]:

@@ -5,7 +5,7 @@ measurement that was killed resumes after the last complete part and ends with t
 number of threads.
 
 The paper's protocol is a separate setting: all images of the split with all fixed draws (five for binary images), 4,096
-importance samples for each, 512 for colour (Ma, Zhou & Hovy 2019, and their released code).
+importance samples of q(z|x) for each, 512 for colour (Ma, Zhou & Hovy 2019, and their released code).
 """
 
 import csv
@@ -26,8 +26,9 @@ from mpdvae.errors import InputError
 from mpdvae.evaluation.resumable_parts import ResumableParts
 from mpdvae.measures import density
 from mpdvae.measures.density import DensityEstimate, check_tolerance
-from mpdvae.measures.importance_sampling import is_settled
-from mpdvae.measures.importance_weights import RELIABLE
+from mpdvae.measures.density_summary import summarise
+from mpdvae.measures.importance_sampling import ProposalName, is_settled
+from mpdvae.measures.importance_weights import largest_reliable_shape
 from mpdvae.measures.memory_budget import Budget
 from mpdvae.measures.random_subsets import random_subset
 from mpdvae.runs.run_folder import Run
@@ -61,11 +62,13 @@ class Request:
     tolerance: float | None = None
     """Monte-Carlo standard error in nats at which an image is done."""
     protocol: Literal["paper"] | None = None
-    """All images, draws and samples as in the paper."""
+    """All images, draws and samples as in the paper, whose proposal is q(z|x)."""
     referee: int | None = None
     """Number of images to check by annealed importance sampling, and as many simulated ones; None: none."""
     referee_steps: int | None = None
     """Annealing steps of the check; None: `REFEREE_STEPS`."""
+    proposal: ProposalName | None = None
+    """Where importance samples come from."""
 
     @property
     def annealing_steps(self) -> int:
@@ -86,6 +89,7 @@ class Measurement:
     protocol: str
     """Description in words."""
     split: str
+    proposal: ProposalName
 
 
 def prepare(run: Run, data: Splits, split: str, request: Request) -> Measurement:
@@ -116,6 +120,7 @@ def prepare(run: Run, data: Splits, split: str, request: Request) -> Measurement
         tolerance=request.tolerance,
         protocol=protocol.describe(data),
         split=split,
+        proposal=settings.density_proposal if request.proposal is None else request.proposal,
     )
 
 
@@ -143,6 +148,7 @@ def partial_results(
         "indices": hashlib.sha256(m.indices.numpy().tobytes()).hexdigest(),
         "samples": m.samples,
         "tolerance": m.tolerance,
+        "proposal": m.proposal,
         "part_pairs": PART_PAIRS,
         "compiled": compiled,
         "precision": precision,
@@ -173,8 +179,9 @@ def measure(
                 memory_budget,
                 tolerance=m.tolerance,
                 indices=m.indices[piece].tolist(),
-                progress=lambda done, _: watch("density", (piece.start + done / m.samples) / count),
+                progress=lambda done, total: watch("density", (start + done / total * len(m.x[piece])) / count),
                 approximate=approximate,
+                proposal=m.proposal,
             ).tensors()
 
         compute, forms = partial_of(budget.spend, estimate), density.forms(len(m.x[piece]), m.samples)
@@ -184,7 +191,7 @@ def measure(
     parts = [part(start) for start in starts]
     wait_for_all()  # parts may be removed only when no process reads them any more
     values = {name: torch.cat([part[name] for part in parts]) for name in parts[0]}
-    return DensityEstimate(**values, samples=m.samples, data_dimensions=m.x[0].numel())
+    return DensityEstimate(**values, samples=m.samples, data_dimensions=m.x[0].numel(), proposal=m.proposal)
 
 
 def summary(measurement: Measurement, estimate: DensityEstimate) -> dict[str, Any]:
@@ -198,19 +205,19 @@ def summary(measurement: Measurement, estimate: DensityEstimate) -> dict[str, An
         "tolerance_nats": m.tolerance,
     }
     if m.tolerance is not None:
-        settled = is_settled(estimate.standard_error, estimate.pareto_k, m.tolerance)
+        settled = is_settled(estimate.standard_error, estimate.pareto_k, m.tolerance, estimate.samples_drawn)
         of["unsettled_images"] = len(settled) - int(settled.sum())
-    return of | density.summarise(estimate, m.draws, m.images_of_split)
+    return of | summarise(estimate, m.draws, m.images_of_split)
 
 
 def unsettled_in_words(summary: Mapping[str, Any]) -> str:
     """Returns how many images missed the tolerance, and what to do; empty if none did, or if there was no tolerance."""
     if not (count := summary.get("unsettled_images")):
         return ""
+    most, samples = largest_reliable_shape(summary["samples"]), summary["samples"]
     return (
         f"{count} of {summary['images']} images: an error above {summary['tolerance_nats']:g} nats, or an unreliable one "
-        f"(Pareto k above {RELIABLE:g}), after {summary['samples']:,} samples; use more (--samples), or check with "
-        "--referee."
+        f"(Pareto k above {most:.2g}), after {samples:,} samples; use more (--samples), or check with --referee."
     )
 
 
@@ -231,6 +238,8 @@ def table(measurement: Measurement, estimate: DensityEstimate) -> str:
     columns = {
         "log_prob_nats": estimate.log_prob,
         "standard_error_nats": estimate.standard_error,
+        "interval_95_lower_nats": estimate.interval_lower,
+        "interval_95_upper_nats": estimate.interval_upper.nan_to_num(math.nan, math.nan),
         "elbo_nats": estimate.elbo,
         "extrapolated_log_prob_nats": estimate.extrapolated_log_prob,
         "kl_nats": estimate.kl,
@@ -239,6 +248,7 @@ def table(measurement: Measurement, estimate: DensityEstimate) -> str:
         "effective_sample_size": estimate.effective_sample_size,
         "pareto_k": estimate.pareto_k,
         "samples": estimate.samples_drawn,
+        "decoder_evaluations": estimate.decoder_evaluations,
     }
     text = io.StringIO()
     writer = csv.writer(text, lineterminator="\n")
@@ -261,7 +271,8 @@ def _as_in_the_paper(request: Request, protocol: Protocol, data: Splits) -> tupl
         )
     samples = PAPER_SAMPLES if protocol.binarises else PAPER_COLOUR_SAMPLES
     several = protocol.binarisation == "dynamic" and not data.binarised
-    return replace(request, samples=samples), replace(protocol, evaluation_draws=PAPER_DRAWS if several else 1), None
+    request = replace(request, samples=samples, proposal=request.proposal or "encoder")
+    return request, replace(protocol, evaluation_draws=PAPER_DRAWS if several else 1), None
 
 
 def _check_referee(request: Request, measured: int) -> None:

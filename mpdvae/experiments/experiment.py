@@ -11,9 +11,11 @@ from typing import TYPE_CHECKING, Annotated, Any, Literal
 
 from pydantic import Field, ValidationError, model_validator
 
+from mpdvae.distributions.pixel_values import IN_WORDS, MODELLED, PixelValues
 from mpdvae.errors import InputError
 from mpdvae.experiments.fields import AtLeastTwo, Config, Count, ImageShape, Sizes, Text, Width
 from mpdvae.experiments.model_config import (
+    FITTING_PIXELS,
     DecoderConfig,
     EncoderConfig,
     PixelCNNDecoder,
@@ -62,13 +64,18 @@ class Data(Config):
         return self
 
     @property
+    def pixel_values(self) -> PixelValues:
+        """The values of the pixels of the model's inputs and outputs."""
+        return "levels" if self.binarisation == "levels" else "binary"
+
+    @property
     def image_range(self) -> tuple[float, float]:
         """Smallest and largest pixel value of the model's inputs and outputs."""
-        return (-1.0, 1.0) if self.binarisation == "levels" else (0.0, 1.0)
+        return (-1.0, 1.0) if self.pixel_values == "levels" else (0.0, 1.0)
 
     def shown(self, images: "Tensor") -> "Tensor":
         """Maps images from the model's value range to [0, 1], for display."""
-        return (images + 1) / 2 if self.binarisation == "levels" else images
+        return (images + 1) / 2 if self.pixel_values == "levels" else images
 
     def protocol(self) -> "Protocol":
         """Returns the protocol that is applied to the images."""
@@ -84,6 +91,9 @@ class Evaluation(Config):
     """Random test images for the likelihoods; None: all images with all draws."""
     density_samples: Count = 4096
     """Importance samples per image."""
+    density_proposal: Literal["fitted", "encoder"] = "fitted"
+    """Where importance samples come from: a proposal that is fitted to each image (as costly as 128 samples), or q(z|x), as
+    in the paper."""
     density_precision: Literal["float32", "bfloat16", "auto"] = "float32"
     """Precision of the decoder in the likelihoods. auto: bfloat16 if that is faster and a pilot shows its error to be below a
     tenth of the Monte-Carlo error; compiles if that pays back."""
@@ -107,7 +117,8 @@ class Evaluation(Config):
     code_samples: Count | None = None
     """Codes are the mean of this many posterior samples (released code: 50); None: the posterior mean."""
     information_samples: AtLeastTwo = 2_000
-    """Codes drawn for mutual information, total correlation and related quantities."""
+    """Codes drawn for total correlation and other terms of single dimensions; the bounds on the mutual information take one
+    of every image, or these if they are more."""
     code_use_images: AtLeastTwo = 200
     """Random images whose codes are exchanged, whole and by dimension."""
     pictures: bool = True
@@ -156,6 +167,7 @@ class Experiment(Config):
                 f"decoder: {self.decoder.kind} doubles the code's maps {doublings} times, but encoder {self.encoder.kind} "
                 f"halves the image {halvings} times; make them equal"
             )
+        self._check_pixels()
         self._check_posterior()
         if self.objective.free_bits_per_dimension_nats > 0 and not isinstance(self.prior, StandardNormalPrior):
             raise ValueError(
@@ -163,6 +175,16 @@ class Experiment(Config):
                 f"{self.prior.kind}; use objective.free_bits_nats"
             )
         return self
+
+    def _check_pixels(self) -> None:
+        made, law = self.data.pixel_values, self.decoder.pixel_distribution(self.data.pixel_values)
+        if MODELLED[law] != made:
+            given = getattr(self.decoder, "pixels", None)
+            subject = f"decoder.pixels: {law}" if given else f"decoder: {self.decoder.kind}, with {law} pixels,"
+            raise ValueError(
+                f"{subject} is a distribution of {IN_WORDS[MODELLED[law]]}, but data.binarisation "
+                f"{self.data.binarisation} makes {IN_WORDS[made]}, of which it is no likelihood; {FITTING_PIXELS}"
+            )
 
     def _check_posterior(self) -> None:
         head, prior = self.encoder.head.kind, self.prior.kind
@@ -199,7 +221,7 @@ class Experiment(Config):
 
         with Bounded(), seeded(self.seed, "weights"):
             encoder = self.encoder.build(image_shape, self.latent_dim)
-            decoder = self.decoder.build(image_shape, self.latent_dim)
+            decoder = self.decoder.suited_to(self.data.pixel_values).build(image_shape, self.latent_dim)
             if isinstance(self.prior, VampPrior):
                 prior = self.prior.build(encoder, image_shape, self.data.image_range)
             else:

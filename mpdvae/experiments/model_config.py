@@ -1,18 +1,22 @@
 """Configurations of the parts of a model: which encoder, decoder and prior, and their sizes.
 
-Each has a `kind`, declares whether codes are vectors or maps, and builds its part; torch is imported only there. To add a
-part, write it, define a configuration for it here, and add that to the union at the end of this file.
+Each has a `kind`, declares whether codes are vectors or maps and, for decoders, which pixels it models, and builds its part;
+torch is imported only there. To add a part, write it, define a configuration for it here, and add that to the union at the
+end of this file.
 """
 
 from typing import TYPE_CHECKING, Annotated, ClassVar, Literal
 
 from pydantic import Field, model_validator
 
+from mpdvae.distributions.pixel_values import SUITED, IndependentPixels, PixelValues
 from mpdvae.experiments.fields import Config, Depth, Depths, ImageShape, Rate, Sizes, Width
 from mpdvae.experiments.posterior_config import AR1Prior, Codes, GaussianHead, HeadConfig, LatentShape, VampPrior
 
 if TYPE_CHECKING:
     from torch import nn
+
+    from mpdvae.distributions.pixel_laws import PixelLaw
 
 ComponentChoice = Literal["drawn", "most-probable"]
 Limit = Annotated[float, Field(gt=0)]
@@ -115,10 +119,50 @@ class ResNetEncoder(_VectorEncoder):
         )
 
 
-class MLPDecoder(Config):
-    """Fully connected decoder, independent pixels."""
+class _Decoder(Config):
+    """A decoder whose distribution of pixels is part of what it is."""
+
+    distribution: ClassVar[str]
+    """Name of the distribution of pixels, see `mpdvae.distributions.pixel_values`."""
+
+    def pixel_distribution(self, values: PixelValues) -> str:
+        """Returns the name of the distribution of pixels in a model of images with such values."""
+        return self.distribution
+
+    def suited_to(self, values: PixelValues) -> "_Decoder":
+        """Returns the decoder with its distribution of pixels chosen to suit these values, if it leaves a choice."""
+        return self
+
+    def build(self, image_shape: ImageShape, latent_dim: int) -> "nn.Module":
+        """Builds the untrained decoder."""
+        raise NotImplementedError
+
+
+class _IndependentDecoder(_Decoder):
+    """A decoder of vectors with independent pixels of any distribution."""
 
     codes: ClassVar[Codes] = "vectors"
+    pixels: IndependentPixels | None = None
+    """Distribution of a pixel; None: the one that fits data.binarisation (bernoulli: dynamic, static; discretised-logistic:
+    levels)."""
+
+    def pixel_distribution(self, values: PixelValues) -> str:
+        return self.pixels or SUITED[values]
+
+    def suited_to(self, values: PixelValues) -> "_Decoder":
+        return self if self.pixels else self.model_copy(update={"pixels": SUITED[values]})
+
+    @property
+    def law(self) -> "PixelLaw":
+        """The distribution of pixels; that of binary ones if none was chosen."""
+        from mpdvae.distributions.pixel_laws import INDEPENDENT_PIXELS
+
+        return INDEPENDENT_PIXELS[self.pixels or SUITED["binary"]]
+
+
+class MLPDecoder(_IndependentDecoder):
+    """Fully connected decoder, independent pixels."""
+
     kind: Literal["mlp"] = "mlp"
     hidden_features: Sizes = (500,)
     skip_connections: bool = False
@@ -127,13 +171,12 @@ class MLPDecoder(Config):
     def build(self, image_shape: ImageShape, latent_dim: int) -> "nn.Module":
         from mpdvae.models.decoders import mlp_decoder
 
-        return mlp_decoder(image_shape, latent_dim, self.hidden_features, self.skip_connections)
+        return mlp_decoder(image_shape, latent_dim, self.hidden_features, self.skip_connections, self.law)
 
 
-class ConvNetDecoder(Config):
+class ConvNetDecoder(_IndependentDecoder):
     """Transposed convolutions, independent pixels."""
 
-    codes: ClassVar[Codes] = "vectors"
     kind: Literal["convnet"] = "convnet"
     channels: Sizes = (64, 32)
     skip_connections: bool = False
@@ -142,13 +185,12 @@ class ConvNetDecoder(Config):
     def build(self, image_shape: ImageShape, latent_dim: int) -> "nn.Module":
         from mpdvae.models.decoders import convnet_decoder
 
-        return convnet_decoder(image_shape, latent_dim, self.channels, self.skip_connections)
+        return convnet_decoder(image_shape, latent_dim, self.channels, self.skip_connections, self.law)
 
 
-class ResNetDecoder(Config):
+class ResNetDecoder(_IndependentDecoder):
     """The paper's decoder with independent pixels (ResNet-VAE baseline)."""
 
-    codes: ClassVar[Codes] = "vectors"
     kind: Literal["resnet"] = "resnet"
     channels: Sizes = (64, 64, 32)
     skip_connections: bool = False
@@ -157,13 +199,14 @@ class ResNetDecoder(Config):
     def build(self, image_shape: ImageShape, latent_dim: int) -> "nn.Module":
         from mpdvae.models.decoders import resnet_decoder
 
-        return resnet_decoder(image_shape, latent_dim, self.channels, self.skip_connections)
+        return resnet_decoder(image_shape, latent_dim, self.channels, self.skip_connections, self.law)
 
 
-class PixelCNNDecoder(Config):
+class PixelCNNDecoder(_Decoder):
     """Autoregressive pixels conditioned on z; the kernel sizes limit the receptive field."""
 
     codes: ClassVar[Codes] = "vectors"
+    distribution: ClassVar[str] = "bernoulli"
     kind: Literal["pixelcnn"] = "pixelcnn"
     channels: Width = 64
     kernel_sizes: Sizes = (7, 7, 7, 5, 5, 3, 3)
@@ -240,10 +283,11 @@ class ColourResNetEncoder(_MapEncoder):
         )
 
 
-class ColourResNetDecoder(Config):
+class ColourResNetDecoder(_Decoder):
     """The released code's decoder for colour images with independent pixels, for codes that are maps."""
 
     codes: ClassVar[Codes] = "maps"
+    distribution: ClassVar[str] = "discretised-logistic-mixture"
     kind: Literal["colour-resnet"] = "colour-resnet"
     channels: Width = 48
     blocks: Depths = (3, 2, 2)
@@ -265,10 +309,11 @@ class ColourResNetDecoder(Config):
         )
 
 
-class PixelCNNPPDecoder(Config):
+class PixelCNNPPDecoder(_Decoder):
     """PixelCNN++ conditioned on z, for codes that are maps (paper: CIFAR-10)."""
 
     codes: ClassVar[Codes] = "maps"
+    distribution: ClassVar[str] = "discretised-logistic-mixture"
     kind: Literal["pixelcnn++"] = "pixelcnn++"
     channels: Width = 96
     levels: Depth = 3
@@ -356,4 +401,9 @@ class MapFlowPrior(Config):
 
 EncoderConfig = MLPEncoder | ConvNetEncoder | ResNetEncoder | DenseNetEncoder | ColourResNetEncoder
 DecoderConfig = MLPDecoder | ConvNetDecoder | ResNetDecoder | PixelCNNDecoder | ColourResNetDecoder | PixelCNNPPDecoder
+FITTING_PIXELS = (
+    "with binarisation dynamic or static, decoders mlp, convnet and resnet (pixels bernoulli) and pixelcnn fit; with levels, "
+    "mlp, convnet and resnet (pixels discretised-logistic), colour-resnet and pixelcnn++"
+)
+"""The pairs of protocol and decoder that give a likelihood, for messages."""
 PriorConfig = StandardNormalPrior | FlowPrior | MapFlowPrior | AR1Prior | VampPrior

@@ -137,7 +137,7 @@ COMPACT_MNIST = Study(
         plateau=None,
     ),
     evaluation=Evaluation(
-        density_images=200,
+        density_images=300,
         density_samples=64,
         representation_images=20_000,
         label_subsets=3,
@@ -148,6 +148,7 @@ COMPACT_MNIST = Study(
         explored_images=700,
     ),
     cost="1 minute",
+    seeds=5,
 )
 
 COMPACT_EVALUATION = COMPACT_MNIST.evaluation.model_copy(
@@ -155,7 +156,12 @@ COMPACT_EVALUATION = COMPACT_MNIST.evaluation.model_copy(
 )
 
 PAPER_EVALUATION = Evaluation(
-    all_labels=True, svm_labels=None, code_input="thresholded", code_samples=50, density_samples=4096
+    all_labels=True,
+    svm_labels=None,
+    code_input="thresholded",
+    code_samples=50,
+    density_samples=4096,
+    density_proposal="encoder",
 )
 
 

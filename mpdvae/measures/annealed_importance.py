@@ -116,6 +116,7 @@ def estimate(
     plan = _plan(chains, steps, leapfrog_steps, memory_budget, seed, _reporter(progress, 2 * len(x) * steps))
     indices = list(range(len(x)) if indices is None else indices)
     check_images(x, indices)
+    vae.check_images(x, indices)
     with evaluating(vae):
         (found,) = _in_groups(vae, x, indices, plan, lambda piece, numbers: (_forward(vae, piece, numbers, plan)[0],))
     return found

@@ -14,9 +14,10 @@ It is zero exactly if m and s are the same for all images, that is, if the unit 
 prior, so it is comparable between a standard normal prior and a flow. It is an upper bound on the unit's information, since
 E_x KL(q(z_k|x) || r) = I(x; z_k) + KL(q(z_k) || r) for any r.
 
-**Mutual information** between the image and the whole code, :math:`I_q = E_x E_{q(z|x)} [\log q(z|x) - \log q(z)]`,
-with q(z) the mixture of all N posteriors, estimated from one sample per image. It cannot exceed log N, and an estimate near
-that ceiling only means "at least about this much": above `SATURATION` of log N it is called saturated.
+**Mutual information** between the image and the whole code,
+:math:`I_q = E_x E_{q(z|x)} [\log q(z|x) - \log q(z)]`, as a lower and an upper bound from one code of each image
+(`mpdvae.measures.information_bracket`). The lower bound cannot exceed log N, and one near that ceiling only means "at least
+about this much": it is called saturated.
 
 **Mutual posterior divergence**, mean and spread over all pairs: see `mpdvae.divergence`. It has no ceiling.
 
@@ -27,7 +28,6 @@ On the mutual information of a VAE: Hoffman & Johnson, "ELBO surgery" (2016); on
 Spokoyny, Neubig & Berg-Kirkpatrick, ICLR 2019, https://arxiv.org/abs/1901.05534.
 """
 
-import math
 from dataclasses import dataclass
 from typing import Any
 
@@ -39,9 +39,10 @@ from torch.distributions import Distribution, Independent, Normal, kl_divergence
 from mpdvae.divergence import diagonal_normal, mutual_posterior_divergence
 from mpdvae.errors import InputError
 from mpdvae.measures import collapse
-from mpdvae.measures.collapse import COLLAPSE_NATS
+from mpdvae.measures.aggregate_posterior import Draws, moments
+from mpdvae.measures.collapse import COLLAPSE_NATS, Judgement
+from mpdvae.measures.information_bracket import Bracket, bracket, estimate
 from mpdvae.measures.representation import posteriors
-from mpdvae.seeding import derive_seed
 from mpdvae.vae import VAE
 
 ACTIVE_VARIANCE = 0.01
@@ -50,19 +51,13 @@ ACTIVE_VARIANCE = 0.01
 ACTIVE_VARIANCES = (0.001, 0.003, 0.01, 0.03, 0.1, 0.3)
 """Further thresholds for active units: if the count decreases slowly over them, 0.01 is an arbitrary cut."""
 
-SATURATION = 0.9
-"""Fraction of log N above which an estimate of the mutual information is called saturated."""
-
-PAIRS_AT_ONCE = 2**19
-"""Elements of the N x N matrix of log-densities held at once: 4 MB, which fits into CPU caches (more is slower)."""
-
 
 @dataclass(frozen=True)
 class Diagnostics:
     """Statistics of the code from the posteriors of a set of images. Tensors are float64 on the CPU, values in nats."""
 
     images: int
-    """N, which limits `mutual_information` to log N."""
+    """N, which limits the lower bound on the mutual information to log N."""
     kl_per_dimension: Float64[Tensor, " latent"] | None
     """Mean over images of KL(q(z_k|x) || p(z_k)); None if the prior does not factorise into Gaussians."""
     information_per_dimension: Float64[Tensor, " latent"]
@@ -71,10 +66,8 @@ class Diagnostics:
     """Dimensions whose posterior mean varies by more than `ACTIVE_VARIANCE` over the images."""
     active_units_by_variance: dict[str, int]
     """The same at each of `ACTIVE_VARIANCES`, with the threshold as text as key."""
-    mutual_information: float
-    """Estimate of I_q(x; z) over the N images, at most `mutual_information_ceiling`."""
-    mutual_information_standard_error: float
-    """Standard error of that estimate, from the spread over images."""
+    bracket: Bracket
+    """Lower and upper bound on the mutual information between image and code, from one code of each image."""
     mpd_per_dimension: Float64[Tensor, " latent"]
     """Mean over ordered pairs of images of KL(q(z_k|x) || q(z_k|x'))."""
     mpd_mean: float
@@ -88,32 +81,29 @@ class Diagnostics:
         return len(self.information_per_dimension)
 
     @property
-    def mutual_information_ceiling(self) -> float:
-        """log N."""
-        return math.log(self.images)
-
-    @property
-    def saturated(self) -> bool:
-        """Whether the mutual information is within 10 % of its ceiling: the true value may then be far larger."""
-        return self.mutual_information > SATURATION * self.mutual_information_ceiling
-
-    @property
     def idle_units(self) -> int:
         """Number of dimensions that carry less than `COLLAPSE_NATS`."""
         return idle_units(self.information_per_dimension)
 
     @property
     def verdict(self) -> str:
-        """The collapse verdict in words; see the function `verdict`."""
-        return verdict(self.information_per_dimension)
+        """The collapse verdict in words, without the use of the code by the decoder: see `mpdvae.measures.collapse`."""
+        return self.judged().sentence
+
+    def judged(self, code_use_nats: float | None = None) -> Judgement:
+        """Returns the collapse verdict; `code_use_nats`: the decoder's loss without the code, if measured (`code_use`)."""
+        lower = self.bracket.lower.nats
+        return collapse.judge(self.idle_units, self.latent_dim, lower, self.bracket.ceiling, code_use_nats)
 
     def to_dict(self) -> dict[str, Any]:
         """Returns the diagnostics for JSON, with units in the keys."""
         return {
-            "mutual_information_nats": self.mutual_information,
-            "mutual_information_standard_error_nats": self.mutual_information_standard_error,
-            "mutual_information_ceiling_nats": self.mutual_information_ceiling,
-            "mutual_information_saturated": self.saturated,
+            "mutual_information_nats": self.bracket.lower.nats,
+            "mutual_information_standard_error_nats": self.bracket.lower.standard_error,
+            "mutual_information_ceiling_nats": self.bracket.ceiling,
+            "mutual_information_saturated": self.bracket.saturated,
+            "mutual_information_upper_nats": self.bracket.upper.nats,
+            "mutual_information_upper_standard_error_nats": self.bracket.upper.standard_error,
             "mpd_per_dimension_nats": self.mpd_per_dimension.tolist(),
             "mpd_mean_nats": self.mpd_mean,
             "mpd_std_nats": self.mpd_std,
@@ -154,15 +144,18 @@ measure_code = measure
 """Name of `measure` in `mpdvae.measures`."""
 
 
-def of_posteriors(q: Independent, prior: Distribution, seed: int = 0) -> Diagnostics:
+def of_posteriors(
+    q: Independent, prior: Distribution, seed: int = 0, mutual_information: Bracket | None = None
+) -> Diagnostics:
     """Computes all diagnostics from given posteriors.
 
     Arguments:
         q: diagonal Gaussian, flattened, float64 on the CPU, no gradient: batch shape [images], at least 2.
         prior: prior of the same size.
         seed: seed of the single posterior sample per image.
+        mutual_information: bounds on the mutual information if they are known, such as those of `information.measure`, which
+            include the rate.
     """
-    information, error = mutual_information(q, seed)
     divergence = mutual_posterior_divergence(q)
     return Diagnostics(
         images=len(q.mean),
@@ -170,8 +163,7 @@ def of_posteriors(q: Independent, prior: Distribution, seed: int = 0) -> Diagnos
         information_per_dimension=information_per_dimension(q),
         active_units=active_units(q, ACTIVE_VARIANCE),
         active_units_by_variance={f"{threshold:g}": active_units(q, threshold) for threshold in ACTIVE_VARIANCES},
-        mutual_information=information,
-        mutual_information_standard_error=error,
+        bracket=mutual_information or bounds_of_information(q, seed),
         mpd_per_dimension=divergence.per_dimension,
         mpd_mean=divergence.mean.item(),
         mpd_std=divergence.std.item(),
@@ -195,31 +187,23 @@ def information_per_dimension(q: Distribution) -> Float64[Tensor, " latent"]:
     return (0.5 * (aggregate.log() - variance.log().mean(0))).clamp_min(0.0)
 
 
-def mutual_information(q: Distribution, seed: int = 0) -> tuple[float, float]:
-    """Returns an estimate of I_q(x; z) in nats and its standard error, from the posteriors of N images, one sample of each.
+def bounds_of_information(q: Distribution, seed: int = 0) -> Bracket:
+    """Returns a lower and an upper bound on I_q(x; z), from the posteriors of N images, one code of each."""
+    return bracket(_draws(q, seed), seed)
 
-    The log-density of sample i under posterior j is -1/2 sum_k (z_ik^2 / s_jk^2 - 2 z_ik m_jk / s_jk^2) plus a constant for
-    each j: two matrix products, computed for chunks of rows i. The mixture includes the sample's own posterior, so that no
-    estimate exceeds log N.
+
+def mutual_information(q: Distribution, seed: int = 0) -> tuple[float, float]:
+    """Returns the lower bound on I_q(x; z) in nats and its standard error, from the posteriors of N images, one code of each.
+
+    The mixture includes the code's own posterior, so that the bound cannot exceed log N.
     """
-    normal = diagonal_normal(q)
-    mean, stddev = normal.loc.flatten(1).double().cpu(), normal.scale.flatten(1).double().cpu()
-    generator = torch.Generator().manual_seed(derive_seed(seed, "mutual information"))
-    z = mean + stddev * torch.randn(mean.shape, generator=generator, dtype=torch.float64)
-    centre = mean.mean(0)  # removes the digits shared by all posteriors from the squares
-    z, mean = z - centre, mean - centre
-    precision = stddev.square().reciprocal()
-    linear = mean * precision
-    constant = (mean * linear).sum(1) + 2 * stddev.log().sum(1)
-    n = len(z)
-    values = []
-    for rows in torch.arange(n).split(max(1, PAIRS_AT_ONCE // n)):
-        squares = torch.addmm(constant, z[rows].square(), precision.mT).addmm_(z[rows], linear.mT, alpha=-2)
-        log_density = squares.mul_(-0.5)
-        own = log_density[torch.arange(len(rows)), rows]
-        values.append(own - log_density.logsumexp(1) + math.log(n))
-    value = torch.cat(values)
-    return value.mean().item(), (value.std() / math.sqrt(n)).item()
+    drawn = _draws(q, seed)
+    return estimate(drawn.own - drawn.aggregate)
+
+
+def _draws(q: Distribution, seed: int) -> Draws:
+    mean, stddev = moments(q)
+    return Draws(mean, stddev, len(mean), seed)
 
 
 def idle_units(information_per_dimension: Float[Tensor, " latent"], threshold: float = COLLAPSE_NATS) -> int:
@@ -229,12 +213,6 @@ def idle_units(information_per_dimension: Float[Tensor, " latent"], threshold: f
         units = len(information_per_dimension)
         raise InputError(f"information_per_dimension: unit {unit} of {units} is not a number.")
     return int((information_per_dimension < threshold).sum())
-
-
-def verdict(information_per_dimension: Float[Tensor, " latent"], threshold: float = COLLAPSE_NATS) -> str:
-    """Returns the collapse verdict for the nats that each unit carries: see `mpdvae.measures.collapse.in_words`."""
-    idle = idle_units(information_per_dimension, threshold)
-    return collapse.in_words(idle, len(information_per_dimension), threshold)
 
 
 def _kl_per_dimension(q: Independent, prior: Distribution) -> Tensor | None:

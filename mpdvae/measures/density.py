@@ -5,10 +5,12 @@ With :math:`z_1 .. z_k \sim q(z|x)` and :math:`\log w_i = \log p(x|z_i) + \log p
 .. math:: \mathbb{E} \tfrac1k \sum_i \log w_i \;\le\; \mathbb{E} \log \tfrac1k \sum_i w_i \;\le\; \log p(x),
 
 the evidence lower bound and the importance-weighted bound (Burda, Grosse & Salakhutdinov 2016,
-https://arxiv.org/abs/1509.00519). The mean of w is unbiased for p(x), so its logarithm has, by the delta method, the
-Monte-Carlo standard error std(w) / (sqrt(k) mean(w)) and a bias of about minus half its square (`importance_weights`); an
-error bar is only as good as the tail of the weights. `annealed_importance` provides a likelihood check that does not need
-the encoder.
+https://arxiv.org/abs/1509.00519). The second holds for samples from any proposal r(z) with weights p(x, z) / r(z). By default
+r is fitted to each image (`fitted_proposal`), which gives many times more effective samples than r = q(z|x), the proposal
+of the paper. The mean of w is unbiased for p(x), so its logarithm has, by the delta method, the Monte-Carlo standard error
+std(w) / (sqrt(k) mean(w)) and a bias of about minus half its square (`importance_weights`), which the jackknife removes. An
+error bar is only as good as the tail of the weights; `weight_intervals` gives 95 % intervals that are open where it is too
+heavy. `annealed_importance` provides a likelihood check that does not need the encoder.
 
 Computation. The encoder sees every image once. Samples pass through the decoder in chunks that fit a given memory budget
 (`memory_use`). The noise of image i and sample j is a function of (seed, i, j), so that the budget does not change the
@@ -16,26 +18,28 @@ results beyond rounding. Sums are computed in float64. A faster, less precise de
 `calibration` corrects it, and measures what error remains.
 
 With a tolerance, the standard error of an image is checked after 64, 128, 256, ... samples; sampling stops at the first
-check at which it is within the tolerance and the tail shape is at most 0.7. Stopping is more likely while no large weight
-has been drawn, when both the mean and its error are small: estimates that stop early are too low rather than too high, by a
-fraction of their error bar. tests/measures/test_density.py limits the mean of that bias to a quarter of the tolerance.
+check at which it is within the tolerance and the tail shape is reliable for that number of samples. Stopping is more likely
+while no large weight has been drawn, when both the mean and its error are small: estimates that stop early are too low
+rather than too high, by a fraction of their error bar. tests/measures/test_density_laws.py limits the mean of that bias to a
+quarter of the tolerance.
 """
 
 import math
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager, nullcontext
 from dataclasses import dataclass, fields
-from typing import Any
+from typing import get_args
 
 import torch
 from jaxtyping import Float, Float64, Int64
 from torch import Tensor, nn
 from torch.nn.utils import parametrize
 
-from mpdvae.errors import InputError, RunError
-from mpdvae.measures.importance_sampling import NOISE_BLOCK, Draws, Sampler, looks
+from mpdvae.errors import InputError, RunError, refuse_unknown
+from mpdvae.measures import weight_intervals
+from mpdvae.measures.fitted_proposal import FIT_COST
+from mpdvae.measures.importance_sampling import NOISE_BLOCK, Draws, ProposalName, Sampler, looks
 from mpdvae.measures.importance_weights import (
-    RELIABLE,
     bound_curve,
     effective_sample_size,
     group_sizes,
@@ -44,12 +48,11 @@ from mpdvae.measures.importance_weights import (
     pareto_shape,
     standard_error,
 )
-from mpdvae.measures.memory_use import piece_sizes
-from mpdvae.measures.random_subsets import error_of_mean, finite, mean_and_error
+from mpdvae.measures.memory_use import gradient_draws, piece_sizes
 from mpdvae.system.allocator import keep_freed_memory
 from mpdvae.vae import VAE, check_samples
 
-__all__ = ["DensityEstimate", "estimate", "evaluating", "pareto_shape", "summarise"]
+__all__ = ["DensityEstimate", "estimate", "evaluating", "pareto_shape"]
 
 
 @dataclass(frozen=True)
@@ -57,22 +60,24 @@ class DensityEstimate:
     """One value per image, in nats, float64 on the CPU. The axis of images is called `batch`."""
 
     log_prob: Float64[Tensor, " batch"]
-    """Importance-weighted bound log(1/k sum w): a lower bound on log p(x) in expectation, tight as k grows."""
+    """Log of the mean weight log(1/k sum w): a lower bound on log p(x) in expectation, tight as k grows."""
     standard_error: Float64[Tensor, " batch"]
     """Monte-Carlo standard error of `log_prob`; nan for one sample."""
     elbo: Float64[Tensor, " batch"]
-    """Mean of log w. Never above `log_prob`."""
+    """Mean of log w with samples of q(z|x). With proposal encoder never above `log_prob`; with a fitted one it comes from the
+    16 first points of the fit."""
     effective_sample_size: Float64[Tensor, " batch"]
     """(sum w)^2 / sum w^2, from 1 to the number of samples."""
     pareto_k: Float64[Tensor, " batch"]
-    """Shape of the weights' tail; above 0.7 `log_prob` and its error are unreliable. For nan see `pareto_shape`."""
+    """Shape of the weights' tail; above `largest_reliable_shape` `log_prob` and its error are unreliable. For nan see
+    `pareto_shape`."""
     kl: Float64[Tensor, " batch"]
     """Rate: KL(q(z|x) || p(z)), in closed form if there is one, otherwise from the same samples."""
     reconstruction: Float64[Tensor, " batch"]
     """Distortion: minus the mean of log p(x|z). `kl + reconstruction` equals `-elbo` up to Monte-Carlo noise."""
     extrapolated_log_prob: Float64[Tensor, " batch"]
     """`log_prob` with its 1/k bias removed by the jackknife (Nowozin 2018): not a bound; nan for one sample. The weights
-    must have finite variance: if `pareto_k` is above 0.7, the bias falls more slowly than 1/k, and this is too low, too."""
+    must have finite variance: if `pareto_k` is too large, the bias falls more slowly than 1/k, and this is too low, too."""
     extrapolated_standard_error: Float64[Tensor, " batch"]
     """Monte-Carlo standard error of `extrapolated_log_prob`, from its pseudo-values."""
     bounds: Float64[Tensor, "batch sizes"]
@@ -80,6 +85,12 @@ class DensityEstimate:
     disjoint groups; nan beyond the samples drawn."""
     samples_drawn: Int64[Tensor, " batch"]
     """Importance samples k of each image: `samples`, or fewer if a tolerance was met."""
+    interval_lower: Float64[Tensor, " batch"]
+    """Lower end of the 95 % interval for log p(x), see `weight_intervals`."""
+    interval_upper: Float64[Tensor, " batch"]
+    """Upper end; infinite where the tail of the weights, or their number, allows none: the interval is open."""
+    decoder_evaluations: Int64[Tensor, " batch"]
+    """Evaluations of decoders that were spent: for the fit of the proposal, the samples, and the correction."""
     approximation_error: Float64[Tensor, " batch"]
     """Standard error of `log_prob` due to an approximate decoder, see `calibration`; nan without one."""
     approximation_shift: Float64[Tensor, " batch"]
@@ -88,6 +99,8 @@ class DensityEstimate:
     """Maximum number of importance samples per image."""
     data_dimensions: int
     """Values per image: channel * height * width."""
+    proposal: ProposalName = "encoder"
+    """The proposal that the samples come from."""
 
     @property
     def bits_per_dim(self) -> Float64[Tensor, " batch"]:
@@ -106,8 +119,9 @@ class DensityEstimate:
 
 def forms(images: int, samples: int) -> dict[str, tuple[tuple[int, ...], torch.dtype]]:
     """Returns shape and dtype of each tensor of an estimate of `images` images with at most `samples` samples each."""
-    names = [f.name for f in fields(DensityEstimate) if f.name not in ("samples", "data_dimensions")]
-    values = {name: ((images,), torch.int64 if name == "samples_drawn" else torch.float64) for name in names}
+    names = [f.name for f in fields(DensityEstimate) if f.name not in ("samples", "data_dimensions", "proposal")]
+    whole = {"samples_drawn", "decoder_evaluations"}
+    values = {name: ((images,), torch.int64 if name in whole else torch.float64) for name in names}
     return values | {"bounds": ((images, len(group_sizes(samples))), torch.float64)}
 
 
@@ -121,6 +135,7 @@ def estimate(
     tolerance: float | None = None,
     indices: Sequence[int] | None = None,
     approximate: nn.Module | None = None,
+    proposal: ProposalName = "fitted",
 ) -> DensityEstimate:
     """Estimates the log-likelihood of each image, with its uncertainty. On Linux, the process from then on keeps the memory
     that it frees (`mpdvae.system.allocator`).
@@ -131,11 +146,13 @@ def estimate(
         samples: importance samples k per image; with a tolerance, the maximum.
         memory_budget: bytes of tensors that may be held beyond the model and `x`.
         seed: seed of the posterior samples. The same seed gives the same results, whatever the budget.
-        progress: called after every decoder pass with the number of image x sample pairs done (or skipped) and the total.
+        progress: called after every decoder pass with the number of decoder evaluations done (or skipped) and the total.
         tolerance: standard error of `log_prob` in nats at which sampling stops; None: all samples are drawn. There are at
             most 1 + log2(samples / 64) checks; the module docstring describes their effect on the estimate.
         indices: the index of each image in its data set; the noise is a function of it, so that an image's estimate does
             not depend on the other images, and errors name it. Default: 0, 1, 2, ...
+        proposal: fitted: samples come from a mixture that is fitted to each image with `FIT_COST` further evaluations of the
+            model's decoder, which must be differentiable in z; encoder: from q(z|x), as in the paper.
         approximate: a decoder that computes nearly what the model's does, but faster, for all samples; a sixteenth of them
             passes through the model's, too, and corrects the others. None: the model's alone.
 
@@ -146,90 +163,34 @@ def estimate(
     """
     indices = range(len(x)) if indices is None else indices
     _check(x, samples, tolerance, indices)
+    if proposal not in (known := list(get_args(ProposalName))):
+        refuse_unknown("proposal", proposal, known)
+    vae.check_images(x, indices)
     pieces: list[tuple[Tensor, ...]] = []
-    done = 0
+    done, fitted = 0, proposal == "fitted"
+    total = len(x) * (samples + (FIT_COST if fitted else 0))
 
-    def report(pairs: int) -> None:
+    def report(evaluations: int) -> None:
         nonlocal done
-        done += pairs
+        done += evaluations
         if progress:
-            progress(done, len(x) * samples)
+            progress(done, total)
 
     keep_freed_memory()  # chunks are freed and allocated over and over
     fast = nullcontext() if approximate is None else evaluating(approximate)
     with torch.no_grad(), evaluating(vae), fast, parametrize.cached():  # normalises the weights only once
-        images, draws = piece_sizes(vae, x, samples, memory_budget, NOISE_BLOCK, approximate is not None)
+        images, draws = piece_sizes(vae, x, samples, memory_budget, NOISE_BLOCK, approximate is not None, fitted)
+        points = gradient_draws(vae, x[:images], memory_budget) if fitted else None
         for start in range(0, len(x), images):
             piece = slice(start, start + images)
-            sampler = Sampler(vae, x[piece], list(indices[piece]), seed, draws, report, approximate)
+            sampler = Sampler(vae, x[piece], list(indices[piece]), seed, draws, report, approximate, points)
             pieces.append(_statistics(sampler.draw(looks(samples, tolerance), tolerance), samples))
     values = (torch.cat(field) for field in zip(*pieces, strict=True))
-    return DensityEstimate(*values, samples=samples, data_dimensions=x[0].numel())
+    return DensityEstimate(*values, samples=samples, data_dimensions=x[0].numel(), proposal=proposal)
 
 
 estimate_density = estimate
 """Name of `estimate` in `mpdvae.measures`."""
-
-
-def summarise(estimate: DensityEstimate, draws: int = 1, population: int | None = None) -> dict[str, Any]:
-    """Returns means over the images, ready for JSON, with units in the keys.
-
-    `standard_error` is that of the mean over images: its standard deviation over sets of as many images. The error due to
-    the draw of the posterior samples is separate, in `nll_monte_carlo_error_nats`; if the images are a random subset of a
-    full set, `interval_95_of_full_set` is the interval for the mean over that set; see `random_subsets`. Undefined values (an
-    error from one image or one sample, a tail shape from too few samples) are null.
-
-    Arguments:
-        estimate: estimate of images, or of several binary draws of them, draw by draw.
-        draws: number of draws of each image.
-        population: number of images in the full set; default: the images given.
-    """
-    e, sizes, shapes = estimate, estimate.effective_sample_size, estimate.pareto_k[~estimate.pareto_k.isnan()]
-    population = len(e.log_prob) // draws if population is None else population
-    drawn = e.samples_drawn.double()
-    followed = [i for i, size in enumerate(e.bound_sizes) if size <= e.samples_drawn.min()]
-    return {
-        "negative_elbo_nats": mean_and_error(-e.elbo, draws),
-        "nll_nats": mean_and_error(-e.log_prob, draws, population, e.standard_error),
-        "extrapolated_nll_nats": mean_and_error(-e.extrapolated_log_prob, draws)
-        | {
-            "monte_carlo_error": finite(error_of_mean(e.extrapolated_standard_error)),
-            "method": "jackknife of order 1 in the number of samples (Nowozin 2018)",
-        },
-        "bound_curve": {
-            "samples": [e.bound_sizes[i] for i in followed],
-            "nll_nats": [finite(-e.bounds[:, i].mean()) for i in followed],
-        },
-        "kl_nats": mean_and_error(e.kl, draws),
-        "reconstruction_nats": mean_and_error(e.reconstruction, draws),
-        "bits_per_dim": mean_and_error(e.bits_per_dim, draws),
-        "nll_monte_carlo_error_nats": finite(error_of_mean(e.standard_error)),
-        "samples": e.samples,
-        "samples_drawn": {"mean": finite(drawn.mean()), "min": int(drawn.min()), "max": int(drawn.max())},
-        "images": len(e.log_prob),
-        "effective_sample_size": {"median": finite(sizes.quantile(0.5)), "min": finite(sizes.min())},
-        "pareto_k": {
-            "median": finite(shapes.quantile(0.5)) if len(shapes) else None,
-            "share_above_0.7": finite((shapes > RELIABLE).double().mean()),
-        },
-    } | _of_approximation(e)
-
-
-def _of_approximation(e: DensityEstimate) -> dict[str, Any]:
-    """Returns the errors of an approximate decoder, beside those of Monte Carlo (root mean squares per image, and of the mean
-    over images, of which a Monte-Carlo error has a random part and a bias); empty without one."""
-    error, shift, squares = e.approximation_error, e.approximation_shift, e.standard_error.square()
-    if error.isnan().all():
-        return {}
-    return {
-        "approximation": {
-            "error_per_image_nats": finite(error.square().nanmean().sqrt()),
-            "monte_carlo_error_per_image_nats": finite(squares.mean().sqrt()),
-            "mean_shift_nats": finite(shift.nanmean()),
-            "mean_shift_standard_error_nats": finite((shift.var() / len(shift)).sqrt()),
-            "mean_monte_carlo_error_nats": finite((squares.mean() / len(squares) + (squares.mean() / 2) ** 2).sqrt()),
-        }
-    }
 
 
 @contextmanager
@@ -255,21 +216,22 @@ def evaluating(module: nn.Module) -> Iterator[None]:
 
 def _statistics(draws: Draws, samples: int) -> tuple[Tensor, ...]:
     """Returns the fields of a `DensityEstimate`, in order."""
-    log_w, drawn, kl, reconstruction, *errors = draws
+    log_w, drawn = draws.log_w, draws.drawn
     groups = [(int(k), (drawn == k).nonzero().flatten()) for k in drawn.unique()]
     parts = [_of_weights(log_w[:k, images], len(group_sizes(samples))) for k, images in groups]
     order = torch.cat([images for _, images in groups]).argsort()
-    bound, error, elbo, size, shape, limit, limit_error, curve = (
+    bound, error, size, shape, limit, limit_error, curve, lower, upper = (
         torch.cat(field)[order] for field in zip(*parts, strict=True)
     )
-    return bound, error, elbo, size, shape, kl, reconstruction, limit, limit_error, curve, drawn, *errors
+    of_weights = bound, error, draws.elbo, size, shape, draws.kl, draws.reconstruction, limit, limit_error, curve, drawn
+    return *of_weights, lower, upper, draws.decoder_evaluations, draws.approximation_error, draws.approximation_shift
 
 
 def _of_weights(log_w: Tensor, sizes: int) -> tuple[Tensor, ...]:
     curve = bound_curve(log_w)
     padded = torch.nn.functional.pad(curve, (0, sizes - curve.shape[1]), value=math.nan)
-    moments = log_mean(log_w), standard_error(log_w), log_w.mean(0), effective_sample_size(log_w)
-    return *moments, pareto_shape(log_w), *jackknife(log_w), padded
+    moments = log_mean(log_w), standard_error(log_w), effective_sample_size(log_w)
+    return *moments, pareto_shape(log_w), *jackknife(log_w), padded, *weight_intervals.interval(log_w)
 
 
 def _check(x: Tensor, samples: int, tolerance: float | None, indices: Sequence[int]) -> None:

@@ -6,9 +6,10 @@ For values :math:`v_1 .. v_n`, the interval is Student's,
 
 A single value has no interval: its `half_width` is None, never zero.
 
-Two models are compared by the interval of the differences a_i - b_i of runs with the same seed i. The seed fixes the order
-and the binarisation of the data, so the noise that a pair shares cancels. An interval over seeds does not cover the noise of
-a single evaluation (Monte-Carlo error, choice of test images), which is reported separately.
+The interval covers the noise of what the values are a sample of, and nothing else: over seeds, it does not cover the choice
+of the test images that all runs share. Two models are compared by `crossed_effects`, which covers both. `paired_difference`
+takes the differences a_i - b_i of runs with the same seed i, for runs that differ in too little for training to tell them
+apart at once; between different models, pairing gains nothing.
 """
 
 import math

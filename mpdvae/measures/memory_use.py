@@ -14,6 +14,7 @@ from torch.utils._python_dispatch import TorchDispatchMode
 from torch.utils._pytree import tree_leaves
 
 from mpdvae.errors import InputError
+from mpdvae.measures.fitted_proposal import fit_bytes, joint_density
 from mpdvae.models.acceleration import uncompiled
 from mpdvae.vae import VAE
 
@@ -54,10 +55,16 @@ def usable_bytes(memory_budget: int, like: Tensor, least: int) -> int:
 
 
 def piece_sizes(
-    vae: VAE, x: Tensor, samples: int, memory_budget: int, most_draws: int, approximated: bool = False
+    vae: VAE,
+    x: Tensor,
+    samples: int,
+    memory_budget: int,
+    most_draws: int,
+    approximated: bool = False,
+    fitted: bool = False,
 ) -> tuple[int, int]:
     """Returns how many images, and how many samples of each (at most `most_draws`), to pass through the decoder at once;
-    `approximated`: whether log-weights are kept twice, of two decoders.
+    `approximated`: whether log-weights are kept twice, of two decoders; `fitted`: whether a proposal is fitted to each image.
 
     Raises `InputError` if the budget is too small for one image.
     """
@@ -69,7 +76,8 @@ def piece_sizes(
     draws = min(samples, most_draws)
     of_sample = 112 if approximated else 64
     noise, statistics = 3 * most_draws * mean.nbytes, of_sample * samples + 1536 * math.ceil(3 * math.sqrt(samples))
-    image = encoding.peak // min(TRIAL, len(x)) + noise + statistics
+    of_fit = fit_bytes(mean[0].numel()) if fitted else 0
+    image = encoding.peak // min(TRIAL, len(x)) + noise + statistics + of_fit
     pair = decoding.peak // TRIAL
     usable = usable_bytes(memory_budget, x, image + pair)
     if usable < image + pair:
@@ -80,3 +88,12 @@ def piece_sizes(
         )
     images = usable // (image + draws * pair)
     return (min(images, len(x)), draws) if images else (1, (usable - image) // pair)
+
+
+def gradient_draws(vae: VAE, x: Tensor, memory_budget: int) -> int:
+    """Returns how many codes of each of the images `x` may pass through the decoder at once, with gradients: at least one."""
+    mean = vae.encoder(x[:1]).mean
+    with uncompiled(), LiveBytes() as decoding:
+        _ = joint_density(vae, x[:1], mean.expand(TRIAL, *mean.shape).clone())
+    pair = decoding.peak // TRIAL
+    return max(1, usable_bytes(memory_budget, x, pair) // (2 * len(x) * pair))

@@ -6,6 +6,9 @@ density and allows the model to ignore z: the collapse that this project studies
     IndependentDecoder(body)(z)                  pixels independent given z
     AutoregressiveDecoder(to_maps, network)(z)   log p(x|z) = sum_i log p(x_i | x_<i, z)
 
+Both take a `law`, the distribution of a pixel given the parameters that the network computes for it
+(`mpdvae.distributions.pixel_laws`); `support` tells which images it gives a probability.
+
 Decoders of vectors can have *skip connections*: a linear map of z is added to the input of every layer, so that no layer
 can lose the code (Skip-VAE: Dieng, Kim, Rush & Blei, AISTATS 2019, https://arxiv.org/abs/1807.04863).
 """
@@ -14,20 +17,15 @@ import math
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
-from functools import partial
 from itertools import pairwise
 
 from jaxtyping import Float
 from torch import Tensor, nn
-from torch.distributions import Distribution
+from torch.distributions import Distribution, constraints
 
-from mpdvae.distributions.logistic_mixture import (
-    COLOURS,
-    ComponentChoice,
-    DiscretisedLogisticMixture,
-    parameters_for_each_pixel,
-)
-from mpdvae.distributions.pixels import AtPixel, AutoregressivePixels, PixelLaw, bernoulli_pixels
+from mpdvae.distributions.logistic_mixture import COLOURS, ComponentChoice
+from mpdvae.distributions.pixel_laws import PixelLaw, bernoulli_pixels, logistic_mixture_pixels
+from mpdvae.distributions.pixels import AtPixel, AutoregressivePixels
 from mpdvae.errors import InputError
 from mpdvae.models.encoders import ImageShape, check_divisible, check_halvings, check_latent_dim
 from mpdvae.networks.batching import over_leading
@@ -51,6 +49,11 @@ class IndependentDecoder(nn.Module):
         super().__init__()
         self.body, self.law, self.latent_ndim = body, law, latent_ndim
 
+    @property
+    def support(self) -> constraints.Constraint:
+        """The images that have a probability, whatever the code."""
+        return self.law.support
+
     def forward(self, z: Float[Tensor, "..."]) -> Distribution:
         return self.law(over_leading(self.body, z, self.latent_ndim))
 
@@ -72,6 +75,11 @@ class AutoregressiveDecoder(nn.Module):
         super().__init__()
         self.to_maps, self.network, self.law = to_maps, network, law
         self.image_shape, self.latent_ndim = image_shape, latent_ndim
+
+    @property
+    def support(self) -> constraints.Constraint:
+        """The images that have a probability, whatever the code."""
+        return self.law.support
 
     def forward(self, z: Float[Tensor, "..."]) -> Distribution:
         parameters = _Conditioned(self.network, over_leading(self.to_maps, z, self.latent_ndim))
@@ -172,17 +180,22 @@ def mlp_decoder(
     latent_dim: int,
     hidden_features: Sequence[int] = (500,),
     skip_connections: bool = False,
+    law: PixelLaw = bernoulli_pixels,
 ) -> IndependentDecoder:
     """Builds a fully connected decoder with ELU and independent pixels, for images of any size and number of channels."""
     check_latent_dim(latent_dim)
     stages = [[linear(i, o), nn.ELU()] for i, o in pairwise([latent_dim, *hidden_features])]
-    features, pixels = [latent_dim, *hidden_features][-1], math.prod(image_shape)
-    stages.append([linear(features, pixels), nn.Unflatten(1, image_shape)])
-    return IndependentDecoder(stages_body(stages, latent_dim, hidden_features, skip_connections))
+    features, maps = [latent_dim, *hidden_features][-1], (law.maps(image_shape[0]), *image_shape[1:])
+    stages.append([linear(features, math.prod(maps)), nn.Unflatten(1, maps)])
+    return IndependentDecoder(stages_body(stages, latent_dim, hidden_features, skip_connections), law)
 
 
 def convnet_decoder(
-    image_shape: ImageShape, latent_dim: int, channels: Sequence[int] = (64, 32), skip_connections: bool = False
+    image_shape: ImageShape,
+    latent_dim: int,
+    channels: Sequence[int] = (64, 32),
+    skip_connections: bool = False,
+    law: PixelLaw = bernoulli_pixels,
 ) -> IndependentDecoder:
     """Builds a plain convolutional decoder with independent pixels: linear to maps of the smallest size, then a transposed
     3x3 convolution that doubles the size for each entry of `channels` (in the order in which they are applied)."""
@@ -191,13 +204,18 @@ def convnet_decoder(
     sizes = halved(image_shape[1:], len(channels))[::-1]
     smallest = (channels[0], *sizes[0])
     stages: list[list[nn.Module]] = [[linear(latent_dim, math.prod(smallest)), nn.Unflatten(1, smallest)]]
-    for (i, o), (size, target) in zip(pairwise([*channels, image_shape[0]]), pairwise(sizes), strict=True):
+    widths = [*channels, law.maps(image_shape[0])]
+    for (i, o), (size, target) in zip(pairwise(widths), pairwise(sizes), strict=True):
         stages.append([nn.ELU(), conv2d_to(i, o, 3, size, target)])
-    return IndependentDecoder(stages_body(stages, latent_dim, channels, skip_connections))
+    return IndependentDecoder(stages_body(stages, latent_dim, channels, skip_connections), law)
 
 
 def resnet_decoder(
-    image_shape: ImageShape, latent_dim: int, channels: Sequence[int] = (64, 64, 32), skip_connections: bool = False
+    image_shape: ImageShape,
+    latent_dim: int,
+    channels: Sequence[int] = (64, 64, 32),
+    skip_connections: bool = False,
+    law: PixelLaw = bernoulli_pixels,
 ) -> IndependentDecoder:
     """Builds the paper's decoder with independent pixels (its ResNet-VAE baseline), for any size: a transposed convolution
     from the code to maps of the smallest size, ELU, and a residual block that doubles the size for each entry of
@@ -207,9 +225,10 @@ def resnet_decoder(
     sizes = halved(image_shape[1:], len(channels))[::-1]
     start = weight_norm(nn.ConvTranspose2d(latent_dim, channels[0], sizes[0]))
     stages: list[list[nn.Module]] = [[nn.Unflatten(1, (latent_dim, 1, 1)), start, nn.ELU()]]
-    for (i, o), (size, target) in zip(pairwise([*channels, image_shape[0]]), pairwise(sizes), strict=True):
+    widths = [*channels, law.maps(image_shape[0])]
+    for (i, o), (size, target) in zip(pairwise(widths), pairwise(sizes), strict=True):
         stages.append([UpBlock(i, o, size, target)])
-    return IndependentDecoder(stages_body(stages, latent_dim, channels, skip_connections))
+    return IndependentDecoder(stages_body(stages, latent_dim, channels, skip_connections), law)
 
 
 def colour_resnet_decoder(
@@ -239,8 +258,9 @@ def colour_resnet_decoder(
         if level:
             layers += [conv2d_doubling(widths[level - 1], widths[level]), nn.ELU()]
         layers += [UpBlock(widths[level], widths[level], sizes[level], sizes[level]) for _ in range(count)]
-    layers.append(conv2d(channels, parameters_for_each_pixel(components), 1))
-    return IndependentDecoder(nn.Sequential(*layers), colour_law(component), latent_ndim=3)
+    law = logistic_mixture_pixels(components, component)
+    layers.append(conv2d(channels, law.maps(COLOURS), 1))
+    return IndependentDecoder(nn.Sequential(*layers), law, latent_ndim=3)
 
 
 def pixelcnnpp_decoder(
@@ -277,15 +297,9 @@ def pixelcnnpp_decoder(
     widths = [latent_channels // 2**level for level in range(doublings + 1)]
     enlarge = [layer for i, o in pairwise(widths) for layer in (conv2d_doubling(i, o), nn.ELU())]
     to_maps = nn.Sequential(*enlarge, conv2d(widths[-1], condition_channels, 1))
-    network = PixelCNNPP(
-        condition_channels, parameters_for_each_pixel(components), channels, levels, blocks, dropout, concatenated
-    )
-    return AutoregressiveDecoder(to_maps, network, colour_law(component), image_shape, latent_ndim=3)
-
-
-def colour_law(component: ComponentChoice) -> PixelLaw:
-    """Returns the map from the parameters of each pixel to a discretised logistic mixture."""
-    return partial(DiscretisedLogisticMixture, component=component)
+    law = logistic_mixture_pixels(components, component)
+    network = PixelCNNPP(condition_channels, law.maps(COLOURS), channels, levels, blocks, dropout, concatenated)
+    return AutoregressiveDecoder(to_maps, network, law, image_shape, latent_ndim=3)
 
 
 def check_colour(image_shape: ImageShape, latent_channels: int, halvings: int, what: str) -> tuple[int, int]:

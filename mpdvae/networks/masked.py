@@ -32,6 +32,9 @@ from mpdvae.networks.weight_norm import weight_norm
 
 MaskType = Literal["A", "B"]
 
+FEW_CHANNELS = 8
+"""A convolution of fewer input channels leaves most of a vector register empty."""
+
 
 def causal_mask(weight: Float[Tensor, "out in size size"], mask_type: MaskType) -> Float[Tensor, "out in size size"]:
     """Returns 1 where a raster-order causal convolution may look, else 0; mask B allows the centre, mask A does not."""
@@ -107,6 +110,8 @@ class ConditionedCausalConv2d(CausalLayer, nn.Conv2d):
     ) -> Float[Tensor, "*batch out rows columns"]:
         if self.raster is not None:
             return self.column(x, condition, self.raster)
+        # With equal numbers of axes, the gradient of a single condition per image needs no sum over them.
+        x = x[(None,) * (condition.ndim - x.ndim)]
         seen = over_leading(lambda x: _causal_conv2d(x, self.weight[:, : self.image_channels], None), x, 3)
         return seen + self._told(condition)
 
@@ -143,19 +148,23 @@ def _left(weight: Float[Tensor, "out in size size"], centre: bool) -> Float[Tens
 
 def _causal_conv2d(x: Tensor, weight: Tensor, bias: Tensor | None) -> Tensor:
     reach = weight.shape[-1] // 2
-    x = pad(x, (0, 0, reach, 0))
-    return convolve(x, weight[:, :, : reach + 1], bias, (0, reach))
+    return _conv2d(pad(x, (0, 0, reach, 0)), weight[:, :, : reach + 1], bias, (0, reach))
 
 
 def _square_conv2d(x: Tensor, weight: Tensor, bias: Tensor | None) -> Tensor:
-    """A convolution with few channels. A CPU multiplies about sixteen channels at once: the kernel's columns become
-    channels, of maps that are shifted by them, so that only the rows of the kernel remain."""
-    size, width = weight.shape[-1], x.shape[-1]
-    reach = size // 2
-    shifted = pad(x, (reach, reach)).unfold(-1, width, 1)  # [batch in height column width]
-    columns = shifted.permute(0, 3, 1, 2, 4).flatten(1, 2).contiguous(memory_format=torch.channels_last)
-    rows = weight.permute(0, 3, 1, 2).flatten(1, 2)[..., None]
-    return convolve(columns, rows, bias, (reach, 0))
+    reach = weight.shape[-1] // 2
+    return _conv2d(x, weight, bias, (reach, reach))
+
+
+def _conv2d(x: Tensor, weight: Tensor, bias: Tensor | None, padding: tuple[int, int]) -> Tensor:
+    """A convolution that keeps the width. A CPU multiplies about sixteen channels at once: if there are few, the kernel's
+    columns become channels, of maps that are shifted by them, so that only the rows of the kernel remain."""
+    if weight.shape[1] >= FEW_CHANNELS:
+        return convolve(x, weight, bias, padding)
+    rows, columns = padding
+    shifted = pad(x, (columns, columns)).unfold(-1, x.shape[-1], 1)  # [batch in height column width]
+    maps = shifted.permute(0, 3, 1, 2, 4).flatten(1, 2).contiguous(memory_format=torch.channels_last)
+    return convolve(maps, weight.permute(0, 3, 1, 2).flatten(1, 2)[..., None], bias, (rows, 0))
 
 
 class MaskedLinear(nn.Linear):

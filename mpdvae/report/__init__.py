@@ -8,7 +8,10 @@ The report reads run folders and nothing else: no model, no data set, no torch.
 
     schema      schema of the files of a run folder      collect     folders -> comparable groups of runs
     metrics     the numbers of a run, by name            claims      the tested claims, as data
-    verdicts    the rule that judges them                published   published numbers, by protocol
+    contrasts   differences of models and their noise    verdicts    the rule that judges the claims
+    outcomes    its words                                stability   would a repeat give the same word?
+    looks       levels of repeated judgements            power       seeds and images that a claim needs
+    comparison  two results.json of the same matrix      published   published numbers, by protocol
     setup       differences from the released set-up     noise       of subsets, of seeds, of both
     scores      scores of codes and of their baselines   families    models that differ in one setting
     plane       models by rate and distortion            sensitivity numbers by both weights
@@ -19,12 +22,13 @@ For anyone who shows a number. A number carries its unit, its interval and its p
 never put in one table. The format of results.json is read by other programs: fields may be added, not changed.
 """
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 
 from mpdvae.measures.intervals import Estimate
 from mpdvae.report.collect import Collection, collect
 from mpdvae.report.files import check_free, write_all
+from mpdvae.report.looks import FIXED, Look
 from mpdvae.report.results import Results
 from mpdvae.system.untrusted_text import printable
 
@@ -39,6 +43,7 @@ def write(
     markdown: Path | None = None,
     results: Path | None = None,
     title: str | None = None,
+    looks: Mapping[str, Look] | None = None,
 ) -> Results:
     """Reads the run folders and writes the report. Each file is written atomically.
 
@@ -49,6 +54,7 @@ def write(
         markdown: path of the shorter Markdown version; default: next to the page, with the suffix .md.
         results: path of the JSON file with all numbers; default: next to the page, with the suffix .json.
         title: heading of the report.
+        looks: by data set, which of several judgements this is while seeds are added. Default: it is the only one.
 
     Raises:
         InputError: if a folder is not a run, a file is broken or missing, a run is given twice, or an output file exists
@@ -61,7 +67,10 @@ def write(
     paths = [html, markdown or html.with_suffix(".md"), results or html.with_suffix(".json")]
     _check_names(paths)
     collection = collect(run_folders)
-    judged = tuple(tuple(verdicts.judge_all(study)) for study in collection.studies)
+    known = looks or {}
+    judged = tuple(
+        tuple(verdicts.judge_all(study, look=known.get(study.setting.dataset, FIXED))) for study in collection.studies
+    )
     made = Results(collection, judged, command, title or "Mutual posterior divergence, reproduced", *paths)
     write_all({made.html: page.render(made), made.markdown: markdown_form.render(made), made.json: to_json(made)})
     return made

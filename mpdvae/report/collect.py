@@ -19,6 +19,7 @@ from typing import Any
 from mpdvae.errors import InputError, why
 from mpdvae.report.explored import Explored, read_explored
 from mpdvae.report.files import is_inside
+from mpdvae.report.per_image import PerImage, read_per_image
 from mpdvae.report.schema import (
     Codes,
     CodeUse,
@@ -93,6 +94,8 @@ class Run:
     codes: Codes | None
     explored: Explored | None
     pictures: Mapping[str, Path]
+    per_image: PerImage | None
+    """Likelihoods by image; None in runs of early versions."""
 
 
 @dataclass(frozen=True)
@@ -180,6 +183,13 @@ def collect(folders: Sequence[Path]) -> Collection:
     return Collection(tuple(studies), tuple(run for run in read_runs if isinstance(run, Unfinished)))
 
 
+def finished(runs: Path) -> list[Path]:
+    """Returns the folders of finished runs in `runs`, which need not exist; others are left out."""
+    folders = sorted(path.parent for path in runs.glob("*/manifest.json"))
+    advice = "leave it out"
+    return [f for f in folders if read(Manifest, f / "manifest.json", advice).status == "finished"]
+
+
 def read_run(folder: Path) -> Run | Unfinished:
     """Reads one run folder. Raises `InputError`, naming the file and what to do, if a file is missing or broken."""
     if not folder.is_dir():
@@ -213,6 +223,7 @@ def read_run(folder: Path) -> Run | Unfinished:
         codes=_codes(folder / "codes.json", again),
         explored=read_explored(folder, again),
         pictures={name: path for name in PICTURES if is_inside(path := folder / "figures" / f"{name}.png", folder)},
+        per_image=read_per_image(folder / "density.csv", again),
     )
 
 

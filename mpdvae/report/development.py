@@ -13,7 +13,7 @@ from mpdvae.report.numbers import number
 
 CURVES = (
     ("information_nats", "Information, all dimensions", "nats", "linear"),
-    ("mutual_information_nats", "Mutual information", "nats", "linear"),
+    ("mutual_information_nats", "Mutual information, lower bound", "nats", "linear"),
     ("encoder_lag_nats", "Encoder lag", "nats", "linear"),
     ("pull_ratio", "Gradient norm: reconstruction over the strongest other term", "ratio", "log"),
     ("code_use_nats", "Cost of a wrong code to the decoder", "nats", "log"),
@@ -21,7 +21,8 @@ CURVES = (
 """Numbers of an evaluation point, with title, unit and type of axis."""
 HEADING = ("model", "seed", "verdict", "encoder lag (nats)", "cost of a wrong code (nats)", "gradient ratio")
 CAPTION = (
-    "Verdicts refer to the validation images at the end of training. A unit is idle below 0.01 nats. Encoder lag: gain in "
+    "Verdicts refer to the validation images at the end of training: they judge the information of the whole code, what the "
+    "decoder loses without it, then its units. Encoder lag: gain in "
     "ELBO from ten gradient steps on the posteriors of some test images. Gradient ratio: how strongly the reconstruction "
     "pulls an image's posterior, relative to the strongest other term of the loss."
 )

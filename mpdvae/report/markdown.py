@@ -17,7 +17,7 @@ from mpdvae.report.published import comparable, explanation
 from mpdvae.report.results import Results, differing, environments, shared
 from mpdvae.report.setup import differences
 from mpdvae.report.tables import tables
-from mpdvae.report.verdicts import RULE, Verdict
+from mpdvae.report.verdicts import Verdict, rule
 from mpdvae.system.untrusted_text import code, escape
 
 
@@ -49,7 +49,7 @@ def _study(study: Study, verdicts: Sequence[Verdict]) -> list[str]:
         escape(summary(study)),
         f"### Do the claims hold? (scale {escape(study.setting.scale)})",
         grid(["", "claim", "verdict"], [_claim(verdict) for verdict in verdicts], "lll"),
-        escape(RULE),
+        escape(rule(verdicts[0].look)),
         *_evidence(verdicts),
         *(part for made in tables(study) for part in _table(made)),
         "### Comparison with published numbers",
@@ -89,7 +89,7 @@ def _claim(verdict: Verdict) -> list[str]:
     return [
         verdict.claim.id,
         f"{escape(verdict.claim.statement)} ({escape(verdict.claim.source)})",
-        f"**{verdict.word}**",
+        f"**{verdict.word}**" + (f", {escape(verdict.repeats)}" if verdict.repeats else ""),
     ]
 
 
@@ -97,7 +97,8 @@ def _evidence(verdicts: Sequence[Verdict]) -> list[str]:
     lines = []
     for verdict in verdicts:
         sentences = [item.sentence for item in verdict.evidence] or [verdict.reason]
-        lines += [f"- {verdict.claim.id}: {escape(sentence)}" for sentence in sentences]
+        listed = [f"- {verdict.claim.id}: {escape(verdict.conditions)}"] if verdict.conditions else []
+        lines += [*listed, *(f"- {verdict.claim.id}: {escape(sentence)}" for sentence in sentences)]
     return ["\n".join(lines)] if lines else []
 
 

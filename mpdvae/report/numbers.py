@@ -1,6 +1,6 @@
 """Formats numbers in the same way for the page, the Markdown and the terminal."""
 
-from mpdvae.measures.intervals import Estimate
+from mpdvae.measures.intervals import CONFIDENCE, Estimate
 
 MISSING = "–"
 
@@ -23,12 +23,17 @@ def with_interval(estimate: Estimate | None, digits: int) -> str:
     return text if estimate.half_width is None else f"{text} ± {number(estimate.half_width, digits)}"
 
 
-def interval(estimate: Estimate, digits: int) -> str:
-    """Returns the 95 % interval in words."""
-    if estimate.interval is None:
+def interval_in_words(found: tuple[float, float] | None, digits: int, level: float = CONFIDENCE) -> str:
+    """Returns an interval and its level in words."""
+    if found is None:
         return "no interval from one seed"
-    low, high = estimate.interval
-    return f"95% interval {number(low, digits, signed=True)} to {number(high, digits, signed=True)}"
+    percent = f"{100 * level:.2f}".rstrip("0").rstrip(".")
+    return f"{percent}% interval {number(found[0], digits, signed=True)} to {number(found[1], digits, signed=True)}"
+
+
+def percent(probability: float) -> str:
+    """Formats a probability; one that is not certain is not rounded to 100%."""
+    return "> 99%" if probability > 0.99 else f"{probability:.0%}"
 
 
 def duration(seconds: float | None) -> str:

@@ -27,7 +27,7 @@ from mpdvae.report.published import Published, comparable, explanation
 from mpdvae.report.results import Results, differing, environments, shared
 from mpdvae.report.setup import SOURCE, Matter, differences
 from mpdvae.report.tables import tables
-from mpdvae.report.verdicts import RULE, Verdict
+from mpdvae.report.verdicts import Verdict, rule
 from mpdvae.version import __version__
 
 WORDS = ["holds", "does not hold", "cannot tell", "not tested"]
@@ -70,6 +70,7 @@ class View:
     summary: str
     tally: tuple[tuple[str, int], ...]
     verdicts: tuple[Verdict, ...]
+    rule: str
     tables: tuple[Table, ...]
     published: tuple[Published, ...]
     explanation: str
@@ -103,7 +104,6 @@ def render(results: Results) -> str:
         environments=found,
         differing=differing(found),
         shared=shared(found),
-        rule=RULE,
         fate_heading=HEADING,
         fate_caption=CAPTION,
         plane_heading=PLANE_HEADING,
@@ -125,6 +125,7 @@ def view(name: str, study: Study, verdicts: Sequence[Verdict], address: Address)
         summary=summary(study),
         tally=tally(verdicts),
         verdicts=tuple(sorted(verdicts, key=lambda verdict: verdict.word == "not tested")),
+        rule=rule(verdicts[0].look),
         tables=tuple(tables(study)),
         published=comparable(study.setting),
         explanation=explanation(study.setting),

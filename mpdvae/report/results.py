@@ -2,20 +2,30 @@
 
     {"format": 1, "generator", "version", "command", "title",
      "rows":   [{"label", "model", "dataset", "protocol", "measured", "scale", "seeds", "runs",
-                 "metrics": {name: {"mean", "half_width_95", "values": {seed: value}, "unit",
+                 "metrics": {name: {"mean", "half_width_95", "covers": [source], "values": {seed: value}, "unit",
                                     "noise": {"subsets", "seeds", "both"} (of accuracies)}}}],
      "baselines": [{"label", "dataset", "protocol", "measured", "scale",
                     "metrics": {name: {"mean", "half_width_95", "unit", "noise"}}}],
-     "claims": [{"id", "statement", "source", "dataset", "protocol", "scale", "verdict", "reason",
-                 "evidence": [{"metric", "relation", "left", "right", "margin", "verdict", "sentence",
-                               "differences": {seed: value}, "mean", "interval_95"}]}],
+     "claims": [{"id", "statement", "source", "dataset", "protocol", "scale", "verdict", "reason", "stability",
+                 "conditions": {"confirmed", "refuted", "open"}, "levels": {"confirming", "refuting"},
+                 "look": {"number", "seeds", "error"},
+                 "evidence": [{"metric", "relation", "left", "right", "margin", "smallest", "verdict", "sentence",
+                               "differences": {seed: value}, "mean", "bracket": [low, high] or null,
+                               "interval_95", "interval_confirming", "interval_refuting", "covers": [source],
+                               "standard_error", "degrees_of_freedom",
+                               "variance": [{"source", "variance", "degrees_of_freedom"}]}]}],
      "published": [{"model", "dataset", "binarisation", "nll_nats", "kl_nats", "source", ...}],
      "environments": [{"version", "torch", ..., "runs": [...]}], "unfinished": [{"run", "name", "status", "failure"}]}
+
+An interval covers the noise of the sources in `covers`: seeds, test images, label subsets. `stability` is the probability
+that a repeat of the whole matrix gives the same verdict. `error` is the probability of a wrong verdict at this look; 0 is the
+number of a look that was the only one.
 
 Rows with different `protocol`, `measured` or `scale` are not comparable. Paths of runs are relative to the report.
 """
 
 import json
+import math
 import os
 from dataclasses import asdict, dataclass
 from pathlib import Path
@@ -151,6 +161,7 @@ def _row(results: Results, study: Study, variant: Variant) -> dict[str, Any]:
             metrics[metric.name] = {
                 "mean": mean.mean,
                 "half_width_95": mean.half_width,
+                "covers": ["seeds"],
                 "values": by_seed,
                 "unit": metric.unit,
             }
@@ -186,7 +197,9 @@ def _baseline(study: Study, baseline: Baseline) -> dict[str, Any]:
 
 
 def _claim(study: Study, verdict: Verdict) -> dict[str, Any]:
-    claim = verdict.claim
+    claim, look = verdict.claim, verdict.look
+    named = {"confirmed": "holds", "refuted": "does not hold", "open": "cannot tell"}
+    levels = {"confirming": 1 - look.alpha, "refuting": 1 - look.alpha / len(claim.conditions)}
     return {
         "id": claim.id,
         "statement": claim.statement,
@@ -194,25 +207,44 @@ def _claim(study: Study, verdict: Verdict) -> dict[str, Any]:
         **_where(study),
         "verdict": verdict.word,
         "reason": verdict.reason,
-        "evidence": [_evidence(item) for item in verdict.evidence],
+        "stability": verdict.stability,
+        "conditions": {name: [e.short for e in verdict.evidence if e.word == word] for name, word in named.items()},
+        "levels": levels,
+        "look": {"number": look.number, "seeds": list(look.seeds), "error": look.alpha},
+        "evidence": [_evidence(item, levels) for item in verdict.evidence],
     }
 
 
-def _evidence(item: Evidence) -> dict[str, Any]:
-    condition, difference = item.condition, item.difference
-    found = None if difference is None else difference.estimate
+def _evidence(item: Evidence, levels: dict[str, float]) -> dict[str, Any]:
+    condition, found = item.condition, item.contrast
+    low = None if found is None else found.low
     return {
         "metric": item.metric,
         "relation": condition.relation,
         "left": condition.left,
         "right": condition.right,
         "margin": condition.margin,
+        "smallest": condition.smallest,
         "verdict": item.word,
         "sentence": item.sentence,
-        "differences": {} if difference is None else {str(seed): value for seed, value in difference.by_seed.items()},
+        "differences": {} if low is None else {str(seed): value for seed, value in low.by_seed.items()},
         "mean": None if found is None else found.mean,
-        "interval_95": None if found is None else found.interval,
+        "bracket": [found.low.mean, found.high.mean] if found is not None and found.is_bracket else None,
+        "interval_95": None if found is None else found.interval(),
+        **{f"interval_{name}": None if found is None else found.interval(level) for name, level in levels.items()},
+        "covers": [] if found is None else found.covers,
+        "standard_error": None if low is None else low.standard_error,
+        "degrees_of_freedom": None if low is None else _finite(low.degrees),
+        "variance": [
+            {"source": term.source, "variance": term.variance, "degrees_of_freedom": _finite(term.degrees)}
+            for term in (low.terms or () if low is not None else ())
+        ],
     }
+
+
+def _finite(degrees: float) -> float | None:
+    """Returns degrees of freedom for JSON; None for infinitely many."""
+    return degrees if math.isfinite(degrees) else None
 
 
 def _where(study: Study) -> dict[str, Any]:

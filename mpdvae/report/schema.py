@@ -177,6 +177,8 @@ class Density(Part):
     protocol: str = ""
     images: Whole
     samples: Whole
+    proposal: str = "encoder"
+    """Where samples come from; earlier versions, whose files do not tell, had the encoder only."""
     tolerance_nats: Number = None
     negative_elbo_nats: MeanAndError
     nll_nats: MeanAndError

@@ -25,8 +25,8 @@ NOTE = (
 )
 NOISE_NOTE = (
     "Standard deviations: of one run over label subsets or k-means restarts; of runs with different seeds, with the noise "
-    "of subsets removed; of one run on one subset, which includes both. The intervals in the rows above are over seeds, "
-    "with the same subsets."
+    "of subsets removed; of one run on one subset, which includes both. The intervals in the rows above cover the seeds, "
+    "not the label subsets and the test images, which all models share."
 )
 
 

@@ -141,7 +141,8 @@ def _notes(study: Study) -> list[str]:
     if any(len(variant.seeds) > 1 for variant in study.variants):
         notes.append(
             f"Mean ± half the width of the Student-t 95% interval over {plural(len(seeds), 'seed')} "
-            f"({', '.join(map(str, seeds))}). "
+            f"({', '.join(map(str, seeds))}). These intervals cover the seeds, not the choice of the test images, which all "
+            "models share; the intervals of differences, at the claims, cover both. "
             "Lower is better for NLL and negative ELBO, higher for accuracy."
         )
     single = [variant.label for variant in study.variants if len(variant.seeds) == 1]
@@ -149,14 +150,14 @@ def _notes(study: Study) -> list[str]:
         notes.append(f"One seed only, therefore no interval: {', '.join(single)}.")
     if any(run.diagnostics.mutual_information_saturated for run in study.runs):
         notes.append(
-            f"* Saturated: an estimate from {plural(study.setting.diagnosed_images, 'image')} cannot exceed the logarithm "
+            f"* Saturated: a lower bound from {plural(study.setting.diagnosed_images, 'image')} cannot exceed the logarithm "
             "of their number; the true mutual information may be as large as the upper bound in the next row."
         )
     if any(run.information for run in study.runs):
         notes.append(
-            "The upper bound on the mutual information is the smallest of three bounds without a ceiling. If the mutual "
-            "information is saturated, the total correlation and the KL of the aggregate posterior are too large by the "
-            "amount that it is too small."
+            "Both bounds on the mutual information are from the same draws; the upper one is the smallest of three without a "
+            "ceiling. If the lower bound is saturated, the total correlation and the KL of the aggregate posterior are too "
+            "large by the amount that it is too small."
         )
     notes += sorted({_referee_note(run.density.referee) for run in study.runs if run.density.referee})
     return notes

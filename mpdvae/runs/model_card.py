@@ -24,7 +24,8 @@ MEASURES = {
 }
 """Measures from density.json: means over images, with a standard error."""
 CODE_MEASURES = {
-    "mutual_information_nats": "Mutual information (nats)",
+    "mutual_information_nats": "Mutual information, lower bound (nats)",
+    "mutual_information_upper_nats": "Mutual information, upper bound (nats)",
     "mpd_mean_nats": "MPD, mean over pairs (nats)",
     "active_units": "Active units",
 }

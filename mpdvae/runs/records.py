@@ -82,6 +82,7 @@ class Probed(_Record):
     information_per_dimension_nats: Annotated[list[Real], Field(min_length=1)] = []
     mutual_information_nats: Real = 0.0
     mutual_information_ceiling_nats: Real = 0.0
+    mutual_information_upper_nats: Real = 0.0
     mpd_mean_nats: Real = 0.0
     mpd_std_nats: Real = 0.0
     active_units: Real = 0.0

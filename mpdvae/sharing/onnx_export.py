@@ -30,8 +30,9 @@ import torch
 from torch import Tensor, nn
 from torch.nn.utils import parametrize
 
+from mpdvae.distributions.discretised_logistic import DiscretisedLogistic
 from mpdvae.distributions.logistic_mixture import DiscretisedLogisticMixture
-from mpdvae.distributions.pixels import bernoulli_pixels
+from mpdvae.distributions.pixel_laws import bernoulli_pixels, discretised_logistic_pixels
 from mpdvae.errors import InputError, RunError, refuse_unknown
 from mpdvae.experiments.experiment import Origin
 from mpdvae.models.decoders import IndependentDecoder
@@ -76,6 +77,20 @@ class _Probabilities(nn.Module):
         return self.body(z).sigmoid()
 
 
+class _Logistics(nn.Module):
+    """Maps codes to the mean and log-scale of each value's discretised logistic."""
+
+    outputs = ("means", "log_scales")
+
+    def __init__(self, decoder: IndependentDecoder) -> None:
+        super().__init__()
+        self.body = decoder.body
+
+    def forward(self, z: Tensor) -> tuple[Tensor, ...]:
+        law = DiscretisedLogistic(self.body(z))
+        return law.location, law.log_scale
+
+
 class _Mixture(nn.Module):
     """Maps codes to the parameters of each pixel's mixture."""
 
@@ -94,7 +109,7 @@ class _Mixture(nn.Module):
 class _Graph:
     """A module to trace, the name of its input, and two input batches: one for tracing, one for checking."""
 
-    module: _Moments | _Probabilities | _Mixture
+    module: _Moments | _Probabilities | _Logistics | _Mixture
     input: str
     traced: Tensor
     checked: Tensor
@@ -159,7 +174,12 @@ def _decoder_graph(vae: "VAE") -> _Graph:
             topic="onnx",
         )
     codes = [_uniform(count, tuple(vae.prior().event_shape), vae) for count in (2, 3)]
-    kind = _Probabilities if decoder.law is bernoulli_pixels else _Mixture
+    if decoder.law == bernoulli_pixels:
+        kind = _Probabilities
+    elif decoder.law == discretised_logistic_pixels:
+        kind = _Logistics
+    else:
+        kind = _Mixture
     return _Graph(kind(_plain(decoder)).eval(), "z", *codes)
 
 

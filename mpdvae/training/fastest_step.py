@@ -44,7 +44,7 @@ from mpdvae.seeding import seeded
 from mpdvae.system.allocator import keep_freed_memory
 from mpdvae.system.process_group import any_is, of_first, world
 from mpdvae.training.learner_state import Learner
-from mpdvae.training.loop import _loss, _step
+from mpdvae.training.loop import batch_loss, training_step
 from mpdvae.training.nonfinite_recovery import NotFinite
 
 TOLERANCE = 2**-8
@@ -157,14 +157,14 @@ class LearnerSteps:
         indices = batch_indices(len(self.data.train), e.training.batch_size, e.seed, 0)
         x = training_batch(self.data.train, indices, e.data.protocol(), e.seed, 0)
         self.learner.vae.train()
-        loss = _loss(self.learner, x, e.seed).total.item()
+        loss = batch_loss(self.learner, x, e.seed).total.item()
         return time.perf_counter() - started, loss
 
     def take(self, count: int) -> tuple[float, float]:
         started = time.perf_counter()
         for _ in range(count - 1):
-            _step(self.learner, self.data)
-        loss = _step(self.learner, self.data)[0].total.item()  # on a GPU: waits for all steps
+            training_step(self.learner, self.data)
+        loss = training_step(self.learner, self.data)[0].total.item()  # on a GPU: waits for all steps
         return time.perf_counter() - started, loss
 
 

@@ -14,7 +14,7 @@ import math
 import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
-from dataclasses import asdict, dataclass
+from dataclasses import dataclass
 from datetime import UTC, datetime
 from functools import partial
 from typing import Any
@@ -51,7 +51,7 @@ from mpdvae.training.nonfinite_recovery import (
     overflow_is_told,
     returned,
 )
-from mpdvae.training.validation import probe, validate
+from mpdvae.training.validation import measured_together, probe, validate
 from mpdvae.vae import VAE
 
 Watch = Callable[[int, dict[str, Any] | None], None]
@@ -159,7 +159,7 @@ def _step_or_skip(course: Course, data: Splits) -> None:
     learner = course.learner
     try:
         with kept_if_skipped(learner.vae):
-            course.tally.add(*_step(learner, data))
+            course.tally.add(*training_step(learner, data))
     except NotFinite:
         learner.skipped()
         course.tally.skipped += 1
@@ -204,7 +204,7 @@ def _go_back(run: Run, data: Splits, course: Course, why: NotFinite, say: Callab
     return course
 
 
-def _step(learner: Learner, data: Splits) -> tuple[Loss, Tensor]:
+def training_step(learner: Learner, data: Splits) -> tuple[Loss, Tensor]:
     """Performs one update; returns its loss and the norm of the gradient before clipping. Raises `NotFinite` if a value is
     not finite; the weights are then unchanged."""
     e, step = learner.experiment, learner.progress.step
@@ -212,7 +212,7 @@ def _step(learner: Learner, data: Splits) -> tuple[Loss, Tensor]:
     x = training_batch(data.train, indices, e.data.protocol(), e.seed, step)
     learner.vae.train()
     learner.rule.catch_up(partial(_encoder_step, learner, data))
-    loss = _loss(learner, x, e.seed)
+    loss = batch_loss(learner, x, e.seed)
     check_loss(loss)
     norm = _update(loss.total, learner.rule.moving(learner.vae), learner.optimizer, e.training.clip_norm)
     learner.objective.adapt(loss)
@@ -220,7 +220,7 @@ def _step(learner: Learner, data: Splits) -> tuple[Loss, Tensor]:
     return loss, norm
 
 
-def _loss(learner: Learner, x: Tensor, seed: int) -> Loss:
+def batch_loss(learner: Learner, x: Tensor, seed: int) -> Loss:
     """Returns the objective on the batch `x`; each process passes its own images through the networks."""
     step = learner.progress.step
     with seeded(seed, "noise", step), overflow_is_told(), divided(len(x)):
@@ -245,7 +245,7 @@ def _encoder_step(learner: Learner, data: Splits, number: int) -> float:
     with seeded(seed, "images", step):
         indices = torch.randperm(len(data.train))[: e.training.batch_size]
     x = training_batch(data.train, indices, e.data.protocol(), seed, step)
-    loss = _loss(learner, x, seed)
+    loss = batch_loss(learner, x, seed)
     check_loss(loss)
     _update(loss.total, list(learner.vae.encoder.parameters()), learner.optimizer, e.training.clip_norm)
     return loss.total.item()
@@ -272,8 +272,8 @@ def _measure(learner: Learner, x: Tensor, step: int) -> dict[str, Any]:
     """Returns all measurements of the averaged model at an evaluation point."""
     samples = learner.experiment.training.validation_samples
     try:
-        measured = asdict(validate(learner.averaged, x, samples, seed=0))
-        measured |= asdict(probe(learner.averaged, learner.objective, x, step))
+        validation = validate(learner.averaged, x, samples, seed=0)
+        measured = measured_together(validation, probe(learner.averaged, learner.objective, x, step))
     except (ValueError, RunError) as error:  # a distribution or a measure was given a non-finite value
         raise NotFinite("what was measured of the averaged model") from error
     check_measured(measured)

@@ -16,7 +16,8 @@ when it is given the code of another image (`mpdvae.measures.code_use`, of which
 
 from collections.abc import Callable
 from contextlib import nullcontext
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
+from typing import Any
 
 import torch
 from jaxtyping import Float
@@ -27,7 +28,7 @@ from torch.nn.utils import parametrize
 from mpdvae.distributions.codes import diagonal_gaussian
 from mpdvae.divergence import diagonal_normal
 from mpdvae.errors import InputError
-from mpdvae.measures import code_diagnostics
+from mpdvae.measures import code_diagnostics, collapse
 from mpdvae.measures.code_use import increase_by_another
 from mpdvae.measures.density import evaluating
 from mpdvae.measures.encoder_lag import EncoderLag, encoder_lag
@@ -63,6 +64,7 @@ class Validation:
     mpd_mean_nats: float
     mpd_std_nats: float
     verdict: str
+    """Collapse verdict without the use of the code by the decoder, which a `Probe` measures: see `measured_together`."""
     idle_units: int
     """Latent dimensions that carry less than 0.01 nats."""
     active_units_by_variance: dict[str, int]
@@ -70,8 +72,11 @@ class Validation:
     kl_per_dimension_nats: list[float] | None
     """None if the prior does not factorise into Gaussians."""
     mutual_information_nats: float
+    """Lower bound, at most the logarithm of the number of images."""
     mutual_information_ceiling_nats: float
     mutual_information_saturated: bool
+    mutual_information_upper_nats: float
+    """Upper bound from the same draws."""
 
 
 @dataclass(frozen=True)
@@ -169,10 +174,24 @@ def validate(
         active_units_by_variance=measured.active_units_by_variance,
         information_per_dimension_nats=_short(measured.information_per_dimension),
         kl_per_dimension_nats=None if per_dimension is None else _short(per_dimension),
-        mutual_information_nats=measured.mutual_information,
-        mutual_information_ceiling_nats=measured.mutual_information_ceiling,
-        mutual_information_saturated=measured.saturated,
+        mutual_information_nats=measured.bracket.lower.nats,
+        mutual_information_ceiling_nats=measured.bracket.ceiling,
+        mutual_information_saturated=measured.bracket.saturated,
+        mutual_information_upper_nats=measured.bracket.upper.nats,
     )
+
+
+def measured_together(validation: Validation, probe: Probe) -> dict[str, Any]:
+    """Returns the fields of both, with the collapse verdict that follows from both."""
+    v = validation
+    judged = collapse.judge(
+        v.idle_units,
+        v.latent_dim,
+        v.mutual_information_nats,
+        v.mutual_information_ceiling_nats,
+        probe.code_use_nats,
+    )
+    return asdict(v) | asdict(probe) | {"verdict": judged.sentence}
 
 
 def _chunk(vae: VAE, x: Tensor, samples: int, memory_budget: int) -> tuple[int, int]:

@@ -236,7 +236,9 @@ class MPDVAE(ClassNamePrefixFeaturesOutMixin, TransformerMixin, DensityMixin, Ba
         """
         check_samples(self.importance_samples, "importance_samples")
         x, keys = self._model_input(X)
-        estimate = density.estimate(self.vae_, x, self.importance_samples, seed=self.experiment_.seed, indices=keys)
+        estimate = density.estimate(
+            self.vae_, x, self.importance_samples, seed=self.experiment_.seed, indices=keys, proposal="encoder"
+        )
         return estimate.log_prob.numpy()
 
     def score(self, X: Any, y: Any = None) -> float:

@@ -1,7 +1,7 @@
 """Runs the matrix behind the report: models x data sets x seeds, as jobs with one training thread each.
 
-Seed k gives every model the same order of images, binarisation and noise, so that models are compared seed by seed. Jobs
-are idempotent: finished run folders are used as they are, interrupted ones resume from their checkpoint.
+Seed k gives every model the same order of images, binarisation and noise. Jobs are idempotent: finished run folders are used
+as they are, interrupted ones resume from their checkpoint.
 
 Workers are started by a backend (`mpdvae.workflows.worker_backends`) and get the whole list of jobs. Each goes through the
 list and does the work that is left: it claims the folder of a run (`mpdvae.system.folder_lock`), completes the run, and
@@ -81,20 +81,24 @@ class Job:
 
 def jobs(
     experiments: Sequence[Experiment],
-    seeds: int | None,
+    seeds: int | Sequence[int] | None,
     out: Path,
     track: Sequence[str] = (),
     device: str | None = None,
     precision: str | None = None,
+    first_seed: int = 0,
 ) -> list[Job]:
-    """Returns the matrix: every experiment with seeds 0 .. seeds-1 (None: as many as its study has), in folders under
-    `out`/runs, recorded by the trackers in `track`, in the given `precision` if any. Seeds vary slowest, so that an
-    interrupted matrix has complete seeds."""
+    """Returns the matrix: every experiment with `seeds` seeds (one number for all or for each; None: that of its study) from
+    `first_seed` on, in folders under `out`/runs, recorded by the trackers in `track`, in the given `precision` if any. Seeds
+    vary slowest, so that an interrupted matrix has complete seeds. Raises `InputError` for a negative seed or no seeds."""
+    if first_seed < 0:
+        raise InputError(f"--first-seed: expected a number >= 0, got {first_seed}.")
     where = ["--device", device] if device else []
-    counts = seed_counts(experiments, seeds)
+    counts = list(seeds) if isinstance(seeds, Sequence) else seed_counts(experiments, seeds)
     made = []
-    for seed in range(max(counts, default=0)):
-        for experiment in (e for e, count in zip(experiments, counts, strict=True) if seed < count):
+    for place in range(max(counts, default=0)):
+        seed = first_seed + place
+        for experiment in (e for e, count in zip(experiments, counts, strict=True) if place < count):
             folder = out / "runs" / f"{experiment.name}-seed{seed}"
             command = ["mpdvae", "train", experiment.name, "--seed", str(seed), "--threads", "1", "--out", str(folder)]
             command = shlex.join([*command, *where])

@@ -173,7 +173,11 @@ def _drawn_images(vae: "VAE", results: Results) -> Examples:
     with seeded(0, "sample"):
         x = vae.sample(DRAWN_IMAGES)
     measured = density.estimate(
-        vae, x[:CHECKED_IMAGES], results.density["samples"], tolerance=results.density.get("tolerance_nats")
+        vae,
+        x[:CHECKED_IMAGES],
+        results.density["samples"],
+        tolerance=results.density.get("tolerance_nats"),
+        proposal=results.density.get("proposal", "encoder"),
     )
     return Examples(
         x=x, indices=list(range(DRAWN_IMAGES)), labels=None, log_prob_nats=measured.log_prob.tolist(), drawn=True

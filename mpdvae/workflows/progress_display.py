@@ -223,7 +223,14 @@ def _panel(progress: RunProgress, entry: Mapping[str, Any]) -> Panel:
 
 def _information(entry: Mapping[str, Any]) -> str:
     nats, ceiling = entry.get("mutual_information_nats"), entry.get("mutual_information_ceiling_nats")
-    return "" if nats is None or ceiling is None else f"MI {nats:.2f} of at most {ceiling:.2f}"
+    if nats is None or ceiling is None:
+        return ""
+    most = entry.get("mutual_information_upper_nats")
+    return (
+        f"MI at least {nats:.2f} of {ceiling:.2f}"
+        if most is None
+        else f"MI {nats:.2f} (of {ceiling:.2f}) to {most:.2f}"
+    )
 
 
 def _mpd(entry: Mapping[str, Any]) -> str:

@@ -14,10 +14,7 @@ from mpdvae.runs.run_folder import Run
 TRAIN = "train vae-digits-smoke --out NEW "
 
 MISTAKES = {
-    "unknown command": (
-        "sampel",
-        r"unknown command 'sampel': did you mean 'sample' or 'models'\? `mpdvae --help` lists them all",
-    ),
+    "unknown command": ("sampel", r"unknown command 'sampel': did you mean 'sample' or 'models' or 'compare'\?"),
     "far command": ("xyzzy", r"unknown command 'xyzzy': expected one of: reproduce, recipes"),
     "no recipe": ("train", r"train: expected the name of a recipe first; `mpdvae recipes` lists them"),
     "option for recipe": ("train --out NEW", r"train: expected the name of a recipe first"),
@@ -79,6 +76,10 @@ MISTAKES = {
     "reproduce unknown data": ("reproduce --scale smoke --datasets mnist --out NEW",
                                r"at scale smoke there are recipes for digits, got 'mnist'"),
     "reproduce no seeds": ("reproduce --scale smoke --seeds 0 --out NEW", r"--seeds: expected a number >= 1, got 0"),
+    "reproduce no first seed": ("reproduce --scale smoke --first-seed -1 --out NEW",
+                                r"--first-seed: expected a number >= 0, got -1"),
+    "compare nothing": ("compare NEW NEW", r"is missing: give a results\.json of `mpdvae reproduce`, or its folder"),
+    "compare one": ("compare EMPTY", r"OTHER|PATH"),
     "reproduce no jobs": ("reproduce --scale smoke --jobs 0 --out NEW", r"--jobs: expected a number >= 1, got 0"),
 }  # fmt: skip
 

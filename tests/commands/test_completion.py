@@ -33,6 +33,8 @@ ENDINGS = [
     ("mpdvae reproduce --scale ", set(SCALES)),
     ("mpdvae reproduce --backend d", {"dask"}),
     ("mpdvae reproduce --dry-run --figure ", {"rate-distortion"}),
+    ("mpdvae reproduce --until", {"--until-decided"}),
+    ("mpdvae comp", {"compare", "completion"}),
     ("mpdvae evaluate there --split v", {"validation"}),
     ("mpdvae data fe", {"fetch"}),
     ("mpdvae data --data-dir there fetch frey", {"frey-faces"}),

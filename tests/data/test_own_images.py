@@ -3,6 +3,8 @@
 They are marked `py` and `bash`, not `python` and `sh`: they need that folder, and no test takes them alone.
 """
 
+import json
+import math
 import re
 import shlex
 import subprocess
@@ -11,7 +13,9 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+from command_line import call
 from PIL import Image, ImageDraw
+from small_runs import TINY_OPTIONS
 
 import mpdvae
 
@@ -31,6 +35,25 @@ def draw_pictures(folder: Path, count: int = 70) -> None:
             draw = pen.ellipse if shape == "circle" else pen.rectangle
             draw((left, top, left + 5, top + 5), fill=255)
             picture.save(folder / shape / f"{number:04}.png")
+
+
+def test_the_command_for_colour_pictures_trains_a_likelihood(tmp_path, capsys):
+    """As written on the page, in fewer steps. Pixels are uniform over 256 levels: no distribution can, on average, have a
+    negative log-likelihood below their entropy, and one that fits badly has few times that."""
+    random = np.random.default_rng(0)
+    (tmp_path / "FOLDER").mkdir()
+    for number in range(60):
+        pixels = random.integers(0, 256, (12, 12, 3), dtype=np.uint8)
+        Image.fromarray(pixels).save(tmp_path / "FOLDER" / f"{number:02}.png")
+    (command,) = re.findall(r"`mpdvae (train vae-digits-smoke [^`]*levels[^`]*)`", PAGE)
+    words = [
+        str(tmp_path / word) if word in ("FOLDER", "DIR") else word for word in shlex.split(command.replace("\n", " "))
+    ]
+    code, _, err = call(capsys, *words, *TINY_OPTIONS)
+    assert (code, err) == (0, "")
+    nll = json.loads((tmp_path / "DIR" / "density.json").read_text())["nll_nats"]["mean"]
+    entropy = 3 * 144 * math.log(256)
+    assert 0.99 * entropy < nll < 10 * entropy
 
 
 @pytest.mark.slow

@@ -11,7 +11,8 @@ from scipy.stats import chisquare
 from torch import nn
 from torch.distributions import Bernoulli, Independent
 
-from mpdvae.distributions.pixels import AutoregressivePixels, bernoulli_pixels, watching_draws
+from mpdvae.distributions.pixel_laws import bernoulli_pixels
+from mpdvae.distributions.pixels import AutoregressivePixels, watching_draws
 from mpdvae.errors import InputError
 from mpdvae.models.decoders import pixelcnn_decoder
 

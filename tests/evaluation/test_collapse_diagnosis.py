@@ -30,12 +30,13 @@ def entry(step: int, *information: float, **fields) -> dict:
         "mpd_mean_nats": 5.0,
         "mpd_std_nats": 2.0,
         "idle_units": idle,
-        "verdict": collapse.in_words(idle, len(information)),
+        "verdict": collapse.judge(idle, len(information), 1.5, 6.2, 12.0).sentence,
         "active_units_by_variance": {"0.001": 3, "0.01": 1},
         "information_per_dimension_nats": list(information),
         "mutual_information_nats": 1.5,
         "mutual_information_ceiling_nats": 6.2,
         "mutual_information_saturated": False,
+        "mutual_information_upper_nats": 1.7,
         "gradient_norms": {"reconstruction": 2.0, "kl": 1.0, "total": 1.1},
         "encoder_lag": {"gain_nats": 0.2, "gain_standard_error_nats": 0.1, "moved_nats": 0.1, "images": 16, "steps": 10},
         "code_use_nats": 12.0,
@@ -53,38 +54,45 @@ def noted(*entries: dict) -> list[dict]:
 # -- words and onset ---------------------------------------------------------------------------------------------------
 
 
+NO, PARTLY, WEAK, COLLAPSED = "no collapse: ...", "partly collapsed: ...", "weak code: ...", "collapsed: ..."
+
+
 @pytest.mark.parametrize(
-    ("idle", "since"),
+    ("course", "since"),
     [
-        ([0], 10),
-        ([0, 0, 0], 10),
-        ([2, 0, 0], 20),
-        ([0, 2, 0], 30),
-        ([0, 28, 28], 20),
-        ([28, 28, 28], 10),
-        ([0, 20, 28, 28], 30),
-        ([0, 20, 30, 28], 30),
-        ([30, 28, 30, 28], 10),
-        ([28, 5, 28], 30),
-        ([32, 12, 30, 1], 10),
-        ([None, 28, 28], 20),
-        ([28, None, 28], 30),
-        ([28, 28, None], None),
+        ([(NO, 0)], 10),
+        ([(NO, 0), (NO, 0), (NO, 0)], 10),
+        ([(NO, 0), (NO, 5), (NO, 0)], 10),
+        ([(PARTLY, 2), (NO, 0), (NO, 0)], 20),
+        ([(NO, 0), (WEAK, 2), (NO, 0)], 30),
+        ([(NO, 0), (PARTLY, 28), (PARTLY, 28)], 20),
+        ([(PARTLY, 20), (PARTLY, 28), (PARTLY, 28)], 20),
+        ([(PARTLY, 20), (PARTLY, 30), (PARTLY, 28)], 20),
+        ([(PARTLY, 30), (PARTLY, 5), (PARTLY, 28)], 30),
+        ([(WEAK, 0), (PARTLY, 30), (PARTLY, 28)], 10),
+        ([(COLLAPSED, 0), (WEAK, 30), (WEAK, 0)], 10),
+        ([(COLLAPSED, 32), (WEAK, 30), (COLLAPSED, 32)], 30),
+        ([(WEAK, 0), (NO, 0), (WEAK, 0)], 30),
+        ([(WEAK, None), (WEAK, 0), (WEAK, 0)], 20),
+        ([(WEAK, 0), (WEAK, None), (WEAK, 0)], 30),
+        ([(WEAK, 0), (WEAK, 0), (WEAK, None)], None),
+        ([(NO, 0), ("not known", 0)], None),
         ([], None),
     ],
     ids=str,
 )
-def test_a_verdict_became_true_where_it_has_held_ever_since(idle, since):
-    history = [{"step": 10 * k} | ({} if n is None else {"idle_units": n}) for k, n in enumerate(idle, 1)]
+def test_a_verdict_became_true_where_it_or_a_worse_one_has_held_ever_since(course, since):
+    history = [
+        {"step": 10 * k, "verdict": verdict} | ({} if idle is None else {"idle_units": idle})
+        for k, (verdict, idle) in enumerate(course, 1)
+    ]
     assert collapse.since(history) == since
 
 
 def test_the_words_of_a_verdict_with_its_step():
-    assert collapse.sentence(collapse.in_words(28, 32), 150) == (
-        "since step 150: collapsed: 28 of 32 units carry less than 0.01 nats"
-    )
-    assert collapse.sentence(collapse.in_words(0, 8), 20, first=True) == (
-        "since step 20 (the first measured): no collapse: 8 of 8 units carry at least 0.01 nats"
+    assert collapse.sentence("weak code: 0.87 nats", 150) == "since step 150: weak code: 0.87 nats"
+    assert collapse.sentence("weak code: 0.87 nats", 20, first=True) == (
+        "since step 20 (the first measured): weak code: 0.87 nats"
     )
     assert (
         collapse.sentence("partly collapsed: 1 of 2", None)
@@ -129,14 +137,15 @@ def test_a_collapse_is_explained():
     ]  # fmt: skip
     found = diagnose(recipe("vae-pixelcnn-mnist-minutes"), noted(*history), None)
     assert found is not None
-    assert found.verdict == "since step 100: collapsed: 3 of 4 units carry less than 0.01 nats"
+    assert found.verdict.startswith("since step 100: partly collapsed: 3 of 4 units carry less than 0.01 nats; ")
     assert found.causes == {"price", "decoder", "encoder"}
     assert found.unknown == ()
     said = {finding.matter: finding.sentence for finding in found.findings}
     assert said["gradients"].endswith("by all together 0.6: diversity outweighs the reconstruction, since step 100")
     assert "gain 3.00 ± 0.40 nats of ELBO: the encoder lags behind the decoder" in said["encoder"]
-    assert said["decoder"].endswith("it loses 0.30 nats of log p(x|z): the decoder could do without z")
-    assert "(saturated: it may be far more)" in said["information"]
+    assert said["decoder"].endswith("it loses 0.30 nats of log p(x|z): the decoder could almost do without z")
+    assert "share at least 1.50 nats, of the 6.20 that so many images can show" in said["information"]
+    assert "(saturated: it may be far more), and at most 1.70" in said["information"]
     assert said["active units"].endswith("3 above 0.001, 1 above 0.01")
 
 
@@ -152,6 +161,17 @@ def test_a_healthy_code_calls_for_nothing():
     assert said["gradients"].endswith("the reconstruction pulls hardest")
     assert said["encoder"].endswith("keeps up with the decoder (the most was 9.00 nats, at step 50)")
     assert said["decoder"].endswith("the decoder uses z")
+
+
+@pytest.mark.parametrize(
+    ("nats", "units", "causes"),
+    [(0.9, [1.0, 1.0], {"price"}), (5.9, [0.0, 3.0], set()), (3.0, [0.0, 3.0], {"price"}), (3.0, [1.0, 3.0], set())],
+    ids=["weak code", "saturated with an idle unit", "an idle unit", "no collapse"],
+)
+def test_little_information_has_a_cause_and_idle_units_alone_need_not(nats, units, causes):
+    found = diagnose(tiny(), noted(entry(50, *units, mutual_information_nats=nats)), None)
+    assert found is not None
+    assert found.causes == causes
 
 
 def test_a_lag_within_its_noise_is_none():
@@ -334,12 +354,12 @@ def test_the_panel_shows_the_newest_point_at_80_columns(monkeypatch):
     for words in (
         "step 120/300, measured at step 100",
         "▁" * 28 + "▆▆▆▆",
-        "MI 1.50 of at most 6.20",
+        "MI 1.50 (of 6.20) to 1.70",
         "reconstruction 2  kl 1  total 1.1",
         "lag 0.20 ± 0.10",
         "a wrong code costs 12.0",
         "3 > 0.001, 1 > 0.01",
-        "since step 100: collapsed: 28 of 32 units carry less than 0.01 nats",
+        "since step 100: partly collapsed: 28 of 32 units carry less than 0.01 nats",
     ):
         assert words in out, words
 
@@ -352,14 +372,12 @@ def test_the_panel_shows_what_an_entry_of_an_earlier_version_has(monkeypatch):
     out = shown(old, monkeypatch, 80)
     assert "-ELBO 90.00, reconstruction 88.00, KL 2.00" in out
     assert "gradients" not in out
-    assert old.in_words() == (
-        "step 60/300  -ELBO 90.0  KL 2.0 nats  active 1/1  no collapse: 1 of 1 units carry at least 0.01 nats"
-    )
+    assert old.in_words() == (f"step 60/300  -ELBO 90.0  KL 2.0 nats  active 1/1  {full['verdict']}")
 
 
 def test_the_plain_line_has_the_numbers_too():
     newest = noted(entry(50, 0.0, 1.0))[-1]
     assert RunProgress("training", 60, 300, newest).in_words() == (
-        "step 60/300  -ELBO 90.0  KL 2.0 nats  active 1/2  MI 1.50 of at most 6.20  lag 0.20 ± 0.10  "
-        "since step 50: partly collapsed: 1 of 2 units carry less than 0.01 nats"
+        "step 60/300  -ELBO 90.0  KL 2.0 nats  active 1/2  MI 1.50 (of 6.20) to 1.70  lag 0.20 ± 0.10  "
+        f"since step 50: {newest['verdict']}"
     )

@@ -52,7 +52,7 @@ class Tilted(nn.Module):
 def measurement(count: int = 2_000, samples: int = 256) -> tuple[VAE, Measurement]:
     vae, law = linear_gaussian(widened=1.6, shifted=0.3)
     x = images(law, count)
-    return vae, Measurement(x, torch.arange(count), count, 1, samples, None, "linear-Gaussian", "test")
+    return vae, Measurement(x, torch.arange(count), count, 1, samples, None, "linear-Gaussian", "test", "encoder")
 
 
 def speed_up(monkeypatch: pytest.MonkeyPatch, factor: float) -> None:

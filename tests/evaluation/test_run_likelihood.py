@@ -3,6 +3,7 @@
 import csv
 import math
 import shlex
+from typing import Any
 
 import pytest
 import torch
@@ -25,6 +26,7 @@ from mpdvae.evaluation.run_likelihood import (
     unsettled_in_words,
 )
 from mpdvae.measures import annealed_importance, density
+from mpdvae.measures.fitted_proposal import FIT_COST
 from mpdvae.measures.random_subsets import random_subset
 from mpdvae.runs.run_folder import Run
 from mpdvae.system.atomic_files import read_json
@@ -40,6 +42,8 @@ def silent(_: str, __: float) -> None:
 def test_by_default_it_is_what_the_experiment_says(finished):
     m = prepare(Run(finished), digits(), "test", Request())
     assert (len(m.x), m.samples, m.draws, m.tolerance, m.images_of_split) == (10, 4, 1, None, 300)
+    assert m.proposal == "fitted"
+    assert prepare(Run(finished), digits(), "test", Request(proposal="encoder")).proposal == "encoder"
     x, _ = evaluation_images(digits().test, Run(finished).experiment.data.protocol(), "test", 1)
     assert torch.equal(m.indices, random_subset(10, 300))
     assert torch.equal(m.x, x[m.indices])
@@ -54,7 +58,7 @@ def test_the_papers_protocol_is_all_images_with_five_draws(finished):
 
 
 def test_the_papers_protocol_of_colour_images_has_fewer_samples_and_nothing_to_draw(finished, tmp_path):
-    levels = tiny(data__binarisation="levels", data__evaluation_draws=1)
+    levels = tiny(data__binarisation="levels", data__evaluation_draws=1, decoder={"kind": "mlp"})
     m = prepare(Run.create(tmp_path / "run", levels), digits(), "validation", Request(protocol="paper"))
     assert (len(m.x), m.samples, m.draws) == (200, 512, 1)
 
@@ -96,6 +100,15 @@ def test_every_image_has_a_line(finished):
     assert [int(line["image"]) for line in lines] == m.indices.tolist()
     assert [float(line["log_prob_nats"]) for line in lines] == estimate.log_prob.tolist()
     assert {line["pareto_k"] for line in lines} == {""}  # four samples have no tail
+    assert {line["interval_95_upper_nats"] for line in lines} == {""}  # nor an upper end
+    assert [float(line["interval_95_lower_nats"]) for line in lines] == estimate.interval_lower.tolist()
+    assert {int(line["decoder_evaluations"]) for line in lines} == {FIT_COST + 4}
+    found = read_json(finished / "density.json")
+    assert (found["proposal"], found["decoder_evaluations_per_image"], found["open_intervals"]) == (
+        "fitted",
+        FIT_COST + 4,
+        10,
+    )
     assert {line["draw"] for line in lines} == {"0"}
     assert read_json(finished / "density.json")["nll_nats"]["mean"] == pytest.approx(-estimate.log_prob.mean().item())
 
@@ -103,7 +116,8 @@ def test_every_image_has_a_line(finished):
 def test_each_draw_of_an_image_has_a_line(finished, monkeypatch):
     monkeypatch.setattr(run_likelihood, "PAPER_SAMPLES", 1)
     m = prepare(Run(finished), digits(), "validation", Request(protocol="paper"))
-    estimate = density.estimate(mpdvae.load(finished), m.x, 1, indices=m.indices.tolist())
+    assert m.proposal == "encoder"
+    estimate = density.estimate(mpdvae.load(finished), m.x, 1, indices=m.indices.tolist(), proposal=m.proposal)
     lines = list(csv.DictReader(table(m, estimate).splitlines()))
     assert [(line["draw"], line["image"]) for line in lines[199:201]] == [("0", "199"), ("1", "0")]
     found = summary(m, estimate)
@@ -175,16 +189,17 @@ def test_a_killed_measurement_goes_on_and_ends_with_the_same_bytes(own_copy, sma
 def test_parts_of_another_measurement_are_not_taken(own_copy):
     run = Run(own_copy)
 
-    def folder(**request: int | float) -> str:
+    def folder(**request: Any) -> str:
         return partial_results(run, prepare(run, digits(), "test", Request(**request))).folder.name
 
     one = folder(samples=4)
     assert folder(samples=4) == one
     weights = own_copy / "model" / "model.safetensors"
     others = {folder(samples=5), folder(samples=4, images=9), folder(samples=4, tolerance=0.1)}
+    others.add(folder(samples=4, proposal="encoder"))
     weights.write_bytes(weights.read_bytes() + b" ")
     others.add(folder(samples=4))
-    assert len(others) == 4
+    assert len(others) == 5
     assert one not in others
 
 
@@ -202,7 +217,7 @@ def test_images_that_do_not_come_to_the_tolerance_are_told(own_copy, capsys):
     code, out, _ = call(capsys, "evaluate", own_copy, "--images", "7", "--samples", "16", "--tolerance", "1e-6")
     assert code == 0
     assert (
-        "7 of 7 images: an error above 1e-06 nats, or an unreliable one (Pareto k above 0.7), after 16 samples" in out
+        "7 of 7 images: an error above 1e-06 nats, or an unreliable one (Pareto k above 0.17), after 16 samples" in out
     )
     assert read_json(own_copy / "density.json")["unsettled_images"] == 7
     m = prepare(Run(own_copy), digits(), "test", Request(tolerance=0.1, images=7))

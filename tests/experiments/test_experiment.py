@@ -8,12 +8,15 @@ import pytest
 import torch
 from pydantic import ValidationError
 
+from mpdvae.distributions.pixel_values import MODELLED
 from mpdvae.errors import InputError
 from mpdvae.experiments.experiment import Data, Experiment, from_json, in_words, with_changes
 from mpdvae.experiments.model_config import (
+    FITTING_PIXELS,
     ColourResNetDecoder,
     ColourResNetEncoder,
     ConvNetEncoder,
+    DecoderConfig,
     DenseNetEncoder,
     EncoderConfig,
     FlowPrior,
@@ -370,6 +373,68 @@ def test_a_step_of_a_colour_model(name):
 def test_parts_for_vectors_and_maps_do_not_mix(change, message):
     with pytest.raises(InputError, match=message):
         with_changes(COLOUR, **{part: config.model_dump() for part, config in change.items()})
+
+
+LEVELS = {"data__binarisation": "levels", "data__evaluation_draws": 1}
+DECODERS = {
+    kind: (part, {"kind": kind}) for part in get_args(DecoderConfig) for kind in [part.model_fields["kind"].default]
+}
+
+
+@pytest.mark.parametrize("law", [None, "bernoulli", "discretised-logistic"])
+@pytest.mark.parametrize("binarisation", ["dynamic", "static", "levels"])
+@pytest.mark.parametrize("kind", DECODERS)
+def test_a_protocol_has_a_decoder_whose_pixels_have_its_values_or_is_refused(kind, binarisation, law):
+    """Every pair. What is taken is built with a support that holds the protocol's values; the others name what fits."""
+    part, decoder = DECODERS[kind]
+    if law and "pixels" not in part.model_fields:
+        pytest.skip("this decoder leaves no choice")
+    base = recipe("vae-digits-smoke") if part.codes == "vectors" else COLOUR
+    data = {"data__binarisation": binarisation, "data__evaluation_draws": 1}
+    values = "levels" if binarisation == "levels" else "binary"
+    kept = law or {"pixelcnn": "bernoulli", "colour-resnet": "mixture", "pixelcnn++": "mixture"}.get(kind)
+    changes = data | {"decoder": decoder | ({"pixels": law} if law else {})}
+    if kept is None or (kept == "bernoulli") == (values == "binary"):
+        vae = with_changes(base, **changes).build((1, 8, 8) if part.codes == "vectors" else (3, 8, 8))
+        levels = torch.tensor([0.0, 1.0] if values == "binary" else [-1.0, 1 / 127.5 * 100 - 1, 1.0])
+        for level in levels:
+            vae.check_images(torch.full((1, 1, 8, 8), level.item()))
+        with pytest.raises(InputError, match=r"image 0 has the value 0\.5"):
+            vae.check_images(torch.full((1, 1, 8, 8), 0.5))
+        return
+    field = "decoder.pixels: " if law else f"decoder: {kind}, with "
+    with pytest.raises(InputError, match=f"^{re.escape(field)}.*data.binarisation {binarisation} makes") as refusal:
+        with_changes(base, **changes)
+    assert "with binarisation dynamic or static, decoders mlp, convnet and resnet (pixels bernoulli)" in str(
+        refusal.value
+    )
+
+
+@pytest.mark.parametrize("shape", [(1, 8, 8), (2, 5, 6), (3, 12, 12)], ids=str)
+def test_independent_pixels_of_levels_are_trained_and_drawn(shape):
+    torch.manual_seed(0)
+    vae = with_changes(recipe("vae-digits-smoke"), **LEVELS).build(shape)
+    x = torch.randint(256, (12, *shape)) / 127.5 - 1
+    vae.initialise(x)
+    optimizer = torch.optim.Adam(vae.parameters(), lr=1e-2)
+    losses = []
+    for _ in range(15):
+        optimizer.zero_grad()
+        losses.append(-vae.elbo(x).mean())
+        losses[-1].backward()
+        optimizer.step()
+    assert losses[-1] < losses[0]
+    vae.check_images(vae.sample(3))
+    assert vae.reconstruct(x).shape == x.shape
+    assert vae.reconstruct(x).abs().max() <= 1
+
+
+def test_the_fitting_pairs_of_messages_are_those_of_the_table():
+    for kind, (part, _) in DECODERS.items():
+        for values, protocol in (("binary", "dynamic or static"), ("levels", "levels")):
+            law = part().pixel_distribution(values)
+            listed = FITTING_PIXELS.split("; ")[values == "levels"]
+            assert (kind in re.findall(r"[\w+-]+", listed)) == (MODELLED[law] == values), (kind, protocol)
 
 
 @pytest.mark.parametrize("kind", ["mlp", "convnet", "resnet", "densenet", "colour-resnet"])

@@ -17,12 +17,13 @@ from torch.distributions import (
 
 from mpdvae.divergence import mutual_posterior_divergence
 from mpdvae.errors import InputError, RunError
+from mpdvae.measures import collapse
 from mpdvae.measures.code_diagnostics import (
     Diagnostics,
+    idle_units,
     information_per_dimension,
     measure,
     mutual_information,
-    verdict,
 )
 from mpdvae.seeding import seeded
 from mpdvae.vae import VAE
@@ -74,10 +75,11 @@ def test_measure_gathers_all_over_the_whole_set():
     mpd = mutual_posterior_divergence(q)
     assert (d.mpd_mean, d.mpd_std) == pytest.approx((mpd.mean.item(), mpd.std.item()))
     torch.testing.assert_close(d.mpd_per_dimension, mpd.per_dimension)
-    assert (d.mutual_information, d.mutual_information_standard_error) == pytest.approx(mutual_information(q))
-    assert d.mutual_information_ceiling == pytest.approx(math.log(50))
+    assert d.bracket.lower == pytest.approx(mutual_information(q))
+    assert d.bracket.ceiling == pytest.approx(math.log(50))
     assert (d.images, d.latent_dim, d.active_units) == (50, 4, 4)
-    assert d.verdict == "no collapse: 4 of 4 units carry at least 0.01 nats"
+    assert d.verdict == collapse.judge(0, 4, d.bracket.lower.nats, math.log(50)).sentence
+    assert d.judged(0.01).word == "collapsed"
     again = measure(model(prior), as_images(q), batch_size=50)
     assert again.to_dict() == d.to_dict()
 
@@ -136,8 +138,9 @@ def test_nothing_is_carried_at_collapse():
     assert mutual_information(q)[0] == pytest.approx(0, abs=1e-9)
     d = measure(model(gaussian_prior(5)), as_images(q))
     assert d.active_units == 0
-    assert not d.saturated
-    assert d.verdict == "collapsed: 5 of 5 units carry less than 0.01 nats"
+    assert not d.bracket.saturated
+    assert d.judged().word == "collapsed"
+    assert "5 of 5 units carry less than 0.01 nats" in d.verdict
 
 
 def test_mutual_information_of_separate_posteriors_is_the_ceiling():
@@ -145,13 +148,13 @@ def test_mutual_information_of_separate_posteriors_is_the_ceiling():
     q = Independent(Normal(mean, torch.ones(64, 1, dtype=torch.float64)), 1)
     assert mutual_information(q) == pytest.approx((math.log(64), 0), abs=1e-6)
     d = measure(model(gaussian_prior(1)), as_images(q))
-    assert d.saturated
+    assert d.bracket.saturated
     assert d.to_dict()["mutual_information_saturated"] is True
 
 
 @pytest.mark.parametrize("pairs_at_once", [1, 100, 2**19])
 def test_mutual_information_against_a_double_loop(monkeypatch, pairs_at_once):
-    monkeypatch.setattr("mpdvae.measures.code_diagnostics.PAIRS_AT_ONCE", pairs_at_once)
+    monkeypatch.setattr("mpdvae.measures.aggregate_posterior.ELEMENTS_AT_ONCE", pairs_at_once)
     q = posteriors(30, 3)
     drawn: list[Tensor] = []
     randn = torch.randn
@@ -184,6 +187,8 @@ def test_results_are_ready_for_json():
         "mutual_information_standard_error_nats",
         "mutual_information_ceiling_nats",
         "mutual_information_saturated",
+        "mutual_information_upper_nats",
+        "mutual_information_upper_standard_error_nats",
         "mpd_per_dimension_nats",
         "mpd_mean_nats",
         "mpd_std_nats",
@@ -201,19 +206,11 @@ def test_results_are_ready_for_json():
         d.images = 3
 
 
-def test_verdicts():
-    def say(idle: int, units: int) -> str:
-        return verdict(torch.tensor([0.001] * idle + [1.0] * (units - idle)))
-
-    assert say(0, 32) == "no collapse: 32 of 32 units carry at least 0.01 nats"
-    assert say(16, 32) == "partly collapsed: 16 of 32 units carry less than 0.01 nats"
-    assert say(28, 32) == "collapsed: 28 of 32 units carry less than 0.01 nats"
-    assert say(32, 32) == "collapsed: 32 of 32 units carry less than 0.01 nats"
-    assert verdict(torch.tensor([0.3, 2.0]), threshold=0.5) == (
-        "partly collapsed: 1 of 2 units carry less than 0.5 nats"
-    )
+def test_units_are_counted_below_the_threshold():
+    assert idle_units(torch.tensor([0.001, 0.0099, 0.01, 1.0])) == 2
+    assert idle_units(torch.tensor([0.3, 2.0]), threshold=0.5) == 1
     with pytest.raises(InputError, match="information_per_dimension: unit 1 of 2 is not a number"):
-        verdict(torch.tensor([1.0, math.nan]))
+        idle_units(torch.tensor([1.0, math.nan]))
 
 
 def test_bad_input_gets_a_sentence():

@@ -3,6 +3,7 @@ likelihood is known are in test_density_laws.py."""
 
 import json
 import math
+from functools import partial
 
 import pytest
 import torch
@@ -12,12 +13,17 @@ from torch import Tensor, nn
 from torch.distributions import Distribution, Normal
 
 from mpdvae.errors import InputError, RunError
-from mpdvae.measures.density import DensityEstimate, estimate, pareto_shape, summarise
+from mpdvae.measures import density
+from mpdvae.measures.density import DensityEstimate, pareto_shape
+from mpdvae.measures.density_summary import summarise
 from mpdvae.measures.memory_use import TRIAL, LiveBytes
 from mpdvae.models.flows import vector_flow
 from mpdvae.models.priors import FlowPrior
 from mpdvae.seeding import seeded
 from mpdvae.vae import VAE
+
+estimate = partial(density.estimate, proposal="encoder")
+"""Fitted proposals are in test_fitted_proposal.py."""
 
 
 def test_exact_posterior_gives_the_likelihood_without_noise():
@@ -139,6 +145,14 @@ def test_summary_is_ready_for_json():
     assert (s["samples"], s["images"]) == (64, 40)
     assert s["effective_sample_size"]["min"] == pytest.approx(e.effective_sample_size.min().item())
     assert s["pareto_k"]["share_above_0.7"] == pytest.approx((e.pareto_k > 0.7).double().mean().item())
+    assert s["pareto_k"]["threshold"] == pytest.approx(1 - 1 / math.log10(64))
+    assert s["pareto_k"]["share_above_threshold"] == pytest.approx((e.pareto_k > 0.4463).double().mean().item())
+    assert s["open_intervals"] == e.interval_upper.isinf().sum().item()
+    assert (s["proposal"], s["decoder_evaluations_per_image"]) == ("encoder", 64)
+    assert s["nll_bias_nats"] == pytest.approx((e.extrapolated_log_prob - e.log_prob).mean().item())
+    low, high = s["nll_monte_carlo_interval_95_nats"]
+    assert (low is None) == (s["open_intervals"] > 0)
+    assert high > s["extrapolated_nll_nats"]["mean"]
 
 
 def test_what_one_image_and_one_sample_cannot_give_is_null():
@@ -146,7 +160,8 @@ def test_what_one_image_and_one_sample_cannot_give_is_null():
     s = json.loads(json.dumps(summarise(estimate(vae, images(law, 1), samples=1)), allow_nan=False))
     assert s["nll_nats"]["standard_error"] is None
     assert s["nll_monte_carlo_error_nats"] is None
-    assert s["pareto_k"] == {"median": None, "share_above_0.7": None}
+    assert s["pareto_k"] == {"median": None, "share_above_0.7": None, "threshold": None, "share_above_threshold": None}
+    assert s["nll_monte_carlo_interval_95_nats"][0] is None
 
 
 def test_bad_input_gets_a_sentence():

@@ -13,6 +13,7 @@ from torch.distributions import Distribution, Independent, MultivariateNormal, N
 
 from mpdvae.errors import InputError, RunError
 from mpdvae.measures.information import Information, measure
+from mpdvae.measures.information_bracket import Estimate
 from mpdvae.models.flows import vector_flow
 from mpdvae.models.priors import FlowPrior, standard_normal
 
@@ -29,6 +30,12 @@ def prior(latent: int) -> Distribution:
 
 def near(estimate, value: float, errors: float = 4.0, bias: float = 0.0) -> bool:
     return abs(estimate.nats - value) < errors * estimate.standard_error + bias + 1e-9
+
+
+def bounds(found: Information, *names: str) -> list[Estimate]:
+    """The bounds on the mutual information of these names; aggregate: the lower one."""
+    known = {"aggregate": found.mutual_information.lower, **found.mutual_information.upper_bounds}
+    return [known[name] for name in names]
 
 
 def channel(n: int, signal: Tensor, noise: float) -> Independent:
@@ -48,9 +55,9 @@ def test_gaussian_channel():
     each = 0.5 * (total.diag().log() - math.log(noise**2))
     correlation = 0.5 * (total.diag().log().sum() - total.logdet()).item()
     bias = 0.02  # of 3,000 images that stand for all
-    for bound in (found.aggregate, found.leave_one_out, found.gaussian):
+    for bound in (found.mutual_information.lower, *bounds(found, "leave_one_out", "gaussian")):
         assert near(bound, information, bias=bias)
-    assert near(found.rate, information + aggregate_kl, bias=bias)
+    assert near(*bounds(found, "rate"), information + aggregate_kl, bias=bias)
     assert near(found.aggregate_kl, aggregate_kl, bias=bias)
     assert near(found.total_correlation, correlation, bias=bias)
     assert found.dimension_wise_kl is not None
@@ -74,7 +81,7 @@ def test_two_groups_of_images_by_quadrature():
     entropy = -over_codes(lambda z: math.log(density(z)))
     information = entropy - 0.5 * math.log(2 * math.pi * math.e * stddev**2)
     each_kl = [over_codes(lambda z, m=m: math.log(density(z)) - norm.logpdf(z, m, stddev)) for m in (0, 0, 0, 2)]
-    assert near(found.aggregate, information)
+    assert near(found.mutual_information.lower, information)
     assert near(found.lautum, sum(each_kl) / 4)
     assert near(found.aggregate_kl, over_codes(lambda z: math.log(density(z)) - norm.logpdf(z)))
     assert found.total_correlation.nats == pytest.approx(0, abs=1e-12)
@@ -83,8 +90,13 @@ def test_two_groups_of_images_by_quadrature():
 def test_at_collapse_everything_is_zero():
     q = posteriors(torch.full((30, 3), 0.2), 0.9)
     found = measure(q, Independent(Normal(q.mean[0], q.stddev[0]), 1), 50)
-    bounds = [found.aggregate, found.leave_one_out, found.gaussian, found.rate]
-    zeros = [*bounds, found.lautum, found.total_correlation, found.aggregate_kl, found.dimension_wise_kl]
+    zeros = [
+        *bounds(found, "aggregate", "leave_one_out", "gaussian", "rate"),
+        found.lautum,
+        found.total_correlation,
+        found.aggregate_kl,
+        found.dimension_wise_kl,
+    ]
     assert max(abs(estimate.nats) for estimate in zeros if estimate is not None) < 1e-9
     assert found.dimension_wise_kl is not None
     assert found.information_per_dimension.abs().max() < 1e-9
@@ -97,18 +109,20 @@ def test_dimensions_that_are_independent_have_no_total_correlation():
     grid = torch.cartesian_prod(torch.linspace(-2, 2, 12), torch.linspace(-1, 3, 9), torch.tensor([0.0, 5.0]))
     found = measure(posteriors(grid, torch.tensor([0.3, 0.5, 1.0])), prior(3), samples=500)
     assert found.total_correlation.nats == pytest.approx(0, abs=1e-10)
-    assert found.information_per_dimension.sum().item() == pytest.approx(found.aggregate.nats, abs=1e-10)
+    assert found.information_per_dimension.sum().item() == pytest.approx(found.mutual_information.lower.nats, abs=1e-10)
 
 
 def test_images_apart_reach_the_ceiling_and_the_upper_bounds_do_not():
     q = channel(64, 100.0 * torch.eye(8), 0.05)
     found = measure(q, prior(8), samples=500)
     truth = 8 * 0.5 * math.log1p(100 / 0.05**2)
-    assert found.aggregate.nats == pytest.approx(math.log(64), abs=1e-6)
-    assert found.ceiling == math.log(64)
-    assert found.upper_bound == found.gaussian
-    assert found.gaussian.nats > truth - 4 * found.gaussian.standard_error
-    assert found.leave_one_out.nats > truth
+    assert found.mutual_information.lower.nats == pytest.approx(math.log(64), abs=1e-6)
+    leave_one_out, gaussian = bounds(found, "leave_one_out", "gaussian")
+    assert found.mutual_information.ceiling == math.log(64)
+    assert found.mutual_information.saturated
+    assert found.mutual_information.upper == gaussian
+    assert gaussian.nats > truth - 4 * gaussian.standard_error
+    assert leave_one_out.nats > truth
 
 
 @pytest.mark.parametrize("noise", [0.1, 0.5, 2.0])
@@ -118,7 +132,7 @@ def test_bounds_are_on_their_sides(n: int, noise: float):
     truth = 3 * 0.5 * math.log1p(1 / noise**2)
     found = [measure(channel(n, torch.eye(3), noise), prior(3), 50, seed) for seed in range(40)]
     for name, side in (("aggregate", -1), ("leave_one_out", 1), ("gaussian", 1), ("rate", 1)):
-        values = torch.tensor([getattr(information, name).nats for information in found])
+        values = torch.tensor([bounds(information, name)[0].nats for information in found])
         assert side * (values.mean() - truth) > -3 * values.std() / math.sqrt(len(values))
 
 
@@ -147,7 +161,7 @@ def test_the_divergence_of_the_identity_counts_all_pairs():
 def test_pieces_change_nothing(monkeypatch, elements: int):
     q = channel(20, torch.eye(2), 0.5)
     whole = measure(q, prior(2), 30).to_dict()
-    monkeypatch.setattr("mpdvae.measures.information.ELEMENTS_AT_ONCE", elements)
+    monkeypatch.setattr("mpdvae.measures.aggregate_posterior.ELEMENTS_AT_ONCE", elements)
     pieces = measure(q, prior(2), 30).to_dict()
     assert _numbers(pieces) == pytest.approx(_numbers(whole), abs=1e-9)
 
@@ -156,14 +170,14 @@ def test_a_flow_prior_has_no_dimension_wise_part():
     flow = FlowPrior(vector_flow(2, blocks=1, hidden_features=4), (2,))
     found = measure(channel(20, torch.eye(2), 0.5), flow(), 30)
     assert found.dimension_wise_kl is None
-    assert found.rate.nats == pytest.approx(found.aggregate.nats + found.aggregate_kl.nats)
+    assert bounds(found, "rate")[0].nats == pytest.approx(found.mutual_information.lower.nats + found.aggregate_kl.nats)
 
 
 def test_the_rate_is_spent_on_its_parts():
     found = measure(channel(50, torch.eye(3) + 0.5, 0.4), prior(3), 200)
     assert found.dimension_wise_kl is not None
-    parts = found.aggregate.nats + found.total_correlation.nats + found.dimension_wise_kl.nats
-    assert found.rate.nats == pytest.approx(parts)
+    parts = found.mutual_information.lower.nats + found.total_correlation.nats + found.dimension_wise_kl.nats
+    assert bounds(found, "rate")[0].nats == pytest.approx(parts)
 
 
 def test_codes_that_are_maps_and_posteriors_of_one_half():
@@ -173,6 +187,7 @@ def test_codes_that_are_maps_and_posteriors_of_one_half():
     assert found.information_per_dimension.shape == (8,)
     assert isinstance(found, Information)
     json.dumps(found.to_dict(), allow_nan=False)
+    assert found.samples == 20
     two = measure(posteriors(torch.randn(2, 1), 1.0), prior(1), 2)
     json.dumps(two.to_dict(), allow_nan=False)
 

@@ -25,12 +25,18 @@ from mpdvae.models.decoders import pixelcnn_decoder, resnet_decoder
 from mpdvae.models.encoders import resnet_encoder
 from mpdvae.models.flows import vector_flow
 from mpdvae.models.priors import FlowPrior
-from mpdvae.networks import activations
+from mpdvae.networks import activations, convolution
 from mpdvae.networks.blocks import DownBlock, PointwiseConv2d, UpBlock
 from mpdvae.networks.blocks import conv2d as normalised_conv2d
-from mpdvae.networks.convolution import _Convolution
+from mpdvae.networks.convolution import convolve
 from mpdvae.networks.made import MADE
-from mpdvae.networks.masked import CausalConv2d, ConditionedCausalConv2d, MaskedLinear, causal_mask
+from mpdvae.networks.masked import (
+    FEW_CHANNELS,
+    CausalConv2d,
+    ConditionedCausalConv2d,
+    MaskedLinear,
+    causal_mask,
+)
 from mpdvae.networks.pixelcnn import PAPER_LARGE, PAPER_SMALL, BottleneckBlock, PixelCNN
 from mpdvae.networks.weight_norm import WeightNorm, initialising_by_data, weight_norm
 
@@ -170,8 +176,9 @@ def test_causal_masks():
 
 @pytest.mark.parametrize("mask_type", ["A", "B"])
 @pytest.mark.parametrize("size", [1, 3, 7])
-def test_causal_convolution_is_a_convolution_with_masked_weights(mask_type, size):
-    layer, x = shaken(CausalConv2d(2, 3, size, mask_type)), torch.randn(4, 2, 5, 6)
+@pytest.mark.parametrize("channels", [2, FEW_CHANNELS])
+def test_causal_convolution_is_a_convolution_with_masked_weights(mask_type, size, channels):
+    layer, x = shaken(CausalConv2d(channels, 3, size, mask_type)), torch.randn(4, channels, 5, 6)
     weight = layer.weight * causal_mask(layer.weight, mask_type)
     torch.testing.assert_close(layer(x), conv2d(x, weight, layer.bias, padding=size // 2))
 
@@ -235,11 +242,30 @@ def test_elu_and_its_derivatives():
     torch.testing.assert_close(derivatives(activations.elu), derivatives(elu), rtol=1e-14, atol=1e-16)
 
 
+@pytest.mark.parametrize(
+    ("dtype", "spacing"), [(torch.float64, 2**-53), (torch.float32, 2**-24), (torch.bfloat16, 2**-8)], ids=str
+)
+@pytest.mark.parametrize("learning", [True, False], ids=["training", "evaluation"])
+def test_elu_is_rounded_no_more_than_a_number_below_one(dtype, spacing, learning):
+    """Over the whole range, and for non-finite values; in evaluation, torch's own values."""
+    x = torch.cat([torch.linspace(-20, 5, 4000), torch.tensor([0.0, torch.inf, -torch.inf, torch.nan])]).to(dtype)
+    with torch.set_grad_enabled(learning):
+        y = activations.elu(x)
+    assert y.dtype == dtype
+    torch.testing.assert_close(y, elu(x), rtol=0, atol=spacing if learning else 0, equal_nan=True)
+
+
+def test_elu_keeps_the_memory_layout():
+    x = torch.randn(2, 3, 4, 5).to(memory_format=torch.channels_last)
+    assert activations.elu(x).stride() == x.stride()
+
+
 @pytest.mark.parametrize("wanted", [("x", "weight", "bias"), ("x",), ("weight",), ("bias",), ("weight", "bias")])
 @pytest.mark.parametrize(
-    ("inputs", "units", "kernel", "padding"), [(18, 16, (1, 1), (0, 0)), (4, 2, (1, 1), (0, 0)), (3, 2, (2, 3), (0, 1))]
+    ("inputs", "units", "kernel", "padding"),
+    [(2, 4, (1, 1), (0, 0)), (4, 2, (1, 1), (0, 0)), (4, 1, (1, 1), (0, 0)), (3, 2, (2, 3), (0, 1))],
 )
-def test_convolution_that_is_compiled_and_its_derivatives(inputs, units, kernel, padding, wanted):
+def test_convolution_and_its_derivatives(inputs, units, kernel, padding, wanted):
     """Value, first and second derivatives are torch's, whichever of them are asked for."""
     given = {
         "x": torch.randn(2, inputs, 5, 6, dtype=torch.float64),
@@ -254,7 +280,24 @@ def test_convolution_that_is_compiled_and_its_derivatives(inputs, units, kernel,
         return y, *first, *torch.autograd.grad(sum(g.square().sum() for g in first), asked)
 
     expected = derivatives(lambda x, weight, bias, padding: conv2d(x, weight, bias, padding=padding))
-    torch.testing.assert_close(derivatives(_Convolution.apply), expected, rtol=1e-12, atol=1e-12)
+    torch.testing.assert_close(derivatives(convolve), expected, rtol=1e-12, atol=1e-12)
+
+
+def test_a_convolution_computes_only_the_gradients_that_are_asked_for(monkeypatch):
+    """Refining a code needs no gradients of weights; nor does an image need one."""
+    computed = []
+    gradient = convolution._gradient
+    monkeypatch.setattr(convolution, "_gradient", lambda of, *rest: computed.append(of) or gradient(of, *rest))
+    layers = [PointwiseConv2d(2, 3), PointwiseConv2d(3, 2)]
+    x = torch.randn(4, 2, 5, 6, requires_grad=True)
+
+    def loss(x):
+        return layers[1](layers[0](x)).square().sum()
+
+    torch.autograd.grad(loss(x), x)
+    assert computed == [0, 0]
+    loss(x.detach()).backward()
+    assert sorted(computed[2:]) == [0, 1, 1]
 
 
 # PixelCNN

@@ -144,7 +144,7 @@ def test_results_hold_what_the_table_shows(matrix: report.Results) -> None:
     assert [row["model"] for row in content["rows"]][:2] == ["vae", "vae-pixelcnn"]
     row = content["rows"][3]
     nll = row["metrics"]["nll_nats"]
-    assert set(nll) == {"mean", "half_width_95", "values", "unit"}
+    assert set(nll) == {"mean", "half_width_95", "covers", "values", "unit"}
     knn = row["metrics"]["knn10_accuracy/1000"]["noise"]
     assert knn["subsets"] == pytest.approx(0.004)
     assert knn["both"] ** 2 == pytest.approx(knn["subsets"] ** 2 + knn["seeds"] ** 2)

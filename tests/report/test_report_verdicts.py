@@ -1,17 +1,21 @@
-"""The rule that turns paired differences into words, and the claims on made-up runs."""
+"""The rule that turns differences into words, and the claims on made-up runs."""
 
 import itertools
+import math
+import re
 from functools import partial
 from pathlib import Path
 
+import numpy as np
 import pytest
-from report_folders import MODELS, edit, make_run
+from report_folders import MODELS, add_per_image, edit, make_run
 from report_folders import make_matrix as make_full_matrix
 
-from mpdvae.measures.intervals import Estimate
-from mpdvae.report.claims import CLAIMS, Condition
+from mpdvae.report.claims import CLAIMS, COLOUR_NLL_NATS, SMALLEST, Condition
 from mpdvae.report.collect import Study, collect
-from mpdvae.report.verdicts import Verdict, conjunction, decide, judge_all
+from mpdvae.report.looks import ALPHA, Look
+from mpdvae.report.outcomes import conjunction, decide, repeated_word
+from mpdvae.report.verdicts import Verdict, judge_all, rule
 
 make_matrix = partial(make_full_matrix, pictures=False)
 
@@ -48,8 +52,37 @@ def words(verdicts: list[Verdict]) -> dict[str, str]:
 
 @pytest.mark.parametrize(("relation", "margin", "mean", "half_width", "word"), TABLE)
 def test_rule(relation, margin: float, mean: float, half_width: float | None, word: str) -> None:
-    condition = Condition(relation, "nll_nats", "mae", "vlae", margin)
-    assert decide(Estimate(mean, half_width, 3), condition.region) == word
+    condition = Condition(relation, "nll_nats", "mae", "vlae", 0.5)
+    assert condition.margin == margin
+    interval = None if half_width is None else (mean - half_width, mean + half_width)
+    assert decide(interval, interval, condition.region) == word
+
+
+@pytest.mark.parametrize(
+    ("confirming", "refuting", "word"),
+    [
+        ((0.1, 0.9), (-0.1, 1.1), "cannot tell"),  # refuted alone, not among several
+        ((0.1, 0.9), (0.0, 1.1), "does not hold"),
+        ((-0.9, -0.1), (-1.1, 0.1), "holds"),  # confirming needs no correction
+    ],
+)
+def test_refuting_takes_the_wider_interval(confirming, refuting, word: str) -> None:
+    assert decide(confirming, refuting, Condition("lower", "nll_nats", "mae", "vlae").region) == word
+
+
+def test_the_rule_for_many_repeats_is_the_rule_for_one() -> None:
+    random = np.random.default_rng(0)
+    middle, half = random.normal(size=(2, 300)), random.exponential(size=(2, 300))
+    regions = [(-math.inf, 0.0), (-0.5, 0.5)]
+    intervals = [[(m - h, m + h), (m - 1.3 * h, m + 1.3 * h)] for m, h in zip(middle, half, strict=True)]
+    found = repeated_word(intervals, regions)
+    assert len(set(found)) == 3
+    for place, word in enumerate(found):
+        words = [
+            decide(*((float(low[place]), float(high[place])) for low, high in pair), region)
+            for pair, region in zip(intervals, regions, strict=True)
+        ]
+        assert conjunction(words) == word
 
 
 def test_conjunction_is_as_weak_as_its_weakest_part() -> None:
@@ -65,9 +98,10 @@ def test_claims_on_runs_that_show_the_effects(tmp_path: Path) -> None:
     first = next(verdict for verdict in verdicts if verdict.claim.id == "C1").evidence[1]
     assert first.difference is not None
     assert list(first.difference.by_seed) == [0, 1, 2]
-    assert "mae minus vlae is +10.85 nats" in first.sentence
-    assert "3 seeds" in first.sentence
+    said = r"mae minus vlae is \+3\.\d\d to \+6\.\d\d nats by the bounds on both on average over 3 seeds"
+    assert re.search(said, first.sentence)
     assert "95% interval" in first.sentence
+    assert "which covers seeds and test images" in first.sentence
 
 
 @pytest.mark.parametrize(("nll", "word"), [(80.0, "holds"), (95.0, "does not hold")])
@@ -113,13 +147,109 @@ def test_a_number_that_is_not_finite_forbids_a_verdict(tmp_path: Path) -> None:
     assert "No finite value for 1 seed" in verdict.evidence[0].sentence
 
 
-def test_saturated_mutual_informations_are_not_compared(tmp_path: Path) -> None:
+def test_saturated_mutual_informations_are_compared_by_their_bounds(tmp_path: Path) -> None:
+    """Lower bounds near the ceiling say that both are at least that large, and nothing about which is larger."""
+    for upper, word in ((30.0, "cannot tell"), (8.0, "holds")):
+        folders = make_matrix(tmp_path / f"{upper:g}", ["vae", "vae-pixelcnn"])
+        for folder in (f for f in folders if "pixelcnn" in f.name):
+            edit(folder / "diagnostics.json", mutual_information_nats=7.9)
+            bounds = {"lower_bound": {"nats": 7.9}, "upper_bound": {"nats": upper}}
+            edit(folder / "information.json", mutual_information=bounds)
+        verdict = next(v for v in judge_all(study(folders)) if v.claim.id == "V2")
+        assert verdict.evidence[1].word == word
+
+
+def test_an_information_without_its_upper_bound_is_not_compared(tmp_path: Path) -> None:
     folders = make_matrix(tmp_path, ["vae", "vae-pixelcnn"])
     for folder in folders:
-        edit(folder / "diagnostics.json", mutual_information_saturated=True)
+        (folder / "information.json").unlink()
     verdict = next(v for v in judge_all(study(folders)) if v.claim.id == "V2")
-    assert verdict.word == "cannot tell"
-    assert "ceiling" in verdict.evidence[1].sentence
+    assert verdict.word == "not tested"
+    assert "upper bound" in verdict.reason
+
+
+def test_test_images_widen_an_interval_and_are_named(tmp_path: Path) -> None:
+    widths = {}
+    for name, spread in (("none", None), ("small", 0.1), ("large", 3.0)):
+        folders = make_matrix(tmp_path / name, ["vlae", "vae-pixelcnn"])
+        for folder in folders if spread is not None else ():
+            add_per_image(folder, spread)
+        evidence = next(v for v in judge_all(study(folders)) if v.claim.id == "V1").evidence[0]
+        assert evidence.contrast is not None
+        interval = evidence.contrast.interval()
+        assert interval is not None
+        widths[name] = interval[1] - interval[0]
+        assert evidence.contrast.covers == (["seeds"] if spread is None else ["seeds", "test images"])
+    assert widths["none"] <= widths["small"] * 1.2 < widths["large"]
+    # 60 images, two models, 59 degrees of freedom: what dominates is known.
+    assert widths["large"] == pytest.approx(2 * 2.0 * 3.0 * math.sqrt(2 / 60), rel=0.35)
+
+
+def test_runs_that_measured_different_images_are_compared_by_seeds_only(tmp_path: Path) -> None:
+    folders = make_matrix(tmp_path, ["vlae", "vae-pixelcnn"])
+    for folder in folders:
+        add_per_image(folder, 1.0, first=0 if "vlae" in folder.name else 5)
+    evidence = next(v for v in judge_all(study(folders)) if v.claim.id == "V1").evidence[0]
+    assert evidence.contrast is not None
+    assert evidence.contrast.covers == ["seeds"]
+
+
+def test_accuracies_cover_label_subsets_and_test_images(tmp_path: Path) -> None:
+    evidence = next(v for v in judge_all(study(make_matrix(tmp_path))) if v.claim.id == "C5").evidence
+    assert [sorted(e.contrast.covers) for e in evidence[1:] if e.contrast] == [
+        ["label subsets", "seeds", "test images"],
+        ["seeds", "test images"],
+    ]
+
+
+def test_outcomes_of_conditions_are_listed(tmp_path: Path) -> None:
+    found = next(v for v in judge_all(study(make_matrix(tmp_path))) if v.claim.id == "C4")
+    assert found.word == "does not hold"
+    assert [e.condition.metric for e in found.with_word("does not hold")] == ["diversity_share"]
+    assert found.conditions.startswith("Confirmed: MPD, spread over pairs, mae-no-smoothness above mae; NLL")
+    assert "Refuted: Diversity penalty (1: collapsed), mae-no-smoothness below 0.05." in found.conditions
+
+
+def test_a_verdict_states_how_often_a_repeat_gives_it(tmp_path: Path) -> None:
+    verdicts = judge_all(study(make_matrix(tmp_path)))
+    for verdict in verdicts:
+        assert (verdict.stability is None) == (verdict.word == "not tested")
+        assert verdict.stability is None or 0 <= verdict.stability <= 1
+    assert next(v for v in verdicts if v.claim.id == "V1").stability == pytest.approx(1.0, abs=0.05)
+    single = judge_all(study(make_matrix(tmp_path / "single", seeds=1)))
+    assert {verdict.stability for verdict in single} == {None}
+
+
+def test_a_repeated_look_is_stricter_and_says_so(tmp_path: Path) -> None:
+    found = study(make_matrix(tmp_path, ["vlae", "vae-pixelcnn"]))
+    fixed, third = (
+        next(v for v in judge_all(found, look=look) if v.claim.id == "V1") for look in (Look(0), Look(3, (2, 3, 5)))
+    )
+    assert fixed.look.alpha == ALPHA
+    assert third.look.alpha == pytest.approx(ALPHA / 12)
+    assert "99.58% interval" in third.evidence[0].sentence
+    assert "judged 3 times while seeds were added (2, 3, 5 seeds)" in rule(third.look)
+    assert "judged 3 times" not in rule(fixed.look)
+
+
+def test_a_negligible_difference_needs_no_more_seeds(tmp_path: Path) -> None:
+    def second(noise: float, root: Path) -> Verdict:
+        models = {"vlae": 87.0, "mae": 87.0}
+        folders = [f for m, nll in models.items() for f in make_matrix(root, [m], numbers={"nll": nll}, noise=noise)]
+        return next(v for v in judge_all(study(folders)) if v.claim.id == "C2")
+
+    found = second(0.01, tmp_path / "narrow")
+    assert found.word == "cannot tell"
+    assert found.is_settled
+    assert "smaller than 0.4 nats, the smallest that matters" in found.evidence[0].sentence
+    assert not second(0.5, tmp_path / "wide").is_settled
+
+
+def test_every_condition_has_a_smallest_difference_that_matters() -> None:
+    for condition in (c for claim in CLAIMS for c in claim.conditions):
+        assert condition.smallest >= SMALLEST[condition.metric] > 0
+    assert Condition("lower", "nll_nats", "mae", "vlae").on("cifar10").smallest == COLOUR_NLL_NATS
+    assert Condition("lower", "nll_nats", "mae", "vlae").on("mnist").smallest == SMALLEST["nll_nats"]
 
 
 def test_two_configurations_of_a_model_are_not_mixed(tmp_path: Path) -> None:

@@ -10,6 +10,7 @@ import pytest
 import torch
 from torch import nn
 
+from mpdvae.distributions.pixel_laws import discretised_logistic_pixels
 from mpdvae.models.decoders import (
     colour_resnet_decoder,
     convnet_decoder,
@@ -82,6 +83,15 @@ DECODERS = {
     ),
     "pixelcnn-skips": Images(lambda shape, n: pixelcnn_decoder(shape, n, 4, (5, 3, 3, 1, 3), 2), GREY, COLOUR),
 }
+
+LEVEL_DECODERS = {
+    "mlp": Images(lambda shape, n: mlp_decoder(shape, n, (7,), law=discretised_logistic_pixels), ANY_SIZE),
+    "convnet": Images(lambda shape, n: convnet_decoder(shape, n, (6, 4), law=discretised_logistic_pixels), FROM_THREE),
+    "resnet-skip": Images(
+        lambda shape, n: resnet_decoder(shape, n, (6, 4), True, discretised_logistic_pixels), FROM_THREE
+    ),
+}
+"""Decoders with independent pixels of 256 levels, grey or colour."""
 
 FLOWS: dict[str, Callable[[int], AutoregressiveFlow]] = {
     "affine": lambda n: vector_flow(n, blocks=2, hidden_features=3 * n),

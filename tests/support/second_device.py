@@ -19,6 +19,8 @@ from torch import Tensor
 from torch.utils._pytree import tree_iter, tree_map_only
 from torch.utils.backend_registration import _setup_privateuseone_for_python_backend
 
+from mpdvae.networks.on_cpu import CPU_LIKE
+
 NAME = "elsewhere"
 ATEN = torch.ops.aten
 COPIES = {ATEN._to_copy.default, ATEN.copy_.default}
@@ -97,6 +99,7 @@ def _refuse_mixture(operation: Any, args: Any, kwargs: Any, involved: bool) -> N
 
 
 _setup_privateuseone_for_python_backend(NAME, backend_module=_Backend())
+CPU_LIKE.add(NAME)
 _library = torch.library.Library("_", "IMPL")
 _library.fallback(lambda operation, *args, **kwargs: _perform(operation, args, kwargs), "PrivateUse1")
 

@@ -30,14 +30,14 @@ def poison(monkeypatch: pytest.MonkeyPatch, *steps: int) -> None:
 
 def fragile(monkeypatch: pytest.MonkeyPatch, *steps: int, above: float = 0.0) -> None:
     """These steps meet a number that is none where the learning rate is above that."""
-    make = loop._step
+    make = loop.training_step
 
     def step(learner, data):
         if learner.progress.step in steps and learner.learning_rate > above:
             raise NotFinite("kl is nan")
         return make(learner, data)
 
-    monkeypatch.setattr(loop, "_step", step)
+    monkeypatch.setattr(loop, "training_step", step)
 
 
 def weights(run: Run) -> dict[str, torch.Tensor]:

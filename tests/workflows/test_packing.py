@@ -35,7 +35,13 @@ def recomputed(name: str) -> tuple[torch.Tensor, torch.Tensor]:
     assert record is not None
     measured = torch.tensor(examples.log_prob_nats, dtype=torch.float64)
     count = len(measured)
-    found = density.estimate(vae, examples.x[:count], record.density["samples"], indices=examples.indices[:count])
+    found = density.estimate(
+        vae,
+        examples.x[:count],
+        record.density["samples"],
+        indices=examples.indices[:count],
+        proposal=record.density.get("proposal", "encoder"),
+    )
     return found.log_prob, measured
 
 
