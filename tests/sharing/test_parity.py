@@ -419,7 +419,7 @@ def test_colour_parts_agree_for_any_filling_and_size(
     """DenseNet, flow over maps and PixelCNN++, each on inputs of its own."""
     growths, steps = (3, 2, 3, 2)[: doublings + 1], (1, 2, 1, 1)[: doublings + 1]
     experiment = Experiment(
-        data=Data(dataset="cifar10", binarisation="levels"),
+        data=Data(dataset="cifar10", binarisation="levels", evaluation_draws=1),
         latent_dim=8,
         encoder=DenseNetEncoder(growths=growths, steps=steps, features=5),
         prior=MapFlowPrior(blocks=2, hidden_channels=6, hidden_layers=hidden_layers, mean_only=mean_only),
