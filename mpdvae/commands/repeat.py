@@ -8,6 +8,7 @@ from tyro.conf import Positional
 from mpdvae.commands.options import Track
 from mpdvae.errors import InputError, RunError
 from mpdvae.runs.trackers import check_installed
+from mpdvae.workflows.result_comparison import OTHER_METHOD
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -60,7 +61,7 @@ def verify(
         _print_compared(found.compared, found.tolerance, "recorded", "measured again")
     if not found.agrees:
         raise RunError(f"{directory}: does not agree: {_listed(found.faults)}.", topic="differs")
-    print(f"{directory}: agrees.")
+    print(f"{directory}: agrees{_except(found.compared)}.")
 
 
 def rerun(
@@ -114,12 +115,18 @@ def rerun(
     _print_compared(found.compared, found.tolerance, str(directory), str(out))
     if not found.agrees:
         raise RunError(f"{out}: differs from {directory}: {_listed(found.faults)}.", topic="differs")
-    print(f"{out}: agrees with {directory}.")
+    print(f"{out}: agrees with {directory}{_except(found.compared)}.")
 
 
 def _check_tolerance(tolerance: float) -> None:
     if not 0 <= tolerance < float("inf"):
         raise InputError(f"--tolerance: expected a number >= 0, got {tolerance}.")
+
+
+def _except(compared: "Sequence[Compared]") -> str:
+    """Names the files whose numbers were measured by different methods, and so not compared."""
+    names = [file.name for file in compared if file.note == OTHER_METHOD]
+    return f", but {_listed(names)} {'was' if len(names) == 1 else 'were'} {OTHER_METHOD}" if names else ""
 
 
 def _listed(names: "Sequence[str]", most: int = 5) -> str:
@@ -153,7 +160,7 @@ def _print_compared(compared: "Sequence[Compared]", tolerance: float, one: str, 
     numbers = Table(
         "number", Column(plain(one)), Column(plain(other)), "difference", box=None, header_style="bold", pad_edge=False
     )
-    differing = [(file, pair) for file in compared for pair in file.differing()]
+    differing = [(file, pair) for file in compared if file.note != OTHER_METHOD for pair in file.differing()]
     for file in compared:
         verdict = file.note or ("equal" if file.equal else "agrees" if file.agrees(tolerance) else "DIFFERS")
         files.add_row(*map(plain, (file.name, str(len(file.pairs)), str(len(file.differing())), verdict)))

@@ -199,7 +199,7 @@ def _lacks_information(newest: Record) -> bool:
     nats, ceiling = newest.get("mutual_information_nats"), newest.get("mutual_information_ceiling_nats")
     if nats is None or ceiling is None:
         return idle > 0
-    return collapse.judge(idle, len(units), nats, ceiling).reason is not None
+    return collapse.judge(idle, len(units), float(nats), float(ceiling)).reason is not None
 
 
 def _lags(entry: Record) -> bool:

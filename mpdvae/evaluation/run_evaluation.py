@@ -56,6 +56,8 @@ LAG_IMAGES = 32
 PICTURE_COLUMNS = 10
 SAMPLE_ROWS = 4
 INTERPOLATIONS = 4
+INFORMATION_METHOD = 2
+"""2: both bounds on the mutual information from the same draws; 1: each from draws of its own."""
 
 Say = Callable[[str], None]
 
@@ -160,9 +162,10 @@ def _evaluate(
     q = representation.posteriors(vae, x)
     informed = _information(vae, run, q)
     diagnosed = _diagnostics(vae, q, informed, probed)
-    write_json(path("diagnostics.json"), diagnosed | {"split": split} | again)
+    origin = {"split": split, "method": INFORMATION_METHOD}
+    write_json(path("diagnostics.json"), diagnosed | origin | again)
     say("information and use of the code")
-    write_json(path("information.json"), informed.to_dict() | {"split": split} | again)
+    write_json(path("information.json"), informed.to_dict() | origin | again)
     write_json(path("code_use.json"), _code_use(vae, run, x) | {"split": split} | again)
     codes = representation_baselines.codes(vae, run.experiment, chosen, split, q)
     write_json(path("codes.json"), _map(codes, labels))
@@ -181,7 +184,6 @@ def _evaluate(
 
 def _options(request: Request, measurement: Measurement, choice: Choice, usual_precision: str) -> list[str]:
     """Returns the options of `mpdvae evaluate` that repeat this measurement, even if the experiment's defaults change."""
-    implied = "fitted" if request.protocol is None else "encoder"
     given = {
         "samples": measurement.samples if request.protocol is None else None,
         "images": request.images,
@@ -190,7 +192,7 @@ def _options(request: Request, measurement: Measurement, choice: Choice, usual_p
         "split": measurement.split,
         "referee": request.referee,
         "referee-steps": None if request.referee is None else request.annealing_steps,
-        "proposal": None if measurement.proposal == implied else measurement.proposal,
+        "proposal": measurement.proposal,
         "precision": None if choice.precision == usual_precision == "float32" else choice.precision,
     }
     words = [word for name, value in given.items() if value is not None for word in (f"--{name}", str(value))]

@@ -255,6 +255,15 @@ def from_json(text: str | bytes, origin: str) -> Experiment:
         raise InputError(f"{origin}: {in_words(error)}", topic="options") from None
 
 
+def recorded(text: str | bytes, origin: str) -> Experiment:
+    """Parses an experiment as `from_json` does, from a file that mpdvae wrote with all its fields: one that does not name the
+    proposal of the likelihoods is of an earlier version, which had the encoder only."""
+    experiment = from_json(text, origin)
+    if "density_proposal" in experiment.evaluation.model_fields_set:
+        return experiment
+    return with_changes(experiment, evaluation__density_proposal="encoder")
+
+
 def with_changes(experiment: Experiment, **changes: Any) -> Experiment:
     """Returns a validated copy with some fields replaced; fields are given as dotted paths with `__` for the dot."""
     tree = experiment.model_dump()

@@ -62,11 +62,14 @@ class Setting:
     """The amount of data on which the representation was measured, as JSON."""
     data_hash: str
     tolerance_nats: float | None = None
+    proposal: str = "encoder"
 
     @property
     def measured(self) -> str:
         """Description of how the likelihood was measured."""
         words = f"{self.split} split, {self.images:,} images, {self.samples:,} importance samples each"
+        if self.proposal != "encoder":
+            words += f" from a {self.proposal} proposal"
         return words if self.tolerance_nats is None else f"{words} or an error of {self.tolerance_nats:g} nats"
 
     @property
@@ -248,6 +251,7 @@ def _setting(
         representation=json.dumps({name: evaluation.get(name) for name in names}),
         data_hash=manifest.data.sha256,
         tolerance_nats=density.tolerance_nats,
+        proposal=density.proposal,
     )
 
 

@@ -99,6 +99,8 @@ def reasons_against(setting: Setting) -> list[str]:
     if setting.split != "test" or setting.images % published.test_images or not setting.images:
         wanted = f"{published.test_images:,} test images"
         reasons.append(f"likelihoods are measured on {setting.images:,} {setting.split} images instead of {wanted}")
+    if setting.proposal != "encoder":
+        reasons.append(f"samples are drawn from a {setting.proposal} proposal instead of the encoder's")
     if setting.samples < published.samples:
         reasons.append(f"likelihoods use {setting.samples:,} importance samples instead of {published.samples:,}")
     return reasons

@@ -14,7 +14,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from mpdvae.errors import InputError
-from mpdvae.experiments.experiment import Experiment, ImageShape, Origin, from_json
+from mpdvae.experiments.experiment import Experiment, ImageShape, Origin, recorded
 from mpdvae.runs.model_card import model_card
 from mpdvae.system.atomic_files import write_atomically
 from mpdvae.system.untrusted_files import LARGEST_JSON, in_short, parse_json, read_bytes
@@ -137,4 +137,4 @@ def read_experiment(folder: Path) -> Experiment:
     path = folder / "experiment.json"
     if not path.is_file():
         raise InputError(f"{path}: no such file; put it back beside the other files that mpdvae wrote to {folder}.")
-    return from_json(read_bytes(path, LARGEST_JSON), str(path))
+    return recorded(read_bytes(path, LARGEST_JSON), str(path))

@@ -19,7 +19,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from mpdvae.errors import InputError, RunError
-from mpdvae.experiments.experiment import Experiment, ImageShape, from_json
+from mpdvae.experiments.experiment import Experiment, ImageShape, recorded
 from mpdvae.runs import checkpoints
 from mpdvae.runs.model_folder import read_experiment, save_model
 from mpdvae.runs.records import HistoryEntry, Manifest, check, check_course
@@ -181,7 +181,7 @@ class Run:
         return found.tensors, found.state
 
     def _check_checkpoint(self, path: Path, state: dict[str, Any]) -> None:
-        of = from_json(json.dumps(state["experiment"]), str(path))
+        of = recorded(json.dumps(state["experiment"]), str(path))
         if differing := differing_fields(of, self.experiment):
             raise InputError(
                 f"{path}: belongs to another experiment than experiment.json (it differs in {', '.join(differing)}); "

@@ -4,7 +4,9 @@ A result file is JSON, JSON lines or CSV; its leaves have dotted names (`nll_nat
 kl_nats`). The command recorded in a file is not a result and is left out. All other files are compared byte by byte.
 Floating-point numbers are written such that reading restores every bit, so equal leaves are equal bytes.
 
-If the environments differ, numbers a and b agree within a tolerance t if |a - b| <= t max(1, |a|, |b|).
+If the environments differ, numbers a and b agree within a tolerance t if |a - b| <= t max(1, |a|, |b|), and the second
+folder may have leaves that the first one lacks, because another version of mpdvae records more. A file whose numbers are
+measured by another method than before says so in its leaf `method` (absent: 1), and is then not compared.
 """
 
 import csv
@@ -18,6 +20,9 @@ from typing import Any, TypeGuard
 from mpdvae.errors import InputError
 
 Leaf = float | int | str | bool | None
+ABSENT = "absent"
+"""Stands for a leaf that the other file has."""
+OTHER_METHOD = "measured by another method: not compared"
 
 
 @dataclass(frozen=True)
@@ -38,10 +43,11 @@ class Pair:
         return _bits(self.one) == _bits(self.other)
 
     def agrees(self, tolerance: float) -> bool:
-        """Returns whether both are equal, or numbers that differ by at most `tolerance`."""
+        """Returns whether both are equal, or numbers that differ by at most `tolerance`; any positive tolerance also excuses
+        a leaf that only the other file has."""
         difference = self.difference
         if self.equal or difference is None:
-            return self.equal
+            return self.equal or (tolerance > 0 and self.one == ABSENT)
         return abs(difference) <= tolerance * max(1.0, abs(float(self.one or 0)), abs(float(self.other or 0)))
 
 
@@ -58,7 +64,9 @@ class Compared:
     """A remark, as a sentence without a full stop."""
 
     def differing(self, tolerance: float = 0.0) -> list[Pair]:
-        """Returns the leaves that do not agree, in file order."""
+        """Returns the leaves that do not agree, in file order; none if the methods differ and `tolerance` is positive."""
+        if tolerance > 0 and self.note == OTHER_METHOD:
+            return []
         return [pair for pair in self.pairs if not pair.agrees(tolerance)]
 
     def agrees(self, tolerance: float) -> bool:
@@ -85,9 +93,9 @@ def compare(name: str, one: Path, other: Path) -> Compared:
         raise InputError(
             f"{name}: cannot be read as {first.suffix[1:]} ({type(error).__name__}).", topic="damaged"
         ) from None
-    absent = "absent"
-    pairs = tuple(Pair(key, ours.get(key, absent), theirs.get(key, absent)) for key in dict.fromkeys([*ours, *theirs]))
-    return Compared(name, all(pair.equal for pair in pairs), pairs)
+    pairs = tuple(Pair(key, ours.get(key, ABSENT), theirs.get(key, ABSENT)) for key in dict.fromkeys([*ours, *theirs]))
+    note = "" if ours.get("method", 1) == theirs.get("method", 1) else OTHER_METHOD
+    return Compared(name, all(pair.equal for pair in pairs), pairs, note)
 
 
 def leaves(tree: Any, prefix: str = "") -> Iterator[tuple[str, Leaf]]:

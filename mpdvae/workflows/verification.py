@@ -43,6 +43,7 @@ OPTIONS: Mapping[str, tuple[str, type]] = {
     "--referee": ("referee_images", int),
     "--referee-steps": ("referee_steps", int),
     "--precision": ("precision", str),
+    "--proposal": ("proposal", str),
 }
 """Options with values in the command of density.json: the matching argument of `run_evaluation.evaluate` and its type."""
 
@@ -176,7 +177,7 @@ def _arguments(path: Path) -> dict[str, Any]:
         if words[:2] != ["mpdvae", "evaluate"] or len(names) != len(values):
             raise ValueError
         given = {OPTIONS[name][0]: OPTIONS[name][1](value) for name, value in zip(names, values, strict=True)}
-        return given | compiled
+        return {"proposal": "encoder"} | given | compiled  # earlier versions, which record none, had no other
     except (ValueError, KeyError):
         raise InputError(f"{path.name}: records no command that can measure it again.") from None
 

@@ -151,7 +151,7 @@ def test_what_auto_chose_is_recorded_and_measured_again(own_copy, monkeypatch):
     evaluate(Run(own_copy), digits(), precision="auto", say=said.append)
     assert "likelihoods in bfloat16 (stand-in)" in said
     found = read_json(own_copy / "density.json")
-    assert found["command"].endswith("--samples 4 --split test --precision bfloat16")
+    assert found["command"].endswith("--samples 4 --split test --proposal fitted --precision bfloat16")
     assert Run(own_copy).manifest["likelihood_precision"]["precision"] == "bfloat16"
     assert not (own_copy / "partial").exists()
     (options,) = measurements(own_copy)

@@ -28,7 +28,9 @@ def test_results_say_what_they_are_results_of(finished):
     )
     for result in (density, diagnostics, scores):
         assert result["split"] == "test"
-        assert shlex.split(result["command"]) == shlex.split(f"mpdvae evaluate {finished} --samples 4 --split test")
+        assert shlex.split(result["command"]) == shlex.split(
+            f"mpdvae evaluate {finished} --samples 4 --split test --proposal fitted"
+        )
     assert density["protocol"] == read_json(finished / "manifest.json")["data"]["protocol"]
     assert (density["images"], density["samples"], density["images_of_split"]) == (10, 4, 300)
     assert {"knn10_accuracy", "linear_accuracy", "kmeans_accuracy", "left_out"} <= scores.keys()
@@ -57,7 +59,7 @@ def test_other_samples_and_another_split(own_copy):
     evaluate(Run(own_copy), digits(), samples=2, split="validation")
     density = read_json(own_copy / "density-validation.json")
     assert (density["samples"], density["split"], density["images_of_split"]) == (2, "validation", 200)
-    assert density["command"].endswith("--samples 2 --split validation")
+    assert density["command"].endswith("--samples 2 --split validation --proposal fitted")
 
 
 @pytest.mark.slow

@@ -138,7 +138,7 @@ def test_another_split_has_files_of_its_own(own_copy):
     assert after.keys() - before.keys() == names | {"codes-validation.json", "representation-validation.json"}
     found = read_json(own_copy / "density-validation.json")
     assert (found["split"], found["images"], found["samples"], found["tolerance_nats"]) == ("validation", 20, 3, 0.5)
-    command = f"mpdvae evaluate {own_copy} --samples 3 --images 20 --tolerance 0.5 --split validation"
+    command = f"mpdvae evaluate {own_copy} --samples 3 --images 20 --tolerance 0.5 --split validation --proposal fitted"
     assert shlex.split(found["command"]) == shlex.split(command)
 
 
@@ -266,7 +266,7 @@ def test_the_referee_stands_beside_the_estimate_of_the_same_images(own_copy, cap
     assert least < most
     assert simulated["importance_weighted_nll_nats"]["mean"] > least
     assert simulated["gap_nats"]["mean"] == pytest.approx(most - least)
-    assert found["command"].endswith("--samples 100 --split test --referee 2 --referee-steps 10")
+    assert found["command"].endswith("--samples 100 --split test --referee 2 --referee-steps 10 --proposal fitted")
 
 
 def test_the_referee_goes_on_too(own_copy, monkeypatch):

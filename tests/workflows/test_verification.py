@@ -18,7 +18,7 @@ from mpdvae.runs.run_folder import Run, manifest_sha256
 from mpdvae.seeding import derive_seed
 from mpdvae.system.atomic_files import read_json, write_json
 from mpdvae.workflows import repetition
-from mpdvae.workflows.result_comparison import Pair, compare, leaves
+from mpdvae.workflows.result_comparison import OTHER_METHOD, Pair, compare, leaves
 from mpdvae.workflows.verification import Check, _check_environment, measurements, verify
 
 RECORDED = sorted(RUN_FILES - {"manifest.json"})
@@ -191,9 +191,11 @@ def test_weights_that_cannot_be_read_are_a_fault(own_copy):
 def test_each_measurement_is_repeated_with_its_own_options(own_copy):
     evaluate(Run(own_copy), digits(), samples=3, tolerance=0.5, images=7, split="validation")
     assert measurements(own_copy) == [
-        {"samples": 3, "images": 7, "tolerance": 0.5, "split": "validation"},
-        {"samples": 4, "split": "test"},
+        {"samples": 3, "images": 7, "tolerance": 0.5, "split": "validation", "proposal": "fitted"},
+        {"samples": 4, "split": "test", "proposal": "fitted"},
     ]
+    evaluate(Run(own_copy), digits(), samples=4, proposal="encoder")
+    assert measurements(own_copy)[1] == {"samples": 4, "split": "test", "proposal": "encoder"}
 
 
 @pytest.mark.parametrize("compiled", [False, True])
@@ -258,6 +260,28 @@ def test_leaves_of_a_tree():
 def test_when_two_values_agree(one, other, tolerance, agree):
     assert Pair("x", one, other).agrees(tolerance) is agree
     assert Pair("x", other, one).agrees(tolerance) is agree
+
+
+def test_what_another_version_measures_besides_is_no_fault(tmp_path):
+    """But a number that is gone is one, and so is every difference in the same environment (tolerance 0)."""
+    for folder, text in (("one", '{"x": 1}'), ("other", '{"x": 1, "y": 2}')):
+        (tmp_path / folder).mkdir()
+        (tmp_path / folder / "a.json").write_text(text)
+    more = compare("a.json", tmp_path / "one", tmp_path / "other")
+    fewer = compare("a.json", tmp_path / "other", tmp_path / "one")
+    assert (more.agrees(0.1), more.agrees(0.0)) == (True, False)
+    assert (fewer.agrees(0.1), fewer.agrees(0.0)) == (False, False)
+
+
+@pytest.mark.parametrize(("now", "compared"), [(', "method": 2', False), (', "method": 1', True), ("", True)])
+def test_numbers_of_another_method_are_not_compared(tmp_path, now, compared):
+    for folder, text in (("one", '{"x": 1}'), ("other", '{"x": 5' + now + "}")):
+        (tmp_path / folder).mkdir()
+        (tmp_path / folder / "a.json").write_text(text)
+    found = compare("a.json", tmp_path / "one", tmp_path / "other")
+    assert (found.note == OTHER_METHOD) is not compared
+    assert found.agrees(0.1) is not compared
+    assert not found.agrees(0.0)
 
 
 def test_files_are_compared_by_what_they_hold(tmp_path):
