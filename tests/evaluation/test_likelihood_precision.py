@@ -155,7 +155,7 @@ def test_what_auto_chose_is_recorded_and_measured_again(own_copy, monkeypatch):
     assert Run(own_copy).manifest["likelihood_precision"]["precision"] == "bfloat16"
     assert not (own_copy / "partial").exists()
     (options,) = measurements(own_copy)
-    assert options == {"samples": 4, "split": "test", "precision": "bfloat16"}
+    assert options == {"samples": 4, "split": "test", "proposal": "fitted", "precision": "bfloat16"}
     monkeypatch.setattr(likelihood_precision, "choose", None)
     evaluate(Run(own_copy), digits(), **options)
     assert read_json(own_copy / "density.json") == found
