@@ -58,6 +58,8 @@ SAMPLE_ROWS = 4
 INTERPOLATIONS = 4
 INFORMATION_METHOD = 2
 """2: both bounds on the mutual information from the same draws; 1: each from draws of its own."""
+REPRESENTATION_METHOD = 2
+"""2: logistic regression runs to convergence; 1: it stopped at a hundred times the gradient."""
 
 Say = Callable[[str], None]
 
@@ -173,7 +175,7 @@ def _evaluate(
     say(reason or "representation")
     if not reason:
         scores = representation_baselines.score(vae, run.experiment, data, chosen, split, codes)
-        write_json(path("representation.json"), scores | {"split": split} | again)
+        write_json(path("representation.json"), scores | {"split": split, "method": REPRESENTATION_METHOD} | again)
     if split == "test" and settings.pictures:
         say("pictures")
         draw_pictures(run, vae, x)

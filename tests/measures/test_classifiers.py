@@ -3,11 +3,12 @@
 import numpy as np
 import pytest
 from sklearn.datasets import load_digits
+from sklearn.linear_model import LogisticRegression
 from sklearn.neighbors import KNeighborsClassifier
 from sklearn.svm import SVC
 
 from mpdvae.measures.representation import classifiers
-from mpdvae.measures.representation.classifiers import nearest_neighbours, svms
+from mpdvae.measures.representation.classifiers import logistic_regression, nearest_neighbours, svms
 from mpdvae.measures.representation.labelled import Labelled
 
 
@@ -51,3 +52,17 @@ def test_nearest_neighbours(count: int):
     neighbours = min(10, count)
     expected = one_by_one(data, subsets, lambda: KNeighborsClassifier(neighbours, weights="distance"))
     assert nearest_neighbours(data, subsets) == expected
+
+
+@pytest.mark.parametrize("kind", ["grey", "one feature"])
+def test_logistic_regression_converges(kind: str):
+    """The gradient of the penalised mean loss vanishes, and Newton's method gives the same probabilities."""
+    data = digits(kind)
+    fitted = logistic_regression(data.train_codes, data.train_labels)
+    z = fitted[:-1].transform(data.train_codes).astype(np.float64)
+    truth = np.eye(10)[data.train_labels]
+    weights = fitted[-1].coef_
+    gradient = (fitted.predict_proba(data.train_codes) - truth).T @ z / len(z) + weights / len(z)
+    assert np.abs(gradient).max() <= 1.1e-5
+    newton = LogisticRegression(solver="newton-cholesky", tol=1e-8).fit(z, data.train_labels)
+    np.testing.assert_allclose(fitted.predict_proba(data.train_codes), newton.predict_proba(z), atol=2e-3)

@@ -1,7 +1,8 @@
 """The classifiers of the protocol, and the label subsets that they are trained on.
 
     10-NN         10 nearest neighbours by Euclidean distance, weighted by its inverse
-    linear        logistic regression on standardised codes: L2 penalty, C = 1, L-BFGS, at most 200 iterations
+    linear        logistic regression on standardised codes: L2 penalty, C = 1, L-BFGS to convergence (a gradient of at
+                  most 1e-5 in every coordinate of the mean loss; codes take some 50 iterations, raw pixels some 350)
     linear SVM    one against one, hinge loss, C = 1, codes not standardised
     RBF SVM       the same with kernel exp(-gamma |z - z'|^2), gamma = 1 / (dimensions x variance of the codes)
 
@@ -15,9 +16,10 @@ from collections.abc import Callable, Sequence
 from typing import Literal, NamedTuple
 
 import numpy as np
+from jaxtyping import Float, Integer
 from sklearn.exceptions import ConvergenceWarning
 from sklearn.linear_model import LogisticRegression
-from sklearn.pipeline import make_pipeline
+from sklearn.pipeline import Pipeline, make_pipeline
 from sklearn.preprocessing import StandardScaler
 from sklearn.svm import SVC
 
@@ -36,6 +38,13 @@ GRAM_LABELS = 10_000
 
 TESTED_AT_ONCE = 1_000
 """Test codes whose kernel with all training codes is held at once."""
+
+LOGISTIC_GRADIENT = 1e-5
+"""Largest gradient of the mean loss, in any coordinate, at which logistic regression has converged. At 1e-3, accuracies on
+raw pixels were off by 0.008."""
+
+LOGISTIC_ITERATIONS = 5_000
+"""Maximum number of L-BFGS iterations."""
 
 LabelCount = int | Literal["all"]
 
@@ -61,14 +70,22 @@ def nearest_neighbours(data: Labelled, subsets: Sequence[np.ndarray]) -> list[tu
 
 
 def linear_probe(data: Labelled, subsets: Sequence[np.ndarray]) -> list[tuple[float]]:
-    """Scores logistic regression. A fit that ends at its iteration limit gives no warning."""
-    scores = []
-    for rows in subsets:
-        classifier = make_pipeline(StandardScaler(), LogisticRegression(max_iter=200, tol=1e-3))
-        with warnings.catch_warnings(action="ignore", category=ConvergenceWarning):
-            classifier.fit(data.train_codes[rows], data.train_labels[rows])
-        scores.append((_accuracy(classifier.predict(data.test_codes), data),))
-    return scores
+    """Scores logistic regression."""
+    fitted = (logistic_regression(data.train_codes[rows], data.train_labels[rows]) for rows in subsets)
+    return [(_accuracy(classifier.predict(data.test_codes), data),) for classifier in fitted]
+
+
+def logistic_regression(codes: Float[np.ndarray, "_n _latent"], labels: Integer[np.ndarray, " _n"]) -> Pipeline:
+    """Fits the linear classifier to convergence.
+
+    Features without a finite optimum within `LOGISTIC_ITERATIONS` (a code so wide that it overflows) end there, silently:
+    the accuracy is that of the classifier reached.
+    """
+    classifier = make_pipeline(
+        StandardScaler(), LogisticRegression(max_iter=LOGISTIC_ITERATIONS, tol=LOGISTIC_GRADIENT)
+    )
+    with warnings.catch_warnings(action="ignore", category=ConvergenceWarning):
+        return classifier.fit(codes, labels)
 
 
 def svms(data: Labelled, subsets: Sequence[np.ndarray]) -> list[tuple[float, float]]:
