@@ -107,7 +107,9 @@ def prepare(run: Run, data: Splits, split: str, request: Request) -> Measurement
     samples = usual if request.samples is None else request.samples
     check_samples(samples)
     check_tolerance(request.tolerance)
-    draws = protocol.evaluation_draws if chosen is None else 1
+    if chosen is not None:
+        protocol = replace(protocol, evaluation_draws=1)
+    draws = protocol.evaluation_draws
     x, _ = evaluation_images(images, protocol, split, draws)
     indices = torch.arange(len(x)) if chosen is None else chosen
     _check_referee(request, len(indices) // draws)

@@ -43,6 +43,7 @@ def test_by_default_it_is_what_the_experiment_says(finished):
     m = prepare(Run(finished), digits(), "test", Request())
     assert (len(m.x), m.samples, m.draws, m.tolerance, m.images_of_split) == (10, 4, 1, None, 300)
     assert m.proposal == "fitted"
+    assert "1 fixed test draw, split" in m.protocol
     assert prepare(Run(finished), digits(), "test", Request(proposal="encoder")).proposal == "encoder"
     x, _ = evaluation_images(digits().test, Run(finished).experiment.data.protocol(), "test", 1)
     assert torch.equal(m.indices, random_subset(10, 300))

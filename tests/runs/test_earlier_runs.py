@@ -59,7 +59,10 @@ def test_it_is_diagnosed_verified_and_reported(earlier, tmp_path, capsys):
     for command in ("diagnose", "verify"):
         code, out, err = call(capsys, command, earlier)
         assert (code, err) == (0, ""), out
-    assert "but diagnostics.json, information.json were measured by another method: not compared." in out
+    assert (
+        "but diagnostics.json, information.json, representation.json were measured by another method: not compared."
+        in out
+    )
     assert re.search(r"density\.json +\d+ +\d+ +agrees", out)
     results = report.write([earlier], html=tmp_path / "report.html", command="mpdvae report")
     assert [run.folder for study in results.collection.studies for run in study.runs] == [earlier]

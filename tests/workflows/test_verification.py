@@ -262,6 +262,14 @@ def test_when_two_values_agree(one, other, tolerance, agree):
     assert Pair("x", other, one).agrees(tolerance) is agree
 
 
+def test_protocols_that_differ_in_the_draws_named_agree_elsewhere():
+    one, other = "MNIST, 5 fixed test draws, split 3", "MNIST, 1 fixed test draw, split 3"
+    assert Pair("protocol", one, other).agrees(1e-4)
+    assert not Pair("protocol", one, other).agrees(0)
+    assert not Pair("protocol", one, other.replace("split 3", "split 4")).agrees(1e-4)
+    assert not Pair("command", one, other).agrees(1e-4)
+
+
 def test_what_another_version_measures_besides_is_no_fault(tmp_path):
     """But a number that is gone is one, and so is every difference in the same environment (tolerance 0)."""
     for folder, text in (("one", '{"x": 1}'), ("other", '{"x": 1, "y": 2}')):
