@@ -54,6 +54,24 @@ def test_a_table_replaces_the_one_before_and_nothing_else(tmp_path, monkeypatch)
     assert "<!-- three -->" not in page.read_text()
 
 
+def test_the_sentence_below_the_table_of_fidelity_is_that_of_its_numbers(monkeypatch):
+    monkeypatch.syspath_prepend(ROOT)
+    from benchmarks.fidelity import PAGE, ranking
+
+    text = PAGE.read_text()
+    rows = [line for line in text.splitlines() if line.startswith("|")]
+    assert ranking(rows) in text
+    row = "| {} | a | b | c | d | {} | {} | {} |".format
+    lines = [
+        row("D1", "+5.00 ± 1.00", "-3.00 ± 4.00", "+0.10 ± 0.20"),
+        row("D2", "-7.00 ± 1.00", "+2.00 ± 1.00", "+0.30 ± 0.60"),
+    ]
+    assert ranking(lines).replace("\n", " ") == (
+        "The training loss is moved most by D2 (-7.00 nats) and D1 (+5.00 nats). The KL is moved most by D2 (+2.00 nats). "
+        "The NLL is moved most by no switch."
+    )
+
+
 # On a GPU, rehearsed without one
 
 STAND_IN_WORKER = """

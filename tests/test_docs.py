@@ -10,6 +10,7 @@ import pytest
 from command_line import asked_for, code_of
 
 from mpdvae.commands import cli
+from mpdvae.commands.completion import offered_by
 
 ROOT = Path(__file__).parents[1]
 README = (ROOT / "README.md").read_text()
@@ -28,6 +29,10 @@ WORDS = {
 }
 WORDS["EXPERIMENT.json"] = WORDS["RECIPE"]
 """Words that stand for something of the reader's in commands within a line."""
+
+
+OF_OTHER_PROGRAMS = {"--build-arg", "--max-restarts", "--page", "--show"}
+"""Options of docker, torchrun and `python -m benchmarks` that pages name on their own."""
 
 
 def blocks(language: str, page: str = "README.md") -> list[str]:
@@ -111,6 +116,24 @@ def test_links_lead_somewhere(page: str) -> None:
     targets = re.findall(r"\]\(([^)#]+)", PAGES[page].read_text())
     missing = [t for t in targets if "://" not in t and not (PAGES[page].parent / t).exists()]
     assert missing == []
+
+
+@pytest.mark.parametrize("page", PAGES)
+def test_options_named_exist(page: str) -> None:
+    """Options of some command, `--name` or `training.name`, wherever a page names them."""
+    found = offered_by(cli.COMMANDS).values()
+    known = {"--help", *(option for offers in found for option in (*offers.options, *offers.flags))}
+    named = {option for span in spans_about_us(page) for option in re.findall(r"(?<![\w-])--[a-z][\w.-]*[\w]", span)}
+    groups = "objective|training|encoder|decoder|prior|posterior|data|evaluation"
+    fields = re.findall(rf"`((?:{groups})\.[a-z][a-z.-]*[a-z])(?: [^`/]*)?(?: / [^`]*)?`", PAGES[page].read_text())
+    assert sorted({*named, *(f"--{name}" for name in fields if "." in name)} - known - OF_OTHER_PROGRAMS) == []
+
+
+def spans_about_us(page: str) -> list[str]:
+    """Commands of ours, in blocks and within lines, and options that stand alone."""
+    text = PAGES[page].read_text()
+    within = re.findall(r"`((?:mpdvae |--)[^`]*)`", re.sub(r"\s+", " ", re.sub(r"```.*?```", "", text, flags=re.S)))
+    return [*within, *re.findall(r"^ *(mpdvae .*)$", text, flags=re.M)]
 
 
 def test_options_in_the_documents_are_those_of_the_command_line(
