@@ -8,8 +8,8 @@ list and does the work that is left: it claims the folder of a run (`mpdvae.syst
 takes the next. Several calls of one matrix, on one machine or on several that share the folder, therefore share the work,
 and none repeats the work of another. Progress and failures are read from the folders, however the workers were started.
 
-With precision auto, training steps of each recipe are timed once, in a worker, before its runs begin; seeds share the
-choice. Folders that exist keep theirs.
+With precision auto, training steps of each network are timed once, in a worker, before its runs begin; seeds, and recipes
+that differ in the weights of MAE's terms alone, share the choice. Folders that exist keep theirs.
 
 A job that fails, or whose worker dies, is retried once after the others are done; then it counts as failed.
 """
@@ -44,6 +44,7 @@ INDEPENDENT_PIXELS_COST = 0.3
 """Cost of a run without a PixelCNN relative to a run with one; for the ETA."""
 TRAINING_SHARE = 0.75
 """Fraction of a run's time that is spent on training; for the ETA."""
+MAE_WEIGHTS = ("objective__diversity_weight", "objective__smoothness_weight")
 TRIES = 2
 """Number of attempts at a job before it counts as failed."""
 
@@ -197,6 +198,7 @@ def _decided(matrix: Sequence[Job], data_root: Path | None) -> list[Job]:
     """
     from filelock import FileLock
 
+    from mpdvae.report.numbers import plural
     from mpdvae.workflows.precision_choice import TIMING, by_worker, noted
 
     first = next(job for job in matrix if job.undecided)
@@ -207,10 +209,11 @@ def _decided(matrix: Sequence[Job], data_root: Path | None) -> list[Job]:
         recipes: dict[str, Experiment] = {}
         for job in matrix:
             if job.undecided:
-                recipes.setdefault(_recipe(job), job.experiment)
+                known = recipes.setdefault(_step_of(job), job.experiment)
+                recipes[_step_of(job)] = max(known, job.experiment, key=_mae_terms)
         if not recipes:
             return matrix
-        with busy(f"{TIMING}, of {len(recipes)} recipes"):
+        with busy(f"{TIMING}, of {plural(len(recipes), 'network')}"):
             found = by_worker(list(recipes.values()), data_root, first.device, folder)
         choices = dict(zip(recipes, found, strict=True))
         for experiment, choice in zip(recipes.values(), found, strict=True):
@@ -218,16 +221,23 @@ def _decided(matrix: Sequence[Job], data_root: Path | None) -> list[Job]:
         decided = []
         for job in matrix:
             if job.undecided:
-                choice = choices[_recipe(job)]
+                choice = choices[_step_of(job)]
                 job = _in_precision(job, choice.precision, choice.compile)
                 noted(Run.create(job.folder, job.experiment), choice)
             decided.append(job)
     return decided
 
 
-def _recipe(job: Job) -> str:
-    """Returns a key that is the same for all seeds of a recipe."""
-    return with_changes(job.experiment, seed=0).to_json()
+def _step_of(job: Job) -> str:
+    """Returns a key that is the same for all jobs whose training steps take the same time: seeds of a recipe, and recipes
+    that differ only in the weights of MAE's two terms, which cost next to nothing beside the networks."""
+    alike = dict.fromkeys(MAE_WEIGHTS, 0.0)
+    return with_changes(job.experiment, name="", model="", reproduces="", seed=0, **alike).to_json()
+
+
+def _mae_terms(experiment: Experiment) -> int:
+    """Returns how many of MAE's terms the loss has: where recipes share a choice, that with most is timed."""
+    return sum(getattr(experiment.objective, name.removeprefix("objective__")) > 0 for name in MAE_WEIGHTS)
 
 
 def refuse_failures(failures: Sequence[Failure], of: int) -> None:

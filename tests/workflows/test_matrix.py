@@ -358,6 +358,17 @@ def test_seeds_share_a_measured_precision_and_folders_keep_theirs(tmp_path, monk
     assert "fastest_step" not in runs["mae-digits-smoke-seed0"].manifest
 
 
+def test_recipes_that_differ_in_the_weights_of_mae_alone_share_a_measurement(tmp_path):
+    """What is timed has the most of MAE's terms."""
+    experiments = matrix("minutes", ("mnist",))
+    undecided = jobs(experiments, 2, tmp_path, precision="auto")
+    steps = {job.experiment.model: room._step_of(job) for job in undecided}
+    shared = {"vlae", "mae", "mae-no-smoothness", "mae-no-diversity"}
+    assert len({steps[model] for model in shared}) == 1
+    assert len(set(steps.values())) == 3
+    assert {e.model: room._mae_terms(e) for e in experiments}["mae"] == 2
+
+
 def test_a_given_precision_is_in_the_command_of_each_run(tmp_path, small_matrix):
     job = jobs(small_matrix, 1, tmp_path, precision="bfloat16")[0]
     assert job.experiment.training.precision == "bfloat16"
