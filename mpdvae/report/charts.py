@@ -26,7 +26,6 @@ from mpdvae.report.figures import (
 )
 from mpdvae.report.metrics import MEASURES, counts, metric, over_seeds, values
 from mpdvae.report.palette import class_style, model_styles
-from mpdvae.report.plane import plane
 from mpdvae.report.scores import baselines
 from mpdvae.report.sensitivity import sensitivity
 
@@ -42,8 +41,7 @@ BASELINE_STYLES = [("#888888", dash) for dash in ("solid", "dash", "dot", "dashd
 
 
 def charts(study: Study, address: Address) -> list[Chart]:
-    """Returns all charts for which the study has data, in page order."""
-    overviews = [plane(study, address), sensitivity(study, address)]
+    """Returns all charts for which the study has data, in page order, but for the rate-distortion plane."""
     styles = model_styles([v.label for v in study.variants], [v.model for v in study.variants])
     makers: list[Callable[[Study, Styles], Chart | None]] = [
         learning,
@@ -53,7 +51,9 @@ def charts(study: Study, address: Address) -> list[Chart]:
         divergence,
         accuracies,
     ]
-    return [chart for chart in (*overviews, *(make(study, styles) for make in makers)) if chart is not None]
+    return [
+        chart for chart in (sensitivity(study, address), *(make(study, styles) for make in makers)) if chart is not None
+    ]
 
 
 def learning(study: Study, styles: Styles) -> Chart | None:

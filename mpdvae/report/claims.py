@@ -103,6 +103,8 @@ class Claim:
     conditions: tuple[Condition, ...]
     datasets: tuple[str, ...] = ()
     """The data sets to which the claim applies; empty: any."""
+    whose: Literal["the MAE paper", "its authors", "a reviewer's doubt", "the VLAE paper"] = "the MAE paper"
+    """Who says so. That a doubt does not hold speaks for the paper."""
 
 
 CLAIMS = (
@@ -130,6 +132,7 @@ CLAIMS = (
         "MAE paper as submitted, according to its authors' reply; a larger decoder later improved it",
         (Condition("higher", "nll_nats", "mae", "vlae"),),
         COLOUR,
+        whose="its authors",
     ),
     Claim(
         "C4",
@@ -142,6 +145,7 @@ CLAIMS = (
             Condition("higher", "nll_nats", "mae-no-smoothness", "vlae"),
             Condition("lower", KNN, "mae-no-smoothness", "vlae"),
         ),
+        whose="its authors",
     ),
     Claim(
         "C5",
@@ -152,6 +156,7 @@ CLAIMS = (
             Condition("equivalent", KNN, "mae", "mae-no-smoothness"),
             Condition("equivalent", KMEANS, "mae", "mae-no-smoothness"),
         ),
+        whose="a reviewer's doubt",
     ),
     Claim(
         "C6",
@@ -164,6 +169,7 @@ CLAIMS = (
         "With a PixelCNN decoder, an autoregressive-flow prior gives a better density than N(0, I).",
         "VLAE paper, ablation on dynamic MNIST",
         (Condition("lower", "nll_nats", "vlae", "vae-pixelcnn"),),
+        whose="the VLAE paper",
     ),
     Claim(
         "V2",
@@ -173,5 +179,6 @@ CLAIMS = (
             Condition("lower", "kl_nats", "vae-pixelcnn", "vae"),
             Condition("lower", "mutual_information_nats", "vae-pixelcnn", "vae", SMALLEST["kl_nats"]),
         ),
+        whose="the VLAE paper",
     ),
 )

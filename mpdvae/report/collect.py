@@ -38,8 +38,8 @@ from mpdvae.report.schema import (
 )
 from mpdvae.runs.run_folder import FAILURE_LOG
 
-ORDER = ["vae", "vae-pixelcnn", "vlae", "mae", "mae-no-smoothness", "mae-no-diversity"]
-"""Models of the matrix, in display order; others follow by name."""
+ORDER = ["mae", "vlae", "vae-pixelcnn", "vae", "mae-no-smoothness", "mae-no-diversity"]
+"""Models of the matrix, in display order; others follow by name. MAE, which the report is about, comes first."""
 
 SCALES = ["smoke", "minutes", "hours", "days", "paper"]
 PICTURES = ["reconstructions", "samples", "interpolations"]

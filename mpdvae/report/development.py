@@ -3,13 +3,16 @@
 Runs of earlier versions recorded fewer numbers: missing ones are left out of curves and shown as a dash in the table.
 """
 
+from collections import Counter
+from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
 
 from mpdvae.measures import collapse
+from mpdvae.measures.intervals import estimate
 from mpdvae.report.collect import Run, Study, Variant
 from mpdvae.report.figures import STEP_AXIS, Chart, Styles, curves, make_chart, make_line, make_panel
-from mpdvae.report.numbers import number
+from mpdvae.report.numbers import MISSING, plural, with_interval
 
 CURVES = (
     ("information_nats", "Information, all dimensions", "nats", "linear"),
@@ -19,22 +22,31 @@ CURVES = (
     ("code_use_nats", "Cost of a wrong code to the decoder", "nats", "log"),
 )
 """Numbers of an evaluation point, with title, unit and type of axis."""
-HEADING = ("model", "seed", "verdict", "encoder lag (nats)", "cost of a wrong code (nats)", "gradient ratio")
+HEADING = (
+    "model",
+    "verdict, validation images",
+    "since step",
+    "encoder lag (nats)",
+    "cost of a wrong code (nats)",
+    "gradient ratio",
+)
 CAPTION = (
-    "Verdicts refer to the validation images at the end of training: they judge the information of the whole code, what the "
-    "decoder loses without it, then its units. Encoder lag: gain in "
-    "ELBO from ten gradient steps on the posteriors of some test images. Gradient ratio: how strongly the reconstruction "
-    "pulls an image's posterior, relative to the strongest other term of the loss."
+    "At the end of training, over seeds. Verdicts judge the information of the whole code, what the decoder loses without "
+    "it, then its units; each run's sentence is at the end of this page. Encoder lag: gain in ELBO from ten gradient steps "
+    "on the posteriors of some test images. Cost of a wrong code: what the decoder loses with another image's code. Gradient "
+    "ratio: how strongly the reconstruction pulls an image's posterior, relative to the strongest other term of the loss."
 )
 
 
 @dataclass(frozen=True)
 class Fate:
-    """One row of the table: the collapse diagnosis of one run, as formatted text."""
+    """One row of the table: the collapse diagnoses of one model, as formatted text."""
 
     model: str
-    seed: int
     verdict: str
+    """The verdict of all seeds, or each verdict with its number of seeds, the most frequent first."""
+    since: str
+    """The step from which the verdict holds; with several seeds the range, and a dash if no run noted it."""
     lag: str
     code_use: str
     pull: str
@@ -42,12 +54,20 @@ class Fate:
     @property
     def cells(self) -> tuple[str, ...]:
         """The cells, in the order of `HEADING`."""
-        return self.model, str(self.seed), self.verdict, self.lag, self.code_use, self.pull
+        return self.model, self.verdict, self.since, self.lag, self.code_use, self.pull
 
 
 def fates(study: Study) -> tuple[Fate, ...]:
-    """Returns a row for each run, by model and seed."""
-    return tuple(_fate(variant.label, run) for variant in study.variants for run in variant.runs)
+    """Returns a row for each model."""
+    return tuple(_fate(variant) for variant in study.variants)
+
+
+def verdict_of(run: Run) -> str:
+    """Returns the collapse verdict of one run, as a sentence."""
+    if not run.history or not run.history[-1].verdict:
+        return collapse.sentence(run.diagnostics.verdict, None)
+    last = run.history[-1]
+    return collapse.sentence(last.verdict, last.verdict_since_step, last.verdict_since_step == run.history[0].step)
 
 
 def development(study: Study, styles: Styles) -> Chart | None:
@@ -74,19 +94,40 @@ def development(study: Study, styles: Styles) -> Chart | None:
     return make_chart("development", "Codes during training", caption, styles, panels)
 
 
-def _fate(label: str, run: Run) -> Fate:
-    found = run.diagnostics
-    lag = number(found.encoder_lag.gain_nats, 2)
-    if found.encoder_lag.gain_standard_error_nats is not None:
-        lag += f" ± {number(found.encoder_lag.gain_standard_error_nats, 2)}"
-    return Fate(label, run.seed, _verdict(run), lag, number(found.code_use_nats, 2), number(found.pull_ratio, 2))
+def _fate(variant: Variant) -> Fate:
+    found = [run.diagnostics for run in variant.runs]
+    lag, use, pull = (
+        [value for value in numbers if value is not None]
+        for numbers in (
+            [d.encoder_lag.gain_nats for d in found],
+            [d.code_use_nats for d in found],
+            [d.pull_ratio for d in found],
+        )
+    )
+    return Fate(variant.label, _words(variant), _since(variant), *map(_over_seeds, (lag, use, pull)))
 
 
-def _verdict(run: Run) -> str:
-    if not run.history or not run.history[-1].verdict:
-        return collapse.sentence(run.diagnostics.verdict, None)
-    last = run.history[-1]
-    return collapse.sentence(last.verdict, last.verdict_since_step, last.verdict_since_step == run.history[0].step)
+def _over_seeds(numbers: Sequence[float]) -> str:
+    return with_interval(estimate(numbers) if numbers else None, 2)
+
+
+def _words(variant: Variant) -> str:
+    """Returns the verdicts without their details."""
+    verdicts = [run.history[-1].verdict if run.history else "" for run in variant.runs]
+    own = [verdict or run.diagnostics.verdict for verdict, run in zip(verdicts, variant.runs, strict=True)]
+    counted = Counter(verdict.split(":")[0] for verdict in own)
+    if len(counted) == 1:
+        return next(iter(counted))
+    return ", ".join(f"{word} ({plural(count, 'seed')})" for word, count in counted.most_common())
+
+
+def _since(variant: Variant) -> str:
+    steps = [run.history[-1].verdict_since_step for run in variant.runs if run.history]
+    known = [step for step in steps if step is not None]
+    if not known:
+        return MISSING
+    first, last = min(known), max(known)
+    return f"{first:,}" if first == last else f"{first:,} to {last:,}"
 
 
 def _sweep(variant: Variant, style: tuple[str, str]) -> dict[str, Any] | None:

@@ -16,7 +16,7 @@ from mpdvae.report.schema import HistoryPoint
 Styles = dict[str, tuple[str, str]]
 """Colour and dash style of each variant, by label."""
 Address = Callable[[Path], str]
-"""Maps a run folder to a link from the report. Points with a link in `customdata` can be clicked."""
+"""Maps a run folder to a link within the report. Points with a link in `customdata` can be clicked."""
 
 STEP_AXIS = {"title": {"text": "step"}}
 """Horizontal axis of curves over training steps. Panels with this axis share a cursor."""

@@ -23,6 +23,8 @@ class Row:
 class Section:
     title: str
     rows: tuple[Row, ...]
+    folded: bool = False
+    """Whether the page shows the rows only when asked to."""
 
 
 @dataclass(frozen=True)

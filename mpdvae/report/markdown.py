@@ -10,6 +10,7 @@ from mpdvae.report.development import CAPTION, HEADING, fates
 from mpdvae.report.files import MARK
 from mpdvae.report.grid import Table
 from mpdvae.report.numbers import number
+from mpdvae.report.opening import QUESTION, opening, unreliable
 from mpdvae.report.page import commands, headline, summary
 from mpdvae.report.plane import HEADING as PLANE_HEADING
 from mpdvae.report.plane import points
@@ -23,7 +24,7 @@ from mpdvae.system.untrusted_text import code, escape
 
 def render(results: Results) -> str:
     """Returns the text of report.md."""
-    parts = [f"<!-- {MARK} -->", f"# {escape(results.title)}", escape(headline(results))]
+    parts = [f"<!-- {MARK} -->", f"# {escape(results.title)}", QUESTION, escape(headline(results))]
     pairs = list(zip(results.collection.studies, results.verdicts, strict=True))
     for study, verdicts in pairs:
         parts += _study(study, verdicts)
@@ -44,13 +45,15 @@ def grid(header: Sequence[str], rows: Sequence[Sequence[str]], align: str) -> st
 
 
 def _study(study: Study, verdicts: Sequence[Verdict]) -> list[str]:
+    first = opening(study, verdicts)
     parts = [
         f"## {escape(study.setting.title)}",
+        *(f"**{title}.** {escape(text)}" for title, text in first.lines),
         escape(summary(study)),
         f"### Do the claims hold? (scale {escape(study.setting.scale)})",
-        grid(["", "claim", "verdict"], [_claim(verdict) for verdict in verdicts], "lll"),
+        grid(["", "claim", "whose", "verdict"], [_claim(verdict) for verdict in verdicts], "llll"),
         escape(rule(verdicts[0].look)),
-        *_evidence(verdicts),
+        *_evidence(study, verdicts),
         *(part for made in tables(study) for part in _table(made)),
         "### Comparison with published numbers",
         escape(explanation(study.setting)),
@@ -62,16 +65,13 @@ def _study(study: Study, verdicts: Sequence[Verdict]) -> list[str]:
     if published:
         parts.append(grid(["published model", "NLL (nats)", "KL (nats)", "our model", "source"], published, "lrrll"))
     rows = [list(map(escape, fate.cells)) for fate in fates(study)]
-    parts += ["### Collapse diagnosis", escape(CAPTION), grid(HEADING, rows, "lrlrrr")]
+    parts += ["### Collapse diagnosis", escape(CAPTION), grid(HEADING, rows, "llrrrr")]
     if in_plane := [list(map(escape, point.cells)) for point in points(study)]:
         parts += ["### Rate and distortion", grid(PLANE_HEADING, in_plane, "llrrrr")]
+    rows = [row for row in differences(study) if not row.same]
     setup = [
-        [
-            row.title,
-            escape(row.released),
-            "the same" if row.same else "; ".join(escape(f"{m}: {text}" if m else text) for text, m in row.here),
-        ]
-        for row in differences(study)
+        [row.title, escape(row.released), "; ".join(escape(f"{m}: {text}" if m else text) for text, m in row.here)]
+        for row in rows
     ]
     return [*parts, "### Differences from the paper's set-up", grid(["", "released code", "here"], setup, "lll")]
 
@@ -89,14 +89,17 @@ def _claim(verdict: Verdict) -> list[str]:
     return [
         verdict.claim.id,
         f"{escape(verdict.claim.statement)} ({escape(verdict.claim.source)})",
+        verdict.claim.whose,
         f"**{verdict.word}**" + (f", {escape(verdict.repeats)}" if verdict.repeats else ""),
     ]
 
 
-def _evidence(verdicts: Sequence[Verdict]) -> list[str]:
+def _evidence(study: Study, verdicts: Sequence[Verdict]) -> list[str]:
     lines = []
     for verdict in verdicts:
+        caution = unreliable(verdict, study)
         sentences = [item.sentence for item in verdict.evidence] or [verdict.reason]
+        sentences += [caution] if caution else []
         listed = [f"- {verdict.claim.id}: {escape(verdict.conditions)}"] if verdict.conditions else []
         lines += [*listed, *(f"- {verdict.claim.id}: {escape(sentence)}" for sentence in sentences)]
     return ["\n".join(lines)] if lines else []

@@ -55,7 +55,7 @@ FIXED = [
     Metric("mpd_mean_nats", "MPD, mean over pairs", "nats", 1),
     Metric("mpd_std_nats", "MPD, spread over pairs", "nats", 1),
     Metric("diversity_share", "Diversity penalty (1: collapsed)", "", 3),
-    Metric("pareto_share", "Images with Pareto k > 0.7", "", 3),
+    Metric("pareto_share", "Images with unreliable weights (Pareto k)", "", 3),
 ]
 
 MEASURES = {

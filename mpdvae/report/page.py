@@ -9,20 +9,20 @@ from collections import Counter
 from collections.abc import Sequence
 from dataclasses import dataclass
 from importlib.resources import files
-from pathlib import Path
 
 from mpdvae.report.charts import charts
-from mpdvae.report.collect import PICTURES, Run, Study
-from mpdvae.report.development import CAPTION, HEADING, Fate, fates
-from mpdvae.report.explored import PNG
+from mpdvae.report.collect import Run, Study
+from mpdvae.report.development import CAPTION, HEADING, Fate, fates, verdict_of
 from mpdvae.report.explorer import CAPTION as EXPLORER_CAPTION
-from mpdvae.report.explorer import Explorer, data_uri, explorer
+from mpdvae.report.explorer import Explorer, explorer
 from mpdvae.report.figures import Address, Chart
 from mpdvae.report.files import MARK
 from mpdvae.report.grid import Table
 from mpdvae.report.numbers import duration, number, plural
+from mpdvae.report.opening import QUESTION, Opening, opening, unreliable
+from mpdvae.report.pictures import Gallery, galleries
 from mpdvae.report.plane import HEADING as PLANE_HEADING
-from mpdvae.report.plane import Point, points
+from mpdvae.report.plane import Point, plane, points
 from mpdvae.report.published import Published, comparable, explanation
 from mpdvae.report.results import Results, differing, environments, shared
 from mpdvae.report.setup import SOURCE, Matter, differences
@@ -30,35 +30,16 @@ from mpdvae.report.tables import tables
 from mpdvae.report.verdicts import Verdict, rule
 from mpdvae.version import __version__
 
-WORDS = ["holds", "does not hold", "cannot tell", "not tested"]
-LARGEST_PICTURE = 1 << 24
-"""In bytes; grids of small images have a few thousand."""
 SCRIPTS = ["theme.js", "figures.js", "cursor.js", "tables.js", "sheets.js", "map.js", "walks.js", "explorer.js"]
 """In the order in which they run: each builds on the ones before it."""
-CAPTIONS = {
-    "reconstructions": "Test images and, below each, its reconstruction.",
-    "samples": "Samples from the prior.",
-    "interpolations": "From one test image to another through the latent space.",
-}
 
 
 @dataclass(frozen=True)
-class Picture:
-    """A grid of images of one model."""
+class Card:
+    """One verdict, with a sentence about the likelihoods that it rests on, empty if these are reliable."""
 
-    model: str
-    seed: int
-    source: str
-    """The picture as a data URI."""
-
-
-@dataclass(frozen=True)
-class Gallery:
-    """The same picture of every model."""
-
-    name: str
-    caption: str
-    pictures: tuple[Picture, ...]
+    verdict: Verdict
+    caution: str
 
 
 @dataclass(frozen=True)
@@ -68,18 +49,22 @@ class View:
     name: str
     study: Study
     summary: str
-    tally: tuple[tuple[str, int], ...]
-    verdicts: tuple[Verdict, ...]
+    opening: Opening
+    cards: tuple[Card, ...]
     rule: str
     tables: tuple[Table, ...]
     published: tuple[Published, ...]
     explanation: str
     fates: tuple[Fate, ...]
+    plane: Chart | None
     charts: tuple[Chart, ...]
     points: tuple[Point, ...]
     explorer: Explorer
     galleries: tuple[Gallery, ...]
     setup: tuple[Matter, ...]
+    """The rows that differ."""
+    alike: str
+    """Titles of the rows that do not."""
 
 
 def render(results: Results) -> str:
@@ -95,11 +80,15 @@ def render(results: Results) -> str:
         trim_blocks=True,
         lstrip_blocks=True,
     )
-    environment.filters.update(number=number, duration=duration, commands=commands)
+    environment.filters.update(number=number, duration=duration, commands=commands, collapse=verdict_of)
     found = environments(results.collection.runs)
+    anchors = {run.folder: f"#run{number}" for number, run in enumerate(results.collection.runs, start=1)}
+    anchor = anchors.__getitem__
     return environment.get_template("template.html").render(
         results=results,
-        views=[view(f"study{i}", *pair, results.address) for i, pair in enumerate(_pairs(results), start=1)],
+        views=[view(f"study{i}", *pair, anchor) for i, pair in enumerate(_pairs(results), start=1)],
+        anchor=anchor,
+        question=QUESTION,
         headline=headline(results),
         environments=found,
         differing=differing(found),
@@ -123,18 +112,20 @@ def view(name: str, study: Study, verdicts: Sequence[Verdict], address: Address)
         name=name,
         study=study,
         summary=summary(study),
-        tally=tally(verdicts),
-        verdicts=tuple(sorted(verdicts, key=lambda verdict: verdict.word == "not tested")),
+        opening=opening(study, verdicts),
+        cards=tuple(Card(verdict, unreliable(verdict, study)) for verdict in verdicts),
         rule=rule(verdicts[0].look),
         tables=tuple(tables(study)),
         published=comparable(study.setting),
         explanation=explanation(study.setting),
         fates=fates(study),
+        plane=plane(study, address),
         charts=tuple(charts(study, address)),
         points=points(study),
         explorer=explorer(study),
         galleries=tuple(galleries(study)),
-        setup=tuple(differences(study)),
+        setup=tuple(row for row in differences(study) if not row.same),
+        alike=", ".join(row.title.lower() for row in differences(study) if row.same),
     )
 
 
@@ -163,33 +154,6 @@ def summary(study: Study) -> str:
         f"{plural(len(study.variants), 'model')}, {each} each. {study.setting.protocol}. Likelihood on the "
         f"{study.setting.measured}. Training took {duration(training)}, evaluation {duration(evaluation)}."
     )
-
-
-def tally(verdicts: Sequence[Verdict]) -> tuple[tuple[str, int], ...]:
-    """Returns the number of claims with each verdict, in the order of `WORDS`."""
-    found = Counter(verdict.word for verdict in verdicts)
-    return tuple((word, found[word]) for word in WORDS if found[word])
-
-
-def galleries(study: Study) -> list[Gallery]:
-    """Returns the pictures, each from the first seed of a model that has it."""
-    shown = []
-    for name in PICTURES:
-        pictures = []
-        for variant in study.variants:
-            run = next((run for run in variant.runs if name in run.pictures), None)
-            source = None if run is None else _picture(run.pictures[name])
-            if run is not None and source is not None:
-                pictures.append(Picture(variant.label, run.seed, source))
-        if pictures:
-            shown.append(Gallery(name, CAPTIONS[name], tuple(pictures)))
-    return shown
-
-
-def _picture(path: Path) -> str | None:
-    """Returns a PNG file as a data URI; None if the file is not a PNG, or too large for a page."""
-    content = path.read_bytes() if path.stat().st_size <= LARGEST_PICTURE else b""
-    return data_uri(content) if content.startswith(PNG) else None
 
 
 def commands(run: Run) -> list[tuple[str, str]]:

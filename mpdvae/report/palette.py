@@ -7,7 +7,7 @@ from collections.abc import Sequence
 
 from mpdvae.report.collect import ORDER
 
-MODELS = ["#0072B2", "#E69F00", "#009E73", "#D55E00", "#CC79A7", "#56B4E9"]
+MODELS = ["#D55E00", "#009E73", "#E69F00", "#0072B2", "#CC79A7", "#56B4E9"]
 DASHES = ["solid", "dash", "dot", "dashdot"]
 CLASSES = ["#0072B2", "#E69F00", "#009E73", "#D55E00", "#CC79A7", "#56B4E9", "#B8A800", "#888888", "#882255", "#44AA99"]
 SYMBOLS = ["circle", "square", "diamond", "triangle-up", "x", "cross", "star", "triangle-down", "hexagon", "pentagon"]

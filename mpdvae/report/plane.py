@@ -16,6 +16,7 @@ from typing import Any
 from mpdvae.report.collect import Run, Study, Variant
 from mpdvae.report.families import Family, families
 from mpdvae.report.figures import Address, Chart, make_chart, make_panel
+from mpdvae.report.labels import placed
 from mpdvae.report.metrics import metric, over_seeds, value
 from mpdvae.report.numbers import number
 from mpdvae.report.palette import SYMBOLS, model_styles
@@ -28,6 +29,10 @@ OTHERS = "other models"
 GREY = "#888888"
 MARGIN = 0.07
 """Margin of the axes, relative to the range of the data."""
+SIZE = (390.0, 290.0)
+"""Width and height in pixels for which texts are placed: those of the chart beside the samples, without its margins."""
+MARGINS = 52
+"""Height of the margins in pixels."""
 LINES = 12
 """Maximum number of lines of equal ELBO."""
 INSET = 0.02
@@ -37,7 +42,7 @@ LEAST_SCALE = 3
 CAPTION = (
     "Rate is the KL from the prior, distortion the reconstruction term, both on test images. Dotted lines: equal negative "
     "ELBO, rate + distortion. Lines join models that differ in one setting, whose value labels the points of lines with at "
-    "least three. Small dots: seeds. Click a point, or a link in the table, to open the folder of its run."
+    "least three. Small dots: seeds. Click a point, or a link in the table, to see its run."
 )
 
 
@@ -58,6 +63,21 @@ class Point:
         varied = "; ".join(f"{title} = {strength:g}" for title, strength in self.strengths) or "–"
         numbers = (self.rate_nats, self.distortion_nats, *(_mean(self.variant, name) for name in (NEGATIVE_ELBO, NLL)))
         return self.variant.label, varied, *(number(found, 2) for found in numbers)
+
+
+@dataclass(frozen=True)
+class Group:
+    """Points that are drawn alike."""
+
+    title: str
+    points: Sequence[Point]
+    named: bool
+    """Whether texts are names of models; otherwise they are strengths."""
+    style: tuple[str, str]
+    """Colour and symbol."""
+
+    def text(self, point: Point) -> str:
+        return point.variant.label if self.named else f"{point.strengths[0][1]:g}"
 
 
 def points(study: Study) -> tuple[Point, ...]:
@@ -81,17 +101,18 @@ def plane(study: Study, address: Address) -> Chart | None:
     styles = model_styles([family.title for family in dials], [family.title for family in dials])
     lines = [_line(family, found, styles[family.title]) for family in dials]
     alone = [point for point in found if len(point.strengths) != 1]
-    marks = list(_marks(OTHERS, alone, True, (GREY, SYMBOLS[0]), address))
-    for family, symbol in zip(dials, cycle(SYMBOLS[1:])):
-        mine, style = _only_in(family, found), (styles[family.title][0], symbol)
-        marks += _marks(family.title, mine, len(family.members) < LEAST_SCALE, style, address)
     ranges = _range([p.rate_nats for p in found]), _range([p.distortion_nats for p in found])
+    groups = [Group(OTHERS, alone, True, (GREY, SYMBOLS[0]))]
+    for family, symbol in zip(dials, cycle(SYMBOLS[1:])):
+        named = len(family.members) < LEAST_SCALE
+        groups.append(Group(family.title, _only_in(family, found), named, (styles[family.title][0], symbol)))
+    marks = [trace for group in groups for trace in _marks(group, _places(groups, ranges), address)]
     layout = {
         "xaxis": {"title": {"text": "rate (nats)"}, "range": list(ranges[0])},
         "yaxis": {"title": {"text": "distortion (nats)"}, "range": list(ranges[1])},
     }
     traces = [*equal_elbo(*ranges), *lines, *marks]
-    panel = make_panel("Distortion against rate, test images", traces, layout, 560)
+    panel = make_panel("Distortion against rate, test images", traces, layout, round(SIZE[1]) + MARGINS)
     return make_chart("plane", "Rate and distortion", CAPTION, styles | {OTHERS: (GREY, "solid")}, [panel])
 
 
@@ -127,18 +148,27 @@ def _only_in(family: Family, found: Sequence[Point]) -> list[Point]:
     return [point for point in found if [title for title, _ in point.strengths] == [family.title]]
 
 
-def _marks(
-    title: str, shown: Sequence[Point], named: bool, style: tuple[str, str], address: Address
-) -> tuple[dict[str, Any], dict[str, Any]]:
-    """Returns large markers labelled with the strength (if `named`: the name), and small dots for several seeds."""
-    colour, symbol = style
+def _places(groups: Sequence[Group], ranges: tuple[tuple[float, float], tuple[float, float]]) -> dict[str, str]:
+    """Returns the place of each point's text, by the label of its model."""
+    shown = [(point, group.text(point)) for group in groups for point in group.points]
+    (left, right), (bottom, top) = ranges
+    fractions = [
+        ((p.rate_nats - left) / (right - left), (p.distortion_nats - bottom) / (top - bottom)) for p, _ in shown
+    ]
+    places = placed(fractions, [text for _, text in shown], SIZE)
+    return {point.variant.label: place for (point, _), place in zip(shown, places, strict=True)}
+
+
+def _marks(group: Group, places: dict[str, str], address: Address) -> tuple[dict[str, Any], dict[str, Any]]:
+    """Returns large markers with their texts, and small dots for several seeds."""
+    (colour, symbol), title, shown = group.style, group.title, group.points
     common = {"type": "scatter", "name": title, "meta": title, "hovertemplate": "%{hovertext}<extra></extra>"}
     large = {
         "mode": "markers+text",
         "x": [p.rate_nats for p in shown],
         "y": [p.distortion_nats for p in shown],
-        "text": [p.variant.label if named else f"{p.strengths[0][1]:g}" for p in shown],
-        "textposition": "bottom center" if named else "top center",
+        "text": [group.text(p) for p in shown],
+        "textposition": [places[p.variant.label] for p in shown],
         "hovertext": [_hover(p.variant.label, _mean(p.variant, NLL)) for p in shown],
         "customdata": [address(p.runs[0].folder) for p in shown],
         "marker": {"color": colour, "symbol": symbol, "size": 11},

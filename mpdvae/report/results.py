@@ -6,7 +6,7 @@
                                     "noise": {"subsets", "seeds", "both"} (of accuracies)}}}],
      "baselines": [{"label", "dataset", "protocol", "measured", "scale",
                     "metrics": {name: {"mean", "half_width_95", "unit", "noise"}}}],
-     "claims": [{"id", "statement", "source", "dataset", "protocol", "scale", "verdict", "reason", "stability",
+     "claims": [{"id", "statement", "source", "whose", "dataset", "protocol", "scale", "verdict", "reason", "stability",
                  "conditions": {"confirmed", "refuted", "open"}, "levels": {"confirming", "refuting"},
                  "look": {"number", "seeds", "error"},
                  "evidence": [{"metric", "relation", "left", "right", "margin", "smallest", "verdict", "sentence",
@@ -30,7 +30,6 @@ import os
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
-from urllib.parse import quote
 
 from mpdvae.report.collect import Collection, Run, Study, Variant
 from mpdvae.report.files import MARK
@@ -74,10 +73,6 @@ class Results:
     def relative(self, folder: Path) -> str:
         """Returns the path of a run folder relative to the report."""
         return relative(folder, self.html.parent)
-
-    def address(self, folder: Path) -> str:
-        """Returns a link from the report to a run folder, quoted so that no folder name is read as a scheme or a query."""
-        return quote(self.relative(folder)) + "/"
 
 
 def relative(folder: Path, start: Path) -> str:
@@ -204,6 +199,7 @@ def _claim(study: Study, verdict: Verdict) -> dict[str, Any]:
         "id": claim.id,
         "statement": claim.statement,
         "source": claim.source,
+        "whose": claim.whose,
         **_where(study),
         "verdict": verdict.word,
         "reason": verdict.reason,

@@ -146,7 +146,14 @@ class EffectiveSampleSize(Part):
 
 class ParetoShape(Part):
     median: Number = None
-    share_above: Number = Field(default=None, alias="share_above_0.7")
+    share_above_fixed: Number = Field(default=None, alias="share_above_0.7")
+    share_above_threshold: Number = None
+    """Above the threshold for the number of samples; runs of version 0.1 lack it."""
+
+    @property
+    def share_above(self) -> float | None:
+        """Fraction of images whose weights are too heavy-tailed."""
+        return self.share_above_fixed if self.share_above_threshold is None else self.share_above_threshold
 
 
 class RefereeOnImages(Part):

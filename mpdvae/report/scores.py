@@ -18,6 +18,13 @@ from mpdvae.report.numbers import MISSING, number, with_interval
 from mpdvae.report.schema import Scores
 
 NAMES = {"raw_pixels": "raw pixels", "pca": "PCA", "untrained_encoder": "untrained encoder"}
+SECTIONS = (
+    ("Test accuracy of classifiers", ("knn10_accuracy", "linear_accuracy"), False),
+    ("Clustering: test accuracy", ("kmeans_accuracy",), False),
+    ("Test accuracy of support vector machines", ("linear_svm_accuracy", "rbf_svm_accuracy"), True),
+    ("Clustering: other agreement with classes", ("kmeans_hungarian_accuracy", "kmeans_nmi", "kmeans_ari"), True),
+)
+"""Title and measures of each section, and whether it is folded."""
 NOISE_TITLE = "Standard deviation of a score over subsets or restarts / over training seeds / over both"
 NOTE = (
     "Baselines: raw pixels, as many principal components as the code has dimensions, and codes of the same encoder before "
@@ -73,12 +80,12 @@ def noise_of(scores: Iterable[Scores], measure: str, count: str) -> Noise | None
 def score_table(study: Study, measures: Sequence[str] = tuple(MEASURES)) -> Table:
     """Returns the scores of one study by these measures; a table without sections if nothing was scored."""
     found = baselines(study)
-    named = {"labels": "Test accuracy of classifiers", "K": "Clustering: test accuracy, or agreement with classes"}
     sections = [
-        Section(title, tuple(row for m in measures if MEASURES[m][1] == noun for row in _rows(study, found, m)))
-        for noun, title in named.items()
+        Section(title, tuple(row for m in measures if m in of for row in _rows(study, found, m)), folded)
+        for title, of, folded in SECTIONS
     ]
-    sections.append(Section(NOISE_TITLE, tuple(row for m in measures for row in _noise_rows(study, found, m))))
+    noise_rows = tuple(row for m in measures for row in _noise_rows(study, found, m))
+    sections.append(Section(NOISE_TITLE, noise_rows, folded=True))
     columns = (*(baseline.label for baseline in found), *(variant.label for variant in study.variants))
     return Table("Representation", columns, tuple(s for s in sections if s.rows), tuple(_notes(study, found)))
 

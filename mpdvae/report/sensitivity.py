@@ -18,7 +18,7 @@ COLOURS = "Cividis"
 """Sequential, and looks the same to colour-blind readers (Nunez et al. 2018, https://doi.org/10.1371/journal.pone.0199239)."""
 CAPTION = (
     "Means over seeds for each pair of weights, with everything else equal. Lower is better for NLL, higher for accuracy. "
-    "Click a cell to open the folder of a run."
+    "Click a cell to see its run."
 )
 
 

@@ -7,7 +7,7 @@ two weights) were not recovered.
 """
 
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 from mpdvae.report.collect import Run, Study
@@ -37,6 +37,15 @@ PRIORS = {
     "flow": {"kind": "flow", "blocks": 4, "hidden_features": 320, "hidden_layers": 1, "mean_only": False},
     "standard-normal": {"kind": "standard-normal"},
 }
+NAMES = {
+    "convnet": "ConvNet",
+    "resnet": "ResNet",
+    "densenet": "DenseNet",
+    "pixelcnn": "PixelCNN",
+    "pixelcnn++": "PixelCNN++",
+    "colour-resnet": "ResNet",
+}
+"""Names of networks in words; others keep the name of their kind."""
 PARAMETERS = {"encoder": 703_872, "pixelcnn": 505_346, "independent": 141_327, "flow": 356_352}
 
 
@@ -54,7 +63,7 @@ class Matter:
 def differences(study: Study) -> list[Matter]:
     """Returns all rows for one study, with the rows that differ first."""
     rows = [
-        _fixed("Data", "MNIST and OMNIGLOT at 28x28, CIFAR-10", lambda run: run.setting.dataset, study),
+        _data(study),
         _fixed(
             "Split and binarisation",
             "MNIST 58,000 / 2,000 / 10,000 by seed 524287; dynamic; 5 fixed draws of each test image",
@@ -86,6 +95,12 @@ _PARAMETERS = (
     f"encoder {PARAMETERS['encoder']:,}; decoder {PARAMETERS['pixelcnn']:,} (PixelCNN) or "
     f"{PARAMETERS['independent']:,} (independent pixels); flow {PARAMETERS['flow']:,}"
 )
+
+
+def _data(study: Study) -> Matter:
+    """The data set, which is the same if it is one of the paper's."""
+    row = _fixed("Data", "MNIST and OMNIGLOT at 28x28, CIFAR-10", lambda run: run.setting.dataset, study)
+    return replace(row, same=study.setting.dataset in ("mnist", "omniglot-burda-lying", "cifar10"))
 
 
 def _described(title: str, describe: Callable[[Mapping[str, Any]], str], study: Study) -> Matter:
@@ -136,9 +151,19 @@ def _decoder(configuration: Mapping[str, Any]) -> str:
 
 
 def _network(part: Mapping[str, Any]) -> str:
-    """The kind, then the sizes in the order in which they are written."""
-    sizes = [f"{name.replace('_', ' ')} {_short(value)}" for name, value in part.items() if name != "kind"]
-    return ", ".join([str(part.get("kind", "unknown")), *sizes])
+    """The kind, then its settings in the order in which they are written, without those that change nothing."""
+    kind = str(part.get("kind", "unknown"))
+    told = [_setting(name, value) for name, value in part.items() if name != "kind" and value not in (None, False, 0)]
+    return ", ".join([NAMES.get(kind, kind), *(text for text in told if text)])
+
+
+def _setting(name: str, value: Any) -> str:
+    if name in ("head", "refinement_rate") and value in ({"kind": "gaussian"}, 0.1):
+        return ""
+    words = name.replace("_", " ")
+    if value is True:
+        return f"with {words}"
+    return f"{words} {_network(value) if isinstance(value, Mapping) else _short(value)}"
 
 
 def _prior(configuration: Mapping[str, Any]) -> str:
@@ -182,5 +207,5 @@ def _parameters(run: Run) -> str:
 
 def _short(value: Any) -> str:
     if isinstance(value, list | tuple):
-        return ",".join(map(_short, value))
+        return " ".join(map(_short, value))
     return f"{value:g}" if isinstance(value, float) else str(value)

@@ -34,10 +34,17 @@
     body.append(...places.map((i) => rows[i]));
   };
 
-  // Models are columns: the header of a row sorts them, in all sections of the table.
+  // Models are columns: the header of a row sorts them, in all sections with the same columns.
   const sortColumns = (head) => {
-    const places = order([...head.parentElement.cells].slice(1), turn(head));
-    [...head.closest("table").rows].forEach((row) => {
+    const count = head.parentElement.cells.length;
+    const tables = [...head.closest(".part").querySelectorAll("table.sortable-columns")];
+    const same = tables.filter((table) => table.tHead.rows[0].cells.length === count);
+    const descending = turn(head);
+    same.filter((table) => !table.contains(head)).forEach((table) => {
+      table.querySelectorAll("[aria-sort]").forEach((other) => other.removeAttribute("aria-sort"));
+    });
+    const places = order([...head.parentElement.cells].slice(1), descending);
+    same.flatMap((table) => [...table.rows]).forEach((row) => {
       const cells = [...row.cells].slice(1);
       if (cells.length) row.append(...places.map((i) => cells[i]));
     });

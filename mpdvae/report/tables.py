@@ -43,8 +43,9 @@ def table(study: Study) -> Table:
         Section(
             "Use of the code by the decoder: distortion relative to the image's own code",
             _rows(study, [metric(n) for n in USE]),
+            folded=True,
         ),
-        Section(NOISE_TITLE, _noise_rows(study)),
+        Section(NOISE_TITLE, _noise_rows(study), folded=True),
     ]
     shown = tuple(section for section in sections if section.rows)
     return Table("All models", tuple(variant.label for variant in study.variants), shown, tuple(_notes(study)))

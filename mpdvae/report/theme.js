@@ -18,5 +18,15 @@ const report = (() => {
     root.style.colorScheme = choice.value;
     changed();
   }));
+  // What an address points to is shown, with everything that it is folded into.
+  const reveal = () => {
+    const target = location.hash && document.getElementById(decodeURIComponent(location.hash.slice(1)));
+    if (!target) return;
+    for (let part = target; part; part = part.parentElement) if (part.tagName === "DETAILS") part.open = true;
+    target.scrollIntoView();
+  };
+  addEventListener("hashchange", reveal);
+  addEventListener("load", reveal);
+  addEventListener("beforeprint", () => document.querySelectorAll("details.part").forEach((part) => { part.open = true; }));
   return { colour, onTheme: (listener) => listeners.push(listener) };
 })();

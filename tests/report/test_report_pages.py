@@ -1,5 +1,6 @@
 """Reading run folders and writing the report: grouping, errors, escaping, one file that needs no network."""
 
+import html
 import json
 import re
 from html.parser import HTMLParser
@@ -11,6 +12,7 @@ from report_folders import PROTOCOL, add_referee, edit, make_matrix, make_run
 from mpdvae import report
 from mpdvae.errors import InputError
 from mpdvae.report.collect import collect
+from mpdvae.report.opening import opening, unreliable
 from mpdvae.report.published import comparable
 from mpdvae.report.setup import differences
 
@@ -71,8 +73,9 @@ def test_page_is_one_small_file_without_requests(matrix: report.Results) -> None
     page = Page(text)
     assert page.loads
     assert all(address.startswith("data:image/png;base64,") for address in page.loads)
-    runs = {link for link in page.links if not link.startswith("#")}
-    assert runs == {f"{matrix.relative(run.folder)}/" for run in matrix.collection.runs}
+    assert all(link.startswith("#") for link in page.links)  # a mailed file has no folders beside it
+    assert {link[1:] for link in page.links} <= set(re.findall(r' id="([^"]+)"', text))
+    assert {link for link in page.links if link.startswith("#run")} == {f"#run{i}" for i in range(1, 19)}
     assert "default-src 'none'" in text
     assert "@import" not in text.split("</style>")[0]
     assert "url(" not in text.split("</style>")[0]
@@ -98,15 +101,51 @@ def test_markdown_and_page_show_the_same_numbers(matrix: report.Results) -> None
         assert tuple(cells) in shown
 
 
+def test_the_first_screen_answers_in_three_lines(matrix: report.Results) -> None:
+    """The same in the page and in Markdown; the numbers are those of the tables."""
+    first = opening(matrix.collection.studies[0], matrix.verdicts[0])
+    page, text = matrix.html.read_text(), matrix.markdown.read_text()
+    for title, line in first.lines:
+        assert f"<dt>{title}</dt><dd>{html.escape(line)}</dd>".replace("&#x27;", "&#39;") in page
+        assert f"**{title}.** {line.replace('*', '')}" in text.replace("\\", "")
+    nll = [cell.strip() for cell in next(r for r in Page(page).rows if r[0].startswith("NLL, imp"))]
+    assert f"NLL (lower is better): {nll[1]} against {nll[2]} nats" in first.found
+    words = {v.claim.id: v.word for v in matrix.verdicts[0]}
+    assert list(words) == ["C1", "C2", "C3", "C4", "C5", "C6", "V1", "V2"]
+    assert re.findall(r'<span class="id">(\w+)</span>', page) == list(words)
+    assert f"Of {sum(word != 'not tested' for word in words.values())} claims tested" in first.found
+    assert ("C5 is a reviewer's doubt" in first.found) == (words["C5"] == "does not hold")
+    assert "Likelihoods are of 1,000 test images with 128 importance samples each." in first.trust
+    assert [picture.model for picture in first.samples] == ["vae-pixelcnn", "vlae", "mae"]
+
+
+def test_verdicts_on_unreliable_likelihoods_say_so(tmp_path: Path) -> None:
+    folders = make_matrix(tmp_path / "runs")
+    for folder in folders:
+        if folder.name.startswith("mae-"):
+            edit(
+                folder / "density.json",
+                pareto_k={"median": 0.6, "share_above_0.7": 0.01, "threshold": 0.58, "share_above_threshold": 0.4},
+            )
+    made = write(folders, tmp_path)
+    study, verdicts = made.collection.studies[0], {v.claim.id: v for v in made.verdicts[0]}
+    assert unreliable(verdicts["C2"], study) == "Rests on likelihoods of which 40% (mae) are unreliable."
+    assert unreliable(verdicts["V1"], study) == unreliable(verdicts["V2"], study) == ""
+    assert made.html.read_text().count('<p class="caution">') == 4 == made.markdown.read_text().count("Rests on")
+    assert "The weights of 40% (mae)" in opening(study, made.verdicts[0]).trust
+
+
+@pytest.mark.parametrize("models", [["vae"], ["mae", "vae"], ["mae", "vlae"]])
+def test_fewer_models_have_a_first_screen_too(tmp_path: Path, models: list[str]) -> None:
+    made = write(make_matrix(tmp_path / "runs", models, seeds=1), tmp_path)
+    first = opening(made.collection.studies[0], made.verdicts[0])
+    assert ("mae against vlae" in first.found) == ("vlae" in models)
+    assert "With one seed there are no intervals" in first.trust
+    assert ("None of the claims can be tested" in first.found) == ("vlae" not in models)
+
+
 def test_verdicts_have_their_step_in_every_form(matrix: report.Results) -> None:
-    row = [
-        "mae",
-        "0",
-        "since step 50: partly collapsed: 12 of 32 units carry less than 0.01 nats",
-        "1.86 ± 0.10",
-        "27.60",
-        "0.80",
-    ]
+    row = ["mae", "partly collapsed", "50", "1.86 ± 0.00", "27.60 ± 0.00", "0.80 ± 0.00"]
     assert row in [[cell.strip() for cell in shown] for shown in Page(matrix.html.read_text()).rows]
     assert "| " + " | ".join(row) + " |" in matrix.markdown.read_text()
 
@@ -117,7 +156,8 @@ def test_runs_of_earlier_versions_show_what_they_noted(tmp_path: Path) -> None:
     alone = write([old], tmp_path)
     page = Page(alone.html.read_text())
     verdict = "partly collapsed: 12 of 32 units carry less than 0.01 nats (since which step is not known)"
-    assert ["vae", "0", verdict, "–", "–", "–"] in [[cell.strip() for cell in shown] for shown in page.rows]
+    assert f"<dt>collapse</dt><dd>{verdict}</dd>" in alone.html.read_text()
+    assert ["vae", "partly collapsed", "–", "–", "–", "–"] in [[cell.strip() for cell in shown] for shown in page.rows]
     assert "Codes during training" not in alone.html.read_text()
     both = write([old, make_run(tmp_path / "new", "mae")], tmp_path)
     figures = [
@@ -141,8 +181,8 @@ def test_what_went_wrong_in_training_is_told(tmp_path: Path) -> None:
 def test_results_hold_what_the_table_shows(matrix: report.Results) -> None:
     content = json.loads(matrix.json.read_text())
     assert content["format"] == 1
-    assert [row["model"] for row in content["rows"]][:2] == ["vae", "vae-pixelcnn"]
-    row = content["rows"][3]
+    assert [row["model"] for row in content["rows"]][:2] == ["mae", "vlae"]
+    row = content["rows"][0]
     nll = row["metrics"]["nll_nats"]
     assert set(nll) == {"mean", "half_width_95", "covers", "values", "unit"}
     knn = row["metrics"]["knn10_accuracy/1000"]["noise"]
@@ -195,7 +235,7 @@ def test_protocols_are_never_in_one_table(tmp_path: Path) -> None:
     folders += make_matrix(tmp_path / "d", ["vae"], seeds=2, scale="hours")
     made = write(folders, tmp_path)
     assert sorted(len(study.variants) for study in made.collection.studies) == [1, 1, 1, 2]
-    assert made.html.read_text().count('aria-label="Table of all models"') == 4
+    assert made.html.read_text().count('aria-label="Table of all models: Density"') == 4
     assert len(json.loads(made.json.read_text())["claims"]) == 4 * len(made.verdicts[0])
 
 
@@ -204,13 +244,13 @@ def test_the_sandwich_stands_beside_the_estimate_where_a_run_has_it(tmp_path: Pa
     add_referee(judged)
     made = write([judged, other], tmp_path)
     rows = {tuple(cell.strip() for cell in row) for row in Page(made.html.read_text()).rows}
-    assert ("Simulated images: NLL, lower bound (nats)", "–", "84.50") in rows
-    assert ("Simulated images: NLL, importance-weighted (nats)", "–", "84.88") in rows
-    assert ("Simulated images: NLL, upper bound (nats)", "–", "85.25") in rows
-    assert ("Real images: NLL, annealed (nats)", "–", "86.75") in rows
+    assert ("Simulated images: NLL, lower bound (nats)", "84.50", "–") in rows
+    assert ("Simulated images: NLL, importance-weighted (nats)", "84.88", "–") in rows
+    assert ("Simulated images: NLL, upper bound (nats)", "85.25", "–") in rows
+    assert ("Real images: NLL, annealed (nats)", "86.75", "–") in rows
     for path in (made.html, made.markdown):
         assert "16 chains of 200 steps on 10 images" in path.read_text()
-    metrics = json.loads(made.json.read_text())["rows"][1]["metrics"]
+    metrics = json.loads(made.json.read_text())["rows"][0]["metrics"]
     assert metrics["referee_simulated_nll_at_most_nats"]["values"] == {"0": 85.25}
     assert "Simulated images" not in write([other], tmp_path).html.read_text()
 
@@ -358,7 +398,7 @@ def test_console_fits_its_width(matrix: report.Results) -> None:
 
 def test_baselines_stand_beside_the_codes(matrix: report.Results) -> None:
     text = matrix.markdown.read_text().split("### Representation")[1].split("### Comparison")[0]
-    assert "| raw pixels | PCA, 32 dimensions | untrained encoder | vae |" in text
+    assert "| raw pixels | PCA, 32 dimensions | untrained encoder | mae |" in text
     row = next(
         line for line in text.splitlines() if line.startswith("| 10-NN, 10,000 labels | 0.910 | 0.930 | 0.852 ± ")
     )
@@ -374,7 +414,7 @@ def test_encoders_that_differ_have_their_own_untrained_ones(tmp_path: Path) -> N
     for folder in folders[2:]:
         edit(folder / "experiment.json", encoder={"kind": "mlp"})
     text = write(folders, tmp_path).markdown.read_text()
-    assert "| raw pixels | PCA, 32 dimensions | untrained encoder (of vae) | untrained encoder (of mae) |" in text
+    assert "| raw pixels | PCA, 32 dimensions | untrained encoder (of mae) | untrained encoder (of vae) |" in text
 
 
 def test_any_number_of_untrained_encoders_is_drawn(tmp_path: Path) -> None:

@@ -1,5 +1,6 @@
 """The plane of rate and distortion, families of models, and heat maps over the two weights, of made-up run folders."""
 
+import html
 import json
 import re
 from pathlib import Path
@@ -10,9 +11,11 @@ import pytest
 from report_folders import edit, make_matrix, make_run
 
 from mpdvae import report
+from mpdvae.report import labels
 from mpdvae.report.collect import Study, collect
 from mpdvae.report.families import families
 from mpdvae.report.figures import Chart
+from mpdvae.report.labels import placed
 from mpdvae.report.plane import equal_elbo, plane, points
 from mpdvae.report.sensitivity import grids, sensitivity
 
@@ -155,6 +158,27 @@ def test_hover_names_the_run_and_its_likelihood(tmp_path):
     assert "mae: NLL 87.00 nats" in [text for t in drawn for text in t.get("hovertext") or []]
 
 
+@pytest.mark.parametrize("count", [1, 6, 20])
+def test_names_cover_neither_points_nor_each_other_where_there_is_room(count):
+    """Points on a line with room above; the places that are chosen have no overlap."""
+    size, names = (900.0, 300.0), [f"model-{i}" for i in range(count)]
+    points = [((i + 1) / (count + 1), 0.4 + 0.02 * (i % 3)) for i in range(count)]
+    places = placed(points, names, size)
+    centres = [(x * size[0], y * size[1]) for x, y in points]
+    boxes = [labels._box(c, n, labels.PLACES[p]) for c, n, p in zip(centres, names, places, strict=True)]
+    markers = [(x - 7, y - 7, x + 7, y + 7) for x, y in centres]
+    covered = sum(
+        labels._overlap(a, b) for i, a in enumerate(boxes) for b in (*boxes[:i], *markers[:i], *markers[i + 1 :])
+    )
+    assert covered == 0 if count < 20 else covered < 20 * 200
+    assert placed(points, names, size) == places
+
+
+def test_a_name_at_the_edge_stays_inside():
+    assert placed([(0.0, 0.5)], ["a long name"], (400.0, 300.0)) == ["middle right"]
+    assert placed([(1.0, 0.5)], ["a long name"], (400.0, 300.0)) == ["middle left"]
+
+
 def test_too_few_models_make_no_plane(tmp_path):
     folders = make_matrix(tmp_path, ["vae", "vlae", "mae"], seeds=1)
     assert plane(study_of(folders), str) is not None
@@ -166,15 +190,17 @@ def test_too_few_models_make_no_plane(tmp_path):
     assert "Rate and distortion" not in made.html.read_text() + made.markdown.read_text()
 
 
-def test_links_are_relative_and_quoted(tmp_path):
-    """A folder's name is no scheme, no query and no markup; a model's name is no markup."""
+def test_points_lead_to_their_runs_within_the_page(tmp_path):
+    """A folder's name is no markup, and neither is a model's."""
     names = ["javascript:alert(1)", 'a "b" <i>?x#y&z', "c"]
     folders = [make_run(tmp_path / "runs" / n, f"<b>{i}&", objective=weights(i, 0.0)) for i, n in enumerate(names)]
     odd = make_run(tmp_path / "javascript:alert(2)", "last")
     text = report.write([*folders, odd], html=tmp_path / "r.html", command="x").html.read_text()
-    expected = ["runs/javascript%3Aalert%281%29/", "runs/a%20%22b%22%20%3Ci%3E%3Fx%23y%26z/", "runs/c/"]
-    links = set(re.findall(r'<a href="([^#"][^"]*)">seed', text))
-    assert links == {*expected, "javascript%3Aalert%282%29/"}
+    links = set(re.findall(r'<a href="([^"]*)">seed', text))
+    assert links == {"#run1", "#run2", "#run3", "#run4"}
+    for folder in (*folders, odd):
+        shown = html.escape(folder.relative_to(tmp_path).as_posix()).replace("&quot;", "&#34;")
+        assert re.search(rf'<h4 id="run\d">seed 0 <small>{re.escape(shown)},', text)
     figures = [json.loads(s) for s in re.findall(r'<script type="application/json">(.*?)</script>', text)]
     clicked = {link for f in figures for t in f["data"] for link in t.get("customdata") or []}
     assert clicked == links

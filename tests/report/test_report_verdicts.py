@@ -257,7 +257,7 @@ def test_two_configurations_of_a_model_are_not_mixed(tmp_path: Path) -> None:
     other = {"diversity_weight": 2.0, "smoothness_weight": 0.5, "mpd_form": "released"}
     folders.append(make_run(tmp_path / "other", "mae", 0, objective=other))
     found = study(folders)
-    assert [v.label for v in found.variants] == ["vlae", "mae (diversity_weight 1.0)", "mae (diversity_weight 2.0)"]
+    assert [v.label for v in found.variants] == ["mae (diversity_weight 1.0)", "mae (diversity_weight 2.0)", "vlae"]
     assert words(judge_all(found))["C2"] == "not tested"
 
 
