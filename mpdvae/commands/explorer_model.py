@@ -26,6 +26,8 @@ from mpdvae.seeding import seeded
 from mpdvae.vae import VAE
 
 POINTS = 500
+DRAWS = 4
+"""Number of images drawn of one code, if its pixels are drawn."""
 MEAN_DRAWS = 1000
 """Number of draws from the prior used to estimate its mean."""
 
@@ -47,10 +49,18 @@ class Live:
     """Standard deviation of the aggregate posterior in each dimension."""
     dimensions: list[int]
     """All dimensions, most informative first."""
+    pixels_are_drawn: bool
+    """Whether pixels depend on each other, so that each image of a code is a new draw; otherwise it is the mean."""
 
-    def moved(self, point: int, dimension: int, deviations: float) -> Float[Tensor, "1 *latent"]:
-        """Returns the code of an image, moved along one dimension by `deviations` standard deviations."""
-        z = self.z[point : point + 1].clone()
+    def repeated(self, point: int) -> Float[Tensor, "repeat *latent"]:
+        """Returns the code of an image, as often as its image is to be shown: several draws differ in what the code leaves
+        open."""
+        return self.z[[point] * (DRAWS if self.pixels_are_drawn else 1)]
+
+    def moved(self, point: int, dimension: int, deviations: float) -> Float[Tensor, "repeat *latent"]:
+        """Returns the code of an image, moved along one dimension by `deviations` standard deviations, as often as
+        `repeated` does."""
+        z = self.repeated(point).clone()
         z.flatten(1)[:, dimension] += deviations * self.spread[dimension].to(z)
         return z
 
@@ -85,13 +95,17 @@ def live(
     x = x[chosen]
     q = posteriors(vae, x)
     spread = (q.mean.var(0) + q.variance.mean(0)).sqrt()
+    z = vae.encode(x)
+    with torch.no_grad(), seeded("explore"):
+        pixels_are_drawn = image_of(vae, z[:1])[1]
     return Live(
         experiment=experiment,
         vae=vae,
         x=x,
-        z=vae.encode(x),
+        z=z,
         labels=[""] * len(x) if labels is None else [str(label) for label in labels[chosen].tolist()],
         places=principal_map(q.mean.numpy()).points,
         spread=spread,
         dimensions=code_diagnostics.information_per_dimension(q).argsort(descending=True).tolist(),
+        pixels_are_drawn=pixels_are_drawn,
     )

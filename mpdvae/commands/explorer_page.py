@@ -8,7 +8,7 @@ import socket
 from importlib.resources import files
 from typing import Any
 
-from mpdvae.commands.explorer_model import Live
+from mpdvae.commands.explorer_model import DRAWS, Live
 from mpdvae.errors import InputError, RunError
 from mpdvae.report.palette import class_style
 
@@ -25,6 +25,12 @@ MARKERS = {
     "pentagon": "triangle_pin",
 }
 """Bokeh's names for shapes of the palette, or for the most similar shapes that it has."""
+DRAWN = (
+    "The pixels of this model depend on each other and are drawn anew for each image: what several images of one code share "
+    "comes from the code."
+)
+MEANS = "Images are the means of the pixels, given the code."
+WIDE: dict[str, Any] = {"sizing_mode": "stretch_width"}
 ARROWS = """
 select.bk-input { appearance: auto !important; background-image: none !important; }
 .bk-spin-btn-up:before { border-bottom-color: currentColor !important; }
@@ -65,7 +71,7 @@ def serve(live: Live, port: int) -> None:
     panel.extension(raw_css=[files("mpdvae.commands").joinpath("explorer_page.css").read_text()])
     origins = [f"{name}:{port}" for name in (ADDRESS, "localhost")]
     print(f"http://{ADDRESS}:{port}  (press Ctrl-C to stop)", flush=True)
-    panel.serve(
+    panel.serve(  # until Ctrl-C
         lambda: page(live),
         address=ADDRESS,
         port=port,
@@ -74,24 +80,24 @@ def serve(live: Live, port: int) -> None:
         verbose=False,
         title=f"{live.experiment.name} - mpdvae explore",
     )
+    print("\nServer stopped.", flush=True)
 
 
 def page(live: Live) -> Any:
     """Returns the page for one visitor."""
     import panel as pn
 
-    chosen = pn.widgets.IntSlider(name="Image", start=0, end=len(live.x) - 1, value=0, sizing_mode="stretch_width")
+    chosen = pn.widgets.IntSlider(name="Image", start=0, end=len(live.x) - 1, value=0, **WIDE)
     whose = f"{live.experiment.name}, seed {live.experiment.seed}"
     return pn.Column(
-        pn.pane.Markdown(f"# {whose}", margin=(0, 5)),
+        pn.pane.Markdown(f"# {whose}\n\n{DRAWN if live.pixels_are_drawn else MEANS}", margin=(0, 5)),
         pn.FlexBox(
-            _part("Choose an image", _map(live, chosen), chosen, _pair(live, chosen)),
-            pn.Column(
+            _column(_part("Choose an image", _map(live, chosen), chosen, _pair(live, chosen))),
+            _column(
                 _part("Move along a dimension", *_along(live, chosen)),
                 _part("Mix it with another", *_mix(live, chosen)),
-                styles={"gap": "16px"},
             ),
-            _part("Sample", *_samples(live)),
+            _column(_part("Sample", *_samples(live))),
             gap="16px",
             align_items="flex-start",
         ),
@@ -100,10 +106,18 @@ def page(live: Live) -> Any:
     )
 
 
+def _column(*parts: Any) -> Any:
+    """Returns one of the columns that stand side by side where there is room, and share it."""
+    import panel as pn
+
+    return pn.Column(*parts, styles={"flex": "1 1 340px", "min-width": "0", "gap": "16px"})
+
+
 def _part(title: str, *content: Any) -> Any:
     import panel as pn
 
-    return pn.Column(pn.pane.Markdown(f"## {title}", margin=(0, 5)), *content, width=340, css_classes=["part"])
+    heading = pn.pane.Markdown(f"## {title}", margin=(0, 5))
+    return pn.Column(heading, *content, sizing_mode="stretch_width", css_classes=["part"])
 
 
 def _map(live: Live, chosen: Any) -> Any:
@@ -123,7 +137,12 @@ def _map(live: Live, chosen: Any) -> Any:
     ring = ColumnDataSource(_place(live, chosen.value))
     clear = {"background_fill_alpha": 0, "border_fill_alpha": 0, "outline_line_color": "#888888"}
     plot = figure(
-        width=320, height=300, tools="tap,pan,wheel_zoom,reset", tooltips="@label", toolbar_location=None, **clear
+        sizing_mode="stretch_width",
+        height=320,
+        tools="tap,pan,wheel_zoom,reset",
+        tooltips="@label",
+        toolbar_location=None,
+        **clear,
     )
     plot.axis.visible = plot.grid.visible = False
     plot.scatter(
@@ -149,10 +168,11 @@ def _pair(live: Live, chosen: Any) -> Any:
     import panel as pn
 
     original = pn.bind(lambda i: _png(live.png(live.x[i : i + 1], 1), 140, "the image"), chosen)
-    decoded = pn.bind(lambda i: _png(live.images(live.z[i : i + 1], 1), 140, "its code, decoded"), chosen)
+    decoded = pn.bind(lambda i: _png(live.images(live.repeated(i), 2), 140, "its code, decoded"), chosen)
+    under = f"its code, drawn {DRAWS} times" if live.pixels_are_drawn else "its code, decoded"
     return pn.Row(
         pn.Column(original, pn.pane.Markdown("the image", margin=(0, 10))),
-        pn.Column(decoded, pn.pane.Markdown("its code, decoded", margin=(0, 10))),
+        pn.Column(decoded, pn.pane.Markdown(under, margin=(0, 10))),
     )
 
 
@@ -161,9 +181,11 @@ def _along(live: Live, chosen: Any) -> list[Any]:
 
     order = {f"{k} (rank {place} by information)": k for place, k in enumerate(live.dimensions, start=1)}
     dimension = pn.widgets.Select(name="Dimension", options=order, stylesheets=[ARROWS])
-    move = pn.widgets.FloatSlider(name="Standard deviations", start=-CODE_REACH, end=CODE_REACH, step=0.25, value=0)
+    move = pn.widgets.FloatSlider(
+        name="Standard deviations", start=-CODE_REACH, end=CODE_REACH, step=0.25, value=0, **WIDE
+    )
     image = pn.bind(
-        lambda i, k, d: _png(live.images(live.moved(i, k, d), 1), 200, "moved along a dimension"),
+        lambda i, k, d: _png(live.images(live.moved(i, k, d), 2), 200, "moved along a dimension"),
         chosen,
         dimension,
         move,
@@ -174,7 +196,9 @@ def _along(live: Live, chosen: Any) -> list[Any]:
 def _mix(live: Live, chosen: Any) -> list[Any]:
     import panel as pn
 
-    other = pn.widgets.IntSlider(name="Other image", start=0, end=len(live.x) - 1, value=min(1, len(live.x) - 1))
+    other = pn.widgets.IntSlider(
+        name="Other image", start=0, end=len(live.x) - 1, value=min(1, len(live.x) - 1), **WIDE
+    )
     images = pn.bind(
         lambda i, j: _png(live.images(live.mixed(i, j, MIX_STEPS), MIX_STEPS // 2), 300, "from one image to the other"),
         chosen,
@@ -186,7 +210,7 @@ def _mix(live: Live, chosen: Any) -> list[Any]:
 def _samples(live: Live) -> list[Any]:
     import panel as pn
 
-    temperature = pn.widgets.FloatSlider(name="Temperature", start=0, end=2, step=0.1, value=1)
+    temperature = pn.widgets.FloatSlider(name="Temperature", start=0, end=2, step=0.1, value=1, **WIDE)
     seed = pn.widgets.IntInput(name="Seed", start=0, value=0, stylesheets=[ARROWS])
     images = pn.bind(
         lambda t, s: _png(live.images(live.drawn(SAMPLES, t, s), 4), 300, "samples"),
@@ -199,4 +223,4 @@ def _samples(live: Live) -> list[Any]:
 def _png(content: bytes, width: int, alt: str) -> Any:
     import panel as pn
 
-    return pn.pane.PNG(content, width=width, embed=True, alt_text=alt)
+    return pn.pane.PNG(content, width=width, embed=True, alt_text=alt, styles={"image-rendering": "pixelated"})

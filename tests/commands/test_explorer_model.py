@@ -13,6 +13,7 @@ from mpdvae.commands.explorer_model import Live, live
 from mpdvae.commands.explorer_page import check_port
 from mpdvae.commands.model_images import model_images
 from mpdvae.errors import InputError, RunError
+from mpdvae.evaluation.exploration import image_of
 from mpdvae.runs.model_folder import load
 
 
@@ -28,6 +29,23 @@ def test_a_move_changes_one_dimension_by_its_spread(shown):
     assert difference[2] == pytest.approx(1.5 * shown.spread[2].item(), rel=1e-4)
     assert difference.count_nonzero() == 1
     assert sorted(shown.dimensions) == list(range(8))
+
+
+def test_codes_whose_pixels_are_drawn_are_shown_in_several_draws(shown):
+    """With noise of their own."""
+    assert shown.pixels_are_drawn
+    codes = shown.repeated(2)
+    assert len(codes) == len(shown.moved(2, 0, 1.0)) == 4
+    assert (codes == shown.z[2]).all()
+    images = image_of(shown.vae, codes)[0]
+    assert len({image.numpy().tobytes() for image in images}) > 1
+
+
+def test_codes_whose_pixels_are_means_are_shown_once(tmp_path):
+    vae = tiny("vae-digits-smoke").build((1, 8, 8)).eval()
+    once = live(tiny("vae-digits-smoke"), vae, torch.bernoulli(torch.full((5, 1, 8, 8), 0.3)), None)
+    assert not once.pixels_are_drawn
+    assert len(once.repeated(2)) == 1
 
 
 def test_mixtures_begin_and_end_at_codes(shown):
