@@ -12,13 +12,18 @@ if TYPE_CHECKING:
     from mpdvae.runs.run_folder import Run
 
 
-def diagnose(directory: Positional[Path]) -> None:
+FIRST = 3
+"""Number of remedies that are shown without --all."""
+
+
+def diagnose(directory: Positional[Path], all: bool = False) -> None:
     """Explain a run: what collapsed, when, why, and what to try.
 
     Also works on unfinished runs, from what they have recorded so far.
 
     Args:
         directory: Folder of the run.
+        all: Show every remedy that suits the run. Default: three against what was found, none if nothing was.
     """
     from mpdvae.evaluation.collapse_diagnosis import diagnose
     from mpdvae.runs.run_folder import Run
@@ -38,7 +43,7 @@ def diagnose(directory: Positional[Path]) -> None:
     if found.information_per_dimension_nats:
         console.print(plain(f"\n{sparkline(found.information_per_dimension_nats)}  nats per unit, logarithmic"))
     _print_findings(found, directory)
-    _print_advice(found, directory)
+    _print_advice(found, directory, all)
 
 
 def _diagnostics(run: "Run") -> dict[str, Any] | None:
@@ -77,20 +82,34 @@ def _print_findings(found: "Diagnosis", directory: Path) -> None:
     console.print(table)
 
 
-def _print_advice(found: "Diagnosis", directory: Path) -> None:
+def _print_advice(found: "Diagnosis", directory: Path, all: bool) -> None:
     from rich.table import Table
 
     from mpdvae.workflows.progress_display import plain, stdout
 
     console = stdout()
-    if not found.advice:
-        console.print(plain("\nNo available remedy suits this run, or all of them are already applied."))
-        return
-    order = "remedies for the findings first" if found.causes else "although nothing requires it"
     command = f"mpdvae train {directory / 'experiment.json'} --out NEW OPTIONS"
-    console.print(plain(f"\nWhat to try, {order}, with `{command}`:"))
+    if found.longer:
+        longer = command.replace("OPTIONS", " ".join(found.longer))
+        console.print(plain(f"\nTrain longer first, as the loss still fell: `{longer}`"))
+    called_for = [advice for advice in found.advice if advice.remedy.against in found.causes]
+    shown = found.advice if all else called_for[:FIRST]
+    if not shown:
+        console.print(plain(_nothing(found, directory)))
+        return
+    rest = len(found.advice) - len(shown)
+    console.print(plain(f"\nWhat to try, {'those against the findings' if all else 'these'} first, with `{command}`:"))
     table = Table("against", "remedy and its OPTIONS", box=None, header_style="bold", pad_edge=False)
-    for advice in found.advice:
+    for advice in shown:
         remedy = advice.remedy
         table.add_row(remedy.against, plain(f"{remedy.title} ({remedy.source})\n{' '.join(advice.options)}"))
     console.print(table)
+    if rest:
+        console.print(plain(f"{rest} more: `mpdvae diagnose {directory} --all`"))
+
+
+def _nothing(found: "Diagnosis", directory: Path) -> str:
+    """Says why no remedy is shown."""
+    if found.causes or not found.advice:
+        return "\nNo available remedy suits this run, or all of them are already applied."
+    return f"\nNothing here calls for a remedy; `mpdvae diagnose {directory} --all` lists those that suit this run."

@@ -16,7 +16,7 @@ from typing import Any
 
 from mpdvae.evaluation.advice import Advice, advise
 from mpdvae.experiments.experiment import Experiment
-from mpdvae.experiments.remedies import Cause
+from mpdvae.experiments.remedies import Cause, as_options
 from mpdvae.measures import collapse
 from mpdvae.measures.collapse import COLLAPSE_NATS
 
@@ -24,6 +24,11 @@ LAG_NATS = 1.0
 """Lag above which the encoder is reported to be behind, if the lag also exceeds twice its standard error."""
 CODE_USE_NATS = collapse.WEAK_NATS
 """Code use below which the decoder is reported to do almost without z."""
+FALLING_NATS = 0.4
+"""Fall of the negative ELBO over the last quarter of training above which a longer training is advised: the smallest
+difference in likelihood that matters (`mpdvae.report.claims`)."""
+ANNEALED = 0.5
+"""Fraction of the learning rate that is left at the end below which a schedule is said to anneal it."""
 TOTAL = "total"
 """Key of the norm of the sum of all terms in the gradient norms."""
 
@@ -50,6 +55,8 @@ class Diagnosis:
     causes: frozenset[Cause]
     advice: tuple[Advice, ...]
     """Remedies that suit the run, those against its causes first."""
+    longer: tuple[str, ...]
+    """Options for a longer training, if the loss still fell at the end; otherwise empty."""
     information_per_dimension_nats: tuple[float, ...]
     """Empty if unknown."""
 
@@ -77,10 +84,11 @@ def diagnose(experiment: Experiment, history: Sequence[Record], diagnostics: Rec
     advice = sorted(advise(experiment), key=lambda one: one.remedy.against not in causes)  # stable
     return Diagnosis(
         verdict=verdict(history, newest),
-        findings=tuple(part for part in parts.values() if part is not None),
+        findings=tuple(part for part in (*parts.values(), _training(experiment, history)) if part is not None),
         unknown=tuple(name for name, part in parts.items() if part is None),
         causes=causes,
         advice=tuple(advice),
+        longer=_longer(experiment, history),
         information_per_dimension_nats=tuple(map(float, newest.get("information_per_dimension_nats") or ())),
     )
 
@@ -178,6 +186,39 @@ def _decoder(newest: Record) -> Finding | None:
         return None
     words = "the decoder could almost do without z" if nats < CODE_USE_NATS else "the decoder uses z"
     return Finding("decoder", f"given the code of another image, it loses {nats:.2f} nats of log p(x|z): {words}")
+
+
+def _training(experiment: Experiment, history: Sequence[Record]) -> Finding | None:
+    """Says how the negative ELBO changed over the last quarter of a training that is over."""
+    fall = _last_fall(experiment, history)
+    if fall is None:
+        return None
+    if fall > FALLING_NATS:
+        return Finding(
+            "training", f"the negative ELBO fell by {fall:.2f} nats in the last quarter: it was not over yet"
+        )
+    moved = f"fell by {fall:.2f}" if fall >= 0 else f"rose by {-fall:.2f}"
+    return Finding("training", f"the negative ELBO {moved} nats in the last quarter")
+
+
+def _longer(experiment: Experiment, history: Sequence[Record]) -> tuple[str, ...]:
+    fall, steps = _last_fall(experiment, history), experiment.training.steps
+    if fall is None or fall <= FALLING_NATS:
+        return ()
+    options = {"training__steps": 2 * steps}
+    if experiment.training.decay_per_step**steps < ANNEALED:  # the same rate at the end
+        options["training__decay_per_step"] = round(math.sqrt(experiment.training.decay_per_step), 8)
+    return tuple(as_options(options))
+
+
+def _last_fall(experiment: Experiment, history: Sequence[Record]) -> float | None:
+    """Returns by how much the negative ELBO fell over the last quarter of the steps, on validation images; None before the
+    end, and with a single point there."""
+    steps = experiment.training.steps
+    points = [entry for entry in history if "negative_elbo_nats" in entry and entry["step"] >= 0.75 * steps]
+    if len(points) < 2 or points[-1]["step"] < steps:
+        return None
+    return float(points[0]["negative_elbo_nats"] - points[-1]["negative_elbo_nats"])
 
 
 def _causes(newest: Record) -> frozenset[Cause]:

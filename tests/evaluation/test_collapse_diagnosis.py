@@ -1,5 +1,7 @@
 """Collapse in words, since when, and what to try: hand-made histories, and remedies that the command line accepts."""
 
+import re
+
 import pytest
 from command_line import asked_for, call
 from small_runs import tiny
@@ -272,6 +274,35 @@ def test_remedies_against_what_was_found_come_first():
     assert "encoder" not in {one.remedy.against for one in found.advice[2:]}
 
 
+@pytest.mark.parametrize(
+    ("course", "longer"),
+    [
+        ({100: 99.0, 225: 90.0, 300: 89.0}, True),
+        ({100: 99.0, 225: 90.0, 300: 89.8}, False),
+        ({100: 99.0, 225: 90.0, 300: 91.0}, False),
+        ({100: 99.0, 200: 95.0, 300: 89.0}, False),  # one point in the last quarter
+        ({100: 99.0, 225: 90.0, 280: 80.0}, False),  # not at the end yet
+    ],
+)
+def test_a_loss_that_still_fell_calls_for_a_longer_training(course, longer):
+    history = noted(*(entry(step, 1.0, negative_elbo_nats=nats) for step, nats in course.items()))
+    found = diagnose(recipe("vae-pixelcnn-mnist-minutes"), history, None)
+    assert found is not None
+    assert found.longer == (("--training.steps", "600") if longer else ())
+
+
+def test_a_longer_training_keeps_the_last_learning_rate():
+    experiment = recipe("mae-mnist-hours")
+    steps, decay = experiment.training.steps, experiment.training.decay_per_step
+    history = noted(*(entry(step, 1.0, negative_elbo_nats=-step / 100) for step in (int(0.8 * steps), steps)))
+    found = diagnose(experiment, history, None)
+    assert found is not None
+    options = dict(zip(found.longer[::2], found.longer[1::2], strict=True))
+    new_steps, new_decay = int(options["--training.steps"]), float(options["--training.decay-per-step"])
+    assert new_steps == 2 * steps
+    assert new_decay**new_steps == pytest.approx(decay**steps, rel=1e-3)
+
+
 # -- the command -------------------------------------------------------------------------------------------------------
 
 
@@ -283,8 +314,26 @@ def test_diagnose_explains_a_finished_run(finished, capsys):
     measured = read_json(finished / "diagnostics.json")
     assert f"it loses {measured['code_use_nats']:.2f} nats of log p(x|z)" in out
     assert f"gain {measured['encoder_lag']['gain_nats']:.2f} ± " in out
-    assert "--objective.free-bits-nats 2.4 " in out
     assert "not known" not in out
+    remedies = [line for line in out.splitlines() if re.match(r"(price|encoder|decoder) ", line)]
+    assert len(remedies) == 3
+    code, everything, _ = call(capsys, "diagnose", finished, "--all")
+    assert code == 0
+    assert everything.count("--objective.free-bits-nats 2.4 ") == 1
+    more = int(re.search(r"(\d+) more: `mpdvae diagnose", out)[1])
+    assert len([line for line in everything.splitlines() if re.match(r"(price|encoder|decoder) ", line)]) == 3 + more
+
+
+def test_diagnose_of_a_healthy_run_advises_nothing(own_copy, capsys):
+    run = Run(own_copy)
+    carried = {"information_per_dimension_nats": [1.0] * 8, "mutual_information_nats": 4.0, "code_use_nats": 20.0}
+    lag = {"encoder_lag": {"gain_nats": 0.1, "gain_standard_error_nats": 0.1, "images": 16, "steps": 10}}
+    run.write_history([entry | carried | lag | {"mutual_information_ceiling_nats": 4.4} for entry in run.history])
+    (own_copy / "diagnostics.json").unlink()
+    code, out, _ = call(capsys, "diagnose", own_copy)
+    assert code == 0
+    assert "Nothing here calls for a remedy" in out
+    assert "OPTIONS" not in out.split("Nothing here")[1]
 
 
 def test_diagnose_of_a_run_under_way_and_of_an_earlier_version(own_copy, capsys):
