@@ -18,6 +18,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from mpdvae.report.schema import Part, Whole, read
+from mpdvae.system.closed_folder import Inside
 
 ALPHA = 0.05
 """Probability of a wrong verdict on a claim."""
@@ -66,7 +67,7 @@ class Recorded(Part):
 def recorded(out: Path) -> Recorded | None:
     """Returns the record of a folder of `mpdvae reproduce`; None if its claims were not judged repeatedly. Raises
     `InputError` if it is broken."""
-    path = out / FILE
+    path = Inside(out) / FILE
     return read(Recorded, path, "restore it, or start over in another --out") if path.exists() else None
 
 

@@ -19,6 +19,7 @@ from mpdvae.errors import InputError
 from mpdvae.report.schema import DataOrigin, Density, Diagnostics, Part, Scores, Whole, read
 from mpdvae.runs.model_card import Results
 from mpdvae.runs.model_folder import model_experiment
+from mpdvae.system.closed_folder import Inside
 
 FOLDER = Path(__file__).parent / "trained"
 RESULTS = "results.json"
@@ -74,7 +75,7 @@ def located(source: str) -> Path:
 
 def recorded(folder: Path) -> Results | None:
     """Returns the recorded results of the model in `folder`; None if it has none. Raises `InputError` if they are damaged."""
-    path = folder / RESULTS
+    path = Inside(folder) / RESULTS
     if not path.is_file():
         return None
     record = read(Record, path, ADVICE).model_dump()
