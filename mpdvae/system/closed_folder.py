@@ -103,7 +103,7 @@ class Inside:
         if stat.S_ISLNK(state.st_mode):
             refuse_link(self)
         if not (stat.S_ISREG(state.st_mode) or stat.S_ISDIR(state.st_mode)):
-            raise InputError(f"{self}: is neither a file nor a folder; move it away.")
+            raise InputError(f"{self}: is neither a file nor a folder; move it away.", topic="links")
         return state
 
     def exists(self) -> bool:
@@ -205,7 +205,7 @@ def _entered(at: Opened, name: str, create: bool) -> Opened:
     if stat.S_ISLNK(state.st_mode):
         refuse_link(path)
     if not stat.S_ISDIR(state.st_mode):
-        raise InputError(f"{path}: expected a folder, got something else; move it away.")
+        raise InputError(f"{path}: expected a folder, got something else; move it away.", topic="links")
     if at.descriptor is None:
         return Opened(None, path)
     descriptor = os.open(name, FOLDER | NO_LINK, dir_fd=at.descriptor)

@@ -72,15 +72,18 @@ def check_kind(state: os.stat_result, shown: object) -> None:
     if stat.S_ISLNK(state.st_mode):
         refuse_link(shown)
     if not stat.S_ISREG(state.st_mode):
-        raise InputError(f"{shown}: is not a file; move it away.")
+        raise InputError(f"{shown}: is not a file; move it away.", topic="links")
 
 
 def refuse_link(shown: object) -> NoReturn:
     raise InputError(
         f"{shown}: is a link, which is neither followed nor replaced there, because a folder from elsewhere could lead to "
-        "any file; put the file itself there, or delete the link."
+        "any file; put the file itself there, or delete the link.",
+        topic="links",
     )
 
 
 def refuse_size(shown: object, largest: int, size: int) -> NoReturn:
-    raise InputError(f"{shown}: expected at most {largest:,} bytes for a file of this kind, got {size:,}.")
+    raise InputError(
+        f"{shown}: expected at most {largest:,} bytes for a file of this kind, got {size:,}.", topic="damaged"
+    )
