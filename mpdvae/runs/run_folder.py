@@ -85,7 +85,7 @@ class Run:
     def check_free(cls, path: Path, experiment: Experiment) -> None:
         """Raises `InputError` unless `path` is new, empty, or the folder of exactly this experiment. Writes nothing."""
         check_folder(path)
-        if path.is_dir() and (Inside(path) / "experiment.json").exists():
+        if (Inside(path) / "experiment.json").exists():
             differing = differing_fields(cls(path).experiment, experiment)
             if differing:
                 raise InputError(

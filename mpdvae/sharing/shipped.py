@@ -57,10 +57,15 @@ def trained_models() -> list[str]:
 
 
 def folder_of(name: str) -> Path:
-    """Returns the folder of the model `name`. Raises `InputError`, with similar names, if there is none."""
+    """Returns the folder of the model `name`. Raises `InputError`, with similar names, if there is none.
+
+    Some installers put links to their cache in the place of a package's files: then it is the folder there, since no link in
+    a model folder is followed.
+    """
     if name not in trained_models():
         _refuse(name)
-    return FOLDER / name
+    weights = FOLDER / name / "model.safetensors"
+    return weights.resolve().parent if weights.is_symlink() else weights.parent
 
 
 def located(source: str) -> Path:

@@ -187,7 +187,7 @@ def kept_in(folder: Path, experiment: Experiment) -> Experiment | None:
 
     Other fields of the run may differ: `Run.check_free` reports that.
     """
-    if not folder.is_dir() or not (Inside(folder) / "experiment.json").exists():
+    if not (Inside(folder) / "experiment.json").exists():
         return None
     kept = Run(folder).experiment.training
     try:

@@ -83,9 +83,7 @@ class Job:
 
     @property
     def finished(self) -> bool:
-        return (
-            self.files.is_dir() and (self.files / "experiment.json").exists() and Run(self.folder).status == "finished"
-        )
+        return (self.files / "experiment.json").exists() and Run(self.folder).status == "finished"
 
 
 def jobs(

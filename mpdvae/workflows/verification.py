@@ -131,7 +131,7 @@ def verify(
         InputError: if `folder` is not a run folder, or torch cannot use `device`.
     """
     files = Inside(folder)
-    if not folder.is_dir() or not any((files / name).is_file() for name in ("experiment.json", "manifest.json")):
+    if not any((files / name).is_file() for name in ("experiment.json", "manifest.json")):
         raise InputError(
             f"{folder}: not a run folder; give a folder created by `mpdvae train ... --out`.", topic="not-a-run"
         )
