@@ -18,7 +18,7 @@ from filelock import Timeout
 from mpdvae.errors import InputError
 from mpdvae.system.atomic_files import read_json, write_json
 from mpdvae.system.closed_folder import Inside
-from mpdvae.system.folder_lock import file_lock
+from mpdvae.system.turn_lock import turn_lock
 
 Compute = Callable[[], dict[str, Any]]
 
@@ -54,7 +54,7 @@ def _one(folder: Path, key: dict[str, Any], compute: Compute, patience: float) -
     path = Inside(folder) / f"{sha256(json.dumps(key, sort_keys=True).encode()).hexdigest()}.json"
     if (kept := _kept(path, key)) is not None:
         return kept
-    with file_lock(path.with_suffix(".lock"), patience):
+    with turn_lock(path.with_suffix(".lock"), patience):
         if (kept := _kept(path, key)) is None:
             kept = compute()
             write_json(path, {"key": key, "result": kept})

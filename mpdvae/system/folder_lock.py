@@ -30,7 +30,6 @@ from contextlib import contextmanager, suppress
 from dataclasses import asdict, dataclass
 from functools import cache
 from pathlib import Path
-from typing import TYPE_CHECKING
 
 from mpdvae.errors import InputError, RunError
 from mpdvae.system.atomic_files import write_atomically
@@ -41,9 +40,6 @@ try:
     import fcntl
 except ImportError:  # not on Windows
     fcntl = None
-
-if TYPE_CHECKING:
-    from filelock import FileLock
 
 FILE = "owner.json"
 LARGEST = 1 << 16
@@ -164,20 +160,6 @@ def left_by(folder: Path) -> Owner | None:
     path = Inside(Path(folder)) / FILE
     other = _parsed(_content(path) or b"")
     return other if other is not None and _gone(path, other) else None
-
-
-def file_lock(path: Inside, timeout: float = -1.0) -> "FileLock":
-    """Returns a lock for processes that take turns, with the file `path`, which is created.
-
-    Arguments:
-        timeout: seconds to wait for it; negative: any time.
-
-    Raises `InputError` if something other than a file is there.
-    """
-    from filelock import FileLock
-
-    path.exists()
-    return FileLock(path.path, timeout=timeout)
 
 
 def remove_owner(folder: Path) -> None:

@@ -33,7 +33,8 @@ from mpdvae.runs.records import ProgressNote, check
 from mpdvae.runs.run_folder import FAILURE_LOG, PROGRESS, Run
 from mpdvae.system.atomic_files import read_json, write_atomically
 from mpdvae.system.closed_folder import Inside
-from mpdvae.system.folder_lock import InUse, file_lock, left_by, owned, owner_of
+from mpdvae.system.folder_lock import InUse, left_by, owned, owner_of
+from mpdvae.system.turn_lock import turn_lock
 from mpdvae.system.untrusted_files import LARGEST_JSON, read_bytes
 from mpdvae.workflows import gpu_assignment, worker_backends
 from mpdvae.workflows.job import check_device, complete, load_data, on_device
@@ -206,7 +207,7 @@ def _decided(matrix: Sequence[Job], data_root: Path | None) -> list[Job]:
     first = next(job for job in matrix if job.undecided)
     folder = first.folder.parent
     folder.mkdir(parents=True, exist_ok=True)
-    with file_lock(Inside(folder) / ".choice.lock"):
+    with turn_lock(Inside(folder) / ".choice.lock"):
         matrix = _keeping(matrix)
         recipes: dict[str, Experiment] = {}
         for job in matrix:

@@ -24,7 +24,7 @@ from mpdvae.runs.records import ProgressNote, check
 from mpdvae.runs.run_folder import PROGRESS
 from mpdvae.system.atomic_files import read_json, write_atomically
 from mpdvae.system.closed_folder import Inside
-from mpdvae.system.folder_lock import file_lock
+from mpdvae.system.turn_lock import turn_lock
 from mpdvae.training.fastest_step import VARIANTS, Variant, with_variant
 from mpdvae.workflows import gpu_assignment, worker_backends
 from mpdvae.workflows.job import check_device, load_data
@@ -97,7 +97,7 @@ def _begun(job: Search) -> "Study":
 def _decided(job: Search) -> Search:
     """Chooses the precision by timing, with variants that all values of the varied fields allow. Another call of the same
     search waits meanwhile, and then finds the choice."""
-    with file_lock(Inside(job.out) / ".choice.lock"):
+    with turn_lock(Inside(job.out) / ".choice.lock"):
         job = job.keeping()
         if not job.undecided:
             return job

@@ -22,7 +22,8 @@ from mpdvae.runs.records import SearchNote, check, check_written
 from mpdvae.runs.run_folder import FAILURE_LOG, Run
 from mpdvae.system.atomic_files import read_json, write_atomically, write_json
 from mpdvae.system.closed_folder import Inside
-from mpdvae.system.folder_lock import Ownership, file_lock, owned, owner_of
+from mpdvae.system.folder_lock import Ownership, owned, owner_of
+from mpdvae.system.turn_lock import turn_lock
 from mpdvae.system.untrusted_files import in_short
 from mpdvae.training.fastest_step import Choice
 from mpdvae.workflows import gpu_assignment
@@ -187,7 +188,7 @@ def take_part(job: Search, session: Path, number: int) -> None:
 
 def _turn(out: Path) -> "FileLock":
     """Returns a lock; while it is held, no other process begins a trial or decides which trials are dead."""
-    return file_lock(Inside(out) / ".turn.lock")
+    return turn_lock(Inside(out) / ".turn.lock")
 
 
 def _next_trial(study: "Study", job: Search) -> "Trial | None":

@@ -12,7 +12,8 @@ from mpdvae.errors import InputError
 from mpdvae.system import closed_folder
 from mpdvae.system.atomic_files import read_json, remove_asides, write_atomically, write_json, write_once
 from mpdvae.system.closed_folder import Inside
-from mpdvae.system.folder_lock import FILE, file_lock, left_by, owned, owner_of
+from mpdvae.system.folder_lock import FILE, left_by, owned, owner_of
+from mpdvae.system.turn_lock import turn_lock
 from mpdvae.system.untrusted_files import read_bytes
 
 LARGEST = 1 << 20
@@ -49,7 +50,7 @@ ACTIONS: dict[str, Callable[[Inside], object]] = {
     "read_json": read_json,
     "write": lambda path: write_atomically(path, "mine"),
     "write_json": lambda path: write_json(path, {}),
-    "file_lock": file_lock,
+    "turn_lock": turn_lock,
 }
 """What may be done with a path that is a link, or leads through one."""
 
