@@ -26,6 +26,8 @@ def _finite(value: float | None) -> float | None:
 
 Number = Annotated[float | None, AfterValidator(_finite)]
 Whole = Annotated[int, Field(ge=-(10**15), le=10**15)]
+Seed = Annotated[int, Field(ge=-(2**63), lt=2**63)]
+"""Any seed of an experiment."""
 Real = Annotated[float, Field(ge=-LARGEST, le=LARGEST, allow_inf_nan=False)]
 
 
@@ -41,7 +43,7 @@ class Experiment(Part):
     name: str
     model: str
     scale: str
-    seed: Annotated[int, Field(ge=-(2**63), lt=2**63)]
+    seed: Seed
     reproduces: str = ""
 
 
