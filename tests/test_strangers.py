@@ -32,7 +32,7 @@ from mpdvae.report import collect
 from mpdvae.runs.model_folder import load
 from mpdvae.runs.run_folder import Run
 from mpdvae.sharing.released_import import read_state
-from mpdvae.training.loop import train
+from mpdvae.training.loop import Course
 
 SECONDS = 10
 """For one file; all of them take milliseconds."""
@@ -240,6 +240,7 @@ def extend(path: Path, size: int) -> None:
 def test_weights_that_claim_more_than_the_model_needs_are_not_read(tmp_path, size):
     READERS["weights"].beside(tmp_path)
     weights = tmp_path / "model.safetensors"
+    load(tmp_path)  # imports what takes longer than reading
     extend(weights, size)
     refused(lambda path: load(path.parent), weights, r"model\.safetensors: expected at most [\d,]+ bytes")
     weights.write_bytes((1 << 60).to_bytes(8, "little"))
@@ -249,10 +250,10 @@ def test_weights_that_claim_more_than_the_model_needs_are_not_read(tmp_path, siz
 
 def test_a_checkpoint_larger_than_its_model_is_not_read(own_copy):
     run, said = Run(own_copy), []
-    run.note(status="training")
+    assert Course.begin(run, digits(), said.append).progress.step == 6
     extend(own_copy / "checkpoints" / "step-00000006.safetensors", 1 << 42)
     with bounds():
-        train(run, digits(), say=said.append)
+        assert Course.begin(run, digits(), said.append).progress.step == 3
     assert [line.rpartition("/")[2] for line in said] == [
         "step-00000006.json: this checkpoint is damaged; resuming from that of step 3"
     ]

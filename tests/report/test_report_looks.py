@@ -5,7 +5,7 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-from report_folders import make_run
+from report_folders import edit, make_run
 
 from mpdvae.errors import InputError
 from mpdvae.measures.crossed_effects import student_quantile
@@ -79,5 +79,7 @@ def test_any_seed_of_an_experiment_can_be_recorded_and_reported(tmp_path: Path, 
     found = recorded(tmp_path)
     assert found is not None
     assert found.first_seed == seed
-    (run,) = collect([make_run(tmp_path / "run", "mae", seed)]).runs
+    folder = make_run(tmp_path / "run")
+    edit(folder / "experiment.json", seed=seed)
+    (run,) = collect([folder]).runs
     assert run.seed == seed
