@@ -266,7 +266,7 @@ def test_when_two_values_agree(one, other, tolerance, agree):
 def test_protocols_that_differ_in_the_draws_named_agree_elsewhere():
     one, other = "MNIST, 5 fixed test draws, split 3", "MNIST, 1 fixed test draw, split 3"
     assert Pair("protocol", one, other).agrees(1e-4)
-    assert not Pair("protocol", one, other).agrees(0)
+    assert not Pair("protocol", one, other).agrees(0.0)
     assert not Pair("protocol", one, other.replace("split 3", "split 4")).agrees(1e-4)
     assert not Pair("command", one, other).agrees(1e-4)
 
