@@ -5,11 +5,13 @@
 `RunError`     a failure while running. The state is saved, and the sentence says how to continue. The command line exits
                with code 1.
 
-The command line shows a traceback for neither.
+The command line shows a traceback for neither. Sentences may name files of strangers; whatever these are called, a sentence
+is one line that a terminal shows as plain text (`printable`).
 """
 
 import errno
 import re
+from collections.abc import Sequence
 from difflib import get_close_matches
 from typing import NoReturn
 
@@ -26,7 +28,7 @@ class InputError(ValueError):
     """
 
     def __init__(self, sentence: str, topic: str = "") -> None:
-        super().__init__(sentence)
+        super().__init__(printable(sentence))
         self.topic = topic
         _point(self)
 
@@ -37,16 +39,23 @@ class RunError(RuntimeError):
     Arguments:
         sentence: what happened, and how to continue.
         topic: section of the troubleshooting page with more information; empty if there is none.
+        parts: further lines, one for each part that failed.
     """
 
-    def __init__(self, sentence: str, topic: str = "") -> None:
-        super().__init__(sentence)
+    def __init__(self, sentence: str, topic: str = "", parts: Sequence[str] = ()) -> None:
+        super().__init__("\n".join(map(printable, (sentence, *parts))))
         self.topic = topic
         _point(self)
 
 
 class ToldToStop(RunError):
     """A run that ended because the process was asked to stop."""
+
+
+def printable(text: str) -> str:
+    """Returns `text` on one line. Line ends and everything that a terminal would interpret, such as escape sequences for
+    colours and cursor movements and marks that change the writing direction, are written out."""
+    return "".join(c if c.isprintable() else ascii(c)[1:-1] for c in text)
 
 
 def said_by(topic: str) -> str:
@@ -79,7 +88,7 @@ ADVICE = {
 
 def in_words(error: OSError) -> str:
     """Returns what the system refused and what to do about it, as the beginning of a sentence."""
-    where = f"{error.filename}: " if error.filename else ""
+    where = f"{printable(str(error.filename))}: " if error.filename else ""
     advice = ADVICE.get(error.errno or 0)
     return f"{where}{(error.strerror or str(error)).lower()}{f': {advice}' if advice else ''}"
 

@@ -230,3 +230,44 @@ def test_names_in_the_prose_exist(path):
     named = set(re.findall(r"`(mpdvae(?:\.[A-Za-z_]\w*)+)(?:\(\S*\))?`", path.read_text()))
     files = {name for name in named if re.search(r"\.(json|css|md|html|jsonl)$", name)}
     assert {name for name in named - files if not exists(name)} == set()
+
+
+PRINTS = {
+    "mpdvae.system.untrusted_text",  # escapes what it prints
+    "mpdvae.commands.cli",
+    "mpdvae.commands.completion",
+    "mpdvae.commands.explorer_page",
+    "mpdvae.workflows.matrix",
+}
+"""Modules that call `print`: with text of their own, or with escaped text."""
+
+
+def test_lines_are_printed_in_one_place():
+    """`tell` escapes names of files, which may be chosen by strangers; `print` does not."""
+    printing = {
+        module
+        for module, path in MODULES.items()
+        for node in ast.walk(ast.parse(path.read_text()))
+        if isinstance(node, ast.Call) and isinstance(node.func, ast.Name) and node.func.id == "print"
+    }
+    assert printing <= PRINTS
+
+
+FOLDER_NAMES = (
+    "checkpoints",
+    "model",
+    "figures",
+    "partial",
+    "trackers",
+    "manifest.json",
+    "history.jsonl",
+    "density.json",
+)
+
+
+def test_files_of_a_run_are_named_by_a_closed_folder():
+    """`run.path / "density.json"` would be opened through a link; `run.folder / "density.json"` is not."""
+    found = re.compile(rf"\.path / f?\"({'|'.join(map(re.escape, FOLDER_NAMES))})\"")
+    named = {module: found.findall(path.read_text()) for module, path in MODULES.items()}
+    assert {module: names for module, names in named.items() if names} == {}
+    assert found.findall('read_json(run.path / "density.json")') == ["density.json"]

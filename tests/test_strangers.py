@@ -18,6 +18,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from mutations import damaged_json
 from report_folders import make_run
+from small_runs import digits
 from strangers import PLAIN, READERS, SURE_TO_ANSWER, cases
 
 from mpdvae.commands.cli import main
@@ -28,7 +29,10 @@ from mpdvae.data.unpickle import unpickle_arrays
 from mpdvae.errors import InputError, RunError
 from mpdvae.experiments.experiment import with_changes
 from mpdvae.report import collect
+from mpdvae.runs.model_folder import load
+from mpdvae.runs.run_folder import Run
 from mpdvae.sharing.released_import import read_state
+from mpdvae.training.loop import Course
 
 SECONDS = 10
 """For one file; all of them take milliseconds."""
@@ -224,3 +228,32 @@ def test_names_from_strangers_do_not_reach_the_terminal(capsys, tmp_path):
     path.write_text(json.dumps({"\x1b[31mfield": 1}))
     assert main(["train", str(path), "--out", str(tmp_path / "new")]) == 2
     assert "\x1b" not in capsys.readouterr().err
+
+
+def extend(path: Path, size: int) -> None:
+    """Makes a file claim `size` bytes, which take no room on the disk."""
+    with path.open("r+b") as file:
+        file.truncate(size)
+
+
+@pytest.mark.parametrize("size", [1 << 32, 1 << 42])
+def test_weights_that_claim_more_than_the_model_needs_are_not_read(tmp_path, size):
+    READERS["weights"].beside(tmp_path)
+    weights = tmp_path / "model.safetensors"
+    load(tmp_path)  # imports what takes longer than reading
+    extend(weights, size)
+    refused(lambda path: load(path.parent), weights, r"model\.safetensors: expected at most [\d,]+ bytes")
+    weights.write_bytes((1 << 60).to_bytes(8, "little"))
+    extend(weights, size)
+    refused(lambda path: load(path.parent), weights, r"not a readable safetensors file \(it has no header\)")
+
+
+def test_a_checkpoint_larger_than_its_model_is_not_read(own_copy):
+    run, said = Run(own_copy), []
+    assert Course.begin(run, digits(), said.append).progress.step == 6
+    extend(own_copy / "checkpoints" / "step-00000006.safetensors", 1 << 42)
+    with bounds():
+        assert Course.begin(run, digits(), said.append).progress.step == 3
+    assert [line.rpartition("/")[2] for line in said] == [
+        "step-00000006.json: this checkpoint is damaged; resuming from that of step 3"
+    ]

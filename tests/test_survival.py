@@ -12,7 +12,9 @@ import shutil
 import signal
 import subprocess
 import sys
+import threading
 import time
+from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
 from dataclasses import asdict
 from pathlib import Path
@@ -32,6 +34,7 @@ from mpdvae.measures.memory_budget import Budget, NoiseOfAll, drawn_in_pieces, i
 from mpdvae.runs.model_folder import load
 from mpdvae.runs.run_folder import Run
 from mpdvae.seeding import seeded
+from mpdvae.system.closed_folder import Inside
 from mpdvae.system.folder_lock import owned
 from mpdvae.system.signals import Stop, Stopped, heeded
 from mpdvae.training import loop
@@ -360,7 +363,20 @@ def test_a_folder_that_is_deleted_under_a_measurement_is_not_made_again(tmp_path
     assert not run.path.exists()
 
 
-# -- two at once -------------------------------------------------------------------------------------------------------
+def test_a_folder_that_takes_the_place_of_a_deleted_one_is_left_alone(tmp_path):
+    run = Run.create(tmp_path / "run", tiny(**NINE))
+
+    def replace(done: int, entry: object) -> None:
+        if done == 4:
+            shutil.rmtree(run.path)
+            Run.create(run.path, run.experiment)
+
+    with pytest.raises(RunError, match=r"run: the folder was deleted or moved while it was in use"):
+        complete(run, digits(), "mpdvae train", watch=replace)
+    assert [path.name for path in run.path.iterdir()] == ["experiment.json"]
+
+
+# -- several at once -------------------------------------------------------------------------------------------------------
 
 
 @pytest.mark.parametrize("command", ["resume", "evaluate"])
@@ -373,6 +389,47 @@ def test_a_second_process_on_a_folder_is_refused(own_copy, capsys, command):
     assert f"mpdvae: {own_copy}: is in use by process {os.getpid()} on " in err
     assert "; wait for it, stop it, or choose another folder." in err
     assert results(own_copy) == before
+
+
+def test_of_ten_that_start_at_one_moment_one_experiment_has_the_folder(tmp_path):
+    """Five times; each of the ten wants another experiment, or half of them the same."""
+    gate = threading.Barrier(10, timeout=60)
+
+    def start(place: tuple[Path, int]) -> str:
+        experiment = tiny(training__steps=place[1])
+        gate.wait()
+        try:
+            run = Run.create(place[0], experiment)
+        except InputError as error:
+            return str(error)
+        assert run.experiment == experiment
+        return "has it"
+
+    with ThreadPoolExecutor(10) as pool:
+        for attempt, kinds in enumerate((10, 10, 10, 2, 2)):
+            folder = tmp_path / str(attempt)
+            answers = list(pool.map(start, [(folder, 3 * (1 + i % kinds)) for i in range(10)]))
+            assert answers.count("has it") == 10 // kinds
+            assert all(
+                "already holds another run (it differs in training.steps)" in a for a in answers if a != "has it"
+            )
+            assert [path.name for path in folder.iterdir()] == ["experiment.json"]
+
+
+@pytest.mark.slow
+def test_of_ten_commands_that_start_at_one_moment_one_trains(tmp_path, whole):
+    path = write_experiment(tmp_path)
+    started = [
+        subprocess.Popen(
+            [sys.executable, "-m", "mpdvae", "train", str(path), "--out", "run", "--threads", "1"],
+            cwd=tmp_path, text=True, stdout=subprocess.PIPE, stderr=subprocess.PIPE,
+        )
+        for _ in range(10)
+    ]  # fmt: skip
+    ended = [(process.communicate(timeout=900)[1], process.returncode) for process in started]
+    assert 0 in [code for _, code in ended]
+    assert all("run: is in use by process" in said for said, code in ended if code)
+    assert results(tmp_path / "run") == whole
 
 
 # -- no memory ---------------------------------------------------------------------------------------------------------
@@ -401,7 +458,7 @@ def test_without_memory_a_measurement_goes_on_in_smaller_pieces(tmp_path, monkey
     monkeypatch.undo()
     assert refused
     assert said == ["out of memory: continuing with smaller chunks, as small as necessary"]
-    intact = measure(load(folder), measurement, ResumableParts(tmp_path / "other", {}), lambda *_: None)
+    intact = measure(load(folder), measurement, ResumableParts(Inside(tmp_path / "other"), {}), lambda *_: None)
     for name, value in intact.tensors().items():
         torch.testing.assert_close(found.tensors()[name], value, equal_nan=True, rtol=1e-4, atol=1e-4)
 

@@ -6,6 +6,7 @@ from typing import TYPE_CHECKING
 from tyro.conf import Positional
 
 from mpdvae.errors import RunError
+from mpdvae.system.untrusted_text import tell
 
 if TYPE_CHECKING:
     from mpdvae.report.comparison import Claim, Comparison
@@ -31,11 +32,11 @@ def compare(one: Positional[Path], other: Positional[Path]) -> None:
     _print_words(found)
     _print_numbers(found)
     if found.unmatched:
-        print(f"\nNot compared, because only one report has them: {'; '.join(found.unmatched)}.")
+        tell("", f"Not compared, because only one report has them: {'; '.join(found.unmatched)}.")
     opposed = [words.claim for words in found.words if not words.agree]
     if opposed:
         raise RunError(f"{one} and {other}: the verdicts on {', '.join(opposed)} contradict each other.")
-    print(f"\n{one} and {other}: no verdict contradicts another.")
+    tell("", f"{one} and {other}: no verdict contradicts another.")
 
 
 def _print_words(found: "Comparison") -> None:
@@ -70,10 +71,11 @@ def _print_numbers(found: "Comparison") -> None:
             differs = "differs" if n.p < found.limit else "chance?"
             cells = [n.name, f"{n.one.value:.4g}", f"{n.other.value:.4g}", f"{n.z:+.1f}", f"{n.p:.1g}", differs]
             table.add_row(*map(plain, cells))
-        print()
+        tell("")
         stdout().print(table)
     chance = 0.05 * len(found.numbers)
-    print(
-        f"\n{len(found.numbers)} numbers compared: {len(found.differing)} differ by more than both errors allow (p below "
-        f"{found.limit:.1g}); {len(found.doubtful)} more lie beyond 5%, where chance puts about {chance:.0f}."
+    tell(
+        "",
+        f"{len(found.numbers)} numbers compared: {len(found.differing)} differ by more than both errors allow (p below "
+        f"{found.limit:.1g}); {len(found.doubtful)} more lie beyond 5%, where chance puts about {chance:.0f}.",
     )

@@ -6,6 +6,7 @@ from typing import Literal
 from tyro.conf import Positional
 
 from mpdvae.errors import InputError
+from mpdvae.system.untrusted_text import tell
 
 
 def data(
@@ -24,7 +25,7 @@ def data(
     from mpdvae.data.progress import shown
 
     if action == "path":
-        print(data_sets.data_dir(data_dir))
+        tell(str(data_sets.data_dir(data_dir)))
     elif action == "list":
         _list_data(data_dir)
     elif not name:
@@ -34,7 +35,7 @@ def data(
         with shown() as listener:
             data_sets.fetch(name, data_dir, listener)
     else:
-        print(data_sets.check(name, data_dir))
+        tell(*data_sets.check(name, data_dir).split("\n"))
 
 
 def _list_data(data_dir: Path | None) -> None:

@@ -50,7 +50,7 @@ def _diagnostics(run: "Run") -> dict[str, Any] | None:
     from mpdvae.runs.records import Probed, check, check_course
     from mpdvae.system.atomic_files import read_json
 
-    path = run.path / "diagnostics.json"
+    path = run.folder / "diagnostics.json"
     if not path.is_file():
         return None
     advice = f"`mpdvae evaluate {run.path}` recreates it"

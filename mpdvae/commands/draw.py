@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING
 from tyro.conf import Positional
 
 from mpdvae.errors import InputError
+from mpdvae.system.untrusted_text import tell
 
 if TYPE_CHECKING:
     import torch
@@ -155,4 +156,4 @@ def _save(out: Path, content: bytes) -> None:
     from mpdvae.system.atomic_files import write_atomically
 
     write_atomically(out, content)
-    print(out)
+    tell(str(out))

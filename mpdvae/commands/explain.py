@@ -7,6 +7,7 @@ from typing import Annotated
 import tyro
 
 from mpdvae.errors import refuse_unknown
+from mpdvae.system.untrusted_text import tell
 
 
 def topics() -> dict[str, str]:
@@ -30,4 +31,4 @@ def explain(topic: Annotated[str, tyro.conf.Positional] = "") -> None:
     chosen = [topic] if topic else list(known)
     Console().print(Markdown("\n".join(f"## {name}\n\n{known[name]}" for name in chosen)))
     if not topic:
-        print(f"Topics: {', '.join(known)}.")
+        tell(f"Topics: {', '.join(known)}.")

@@ -9,6 +9,7 @@ from mpdvae.commands.options import Track
 from mpdvae.commands.plan import print_plan
 from mpdvae.errors import InputError, refuse_unknown
 from mpdvae.runs.trackers import check_installed
+from mpdvae.system.untrusted_text import tell
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
@@ -98,7 +99,7 @@ def reproduce(
         matrix.refuse_failures(failures, len(to_do))
         if growth is None or not growth.grown(found):
             return
-        print(f"\nundecided: {_listed(found)}; adding seeds, up to {max(growth.counts)} per model")
+        tell("", f"undecided: {_listed(found)}; adding seeds, up to {max(growth.counts)} per model")
 
 
 def _listed(found: "Results") -> str:
@@ -166,6 +167,6 @@ def _write_report(
     found = reports.write(
         folders, html=html, markdown=html.with_suffix(".md"), results=results, command=command, looks=looks
     )
-    print(reports.console(found))
-    print(f"tables: {html.with_suffix('.md')}\nnumbers: {results}\nreport: {html}")
+    tell(*reports.console(found).split("\n"))
+    tell(f"tables: {html.with_suffix('.md')}", f"numbers: {results}", f"report: {html}")
     return found

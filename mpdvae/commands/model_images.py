@@ -22,9 +22,10 @@ def model_images(folder: Path, vae: "VAE", data_dir: Path | None) -> "tuple[Tens
     from mpdvae.evaluation.example_images import read_examples
     from mpdvae.runs.run_folder import Run
     from mpdvae.sharing.pretrained import origin_of
+    from mpdvae.system.closed_folder import Inside
     from mpdvae.workflows.job import check_same_data, data_of
 
-    examples = read_examples(folder, origin_of(vae)) if data_dir is None else None
+    examples = read_examples(Inside(folder), origin_of(vae)) if data_dir is None else None
     if examples is not None:
         return examples.x, examples.labels
     run = Run(folder)

@@ -4,6 +4,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from mpdvae.experiments.experiment import Experiment
+from mpdvae.system.untrusted_text import tell
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
@@ -39,17 +40,17 @@ def _print_cost(experiments: list[Experiment], seeds: int | None, timed: bool) -
         numbers = f"{p.operations.parameters:,}", f"{p.steps:,}", *hours, _hours(p.gpu_hours)
         table.add_row(e.name, *numbers, beside)
     stdout().print(table)
-    print(f"{_counted(counts)}: {sum(counts)} runs. Finished runs are reused.")
+    tell(f"{_counted(counts)}: {sum(counts)} runs. Finished runs are reused.")
     if timed:
         total = sum(count * (p.hours or 0) for count, p in zip(counts, plans, strict=True))
-        print(f"On this machine: about {_hours(total)} hours of training (estimated from timed steps).")
+        tell(f"On this machine: about {_hours(total)} hours of training (estimated from timed steps).")
     gpu = sum(count * p.gpu_hours for count, p in zip(counts, plans, strict=True))
     rate = f"{ASSUMED_RATE / 1e12:g}e12 multiply-adds a second"
-    print(
+    tell(
         f"On GPUs: about {_hours(gpu)} GPU-hours of training (estimated from an operation count and an assumed {rate})."
     )
     if not timed:
-        print("Add --timed to estimate the time on this machine.")
+        tell("Add --timed to estimate the time on this machine.")
 
 
 def _print_power(experiment: Experiment, seeds: int | None, out: Path) -> None:
@@ -65,7 +66,7 @@ def _print_power(experiment: Experiment, seeds: int | None, out: Path) -> None:
     noises, origin = _pilot(experiment, out)
     count, images = seed_counts([experiment], seeds)[0], experiment.evaluation.density_images
     if not noises:
-        print(
+        tell(
             f"Power on {dataset}: unknown, because there is no pilot at scale {scale}; train two seeds or more in {out}, and "
             "--dry-run prints what they show."
         )
@@ -81,10 +82,11 @@ def _print_power(experiment: Experiment, seeds: int | None, out: Path) -> None:
             *map(plain, [p.claim, f"{shown.label}: {c.left}, {c.right}", difference, f"{p.power:.0%}", needed])
         )
     where = f"{images:,} test images" if images else "all test images"
-    print(
-        f"\nPower on {dataset} with {_counted([count])} and {where}: the probability that a condition is confirmed if the"
+    tell(
+        "",
+        f"Power on {dataset} with {_counted([count])} and {where}: the probability that a condition is confirmed if the",
+        f"difference is the smallest that matters (for margins: if it is 0). Noise: {origin}.",
     )
-    print(f"difference is the smallest that matters (for margins: if it is 0). Noise: {origin}.")
     stdout().print(table)
 
 

@@ -8,6 +8,7 @@ from tyro.conf import Positional
 from mpdvae.commands.options import Track
 from mpdvae.errors import InputError, RunError
 from mpdvae.runs.trackers import check_installed
+from mpdvae.system.untrusted_text import tell
 from mpdvae.workflows.result_comparison import OTHER_METHOD
 
 if TYPE_CHECKING:
@@ -61,7 +62,7 @@ def verify(
         _print_compared(found.compared, found.tolerance, "recorded", "measured again")
     if not found.agrees:
         raise RunError(f"{directory}: does not agree: {_listed(found.faults)}.", topic="differs")
-    print(f"{directory}: agrees{_except(found.compared)}.")
+    tell(f"{directory}: agrees{_except(found.compared)}.")
 
 
 def rerun(
@@ -115,7 +116,7 @@ def rerun(
     _print_compared(found.compared, found.tolerance, str(directory), str(out))
     if not found.agrees:
         raise RunError(f"{out}: differs from {directory}: {_listed(found.faults)}.", topic="differs")
-    print(f"{out}: agrees with {directory}{_except(found.compared)}.")
+    tell(f"{out}: agrees with {directory}{_except(found.compared)}.")
 
 
 def _check_tolerance(tolerance: float) -> None:

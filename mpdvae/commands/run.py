@@ -15,6 +15,7 @@ from mpdvae.experiments.experiment import Experiment, from_json
 from mpdvae.runs.trackers import check_installed
 from mpdvae.system.process_group import after_first, check_processes, cores, is_first, own_device
 from mpdvae.system.untrusted_files import LARGEST_JSON, read_bytes
+from mpdvae.system.untrusted_text import tell
 
 if TYPE_CHECKING:
     from mpdvae.data import Splits
@@ -30,7 +31,7 @@ def train(arguments: Sequence[str]) -> None:
     `mpdvae recipes` lists recipes; `mpdvae train RECIPE --help` lists the fields."""
     if not arguments or arguments[0].startswith("-"):
         if {"-h", "--help"} & set(arguments):
-            print(inspect.getdoc(train))
+            tell(*(inspect.getdoc(train) or "").split("\n"))
             return
         raise InputError("train: expected the name of a recipe first; `mpdvae recipes` lists them.", topic="options")
     name, *rest = arguments
@@ -99,7 +100,7 @@ def resume(
     run = run_in(directory)
     if run.status == "finished":
         run.tidy()
-        print(f"{directory}: this run is already finished; its results are in the folder.")
+        tell(f"{directory}: this run is already finished; its results are in the folder.")
         return
     _complete(run, threads, data_dir, device, track)
 
@@ -183,13 +184,13 @@ def evaluate(
     if not is_first():
         return
     name = "density.json" if split == "test" else f"density-{split}.json"
-    found = read_json(directory / name)
+    found = read_json(run.folder / name)
     for line in filter(None, (unsettled_in_words(found), precision_in_words(found))):
-        print(line)
+        tell(line)
     if split == "test":
         _print_results([directory])
     else:
-        print(f"results: {directory}/*-{split}.json")
+        tell(f"results: {directory}/*-{split}.json")
 
 
 def import_official(config: Positional[Path], state: Positional[Path], out: Path, dataset: str | None = None) -> None:
@@ -208,8 +209,8 @@ def import_official(config: Positional[Path], state: Positional[Path], out: Path
 
     with busy(f"importing {state}"):
         import_run(config, state, out, this_command(), dataset)
-    print(f"run folder: {out}")
-    print(f"`mpdvae evaluate {out}` measures it.")
+    tell(f"run folder: {out}")
+    tell(f"`mpdvae evaluate {out}` measures it.")
 
 
 def experiment_called(name: str) -> Experiment:
@@ -247,14 +248,14 @@ def _decided(
         torch.set_num_threads(threads or cores())
         return on_device(data, own_device(device))
 
-    return decided(out, experiment, load, print, busy)
+    return decided(out, experiment, load, tell, busy)
 
 
 def _make_run(
     out: Path, experiment: Experiment, data_dir: Path | None, device: str | None, choice: "Choice | None" = None
 ) -> "Run":
     """Creates a folder for `experiment`, after checking that it can be trained on this machine."""
-    from mpdvae.runs.observer import run_in
+    from mpdvae.runs.observer import owned_by_first, run_in
     from mpdvae.runs.run_folder import Run
     from mpdvae.workflows.job import check_device, check_fit, load_data
     from mpdvae.workflows.precision_choice import noted
@@ -263,7 +264,10 @@ def _make_run(
     check_device(own_device(device))
     check_fit(experiment, load_data(experiment, data_dir))
     Run.create(out, experiment)
-    return noted(run_in(out), choice)
+    if choice is None:
+        return run_in(out)
+    with owned_by_first(out, tell):  # another process that was started in this moment may be at work already
+        return noted(run_in(out), choice)
 
 
 def _complete(
@@ -303,7 +307,7 @@ def _complete(
     if not is_first():
         return
     _print_results([run.path])
-    print(f"run folder: {run.path}")
+    tell(f"run folder: {run.path}")
 
 
 def _print_results(folders: list[Path]) -> None:
@@ -311,4 +315,4 @@ def _print_results(folders: list[Path]) -> None:
     from mpdvae.report.tables import console_table
 
     for study in collect(folders).studies:
-        print(console_table(study))
+        tell(*console_table(study).split("\n"))

@@ -5,6 +5,8 @@ from typing import Literal
 
 from tyro.conf import Positional
 
+from mpdvae.system.untrusted_text import tell
+
 
 def export(source: Positional[str], out: Path, part: Literal["encoder", "decoder"] = "encoder") -> None:
     """Export the encoder, or a decoder with independent pixels, as an ONNX file.
@@ -24,4 +26,4 @@ def export(source: Positional[str], out: Path, part: Literal["encoder", "decoder
     vae = load(source)
     with busy(f"exporting the {part} of {source}"):
         write(vae, out, part)
-    print(out)
+    tell(str(out))

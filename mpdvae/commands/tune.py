@@ -10,6 +10,7 @@ from mpdvae.commands.options import Track
 from mpdvae.errors import InputError
 from mpdvae.experiments.experiment import with_changes
 from mpdvae.runs.trackers import check_installed
+from mpdvae.system.untrusted_text import tell
 
 if TYPE_CHECKING:
     from mpdvae.workflows.search import Outcome
@@ -77,7 +78,7 @@ def tune(
         address,
     )
     _print_best(outcomes, list(varied), trials)
-    print(f"best configuration: {out / BEST}; `mpdvae train {out / BEST} --out DIR` trains it.")
+    tell(f"best configuration: {out / BEST}; `mpdvae train {out / BEST} --out DIR` trains it.")
 
 
 def _print_best(outcomes: "list[Outcome]", fields: list[str], trials: int) -> None:
@@ -92,4 +93,4 @@ def _print_best(outcomes: "list[Outcome]", fields: list[str], trials: int) -> No
         table.add_row(*map(plain, (outcome.folder.name, f"{outcome.negative_elbo_nats:.2f}", *values)))
     stdout().print(table)
     count = Counter(outcome.state for outcome in outcomes)
-    print(f"{trials} trials: " + ", ".join(f"{number} {state}" for state, number in count.items()) + ".")
+    tell(f"{trials} trials: " + ", ".join(f"{number} {state}" for state, number in count.items()) + ".")

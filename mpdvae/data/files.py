@@ -14,7 +14,7 @@ from pathlib import Path
 
 from mpdvae.errors import InputError
 from mpdvae.system.atomic_files import write_atomically
-from mpdvae.system.untrusted_files import in_short
+from mpdvae.system.untrusted_files import in_short, opened
 
 _LARGEST = 1 << 30  # bytes; no supported file is larger
 _LARGEST_UNPACKED = 1 << 27  # bytes; no supported gzip file unpacks to more
@@ -65,7 +65,8 @@ def read_whole(path: Path) -> bytes:
             raise InputError(
                 f"{path} has more than {_LARGEST} bytes: it is not a supported data file.", topic="downloads"
             )
-        return path.read_bytes()
+        with opened(path, _LARGEST) as file:
+            return file.read()
     except OSError as error:
         raise InputError(f"cannot read {path}: {error.strerror}.", topic="downloads") from error
 

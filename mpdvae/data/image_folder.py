@@ -18,7 +18,8 @@ import torch
 
 from mpdvae.data.images import Images
 from mpdvae.errors import InputError
-from mpdvae.system.untrusted_files import in_short
+from mpdvae.system.closed_folder import Inside
+from mpdvae.system.untrusted_files import in_short, opened
 
 if TYPE_CHECKING:
     from PIL import Image
@@ -28,6 +29,8 @@ _FORMATS = ("PNG", "JPEG", "BMP", "GIF", "TIFF", "WEBP", "PPM")
 """The formats that Pillow may recognise by content: one of its others starts a PostScript interpreter."""
 _LARGEST_PICTURE = 1 << 26
 """Pixels; no model here is meant for a hundredth of that."""
+_LARGEST_FILE = 1 << 29
+"""Bytes of a picture, as stored: more than the largest one has uncompressed."""
 _LARGEST_FOLDER = 1 << 34
 """Bytes of all pictures, decoded."""
 _BROKEN = (
@@ -51,6 +54,8 @@ _BROKEN = (
 def read_image_folder(folder: Path) -> Images:
     """Reads the pictures in `folder`. Raises `InputError` if they cannot be used together."""
     classes = sorted(path for path in _visible(folder) if path.is_dir())
+    for path in classes:
+        _refuse_way_out(path)
     loose = _pictures(folder)
     if classes and loose:
         raise InputError(
@@ -113,14 +118,19 @@ def _stack(files: list[Path]) -> np.ndarray:
     return pixels
 
 
-def read_picture(file: Path) -> np.ndarray:
+def read_picture(file: Path | Inside) -> np.ndarray:
     """Reads one picture as uint8 [channel height width]. Raises `InputError` if it is damaged, too large, partly transparent,
     or a symbolic link out of its folder."""
     from PIL import Image  # needed only here
 
-    _refuse_way_out(file)
+    if isinstance(file, Path):
+        _refuse_way_out(file)
     try:
-        with warnings.catch_warnings(), Image.open(file, formats=_FORMATS) as image:
+        with (
+            opened(file, _LARGEST_FILE) as stream,
+            warnings.catch_warnings(),
+            Image.open(stream, formats=_FORMATS) as image,
+        ):
             warnings.simplefilter("ignore")  # about odd metadata in a damaged file
             if image.width * image.height > _LARGEST_PICTURE:
                 raise InputError(
@@ -143,11 +153,12 @@ def _refuse_way_out(file: Path) -> None:
     folder = file.parent
     if file.is_symlink() and not file.resolve().is_relative_to(folder.resolve()):
         raise InputError(
-            f"{file} is a symbolic link that leads out of its folder: put the picture itself there.", topic="own-data"
+            f"{file} is a symbolic link that leads out of its folder: put the pictures themselves there.",
+            topic="own-data",
         )
 
 
-def _opaque(image: "Image.Image", file: Path) -> "Image.Image":
+def _opaque(image: "Image.Image", file: Path | Inside) -> "Image.Image":
     """Converts the picture to mode L or RGB. Rejects transparency that is in use, and more than 8 bits."""
     if image.has_transparency_data:
         image = image.convert("LA" if image.mode in ("1", "L", "LA") else "RGBA")

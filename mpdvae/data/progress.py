@@ -7,6 +7,9 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from mpdvae.errors import printable
+from mpdvae.system.untrusted_text import tell
+
 if TYPE_CHECKING:
     from rich.progress import Progress, TaskID
 
@@ -30,7 +33,7 @@ SILENT = Listener()
 class Lines(Listener):
     """Prints plain lines, at most one every few seconds while a file is being downloaded."""
 
-    def __init__(self, show: Callable[[str], object] = print, every_seconds: float = _LINE_SECONDS) -> None:
+    def __init__(self, show: Callable[[str], object] = tell, every_seconds: float = _LINE_SECONDS) -> None:
         self.show, self.every_seconds, self.said = show, every_seconds, time.monotonic()
 
     def say(self, line: str) -> None:
@@ -51,7 +54,7 @@ class Bar(Listener):
         self.tasks: dict[str, TaskID] = {}
 
     def say(self, line: str) -> None:
-        self.bar.console.print(line, markup=False, highlight=False, soft_wrap=True)
+        self.bar.console.print(printable(line), markup=False, highlight=False, soft_wrap=True)
 
     def progress(self, name: str, done: int, total: int | None) -> None:
         if name not in self.tasks:

@@ -10,7 +10,6 @@ alone.
 
 import json
 from dataclasses import dataclass
-from pathlib import Path
 from typing import Any
 
 import torch
@@ -25,6 +24,7 @@ from mpdvae.evaluation import image_grids
 from mpdvae.experiments.experiment import Data, Origin
 from mpdvae.report.schema import Part, Whole, read
 from mpdvae.system.atomic_files import write_atomically
+from mpdvae.system.closed_folder import Inside
 
 SHEET, ABOUT = "images.png", "images.json"
 COLUMNS = 25
@@ -55,7 +55,7 @@ class _About(Part):
     log_prob_nats: list[FiniteFloat]
 
 
-def write(folder: Path, examples: Examples, data: Data) -> None:
+def write(folder: Inside, examples: Examples, data: Data) -> None:
     """Writes the two files."""
     labels = None if examples.labels is None else examples.labels.tolist()
     about: dict[str, Any] = {"columns": COLUMNS, "drawn": examples.drawn, "indices": examples.indices, "labels": labels}
@@ -64,7 +64,7 @@ def write(folder: Path, examples: Examples, data: Data) -> None:
     write_atomically(folder / ABOUT, json.dumps(about, allow_nan=False) + "\n")
 
 
-def read_examples(folder: Path, origin: Origin) -> Examples | None:
+def read_examples(folder: Inside, origin: Origin) -> Examples | None:
     """Returns the images in the folder of a model of this origin; None if it has none.
 
     Raises:

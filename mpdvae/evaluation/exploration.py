@@ -24,8 +24,10 @@ from mpdvae.measures.memory_budget import Budget, drawn_in_pieces, in_pieces
 from mpdvae.measures.random_subsets import random_subset
 from mpdvae.measures.representation import codes
 from mpdvae.measures.representation.maps import CodeMap, maps, nearest
+from mpdvae.report.explored import ExploreFile
+from mpdvae.report.schema import write
 from mpdvae.runs.run_folder import Run
-from mpdvae.system.atomic_files import write_atomically, write_json
+from mpdvae.system.atomic_files import write_atomically
 from mpdvae.vae import VAE
 
 NEIGHBOURS = 8
@@ -59,7 +61,7 @@ def explore(
         "bilinear_walk": image_grids.sheet(run.experiment.data.shown(bilinear.flatten(0, 1)), BILINEAR),
     }
     for name, content in sheets.items():
-        write_atomically(run.path / "figures" / f"{name}.png", content)
+        write_atomically(run.folder / "figures" / f"{name}.png", content)
     height, width = x.shape[-2:]
     about = {
         "image": {"height": height, "width": width},
@@ -67,7 +69,7 @@ def explore(
         "bilinear_walk": {"rows": BILINEAR, "columns": BILINEAR},
         "walks_drawn": drawn,
     }
-    write_json(run.path / "explore.json", about | found | {"split": "test"} | again)
+    write([ExploreFile], run.folder / "explore.json", about | found | {"split": "test"} | again)
 
 
 def _points(vae: VAE, x: Tensor, labels: Tensor | None) -> dict[str, Any]:

@@ -35,7 +35,7 @@ import torch
 from torch import Tensor, nn
 
 from mpdvae.errors import InputError, RunError
-from mpdvae.evaluation.resumable_parts import ResumableParts
+from mpdvae.evaluation.resumable_parts import CHOICE, ResumableParts
 from mpdvae.evaluation.run_likelihood import EXPECTED_SAMPLES, Measurement
 from mpdvae.measures import density
 from mpdvae.measures.density import DensityEstimate
@@ -130,7 +130,7 @@ def decided(vae: VAE, measurement: Measurement, kept: ResumableParts, requested:
         raise InputError(f"--precision: expected {', '.join(get_args(Requested))}, got {requested!r}.", topic="options")
     if requested != "auto":
         return Choice("bfloat16" if requested == "bfloat16" else "float32", compiled, "as requested")
-    path = kept.folder / "choice.json"
+    path = kept.folder / CHOICE
     if is_first() and not path.is_file():
         choice = choose(vae, measurement, compiled)
         kept.check()

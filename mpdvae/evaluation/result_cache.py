@@ -13,10 +13,12 @@ from hashlib import sha256
 from pathlib import Path
 from typing import Any
 
-from filelock import FileLock, Timeout
+from filelock import Timeout
 
 from mpdvae.errors import InputError
 from mpdvae.system.atomic_files import read_json, write_json
+from mpdvae.system.closed_folder import Inside
+from mpdvae.system.turn_lock import turn_lock
 
 Compute = Callable[[], dict[str, Any]]
 
@@ -49,17 +51,17 @@ def _take_or_compute(folder: Path, wanted: Mapping[str, tuple[dict[str, Any], Co
 def _one(folder: Path, key: dict[str, Any], compute: Compute, patience: float) -> dict[str, Any]:
     """Returns a result from the cache, or computes it. If another process is computing it, waits for `patience` seconds
     (negative: indefinitely), then raises `Timeout`."""
-    path = folder / f"{sha256(json.dumps(key, sort_keys=True).encode()).hexdigest()}.json"
+    path = Inside(folder) / f"{sha256(json.dumps(key, sort_keys=True).encode()).hexdigest()}.json"
     if (kept := _kept(path, key)) is not None:
         return kept
-    with FileLock(path.with_suffix(".lock"), timeout=patience):
+    with turn_lock(path.with_suffix(".lock"), patience):
         if (kept := _kept(path, key)) is None:
             kept = compute()
             write_json(path, {"key": key, "result": kept})
         return kept
 
 
-def _kept(path: Path, key: dict[str, Any]) -> dict[str, Any] | None:
+def _kept(path: Inside, key: dict[str, Any]) -> dict[str, Any] | None:
     try:
         content = read_json(path)
     except InputError:

@@ -6,18 +6,28 @@ on: a computation with other settings, weights or data finds none of them.
 
 import hashlib
 import json
-import shutil
+import math
+import re
 from collections.abc import Callable, Mapping
-from pathlib import Path
 from typing import Any
 
 import torch
 from torch import Tensor
 
-from mpdvae.system.atomic_files import write_atomically
+from mpdvae.errors import InputError
+from mpdvae.system.atomic_files import ASIDE, write_atomically
+from mpdvae.system.closed_folder import Inside
 
 Forms = Mapping[str, tuple[tuple[int, ...], torch.dtype]]
 """Shape and dtype of each tensor of a part, by name."""
+
+
+HEADER_BYTES = 1024
+"""More than the header of a part needs for each tensor."""
+CHOICE = "choice.json"
+"""File beside the parts that records how they are computed."""
+NAME = re.compile(r"[a-z_]+-?[0-9a-z_-]*\.safetensors")
+"""Names of parts."""
 
 
 class ResumableParts:
@@ -29,7 +39,7 @@ class ResumableParts:
         check: called before a part is written; raises if it must not be written.
     """
 
-    def __init__(self, folder: Path, depends_on: Mapping[str, Any], check: Callable[[], None] = lambda: None) -> None:
+    def __init__(self, folder: Inside, depends_on: Mapping[str, Any], check: Callable[[], None] = lambda: None) -> None:
         key = hashlib.sha256(json.dumps(depends_on, sort_keys=True).encode()).hexdigest()
         self.folder, self.check = folder / key[:24], check
 
@@ -47,8 +57,8 @@ class ResumableParts:
         path = self._path(name)
         if path.is_file():
             try:
-                kept = load(path.read_bytes())
-            except SafetensorError:
+                kept = load(path.read_bytes(_largest(forms)))
+            except (SafetensorError, InputError):
                 kept = {}
             if {field: (tuple(value.shape), value.dtype) for field, value in kept.items()} == forms:
                 return kept
@@ -59,9 +69,17 @@ class ResumableParts:
 
     def remove(self) -> None:
         """Removes the parts, and their parent folder if it is then empty."""
-        shutil.rmtree(self.folder, ignore_errors=True)
-        if self.folder.parent.is_dir() and not any(self.folder.parent.iterdir()):
-            self.folder.parent.rmdir()
+        for path in self.folder.files():
+            if path.name == CHOICE or NAME.fullmatch(path.name) or ASIDE.fullmatch(path.name):
+                path.unlink()
+        self.folder.rmdir()
+        self.folder.parent.rmdir()
 
-    def _path(self, name: str) -> Path:
+    def _path(self, name: str) -> Inside:
         return self.folder / f"{name}.safetensors"
+
+
+def _largest(forms: Forms) -> int:
+    """Returns the maximum size of a part in bytes: its numbers, and a header."""
+    numbers = sum(math.prod(shape) * dtype.itemsize for shape, dtype in forms.values())
+    return numbers + HEADER_BYTES * (1 + len(forms))

@@ -10,7 +10,6 @@ import shlex
 import time
 from collections.abc import Callable
 from dataclasses import asdict
-from pathlib import Path
 from typing import Any, Literal
 
 import numpy as np
@@ -40,12 +39,16 @@ from mpdvae.measures import code_diagnostics, code_use, density, information, re
 from mpdvae.measures.importance_sampling import ProposalName
 from mpdvae.measures.memory_budget import drawn_in_pieces, in_pieces, shortage_told
 from mpdvae.models.acceleration import compile_networks
+from mpdvae.report import schema
 from mpdvae.runs.checksums import recording
 from mpdvae.runs.model_folder import load
+from mpdvae.runs.records import Probed
 from mpdvae.runs.run_folder import Run
 from mpdvae.seeding import seeded
-from mpdvae.system.atomic_files import write_atomically, write_json
+from mpdvae.system.atomic_files import write_atomically
+from mpdvae.system.closed_folder import Inside
 from mpdvae.system.process_group import is_first
+from mpdvae.system.untrusted_text import encodable
 from mpdvae.training.validation import probe
 from mpdvae.vae import VAE
 
@@ -133,12 +136,12 @@ def _evaluate(
     kept = partial_results(run, measurement, compiled, requested)
     choice = decided(vae, measurement, kept, requested, compiled)
     options = _options(request, measurement, choice, settings.density_precision)
-    again = {"command": shlex.join(["mpdvae", "evaluate", str(run.path), *options])}
+    again = {"command": encodable(shlex.join(["mpdvae", "evaluate", str(run.path), *options]))}
 
-    def path(name: str) -> Path:
+    def path(name: str) -> Inside:
         run.check_there()
         stem, _, kind = name.partition(".")
-        return run.path / (name if split == "test" else f"{stem}-{split}.{kind}")
+        return run.folder / (name if split == "test" else f"{stem}-{split}.{kind}")
 
     say("density")
     if requested == "auto":
@@ -155,7 +158,9 @@ def _evaluate(
     if request.referee is not None:
         say("referee")
         likelihoods["referee"] = judge(vae, measurement, estimate, request, kept, watch)
-    write_json(path("density.json"), likelihoods | ({"compiled": True} if choice.compile else {}) | again)
+    schema.write(
+        [schema.Density], path("density.json"), likelihoods | ({"compiled": True} if choice.compile else {}) | again
+    )
     write_atomically(path("density.csv"), table(measurement, estimate))
     say("diagnostics")
     chosen = images_of(data, split)
@@ -165,17 +170,18 @@ def _evaluate(
     informed = _information(vae, run, q)
     diagnosed = _diagnostics(vae, q, informed, probed)
     origin = {"split": split, "method": INFORMATION_METHOD}
-    write_json(path("diagnostics.json"), diagnosed | origin | again)
+    schema.write([schema.Diagnostics, Probed], path("diagnostics.json"), diagnosed | origin | again)
     say("information and use of the code")
-    write_json(path("information.json"), informed.to_dict() | origin | again)
-    write_json(path("code_use.json"), _code_use(vae, run, x) | {"split": split} | again)
+    schema.write([schema.Information], path("information.json"), informed.to_dict() | origin | again)
+    schema.write([schema.CodeUse], path("code_use.json"), _code_use(vae, run, x) | {"split": split} | again)
     codes = representation_baselines.codes(vae, run.experiment, chosen, split, q)
-    write_json(path("codes.json"), _map(codes, labels))
+    schema.write([schema.Codes], path("codes.json"), _map(codes, labels))
     reason = representation_baselines.unscored_because(data, chosen)
     say(reason or "representation")
     if not reason:
         scores = representation_baselines.score(vae, run.experiment, data, chosen, split, codes)
-        write_json(path("representation.json"), scores | {"split": split, "method": REPRESENTATION_METHOD} | again)
+        found = scores | {"split": split, "method": REPRESENTATION_METHOD}
+        schema.write([schema.Representation], path("representation.json"), found | again)
     if split == "test" and settings.pictures:
         say("pictures")
         draw_pictures(run, vae, x)
@@ -203,7 +209,7 @@ def _options(request: Request, measurement: Measurement, choice: Choice, usual_p
 
 def draw_pictures(run: Run, vae: VAE, x: Float[Tensor, "n channel height width"]) -> None:
     """Writes samples, reconstructions and interpolations to figures/. All images of each are decoded together."""
-    figures = run.path / "figures"
+    figures = run.folder / "figures"
     columns = PICTURE_COLUMNS
     with torch.no_grad(), seeded("pictures"):
         chosen = x[torch.randperm(len(x))[:columns].to(x.device)]

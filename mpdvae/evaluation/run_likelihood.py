@@ -31,6 +31,7 @@ from mpdvae.measures.importance_sampling import ProposalName, is_settled
 from mpdvae.measures.importance_weights import largest_reliable_shape
 from mpdvae.measures.memory_budget import Budget
 from mpdvae.measures.random_subsets import random_subset
+from mpdvae.runs.checksums import sha256_of
 from mpdvae.runs.run_folder import Run
 from mpdvae.system.process_group import take_turns, wait_for_all
 from mpdvae.vae import VAE, check_samples
@@ -140,11 +141,10 @@ def partial_results(
     """Returns the store for the parts of this measurement, with networks that are `compiled` or not, in the requested
     precision. Its key omits the number of threads, which affects only the last digits."""
     m = measurement
-    weights = (run.path / "model" / "model.safetensors").read_bytes()
     depends_on = {
         "versions": [__version__, torch.__version__],
         "device": m.x.device.type,
-        "weights": hashlib.sha256(weights).hexdigest(),
+        "weights": sha256_of(run.folder / "model" / "model.safetensors"),
         "experiment": run.experiment.model_dump(mode="json"),
         "images": hashlib.sha256(m.x.cpu().numpy().tobytes()).hexdigest(),
         "indices": hashlib.sha256(m.indices.numpy().tobytes()).hexdigest(),
@@ -155,7 +155,7 @@ def partial_results(
         "compiled": compiled,
         "precision": precision,
     }
-    return ResumableParts(run.path / "partial", depends_on, run.check_there)
+    return ResumableParts(run.folder / "partial", depends_on, run.check_there)
 
 
 def measure(

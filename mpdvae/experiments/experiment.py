@@ -50,7 +50,7 @@ class Data(Config):
     """Fixed binary draws of each validation and test image (paper: 5)."""
     validation_size: Count | None = None
     """Images held out of the training set; default: set by the data set (MNIST: 2,000 as in the paper)."""
-    split_seed: int = 524287
+    split_seed: Annotated[int, Field(ge=-(2**63), lt=2**63)] = 524287
     """Seed of the split into training and validation (the released code's)."""
 
     @model_validator(mode="after")

@@ -25,12 +25,12 @@ never put in one table. The format of results.json is read by other programs: fi
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 
+from mpdvae.errors import printable
 from mpdvae.measures.intervals import Estimate
 from mpdvae.report.collect import Collection, collect
 from mpdvae.report.files import check_free, write_all
 from mpdvae.report.looks import FIXED, Look
 from mpdvae.report.results import Results
-from mpdvae.system.untrusted_text import printable
 
 __all__ = ["Collection", "Estimate", "Results", "collect", "console", "write"]
 

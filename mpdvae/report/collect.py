@@ -18,7 +18,6 @@ from typing import Any
 
 from mpdvae.errors import InputError, why
 from mpdvae.report.explored import Explored, read_explored
-from mpdvae.report.files import is_inside
 from mpdvae.report.per_image import PerImage, read_per_image
 from mpdvae.report.schema import (
     Codes,
@@ -37,6 +36,7 @@ from mpdvae.report.schema import (
     read_text,
 )
 from mpdvae.runs.run_folder import FAILURE_LOG
+from mpdvae.system.closed_folder import Inside
 
 ORDER = ["mae", "vlae", "vae-pixelcnn", "vae", "mae-no-smoothness", "mae-no-diversity"]
 """Models of the matrix, in display order; others follow by name. MAE, which the report is about, comes first."""
@@ -96,7 +96,7 @@ class Run:
     representation: Representation | None
     codes: Codes | None
     explored: Explored | None
-    pictures: Mapping[str, Path]
+    pictures: Mapping[str, Inside]
     per_image: PerImage | None
     """Likelihoods by image; None in runs of early versions."""
 
@@ -190,7 +190,7 @@ def finished(runs: Path) -> list[Path]:
     """Returns the folders of finished runs in `runs`, which need not exist; others are left out."""
     folders = sorted(path.parent for path in runs.glob("*/manifest.json"))
     advice = "leave it out"
-    return [f for f in folders if read(Manifest, f / "manifest.json", advice).status == "finished"]
+    return [f for f in folders if read(Manifest, Inside(f) / "manifest.json", advice).status == "finished"]
 
 
 def read_run(folder: Path) -> Run | Unfinished:
@@ -198,17 +198,18 @@ def read_run(folder: Path) -> Run | Unfinished:
     if not folder.is_dir():
         raise InputError(f"{folder} is not a folder: give run folders written by `mpdvae train`.", topic="not-a-run")
     not_a_run = f"is {folder} a run folder? Leave it out, or train it again into an empty folder"
-    experiment = read(Experiment, folder / "experiment.json", not_a_run)
-    failure = _failure(folder / FAILURE_LOG, not_a_run)
-    if failure and not (folder / "manifest.json").exists():
+    files = Inside(folder)
+    experiment = read(Experiment, files / "experiment.json", not_a_run)
+    failure = _failure(files / FAILURE_LOG, not_a_run)
+    if failure and not (files / "manifest.json").exists():
         return Unfinished(folder, experiment.name, experiment.model, experiment.seed, "new", failure)
-    manifest = read(Manifest, folder / "manifest.json", not_a_run)
+    manifest = read(Manifest, files / "manifest.json", not_a_run)
     if manifest.status != "finished":
         return Unfinished(folder, experiment.name, experiment.model, experiment.seed, manifest.status, failure)
-    configuration = read_object(folder / "experiment.json", not_a_run)
+    configuration = read_object(files / "experiment.json", not_a_run)
     again = f"run `mpdvae evaluate {folder}` to create it, or leave this run out"
-    density = read(Density, folder / "density.json", again)
-    diagnostics = read(Diagnostics, folder / "diagnostics.json", again)
+    density = read(Density, files / "density.json", again)
+    diagnostics = read(Diagnostics, files / "diagnostics.json", again)
     return Run(
         folder=folder,
         name=experiment.name,
@@ -217,16 +218,16 @@ def read_run(folder: Path) -> Run | Unfinished:
         setting=_setting(experiment, manifest, density, diagnostics, configuration),
         configuration=configuration,
         manifest=manifest,
-        history=_history(folder / "history.jsonl", not_a_run),
+        history=_history(files / "history.jsonl", not_a_run),
         density=density,
         diagnostics=diagnostics,
-        information=_optional(Information, folder / "information.json", again),
-        code_use=_optional(CodeUse, folder / "code_use.json", again),
-        representation=_optional(Representation, folder / "representation.json", again),
-        codes=_codes(folder / "codes.json", again),
-        explored=read_explored(folder, again),
-        pictures={name: path for name in PICTURES if is_inside(path := folder / "figures" / f"{name}.png", folder)},
-        per_image=read_per_image(folder / "density.csv", again),
+        information=_optional(Information, files / "information.json", again),
+        code_use=_optional(CodeUse, files / "code_use.json", again),
+        representation=_optional(Representation, files / "representation.json", again),
+        codes=_codes(files / "codes.json", again),
+        explored=read_explored(files, again),
+        pictures={name: path for name in PICTURES if (path := files / "figures" / f"{name}.png").is_file()},
+        per_image=read_per_image(files / "density.csv", again),
     )
 
 
@@ -255,15 +256,15 @@ def _setting(
     )
 
 
-def _failure(path: Path, advice: str) -> str:
+def _failure(path: Inside, advice: str) -> str:
     return why(read_text(path, advice)) if path.exists() else ""
 
 
-def _optional(kind: type[P], path: Path, advice: str) -> P | None:
+def _optional(kind: type[P], path: Inside, advice: str) -> P | None:
     return read(kind, path, advice) if path.exists() else None
 
 
-def _codes(path: Path, advice: str) -> Codes | None:
+def _codes(path: Inside, advice: str) -> Codes | None:
     if not path.exists():
         return None
     codes = read(Codes, path, advice)
@@ -272,7 +273,7 @@ def _codes(path: Path, advice: str) -> Codes | None:
     return codes
 
 
-def _history(path: Path, advice: str) -> tuple[HistoryPoint, ...]:
+def _history(path: Inside, advice: str) -> tuple[HistoryPoint, ...]:
     lines = enumerate(read_text(path, advice).splitlines(), start=1)
     points = (parse(HistoryPoint, line, f"{path}, line {i},", advice) for i, line in lines if line.strip())
     return tuple(points)

@@ -5,13 +5,12 @@ A sheet is a PNG file of images of equal size, placed side by side without gaps;
 
 from collections.abc import Mapping
 from dataclasses import dataclass
-from pathlib import Path
 
 from pydantic import Field, FiniteFloat
 
 from mpdvae.errors import InputError
-from mpdvae.report.files import is_inside
 from mpdvae.report.schema import Number, Part, read
+from mpdvae.system.closed_folder import Inside
 from mpdvae.system.untrusted_files import read_bytes
 
 SHEETS = ("points", "linear_walks", "bilinear_walk")
@@ -73,7 +72,7 @@ class Explored:
     """Content of the PNG files, by the names in `SHEETS`."""
 
 
-def read_explored(folder: Path, advice: str) -> Explored | None:
+def read_explored(folder: Inside, advice: str) -> Explored | None:
     """Returns the data for exploring a run; None if its folder lacks explore.json or a sheet.
 
     Raises:
@@ -81,7 +80,7 @@ def read_explored(folder: Path, advice: str) -> Explored | None:
     """
     path = folder / "explore.json"
     files = {name: folder / "figures" / f"{name}.png" for name in SHEETS}
-    if not all(is_inside(file, folder) for file in (path, *files.values())):
+    if not all(file.is_file() for file in (path, *files.values())):
         return None
     found = read(ExploreFile, path, advice)
     _check_lengths(found, path, advice)
@@ -101,7 +100,7 @@ def _counts(found: ExploreFile) -> dict[str, int]:
     }
 
 
-def _check_lengths(found: ExploreFile, path: Path, advice: str) -> None:
+def _check_lengths(found: ExploreFile, path: Inside, advice: str) -> None:
     points, count = found.points, len(found.neighbours)
     columns = [points.kl_nats, points.reconstruction_nats, *([points.labels] if points.labels is not None else [])]
     columns += [axis for m in found.maps.values() for axis in (m.x, m.y)]
@@ -111,7 +110,7 @@ def _check_lengths(found: ExploreFile, path: Path, advice: str) -> None:
         raise InputError(f"{path} is broken (a neighbour is not one of its {count} points): {advice}.", topic="damaged")
 
 
-def _check_sheet(content: bytes, count: int, image: ImageSize, path: Path, advice: str) -> None:
+def _check_sheet(content: bytes, count: int, image: ImageSize, path: Inside, advice: str) -> None:
     if not content.startswith(PNG):
         raise InputError(f"{path} is broken (it is not a PNG file): {advice}.", topic="damaged")
     width, height = (int.from_bytes(content[i : i + 4], "big") for i in (16, 20))

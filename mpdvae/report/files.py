@@ -9,7 +9,10 @@ from pathlib import Path
 
 from mpdvae.errors import InputError
 from mpdvae.system.atomic_files import write_atomically
+from mpdvae.system.untrusted_files import read_bytes
 
+LARGEST = 1 << 30
+"""Maximum size of a report in bytes; one with thirty runs has about ten million."""
 MARK = "written by mpdvae report"
 """Mark contained in every file that the report writes."""
 
@@ -18,7 +21,7 @@ def check_free(path: Path) -> None:
     """Raises `InputError` if `path` exists and was not written by a report."""
     if path.is_dir():
         raise InputError(f"{path}: expected a file name for the report, got a folder; name a file.")
-    if path.exists() and MARK not in path.read_text(encoding="utf-8", errors="replace"):
+    if path.exists() and MARK.encode() not in read_bytes(path, LARGEST):
         raise InputError(
             f"{path} already exists and was not written by a report: choose another name, or move the file away."
         )
@@ -30,11 +33,3 @@ def write_all(texts: Mapping[Path, str]) -> None:
         check_free(path)
     for path, text in texts.items():
         write_atomically(path, text)
-
-
-def is_inside(path: Path, folder: Path) -> bool:
-    """Returns whether `path` is a file inside `folder` after resolving symbolic links.
-
-    A link out of the folder would let a run folder include private files of the user in the report.
-    """
-    return path.is_file() and path.resolve().is_relative_to(folder.resolve())

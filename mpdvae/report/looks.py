@@ -17,7 +17,8 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
-from mpdvae.report.schema import Part, Whole, read
+from mpdvae.report.schema import Part, Seed, Whole, read
+from mpdvae.system.closed_folder import Inside
 
 ALPHA = 0.05
 """Probability of a wrong verdict on a claim."""
@@ -55,7 +56,7 @@ def schedule(first: int, at_most: int) -> list[int]:
 class Recorded(Part):
     """looks.json: the numbers of seeds at which the claims on each data set were judged."""
 
-    first_seed: Whole = 0
+    first_seed: Seed = 0
     seeds: dict[str, list[Whole]]
 
     def last(self) -> dict[str, Look]:
@@ -66,7 +67,7 @@ class Recorded(Part):
 def recorded(out: Path) -> Recorded | None:
     """Returns the record of a folder of `mpdvae reproduce`; None if its claims were not judged repeatedly. Raises
     `InputError` if it is broken."""
-    path = out / FILE
+    path = Inside(out) / FILE
     return read(Recorded, path, "restore it, or start over in another --out") if path.exists() else None
 
 

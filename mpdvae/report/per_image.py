@@ -9,13 +9,13 @@ import io
 from collections import defaultdict
 from collections.abc import Mapping
 from dataclasses import dataclass
-from pathlib import Path
 
 import numpy as np
 from numpy.typing import NDArray
 
 from mpdvae.errors import InputError
 from mpdvae.report.schema import LARGEST
+from mpdvae.system.closed_folder import Inside
 from mpdvae.system.untrusted_files import in_short, read_bytes
 
 COLUMNS = {
@@ -39,7 +39,7 @@ class PerImage:
     """Only columns that are finite, and of a size that can be squared, on all images."""
 
 
-def read_per_image(path: Path, advice: str) -> PerImage | None:
+def read_per_image(path: Inside, advice: str) -> PerImage | None:
     """Returns the numbers of each image; None if the file does not exist, as in runs of early versions. Raises `InputError`,
     naming the file and what to do, if it is broken."""
     if not path.exists():

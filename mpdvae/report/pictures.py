@@ -2,11 +2,11 @@
 
 from collections.abc import Sequence
 from dataclasses import dataclass
-from pathlib import Path
 
 from mpdvae.report.collect import PICTURES, Study, Variant
 from mpdvae.report.explored import PNG
 from mpdvae.report.explorer import data_uri
+from mpdvae.system.closed_folder import Inside
 
 LARGEST_PICTURE = 1 << 24
 """In bytes; grids of small images have a few thousand."""
@@ -53,7 +53,8 @@ def of_variants(variants: Sequence[Variant], name: str) -> list[Picture]:
     return pictures
 
 
-def _source(path: Path) -> str | None:
+def _source(path: Inside) -> str | None:
     """Returns a PNG file as a data URI; None if the file is not a PNG, or too large for a page."""
-    content = path.read_bytes() if path.stat().st_size <= LARGEST_PICTURE else b""
+    state = path.state()
+    content = path.read_bytes(LARGEST_PICTURE) if state and state.st_size <= LARGEST_PICTURE else b""
     return data_uri(content) if content.startswith(PNG) else None

@@ -4,12 +4,16 @@ Files may contain more: unknown fields are ignored. The fields below are validat
 numbers is worse than no report. Numbers that are null, NaN or infinite become None and are reported as missing.
 """
 
+import json
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Annotated, Any, TypeVar
 
 from pydantic import AfterValidator, BaseModel, ConfigDict, Field, ValidationError
 
-from mpdvae.errors import InputError
+from mpdvae.errors import InputError, RunError
+from mpdvae.system.atomic_files import write_atomically
+from mpdvae.system.closed_folder import Inside
 from mpdvae.system.untrusted_files import LARGEST_JSON, in_short, parse_json, read_bytes
 
 LARGEST = 1e15
@@ -22,6 +26,8 @@ def _finite(value: float | None) -> float | None:
 
 Number = Annotated[float | None, AfterValidator(_finite)]
 Whole = Annotated[int, Field(ge=-(10**15), le=10**15)]
+Seed = Annotated[int, Field(ge=-(2**63), lt=2**63)]
+"""Any seed of an experiment."""
 Real = Annotated[float, Field(ge=-LARGEST, le=LARGEST, allow_inf_nan=False)]
 
 
@@ -37,7 +43,7 @@ class Experiment(Part):
     name: str
     model: str
     scale: str
-    seed: Whole
+    seed: Seed
     reproduces: str = ""
 
 
@@ -313,7 +319,7 @@ class Codes(Part):
 P = TypeVar("P", bound=Part)
 
 
-def read_text(path: Path, advice: str) -> str:
+def read_text(path: Path | Inside, advice: str) -> str:
     """Returns the file's text. Raises `InputError` with the advice if it is missing, unreadable or too large."""
     if not path.exists():
         raise InputError(f"{path} is missing: {advice}.", topic="not-a-run")
@@ -335,12 +341,30 @@ def parse(kind: type[P], text: str, origin: str, advice: str) -> P:
         raise InputError(f"{origin} is broken ({what}): {advice}.", topic="damaged") from None
 
 
-def read(kind: type[P], path: Path, advice: str) -> P:
+def read(kind: type[P], path: Path | Inside, advice: str) -> P:
     """Reads a JSON file as `kind`. Raises `InputError`, naming the file and what to do, if it is missing or broken."""
     return parse(kind, read_text(path, advice), str(path), advice)
 
 
-def read_object(path: Path, advice: str) -> dict[str, Any]:
+def write(kinds: Sequence[type[BaseModel]], path: Inside, content: dict[str, Any]) -> None:
+    """Writes a result as JSON, atomically. Raises `RunError` if a reader, one of `kinds`, would refuse it; the file then
+    keeps its former content."""
+    try:
+        text = json.dumps(content, indent=2, allow_nan=False) + "\n"
+        value = parse_json(text)
+        for kind in kinds:
+            kind.model_validate(value)
+    except ValueError as error:  # a ValidationError is one
+        first = error.errors(include_url=False)[0] if isinstance(error, ValidationError) else None
+        reason = in_short(f"{'.'.join(map(str, first['loc']))}: {first['msg']}" if first else error)
+        raise RunError(
+            f"{path}: is not written, because it could not be read again ({reason}); check that training did not diverge.",
+            topic="not-a-number",
+        ) from None
+    write_atomically(path, text)
+
+
+def read_object(path: Path | Inside, advice: str) -> dict[str, Any]:
     """Reads a JSON file, which must contain an object, without further validation."""
     try:
         value = parse_json(read_text(path, advice))

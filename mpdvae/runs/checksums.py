@@ -13,30 +13,30 @@ from pathlib import Path
 from typing import Concatenate, ParamSpec, TypeVar
 
 from mpdvae.runs.run_folder import Run
+from mpdvae.system.closed_folder import Inside
 
 FOLDERS_LEFT_OUT = {"trackers", "partial"}
 """Folders of the trackers' own files, and of the parts of an unfinished measurement."""
 FILES_LEFT_OUT = {"manifest.json", "progress.json", "owner.json"}
 ENDINGS_LEFT_OUT = {".log", ".lock"}
 
+LARGEST_FILE = 1 << 33
+"""Maximum size of a file of a run, in bytes."""
+
 P = ParamSpec("P")
 T = TypeVar("T")
 
 
-def run_files(folder: Path) -> dict[str, Path]:
+def run_files(folder: Path) -> dict[str, Inside]:
     """Returns all files of a run by their path relative to its folder, whatever they are, except its manifest, logs, locks,
     progress, `trackers/`, `partial/`, links and hidden files."""
-    found = {
-        path.relative_to(folder).as_posix(): path
-        for path in sorted(folder.rglob("*"))
-        if path.is_file() and not path.is_symlink()
-    }
-    return {name: path for name, path in found.items() if _is_recorded(Path(name))}
+    found = {path.parts: path for path in Inside(folder).all_files()}
+    return {"/".join(parts): found[parts] for parts in sorted(found) if _is_recorded(Path(*parts))}
 
 
-def sha256_of(path: Path) -> str:
+def sha256_of(path: Inside) -> str:
     """Returns the SHA-256 of the content of `path`, in hexadecimal."""
-    with path.open("rb") as file:
+    with path.open(LARGEST_FILE) as file:
         return hashlib.file_digest(file, "sha256").hexdigest()
 
 
@@ -49,13 +49,13 @@ def record(run: Run, before: Mapping[str, object] | None = None) -> None:
     """
     known, now = run.manifest.get("files", {}), states(run.path)
     untouched = {name for name in known if before is not None and name in now and now[name] == before.get(name)}
-    files = {name: known[name] if name in untouched else sha256_of(run.path / name) for name in now}
+    files = {name: known[name] if name in untouched else sha256_of(run.folder / name) for name in now}
     run.note(files=files)
 
 
 def states(folder: Path) -> dict[str, object]:
     """Returns, for each file of a run, the metadata that change when it is rewritten."""
-    found = {name: path.stat() for name, path in run_files(folder).items()}
+    found = {name: state for name, path in run_files(folder).items() if (state := path.state()) is not None}
     return {name: (state.st_ino, state.st_mtime_ns, state.st_size) for name, state in found.items()}
 
 

@@ -5,18 +5,24 @@
 
 A run folder contains one as `model/`; `mpdvae.sharing` writes others. A model folder contains no pickles. The shapes of the
 weights are compared with the configuration before memory is allocated for either.
+
+A model folder may come from a stranger: no link in it is followed, except those of the hub's cache to its own blobs, which
+the hub's client made.
 """
 
 import json
 import math
-from collections.abc import Mapping
+import os
+import re
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 from mpdvae.errors import InputError
 from mpdvae.experiments.experiment import Experiment, ImageShape, Origin, recorded
 from mpdvae.runs.model_card import model_card
+from mpdvae.runs.tensor_file import Header, read_header, read_tensors
 from mpdvae.system.atomic_files import write_atomically
+from mpdvae.system.closed_folder import Inside
 from mpdvae.system.untrusted_files import LARGEST_JSON, in_short, parse_json, read_bytes
 from mpdvae.version import __version__
 
@@ -27,12 +33,14 @@ MODEL_FORMAT = "1"
 """Format of a model folder. It changes when older versions would misread the folder; `load` still reads earlier formats."""
 METADATA = "mpdvae"
 """Key of the model's metadata, as JSON, in the header of the weights file."""
+BLOB = re.compile(r"\.\./\.\./blobs/([0-9a-f]{40,64})")
+"""Links of the hub's cache, from snapshots/REVISION/ (https://huggingface.co/docs/huggingface_hub/guides/manage-cache)."""
 LARGEST_SIDE = 4_096
 """Maximum number of channels, height or width of a model's images."""
 
 
 def save_model(
-    folder: Path, vae: "VAE", experiment: Experiment, image_shape: ImageShape, card: str | None = None
+    folder: Inside, vae: "VAE", experiment: Experiment, image_shape: ImageShape, card: str | None = None
 ) -> None:
     """Writes `vae` as a folder of safetensors, JSON and a model card, from which `load` rebuilds it."""
     from safetensors.torch import save
@@ -47,8 +55,7 @@ def save_model(
 
 def model_experiment(path: Path | str) -> Experiment:
     """Returns the experiment of the model in a run folder or model folder. Raises `InputError` if there is none."""
-    folder = Path(path)
-    return read_experiment(folder / "model" if (folder / "model").is_dir() else folder)
+    return read_experiment(_model_in(Inside(Path(path))))
 
 
 def load(path: Path | str) -> "VAE":
@@ -56,26 +63,24 @@ def load(path: Path | str) -> "VAE":
 
     Raises `InputError` if there is no model, or if its files do not match.
     """
-    from safetensors import SafetensorError, safe_open
-
-    run = folder = Path(path)
-    if not folder.is_dir():
-        raise InputError(f"{folder}: no such folder; give the folder of a run or of a model.", topic="not-a-run")
-    folder = folder / "model" if (folder / "model").is_dir() else folder
-    weights = folder / "model.safetensors"
+    run = Path(path)
+    if not run.is_dir():
+        raise InputError(f"{run}: no such folder; give the folder of a run or of a model.", topic="not-a-run")
+    folder = _model_in(Inside(run))
+    weights = _file(folder, "model.safetensors")
     if not weights.is_file():
         raise InputError(
             f"{folder}: has no model.safetensors; has the run reached its first evaluation point?", topic="not-a-run"
         )
     experiment = read_experiment(folder)
     try:
-        with safe_open(weights, framework="pt") as file:
-            image_shape = _image_shape(file.metadata() or {}, weights)
-            names = list(file.keys())
-            _check_shapes(experiment, image_shape, {name: file.get_slice(name).get_shape() for name in names}, weights)
-            tensors = {name: file.get_tensor(name) for name in names}
-    except (SafetensorError, OSError) as error:
-        raise InputError(f"{weights}: not a readable safetensors file ({in_short(error)}).", topic="damaged") from None
+        with weights.open() as file:
+            header = read_header(file, weights)
+            image_shape = _image_shape(header.metadata, weights)
+            _check_shapes(experiment, image_shape, header, weights)
+            tensors = read_tensors(file, header, weights)
+    except OSError as error:
+        raise InputError(f"{weights}: cannot be read ({in_short(error)}).", topic="damaged") from None
     vae = experiment.build(image_shape)
     try:
         vae.load_state_dict(tensors)
@@ -84,20 +89,33 @@ def load(path: Path | str) -> "VAE":
             f"{weights}: does not fit experiment.json beside it: {in_short(str(error).splitlines()[1].strip())}",
             topic="damaged",
         ) from None
-    if folder != run:
+    if folder.parts:
         vae.origin = Origin(experiment, image_shape, run)
     return vae.eval()
 
 
-def _check_shapes(
-    experiment: Experiment, image_shape: ImageShape, found: Mapping[str, list[int]], weights: Path
-) -> None:
-    """Raises `InputError` unless the shapes `found` in a file are those of the network of `experiment`, before memory is
-    allocated for either."""
+def _model_in(folder: Inside) -> Inside:
+    """Returns the model folder of a run, or the model folder itself."""
+    return folder / "model" if (folder / "model").is_dir() else folder
+
+
+def _file(folder: Inside, name: str) -> Inside:
+    """Returns the file `name` of a model; in the hub's cache, the blob that it is a link to."""
+    snapshot = folder.root.resolve()
+    if folder.parts or snapshot.parent.name != "snapshots" or not (snapshot / name).is_symlink():
+        return folder / name
+    blob = BLOB.fullmatch(os.readlink(snapshot / name).replace(os.sep, "/"))
+    return Inside(snapshot.parent.parent) / "blobs" / blob[1] if blob else folder / name
+
+
+def _check_shapes(experiment: Experiment, image_shape: ImageShape, header: Header, weights: Inside) -> None:
+    """Raises `InputError` unless the shapes in the header of a file are those of the network of `experiment`, before memory
+    is allocated for either."""
     import torch
 
     with torch.device("meta"):
         expected = {name: list(tensor.shape) for name, tensor in experiment.build(image_shape).state_dict().items()}
+    found = header.shapes
     for name in sorted(found.keys() | expected.keys()):
         if found.get(name) != expected.get(name):
             raise InputError(
@@ -110,7 +128,7 @@ def _form(shape: list[int] | None) -> str:
     return "none" if shape is None else f"{math.prod(shape):,} numbers {in_short(shape, 60)}"
 
 
-def _image_shape(metadata: dict[str, str], weights: Path) -> ImageShape:
+def _image_shape(metadata: dict[str, str], weights: Inside) -> ImageShape:
     try:
         about = parse_json(metadata[METADATA])
         format, (channel, height, width) = about["format"], about["image_shape"]
@@ -133,8 +151,8 @@ def _image_shape(metadata: dict[str, str], weights: Path) -> ImageShape:
     return channel, height, width
 
 
-def read_experiment(folder: Path) -> Experiment:
-    path = folder / "experiment.json"
+def read_experiment(folder: Inside) -> Experiment:
+    path = _file(folder, "experiment.json")
     if not path.is_file():
         raise InputError(f"{path}: no such file; put it back beside the other files that mpdvae wrote to {folder}.")
     return recorded(read_bytes(path, LARGEST_JSON), str(path))

@@ -4,15 +4,19 @@ A run folder is untrusted input. Code that reads one of these records works with
 schemas guarantee: which fields exist and their types, that numbers are finite, that entries are consistent with each other.
 Fields that are not named here are kept unchanged. Records of earlier versions have fewer fields: those that may be missing
 have a default.
+
+What is written is checked by the same schemas (`check_written`), after a passage through JSON: a value that could not be read
+again ends the run in a sentence, and the file keeps its former content.
 """
 
+import json
 from collections.abc import Sequence
 from typing import Annotated, Any
 
 from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_validator
 
-from mpdvae.errors import InputError
-from mpdvae.system.untrusted_files import in_short
+from mpdvae.errors import InputError, RunError
+from mpdvae.system.untrusted_files import LARGEST_JSON, in_short, parse_json
 
 LARGEST = 1e15
 """Largest magnitude of a recorded number: sums and squares of such numbers are still finite."""
@@ -168,13 +172,37 @@ def check(kind: type[_Record], content: Any, origin: str, advice: str) -> dict[s
     try:
         kind.model_validate(content)
     except ValidationError as error:
-        first = error.errors(include_url=False, include_input=False)[0]
-        field = ".".join(in_short(part, 100) for part in first["loc"])
-        what = in_short(first["msg"].removeprefix("Value error, "))
-        raise InputError(
-            f"{origin}: is damaged ({f'{field}: ' if field else ''}{what}); {advice}.", topic="damaged"
-        ) from None
+        raise InputError(f"{origin}: is damaged ({_first(error)}); {advice}.", topic="damaged") from None
     return content
+
+
+def check_written(kind: type[_Record], content: Any, origin: object) -> None:
+    """Raises `RunError`, naming the field, unless the file `origin` can hold `content` and be read by `check`."""
+    try:
+        text = json.dumps(content, allow_nan=False)
+        if len(text) > LARGEST_JSON:
+            raise ValueError(f"it would have {len(text):,} bytes, more than {LARGEST_JSON:,}")
+        kind.model_validate(parse_json(text))
+    except ValidationError as error:
+        raise _unwritable(origin, _first(error)) from None
+    except (ValueError, TypeError) as error:
+        raise _unwritable(origin, in_short(error)) from None
+
+
+def _unwritable(origin: object, reason: str) -> RunError:
+    return RunError(
+        f"{origin}: is not written, because it could not be read again ({reason}); its former content is intact; if a value "
+        "is too large, train again with a smaller training.learning-rate, in another --out.",
+        topic="not-a-number",
+    )
+
+
+def _first(error: ValidationError) -> str:
+    """Describes the first fault, with its field."""
+    first = error.errors(include_url=False, include_input=False)[0]
+    field = ".".join(in_short(part, 100) for part in first["loc"])
+    what = in_short(first["msg"].removeprefix("Value error, "))
+    return f"{field}: {what}" if field else what
 
 
 def check_course(entries: Sequence[dict[str, Any]], origin: str, advice: str) -> None:

@@ -10,21 +10,26 @@
 Files are written atomically (`atomic_files`), and so are checkpoints (`checkpoints`); `model_folder` reads and writes the
 model. Times are recorded only in the manifest: history and weights are the same bytes however often a run was interrupted.
 The folder contains no pickles.
+
+A run folder may come from a stranger: its files are named by an `Inside`, so that no link in it is followed.
 """
 
 import hashlib
 import json
+import os
 from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
+from weakref import finalize
 
 from mpdvae.errors import InputError, RunError
 from mpdvae.experiments.experiment import Experiment, ImageShape, recorded
 from mpdvae.runs import checkpoints
 from mpdvae.runs.model_folder import read_experiment, save_model
-from mpdvae.runs.records import HistoryEntry, Manifest, check, check_course
+from mpdvae.runs.records import HistoryEntry, Manifest, ProgressNote, check, check_course, check_written
 from mpdvae.system import folder_lock
-from mpdvae.system.atomic_files import check_folder, read_json, remove_asides, write_atomically, write_json
+from mpdvae.system.atomic_files import check_folder, read_json, remove_asides, write_atomically, write_json, write_once
+from mpdvae.system.closed_folder import FOLDER, HAS_OPENAT, Inside
 from mpdvae.system.untrusted_files import LARGEST_JSON, parse_json, read_bytes
 
 if TYPE_CHECKING:
@@ -32,6 +37,7 @@ if TYPE_CHECKING:
 
     from mpdvae.vae import VAE
 
+PROGRESS = "progress.json"
 FAILURE_LOG = "failure.log"
 """File beside the run with the traceback of a failed attempt."""
 
@@ -49,9 +55,12 @@ class Run:
             raise InputError(
                 f"{self.path}: no such folder; give the folder that `mpdvae train ... --out` made.", topic="not-a-run"
             )
-        if not (self.path / "experiment.json").is_file():
+        self.folder = Inside(self.path)
+        """The same folder, for all that is read, written or removed in it."""
+        if not (self.folder / "experiment.json").is_file():
             raise InputError(f"{self.path}: not a run folder (it has no experiment.json).", topic="not-a-run")
-        self.experiment = read_experiment(self.path)
+        self.experiment = read_experiment(self.folder)
+        self._identity = _identity_of(self)
 
     @classmethod
     def create(cls, path: Path, experiment: Experiment) -> "Run":
@@ -68,15 +77,15 @@ class Run:
                 "`mpdvae.workflows.precision_choice.decided` chooses one of them.",
                 topic="options",
             )
-        if not (path / "experiment.json").exists():
-            write_atomically(path / "experiment.json", experiment.to_json())
+        if not write_once(Inside(path) / "experiment.json", experiment.to_json()):
+            cls.check_free(path, experiment)  # another process may have made it just now
         return cls(path)
 
     @classmethod
     def check_free(cls, path: Path, experiment: Experiment) -> None:
         """Raises `InputError` unless `path` is new, empty, or the folder of exactly this experiment. Writes nothing."""
         check_folder(path)
-        if (path / "experiment.json").exists():
+        if (Inside(path) / "experiment.json").exists():
             differing = differing_fields(cls(path).experiment, experiment)
             if differing:
                 raise InputError(
@@ -91,7 +100,7 @@ class Run:
 
     @property
     def manifest(self) -> dict[str, Any]:
-        path = self.path / "manifest.json"
+        path = self.folder / "manifest.json"
         advice = "delete it if you no longer need the run"
         return check(Manifest, read_json(path), str(path), advice) if path.exists() else {}
 
@@ -99,27 +108,40 @@ class Run:
         """Adds or replaces entries of the manifest."""
         self.check_there()
         content = {**self.manifest, **entries}
-        write_json(self.path / "manifest.json", content | {"sha256": manifest_sha256(content)})
+        check_written(Manifest, content, self.folder / "manifest.json")
+        write_json(self.folder / "manifest.json", content | {"sha256": manifest_sha256(content)})
 
     def check_there(self) -> None:
-        """Raises `RunError` if the folder was deleted or moved away, so that it is not partly recreated."""
-        if not (self.path / "experiment.json").is_file():
+        """Raises `RunError` if the folder was deleted or moved away, so that it is not partly recreated, even if another one
+        has its place now."""
+        if not self._is_there() or not (self.folder / "experiment.json").is_file():
             raise RunError(
                 f"{self.path}: the folder was deleted or moved while it was in use, and nothing more is written there; put "
                 "it back and run `mpdvae resume`, or train again.",
                 topic="taken",
             )
 
+    def _is_there(self) -> bool:
+        try:
+            return os.path.samestat(self.path.stat(), self._identity)
+        except OSError:
+            return False
+
     def tidy(self) -> None:
         """Removes temporary files that killed processes left behind. Only the folder's owner may call this."""
-        remove_asides(self.path)
-        checkpoints.remove_halves(self.path / "checkpoints")
+        remove_asides(self.folder)
+        checkpoints.remove_halves(self.folder / "checkpoints")
         if self.status == "finished":
-            (self.path / "progress.json").unlink(missing_ok=True)
+            self.end_progress()
 
     def note_progress(self, content: dict[str, Any]) -> None:
         """Records how far the run is, for other processes to read."""
-        write_atomically(self.path / "progress.json", json.dumps(content))
+        check_written(ProgressNote, content, self.folder / PROGRESS)
+        write_atomically(self.folder / PROGRESS, json.dumps(content))
+
+    def end_progress(self) -> None:
+        """Removes the record of how far the run is."""
+        (self.folder / PROGRESS).unlink()
 
     @property
     def status(self) -> str:
@@ -131,7 +153,7 @@ class Run:
     @property
     def history(self) -> list[dict[str, Any]]:
         """One entry per evaluation point, in order of steps. Raises `InputError` for an invalid line."""
-        path = self.path / "history.jsonl"
+        path = self.folder / "history.jsonl"
         advice = f"delete {self.path} to train this run again"
         entries = []
         for number, line in enumerate(read_bytes(path, LARGEST_JSON).splitlines() if path.exists() else [], 1):
@@ -144,9 +166,18 @@ class Run:
         return entries
 
     def write_history(self, entries: list[dict[str, Any]]) -> None:
+        """Writes the history, of which the last entry is new. Raises `RunError` if it could not be read again."""
         self.check_there()
-        lines = (json.dumps(entry, allow_nan=False) + "\n" for entry in entries)
-        write_atomically(self.path / "history.jsonl", "".join(lines))
+        path = self.folder / "history.jsonl"
+        for entry in entries[-1:]:
+            check_written(HistoryEntry, entry, path)
+        text = "".join(json.dumps(entry, allow_nan=False) + "\n" for entry in entries)
+        if len(text) > LARGEST_JSON:
+            raise RunError(
+                f"{path}: is not written, because it could not be read again (it would have {len(text):,} bytes, more than "
+                f"{LARGEST_JSON:,}); train again with a larger training.evaluate-every, in another --out."
+            )
+        write_atomically(path, text)
 
     # -- checkpoints ---------------------------------------------------------------------------------------------------
 
@@ -156,20 +187,24 @@ class Run:
         """Saves the state after `step` updates; see `checkpoints.save`."""
         self.check_there()
         of = {"step": step, "experiment": self.experiment.model_dump(mode="json")}
-        checkpoints.save(self.path / "checkpoints", step, tensors, of | state, passing)
+        checkpoints.save(self.folder / "checkpoints", step, tensors, of | state, passing)
 
     def load_checkpoint(
-        self, say: Callable[[str], None] = lambda line: None, passing: bool = True
+        self,
+        say: Callable[[str], None] = lambda line: None,
+        passing: bool = True,
+        largest: int = checkpoints.LARGEST,
     ) -> tuple[dict[str, "Tensor"], dict[str, Any]] | None:
         """Returns tensors and state of the newest intact checkpoint; None if there is no checkpoint.
 
         Arguments:
             say: called with a message for each newer checkpoint that is damaged; the manifest records these, too.
             passing: whether checkpoints between evaluation points count.
+            largest: maximum size of the tensors, in bytes.
 
         Raises `RunError` if there are checkpoints but all are damaged, `InputError` for one of another experiment.
         """
-        found = checkpoints.newest(self.path / "checkpoints", passing)
+        found = checkpoints.newest(self.folder / "checkpoints", passing, largest)
         if found is None:
             return None
         self._check_checkpoint(found.path, found.state)
@@ -180,7 +215,7 @@ class Run:
             self.note(damaged_checkpoints=[*told, *new])
         return found.tensors, found.state
 
-    def _check_checkpoint(self, path: Path, state: dict[str, Any]) -> None:
+    def _check_checkpoint(self, path: Inside, state: dict[str, Any]) -> None:
         of = recorded(json.dumps(state["experiment"]), str(path))
         if differing := differing_fields(of, self.experiment):
             raise InputError(
@@ -193,7 +228,17 @@ class Run:
 
     def save_model(self, vae: "VAE", image_shape: ImageShape) -> None:
         self.check_there()
-        save_model(self.path / "model", vae, self.experiment, image_shape)
+        save_model(self.folder / "model", vae, self.experiment, image_shape)
+
+
+def _identity_of(run: Run) -> os.stat_result:
+    """Returns what distinguishes the folder of `run` from any other that takes its place. It stays open as long as `run`
+    exists, because the system reuses the number of a folder that nobody uses any more."""
+    if not HAS_OPENAT:
+        return run.path.stat()
+    descriptor = os.open(run.path, FOLDER)
+    finalize(run, os.close, descriptor)
+    return os.fstat(descriptor)
 
 
 def _holds_something(name: str) -> bool:

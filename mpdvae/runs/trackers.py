@@ -17,19 +17,21 @@ import secrets
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from importlib.util import find_spec
-from pathlib import Path
 from typing import Any, Literal, get_args
 
 from mpdvae.errors import InputError
-from mpdvae.runs.records import TrackerNote, check
+from mpdvae.runs.records import TrackerNote, check, check_written
 from mpdvae.runs.run_folder import Run
 from mpdvae.system.atomic_files import read_json, write_json
+from mpdvae.system.closed_folder import Inside
 from mpdvae.system.process_group import is_first
 
 Name = Literal["tensorboard", "trackio", "wandb", "mlflow"]
 NAMES: tuple[Name, ...] = get_args(Name)
 PROJECT = "mpdvae"
 FOLDER = "trackers"
+LARGEST_PICTURE = 1 << 24
+"""Maximum size of a figure in bytes."""
 LONGEST = 64
 """Maximum length of a list whose numbers are logged; longer lists are omitted."""
 RESULTS = ("density", "diagnostics", "information", "code_use", "representation")
@@ -75,7 +77,7 @@ class Trackers:
 
     def start(self, names: Sequence[str]) -> None:
         """Starts or resumes the trackers, and logs the part of the history that they do not have yet."""
-        before = [path.stem for path in sorted((self.run.path / FOLDER).glob("*.json")) if path.stem in NAMES]
+        before = [path.stem for path in (self.run.folder / FOLDER).files("*.json") if path.stem in NAMES]
         for name in dict.fromkeys([*names, *before]):
             self._attempt(name, lambda name=name: self.trackers.update({name: Tracker(self.run, name)}))
         for entry in self.run.history:
@@ -111,7 +113,7 @@ class Tracker:
         from accelerate.tracking import LOGGER_TYPE_TO_CLASS
 
         self.run, self.name = run, name
-        self.noted = run.path / FOLDER / f"{name}.json"
+        self.noted = run.folder / FOLDER / f"{name}.json"
         known = self.noted.is_file()
         self.state: dict[str, Any] = _known(self.noted) if known else {"step": 0, "id": secrets.token_hex(8)}
         _satisfy_accelerate()
@@ -132,11 +134,11 @@ class Tracker:
             return
         told = {}
         for name in RESULTS:
-            if (path := self.run.path / f"{name}.json").is_file():
+            if (path := self.run.folder / f"{name}.json").is_file():
                 told |= {f"{name}/{key}": value for key, value in numbers(read_json(path)).items()}
         self.tracker.log(told, step=self.state["step"])
         if self.name == "tensorboard":
-            self.tracker.log_images(_pictures(self.run.path), step=self.state["step"])
+            self.tracker.log_images(_pictures(self.run.folder), step=self.state["step"])
         self._note(results=True)
 
     def finish(self) -> None:
@@ -153,13 +155,15 @@ class Tracker:
     def _arguments(self, known: bool) -> dict[str, Any]:
         """Returns the arguments that accelerate's class passes on, so that an existing run of the tracker is continued."""
         title = f"{self.run.experiment.name}-seed{self.run.experiment.seed}-{self.state['id'][:6]}"
-        folder = self.run.path / FOLDER
+        own_folder = self.run.folder / FOLDER / self.name
+        own_folder.exists()  # raises for a link, which the tracker would follow
+        folder = own_folder.parent.path
         if self.name == "tensorboard":
             # Points after the recorded step may have been written before a crash; TensorBoard hides them for later ones.
             again = {"purge_step": self.state["step"] + 1} if known else {}
             return {"run_name": "tensorboard", "logging_dir": folder} | again
         if self.name == "wandb":
-            folder.mkdir(exist_ok=True)
+            own_folder.parent.mkdir()
             own = {"id": self.state["id"], "dir": str(folder)}
             return {"run_name": PROJECT, "name": title, "resume": "allow"} | own
         if self.name == "mlflow":
@@ -169,6 +173,7 @@ class Tracker:
 
     def _note(self, **changes: Any) -> None:
         self.state |= changes
+        check_written(TrackerNote, self.state, self.noted)
         write_json(self.noted, self.state)
 
 
@@ -183,7 +188,7 @@ def _satisfy_accelerate() -> None:
     torch.set_num_threads(threads)
 
 
-def _known(noted: Path) -> dict[str, Any]:
+def _known(noted: Inside) -> dict[str, Any]:
     """Returns the record of what was logged before. Raises `InputError` for content that `Tracker` does not write."""
     return check(TrackerNote, read_json(noted), str(noted), "delete it to start the tracker anew")
 
@@ -211,13 +216,13 @@ def _configuration(tree: Mapping[str, Any], prefix: str = "") -> Iterator[tuple[
             yield prefix + name, value if isinstance(value, str | int | float | bool) else json.dumps(value)
 
 
-def _pictures(folder: Path) -> dict[str, Any]:
+def _pictures(folder: Inside) -> dict[str, Any]:
     """Returns the figures of a run as arrays [1 channel height width]."""
     import numpy as np
     from PIL import Image
 
     found = {}
-    for path in sorted((folder / "figures").glob("*.png")):
-        with Image.open(path) as image:
+    for path in (folder / "figures").files("*.png"):
+        with path.open(LARGEST_PICTURE) as file, Image.open(file, formats=["PNG"]) as image:
             found[f"figures/{path.stem}"] = np.asarray(image.convert("RGB")).transpose(2, 0, 1)[None]
     return found

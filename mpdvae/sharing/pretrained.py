@@ -23,6 +23,7 @@ from mpdvae.runs import model_folder
 from mpdvae.runs.model_card import Results, model_card
 from mpdvae.sharing import shipped
 from mpdvae.system.atomic_files import read_json
+from mpdvae.system.closed_folder import Inside
 from mpdvae.version import __version__
 
 if TYPE_CHECKING:
@@ -77,7 +78,7 @@ def save_pretrained(
         )
     experiment = _without_whereabouts(origin.experiment)
     card = model_card(experiment, origin.image_shape, measured, source, licence)
-    model_folder.save_model(Path(folder), vae, experiment, origin.image_shape, card)
+    model_folder.save_model(Inside(Path(folder)), vae, experiment, origin.image_shape, card)
 
 
 def push_to_hub(
@@ -143,7 +144,7 @@ def origin_of(vae: "VAE") -> Origin:
 def _of_folder(folder: Path) -> "VAE":
     """Returns the model in `folder`; one with recorded results remembers its folder, so that its next card has them."""
     vae = model_folder.load(folder)
-    if (folder / shipped.RESULTS).is_file():
+    if (Inside(folder) / shipped.RESULTS).is_file():
         vae.origin = replace(origin_of(vae), run=folder)
     return vae
 
@@ -159,7 +160,7 @@ def _of_run(run: Path | None) -> Results | None:
     """Returns the measured results of a run or of a model that comes with the package, or None if there are none."""
     if run is not None and (results := shipped.recorded(run)) is not None:
         return results
-    files = {name: run / f"{name}.json" for name in RESULTS} if run is not None else {}
+    files = {name: Inside(run) / f"{name}.json" for name in RESULTS} if run is not None else {}
     found = {name: read_json(path) for name, path in files.items() if path.is_file()}
     return Results(**found) if found else None
 

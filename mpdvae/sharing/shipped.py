@@ -19,6 +19,7 @@ from mpdvae.errors import InputError
 from mpdvae.report.schema import DataOrigin, Density, Diagnostics, Part, Scores, Whole, read
 from mpdvae.runs.model_card import Results
 from mpdvae.runs.model_folder import model_experiment
+from mpdvae.system.closed_folder import Inside
 
 FOLDER = Path(__file__).parent / "trained"
 RESULTS = "results.json"
@@ -56,10 +57,15 @@ def trained_models() -> list[str]:
 
 
 def folder_of(name: str) -> Path:
-    """Returns the folder of the model `name`. Raises `InputError`, with similar names, if there is none."""
+    """Returns the folder of the model `name`. Raises `InputError`, with similar names, if there is none.
+
+    Some installers put links to their cache in the place of a package's files: then it is the folder there, since no link in
+    a model folder is followed.
+    """
     if name not in trained_models():
         _refuse(name)
-    return FOLDER / name
+    weights = FOLDER / name / "model.safetensors"
+    return weights.resolve().parent if weights.is_symlink() else weights.parent
 
 
 def located(source: str) -> Path:
@@ -74,7 +80,7 @@ def located(source: str) -> Path:
 
 def recorded(folder: Path) -> Results | None:
     """Returns the recorded results of the model in `folder`; None if it has none. Raises `InputError` if they are damaged."""
-    path = folder / RESULTS
+    path = Inside(folder) / RESULTS
     if not path.is_file():
         return None
     record = read(Record, path, ADVICE).model_dump()

@@ -12,7 +12,10 @@ other's processes. Times are compared by the file system's own clock, so that th
 is gone, another process replaces its file in one step, while it holds the file's lock (flock) and after it has checked that
 the file still has that name: if several processes find it at once, only one takes over. On a file system without such
 locks, two processes that find it at the same instant may both believe that they own the folder; one of them finds out at
-its next renewal, like any owner whose folder was taken over (because its machine slept, for instance).
+its next renewal, like any owner whose folder was taken over (because its machine slept, or the clock of the file system was
+set forward). If that clock is set back, an owner elsewhere that is gone counts as running until the clock has caught up.
+
+A folder from a stranger may hold anything by the name of that file: only a regular file is read, replaced or removed.
 """
 
 import json
@@ -28,8 +31,10 @@ from dataclasses import asdict, dataclass
 from functools import cache
 from pathlib import Path
 
-from mpdvae.errors import RunError
+from mpdvae.errors import InputError, RunError
 from mpdvae.system.atomic_files import write_atomically
+from mpdvae.system.closed_folder import Inside
+from mpdvae.system.regular_files import File, open_regular, read_whole
 
 try:
     import fcntl
@@ -37,6 +42,8 @@ except ImportError:  # not on Windows
     fcntl = None
 
 FILE = "owner.json"
+LARGEST = 1 << 16
+"""Maximum size of the file, in bytes."""
 RENEWAL_SECONDS = 20.0
 STALE_SECONDS = 300.0
 CLOCK = re.compile(rf"\.{re.escape(FILE)}\.[0-9a-f]{{16}}")
@@ -69,7 +76,7 @@ class Owner:
 class Ownership:
     """A folder that this process currently owns; created by `owned`."""
 
-    def __init__(self, path: Path, owner: Owner) -> None:
+    def __init__(self, path: Inside, owner: Owner) -> None:
         self.path, self.owner = path, owner
         self._over = threading.Event()
         self._lost = ""
@@ -84,9 +91,9 @@ class Ownership:
     def release(self) -> None:
         self._over.set()
         self._renewing.join()
-        with _locked(self.path) as content:
+        with suppress(InputError), _locked(self.path) as content:  # what is no file any more is not this process's
             if content == _text(self.owner):
-                self.path.unlink(missing_ok=True)
+                self.path.unlink()
 
     def _renew_on(self) -> None:
         while not self._over.wait(RENEWAL_SECONDS) and not self._lost:
@@ -94,13 +101,17 @@ class Ownership:
                 self._renew()
 
     def _renew(self) -> None:
-        content = _content(self.path)
+        try:
+            content = _content(self.path)
+        except InputError as error:
+            self._lost = str(error).rstrip(".")
+            return
         if content is None:
             self._lost = "the folder or its owner.json was deleted"
         elif content != _text(self.owner):
             self._lost = f"was taken over by {_parsed(content) or 'another process'}"
         else:
-            os.utime(self.path)
+            os.utime(self.path.path, follow_symlinks=os.utime not in os.supports_follow_symlinks)
 
 
 @contextmanager
@@ -115,7 +126,7 @@ def owned(folder: Path, say: Callable[[str], None] = lambda line: None) -> Itera
     Raises:
         InUse: (a `RunError`) another process works on the folder, or this one already does; the message names it.
     """
-    path, owner = Path(folder) / FILE, _this_process()
+    path, owner = Inside(Path(folder)) / FILE, _this_process()
     while not _create(path, _text(owner)):
         with _locked(path) as content:
             if content is None:
@@ -139,28 +150,35 @@ def owned(folder: Path, say: Callable[[str], None] = lambda line: None) -> Itera
 
 def owner_of(folder: Path) -> Owner | None:
     """Returns the process that works on `folder` now; None if there is none, or if it is gone."""
-    path = Path(folder) / FILE
+    path = Inside(Path(folder)) / FILE
     other = _parsed(_content(path) or b"")
     return None if other is None or _gone(path, other) else other
 
 
 def left_by(folder: Path) -> Owner | None:
     """Returns the process that worked on `folder` and is gone without having released it; None if there is none."""
-    path = Path(folder) / FILE
+    path = Inside(Path(folder)) / FILE
     other = _parsed(_content(path) or b"")
     return other if other is not None and _gone(path, other) else None
 
 
-def _create(path: Path, content: bytes) -> bool:
+def remove_owner(folder: Path) -> None:
+    """Removes what an owner that is gone left in `folder`."""
+    path = Inside(folder) / FILE
+    _remove_clocks(path)
+    path.unlink()
+
+
+def _create(path: Inside, content: bytes) -> bool:
     """Creates `path` with `content` and returns True; returns False if it existed before."""
     try:
-        descriptor = os.open(path, os.O_CREAT | os.O_EXCL | os.O_WRONLY, 0o644)
+        descriptor = os.open(path.path, os.O_CREAT | os.O_EXCL | os.O_WRONLY, 0o644)
     except FileExistsError:
         return False
     try:
         os.write(descriptor, content)
     except OSError:  # the disk is full
-        path.unlink(missing_ok=True)
+        path.unlink()
         raise
     finally:
         os.close(descriptor)
@@ -168,37 +186,37 @@ def _create(path: Path, content: bytes) -> bool:
 
 
 @contextmanager
-def _locked(path: Path) -> Iterator[bytes | None]:
+def _locked(path: Inside) -> Iterator[bytes | None]:
     """Yields the content of the file at `path`, which no other process replaces or removes within the context; None if the
     file is gone."""
     try:
-        descriptor = _opened(path)
+        opened = _opened(path)
     except (FileNotFoundError, NotADirectoryError):
         yield None
         return
-    with os.fdopen(descriptor, "rb") as file:
+    with opened as file:
         if fcntl:
             with suppress(OSError):  # a file system without locks
                 fcntl.flock(file, fcntl.LOCK_EX)
-        yield file.read() if _is_at(path, file.fileno()) else None
+        yield read_whole(file, path, LARGEST) if _is_at(path, file.fileno()) else None
 
 
-def _opened(path: Path) -> int:
+def _opened(path: Inside) -> File:
     """Opens the file for writing if permitted: network file systems lock only files that are open for writing."""
     try:
-        return os.open(path, os.O_RDWR)
+        return open_regular(str(path), path, links=False, flags=os.O_RDWR, largest=LARGEST)
     except PermissionError:
-        return os.open(path, os.O_RDONLY)
+        return open_regular(str(path), path, links=False, largest=LARGEST)
 
 
-def _is_at(path: Path, descriptor: int) -> bool:
+def _is_at(path: Inside, descriptor: int) -> bool:
     try:
-        return os.path.samestat(path.stat(), os.fstat(descriptor))
+        return os.path.samestat(os.lstat(path.path), os.fstat(descriptor))
     except OSError:
         return False
 
 
-def _gone(path: Path, owner: Owner | None) -> bool:
+def _gone(path: Inside, owner: Owner | None) -> bool:
     if owner is not None and owner.machine == _machine():
         return not _runs(owner)
     return _seconds_since_renewal(path) > STALE_SECONDS
@@ -214,12 +232,12 @@ def _runs(owner: Owner) -> bool:
     return _process_start(owner.pid) == owner.started
 
 
-def _seconds_since_renewal(path: Path) -> float:
+def _seconds_since_renewal(path: Inside) -> float:
     """Measured by the file system's clock, which is read from a new file."""
-    clock = path.with_name(f".{FILE}.{secrets.token_hex(8)}")
+    clock = path.parent.path / f".{FILE}.{secrets.token_hex(8)}"
     try:
-        clock.touch()
-        return clock.stat().st_mtime - path.stat().st_mtime
+        clock.touch(exist_ok=False)
+        return clock.stat().st_mtime - os.lstat(path.path).st_mtime
     except OSError:
         return 0.0  # released in the meantime, or a read-only folder: nothing indicates that its owner is gone
     finally:
@@ -227,17 +245,17 @@ def _seconds_since_renewal(path: Path) -> float:
             clock.unlink()
 
 
-def _remove_clocks(path: Path) -> None:
+def _remove_clocks(path: Inside) -> None:
     """Removes clock files of processes that were killed while they read the clock. A process that reads it now takes this
     owner for a running one, which it is."""
-    for clock in path.parent.glob(f".{FILE}.*"):
+    for clock in path.parent.files(f".{FILE}.*"):
         if CLOCK.fullmatch(clock.name):
-            clock.unlink(missing_ok=True)
+            clock.unlink()
 
 
-def _content(path: Path) -> bytes | None:
+def _content(path: Inside) -> bytes | None:
     try:
-        return path.read_bytes()
+        return path.read_bytes(LARGEST)
     except (FileNotFoundError, NotADirectoryError):
         return None
 

@@ -1,8 +1,8 @@
 """Reads untrusted files within bounds.
 
 A file may contain anything: more data than fits in memory, nesting deeper than the stack, numbers that overflow in any
-computation. The result is either an ordinary value of bounded size or an `InputError` of one sentence; nothing is ever
-executed.
+computation. It may also be no file at all (`regular_files`). The result is either an ordinary value of bounded size or an
+`InputError` of one sentence; nothing is ever executed.
 
 JSON is that of RFC 8259 (https://www.rfc-editor.org/rfc/rfc8259), without the NaN and Infinity that Python adds. Integers
 must fit in 64 bits and real numbers in float64 (section 6 recommends both), and strings must be encodable as UTF-8
@@ -14,8 +14,9 @@ import math
 from pathlib import Path
 from typing import Any, NoReturn
 
-from mpdvae.errors import InputError
-from mpdvae.system.untrusted_text import printable
+from mpdvae.errors import InputError, printable
+from mpdvae.system.closed_folder import Inside
+from mpdvae.system.regular_files import File, open_regular, read_whole
 
 LARGEST_JSON = 1 << 26
 """Maximum size of a JSON file in bytes; the history of a run of the paper's length has about a million."""
@@ -24,16 +25,22 @@ DEEPEST_JSON = 50
 LARGEST_INTEGER = 2**63 - 1
 
 
-def read_bytes(path: Path, largest: int) -> bytes:
-    """Returns the bytes of a file. Raises `InputError` if it is missing, not a file, unreadable, or larger than `largest`
-    bytes."""
+def opened(path: Path | Inside, largest: int) -> File:
+    """Opens a file for reading. Raises `InputError` if it is not a regular file, or larger than `largest` bytes; for an
+    `Inside`, also if there is a link; `OSError` if it cannot be opened."""
+    if isinstance(path, Inside):
+        return path.open(largest)
+    return open_regular(str(path), path, links=True, largest=largest)
+
+
+def read_bytes(path: Path | Inside, largest: int) -> bytes:
+    """Returns the bytes of a file. Raises `InputError` if it is missing, not a regular file, unreadable, or larger than
+    `largest` bytes; for an `Inside`, also if there is a link."""
     try:
-        if path.exists() and not path.is_file():
-            raise InputError(f"{path}: is not a file.")
-        size = path.stat().st_size
-        if size > largest:
-            raise InputError(f"{path}: expected at most {largest:,} bytes for a file of this kind, got {size:,}.")
-        return path.read_bytes()
+        with opened(path, largest) as file:
+            return read_whole(file, path, largest)
+    except InputError:
+        raise
     except FileNotFoundError:
         raise InputError(f"{path}: no such file.") from None
     except (OSError, ValueError) as error:  # ValueError: not a possible file name

@@ -4,13 +4,21 @@ Names of runs, data sets and files, protocols, verdicts and logs may come from f
 jinja2, and JSON inside a page by `report.figures.script_safe`.
 """
 
+from mpdvae.errors import printable
+
 _SPECIAL = str.maketrans({c: f"\\{c}" for c in "\\`*_[]|#"} | {"<": "&lt;", ">": "&gt;", "&": "&amp;"})
 
 
-def printable(text: str) -> str:
-    """Returns `text` on one line. Line ends and everything that a terminal would interpret, such as escape sequences for
-    colours and cursor movements and marks that change the writing direction, are written out."""
-    return "".join(c if c.isprintable() else ascii(c)[1:-1] for c in text)
+def tell(*lines: str) -> None:
+    """Prints lines to standard output. A name that ends a line would only seem to: each argument is shown as one line."""
+    for line in lines:
+        print(printable(line), flush=True)
+
+
+def encodable(text: str) -> str:
+    """Returns `text` with the bytes of a name that are not UTF-8, as Python holds them, written out: JSON has no place for
+    them."""
+    return text.encode(errors="backslashreplace").decode()
 
 
 def escape(text: str) -> str:

@@ -42,6 +42,7 @@ from mpdvae.models.acceleration import compile_networks, run_in_bfloat16
 from mpdvae.runs.run_folder import Run
 from mpdvae.seeding import seeded
 from mpdvae.system.allocator import keep_freed_memory
+from mpdvae.system.closed_folder import Inside
 from mpdvae.system.process_group import any_is, of_first, world
 from mpdvae.training.learner_state import Learner
 from mpdvae.training.loop import batch_loss, training_step
@@ -186,7 +187,7 @@ def kept_in(folder: Path, experiment: Experiment) -> Experiment | None:
 
     Other fields of the run may differ: `Run.check_free` reports that.
     """
-    if not (folder / "experiment.json").exists():
+    if not (Inside(folder) / "experiment.json").exists():
         return None
     kept = Run(folder).experiment.training
     try:

@@ -30,6 +30,10 @@ Checkpoint = tuple[dict[str, Tensor], dict[str, Any]]
 """Tensors by `part/name`, and plain numbers."""
 
 
+SMALL_BYTES = 1 << 16
+"""More than what is small in a checkpoint for each tensor: names, counts of steps, sums of the loss."""
+
+
 @dataclass
 class Progress:
     """State that changes besides the weights; all of it is in a checkpoint."""
@@ -142,6 +146,12 @@ class Learner:
         state = asdict(self.progress) | {"best_negative_elbo_nats": best if best < float("inf") else None}
         adapted = {"objective": self.objective.state, "inference": self.rule.state}
         return tensors, state | {"learning_rate": self.learning_rate} | adapted
+
+    def largest_checkpoint(self) -> int:
+        """Returns an upper limit of the size of a checkpoint's tensors, in bytes: weights, their average, two moments, and
+        some small ones."""
+        tensors = [tensor.numel() * tensor.element_size() for tensor in self.vae.state_dict().values()]
+        return 4 * sum(tensors) + SMALL_BYTES * (len(tensors) + 1)
 
     def restore(self, checkpoint: Checkpoint) -> None:
         """Restores the state in `checkpoint`, of a learner of the same experiment."""

@@ -124,7 +124,7 @@ class Course:
         """Returns the state of the newest checkpoint of `run`, with or without `passing` ones; without a checkpoint, the
         state before the first step."""
         t, learner, tally = run.experiment.training, Learner.start(run.experiment, data), LossSums()
-        checkpoint, history = run.load_checkpoint(say, passing), []
+        checkpoint, history = run.load_checkpoint(say, passing, learner.largest_checkpoint()), []
         if not process_group.agree(checkpoint[1]["step"] if checkpoint else 0):
             raise RunError(
                 f"{run.path}: the processes find different checkpoints there; use a folder that all machines share.",

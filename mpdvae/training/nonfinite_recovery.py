@@ -14,7 +14,6 @@ On a CPU, every step is checked before it updates anything. Reading a result fro
 there, all steps since the last evaluation point are checked at the next one, and the run rolls back at once.
 """
 
-import math
 from collections.abc import Iterator
 from contextlib import contextmanager
 from typing import TYPE_CHECKING, Any
@@ -24,6 +23,7 @@ from torch.nn.modules.batchnorm import _BatchNorm
 
 from mpdvae.errors import InputError, RunError
 from mpdvae.objectives.terms import Loss
+from mpdvae.runs.records import LARGEST
 from mpdvae.vae import VAE
 
 if TYPE_CHECKING:
@@ -48,10 +48,11 @@ def check_norm(norm: Tensor) -> None:
 
 
 def check_measured(measured: dict[str, Any]) -> None:
-    """Raises `NotFinite`, naming the measure, if a value of an evaluation point is not finite."""
-    broken = [name for name, part in measured.items() if not all(map(math.isfinite, _numbers(part)))]
+    """Raises `NotFinite`, naming the measure, if a value of an evaluation point is not finite, or so large that its square
+    may not be and no record holds it."""
+    broken = [name for name, part in measured.items() if not all(abs(number) <= LARGEST for number in _numbers(part))]
     if broken:
-        raise NotFinite(f"of the evaluation, {', '.join(broken)} has no finite number")
+        raise NotFinite(f"of the evaluation, {', '.join(broken)} has no finite number up to {LARGEST:g}")
 
 
 def _numbers(tree: Any) -> Iterator[float]:

@@ -15,6 +15,7 @@ from mpdvae.experiments.recipes import seed_counts
 from mpdvae.report.looks import FILE, Look, Recorded, recorded, schedule, to_json
 from mpdvae.report.results import Results
 from mpdvae.system.atomic_files import write_atomically
+from mpdvae.system.closed_folder import Inside
 
 AT_MOST = 20
 """Default maximum of seeds per model."""
@@ -55,7 +56,7 @@ class Growth:
 
     def record(self) -> None:
         """Notes the looks in `out`."""
-        write_atomically(self._out / FILE, to_json(self.looks, self._first_seed))
+        write_atomically(Inside(self._out) / FILE, to_json(self.looks, self._first_seed))
 
     def grown(self, results: Results) -> bool:
         """Moves to the next look at the data sets on which a claim is undecided; returns False if there is none."""

@@ -18,6 +18,7 @@ from mpdvae.runs.run_folder import Run
 from mpdvae.runs.trackers import Trackers, tracking
 from mpdvae.system.process_group import is_first, world
 from mpdvae.system.signals import Stop, Stopped, heeded
+from mpdvae.system.untrusted_text import encodable
 from mpdvae.version import __version__
 
 OWN = "own"
@@ -258,7 +259,7 @@ class _ProgressNoter:
 
     def over(self) -> None:
         if is_first():
-            (self.run.path / "progress.json").unlink(missing_ok=True)
+            self.run.end_progress()
 
     def _write(self, phase: str, done: int) -> None:
         self.last = time.monotonic()
@@ -270,4 +271,4 @@ def this_command() -> str:
     """Returns the command line of this process as a user would type it."""
     import shlex
 
-    return shlex.join(["mpdvae", *sys.argv[1:]])
+    return encodable(shlex.join(["mpdvae", *sys.argv[1:]]))

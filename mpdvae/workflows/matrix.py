@@ -25,15 +25,17 @@ from dataclasses import dataclass, replace
 from datetime import UTC, datetime
 from pathlib import Path
 
-from mpdvae.errors import InputError, RunError, ToldToStop, why
+from mpdvae.errors import InputError, RunError, ToldToStop, printable, why
 from mpdvae.experiments.experiment import Experiment, with_changes
 from mpdvae.experiments.recipes import seed_counts
 from mpdvae.experiments.remedies import as_options
 from mpdvae.runs.records import ProgressNote, check
-from mpdvae.runs.run_folder import FAILURE_LOG, Run
+from mpdvae.runs.run_folder import FAILURE_LOG, PROGRESS, Run
 from mpdvae.system.atomic_files import read_json, write_atomically
+from mpdvae.system.closed_folder import Inside
 from mpdvae.system.folder_lock import InUse, left_by, owned, owner_of
-from mpdvae.system.untrusted_text import printable
+from mpdvae.system.turn_lock import turn_lock
+from mpdvae.system.untrusted_files import LARGEST_JSON, read_bytes
 from mpdvae.workflows import gpu_assignment, worker_backends
 from mpdvae.workflows.job import check_device, complete, load_data, on_device
 from mpdvae.workflows.progress_display import RunProgress, Watcher, busy, plain, stdout
@@ -67,6 +69,11 @@ class Job:
         return self.folder.name
 
     @property
+    def files(self) -> Inside:
+        """The folder as a part of that of the matrix, which may come from a stranger."""
+        return Inside(self.folder.parents[1]) / self.folder.parent.name / self.folder.name
+
+    @property
     def cost(self) -> float:
         return 1.0 if self.experiment.decoder.kind == "pixelcnn" else INDEPENDENT_PIXELS_COST
 
@@ -77,7 +84,7 @@ class Job:
 
     @property
     def finished(self) -> bool:
-        return (self.folder / "experiment.json").exists() and Run(self.folder).status == "finished"
+        return (self.files / "experiment.json").exists() and Run(self.folder).status == "finished"
 
 
 def jobs(
@@ -136,12 +143,8 @@ class _Trace:
 
     @classmethod
     def of(cls, job: Job) -> "_Trace":
-        try:
-            log = (job.folder / FAILURE_LOG).stat().st_mtime_ns
-        except FileNotFoundError:
-            log = 0
-        owner = left_by(job.folder)
-        return cls(log, owner.token if owner else "")
+        log, owner = (job.files / FAILURE_LOG).state(), left_by(job.folder)
+        return cls(log.st_mtime_ns if log else 0, owner.token if owner else "")
 
 
 def run_all(
@@ -159,6 +162,8 @@ def run_all(
         RunError: if there is no cluster at the address, or its workers cannot work.
     """
     worker_backends.check(backend, workers, address)
+    for job in matrix:
+        job.files.exists()  # raises for a link to elsewhere
     matrix = _keeping(matrix)
     for job in matrix:
         (Run.check_free if job.undecided else Run.create)(job.folder, job.experiment)
@@ -196,15 +201,13 @@ def _decided(matrix: Sequence[Job], data_root: Path | None) -> list[Job]:
 
     Another call of the same matrix waits meanwhile, and then finds the folders.
     """
-    from filelock import FileLock
-
     from mpdvae.report.numbers import plural
     from mpdvae.workflows.precision_choice import TIMING, by_worker, noted
 
     first = next(job for job in matrix if job.undecided)
     folder = first.folder.parent
     folder.mkdir(parents=True, exist_ok=True)
-    with FileLock(folder / ".choice.lock"):
+    with turn_lock(Inside(folder) / ".choice.lock"):
         matrix = _keeping(matrix)
         recipes: dict[str, Experiment] = {}
         for job in matrix:
@@ -243,8 +246,8 @@ def _mae_terms(experiment: Experiment) -> int:
 def refuse_failures(failures: Sequence[Failure], of: int) -> None:
     """Raises `RunError`, naming the logs, if any of `of` jobs failed."""
     if failures:
-        names = "\n".join(f"  {failure.job.name}: {failure.reason}" for failure in failures)
-        raise RunError(f"{len(failures)} of {of} runs failed; run the same command again to retry them.\n{names}")
+        parts = [f"  {failure.job.name}: {failure.reason}" for failure in failures]
+        raise RunError(f"{len(failures)} of {of} runs failed; run the same command again to retry them.", parts=parts)
 
 
 def _rounds(
@@ -310,7 +313,7 @@ def _run_one(index: int, job: Job, data_root: Path | None) -> tuple[int, str]:
     from threadpoolctl import threadpool_limits
 
     torch.set_num_threads(1)
-    log = job.folder / FAILURE_LOG
+    log = job.files / FAILURE_LOG
     try:
         with owned(job.folder) as ownership, threadpool_limits(1), parallel_config("sequential"):
             try:
@@ -323,13 +326,13 @@ def _run_one(index: int, job: Job, data_root: Path | None) -> tuple[int, str]:
                     track=job.track,
                     warn=lambda what: print(printable(f"{job.name}: {what}"), file=sys.stderr, flush=True),
                 )
-                log.unlink(missing_ok=True)
+                log.unlink()
             except ToldToStop:
                 raise  # not a failure: the run resumes where it stopped
             except Exception as error:
                 now = datetime.now(UTC).isoformat(timespec="seconds")
                 write_atomically(log, f"{now}, {ownership.owner}\n{traceback.format_exc()}")
-                (job.folder / "progress.json").unlink(missing_ok=True)
+                (job.files / PROGRESS).unlink()
                 return index, f"{type(error).__name__}: {error} (log: {log})"
     except InUse:
         return index, ""
@@ -344,10 +347,10 @@ def _say_what_died(pending: Sequence[Job], watcher: Watcher) -> None:
 
 def _reason(job: Job, before: _Trace) -> str:
     """Returns why a job failed at the last attempt."""
-    log = job.folder / FAILURE_LOG
+    log = job.files / FAILURE_LOG
     if _Trace.of(job).log == before.log:
         return f"its worker was killed {TRIES} times, perhaps out of memory; fewer --jobs need less memory"
-    return f"{why(log.read_text())} (log: {log})"
+    return f"{why(read_bytes(log, LARGEST_JSON).decode(errors='replace'))} (log: {log})"
 
 
 def _look_on(pending: Sequence[Job], matrix: Sequence[Job], watcher: Watcher, over: threading.Event) -> None:
@@ -364,7 +367,7 @@ def _look_on(pending: Sequence[Job], matrix: Sequence[Job], watcher: Watcher, ov
 def _running(matrix: Sequence[Job]) -> dict[str, RunProgress]:
     running = {}
     for job in matrix:
-        path = job.folder / "progress.json"
+        path = job.files / PROGRESS
         try:
             noted = check(ProgressNote, read_json(path), str(path), "it will be rewritten")
         except InputError:

@@ -23,13 +23,18 @@ from mpdvae.evaluation.example_images import Examples
 from mpdvae.experiments.recipes import all_recipes
 from mpdvae.measures import density
 from mpdvae.measures.random_subsets import random_subset
+from mpdvae.report.per_image import LARGEST_CSV
+from mpdvae.runs.checksums import LARGEST_FILE
 from mpdvae.runs.model_card import CLASSIFIERS, Results, model_card
 from mpdvae.runs.model_folder import load
 from mpdvae.runs.run_folder import Run
+from mpdvae.runs.tensor_file import read_header, read_tensors
 from mpdvae.sharing import shipped
 from mpdvae.system.atomic_files import read_json, write_atomically, write_json
+from mpdvae.system.closed_folder import Inside
+from mpdvae.system.untrusted_text import tell
 from mpdvae.workflows.job import data_of
-from mpdvae.workflows.verification import measure_aside, measurements, verify
+from mpdvae.workflows.verification import copy, measure_aside, measurements, verify
 
 if TYPE_CHECKING:
     from mpdvae.vae import VAE
@@ -101,36 +106,40 @@ def _as_it_is(run: Run) -> Iterator[Run]:
 @contextmanager
 def _rounded(run: Run, data: Splits) -> Iterator[Run]:
     """Yields a temporary copy of a run whose weights are rounded to float16, with results measured from these."""
-    from safetensors import safe_open
     from safetensors.torch import save
 
     with TemporaryDirectory(prefix="mpdvae-pack-") as aside:
-        copy, again = Path(aside) / "copy", Path(aside) / "run"
-        for path in [run.path / "experiment.json", *run.path.glob("density*.json"), *run.path.glob("model/*")]:
-            write_atomically(copy / path.relative_to(run.path), path.read_bytes())
-        weights = copy / "model" / "model.safetensors"
-        with safe_open(weights, framework="pt") as file:
-            metadata, tensors = file.metadata(), {key: file.get_tensor(key).half() for key in file.keys()}  # noqa: SIM118
-        write_atomically(weights, save(tensors, metadata))
-        measure_aside(Run(copy), again, data, say=print)
+        rounded, again = Path(aside) / "copy", Path(aside) / "run"
+        for path in [
+            run.folder / "experiment.json",
+            *run.folder.files("density*.json"),
+            *(run.folder / "model").files(),
+        ]:
+            copy(path, Inside(rounded, path.parts))
+        weights = Inside(rounded) / "model" / "model.safetensors"
+        with weights.open() as file:
+            header = read_header(file, weights)
+            tensors = {name: tensor.half() for name, tensor in read_tensors(file, header, weights).items()}
+        write_atomically(weights, save(tensors, header.metadata))
+        measure_aside(Run(rounded), again, data, say=tell)
         yield Run(again)
 
 
 def _write(run: Run, folder: Path, data: Splits, manifest: dict[str, Any], licence: str | None) -> Path:
     experiment = run.experiment
     for name in ("model.safetensors", "experiment.json"):
-        write_atomically(folder / name, (run.path / "model" / name).read_bytes())
-    write_json(folder / shipped.RESULTS, _record(run.path, manifest, licence))
+        write_atomically(Inside(folder) / name, (run.folder / "model" / name).read_bytes(LARGEST_FILE))
+    write_json(Inside(folder) / shipped.RESULTS, _record(run.folder, manifest, licence))
     results = shipped.recorded(folder)
     assert results is not None
     examples = _test_images(run, data) if _may_be_passed_on(data.name) else _drawn_images(load(run.path), results)
-    example_images.write(folder, examples, experiment.data)
+    example_images.write(Inside(folder), examples, experiment.data)
     card = model_card(experiment, data.image_shape, results, folder.name, licence)
-    write_atomically(folder / "README.md", f"{card}\n{_about_images(examples, data.name)}\n")
+    write_atomically(Inside(folder) / "README.md", f"{card}\n{_about_images(examples, data.name)}\n")
     return folder
 
 
-def _record(folder: Path, manifest: dict[str, Any], licence: str | None) -> dict[str, Any]:
+def _record(folder: Inside, manifest: dict[str, Any], licence: str | None) -> dict[str, Any]:
     """Returns the content of results.json, without the commands, which may contain paths."""
     results = {
         file: {key: value for key, value in read_json(folder / f"{file}.json").items() if key != "command"}
@@ -152,10 +161,8 @@ def _test_images(run: Run, data: Splits) -> Examples:
     count = min(TEST_IMAGES, LARGEST_SHEET // data.test.pixels[0].numel(), len(data.test))
     chosen = random_subset(count, len(data.test))
     x, labels = evaluation_images(data.test, run.experiment.data.protocol(), "test", draws=1)
-    with (run.path / "density.csv").open(newline="") as file:
-        log_prob = {
-            int(row["image"]): float(row["log_prob_nats"]) for row in csv.DictReader(file) if row["draw"] == "0"
-        }
+    lines = (run.folder / "density.csv").read_bytes(LARGEST_CSV).decode().splitlines()
+    log_prob = {int(row["image"]): float(row["log_prob_nats"]) for row in csv.DictReader(lines) if row["draw"] == "0"}
     indices: list[int] = chosen.tolist()
     return Examples(
         x=x[chosen],
@@ -214,7 +221,7 @@ def main() -> None:
             float16: Round the weights to float16 and measure everything again.
         """
         folder = pack(run, name, licence=licence, float16=float16)
-        print(f"{folder}: {sum(path.stat().st_size for path in folder.iterdir()):,} bytes")
+        tell(f"{folder}: {sum(path.stat().st_size for path in folder.iterdir()):,} bytes")
 
     tyro.cli(command, prog="python -m mpdvae.workflows.packing")
 

@@ -15,8 +15,8 @@ from rich.panel import Panel
 from rich.table import Table
 from rich.text import Text
 
+from mpdvae.errors import printable
 from mpdvae.measures import collapse
-from mpdvae.system.untrusted_text import printable
 
 PLAIN_SECONDS = 20
 """Seconds between progress lines without a terminal."""
@@ -130,7 +130,7 @@ class Watcher:
 
     def say(self, line: str) -> None:
         """Prints a line that stays on display."""
-        self.console.print(plain(line))
+        self.console.print(plain(printable(line)))
 
     def update(self, share: float, running: Mapping[str, RunProgress]) -> None:
         """Reports that `share` of everything is done, in [0, 1]; `running` is the progress of active runs, by name."""

@@ -12,6 +12,7 @@ from pathlib import Path
 from mpdvae.data import Splits
 from mpdvae.errors import InputError
 from mpdvae.runs import environment
+from mpdvae.runs.checksums import sha256_of
 from mpdvae.runs.model_folder import load
 from mpdvae.runs.run_folder import Run
 from mpdvae.workflows.job import note_environment
@@ -137,7 +138,7 @@ def _environments(one: Run, other: Run) -> tuple[list[str], bool]:
 
 def _weights(one: Run, other: Run) -> str:
     """Describes in a sentence how far apart the averaged weights are."""
-    if (one.path / WEIGHTS).read_bytes() == (other.path / WEIGHTS).read_bytes():
+    if sha256_of(one.folder / WEIGHTS) == sha256_of(other.folder / WEIGHTS):
         return "The weights are equal, byte for byte."
     ours, theirs = load(one.path).state_dict(), load(other.path).state_dict()
     apart = {name: (tensor.double() - theirs[name].double()).abs().max().item() for name, tensor in ours.items()}

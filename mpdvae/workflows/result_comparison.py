@@ -21,6 +21,10 @@ from pathlib import Path
 from typing import Any, TypeGuard
 
 from mpdvae.errors import InputError
+from mpdvae.report.per_image import LARGEST_CSV
+from mpdvae.runs.checksums import sha256_of
+from mpdvae.system.closed_folder import Inside
+from mpdvae.system.untrusted_files import read_bytes
 
 Leaf = float | int | str | bool | None
 ABSENT = "absent"
@@ -92,12 +96,12 @@ class Compared:
 
 def compare(name: str, one: Path, other: Path) -> Compared:
     """Compares the file `name` of two folders. Raises `InputError` if one of the two is damaged or missing."""
-    first, second = one / name, other / name
+    first, second = Inside(one) / name, Inside(other) / name
     readers = {".json": _of_json, ".jsonl": _of_lines, ".csv": _of_table}
     if (read := readers.get(first.suffix)) is None:
-        return Compared(name, _content(first) == _content(second))
+        return Compared(name, sha256_of(first) == sha256_of(second))
     try:
-        ours, theirs = dict(read(_content(first))), dict(read(_content(second)))
+        ours, theirs = dict(read(read_bytes(first, LARGEST_CSV))), dict(read(read_bytes(second, LARGEST_CSV)))
     except (ValueError, KeyError, TypeError, RecursionError) as error:
         raise InputError(
             f"{name}: cannot be read as {first.suffix[1:]} ({type(error).__name__}).", topic="damaged"
@@ -118,13 +122,6 @@ def leaves(tree: Any, prefix: str = "") -> Iterator[tuple[str, Leaf]]:
             yield from leaves(value, f"{prefix}[{index}]")
     else:
         yield prefix, tree
-
-
-def _content(path: Path) -> bytes:
-    try:
-        return path.read_bytes()
-    except OSError as error:
-        raise InputError(f"{path}: cannot be read ({error.strerror}).", topic="damaged") from None
 
 
 def _of_json(content: bytes) -> Iterable[tuple[str, Leaf]]:

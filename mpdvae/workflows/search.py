@@ -19,10 +19,12 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from filelock import FileLock
-
 from mpdvae.errors import InputError, RunError
+from mpdvae.runs.records import ProgressNote, check
+from mpdvae.runs.run_folder import PROGRESS
 from mpdvae.system.atomic_files import read_json, write_atomically
+from mpdvae.system.closed_folder import Inside
+from mpdvae.system.turn_lock import turn_lock
 from mpdvae.training.fastest_step import VARIANTS, Variant, with_variant
 from mpdvae.workflows import gpu_assignment, worker_backends
 from mpdvae.workflows.job import check_device, load_data
@@ -83,7 +85,7 @@ def search(job: Search, workers: int | None, backend: worker_backends.Backend, a
         reason = f" (the last one: {outcomes[-1].reason})" if outcomes else ""
         raise RunError(f"no trial finished{reason}; vary other fields or ranges, in another --out.")
     best = {**outcomes[0].values, "name": f"{job.experiment.name}-tuned"}
-    write_atomically(job.out / BEST, changed(job.experiment, best).to_json())
+    write_atomically(Inside(job.out) / BEST, changed(job.experiment, best).to_json())
     return outcomes
 
 
@@ -95,7 +97,7 @@ def _begun(job: Search) -> "Study":
 def _decided(job: Search) -> Search:
     """Chooses the precision by timing, with variants that all values of the varied fields allow. Another call of the same
     search waits meanwhile, and then finds the choice."""
-    with FileLock(job.out / ".choice.lock"):
+    with turn_lock(Inside(job.out) / ".choice.lock"):
         job = job.keeping()
         if not job.undecided:
             return job
@@ -212,7 +214,8 @@ def _running(study: "Study", job: Search) -> dict[str, RunProgress]:
     running = {}
     for trial in study.get_trials(deepcopy=False):
         try:
-            noted = read_json(job.out / folder_of(trial) / "progress.json")
+            path = Inside(job.out) / folder_of(trial) / PROGRESS
+            noted = check(ProgressNote, read_json(path), str(path), "it will be rewritten")
         except InputError:
             continue  # not started, or ended
         if not trial.state.is_finished():

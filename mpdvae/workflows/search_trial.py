@@ -8,6 +8,7 @@ where training resumes from the last checkpoint.
 """
 
 import json
+import re
 import traceback
 from contextlib import ExitStack
 from dataclasses import asdict, dataclass, replace
@@ -17,10 +18,13 @@ from weakref import finalize
 
 from mpdvae.errors import InputError, ToldToStop
 from mpdvae.experiments.experiment import Experiment, from_json, with_changes
-from mpdvae.runs.records import SearchNote, check
+from mpdvae.runs.records import SearchNote, check, check_written
 from mpdvae.runs.run_folder import FAILURE_LOG, Run
 from mpdvae.system.atomic_files import read_json, write_atomically, write_json
+from mpdvae.system.closed_folder import Inside
 from mpdvae.system.folder_lock import Ownership, owned, owner_of
+from mpdvae.system.turn_lock import turn_lock
+from mpdvae.system.untrusted_files import in_short
 from mpdvae.training.fastest_step import Choice
 from mpdvae.workflows import gpu_assignment
 from mpdvae.workflows.job import load_data, on_device, train_only
@@ -41,6 +45,8 @@ TRIES = 2
 """Number of times a trial whose process dies is started before it counts as failed."""
 FOLDER, REASON = "folder", "reason"
 """Keys of a trial's attributes in the study."""
+NAME = re.compile(r"trial-\d{4,9}")
+"""Names of folders."""
 SEARCH = "search"
 """Key of the study's attribute that identifies its search."""
 
@@ -67,9 +73,9 @@ class Search:
     """What was measured, if the precision was chosen by timing."""
 
     @property
-    def path(self) -> Path:
+    def path(self) -> Inside:
         """File that defines the search, next to the trials."""
-        return self.out / "search.json"
+        return Inside(self.out) / "search.json"
 
     @property
     def undecided(self) -> bool:
@@ -129,7 +135,9 @@ class Search:
 
         if self.storage:
             return RDBStorage(self.storage)
-        return JournalStorage(JournalFileBackend(str(self.out / "study.journal")))
+        journal = Inside(self.out) / "study.journal"
+        journal.exists()  # raises for a link, which optuna would follow
+        return JournalStorage(JournalFileBackend(str(journal)))
 
     def _pruner(self) -> "BasePruner":
         from optuna.pruners import HyperbandPruner, MedianPruner, NopPruner
@@ -146,7 +154,9 @@ class Search:
             raise InputError(
                 f"{self.out}: holds another search (its {differing} differ); choose another --out.", topic="taken"
             )
-        write_json(self.path, ours | ({"fastest_step": asdict(self.choice)} if self.choice else {}))
+        content = ours | ({"fastest_step": asdict(self.choice)} if self.choice else {})
+        check_written(SearchNote, content, self.path)
+        write_json(self.path, content)
 
     def _content(self) -> dict[str, Any]:
         """Returns the data that identify this search, as read back from JSON."""
@@ -170,17 +180,15 @@ def take_part(job: Search, session: Path, number: int) -> None:
                 trial = _next_trial(study, job)
                 if trial is None:
                     return
-                folder = job.out / trial.user_attrs[FOLDER]
-                folder.mkdir(exist_ok=True)
+                (Inside(job.out) / folder_of(trial)).mkdir()
+                folder = job.out / folder_of(trial)
                 ownership = stack.enter_context(owned(folder))
             _try(study, trial, job, ownership)
 
 
 def _turn(out: Path) -> "FileLock":
     """Returns a lock; while it is held, no other process begins a trial or decides which trials are dead."""
-    from filelock import FileLock
-
-    return FileLock(out / ".turn.lock")
+    return turn_lock(Inside(out) / ".turn.lock")
 
 
 def _next_trial(study: "Study", job: Search) -> "Trial | None":
@@ -209,7 +217,7 @@ def _try(study: "Study", trial: "Trial", job: Search, ownership: Ownership) -> N
     from threadpoolctl import threadpool_limits
 
     torch.set_num_threads(1)
-    folder = job.out / trial.user_attrs[FOLDER]
+    folder = job.out / folder_of(trial)
     try:
         run = Run.create(folder, changed(job.experiment, trial.params))
         if "fastest_step" not in run.manifest:
@@ -222,7 +230,7 @@ def _try(study: "Study", trial: "Trial", job: Search, ownership: Ownership) -> N
     except ToldToStop:
         raise  # the trial still counts as running, and will be resumed
     except Exception as error:
-        write_atomically(folder / FAILURE_LOG, traceback.format_exc())
+        write_atomically(Inside(folder) / FAILURE_LOG, traceback.format_exc())
         trial.set_user_attr(REASON, f"{type(error).__name__}: {error}")
         study.tell(trial, state=TrialState.FAIL)
 
@@ -272,6 +280,9 @@ def revive(study: "Study", out: Path) -> list[str]:
     return lines
 
 
-def folder_of(trial: "FrozenTrial") -> str:
-    """Returns the name of the folder of a trial."""
-    return trial.user_attrs.get(FOLDER, f"trial-{trial.number:04d}")
+def folder_of(trial: "FrozenTrial | Trial") -> str:
+    """Returns the name of the folder of a trial. Raises `InputError` for a study whose names lead elsewhere."""
+    name = trial.user_attrs.get(FOLDER, f"trial-{trial.number:04d}")
+    if not isinstance(name, str) or NAME.fullmatch(name) is None:
+        raise InputError(f"the study names the folder {in_short(name, 60)!r} for a trial; choose another --out.")
+    return name

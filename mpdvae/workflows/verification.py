@@ -25,10 +25,11 @@ from pydantic import BaseModel, ConfigDict, ValidationError
 from mpdvae.data import Splits
 from mpdvae.errors import InputError, RunError
 from mpdvae.runs import environment
-from mpdvae.runs.checksums import run_files, sha256_of
+from mpdvae.runs.checksums import LARGEST_FILE, run_files, sha256_of
 from mpdvae.runs.model_folder import model_experiment
 from mpdvae.runs.run_folder import Run, differing_fields, manifest_sha256
 from mpdvae.system.atomic_files import read_json
+from mpdvae.system.closed_folder import Inside
 from mpdvae.workflows.job import data_of, on_device
 from mpdvae.workflows.result_comparison import Compared, compare
 
@@ -129,7 +130,8 @@ def verify(
     Raises:
         InputError: if `folder` is not a run folder, or torch cannot use `device`.
     """
-    if not any((folder / name).is_file() for name in ("experiment.json", "manifest.json")):
+    files = Inside(folder)
+    if not any((files / name).is_file() for name in ("experiment.json", "manifest.json")):
         raise InputError(
             f"{folder}: not a run folder; give a folder created by `mpdvae train ... --out`.", topic="not-a-run"
         )
@@ -154,7 +156,7 @@ def verify(
 def measurements(folder: Path) -> list[dict[str, Any]]:
     """Returns the arguments of `run_evaluation.evaluate` that produced each density*.json in `folder`. Raises `InputError`
     if a recorded command is invalid."""
-    return [_arguments(path) for path in sorted(folder.glob("density*.json"))]
+    return [_arguments(path) for path in Inside(folder).files("density*.json")]
 
 
 def results_of(folder: Path) -> list[str]:
@@ -167,7 +169,7 @@ def results_of(folder: Path) -> list[str]:
     ]
 
 
-def _arguments(path: Path) -> dict[str, Any]:
+def _arguments(path: Inside) -> dict[str, Any]:
     content = read_json(path)
     words = shlex.split(content["command"]) if isinstance(content, dict) and "command" in content else []
     compiled = {"compiled": True} if "--compiled" in words else {}
@@ -184,9 +186,8 @@ def _arguments(path: Path) -> dict[str, Any]:
 
 def _check_manifest(folder: Path, checks: list[Check]) -> dict[str, Any]:
     """Returns the manifest; empty if it is missing, damaged or changed, so that nothing in it is trusted."""
-    path = folder / "manifest.json"
     try:
-        content = read_json(path)
+        content = read_json(Inside(folder) / "manifest.json")
         noted = _Manifest.model_validate(content).sha256
     except (InputError, ValidationError):
         checks.append(Check("manifest", "", "", "missing or damaged", "differs"))
@@ -210,7 +211,7 @@ def _check_files(folder: Path, noted: Mapping[str, str], checks: list[Check]) ->
 def _check_configuration(folder: Path, checks: list[Check]) -> Run | None:
     try:
         run = Run(folder)
-        of_model = model_experiment(folder) if (folder / "model").is_dir() else run.experiment
+        of_model = model_experiment(folder) if (run.folder / "model").is_dir() else run.experiment
     except InputError as error:
         checks.append(Check("configuration", "", "valid", str(error), "differs"))
         return None
@@ -275,10 +276,17 @@ def measure_aside(run: Run, folder: Path, data: Splits, say: Say) -> None:
     from mpdvae.evaluation.run_evaluation import evaluate
 
     folder.mkdir()
-    shutil.copyfile(run.path / "experiment.json", folder / "experiment.json")
-    shutil.copytree(run.path / "model", folder / "model")
+    for path in [run.folder / "experiment.json", *(run.folder / "model").files()]:
+        copy(path, Inside(folder, path.parts))
     for arguments in measurements(run.path):
         evaluate(Run(folder), data, say=say, **arguments)
+
+
+def copy(path: Inside, to: Inside) -> None:
+    """Copies a file of a run, whatever its size, without following links."""
+    to.parent.mkdir()
+    with path.open(LARGEST_FILE) as source, to.path.open("xb") as target:
+        shutil.copyfileobj(source, target)
 
 
 def compare_results(one: Path, other: Path) -> list[Compared]:

@@ -10,7 +10,6 @@ Clusters that are started here listen on this machine only, have no dashboard an
 
 import logging
 import os
-import shutil
 import threading
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import AbstractContextManager, ExitStack, contextmanager
@@ -20,7 +19,8 @@ from tempfile import TemporaryDirectory
 from typing import Any, Literal, cast
 
 from mpdvae.errors import InputError, RunError
-from mpdvae.system.folder_lock import left_by, owned
+from mpdvae.system.closed_folder import Inside
+from mpdvae.system.folder_lock import left_by, owned, remove_owner
 from mpdvae.system.process_group import usable_cores
 from mpdvae.workflows import gpu_assignment
 
@@ -90,9 +90,10 @@ def _processes(workers: int) -> int:
 
 def _remove_left(folder: Path) -> None:
     """Removes the session folders of calls that were killed."""
-    for session in folder.glob(f"{SESSION}*"):
-        if left_by(session) is not None:
-            shutil.rmtree(session, ignore_errors=True)
+    for session in Inside(folder).folders():
+        if session.name.startswith(SESSION) and left_by(session.path) is not None:
+            remove_owner(session.path)
+            session.rmdir()
 
 
 def check(name: Backend, workers: int | None, address: str | None) -> None:

@@ -19,6 +19,7 @@ from mpdvae.measures.random_subsets import random_subset
 from mpdvae.measures.representation.maps import LEAST_CODES, maps, nearest
 from mpdvae.report.explored import read_explored
 from mpdvae.system.atomic_files import read_json
+from mpdvae.system.closed_folder import Inside
 
 RNG = np.random.default_rng(0)
 GROUPS = RNG.integers(3, size=60)
@@ -134,7 +135,7 @@ def points() -> torch.Tensor:
 
 
 def test_the_files_fit_together_and_the_report_reads_them(finished):
-    found = read_explored(finished, "do something")
+    found = read_explored(Inside(finished), "do something")
     assert found is not None
     assert len(found.file.neighbours) == 20
     assert all(len(row) == NEIGHBOURS and i not in row for i, row in enumerate(found.file.neighbours))

@@ -173,7 +173,7 @@ def test_a_killed_measurement_goes_on_and_ends_with_the_same_bytes(own_copy, sma
     monkeypatch.setattr(density, "estimate", counted)
     with pytest.raises(Killed):
         measure(vae, m, kept, silent)
-    assert len(list(kept.folder.iterdir())) == 2
+    assert len(list(kept.folder.path.iterdir())) == 2
     shares = []
     again = measure(vae, m, partial_results(run, m), lambda _, share: shares.append(share))
     assert calls[3:] == [m.indices[at : at + 3].tolist() for at in (6, 9)]
@@ -209,7 +209,7 @@ def test_a_damaged_part_is_computed_again(own_copy, small_parts):
     m = prepare(run, digits(), "test", Request())
     vae, kept = mpdvae.load(own_copy), partial_results(run, m)
     whole = measure(vae, m, kept, silent)
-    part = sorted(kept.folder.iterdir())[1]
+    part = sorted(kept.folder.path.iterdir())[1]
     part.write_bytes(part.read_bytes()[:50])
     assert torch.equal(measure(vae, m, kept, silent).log_prob, whole.log_prob)
 
@@ -238,7 +238,7 @@ def test_a_killed_process_goes_on(own_copy, capsys, monkeypatch):
     run = Run(own_copy)
     m = prepare(run, digits(), "validation", Request(samples=700, images=46))
     kept = partial_results(run, m)
-    assert any(kept.folder.iterdir())
+    assert any(kept.folder.path.iterdir())
     again = table(m, measure(mpdvae.load(own_copy), m, kept, silent))
     kept.remove()
     assert table(m, measure(mpdvae.load(own_copy), m, kept, silent)) == again

@@ -5,10 +5,12 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+from report_folders import edit, make_run
 
 from mpdvae.errors import InputError
 from mpdvae.measures.crossed_effects import student_quantile
-from mpdvae.report.looks import ALPHA, FIXED, Look, looks_of, read_looks, schedule, to_json
+from mpdvae.report import collect
+from mpdvae.report.looks import ALPHA, FILE, FIXED, Look, looks_of, read_looks, recorded, schedule, to_json
 
 
 def test_all_looks_together_spend_no_more_than_one() -> None:
@@ -69,3 +71,15 @@ def test_at_most_one_verdict_in_twenty_is_wrong_however_often_one_looks(first: i
 def test_without_spending_looks_would_inflate_the_error(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(Look, "alpha", property(lambda self: ALPHA))
     assert wrong_verdicts(5, 60, "any", 1500) > 0.08
+
+
+@pytest.mark.parametrize("seed", [0, 2**53 + 1, 2**63 - 1])
+def test_any_seed_of_an_experiment_can_be_recorded_and_reported(tmp_path: Path, seed: int) -> None:
+    (tmp_path / FILE).write_text(to_json({"mnist": Look(1, (3,))}, seed))
+    found = recorded(tmp_path)
+    assert found is not None
+    assert found.first_seed == seed
+    folder = make_run(tmp_path / "run")
+    edit(folder / "experiment.json", seed=seed)
+    (run,) = collect([folder]).runs
+    assert run.seed == seed

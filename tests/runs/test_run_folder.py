@@ -14,6 +14,7 @@ from mpdvae.experiments.experiment import Experiment, with_changes
 from mpdvae.runs.model_folder import save_model
 from mpdvae.runs.run_folder import Run, differing_fields, manifest_sha256
 from mpdvae.system.atomic_files import read_json, write_atomically, write_json
+from mpdvae.system.closed_folder import Inside
 
 # -- making a folder ---------------------------------------------------------------------------------------------------
 
@@ -81,12 +82,12 @@ def test_differing_fields_of_different_kinds():
 @pytest.mark.parametrize("call", ["fsync", "replace"])
 @pytest.mark.parametrize("failure", [OSError("disk full"), KeyboardInterrupt()])
 def test_a_write_that_fails_leaves_the_old_content_and_nothing_else(tmp_path, monkeypatch, call, failure):
-    def fail(*arguments):
+    def fail(*arguments, **options):
         raise failure
 
     path = tmp_path / "results.json"
     write_atomically(path, "old")
-    monkeypatch.setattr(*((os, "fsync") if call == "fsync" else (type(path), "replace")), fail)
+    monkeypatch.setattr(os, call, fail)
     with pytest.raises(type(failure)):
         write_atomically(path, "new")
     assert files(tmp_path) == {"results.json": b"old"}
@@ -299,7 +300,7 @@ def test_load_of_no_folder(tmp_path):
 def test_a_model_saved_is_the_model_loaded(tmp_path):
     experiment = tiny("vae-digits-smoke")
     vae = experiment.build((1, 8, 8)).eval()
-    save_model(tmp_path / "m", vae, experiment, (1, 8, 8))
+    save_model(Inside(tmp_path / "m"), vae, experiment, (1, 8, 8))
     x = torch.rand(2, 1, 8, 8)
     assert torch.equal(mpdvae.load(tmp_path / "m").encode(x), vae.encode(x))
 

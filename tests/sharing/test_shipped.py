@@ -25,6 +25,7 @@ from mpdvae.runs.model_folder import model_experiment
 from mpdvae.runs.run_folder import Run
 from mpdvae.sharing import shipped, trained_models
 from mpdvae.sharing.pretrained import FILES, origin_of
+from mpdvae.system.closed_folder import Inside
 from mpdvae.workflows.job import data_of
 
 NAMES = trained_models()
@@ -39,7 +40,7 @@ each = pytest.mark.parametrize("name", NAMES)
 
 def examples_of(name: str) -> tuple[mpdvae.VAE, Examples]:
     vae = mpdvae.load(name)
-    examples = read_examples(shipped.folder_of(name), origin_of(vae))
+    examples = read_examples(Inside(shipped.folder_of(name)), origin_of(vae))
     assert examples is not None
     return vae, examples
 
@@ -292,4 +293,16 @@ def test_images_of_another_size_are_refused(damaged):
     for change in ({"columns": 24}, {"labels": [1]}, {"log_prob_nats": [0.0] * 501}, {"indices": []}):
         (damaged / "images.json").write_text(json.dumps(about | change))
         with pytest.raises(InputError, match=r"images\.(png|json) is broken"):
-            read_examples(damaged, origin_of(mpdvae.load("broken")))
+            read_examples(Inside(damaged), origin_of(mpdvae.load("broken")))
+
+
+def test_a_package_of_links_is_read(tmp_path, monkeypatch):
+    """As some installers lay it out: each file is a link to the same file in a cache."""
+    name = trained_models()[0]
+    shutil.copytree(shipped.FOLDER / name, tmp_path / "cache" / name)
+    (tmp_path / "trained" / name).mkdir(parents=True)
+    for path in (tmp_path / "cache" / name).iterdir():
+        (tmp_path / "trained" / name / path.name).symlink_to(path)
+    monkeypatch.setattr(shipped, "FOLDER", tmp_path / "trained")
+    assert shipped.described(name)["name"] == name
+    assert mpdvae.load(name).origin.run == tmp_path / "cache" / name

@@ -61,6 +61,7 @@ from mpdvae.sharing.released_config import experiment_of
 from mpdvae.sharing.released_import import read_state
 from mpdvae.sharing.shipped import recorded
 from mpdvae.system.atomic_files import read_json
+from mpdvae.system.closed_folder import Inside
 from mpdvae.training.loop import train
 
 Damage = Callable[[bytes, random.Random], bytes]
@@ -282,7 +283,9 @@ def _examples() -> dict[str, bytes]:
     import tempfile
 
     with tempfile.TemporaryDirectory() as folder:
-        write(Path(folder), Examples(torch.eye(8).expand(3, 1, 8, 8), [2, 0, 1], None, [-1.0], False), PLAIN.data)
+        write(
+            Inside(Path(folder)), Examples(torch.eye(8).expand(3, 1, 8, 8), [2, 0, 1], None, [-1.0], False), PLAIN.data
+        )
         return files(Path(folder))
 
 
@@ -292,7 +295,7 @@ def _examples_beside(folder: Path) -> None:
 
 
 def _shown(path: Path) -> object:
-    return read_examples(path.parent, Origin(PLAIN, (1, 8, 8)))
+    return read_examples(Inside(path.parent), Origin(PLAIN, (1, 8, 8)))
 
 
 def _noted(path: Path) -> object:
@@ -429,8 +432,8 @@ PART = {name: torch.zeros(shape, dtype=dtype) for name, (shape, dtype) in forms(
 
 def _part(path: Path) -> object:
     """Returns a part of a measurement, as stored or recomputed."""
-    partial = ResumableParts(path.parent, {})
-    partial.folder = path.parent
+    partial = ResumableParts(Inside(path.parent), {})
+    partial.folder = Inside(path.parent)
     found = partial.get(path.stem, lambda: PART, forms(3, 4))
     assert {name: (tuple(t.shape), t.dtype) for name, t in found.items()} == forms(3, 4)
     return found

@@ -16,11 +16,11 @@ from rich.console import Console
 from small_runs import tiny
 
 from mpdvae import report
-from mpdvae.errors import InputError
+from mpdvae.errors import InputError, printable
 from mpdvae.experiments.experiment import with_changes
 from mpdvae.report.figures import script_safe
 from mpdvae.runs.model_card import Results, model_card
-from mpdvae.system.untrusted_text import code, escape, printable
+from mpdvae.system.untrusted_text import code, escape
 from mpdvae.workflows.progress_display import RunProgress, Watcher, _panel, busy, plain
 
 EACH = pytest.mark.parametrize("text", HOSTILE.values(), ids=list(HOSTILE))

@@ -16,6 +16,7 @@ from mpdvae.measures import density
 from mpdvae.runs.run_folder import Run
 from mpdvae.sharing import shipped
 from mpdvae.sharing.pretrained import FILES, origin_of
+from mpdvae.system.closed_folder import Inside
 from mpdvae.workflows import packing
 from mpdvae.workflows.packing import pack
 
@@ -30,7 +31,10 @@ def into(tmp_path, monkeypatch):
 def recomputed(name: str) -> tuple[torch.Tensor, torch.Tensor]:
     """log p(x) of the images in the folder, from its weights and as recorded."""
     vae = mpdvae.load(name)
-    examples, record = read_examples(shipped.folder_of(name), origin_of(vae)), shipped.recorded(shipped.folder_of(name))
+    examples, record = (
+        read_examples(Inside(shipped.folder_of(name)), origin_of(vae)),
+        shipped.recorded(shipped.folder_of(name)),
+    )
     assert examples is not None
     assert record is not None
     measured = torch.tensor(examples.log_prob_nats, dtype=torch.float64)

@@ -20,7 +20,7 @@ from mpdvae.training.fastest_step import Choice
 from mpdvae.workflows import precision_choice, search_trial, worker_backends
 from mpdvae.workflows.search import Outcome, search
 from mpdvae.workflows.search_space import Choices, Range, space
-from mpdvae.workflows.search_trial import Search
+from mpdvae.workflows.search_trial import FOLDER, Search, folder_of
 
 pytest.importorskip("optuna", reason="pip install 'mpdvae[tune]' for these tests")
 
@@ -322,3 +322,13 @@ def test_the_precision_is_chosen_once_for_the_search(tmp_path, capsys, monkeypat
 def test_auto_is_no_value_to_vary():
     with pytest.raises(InputError, match=r"--vary: training\.precision: expected float32 and bfloat16, got auto"):
         space(tiny(), ["training.precision=float32,auto"])
+
+
+@pytest.mark.parametrize("name", ["../../elsewhere", "/tmp", "trial-0001/..", "", 3, "trial-0001\n"])
+def test_a_study_cannot_name_a_folder_elsewhere(name):
+    import optuna
+
+    trial = optuna.trial.create_trial(value=0.0, user_attrs={FOLDER: name})
+    with pytest.raises(InputError, match="the study names the folder"):
+        folder_of(trial)
+    assert folder_of(optuna.trial.create_trial(value=0.0, user_attrs={FOLDER: "trial-0012"})) == "trial-0012"

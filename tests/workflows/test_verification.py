@@ -17,6 +17,7 @@ from mpdvae.runs.checksums import recording, run_files
 from mpdvae.runs.run_folder import Run, manifest_sha256
 from mpdvae.seeding import derive_seed
 from mpdvae.system.atomic_files import read_json, write_json
+from mpdvae.system.closed_folder import Inside
 from mpdvae.workflows import repetition
 from mpdvae.workflows.result_comparison import OTHER_METHOD, Pair, compare, leaves
 from mpdvae.workflows.verification import Check, _check_environment, measurements, verify
@@ -174,7 +175,7 @@ def test_a_number_that_the_weights_do_not_give_is_found(capsys, own_copy):
     record = read_json(own_copy / "manifest.json")["files"]
     from mpdvae.runs.checksums import sha256_of
 
-    edit(own_copy, files=record | {"density.json": sha256_of(own_copy / "density.json")})
+    edit(own_copy, files=record | {"density.json": sha256_of(Inside(own_copy) / "density.json")})
     code, out, err = call(capsys, "verify", own_copy)
     assert code == 1
     assert err == f"mpdvae: {own_copy}: does not agree: numbers of density.json. `mpdvae explain differs` says more.\n"
@@ -265,7 +266,7 @@ def test_when_two_values_agree(one, other, tolerance, agree):
 def test_protocols_that_differ_in_the_draws_named_agree_elsewhere():
     one, other = "MNIST, 5 fixed test draws, split 3", "MNIST, 1 fixed test draw, split 3"
     assert Pair("protocol", one, other).agrees(1e-4)
-    assert not Pair("protocol", one, other).agrees(0)
+    assert not Pair("protocol", one, other).agrees(0.0)
     assert not Pair("protocol", one, other.replace("split 3", "split 4")).agrees(1e-4)
     assert not Pair("command", one, other).agrees(1e-4)
 
