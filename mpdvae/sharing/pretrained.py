@@ -7,8 +7,9 @@
     vae.push_to_hub("owner/name")       uploads the same files
 
 Nothing is a pickle, and only these files are ever downloaded. A model consists of the first three; the hub counts the
-downloads of the fourth, a summary that nothing here reads (https://huggingface.co/docs/hub/models-download-stats). Without a connection, or with HF_HUB_OFFLINE=1, models
-come from the cache. The hub's client (extra `hub`) is imported on demand; it finds tokens on its own.
+downloads of the fourth, a summary that nothing here reads (https://huggingface.co/docs/hub/models-download-stats). Without
+a connection, or with HF_HUB_OFFLINE=1, models come from the cache. The hub's client (extra `hub`) is imported on demand; it
+finds tokens on its own.
 """
 
 import json
