@@ -10,6 +10,7 @@ image alone (for a data set: of its place there), not of the images beside it.
 
 from collections.abc import Callable
 from dataclasses import dataclass
+from difflib import get_close_matches
 from pathlib import Path
 from typing import Any
 
@@ -18,9 +19,10 @@ import torch
 from jaxtyping import Float32, Float64, Int64
 from torch.nn.utils import parametrize
 
-from mpdvae.data import names as data_set_names
+from mpdvae.data import ENTRIES
 from mpdvae.data.given_images import ValueRange
 from mpdvae.divergence import diagonal_normal
+from mpdvae.errors import InputError
 from mpdvae.evaluation.code_files import write_table
 from mpdvae.experiments.model_input import ModelInput, model_input, of_data_set
 from mpdvae.measures import density
@@ -122,6 +124,14 @@ def encode_images(
 
 
 def _input(vae: VAE, images: Any, split: str, value_range: ValueRange | None, data_dir: Path | None) -> ModelInput:
-    if isinstance(images, str) and not Path(images).expanduser().exists() and images in data_set_names():
+    if not isinstance(images, str) or Path(images).expanduser().exists():
+        return model_input(vae, images, value_range, split)
+    known = [entry.name for entry in ENTRIES]
+    if images in known:
         return of_data_set(vae, images, split, data_dir)
-    return model_input(vae, images, value_range, split)
+    near = get_close_matches(images[:200], known, n=1, cutoff=0.7)
+    raise InputError(
+        f"{images} does not exist: give a folder of pictures, a picture, an .npz archive, an .npy array or the name of a "
+        f"data set{f'; did you mean {near[0]!r}?' if near else ' (`mpdvae data list`).'}",
+        topic="own-data",
+    )

@@ -168,8 +168,11 @@ def test_a_damaged_array_is_refused_in_one_sentence(content, tmp_path):
 def test_a_truncated_picture_that_pillow_reads_late_is_refused(tmp_path):
     Image.fromarray(np.random.default_rng(0).integers(0, 256, (200, 250), dtype=np.uint8)).save(tmp_path / "x.png")
     (tmp_path / "x.png").write_bytes((tmp_path / "x.png").read_bytes()[:9000])
-    with pytest.raises(InputError, match=r"images\[0\]: cannot be read as a picture"):
-        given_images([Image.open(tmp_path / "x.png")], (1, 200, 250))
+    with (
+        Image.open(tmp_path / "x.png") as picture,
+        pytest.raises(InputError, match=r"images\[0\]: cannot be read as a picture"),
+    ):
+        given_images([picture], (1, 200, 250))
 
 
 def test_an_array_of_objects_is_never_unpickled(tmp_path):
