@@ -237,7 +237,7 @@ class VAE(nn.Module):
         return import_module(self.sharing).push_to_hub(self, repo_id, **options)
 
     @classmethod
-    def from_pretrained(cls, source: str | Path, **options: Any) -> "VAE":
+    def from_pretrained(cls, source: str | bytes | Path, **options: Any) -> "VAE":
         """Loads a model from a folder, the package or the Hugging Face hub; see `mpdvae.load`, which does the same."""
         return import_module(cls.sharing).load(source, **options)
 

@@ -39,7 +39,7 @@ RESULTS = ("density", "diagnostics", "representation", "manifest")
 _ID = re.compile(r"(?P<repo>(?!\.{1,2}/)[\w.-]+/[\w.-]+)(@(?P<revision>[\w./-]+))?")
 
 
-def load(source: str | Path, *, revision: str | None = None, token: str | None = None) -> "VAE":
+def load(source: str | bytes | Path, *, revision: str | None = None, token: str | None = None) -> "VAE":
     """Loads a trained model, with averaged weights and in eval mode, from a folder, the package or the hub.
 
     Arguments:

@@ -209,7 +209,7 @@ class MPDVAE(ClassNamePrefixFeaturesOutMixin, TransformerMixin, DensityMixin, Ba
 
     @classmethod
     def from_pretrained(
-        cls, source: str | Path, *, revision: str | None = None, token: str | None = None, **parameters: Any
+        cls, source: str | bytes | Path, *, revision: str | None = None, token: str | None = None, **parameters: Any
     ) -> "MPDVAE":
         """Returns a fitted estimator of a trained model.
 

@@ -306,7 +306,7 @@ def test_what_makes_no_estimator_is_refused(tmp_path):
             MPDVAE.from_pretrained("mae-mnist", **{give: (3, 3)})
     with pytest.raises(InputError, match=r"image_shape: expected the shape of the model's images, \(1, 28, 28\)"):
         MPDVAE.from_pretrained("mae-mnist", image_shape=(14, 56))
-    with pytest.raises(InputError, match="mae-minst: expected the folder of a run .* did you mean mae-mnist"):
+    with pytest.raises(InputError, match=r"mae-minst: expected the folder of a run .* did you mean mae-mnist"):
         MPDVAE.from_pretrained("mae-minst")
 
 
@@ -410,7 +410,6 @@ REFUSED = {
         {"device": "meta"},
         r"^device: torch cannot use 'meta' here \(tensors there have no",
     ),
-    "a number for a device": (GREY, {"device": 1.5}, r"^device: torch cannot use 1\.5 here"),
     "ragged lists": (
         [[[1.0, 0.0], [0.0, 1.0]], [[1.0, 0.0]]] * 4,
         {},
