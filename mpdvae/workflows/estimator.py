@@ -234,11 +234,12 @@ class MPDVAE(ClassNamePrefixFeaturesOutMixin, TransformerMixin, DensityMixin, Ba
         self._check_numbers()
         check_device(self.device, "device")
         self.vae_, self.experiment_, self.image_shape_ = vae.to(self.device), origin.experiment, origin.image_shape
-        self.n_features_in_ = math.prod(origin.image_shape)
+        numbers = math.prod(origin.image_shape)
+        setattr(self, "n_features_in_", numbers)  # noqa: B010 - scikit-learn's name, which its classes do not declare
         self._dtype, self._rows = np.dtype(np.float32), False
-        self._layout = axes_of_image(self.n_features_in_, None, self.image_shape)
+        self._layout = axes_of_image(numbers, None, self.image_shape)
         _check_layout(self._layout, self.image_shape_)
-        self.history_: list[dict[str, Any]] = []
+        self.history_ = []
         self.n_iter_ = 0
         return self
 
@@ -366,10 +367,10 @@ class MPDVAE(ClassNamePrefixFeaturesOutMixin, TransformerMixin, DensityMixin, Ba
 
     def _divided(self, pixels: torch.Tensor, seed: int) -> Splits:
         """Splits images into training and validation images; there are no test images."""
-        fraction = self.validation_fraction
-        if not isinstance(fraction, Real) or not 0 < fraction < 1:
+        fraction: Any = self.validation_fraction
+        if not (isinstance(fraction, Real) and 0 < float(fraction) < 1):
             raise InputError(f"validation_fraction: expected a number between 0 and 1, got {fraction!r}.")
-        size = min(max(round(fraction * len(pixels)), 2), len(pixels) - 2)
+        size = min(max(round(float(fraction) * len(pixels)), 2), len(pixels) - 2)
         images = Images(pixels)
         train, validation = (images.take(chosen) for chosen in split_train_validation(len(pixels), size, seed))
         return Splits.of("own", "own images", train, validation, validation, seed)

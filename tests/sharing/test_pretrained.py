@@ -131,7 +131,7 @@ def test_the_model_class_loads_what_the_package_loads(tmp_path):
 
 def test_a_licence_may_be_spelt_in_two_ways_and_given_once(tmp_path):
     a_model().save_pretrained(tmp_path / "same", licence="mit", license="mit")
-    with pytest.raises(InputError, match="licence: expected one value, got both 'mit' and 'cc0-1.0'"):
+    with pytest.raises(InputError, match=r"licence: expected one value, got both 'mit' and 'cc0-1.0'"):
         a_model().save_pretrained(tmp_path / "model", licence="mit", license="cc0-1.0")
     assert not (tmp_path / "model").exists()
 
@@ -147,7 +147,7 @@ def test_a_summary_says_what_the_model_is(tmp_path):
 
 @pytest.mark.parametrize("source", ["mae-mnist", FIRST_FORMAT, str(FIRST_FORMAT)])
 def test_a_revision_of_what_is_not_on_the_hub_is_refused(source):
-    with pytest.raises(InputError, match="revision: only models on the hub have one, but .*; leave it out"):
+    with pytest.raises(InputError, match=r"revision: only models on the hub have one, but .*; leave it out"):
         mpdvae.load(source, revision="v1")
 
 
@@ -220,7 +220,7 @@ def test_a_revision_and_a_token_are_given_as_the_hub_s_users_give_them(hub):
     assert same(mpdvae.VAE.from_pretrained("someone/digits", revision=commit, token="mine"), vae)
     assert any(request.endswith("config.json") for request in hub.requests)  # by which the hub counts downloads
     assert hub.tokens[-1] == "Bearer mine"
-    with pytest.raises(InputError, match="someone/digits@v9: .* no such branch, tag or commit"):
+    with pytest.raises(InputError, match=r"someone/digits@v9: .* no such branch, tag or commit"):
         mpdvae.load("someone/digits", revision="v9")
     with pytest.raises(InputError, match="expected one value, got both 'v1' and 'v2'"):
         mpdvae.load("someone/digits@v1", revision="v2")
