@@ -24,7 +24,7 @@ def check_path(path: Path) -> None:
         )
     if path.suffix.lower() == ".parquet":
         try:
-            import pyarrow.parquet  # noqa: F401
+            import pyarrow.parquet  # noqa: F401  # pyright: ignore[reportMissingImports] - an extra
         except ModuleNotFoundError:
             raise InputError(
                 f"{path}: writing Parquet needs pyarrow: pip install 'mpdvae[parquet]'; .csv and .npz need nothing more.",
@@ -55,8 +55,8 @@ def _npz(columns: Mapping[str, np.ndarray]) -> bytes:
 
 
 def _parquet(columns: Mapping[str, np.ndarray]) -> bytes:
-    import pyarrow
-    from pyarrow import parquet
+    import pyarrow  # pyright: ignore[reportMissingImports]
+    from pyarrow import parquet  # pyright: ignore[reportMissingImports]
 
     content = io.BytesIO()
     parquet.write_table(pyarrow.table(dict(columns)), content)
