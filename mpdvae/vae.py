@@ -14,21 +14,48 @@ Burda, Grosse & Salakhutdinov, "Importance Weighted Autoencoders", ICLR 2016, ht
 """
 
 import math
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from importlib import import_module
+from numbers import Integral
 from pathlib import Path
-from typing import Any, ClassVar, Literal
+from typing import Any, ClassVar, Literal, NamedTuple
 
 import torch
 from jaxtyping import Float
 from torch import Tensor, nn
 from torch.distributions import Distribution, kl_divergence
 
-from mpdvae.distributions.support import check_values, refuse_outside
+from mpdvae.distributions.support import check_values, like_parameters, refuse_out_of_range, refuse_outside, tensor_for
 from mpdvae.errors import InputError
 from mpdvae.networks.weight_norm import initialising_by_data
 
 Estimator = Literal["analytic-if-possible", "generic"]
+
+OTHER_NAMES: Mapping[str, str] = {
+    "log_prob": "log p(x) has no formula: vae.importance_weighted_bound(x, samples) is a lower bound, and "
+    "mpdvae.density.estimate(vae, x, samples) an estimate with error bars",
+    "log_likelihood": "log p(x) has no formula: use mpdvae.density.estimate(vae, x, samples)",
+    "loss": "-vae(x).elbo.mean() is the loss of a plain VAE, and mpdvae.objectives has the others",
+    "fit": "mpdvae.MPDVAE().fit(images) trains a model on images",
+    "transform": "use vae.encode(vae.preprocess(images)), or MPDVAE.from_pretrained, which is a scikit-learn transformer",
+    "generate": "use vae.sample(count)",
+    "save": "use vae.save_pretrained(folder)",
+    "load": "use mpdvae.load(source)",
+}
+"""What other libraries call something, and what does it here."""
+
+
+class VAEOutput(NamedTuple):
+    """One pass through a VAE: what `VAE.forward` returns."""
+
+    elbo: Float[Tensor, " batch"]
+    """Evidence lower bound in nats, higher is better: `-output.elbo.mean()` is a loss."""
+    q: Distribution
+    """q(z|x)."""
+    z: Float[Tensor, "samples batch *latent"]
+    """Draws from `q`."""
+    p: Distribution
+    """p(x|z)."""
 
 
 class VAE(nn.Module):
@@ -42,8 +69,10 @@ class VAE(nn.Module):
     """
 
     sharing: ClassVar[str] = "mpdvae.sharing.pretrained"
-    """Module whose functions of the same names the last two methods call, imported on call. Users of the hub look for these
+    """Module whose functions of the same names the last methods call, imported on call. Users of the hub look for these
     methods on the model, while the model itself depends on no module above it."""
+    preparation: ClassVar[str] = "mpdvae.experiments.model_input"
+    """Module whose function `preprocess` the method of the same name calls."""
 
     def __init__(self, encoder: nn.Module, decoder: nn.Module, prior: nn.Module) -> None:
         super().__init__()
@@ -52,16 +81,44 @@ class VAE(nn.Module):
         """How the model was made: an `mpdvae.experiments.experiment.Origin`, which saving the model requires. None unless
         the code that made the model sets it."""
 
+    def forward(
+        self,
+        x: Float[Tensor, "batch channel height width"],
+        samples: int = 1,
+        estimator: Estimator = "analytic-if-possible",
+    ) -> VAEOutput:
+        """Returns the ELBO in nats with `samples` draws of z per image, and the distributions that it was computed from.
+        `-vae(x).elbo.mean()` is a loss, also of `torch.compile(vae)` and of `DistributedDataParallel(vae)`.
+
+        Raises:
+            InputError: for fewer than one sample, for anything but images of the model's shape on its device, or for an
+                image that the decoder gives no probability; names the image. The likelihoods and `initialise` raise it, too.
+        """
+        check_samples(samples)
+        x = self._measurable(x)
+        q = self.encoder(x)
+        z = q.rsample((samples,))
+        p = self.decoder(z)
+        check_values(p, x)
+        return VAEOutput(p.log_prob(x).mean(0) - self.kl(q, z, estimator), q, z, p)
+
+    @property
+    def latent_shape(self) -> tuple[int, ...]:
+        """Shape of a code."""
+        with torch.no_grad():
+            return tuple(self.prior().event_shape)
+
+    @property
+    def latent_dim(self) -> int:
+        """Length of a code; for codes that are maps, the number of channels."""
+        return self.latent_shape[0]
+
     def log_weights(
         self, x: Float[Tensor, "batch channel height width"], samples: int = 1
     ) -> Float[Tensor, "samples batch"]:
-        """Returns log p(x, z) - log q(z|x) in nats for `samples` draws of z per image.
-
-        Raises:
-            InputError: for fewer than one sample, or an image that the decoder gives no probability; names the image. The
-                other likelihoods and `initialise` raise it, too.
-        """
+        """Returns log p(x, z) - log q(z|x) in nats for `samples` draws of z per image."""
         check_samples(samples)
+        x = self._measurable(x)
         q = self.encoder(x)
         z = q.rsample((samples,))
         p = self.decoder(z)
@@ -75,12 +132,7 @@ class VAE(nn.Module):
         estimator: Estimator = "analytic-if-possible",
     ) -> Float[Tensor, " batch"]:
         """Estimates the evidence lower bound in nats (higher is better) from `samples` draws of z per image."""
-        check_samples(samples)
-        q = self.encoder(x)
-        z = q.rsample((samples,))
-        p = self.decoder(z)
-        check_values(p, x)
-        return p.log_prob(x).mean(0) - self.kl(q, z, estimator)
+        return self.forward(x, samples, estimator).elbo
 
     def importance_weighted_bound(
         self, x: Float[Tensor, "batch channel height width"], samples: int = 1
@@ -106,15 +158,25 @@ class VAE(nn.Module):
                 pass  # a flow, a mixture: no closed form
         return (q.log_prob(z) - p.log_prob(z)).mean(0)
 
-    @torch.no_grad()
-    def encode(self, x: Float[Tensor, "batch channel height width"]) -> Float[Tensor, "batch *latent"]:
-        """Returns the posterior mean of each image. Deterministic."""
-        return self.encoder(x).mean
+    def encode(
+        self, x: Float[Tensor, "batch channel height width"], *, gradients: bool = False
+    ) -> Float[Tensor, "batch *latent"]:
+        """Returns the posterior mean of each image. Deterministic. With `gradients`, these pass through the encoder, to train
+        it with another loss or to explain a code by its pixels.
+
+        Raises:
+            InputError: for anything but images of the model's shape on its device, or a pixel beyond the model's value range.
+        """
+        x = self._images(x)
+        with torch.set_grad_enabled(gradients and torch.is_grad_enabled()):
+            return self.encoder(x).mean
 
     @torch.no_grad()
     def decode(self, z: Float[Tensor, "..."], greedy: bool = True) -> Float[Tensor, "*batch channel height width"]:
         """Returns images for codes. With `greedy`, independent pixels take their mean, and autoregressive pixels each take
-        their more probable value given the pixels before them; otherwise images are drawn."""
+        their more probable value given the pixels before them; otherwise images are drawn. Raises `InputError` for anything
+        but codes of the model's shape."""
+        z = self._codes(z)
         p = self.decoder(z)
         if not greedy:
             return p.sample()
@@ -142,6 +204,7 @@ class VAE(nn.Module):
             InputError: for fewer than two images, whose outputs have no spread to rescale by, or an image that the decoder
                 gives no probability.
         """
+        x = self._measurable(x)
         if len(x) < 2:
             raise InputError(f"x: data-dependent initialisation needs at least 2 images, got {len(x)}.")
         with initialising_by_data(self):
@@ -173,8 +236,50 @@ class VAE(nn.Module):
         """Uploads the model to the Hugging Face hub; see `mpdvae.sharing.push_to_hub`."""
         return import_module(self.sharing).push_to_hub(self, repo_id, **options)
 
+    @classmethod
+    def from_pretrained(cls, source: str | bytes | Path, **options: Any) -> "VAE":
+        """Loads a model from a folder, the package or the Hugging Face hub; see `mpdvae.load`, which does the same."""
+        return import_module(cls.sharing).load(source, **options)
+
+    def preprocess(
+        self, images: Any, *, value_range: tuple[float, float] | None = None
+    ) -> Float[Tensor, "batch channel height width"]:
+        """Returns images as the model takes them; see `mpdvae.experiments.model_input.preprocess`."""
+        return import_module(self.preparation).preprocess(self, images, value_range=value_range)
+
+    def __getattr__(self, name: str) -> Tensor | nn.Module:
+        if name in OTHER_NAMES:
+            raise AttributeError(f"{type(self).__name__} has no {name!r}: {OTHER_NAMES[name]}.", name=name, obj=self)
+        return super().__getattr__(name)
+
+    def _images(self, x: object) -> Tensor:
+        """Returns the images `x` in the model's precision. Raises `InputError` for anything else, and for values beyond the
+        model's range."""
+        images = tensor_for(self, x, getattr(self.origin, "image_shape", None))
+        refuse_out_of_range(getattr(self.decoder, "support", None), images)
+        return images
+
+    def _measurable(self, x: object) -> Tensor:
+        """Returns the images `x` in the model's precision. Raises `InputError` for anything else, and for images that the
+        decoder gives no probability."""
+        images = tensor_for(self, x, getattr(self.origin, "image_shape", None))
+        self.check_images(images)
+        refuse_out_of_range(None, images)
+        return images
+
+    def _codes(self, z: object) -> Tensor:
+        """Returns the codes `z` in the model's precision. Raises `InputError` for anything else."""
+        latent = self.latent_shape
+        if not isinstance(z, Tensor) or not z.is_floating_point() or tuple(z.shape[-len(latent) :]) != latent:
+            given = f"{z.dtype} of shape {tuple(z.shape)}" if isinstance(z, Tensor) else f"a {type(z).__name__}"
+            raise InputError(
+                f"z: expected a tensor of floating-point codes [... {' '.join(map(str, latent))}], as vae.encode returns "
+                f"them, got {given}; torch.as_tensor(z, dtype=torch.float32) converts arrays."
+            )
+        return like_parameters(self, z, "z")
+
 
 def check_samples(samples: int, name: str = "samples") -> None:
-    """Raises `InputError` unless the count called `name` is at least one."""
-    if samples < 1:
+    """Raises `InputError` unless the count called `name` is a whole number, and at least one."""
+    if not isinstance(samples, Integral) or samples < 1:
         raise InputError(f"{name}: expected a number >= 1, got {samples}.")

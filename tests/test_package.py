@@ -128,6 +128,7 @@ def test_wheel_reproduces_outside_the_checkout(empty: Path, trained_outside: Pat
         "evaluate RUN --samples 8 --images 10",
         "diagnose RUN",
         "verify RUN --quick",
+        "encode RUN digits --out c.csv --samples 1",
         "sample RUN --count 4 --out s.png",
         "reconstruct RUN --count 4 --out r.png",
         "traverse RUN --dimensions 2 --out t.png",
@@ -146,6 +147,7 @@ EXTRAS = {
     "tune": ["tune vae-digits-smoke --out tuned --trials 1"],
     "ray": ["reproduce --scale smoke --out r --backend ray", "tune vae-digits-smoke --out t --trials 1 --backend ray"],
     "dask": ["reproduce --scale smoke --out r --backend dask"],
+    "parquet": ["encode RUN digits --out x.parquet"],
     "track": ["train vae-digits-smoke --out tracked --track tensorboard", "resume RUN --track tensorboard"],
 }
 """Commands that need an extra."""

@@ -17,6 +17,7 @@ from mpdvae.commands.completion import Shell, print_completion
 from mpdvae.commands.data import data
 from mpdvae.commands.diagnose import diagnose
 from mpdvae.commands.draw import reconstruct, sample, traverse
+from mpdvae.commands.encode import encode
 from mpdvae.commands.explain import explain
 from mpdvae.commands.explore import explore
 from mpdvae.commands.matrix import list_recipes, report, reproduce
@@ -73,6 +74,7 @@ COMMANDS: dict[str, Callable[..., None]] = {
     "diagnose": diagnose,
     "verify": verify,
     "rerun": rerun,
+    "encode": encode,
     "sample": sample,
     "reconstruct": reconstruct,
     "traverse": traverse,

@@ -116,7 +116,7 @@ def _model(source: str, device: str | None) -> "VAE":
 
 def _shown(vae: "VAE", images: "Tensor") -> "Tensor":
     """Maps images from the value range of the model to [0, 1]."""
-    from mpdvae.sharing.pretrained import origin_of
+    from mpdvae.experiments.experiment import origin_of
 
     return origin_of(vae).experiment.data.shown(images)
 

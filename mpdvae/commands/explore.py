@@ -21,8 +21,8 @@ def explore(source: Positional[str], port: int = 5006, data_dir: Path | None = N
     check_port(port)
     from mpdvae.commands.explorer_model import live
     from mpdvae.commands.model_images import model_images
+    from mpdvae.experiments.experiment import origin_of
     from mpdvae.runs.model_folder import load
-    from mpdvae.sharing.pretrained import origin_of
     from mpdvae.sharing.shipped import located
 
     folder = located(source)

@@ -20,8 +20,8 @@ def model_images(folder: Path, vae: "VAE", data_dir: Path | None) -> "tuple[Tens
     """
     from mpdvae.data import evaluation_images
     from mpdvae.evaluation.example_images import read_examples
+    from mpdvae.experiments.experiment import origin_of
     from mpdvae.runs.run_folder import Run
-    from mpdvae.sharing.pretrained import origin_of
     from mpdvae.system.closed_folder import Inside
     from mpdvae.workflows.job import check_same_data, data_of
 

@@ -53,10 +53,18 @@ _BROKEN = (
 
 def read_image_folder(folder: Path) -> Images:
     """Reads the pictures in `folder`. Raises `InputError` if they cannot be used together."""
-    classes = sorted(path for path in _visible(folder) if path.is_dir())
-    for path in classes:
-        _refuse_way_out(path)
-    loose = _pictures(folder)
+    files = picture_files(folder)
+    pixels = torch.from_numpy(_stack(files))
+    if files[0].parent == folder:
+        return Images(pixels)
+    number = {path: label for label, path in enumerate(_classes(folder))}
+    return Images(pixels, torch.tensor([number[file.parent] for file in files]))
+
+
+def picture_files(folder: Path) -> list[Path]:
+    """Returns the files of the pictures in `folder`, in the order in which `read_image_folder` reads them. Raises
+    `InputError` if there are none."""
+    classes, loose = _classes(folder), _pictures(folder)
     if classes and loose:
         raise InputError(
             f"{folder} holds both pictures ({loose[0].name}) and sub-folders ({classes[0].name}): "
@@ -74,11 +82,14 @@ def read_image_folder(folder: Path) -> Images:
             raise InputError(
                 f"{path} holds no pictures, though each sub-folder is a class: remove or fill it.", topic="own-data"
             )
-    pixels = torch.from_numpy(_stack(files))
-    if not classes:
-        return Images(pixels)
-    number = {path: label for label, path in enumerate(classes)}
-    return Images(pixels, torch.tensor([number[file.parent] for file in files]))
+    return files
+
+
+def _classes(folder: Path) -> list[Path]:
+    classes = sorted(path for path in _visible(folder) if path.is_dir())
+    for path in classes:
+        _refuse_way_out(path)
+    return classes
 
 
 def _visible(folder: Path) -> list[Path]:
@@ -138,13 +149,19 @@ def read_picture(file: Path | Inside) -> np.ndarray:
                     topic="own-data",
                 )
             image.load()
-            levels = np.asarray(_opaque(image, file))
+            return levels_of_picture(image, file)
     except InputError:
         raise
     except (*_BROKEN, Image.DecompressionBombError) as error:
         raise InputError(
             f"{file} cannot be read as a picture; it may be damaged ({in_short(error)}).", topic="own-data"
         ) from error
+
+
+def levels_of_picture(image: "Image.Image", name: Path | Inside | str) -> np.ndarray:
+    """Returns one picture as uint8 [channel height width]. Raises `InputError`, which calls it `name`, if it is partly
+    transparent or of another colour mode."""
+    levels = np.asarray(_opaque(image, name))
     return levels[None] if levels.ndim == 2 else levels.transpose(2, 0, 1)
 
 
@@ -158,7 +175,7 @@ def _refuse_way_out(file: Path) -> None:
         )
 
 
-def _opaque(image: "Image.Image", file: Path | Inside) -> "Image.Image":
+def _opaque(image: "Image.Image", file: Path | Inside | str) -> "Image.Image":
     """Converts the picture to mode L or RGB. Rejects transparency that is in use, and more than 8 bits."""
     if image.has_transparency_data:
         image = image.convert("LA" if image.mode in ("1", "L", "LA") else "RGBA")

@@ -31,7 +31,7 @@ def axes_of_image(numbers: int, found: tuple[int, ...] | None, image_shape: Any)
         return found
     try:
         shape = np.empty(numbers).reshape(image_shape).shape
-    except ValueError:
+    except (ValueError, TypeError):
         raise InputError(
             f"image_shape: expected the shape of images of {numbers} numbers, got {image_shape}.", topic="own-data"
         ) from None
@@ -43,20 +43,24 @@ def axes_of_image(numbers: int, found: tuple[int, ...] | None, image_shape: Any)
     return shape
 
 
-def in_unit_range(x: np.ndarray, value_range: Any) -> np.ndarray:
-    """Maps values in `value_range` (black, white) to 0..1; leaves bytes and booleans as they are. Raises `InputError` for
-    values outside the range."""
+def in_unit_range(x: np.ndarray, value_range: Any, where: str = "X") -> np.ndarray:
+    """Maps values in `value_range` (black, white) to 0..1; leaves bytes and booleans as they are. Raises `InputError`, which
+    calls the array `where`, for values outside the range."""
     if x.dtype in (np.bool_, np.uint8):
         return x
-    low, high = value_range
-    if not low < high:
+    try:
+        low, high = map(float, value_range)
+        ordered = low < high
+    except (TypeError, ValueError):
+        low, high, ordered = 0.0, 1.0, False
+    if not ordered:
         raise InputError(
-            f"value_range: expected (black, white) with black < white, got {value_range}.", topic="own-data"
+            f"value_range: expected (black, white) with black < white, got {value_range!r}.", topic="own-data"
         )
     if x.min() < low or x.max() > high:
         raise InputError(
-            f"X: has values from {x.min():g} to {x.max():g}, expected {low:g} to {high:g}; scale them, or give their range "
-            "as value_range.",
+            f"{where}: has values from {x.min():g} to {x.max():g}, expected {low:g} to {high:g}; scale them, or give their "
+            "range as value_range.",
             topic="own-data",
         )
     return ((x.astype(np.float64) - low) / (high - low)).clip(0, 1)  # only rounding can exceed the bounds

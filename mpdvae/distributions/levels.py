@@ -28,6 +28,7 @@ class _Levels(constraints.Constraint):
     """The 256 levels as numbers in [-1, 1]."""
 
     is_discrete = True
+    bounds = (-1.0, 1.0)
 
     def check(self, value: Float[Tensor, "*shape"]) -> Bool[Tensor, "*shape"]:
         level = (value + 1) * 127.5

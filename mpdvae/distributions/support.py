@@ -3,12 +3,16 @@
 A Bernoulli log-density of a pixel of -0.7 is a finite number, and the mean over such pixels can be minus millions of nats,
 without any error. Every distribution of images therefore states its `support`, and whoever computes a likelihood checks the
 images against it once, at a cost of a few comparisons per pixel.
+
+`tensor_for` comes before that: it takes tensors of floating-point images in the shape that a model takes, in any precision,
+and rejects everything else, which would otherwise fail somewhere within torch.
 """
 
+import math
 from collections.abc import Sequence
 
 from jaxtyping import Float
-from torch import Tensor
+from torch import Tensor, nn
 from torch.distributions import constraints
 
 from mpdvae.errors import InputError
@@ -51,6 +55,67 @@ def refuse_outside(
         f"x: expected images of {_in_words(single)}, as the decoder's pixels are distributed, but image "
         f"{index if indices is None else indices[index]} has the value {value:.4g}, for which log p(x|z) would be no "
         "likelihood; give images in the model's value range, or build the decoder with a distribution of such pixels.",
+        topic="own-data",
+    )
+
+
+def tensor_for(model: nn.Module, x: object, image_shape: tuple[int, ...] | None = None) -> Tensor:
+    """Returns the images `x` in the precision of `model`.
+
+    Arguments:
+        model: module whose first floating-point parameter has the device and the precision; without one, `x` stays as is.
+        x: images [batch channel height width], a floating-point tensor in the value range of the model.
+        image_shape: (channel, height, width) of the images that the model takes; None: not known.
+
+    Raises:
+        InputError: for anything else, with the way to convert it.
+    """
+    prepare = "vae.preprocess(images) prepares arrays, pictures, bytes and files."
+    if not isinstance(x, Tensor) or not x.is_floating_point():
+        given = str(x.dtype) if isinstance(x, Tensor) else f"a {type(x).__name__}"
+        raise InputError(
+            f"x: expected a tensor of floating-point images in the model's value range, got {given}; {prepare}",
+            topic="own-data",
+        )
+    expected = "[batch channel height width]" if image_shape is None else f"[batch {' '.join(map(str, image_shape))}]"
+    if x.ndim != 4 or len(x) == 0 or image_shape not in (None, tuple(x.shape[1:])):
+        raise InputError(
+            f"x: expected images {expected} (batch, channel, height, width), at least one, got shape {tuple(x.shape)}; "
+            f"{prepare}",
+            topic="image-shape",
+        )
+    return like_parameters(model, x, "x")
+
+
+def like_parameters(model: nn.Module, x: Tensor, name: str) -> Tensor:
+    """Returns the floating-point tensor `x` in the precision of `model`. Raises `InputError`, which calls it `name`, if it is
+    on another device."""
+    like = next((p for p in model.parameters() if p.is_floating_point()), None)
+    if like is None:
+        return x
+    if like.device != x.device:
+        raise InputError(
+            f"{name}: expected a tensor on the model's device, {like.device}, got one on {x.device}; move it there with "
+            f"{name}.to({str(like.device)!r}).",
+            topic="device",
+        )
+    return x.to(like.dtype)
+
+
+def refuse_out_of_range(support: constraints.Constraint | None, x: Float[Tensor, "batch channel height width"]) -> None:
+    """Raises `InputError`, naming the image and a value, for a pixel that is not finite or beyond the smallest and largest
+    value in `support`. Between them every value is taken: grey levels of an image of black and white pixels, for example,
+    which have no likelihood but a code."""
+    single = getattr(support, "base_constraint", support)
+    binary = isinstance(single, type(constraints.boolean))
+    lowest, highest = (0.0, 1.0) if binary else getattr(single, "bounds", (-math.inf, math.inf))
+    inside = (x >= lowest) & (x <= highest) & x.isfinite()
+    if inside.all():
+        return
+    image, *pixel = (~inside).nonzero()[0].tolist()
+    raise InputError(
+        f"x: expected pixels from {lowest:g} to {highest:g}, the model's value range, but image {image} has the value "
+        f"{x[(image, *pixel)].item():.4g}; vae.preprocess(images) maps pictures to that range.",
         topic="own-data",
     )
 

@@ -210,16 +210,17 @@ class Experiment(Config):
             )
 
     def build(self, image_shape: ImageShape) -> "VAE":
-        """Builds the untrained model, whose weights are a function of the seed.
+        """Builds the untrained model, whose weights are a function of the seed, in float32 whatever torch's default is.
 
         Raises `InputError` if parts and images do not match, or if the network exceeds the size limit.
         """
         from mpdvae.experiments.size_limit import Bounded
         from mpdvae.models.semi_amortised import SemiAmortised
+        from mpdvae.networks.precision import in_float32
         from mpdvae.seeding import seeded
         from mpdvae.vae import VAE
 
-        with Bounded(), seeded(self.seed, "weights"):
+        with Bounded(), in_float32(), seeded(self.seed, "weights"):
             encoder = self.encoder.build(image_shape, self.latent_dim)
             decoder = self.decoder.suited_to(self.data.pixel_values).build(image_shape, self.latent_dim)
             if isinstance(self.prior, VampPrior):
@@ -245,6 +246,18 @@ class Origin:
     image_shape: ImageShape
     run: Path | None = None
     """Folder of the run it was loaded from."""
+
+
+def origin_of(vae: "VAE") -> Origin:
+    """Returns the origin of a model. Raises `InputError` if it is unknown because the model was assembled by hand."""
+    if isinstance(vae.origin, Origin):
+        return vae.origin
+    raise InputError(
+        "vae: its configuration is unknown, and with it the form of its images and of its files; create it with mpdvae.load "
+        "or Experiment.build(image_shape), or set vae.origin = mpdvae.experiments.experiment.Origin(experiment, "
+        "image_shape).",
+        topic="hub",
+    )
 
 
 def from_json(text: str | bytes, origin: str) -> Experiment:

@@ -90,7 +90,7 @@ class Training(Config):
     """Precision of the networks during training. auto: before a run starts, times training steps in both precisions, each
     uncompiled and (in long runs) compiled, and chooses the fastest whose loss agrees; sets compile, too."""
     initial_images: AtLeastTwo = 500
-    """Images for the data-dependent initialisation."""
+    """Images for the data-dependent initialisation; with fewer than 16 the weights stay as they were drawn."""
     evaluate_every: Count = 580
     """Steps between evaluation points (validation, checkpoint), the unit of plateau.patience."""
     validation_images: AtLeastTwo | None = None

@@ -35,6 +35,7 @@ from jaxtyping import Float, Float64, Int64
 from torch import Tensor, nn
 from torch.nn.utils import parametrize
 
+from mpdvae.distributions.support import tensor_for
 from mpdvae.errors import InputError, RunError, refuse_unknown
 from mpdvae.measures import weight_intervals
 from mpdvae.measures.fitted_proposal import FIT_COST
@@ -157,10 +158,11 @@ def estimate(
             passes through the model's, too, and corrects the others. None: the model's alone.
 
     Raises:
-        InputError: for no images, no samples, a non-finite pixel, a tolerance that is not positive, a budget that is too
-            small, or a posterior that is not a diagonal Gaussian.
+        InputError: for no images of the model's shape, no samples, a non-finite pixel, a tolerance that is not positive, a
+            budget that is too small, or a posterior that is not a diagonal Gaussian.
         RunError: if the model gives a non-finite weight; names the image.
     """
+    x = tensor_for(vae, x, getattr(vae.origin, "image_shape", None))
     indices = range(len(x)) if indices is None else indices
     _check(x, samples, tolerance, indices)
     if proposal not in (known := list(get_args(ProposalName))):

@@ -3,13 +3,17 @@
     mpdvae.load("runs/digits")          loads from a run folder or model folder; a folder takes precedence over the others
     mpdvae.load("mae-mnist")            loads a model that comes with the package (`mpdvae.sharing.shipped`)
     mpdvae.load("owner/name@v1")        loads from the hub, at a branch, tag or commit; kept in the hub's cache
-    vae.save_pretrained("folder")       writes model.safetensors, experiment.json and README.md
+    vae.save_pretrained("folder")       writes model.safetensors, experiment.json, README.md and config.json
     vae.push_to_hub("owner/name")       uploads the same files
 
-Nothing is a pickle, and only these three files are ever downloaded. Without a connection, or with HF_HUB_OFFLINE=1, models
-come from the cache. The hub's client (extra `hub`) is imported on demand; it finds tokens on its own.
+Nothing is a pickle, and only these files are ever downloaded. A model consists of the first three; the hub counts the
+downloads of the fourth, a summary that nothing here reads (https://huggingface.co/docs/hub/models-download-stats). Without
+a connection, or with HF_HUB_OFFLINE=1, models come from the cache. The hub's client (extra `hub`) is imported on demand; it
+finds tokens on its own.
 """
 
+import json
+import os
 import re
 import tempfile
 from collections.abc import Callable
@@ -18,11 +22,12 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from mpdvae.errors import InputError, RunError
-from mpdvae.experiments.experiment import Experiment, Origin, with_changes
+from mpdvae.experiments.experiment import Experiment, origin_of, with_changes
+from mpdvae.experiments.fields import ImageShape
 from mpdvae.runs import model_folder
 from mpdvae.runs.model_card import Results, model_card
 from mpdvae.sharing import shipped
-from mpdvae.system.atomic_files import read_json
+from mpdvae.system.atomic_files import read_json, write_atomically
 from mpdvae.system.closed_folder import Inside
 from mpdvae.version import __version__
 
@@ -30,45 +35,59 @@ if TYPE_CHECKING:
     from mpdvae.vae import VAE
 
 FILES = ["model.safetensors", "experiment.json", "README.md"]
+CONFIG = "config.json"
 RESULTS = ("density", "diagnostics", "representation", "manifest")
 _ID = re.compile(r"(?P<repo>(?!\.{1,2}/)[\w.-]+/[\w.-]+)(@(?P<revision>[\w./-]+))?")
 
 
-def load(source: str | Path) -> "VAE":
+def load(source: str | bytes | Path, *, revision: str | None = None, token: str | None = None) -> "VAE":
     """Loads a trained model, with averaged weights and in eval mode, from a folder, the package or the hub.
 
     Arguments:
         source: the folder of a run or of a model, the name of a model that comes with the package (`mpdvae models` lists
             them), or `owner/name[@revision]` on the hub. An existing folder takes precedence; a `Path` is always a folder.
+        revision: branch, tag or commit on the hub; default: that of `source`, or else main.
+        token: access token of the hub; default: the token saved by `hf auth login`, or HF_TOKEN.
 
     Raises:
-        InputError: if the model does not exist (a wrong name is answered with similar ones), or its files do not fit
-            together.
+        InputError: if the model does not exist (a wrong name is answered with similar ones), its files do not fit together,
+            or a revision is given of a model that is not on the hub.
         RunError: if the hub cannot be reached and its cache does not hold the model.
     """
-    if isinstance(source, Path):
-        return model_folder.load(source)
-    match = _ID.fullmatch(source)
-    if match is None or Path(source).exists():
-        return _of_folder(shipped.located(source))
-    return model_folder.load(_downloaded(match["repo"], match["revision"]))
+    if not isinstance(source, str | bytes | os.PathLike):
+        raise InputError(f"source: expected a folder or a name, got a {type(source).__name__}.", topic="not-a-run")
+    name = os.fsdecode(source)
+    match = None if isinstance(source, os.PathLike) or Path(name).exists() else _ID.fullmatch(name)
+    if match is not None:
+        return model_folder.load(_downloaded(match["repo"], _one(name, match["revision"], revision), token))
+    if revision is not None:
+        raise InputError(f"revision: only models on the hub have one, but {name} is none; leave it out.", topic="hub")
+    return model_folder.load(source) if isinstance(source, Path) else _of_folder(shipped.located(name))
 
 
 def save_pretrained(
-    vae: "VAE", folder: str | Path, *, results: str | Path | None = None, licence: str | None = None, source: str = "."
+    vae: "VAE",
+    folder: str | Path,
+    *,
+    results: str | Path | None = None,
+    licence: str | None = None,
+    source: str = ".",
+    license: str | None = None,
 ) -> None:
     """Writes the model to `folder`, from which `load` reads it.
 
     Arguments:
         vae: model returned by `load` or `Experiment.build`.
-        folder: new or existing; only the three files are written.
+        folder: new or existing; only the model's files are written.
         results: run folder whose measured results go into the model card; default: the run that the model was loaded from.
         licence: licence of the weights by the hub's name for it: apache-2.0, cc-by-4.0, ...
         source: the argument of `mpdvae.load` that the card shows.
+        license: the same as `licence`, as the hub spells it.
 
     Raises:
         InputError: if the model was assembled by hand, so that its configuration is unknown.
     """
+    licence = _one("licence", licence, license)
     origin = origin_of(vae)
     measured = _of_run(origin.run if results is None else Path(results))
     if results is not None and measured is None:
@@ -78,7 +97,9 @@ def save_pretrained(
         )
     experiment = _without_whereabouts(origin.experiment)
     card = model_card(experiment, origin.image_shape, measured, source, licence)
-    model_folder.save_model(Inside(Path(folder)), vae, experiment, origin.image_shape, card)
+    into = Inside(Path(os.fsdecode(folder)))
+    model_folder.save_model(into, vae, experiment, origin.image_shape, card)
+    write_atomically(into / CONFIG, _summary(experiment, origin.image_shape))
 
 
 def push_to_hub(
@@ -91,6 +112,7 @@ def push_to_hub(
     revision: str | None = None,
     commit_message: str = "Upload a model of mpdvae",
     token: str | None = None,
+    license: str | None = None,
 ) -> str:
     """Uploads the model to the hub, creating the repository if it does not exist, and returns the URL of the commit.
 
@@ -103,12 +125,14 @@ def push_to_hub(
         revision: branch to upload to; default: main.
         commit_message: message of the commit.
         token: access token; default: the token saved by `hf auth login`, or HF_TOKEN.
+        license: as in `save_pretrained`.
 
     Raises:
         InputError: as in `save_pretrained`, and if `repo_id` is invalid.
         RunError: if the hub refuses the upload or cannot be reached.
     """
     origin_of(vae)
+    licence = _one("licence", licence, license)
     match = _ID.fullmatch(repo_id)
     if match is None or match["revision"]:
         raise InputError(f"repo_id: expected owner/name, got {repo_id!r}; pass a branch as revision.", topic="hub")
@@ -121,7 +145,11 @@ def push_to_hub(
         if revision is not None:
             api.create_branch(repo_id, branch=revision, exist_ok=True)
         done = api.upload_folder(
-            repo_id=repo_id, folder_path=folder, allow_patterns=FILES, revision=revision, commit_message=commit_message
+            repo_id=repo_id,
+            folder_path=folder,
+            allow_patterns=[*FILES, CONFIG],
+            revision=revision,
+            commit_message=commit_message,
         )
         return done.commit_url
 
@@ -130,23 +158,37 @@ def push_to_hub(
         return _of_hub(upload, f"{repo_id}:")
 
 
-def origin_of(vae: "VAE") -> Origin:
-    """Returns the origin of a model. Raises `InputError` if it is unknown because the model was assembled by hand."""
-    if isinstance(vae.origin, Origin):
-        return vae.origin
-    raise InputError(
-        "vae: its configuration is unknown, and without it the model could not be loaded; create it with mpdvae.load or "
-        "Experiment.build(image_shape), or set vae.origin = mpdvae.experiments.experiment.Origin(experiment, image_shape).",
-        topic="hub",
-    )
-
-
 def _of_folder(folder: Path) -> "VAE":
     """Returns the model in `folder`; one with recorded results remembers its folder, so that its next card has them."""
     vae = model_folder.load(folder)
     if (Inside(folder) / shipped.RESULTS).is_file():
         vae.origin = replace(origin_of(vae), run=folder)
     return vae
+
+
+def _one(name: str, one: str | None, other: str | None) -> str | None:
+    """Returns the value that was given in one of two ways. Raises `InputError` if both are given and differ."""
+    if None not in (one, other) and one != other:
+        raise InputError(f"{name}: expected one value, got both {one!r} and {other!r}; give it once.", topic="hub")
+    return other if one is None else one
+
+
+def _summary(experiment: Experiment, image_shape: ImageShape) -> str:
+    """Returns config.json."""
+    e = experiment
+    about = {
+        "library_name": "mpdvae",
+        "library_version": __version__,
+        "model_format": model_folder.MODEL_FORMAT,
+        "architectures": ["VAE"],
+        "encoder": e.encoder.kind,
+        "decoder": e.decoder.kind,
+        "prior": e.prior.kind,
+        "latent_dim": e.latent_dim,
+        "image_shape": list(image_shape),
+        "pixel_values": e.data.pixel_values,
+    }
+    return json.dumps(about, indent=2) + "\n"
 
 
 def _without_whereabouts(experiment: Experiment) -> Experiment:
@@ -165,14 +207,19 @@ def _of_run(run: Path | None) -> Results | None:
     return Results(**found) if found else None
 
 
-def _downloaded(repo: str, revision: str | None) -> Path:
+def _downloaded(repo: str, revision: str | None, token: str | None) -> Path:
     """Returns the folder of the hub's cache that holds the model's files, after downloading them if needed."""
     _require_hub(f"{repo}: no such folder here, and loading from the hub")
     from huggingface_hub import snapshot_download
 
     def download() -> str:
         return snapshot_download(
-            repo, revision=revision, allow_patterns=FILES, library_name="mpdvae", library_version=__version__
+            repo,
+            revision=revision,
+            allow_patterns=[*FILES, CONFIG],
+            token=token,
+            library_name="mpdvae",
+            library_version=__version__,
         )
 
     name = repo if revision is None else f"{repo}@{revision}"

@@ -29,6 +29,10 @@ MultiAverage = Callable[[Any, Any, Tensor | int], None]
 Checkpoint = tuple[dict[str, Tensor], dict[str, Any]]
 """Tensors by `part/name`, and plain numbers."""
 
+FEWEST_INITIAL_IMAGES = 16
+"""Minimum number of images for data-dependent initialisation: the spread of a unit over a few images may be next to nothing,
+and the unit rescaled by it overflows on every other image."""
+
 
 SMALL_BYTES = 1 << 16
 """More than what is small in a checkpoint for each tensor: names, counts of steps, sums of the loss."""
@@ -193,7 +197,9 @@ def averaging(decay: float, warm_up: bool) -> MultiAverage:
 
 def initialise(vae: VAE, e: Experiment, data: Splits) -> None:
     """Applies data-dependent initialisation to the model that `e` builds, on random training images; a function of the
-    seed."""
+    seed. With fewer than `FEWEST_INITIAL_IMAGES` the weights stay as they were drawn."""
+    if min(len(data.train), e.training.initial_images) < FEWEST_INITIAL_IMAGES:
+        return
     with seeded(e.seed, "initial images"):
         indices = torch.randperm(len(data.train))[: e.training.initial_images]
     vae.initialise(training_batch(data.train, indices, e.data.protocol(), e.seed, step=-1))

@@ -12,9 +12,11 @@ scikit-learn's checks of it.
 """
 
 import math
+import os
 import tempfile
 from collections.abc import Iterator
 from contextlib import contextmanager
+from numbers import Integral, Real
 from pathlib import Path
 from typing import Any, cast, no_type_check
 
@@ -29,14 +31,16 @@ from sklearn.utils.validation import check_is_fitted, validate_data
 
 from mpdvae.data import Images, Splits, images_by_content, split_train_validation, steps_per_epoch
 from mpdvae.data.arrays import channels_first, grey_levels
+from mpdvae.data.given_images import plain_array
 from mpdvae.data.layout import axes_of_image, in_range, in_unit_range, with_axes
-from mpdvae.errors import InputError
-from mpdvae.experiments.experiment import Experiment, in_words
+from mpdvae.errors import InputError, refuse_unknown
+from mpdvae.experiments.experiment import Experiment, Origin, in_words, origin_of
 from mpdvae.experiments.fields import Config
 from mpdvae.experiments.presets import part, short_training
 from mpdvae.measures import density
 from mpdvae.runs.run_folder import Run
 from mpdvae.seeding import seeded
+from mpdvae.sharing.pretrained import load
 from mpdvae.training.loop import Watch, train
 from mpdvae.vae import VAE, check_samples
 from mpdvae.workflows.job import check_device, check_fit, describe_run
@@ -107,7 +111,7 @@ class MPDVAE(ClassNamePrefixFeaturesOutMixin, TransformerMixin, DensityMixin, Ba
         history_: measurements at each evaluation point: a list of dictionaries whose keys state the units.
         n_iter_: number of epochs trained.
         n_features_in_: number of values in an image.
-        feature_names_in_: names of the columns of X, if it had flat rows with names.
+        feature_names_in_: names of the columns of X, if it had flat rows whose columns all have names that are text.
 
     Examples:
         >>> from sklearn.datasets import load_digits
@@ -183,12 +187,13 @@ class MPDVAE(ClassNamePrefixFeaturesOutMixin, TransformerMixin, DensityMixin, Ba
             InputError: if X does not hold images or holds too few, or a parameter is invalid; names which.
             RunError: if the loss becomes non-finite.
         """
+        self._check_numbers()
+        check_device(self.device, "device")
         pixels = self._pixels(X, fitting=True)
         seed = int(check_random_state(self.random_state).randint(2**31 - 1))
         data = self._divided(pixels, seed)
         experiment = self._experiment(data, seed)
         check_fit(experiment, data)  # before a folder is created
-        check_device(self.device, "device")
         data = data.to(self.device)
         with self._folder() as folder:
             say = print if self.verbose else lambda line: None
@@ -200,6 +205,42 @@ class MPDVAE(ClassNamePrefixFeaturesOutMixin, TransformerMixin, DensityMixin, Ba
                 self.history_ = run.history
         self.experiment_, self.image_shape_ = experiment, data.image_shape
         self.n_iter_ = round(self.history_[-1]["epoch"])
+        return self
+
+    @classmethod
+    def from_pretrained(
+        cls, source: str | bytes | Path, *, revision: str | None = None, token: str | None = None, **parameters: Any
+    ) -> "MPDVAE":
+        """Returns a fitted estimator of a trained model.
+
+        Arguments:
+            source: a run folder, a model folder, a model that comes with the package, or a model on the hub; see
+                `mpdvae.load`.
+            revision: as in `mpdvae.load`.
+            token: as in `mpdvae.load`.
+            parameters: parameters of the estimator that a fitted one uses: `image_shape`, the form of returned images,
+                (height, width) or (channel, height, width) by default; `value_range`, `importance_samples`, `device`, ...
+
+        Raises:
+            InputError: as `mpdvae.load` does, and for a parameter that does not exist or does not fit.
+            RunError: as `mpdvae.load` does.
+        """
+        vae = load(source, revision=revision, token=token)
+        origin, known = origin_of(vae), cls().get_params()
+        for name in parameters:
+            if name not in known:
+                refuse_unknown("parameter", name, sorted(known))
+        self = cls(**(_parameters_of(origin) | parameters))
+        self._check_numbers()
+        check_device(self.device, "device")
+        self.vae_, self.experiment_, self.image_shape_ = vae.to(self.device), origin.experiment, origin.image_shape
+        numbers = math.prod(origin.image_shape)
+        setattr(self, "n_features_in_", numbers)  # noqa: B010 - scikit-learn's name, which its classes do not declare
+        self._dtype, self._rows = np.dtype(np.float32), False
+        self._layout = axes_of_image(numbers, None, self.image_shape)
+        _check_layout(self._layout, self.image_shape_)
+        self.history_ = []
+        self.n_iter_ = 0
         return self
 
     def transform(self, X: Any) -> np.ndarray:
@@ -290,7 +331,9 @@ class MPDVAE(ClassNamePrefixFeaturesOutMixin, TransformerMixin, DensityMixin, Ba
     def _pixels(self, X: Any, fitting: bool) -> torch.Tensor:
         """Returns X as levels, uint8 [n channel height width]."""
         layout = None
-        if _axes(X) > 2:
+        if isinstance(X, torch.Tensor | list | tuple):
+            X = plain_array(X, "X")
+        if getattr(X, "ndim", 2) > 2:  # scikit-learn converts, or rejects, what has no axes
             X = np.asarray(X)
             layout = X.shape[1:]
             X = X.reshape(len(X), math.prod(layout))
@@ -298,12 +341,13 @@ class MPDVAE(ClassNamePrefixFeaturesOutMixin, TransformerMixin, DensityMixin, Ba
         if fitting:
             self._dtype, self._rows = rows.dtype, layout is None
             self._layout = axes_of_image(rows.shape[1], layout, self.image_shape)
-        elif layout not in (None, self._layout):
+        images = rows.reshape(-1, *(self._layout if fitting or layout is None else layout))
+        pixels = channels_first(grey_levels(in_unit_range(images, self.value_range), "X"), "X")
+        if not fitting and tuple(pixels.shape[1:]) != self.image_shape_:
             raise InputError(
                 f"X: expected images of shape {self._layout} as in fit, got {layout}.", topic="image-shape"
             )
-        images = rows.reshape(-1, *self._layout)
-        return channels_first(grey_levels(in_unit_range(images, self.value_range), "X"), "X")
+        return pixels
 
     def _model_input(self, X: Any) -> tuple[torch.Tensor, list[int]]:
         check_is_fitted(self, "vae_")
@@ -323,9 +367,10 @@ class MPDVAE(ClassNamePrefixFeaturesOutMixin, TransformerMixin, DensityMixin, Ba
 
     def _divided(self, pixels: torch.Tensor, seed: int) -> Splits:
         """Splits images into training and validation images; there are no test images."""
-        if not 0 < self.validation_fraction < 1:
-            raise InputError(f"validation_fraction: expected a number between 0 and 1, got {self.validation_fraction}.")
-        size = min(max(round(self.validation_fraction * len(pixels)), 2), len(pixels) - 2)
+        fraction: Any = self.validation_fraction
+        if not (isinstance(fraction, Real) and 0 < float(fraction) < 1):
+            raise InputError(f"validation_fraction: expected a number between 0 and 1, got {fraction!r}.")
+        size = min(max(round(float(fraction) * len(pixels)), 2), len(pixels) - 2)
         images = Images(pixels)
         train, validation = (images.take(chosen) for chosen in split_train_validation(len(pixels), size, seed))
         return Splits.of("own", "own images", train, validation, validation, seed)
@@ -362,11 +407,21 @@ class MPDVAE(ClassNamePrefixFeaturesOutMixin, TransformerMixin, DensityMixin, Ba
             "precision": self.precision,
         }
 
+    def _check_numbers(self) -> None:
+        """Raises `InputError` for parameters that are computed with before they are validated, and are no numbers."""
+        for name in ("max_iter", "batch_size", "importance_samples"):
+            if not isinstance(value := getattr(self, name), Integral):
+                raise InputError(f"{name}: expected a whole number, got {value!r}.")
+        if self.n_iter_no_change is not None and not isinstance(self.n_iter_no_change, Integral):
+            raise InputError(f"n_iter_no_change: expected a whole number, or None, got {self.n_iter_no_change!r}.")
+        if self.run_folder is not None and not isinstance(self.run_folder, str | bytes | os.PathLike):
+            raise InputError(f"run_folder: expected a path, or None, got {self.run_folder!r}.")
+
     @contextmanager
     def _folder(self) -> Iterator[Path]:
         """Yields the given run folder, or a temporary one that is deleted afterwards."""
         if self.run_folder is not None:
-            yield Path(self.run_folder)
+            yield Path(os.fsdecode(self.run_folder))
         else:
             with tempfile.TemporaryDirectory(prefix="mpdvae-") as folder:
                 yield Path(folder)
@@ -393,9 +448,31 @@ def _mean_image(vae: VAE, z: torch.Tensor) -> torch.Tensor:
         return p.sample((DRAWS,)).mean(0)
 
 
-def _axes(X: Any) -> int:
-    """Returns the number of axes of X; 2 if X is neither an array nor a list, which scikit-learn then converts."""
-    return np.ndim(X) if isinstance(X, list | tuple) else getattr(X, "ndim", 2)
+def _parameters_of(origin: Origin) -> dict[str, Any]:
+    """Returns the parameters of an estimator with the networks of a trained model."""
+    e, (channel, height, width) = origin.experiment, origin.image_shape
+    return {
+        "latent_dim": e.latent_dim,
+        "diversity_weight": e.objective.diversity_weight,
+        "smoothness_weight": e.objective.smoothness_weight,
+        "decoder": e.decoder,
+        "encoder": e.encoder,
+        "prior": e.prior,
+        "batch_size": e.training.batch_size,
+        "learning_rate": e.training.learning_rate,
+        "image_shape": (height, width) if channel == 1 else origin.image_shape,
+    }
+
+
+def _check_layout(layout: tuple[int, ...], image_shape: tuple[int, int, int]) -> None:
+    """Raises `InputError` unless images [n *layout] have `image_shape`."""
+    found = tuple(channels_first(np.zeros((1, *layout), np.uint8), "image_shape").shape[1:])
+    if found != image_shape:
+        raise InputError(
+            f"image_shape: expected the shape of the model's images, {image_shape} (channel, height, width), in any order of "
+            f"the channels, got {layout}.",
+            topic="image-shape",
+        )
 
 
 def _plain(tree: Any) -> Any:

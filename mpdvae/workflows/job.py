@@ -65,8 +65,14 @@ def check_device(device: str | None, argument: str = "--device") -> None:
     import torch
 
     try:
-        torch.zeros(1, device=device)
-    except (RuntimeError, AssertionError, NotImplementedError) as error:  # torch has no specific error for this
+        if torch.zeros(1, device=device).is_meta:
+            raise RuntimeError("tensors there have no values")
+    except (
+        RuntimeError,
+        AssertionError,
+        NotImplementedError,
+        TypeError,
+    ) as error:  # torch has no specific error for this
         reason = str(error).strip().split("\n")[0].rstrip(".")
         raise InputError(
             f"{argument}: torch cannot use {device!r} here ({reason}); try cpu, or leave it out.", topic="device"

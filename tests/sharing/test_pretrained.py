@@ -1,6 +1,7 @@
 """Models that are passed on: what a saved one says and holds, the hub's idiom, the first format, and what is refused."""
 
 import json
+import os
 import subprocess
 import sys
 from pathlib import Path
@@ -18,6 +19,8 @@ from mpdvae.sharing import pretrained
 IMAGE_SHAPE = (1, 8, 8)
 FIRST_FORMAT = Path(__file__).parents[1] / "formats" / "model-1"
 """A model folder as mpdvae 0.1.0 wrote it: never written anew."""
+
+SHARED = [*pretrained.FILES, pretrained.CONFIG]
 
 
 def a_model() -> mpdvae.VAE:
@@ -41,12 +44,12 @@ def front_matter(card: str) -> dict:
 def test_a_saved_model_is_the_model_loaded(tmp_path):
     vae = a_model()
     vae.save_pretrained(tmp_path / "model", licence="apache-2.0")
-    assert sorted(path.name for path in (tmp_path / "model").iterdir()) == sorted(pretrained.FILES)
+    assert sorted(path.name for path in (tmp_path / "model").iterdir()) == sorted(SHARED)
     loaded = mpdvae.load(tmp_path / "model")
     assert same(loaded, vae)
     assert not loaded.training
     loaded.save_pretrained(tmp_path / "again", licence="apache-2.0")
-    for name in pretrained.FILES:
+    for name in SHARED:
         assert (tmp_path / "again" / name).read_bytes() == (tmp_path / "model" / name).read_bytes()
 
 
@@ -56,7 +59,7 @@ def test_a_shared_model_does_not_tell_where_its_images_were(tmp_path):
     own = with_changes(experiment, data__dataset="own", data__path=path)
     vae.origin = Origin(own, vae.origin.image_shape)
     vae.save_pretrained(tmp_path / "model")
-    for name in pretrained.FILES:
+    for name in SHARED:
         assert b"of-somebody" not in (tmp_path / "model" / name).read_bytes()
     assert mpdvae.load(tmp_path / "model").origin.experiment.data.path == Path("pictures")
     assert "--data.path FOLDER" in (tmp_path / "model" / "README.md").read_text()
@@ -117,6 +120,37 @@ def test_a_model_put_together_by_hand_says_what_is_missing(tmp_path):
     assert same(mpdvae.load(tmp_path / "model"), made)
 
 
+def test_the_model_class_loads_what_the_package_loads(tmp_path):
+    vae = a_model()
+    vae.save_pretrained(tmp_path / "model", license="mit")
+    assert same(mpdvae.VAE.from_pretrained(tmp_path / "model"), vae)
+    assert same(mpdvae.VAE.from_pretrained("mae-mnist"), mpdvae.load("mae-mnist"))
+    assert same(mpdvae.load(os.fsencode(tmp_path / "model")), vae)
+    assert front_matter((tmp_path / "model" / "README.md").read_text())["license"] == "mit"
+
+
+def test_a_licence_may_be_spelt_in_two_ways_and_given_once(tmp_path):
+    a_model().save_pretrained(tmp_path / "same", licence="mit", license="mit")
+    with pytest.raises(InputError, match=r"licence: expected one value, got both 'mit' and 'cc0-1.0'"):
+        a_model().save_pretrained(tmp_path / "model", licence="mit", license="cc0-1.0")
+    assert not (tmp_path / "model").exists()
+
+
+def test_a_summary_says_what_the_model_is(tmp_path):
+    a_model().save_pretrained(tmp_path / "model")
+    about = json.loads((tmp_path / "model" / "config.json").read_text())
+    assert about["library_name"] == "mpdvae"
+    assert (about["image_shape"], about["pixel_values"]) == ([1, 8, 8], "binary")
+    (tmp_path / "model" / "config.json").unlink()  # as earlier versions wrote it
+    assert same(mpdvae.load(tmp_path / "model"), a_model())
+
+
+@pytest.mark.parametrize("source", ["mae-mnist", FIRST_FORMAT, str(FIRST_FORMAT)])
+def test_a_revision_of_what_is_not_on_the_hub_is_refused(source):
+    with pytest.raises(InputError, match=r"revision: only models on the hub have one, but .*; leave it out"):
+        mpdvae.load(source, revision="v1")
+
+
 def test_results_of_no_run_are_refused(tmp_path):
     with pytest.raises(InputError, match="results: expected the folder of an evaluated run"):
         a_model().save_pretrained(tmp_path / "model", results=tmp_path)
@@ -172,10 +206,24 @@ def test_a_model_goes_to_the_hub_and_comes_back(hub, tmp_path):
     address = vae.push_to_hub("someone/digits", licence="mit", token="stand-in")
     assert address.startswith(f"{hub.address}/someone/digits/commit/")
     files = hub.repositories["someone/digits"]
-    assert sorted(files) == sorted(pretrained.FILES)
+    assert sorted(files) == sorted(SHARED)
     assert 'mpdvae.load("someone/digits")' in files["README.md"].decode()
     assert same(mpdvae.load("someone/digits"), vae)
     assert same(mpdvae.load(f"someone/digits@{hub.commit_of('someone/digits')}"), vae)
+
+
+def test_a_revision_and_a_token_are_given_as_the_hub_s_users_give_them(hub):
+    vae = a_model()
+    vae.push_to_hub("someone/digits", license="mit", token="stand-in")
+    commit = hub.commit_of("someone/digits")
+    assert 'license: "mit"' in hub.repositories["someone/digits"]["README.md"].decode()
+    assert same(mpdvae.VAE.from_pretrained("someone/digits", revision=commit, token="mine"), vae)
+    assert any(request.endswith("config.json") for request in hub.requests)  # by which the hub counts downloads
+    assert hub.tokens[-1] == "Bearer mine"
+    with pytest.raises(InputError, match=r"someone/digits@v9: .* no such branch, tag or commit"):
+        mpdvae.load("someone/digits", revision="v9")
+    with pytest.raises(InputError, match="expected one value, got both 'v1' and 'v2'"):
+        mpdvae.load("someone/digits@v1", revision="v2")
 
 
 def test_nothing_but_the_model_s_files_is_downloaded(hub):
@@ -183,7 +231,7 @@ def test_nothing_but_the_model_s_files_is_downloaded(hub):
     hub.repositories["someone/digits"] |= {"weights.pkl": b"no", "code.py": b"no"}
     mpdvae.load("someone/digits")
     fetched = {request.rpartition("/")[2] for request in hub.requests if "/resolve/" in request}
-    assert fetched == set(pretrained.FILES)
+    assert fetched == set(SHARED)
 
 
 def test_a_cached_model_needs_no_connection(hub, monkeypatch):

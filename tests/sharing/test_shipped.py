@@ -18,13 +18,14 @@ from mpdvae.commands.model_images import model_images
 from mpdvae.data import evaluation_images
 from mpdvae.errors import InputError
 from mpdvae.evaluation.example_images import Examples, read_examples
+from mpdvae.experiments.experiment import origin_of
 from mpdvae.experiments.recipes import all_recipes
 from mpdvae.measures import density
 from mpdvae.runs.model_card import CLASSIFIERS, CODE_MEASURES, MEASURES
 from mpdvae.runs.model_folder import model_experiment
 from mpdvae.runs.run_folder import Run
 from mpdvae.sharing import shipped, trained_models
-from mpdvae.sharing.pretrained import FILES, origin_of
+from mpdvae.sharing.pretrained import FILES
 from mpdvae.system.closed_folder import Inside
 from mpdvae.workflows.job import data_of
 

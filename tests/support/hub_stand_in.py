@@ -16,6 +16,7 @@ class Hub:
     def __init__(self) -> None:
         self.repositories: dict[str, dict[str, bytes]] = {}
         self.requests: list[str] = []
+        self.tokens: list[str | None] = []
         self.address = ""
 
     def commit_of(self, repository: str) -> str:
@@ -55,6 +56,7 @@ def _handler(hub: Hub) -> type[BaseHTTPRequestHandler]:
         def do_GET(self) -> None:
             path = unquote(urlsplit(self.path).path)
             hub.requests.append(f"{self.command} {path}")
+            hub.tokens.append(self.headers["Authorization"])
             if path.startswith("/api/models/"):
                 owner, name, *rest = path.removeprefix("/api/models/").split("/")
                 return self.about(f"{owner}/{name}", rest)

@@ -77,6 +77,25 @@ def test_it_works_in_a_pipeline_and_a_grid_search():
     assert search.transform(X).shape == (60, search.best_params_["mpdvae__latent_dim"])
 
 
+def test_the_names_of_columns_are_kept():
+    pandas = pytest.importorskip("pandas")
+    names = [f"pixel_{i}" for i in range(20)]
+    X = pandas.DataFrame(GREY.reshape(20, -1), columns=names)
+    model = small(image_shape=(4, 5)).fit(X)
+    assert model.feature_names_in_.tolist() == names
+    assert np.array_equal(model.transform(X), small().fit(GREY).transform(GREY))
+
+
+@pytest.mark.parametrize("dtype", ["float32", "bfloat16", "float16", "float64"])
+def test_tensors_are_taken_in_any_precision_with_or_without_gradients(dtype):
+    import torch
+
+    X = torch.from_numpy(GREY > 0.5).to(getattr(torch, dtype)).requires_grad_()
+    expected = small().fit(GREY > 0.5).transform(GREY > 0.5)
+    assert np.array_equal(small().fit(X).transform(X), expected)
+    assert np.array_equal(small().fit(list(X)).transform(list(X)), expected)
+
+
 def test_columns_have_names():
     pytest.importorskip("pandas")
     codes = small().set_output(transform="pandas").fit_transform(grey())
@@ -227,6 +246,70 @@ def test_progress_is_shown_on_request(capsys):
     assert capsys.readouterr().out == ""
 
 
+@pytest.mark.parametrize("count", [4, 5, 6])
+@pytest.mark.parametrize("black_and_white", [False, True])
+def test_the_fewest_images_are_enough(count, black_and_white, tmp_path):
+    X = load_digits().images / 16
+    model = MPDVAE(max_iter=2, random_state=1, run_folder=tmp_path / "run").fit(
+        X[:count] > 0.5 if black_and_white else X[:count]
+    )
+    assert -80 < model.score(X[:50]) < -40  # 64 pixels of one bit each are 44 nats
+    assert np.isfinite(model.transform(X)).all()
+
+
+def test_the_default_precision_of_torch_changes_nothing(float64):
+    import torch
+
+    double = small().fit(GREY)
+    torch.set_default_dtype(torch.float32)
+    assert np.array_equal(double.transform(GREY), small().fit(GREY).transform(GREY))
+    assert double.history_ == small().fit(GREY).history_
+
+
+# -- trained models as estimators ---------------------------------------------------------------------------------------
+
+
+def test_a_run_folder_becomes_the_estimator_that_made_it(tmp_path):
+    fitted = small(run_folder=tmp_path / "run").fit(GREY)
+    loaded = MPDVAE.from_pretrained(tmp_path / "run", importance_samples=4)
+    codes = fitted.transform(GREY)
+    assert np.array_equal(loaded.transform(GREY), codes)
+    assert np.array_equal(loaded.transform(GREY[:, None]), codes)
+    assert np.array_equal(loaded.transform(GREY.reshape(20, -1)), codes)
+    assert np.array_equal(loaded.score_samples(GREY), fitted.score_samples(GREY))
+    assert np.array_equal(loaded.inverse_transform(codes), fitted.inverse_transform(codes).astype(np.float32))
+    assert np.array_equal(loaded.sample(3, random_state=0), fitted.sample(3, random_state=0).astype(np.float32))
+    assert loaded.get_params()["latent_dim"] == 2
+    assert np.array_equal(pickle.loads(pickle.dumps(loaded)).transform(GREY), codes)
+    assert clone(loaded).set_params(max_iter=1, batch_size=9).fit(GREY).transform(GREY).shape == codes.shape
+
+
+def test_a_model_folder_and_one_of_the_package_become_estimators(tmp_path):
+    small().fit(GREY).vae_.save_pretrained(tmp_path / "model")
+    loaded = MPDVAE.from_pretrained(tmp_path / "model", image_shape=(4, 5, 1), value_range=(0, 255))
+    assert loaded.sample(2, random_state=0).shape == (2, 4, 5, 1)
+    assert loaded.sample(2, random_state=0).max() == 255
+    shipped = MPDVAE.from_pretrained("mae-mnist")
+    drawn = shipped.sample(3, random_state=0)
+    assert drawn.shape == (3, 28, 28)
+    assert shipped.transform(drawn).shape == (3, 32)
+    pipeline = make_pipeline(shipped, MinMaxScaler())
+    assert pipeline[0].get_feature_names_out().shape == (32,)
+
+
+def test_what_makes_no_estimator_is_refused(tmp_path):
+    for give, message in {
+        "image_shape": r"image_shape: expected the shape of images of 784 numbers, got \(3, 3\)",
+        "importance_sample": r"unknown parameter 'importance_sample': did you mean 'importance_samples'",
+    }.items():
+        with pytest.raises(InputError, match=message):
+            MPDVAE.from_pretrained("mae-mnist", **{give: (3, 3)})
+    with pytest.raises(InputError, match=r"image_shape: expected the shape of the model's images, \(1, 28, 28\)"):
+        MPDVAE.from_pretrained("mae-mnist", image_shape=(14, 56))
+    with pytest.raises(InputError, match=r"mae-minst: expected the folder of a run .* did you mean mae-mnist"):
+        MPDVAE.from_pretrained("mae-minst")
+
+
 # -- kept on disk ------------------------------------------------------------------------------------------------------
 
 
@@ -297,6 +380,41 @@ REFUSED = {
         r"validation_fraction: expected a number between 0 and 1",
     ),
     "no patience": (GREY, {"n_iter_no_change": 1}, r"n_iter_no_change: expected at least 2 epochs, or None, got 1"),
+    "no fraction": (
+        GREY,
+        {"validation_fraction": None},
+        r"validation_fraction: expected a number between 0 and 1, got None",
+    ),
+    "a word for a fraction": (GREY, {"validation_fraction": "a"}, r"validation_fraction: expected a number .* got 'a'"),
+    "no number of epochs": (GREY, {"max_iter": None}, r"max_iter: expected a whole number, got None"),
+    "half an epoch": (GREY, {"max_iter": 0.5}, r"max_iter: expected a whole number, got 0\.5"),
+    "a word for a batch": (GREY, {"batch_size": "all"}, r"batch_size: expected a whole number, got 'all'"),
+    "no number of samples": (
+        GREY,
+        {"importance_samples": None},
+        r"importance_samples: expected a whole number, got None",
+    ),
+    "a word for patience": (
+        GREY,
+        {"n_iter_no_change": "x"},
+        r"n_iter_no_change: expected a whole number, or None, got 'x'",
+    ),
+    "no range": (GREY, {"value_range": None}, r"value_range: expected \(black, white\) .* got None"),
+    "a word for a shape": (
+        GREY,
+        {"image_shape": "x"},
+        r"image_shape: expected the shape of images of 20 numbers, got x",
+    ),
+    "a device without values": (
+        GREY,
+        {"device": "meta"},
+        r"^device: torch cannot use 'meta' here \(tensors there have no",
+    ),
+    "ragged lists": (
+        [[[1.0, 0.0], [0.0, 1.0]], [[1.0, 0.0]]] * 4,
+        {},
+        r"X: expected images of one shape, got lists of diff",
+    ),
     "no such device": (GREY, {"device": "cuda:77"}, r"^device: torch cannot use 'cuda:77' here"),
     "images too small": (GREY[:, :2, :2], {"encoder": "convnet"}, r"convnet encoder .* at least 3x3 pixels, got 2x2"),
 }
@@ -308,6 +426,15 @@ def test_what_cannot_be_fitted_is_refused_in_one_sentence(case, tmp_path):
     with pytest.raises(ValueError, match=message):
         small(**changes, run_folder=tmp_path / "run").fit(X)
     assert not (tmp_path / "run").exists()
+
+
+def test_a_run_folder_can_be_bytes_and_no_number(tmp_path):
+    import os
+
+    small(run_folder=os.fsencode(tmp_path / "run")).fit(GREY)
+    assert (tmp_path / "run" / "model").is_dir()
+    with pytest.raises(InputError, match="run_folder: expected a path, or None, got 3"):
+        small(run_folder=3).fit(GREY)
 
 
 def test_what_does_not_fit_a_fitted_model_is_refused():

@@ -11,11 +11,11 @@ from small_runs import finish, tiny
 import mpdvae
 from mpdvae.errors import InputError
 from mpdvae.evaluation.example_images import read_examples
-from mpdvae.experiments.experiment import with_changes
+from mpdvae.experiments.experiment import origin_of, with_changes
 from mpdvae.measures import density
 from mpdvae.runs.run_folder import Run
 from mpdvae.sharing import shipped
-from mpdvae.sharing.pretrained import FILES, origin_of
+from mpdvae.sharing.pretrained import FILES
 from mpdvae.system.closed_folder import Inside
 from mpdvae.workflows import packing
 from mpdvae.workflows.packing import pack

@@ -1,0 +1,59 @@
+"""The command `encode`, which writes the codes of images to a file."""
+
+from pathlib import Path
+from typing import Literal
+
+from tyro.conf import Positional
+
+
+def encode(
+    source: Positional[str],
+    images: Positional[str],
+    out: Path,
+    samples: int = 64,
+    split: Literal["train", "validation", "test"] = "test",
+    value_range: tuple[float, float] | None = None,
+    seed: int = 0,
+    device: str | None = None,
+    data_dir: Path | None = None,
+) -> None:
+    """Write the codes of images, with their KL and log p, to a table.
+
+    A row per image: its file and label, if it has them; the mean and the standard deviation of its posterior; the KL from the
+    prior and log p(x), in nats.
+
+    Args:
+        source: Folder of a run or of a model, name of a model that comes with the package (`mpdvae models`), or owner/name
+            of a model on the Hugging Face Hub.
+        images: Folder of pictures, one picture, .npz archive, .npy array, or name of a data set (`mpdvae data list`). What
+            exists takes precedence over a name.
+        out: Path of the table: .npz, .csv, or .parquet (extra `parquet`).
+        samples: Importance samples per image for log p(x); 1: the ELBO.
+        split: Part of the data set, or of an archive that holds x_train and x_test.
+        value_range: Values of black and white in an array, if they are not 0 and 1 for floats, 0 and 255 for integers.
+        seed: Random seed of the importance samples.
+        device: cpu, cuda, ...; default: cpu.
+        data_dir: Folder of the data sets.
+    """
+    from mpdvae import load
+    from mpdvae.evaluation.code_files import check_path
+    from mpdvae.evaluation.image_codes import encode_images
+    from mpdvae.workflows.job import check_device
+    from mpdvae.workflows.progress_display import Watcher
+
+    check_path(out)
+    check_device(device)
+    vae = load(source).to(device or "cpu")
+    with Watcher(f"encoding {images}") as watcher:
+        codes = encode_images(
+            vae,
+            images,
+            samples,
+            split=split,
+            seed=seed,
+            value_range=value_range,
+            data_dir=data_dir,
+            progress=lambda done, total: watcher.update(done / total, {}),
+        )
+    codes.write(out)
+    print(out)

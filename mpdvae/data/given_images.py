@@ -1,0 +1,213 @@
+"""Images in whatever form they are at hand, as bytes: arrays, tensors, pictures, files, folders, and lists of these.
+
+    read_images(path)            a folder of pictures, a picture, a numpy archive (.npz) or a numpy array (.npy)
+    given_images(images, ...)    the same by path, Pillow images, arrays, torch tensors, and lists of these
+
+The shape of the model's images tells which axis is the channel, whether there is an axis of images, and the shape of flat
+rows. Values are booleans, integers 0..255 or floats 0..1, or numbers for which `value_range` gives black and white. Nothing
+is guessed or scaled to fit: what does not fit is rejected.
+"""
+
+import os
+import sys
+from dataclasses import dataclass
+from math import prod
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+from jaxtyping import UInt8
+from torch import Tensor
+
+from mpdvae.data.arrays import grey_levels
+from mpdvae.data.image_folder import levels_of_picture, picture_files, read_image_folder, read_picture
+from mpdvae.data.images import Images
+from mpdvae.data.layout import in_unit_range
+from mpdvae.data.npz import read_npz
+from mpdvae.errors import InputError
+from mpdvae.system.untrusted_files import in_short
+
+ImageShape = tuple[int, int, int]
+ValueRange = tuple[float, float]
+
+
+@dataclass(frozen=True)
+class GivenImages:
+    """Images with what is known of them."""
+
+    pixels: UInt8[Tensor, "n channel height width"]
+    labels: Tensor | None = None
+    names: list[str] | None = None
+    """Name of each image's file, relative to the folder; None if the images had no files of their own."""
+
+    def __len__(self) -> int:
+        return len(self.pixels)
+
+
+def read_images(
+    path: Path, image_shape: ImageShape, value_range: ValueRange | None = None, split: str = "test"
+) -> GivenImages:
+    """Reads the images at `path`.
+
+    Arguments:
+        path: a folder of pictures, a picture, an .npz archive or an .npy array.
+        image_shape: (channel, height, width) by which the axes of an .npy array are told.
+        value_range: values of black and white in an .npy array, as in `given_images`.
+        split: part of an archive that holds x_train and x_test.
+
+    Raises:
+        InputError: if there is nothing there, or it cannot be used.
+    """
+    if path.is_dir():
+        found = read_image_folder(path)
+        return GivenImages(found.pixels, found.labels, [str(file.relative_to(path)) for file in picture_files(path)])
+    if not path.is_file():
+        raise InputError(
+            f"{path} does not exist: give a folder of pictures, a picture, an .npz archive or an .npy array.",
+            topic="own-data",
+        )
+    if path.suffix.lower() == ".npz":
+        found = _part_of(read_npz(path), split, path)
+        return GivenImages(found.pixels, found.labels)
+    if path.suffix.lower() == ".npy":
+        return GivenImages(_levels(_read_npy(path), image_shape, value_range, str(path)))
+    return GivenImages(torch.from_numpy(read_picture(path).copy())[None], names=[path.name])
+
+
+def given_images(
+    images: Any, image_shape: ImageShape, value_range: ValueRange | None = None, where: str = "images"
+) -> GivenImages:
+    """Returns `images` as bytes.
+
+    Arguments:
+        images: see the head of this file.
+        image_shape: (channel, height, width) by which the axes of arrays are told.
+        value_range: values of black and white; None: 0 and 1 for floats, 0 and 255 for integers. Booleans and bytes
+            (uint8) have their own.
+        where: name of the argument, for messages.
+
+    Raises:
+        InputError: for anything else.
+    """
+    if (path := path_of(images)) is not None:
+        return read_images(path, image_shape, value_range)
+    if not isinstance(images, list | tuple) or not images:
+        return GivenImages(_levels(_array_of(images, where), image_shape, value_range, where))
+    paths = [path_of(image) for image in images]
+    if all(path is None and not _is_image(image) for path, image in zip(paths, images, strict=True)):
+        return GivenImages(_levels(_array_of(images, where), image_shape, value_range, where))
+    parts = []
+    for i, image in enumerate(images):
+        part = given_images(image, image_shape, value_range, f"{where}[{i}]")
+        if parts and part.pixels.shape[1:] != parts[0].pixels.shape[1:]:
+            raise InputError(
+                f"{where}[{i}]: expected the shape of {where}[0], {tuple(parts[0].pixels.shape[1:])} (channel, height, "
+                f"width), got {tuple(part.pixels.shape[1:])}; make all images alike.",
+                topic="own-data",
+            )
+        parts.append(part)
+    names = [name for part, path in zip(parts, paths, strict=True) if path for name in (part.names or [str(path)])]
+    pixels = torch.cat([part.pixels for part in parts])
+    return GivenImages(pixels, names=names if len(names) == len(pixels) else None)
+
+
+def plain_array(x: Any, where: str) -> np.ndarray:
+    """Returns `x` - an array, a tensor on any device and in any precision, or nested lists - as a numpy array.
+
+    Raises:
+        InputError: if it is none, or its rows differ in length.
+    """
+    if isinstance(x, Tensor):
+        if x.is_meta:
+            raise InputError(f"{where}: expected values, got a tensor on the device meta, which has none.")
+        x = x.detach().cpu()
+        return (x.float() if x.dtype in (torch.bfloat16, torch.float16) else x).numpy()
+    if isinstance(x, list | tuple):
+        x = [plain_array(part, where) if isinstance(part, Tensor | list | tuple) else part for part in x]
+    try:
+        return np.asarray(x)
+    except ValueError as error:
+        raise InputError(
+            f"{where}: expected images of one shape, got lists of different lengths ({in_short(error)}).",
+            topic="own-data",
+        ) from None
+    except TypeError as error:
+        raise InputError(f"{where}: expected images, got {_kind(x)} ({in_short(error)}).", topic="own-data") from None
+
+
+def path_of(images: Any) -> Path | None:
+    """Returns the path that `images` is, as text, bytes or a path object; None if it is none."""
+    return Path(os.fsdecode(images)).expanduser() if isinstance(images, str | bytes | os.PathLike) else None
+
+
+def _part_of(parts: dict[str, Images], split: str, path: Path) -> Images:
+    if "all" in parts:
+        return parts["all"]
+    if split not in parts:
+        raise InputError(f"{path} holds x_train and x_test, and no {split} images: choose the split train or test.")
+    return parts[split]
+
+
+def _read_npy(path: Path) -> np.ndarray:
+    """Maps the array into memory: the length that its header claims is then compared with the file before it is read."""
+    try:
+        return np.load(path, mmap_mode="r", allow_pickle=False)
+    except (OSError, EOFError, ValueError, SyntaxError, TypeError, OverflowError, MemoryError, RecursionError) as error:
+        raise InputError(f"{path} cannot be read as a numpy array ({in_short(error)}).", topic="own-data") from error
+
+
+def _is_image(x: Any) -> bool:
+    return isinstance(x, Tensor | np.ndarray) or _is_picture(x)
+
+
+def _is_picture(x: Any) -> bool:
+    pillow = sys.modules.get("PIL.Image")  # without it there are no such pictures
+    return pillow is not None and isinstance(x, pillow.Image)
+
+
+def _array_of(images: Any, where: str) -> np.ndarray:
+    """Returns one picture as [channel height width], and anything else with its own axes."""
+    if not _is_picture(images):
+        return plain_array(images, where)
+    try:
+        return levels_of_picture(images, where)
+    except OSError as error:  # Pillow reads the file only now
+        raise InputError(f"{where}: cannot be read as a picture ({in_short(error)}).", topic="own-data") from None
+
+
+def _levels(x: np.ndarray, image_shape: ImageShape, value_range: ValueRange | None, where: str) -> Tensor:
+    """Returns the array as bytes [n channel height width]."""
+    if x.dtype.kind not in "biuf":
+        raise InputError(f"{where}: expected images, got {_kind(x)}.", topic="own-data")
+    x = _with_axis_of_images(x, image_shape, where)
+    if x.size == 0:
+        raise InputError(f"{where}: expected at least one image, got shape {x.shape}.", topic="own-data")
+    if value_range is not None or x.dtype.kind == "f":
+        x = in_unit_range(x, (0.0, 1.0) if value_range is None else value_range, where)
+    return torch.from_numpy(np.ascontiguousarray(grey_levels(x, where)))
+
+
+def _with_axis_of_images(x: np.ndarray, image_shape: ImageShape, where: str) -> np.ndarray:
+    """Returns `x` as [n channel height width]. Raises `InputError` if its axes do not fit `image_shape`."""
+    channel, height, width = image_shape
+    if x.ndim == 3 and x.shape == image_shape:
+        return x[None]
+    if x.ndim == 3 and x.shape == (height, width, channel):
+        return x.transpose(2, 0, 1)[None]
+    if x.ndim == 4 and x.shape[1:] == image_shape:
+        return x
+    if x.ndim == 4 and x.shape[1:] == (height, width, channel):
+        return x.transpose(0, 3, 1, 2)
+    flat = {2: x.shape[1:] == (prod(image_shape),), 3: channel == 1 and x.shape[1:] == (height, width)}
+    if flat.get(x.ndim) or (channel == 1 and x.shape == (height, width)):
+        return x.reshape(-1, *image_shape)
+    raise InputError(
+        f"{where}: expected images of shape {image_shape} (channel, height, width), which the model takes, got an array of "
+        f"shape {x.shape}; resize them, or convert grey to colour or colour to grey.",
+        topic="image-shape",
+    )
+
+
+def _kind(x: Any) -> str:
+    return f"an array of {x.dtype}" if isinstance(x, np.ndarray) else f"a {type(x).__name__}"

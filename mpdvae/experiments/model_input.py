@@ -1,0 +1,113 @@
+"""Images in whatever form they are at hand, as the input of a model: in its shape, its range, and binarised by its protocol.
+
+    vae.preprocess("pictures/")             vae.preprocess([Image.open("3.png"), array])           vae.preprocess(bytes)
+
+A model of black and white pixels takes each image drawn once, white with the probability that its grey level gives, by a seed
+that depends on the image alone (`mpdvae.data.protocols`): the same picture always gives the same input, wherever it stands.
+To binarise without randomness, pass `images > 0.5`. A model of 256 levels takes them as numbers from -1 to 1.
+"""
+
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from jaxtyping import Float
+from torch import Tensor
+
+from mpdvae.data.given_images import GivenImages, ValueRange, given_images, path_of, read_images
+from mpdvae.data.protocols import evaluation_images, images_by_content
+from mpdvae.errors import InputError
+from mpdvae.experiments.experiment import origin_of
+
+if TYPE_CHECKING:
+    from mpdvae.vae import VAE
+
+
+@dataclass(frozen=True)
+class ModelInput:
+    """Images as a model takes them."""
+
+    x: Float[Tensor, "batch channel height width"]
+    keys: list[int]
+    """Key of each image, for the noise of its samples."""
+    labels: Tensor | None = None
+    names: list[str] | None = None
+    """Name of each image's file, if it had one."""
+
+
+def preprocess(
+    vae: "VAE", images: Any, *, value_range: ValueRange | None = None
+) -> Float[Tensor, "batch channel height width"]:
+    """Returns `images` as `vae` takes them, on its device.
+
+    Arguments:
+        vae: a model that was loaded, or built from an experiment.
+        images: a path of a folder of pictures, of a picture, of an .npz archive or of an .npy array; a Pillow image; an
+            array or a torch tensor: one image or several, with the channels first, last or, for grey images, left out, or
+            flat rows; or a list of images.
+        value_range: values of black and white; None: 0 and 1 for floats, 0 and 255 for integers. Booleans and bytes (uint8)
+            have their own.
+
+    Raises:
+        InputError: for images of another shape or range, damaged files, or a model whose data are not known.
+    """
+    return model_input(vae, images, value_range).x
+
+
+def model_input(vae: "VAE", images: Any, value_range: ValueRange | None = None, split: str = "test") -> ModelInput:
+    """Returns `images` as `vae` takes them, with their labels and names; see `preprocess`.
+
+    Arguments:
+        split: part of an archive that holds x_train and x_test.
+    """
+    shape = origin_of(vae).image_shape
+    if (path := path_of(images)) is not None:
+        return of_given(vae, read_images(path, shape, value_range, split), str(path))
+    return of_given(vae, given_images(images, shape, value_range), "images")
+
+
+def of_given(vae: "VAE", given: GivenImages, where: str) -> ModelInput:
+    """Returns images that belong to no data set as `vae` takes them. Raises `InputError`, which calls them `where`, if they
+    have another shape."""
+    _check_shape(vae, given.pixels, where)
+    x, keys = images_by_content(given.pixels, origin_of(vae).experiment.data.protocol())
+    return ModelInput(_on_device(vae, x), keys, given.labels, given.names)
+
+
+def of_data_set(vae: "VAE", name: str, split: str, root: Path | None = None) -> ModelInput:
+    """Returns a part of the data set `name` as `vae` takes it: the first fixed draw of its protocol. The data set that the
+    model was trained on is split as it was then.
+
+    Arguments:
+        vae: as in `preprocess`.
+        name: name of the data set in `mpdvae data list`.
+        split: "train", "validation" or "test".
+        root: folder of the data; None: the default.
+
+    Raises:
+        InputError: for an unknown name or part, or images of another shape.
+        RunError: if the data set is not here and cannot be fetched.
+    """
+    from mpdvae.data import load
+
+    data = origin_of(vae).experiment.data
+    validation_size = data.validation_size if name == data.dataset else None
+    splits = load(name, root=root, validation_size=validation_size, split_seed=data.split_seed)
+    images = {"train": splits.train, "validation": splits.validation, "test": splits.test}.get(split, splits.test)
+    _check_shape(vae, images.pixels, name)
+    x, labels = evaluation_images(images, data.protocol(), split, draws=1)
+    return ModelInput(_on_device(vae, x), list(range(len(x))), labels)
+
+
+def _check_shape(vae: "VAE", pixels: Tensor, where: str) -> None:
+    expected, found = origin_of(vae).image_shape, tuple(pixels.shape[1:])
+    if found != expected:
+        raise InputError(
+            f"{where}: expected images of shape {expected} (channel, height, width), which the model takes, got {found}; "
+            "resize them, or convert grey to colour or colour to grey.",
+            topic="image-shape",
+        )
+
+
+def _on_device(vae: "VAE", x: Tensor) -> Tensor:
+    return x.to(next(vae.parameters()).device)

@@ -1,0 +1,188 @@
+"""Images in every form that people have them in: one table of forms, one of what is refused."""
+
+import os
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+from PIL import Image
+
+from mpdvae.data.given_images import given_images, plain_array
+from mpdvae.data.layout import in_unit_range
+from mpdvae.errors import InputError
+
+SHAPE = (1, 4, 5)
+GREY = np.random.default_rng(0).integers(0, 256, (3, 4, 5), dtype=np.uint8)
+COLOUR = np.random.default_rng(1).integers(0, 256, (3, 3, 4, 5), dtype=np.uint8)
+LAST = COLOUR.transpose(0, 2, 3, 1)
+
+FORMS = {
+    "no channel": GREY,
+    "channels first": GREY[:, None],
+    "channels last": GREY[..., None],
+    "rows": GREY.reshape(3, -1),
+    "integers": GREY.astype(np.int64),
+    "floats": GREY / 255,
+    "single precision": (GREY / 255).astype(np.float32),
+    "tensor": torch.from_numpy(GREY.copy()),
+    "tensor of floats": torch.from_numpy(GREY / 255),
+    "tensor with a gradient": torch.from_numpy(GREY / 255).requires_grad_(),
+    "a list of tensors": [torch.from_numpy(image / 255) for image in GREY],
+    "a list of arrays": list(GREY),
+    "a tuple of arrays with channels": tuple(GREY[..., None]),
+    "nested lists": (GREY / 255).tolist(),
+    "pictures": [Image.fromarray(image) for image in GREY],
+    "a mixture": [Image.fromarray(GREY[0]), GREY[1] / 255, torch.from_numpy(GREY[2].copy())],
+}
+
+
+@pytest.mark.parametrize("form", FORMS)
+def test_every_form_gives_the_same_bytes(form):
+    given = given_images(FORMS[form], SHAPE)
+    assert np.array_equal(given.pixels.numpy(), GREY[:, None])
+    assert given.names is None
+
+
+@pytest.mark.parametrize(
+    "one", [GREY[0], GREY[0][None], GREY[0][..., None], GREY[:1].reshape(1, -1), Image.fromarray(GREY[0])]
+)
+def test_one_image_needs_no_axis_of_images(one):
+    assert np.array_equal(given_images(one, SHAPE).pixels.numpy(), GREY[:1, None])
+
+
+@pytest.mark.parametrize("form", [COLOUR, LAST, list(COLOUR), list(LAST), [Image.fromarray(image) for image in LAST]])
+def test_colour_is_taken_with_channels_first_or_last(form):
+    assert np.array_equal(given_images(form, (3, 4, 5)).pixels.numpy(), COLOUR)
+
+
+@pytest.mark.parametrize("dtype", [torch.bfloat16, torch.float16])
+def test_half_precision_is_read_to_its_own_accuracy(dtype):
+    given = given_images(torch.from_numpy(GREY / 255).to(dtype), SHAPE).pixels.numpy()
+    assert np.abs(given.astype(int) - GREY[:, None]).max() <= 1
+
+
+def test_a_range_is_that_of_floats_and_integers_and_not_of_bytes():
+    for images in (GREY / 255 * 16, (GREY // 51 * 3).astype(np.int32)):
+        given = given_images(images, SHAPE, (0.0, 16.0)).pixels.numpy()[:, 0]
+        assert np.array_equal(given, np.round(images / 16 * 255))
+    assert np.array_equal(given_images(GREY, SHAPE, (0.0, 16.0)).pixels.numpy(), GREY[:, None])
+
+
+@pytest.fixture
+def pictures(tmp_path: Path) -> Path:
+    for label, image in zip("aba", GREY, strict=True):
+        folder = tmp_path / "pictures" / label
+        folder.mkdir(parents=True, exist_ok=True)
+        Image.fromarray(image).save(folder / f"{len(list(folder.iterdir()))}.png")
+    return tmp_path / "pictures"
+
+
+def test_files_are_read_with_their_names_and_labels(pictures):
+    for path in (pictures, str(pictures), os.fsencode(pictures)):
+        given = given_images(path, SHAPE)
+        assert given.names == ["a/0.png", "a/1.png", "b/0.png"]
+        assert given.labels.tolist() == [0, 0, 1]
+        assert np.array_equal(given.pixels.numpy(), GREY[[0, 2, 1], None])
+    files = [pictures / "b" / "0.png", str(pictures / "a" / "0.png")]
+    several = given_images(files, SHAPE)
+    assert np.array_equal(several.pixels.numpy(), GREY[[1, 0], None])
+    assert several.names == ["0.png", "0.png"]
+    assert given_images(files[0], SHAPE).names == ["0.png"]
+
+
+@pytest.mark.parametrize("images", [GREY, GREY / 255, GREY[:, None], GREY > 99, GREY.reshape(3, -1)])
+def test_arrays_are_read_from_their_files(images, tmp_path):
+    np.save(tmp_path / "x.npy", images)
+    assert np.array_equal(
+        given_images(tmp_path / "x.npy", SHAPE).pixels.numpy(), given_images(images, SHAPE).pixels.numpy()
+    )
+
+
+def test_archives_are_read_with_their_labels(tmp_path):
+    np.savez(tmp_path / "x.npz", x=GREY, y=np.array([5, 6, 7]))
+    given = given_images(tmp_path / "x.npz", SHAPE)
+    assert np.array_equal(given.pixels.numpy(), GREY[:, None])
+    assert given.labels.tolist() == [5, 6, 7]
+
+
+REFUSED = {
+    "another shape": (
+        np.zeros((3, 5, 4)),
+        r"images: expected images of shape \(1, 4, 5\) .* got an array of shape \(3, 5, 4\)",
+    ),
+    "colour for grey": (COLOUR, r"got an array of shape \(3, 3, 4, 5\); resize them, or convert grey to colour"),
+    "five axes": (np.zeros((1, 1, 1, 4, 5)), r"got an array of shape \(1, 1, 1, 4, 5\)"),
+    "no image": (np.zeros((0, 4, 5)), r"images: expected at least one image"),
+    "an empty list": ([], r"images: expected images of shape"),
+    "no number": (np.full((1, 4, 5), np.nan), r"images has NaN pixels in 1 of 1 images"),
+    "infinity": (np.full((1, 4, 5), np.inf), r"images: has values from inf to inf, expected 0 to 1"),
+    "0..255 as floats": (GREY.astype(float), r"images: has values from .* expected 0 to 1; scale them, or give"),
+    "integers beyond 255": (GREY.astype(int) + 9, r"images has values from .*: integers must lie in 0..255"),
+    "integers 0 and 1": ((GREY > 99).astype(int), r"images holds integers 0 and 1"),
+    "ragged lists": ([[[0.0, 1.0]], [[0.0]]], r"images: expected images of one shape, got lists of different lengths"),
+    "words": (np.array([["a"]]), r"images: expected images, got an array of <U1"),
+    "objects": (np.array([{}]), r"images: expected images, got an array of object"),
+    "complex numbers": (np.zeros((1, 4, 5), complex), r"images: expected images, got an array of complex128"),
+    "nothing": (None, r"images: expected images, got an array of object"),
+    "a tensor without values": (torch.zeros(1, 4, 5, device="meta"), r"images: .* device meta, which has none"),
+    "one of another shape": ([GREY[0], GREY[1].T], r"images\[1\]: expected images of shape \(1, 4, 5\)"),
+    "no such file": ("nothing-here.png", r"nothing-here\.png does not exist: give a folder of pictures"),
+    "transparent": (Image.new("RGBA", (5, 4), (0, 0, 0, 9)), r"images is partly transparent"),
+    "16 bits": (Image.new("I;16", (5, 4)), r"images has the colour mode I;16: expected 8 bits"),
+}
+
+
+@pytest.mark.parametrize("case", REFUSED)
+def test_what_does_not_fit_is_refused_in_one_sentence(case):
+    images, message = REFUSED[case]
+    with pytest.raises(InputError, match=message) as error:
+        given_images(images, SHAPE)
+    assert "\n" not in str(error.value)
+
+
+@pytest.mark.parametrize("value_range", [(1, 0), (0,), "x", 3, (0, None), (np.nan, 1)])
+def test_a_range_that_is_none_is_refused(value_range):
+    with pytest.raises(InputError, match=r"value_range: expected \(black, white\)"):
+        in_unit_range(GREY / 255, value_range)
+
+
+@pytest.mark.parametrize(
+    "content",
+    [
+        b"",
+        b"no array",
+        b"\x93NUMPY\x01\x00",
+        b"\x93NUMPY\x01\x00\x76\x00{'descr': '|u1', 'fortran_order': False, 'shape': (999999999999, 4, 5)}"
+        + b" " * 40
+        + b"\n",
+    ],
+)
+def test_a_damaged_array_is_refused_in_one_sentence(content, tmp_path):
+    (tmp_path / "x.npy").write_bytes(content)
+    with pytest.raises(InputError, match=r"x\.npy cannot be read as a numpy array") as error:
+        given_images(tmp_path / "x.npy", SHAPE)
+    assert "\n" not in str(error.value)
+
+
+def test_a_truncated_picture_that_pillow_reads_late_is_refused(tmp_path):
+    Image.fromarray(np.random.default_rng(0).integers(0, 256, (200, 250), dtype=np.uint8)).save(tmp_path / "x.png")
+    (tmp_path / "x.png").write_bytes((tmp_path / "x.png").read_bytes()[:9000])
+    with (
+        Image.open(tmp_path / "x.png") as picture,
+        pytest.raises(InputError, match=r"images\[0\]: cannot be read as a picture"),
+    ):
+        given_images([picture], (1, 200, 250))
+
+
+def test_an_array_of_objects_is_never_unpickled(tmp_path):
+    np.save(tmp_path / "x.npy", np.array([{"a": 1}]), allow_pickle=True)
+    with pytest.raises(InputError, match="cannot be read as a numpy array"):
+        given_images(tmp_path / "x.npy", SHAPE)
+
+
+def test_arrays_of_tables_are_plain_too():
+    pandas = pytest.importorskip("pandas")
+    table = pandas.DataFrame(GREY.reshape(3, -1))
+    assert np.array_equal(given_images(table, SHAPE).pixels.numpy(), GREY[:, None])
+    assert np.array_equal(plain_array(table, "X"), GREY.reshape(3, -1))
