@@ -36,6 +36,7 @@ from mpdvae.report.schema import (
     read_object,
     read_text,
 )
+from mpdvae.runs.finite_weights import check_stored
 from mpdvae.runs.run_folder import FAILURE_LOG
 
 ORDER = ["mae", "vlae", "vae-pixelcnn", "vae", "mae-no-smoothness", "mae-no-diversity"]
@@ -160,8 +161,8 @@ def collect(folders: Sequence[Path]) -> Collection:
     """Reads, validates and groups run folders.
 
     Raises:
-        InputError: if no folder is given, a folder is not a run, a file of a finished run is missing or broken, or two
-            folders have the same configuration and seed.
+        InputError: if no folder is given, a folder is not a run, a file of a finished run is missing or broken, its weights
+            are not finite, or two folders have the same configuration and seed.
     """
     unique = list({folder.resolve(): folder for folder in folders}.values())
     if not unique:
@@ -207,6 +208,8 @@ def read_run(folder: Path) -> Run | Unfinished:
         return Unfinished(folder, experiment.name, experiment.model, experiment.seed, manifest.status, failure)
     configuration = read_object(folder / "experiment.json", not_a_run)
     again = f"run `mpdvae evaluate {folder}` to create it, or leave this run out"
+    if (weights := folder / "model" / "model.safetensors").is_file():
+        check_stored(weights)
     density = read(Density, folder / "density.json", again)
     diagnostics = read(Diagnostics, folder / "diagnostics.json", again)
     return Run(

@@ -15,6 +15,7 @@ from typing import TYPE_CHECKING
 
 from mpdvae.errors import InputError
 from mpdvae.experiments.experiment import Experiment, ImageShape, Origin, recorded
+from mpdvae.runs.finite_weights import check_model
 from mpdvae.runs.model_card import model_card
 from mpdvae.system.atomic_files import write_atomically
 from mpdvae.system.untrusted_files import LARGEST_JSON, in_short, parse_json, read_bytes
@@ -54,7 +55,7 @@ def model_experiment(path: Path | str) -> Experiment:
 def load(path: Path | str) -> "VAE":
     """Returns the trained model in a run folder or model folder, with averaged weights and in eval mode.
 
-    Raises `InputError` if there is no model, or if its files do not match.
+    Raises `InputError` if there is no model, if its files do not match, or if it cannot compute with its weights.
     """
     from safetensors import SafetensorError, safe_open
 
@@ -84,6 +85,7 @@ def load(path: Path | str) -> "VAE":
             f"{weights}: does not fit experiment.json beside it: {in_short(str(error).splitlines()[1].strip())}",
             topic="damaged",
         ) from None
+    check_model(vae, weights)
     if folder != run:
         vae.origin = Origin(experiment, image_shape, run)
     return vae.eval()
