@@ -12,7 +12,6 @@ number for the whole split.
 """
 
 import csv
-import json
 import math
 import re
 from collections.abc import Iterable, Iterator
@@ -21,6 +20,7 @@ from pathlib import Path
 from typing import Any, TypeGuard
 
 from mpdvae.errors import InputError
+from mpdvae.system.untrusted_files import parse_json
 
 Leaf = float | int | str | bool | None
 ABSENT = "absent"
@@ -98,7 +98,7 @@ def compare(name: str, one: Path, other: Path) -> Compared:
         return Compared(name, _content(first) == _content(second))
     try:
         ours, theirs = dict(read(_content(first))), dict(read(_content(second)))
-    except (ValueError, KeyError, TypeError, RecursionError) as error:
+    except (ValueError, KeyError, TypeError, csv.Error) as error:
         raise InputError(
             f"{name}: cannot be read as {first.suffix[1:]} ({type(error).__name__}).", topic="damaged"
         ) from None
@@ -128,12 +128,12 @@ def _content(path: Path) -> bytes:
 
 
 def _of_json(content: bytes) -> Iterable[tuple[str, Leaf]]:
-    return leaves(json.loads(content))
+    return leaves(parse_json(content))
 
 
 def _of_lines(content: bytes) -> Iterable[tuple[str, Leaf]]:
     for line in content.splitlines():
-        entry = json.loads(line)
+        entry = parse_json(line)
         yield from ((f"step {entry['step']}: {name}", value) for name, value in leaves(entry))
 
 

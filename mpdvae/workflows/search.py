@@ -22,6 +22,7 @@ from typing import TYPE_CHECKING, Any
 from filelock import FileLock
 
 from mpdvae.errors import InputError, RunError
+from mpdvae.runs.records import ProgressNote, check
 from mpdvae.system.atomic_files import read_json, write_atomically
 from mpdvae.training.fastest_step import VARIANTS, Variant, with_variant
 from mpdvae.workflows import gpu_assignment, worker_backends
@@ -212,7 +213,8 @@ def _running(study: "Study", job: Search) -> dict[str, RunProgress]:
     running = {}
     for trial in study.get_trials(deepcopy=False):
         try:
-            noted = read_json(job.out / folder_of(trial) / "progress.json")
+            path = job.out / folder_of(trial) / "progress.json"
+            noted = check(ProgressNote, read_json(path), str(path), "it will be rewritten")
         except InputError:
             continue  # not started, or ended
         if not trial.state.is_finished():
