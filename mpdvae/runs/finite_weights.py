@@ -4,7 +4,7 @@ Three kinds, each in a different place:
 
     stored     a tensor of the file has NaN or infinite values
     effective  a weight that is computed from others does: :math:`w = g v / \lVert v \rVert` with v = 0, :math:`e^g` that
-               overflows; or it vanishes, because every gain of its layer does
+               overflows; or it vanishes, because gains or directions of its layer do
     outputs    weights so large that the model's own distributions have parameters that are not finite
 
 The first needs no torch and no network, only the file; the others are checked where models are loaded. The outputs cost a
@@ -28,7 +28,7 @@ USUAL = 20.0
 LEAST_LOG_GAIN = -104.0
 """The exponential of anything less is 0 in single precision; the gain of a plain layer, a norm, is never so negative."""
 GAIN = "parametrizations.weight.original0"
-VANISHES = "has gains with which every weight of its layer vanishes"
+VANISHES = "and the direction beside it give a layer whose weights all vanish"
 ADVICE = "take the file from its source again, or train again with a smaller --training.learning-rate"
 
 
@@ -79,11 +79,11 @@ def _check_effective(vae: "VAE", weights: Path) -> None:
     for name, layer in vae.named_modules():
         if not parametrize.is_parametrized(layer, "weight"):
             continue
-        gain, origin = layer.get_parameter(GAIN), f"{name}.parametrizations.weight"
-        if not getattr(layer, "weight").isfinite().all():  # noqa: B009 - a property that type checkers do not know
-            _refuse(weights, origin, "gives a normalised weight that is not finite")
-        masked = getattr(layer.get_submodule("parametrizations.weight.0"), "mask", None) is not None
-        if bool(((gain.exp() if masked else gain) == 0).all()):
+        weight = getattr(layer, "weight")  # noqa: B009 - a property that type checkers do not know
+        mask = getattr(layer.get_submodule("parametrizations.weight.0"), "mask", None)
+        if not weight.isfinite().all():
+            _refuse(weights, f"{name}.parametrizations.weight", "gives a normalised weight that is not finite")
+        if not weight.any() and (mask is None or mask.any()):
             _refuse(weights, f"{name}.{GAIN}", VANISHES)
 
 

@@ -56,14 +56,14 @@ def test_every_command_names_the_tensor(capsys, own_copy, tmp_path, command):
     assert not (tmp_path / "x.png").exists()
 
 
-@pytest.mark.parametrize("value", [float("nan"), float("inf"), -float("inf"), 3e38, 1e30])
+@pytest.mark.parametrize("value", [float("nan"), float("inf"), -float("inf"), 3e38])
 def test_values_that_nothing_can_be_computed_with_are_refused(own_copy, value):
     change(own_copy, a_bias(own_copy), value, slice(None))
     with pytest.raises(InputError, match=r"model\.safetensors: .*bias has .*not finite"):
         load(own_copy)
 
 
-@pytest.mark.parametrize(("value", "words"), [(-1e4, "vanishes"), (1e4, "not finite")])
+@pytest.mark.parametrize(("value", "words"), [(-1e4, "vanish"), (1e4, "not finite")])
 def test_normalised_weights_that_vanish_or_overflow_are_refused(own_copy, value, words):
     """Of masked layers, whose gains are logarithms."""
     vae = load(own_copy)
@@ -76,14 +76,14 @@ def test_normalised_weights_that_vanish_or_overflow_are_refused(own_copy, value,
     with pytest.raises(InputError, match=rf"{masked[0].removesuffix('.original0')}.* {words}"):
         load(own_copy)
     if value < 0:
-        with pytest.raises(InputError, match="vanishes"):
+        with pytest.raises(InputError, match="vanish"):
             check_stored(own_copy / "model" / "model.safetensors")
 
 
 def test_normalised_weights_without_a_direction_are_refused(own_copy):
     name = gains(own_copy)[0].replace("original0", "original1")
     change(own_copy, name, 0.0, slice(None))
-    with pytest.raises(InputError, match=r"not finite|vanishes"):
+    with pytest.raises(InputError, match=r"not finite|vanish"):
         load(own_copy)
 
 
