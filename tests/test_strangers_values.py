@@ -8,6 +8,7 @@ from typing import Any
 
 import pytest
 from command_line import call
+from limits import bounds
 from small_runs import tiny
 
 from mpdvae.errors import InputError
@@ -181,11 +182,27 @@ def test_a_search_of_other_values_is_damaged(tmp_path, content):
     experiment = tiny()
     (tmp_path / "search").mkdir()
     (tmp_path / "search" / "search.json").write_text(json.dumps(content))
-    job = Search(
-        experiment, space(experiment, ("latent_dim=2,3",)), tmp_path / "search", 1, None, "none", None, "mpdvae"
-    )
+    job = Search(experiment, space(experiment, ("latent_dim=2,3",)), tmp_path / "search", 1, "", "none", None, "mpdvae")
     with pytest.raises(InputError, match=r"search\.json: (is damaged|\w+)|holds another search"):
         search(job, 1, "loky", None)
+
+
+MANY = {
+    "density.json": b'{"a": [' + b"[]," * 2_000_000 + b"[]]}",
+    "density.csv": b"image,draw,log_prob_nats\n" + b"1\n" * 2_000_000,
+    "codes.json": b'{"x": [' + b"0," * 2_000_000 + b"0]}",
+}
+
+
+@pytest.mark.parametrize("name", MANY)
+def test_files_of_millions_of_values_take_no_memory(capsys, own_copy, tmp_path, name):
+    """Each value has two bytes in the file, and a hundred in memory."""
+    (own_copy / name).write_bytes(MANY[name])
+    with bounds():
+        code, _, err = call(capsys, "report", own_copy, "--out", tmp_path / "report.html")
+    assert (code, f"{name} is broken (more than" in err) == (2, True), err
+    with bounds(), pytest.raises(InputError, match=f"{name}: cannot be read as"):
+        compare(name, own_copy, own_copy)
 
 
 @pytest.mark.parametrize("rows", [5, {}, [5], [{"label": 5}], [{}]], ids=repr)

@@ -109,7 +109,7 @@ class IdxSet:
                 listener.say(f"{self.title}: {reasons[-1]}")
                 continue
             for name in missing:
-                write_data_file(folder / name, contents[name])
+                write_data_file(folder / name, bytes(contents[name]))
             listener.say(f"{self.title}: fetched and checked, in {folder}")
             return
         raise RunError(

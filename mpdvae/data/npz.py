@@ -105,7 +105,7 @@ def _array(archive: zipfile.ZipFile, name: str, path: Path) -> np.ndarray:
             raise ValueError(f"{name} claims {count:,} numbers of type {dtype}, but has {expected:,} bytes")
         check_room(expected, f"{name} in {path}")
         array = np.empty(count, dtype)
-        _fill(memoryview(array.view(np.uint8)), stream, name)
+        _fill(array.view(np.uint8).data, stream, name)
     return array.reshape(shape, order="F" if in_columns else "C")
 
 

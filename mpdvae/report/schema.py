@@ -10,7 +10,7 @@ from typing import Annotated, Any, TypeVar
 from pydantic import AfterValidator, BaseModel, ConfigDict, Field, ValidationError
 
 from mpdvae.errors import InputError
-from mpdvae.system.untrusted_files import LARGEST_JSON, in_short, parse_json, read_bytes
+from mpdvae.system.untrusted_files import LARGEST_JSON, check_values, in_short, parse_json, read_bytes
 
 LARGEST = 1e15
 """Numbers of larger magnitude cannot be measurements, and their sums and squares would not be finite."""
@@ -326,6 +326,7 @@ def read_text(path: Path, advice: str) -> str:
 def parse(kind: type[P], text: str, origin: str, advice: str) -> P:
     """Parses JSON as `kind`. Raises `InputError`, naming `origin`, the field and what to do, if it does not validate."""
     try:
+        check_values(text)
         return kind.model_validate_json(text)
     except ValidationError as error:
         first = error.errors(include_url=False)[0]
@@ -333,6 +334,8 @@ def parse(kind: type[P], text: str, origin: str, advice: str) -> P:
         said = in_short(first["msg"])
         what = f"{field}: {said}" if field else said
         raise InputError(f"{origin} is broken ({what}): {advice}.", topic="damaged") from None
+    except ValueError as error:
+        raise InputError(f"{origin} is broken ({in_short(error)}): {advice}.", topic="damaged") from None
 
 
 def read(kind: type[P], path: Path, advice: str) -> P:

@@ -20,6 +20,7 @@ from pathlib import Path
 from typing import Any, TypeGuard
 
 from mpdvae.errors import InputError
+from mpdvae.report.per_image import rows_of
 from mpdvae.system.untrusted_files import parse_json
 
 Leaf = float | int | str | bool | None
@@ -138,7 +139,7 @@ def _of_lines(content: bytes) -> Iterable[tuple[str, Leaf]]:
 
 
 def _of_table(content: bytes) -> Iterable[tuple[str, Leaf]]:
-    for row, cells in enumerate(csv.DictReader(content.decode().splitlines())):
+    for row, cells in enumerate(rows_of(content)):
         for column, cell in cells.items():
             yield f"{column}[{row}]", float(cell) if cell else None
 
