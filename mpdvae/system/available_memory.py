@@ -11,6 +11,8 @@ from mpdvae.errors import InputError
 
 COPIES = 3
 """Data are held about so many times while they are read, converted and split."""
+ALWAYS = 1 << 22
+"""Bytes that are taken without asking the system, which would take as long as reading a small picture."""
 UNKNOWN = 1 << 32
 """Bytes that are taken to be free where the system does not tell."""
 
@@ -24,8 +26,7 @@ def available_bytes() -> int:
 
 def check_room(size: int, what: str, topic: str = "own-data") -> None:
     """Raises `InputError` if `size` bytes of data, described by `what`, are more than a third of the free memory."""
-    room = available_bytes() // COPIES
-    if size > room:
+    if size > ALWAYS and size > (room := available_bytes() // COPIES):
         raise InputError(
             f"{what} takes {_in_words(size)} unpacked, more than {_in_words(room)}, a third of the memory that is free: "
             "reduce the data, or close other programs.",

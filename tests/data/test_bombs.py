@@ -109,10 +109,10 @@ def test_the_bound_is_what_the_least_of_all_limits_leaves(monkeypatch):
     """The system's, the container's and the process's."""
     with bounds():
         assert 0 < available_bytes() <= 1 << 28
-    monkeypatch.setattr(available_memory, "_of_group", lambda limit, used: 3_000)
-    check_room(1_000, "it")
-    with pytest.raises(InputError, match=r"it takes 0\.0 MiB unpacked, more than 0\.0 MiB, a third of the memory"):
-        check_room(1_001, "it")
+    monkeypatch.setattr(available_memory, "_of_group", lambda limit, used: 3 << 24)
+    check_room(1 << 24, "it")
+    with pytest.raises(InputError, match=r"it takes 16\.0 MiB unpacked, more than 16\.0 MiB, a third of the memory"):
+        check_room((1 << 24) + 1, "it")
 
 
 @pytest.mark.parametrize("prefix", ["", "a/b/"])
