@@ -59,8 +59,10 @@ def cannot_write(folder: Path, error: OSError) -> InputError:
     )
 
 
-def read_whole(path: Path, largest: int = _LARGEST) -> bytes:
-    """Returns the bytes of `path`. Raises `InputError` if it cannot be read, or has more than `largest` bytes."""
+def read_whole(path: Path, largest: int | None = None) -> bytes:
+    """Returns the bytes of `path`. Raises `InputError` if it cannot be read, or has more than `largest` bytes (None: any
+    supported data file)."""
+    largest = largest or _LARGEST
     try:
         if path.stat().st_size > largest:
             raise InputError(
