@@ -20,6 +20,7 @@ from command_line import code_of
 from hostile_folders import COMMANDS, SUBJECTS, Command, attack, listing, write_files
 from limits import MEMORY, ExceededError, bounds, memory_bytes, start_counting_memory
 from strangers import READERS
+from structural import STRUCTURAL
 
 CASES = int(os.environ.get("MPDVAE_FUZZ_CASES", "1000"))
 SEED = int(os.environ.get("MPDVAE_FUZZ_SEED", "0"))
@@ -61,8 +62,8 @@ def run_one(place: Path, command: Command, chance: random.Random, capfd: pytest.
     """Gives a damaged folder to a command."""
     here = place / "given"
     write_files(here, SUBJECTS[command.subject]())
-    attack(here, command, chance)
-    given = sum(path.lstat().st_size for path in here.rglob("*"))
+    attack(here, command, chance, STRUCTURAL)
+    given = sum(512 * path.lstat().st_blocks for path in here.rglob("*"))
     arguments = arguments_of(command, place)
     start_counting_memory()
     before = memory_bytes(peak=False)

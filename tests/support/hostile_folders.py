@@ -33,6 +33,8 @@ from mpdvae.runs.run_folder import Run, manifest_sha256
 from mpdvae.system.atomic_files import write_json
 
 Files = dict[str, bytes]
+LARGEST_SEALED = 1 << 27
+"""Bytes of a file whose hash is computed here."""
 CONFIGURATIONS = ("experiment.json", "model/experiment.json")
 
 
@@ -190,15 +192,14 @@ def attack(folder: Path, command: Command, chance: random.Random, attacks: Seque
     named = sorted(path for path in folder.rglob("*") if path.is_file())
     candidates = [path for path in named if path.relative_to(folder).as_posix() not in spared]
     for path in chance.sample(candidates, min(len(candidates), chance.choice([1, 1, 1, 2]))):
-        how = chance.choice([*(_damage,) * 4, _bomb, *attacks]) if path.exists() else _damage
-        how(path, chance)
+        kinds = attacks if attacks and chance.random() < 0.3 else [*(_damage,) * 4, _bomb]
+        if path.is_file():  # an attack on another one may have taken it away
+            chance.choice(kinds)(path, chance)
     if (folder / "manifest.json").is_file() and chance.random() < 0.5:
         _seal(folder)
 
 
 def _damage(path: Path, chance: random.Random) -> None:
-    if not path.is_file():
-        return
     content = path.read_bytes()
     if path.suffix in {".json", ".jsonl"}:
         content = damaged_json(content, chance)
@@ -253,7 +254,7 @@ def _seal(folder: Path) -> None:
         content: Any = json.loads(path.read_bytes())
         if isinstance(content.get("files"), dict):
             for name in content["files"]:
-                if (folder / name).is_file():
+                if (folder / name).is_file() and (folder / name).stat().st_size < LARGEST_SEALED:
                     content["files"][name] = hashlib.sha256((folder / name).read_bytes()).hexdigest()
         write_json(path, content | {"sha256": manifest_sha256(content)})
     except (ValueError, AttributeError, TypeError, OSError, RecursionError):
