@@ -33,7 +33,6 @@ from pydantic import Field, TypeAdapter
 
 from mpdvae.errors import RunError
 from mpdvae.system.atomic_files import write_atomically
-from mpdvae.system.untrusted_files import parse_json
 
 try:
     import fcntl
@@ -257,7 +256,7 @@ def _parsed(content: bytes) -> Owner | None:
     """Returns the owner; None for a file that is still being written or has another format: such a file counts as that of a
     running owner until it is stale."""
     try:
-        return TypeAdapter(Owner).validate_python(parse_json(content), strict=True)
+        return TypeAdapter(Owner).validate_json(content, strict=True)
     except ValueError:
         return None
 
