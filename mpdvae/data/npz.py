@@ -8,7 +8,6 @@ Images are [n height width], [n channel height width] or [n height width channel
 0..1 or booleans. Nothing is guessed: an array that does not fit is rejected with one sentence that states what was found.
 """
 
-import lzma
 import math
 import struct
 import tokenize
@@ -73,7 +72,7 @@ def _read_arrays(path: Path) -> dict[str, np.ndarray]:
                 f"{path} holds a single array: save it with numpy.savez(path, x=...).", topic="own-data"
             ) from error
         raise _unreadable(path, error) from error
-    except (OSError, EOFError, ValueError, KeyError, RuntimeError, zlib.error, lzma.LZMAError, struct.error) as error:
+    except (OSError, EOFError, ValueError, KeyError, RuntimeError, zlib.error, struct.error) as error:
         raise _unreadable(path, error) from error
 
 
