@@ -68,7 +68,7 @@ class Manifest(_Record):
     damaged_checkpoints: list[Word] = []
     command: Word = ""
     training_seconds: Real = 0.0
-    environments: list[Environment] = []
+    environments: list[Environment] | None = None
     fastest_step: FastestStep | None = None
     """Exists if the precision was chosen by timing."""
 
