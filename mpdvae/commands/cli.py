@@ -127,9 +127,20 @@ def main(arguments: Sequence[str] | None = None) -> int:
             by_any=True,
         )
         return 1
+    except (MemoryError, RuntimeError) as error:
+        if not _is_out_of_memory(error):
+            raise
+        _tell("out of memory; close other programs, or ask for less", "memory", by_any=True)
+        return 1
     except KeyboardInterrupt:
         _tell("interrupted; finished work is saved, run the same command again to resume.")
         return 1
+
+
+def _is_out_of_memory(error: Exception) -> bool:
+    from mpdvae.measures.memory_budget import is_out_of_memory  # needs torch
+
+    return is_out_of_memory(error)
 
 
 def _tell(sentence: str, topic: str = "", by_any: bool = False) -> None:

@@ -42,8 +42,20 @@ def diagnose(directory: Positional[Path], all: bool = False) -> None:
     console.print(plain(found.verdict))
     if found.information_per_dimension_nats:
         console.print(plain(f"\n{sparkline(found.information_per_dimension_nats)}  nats per unit, logarithmic"))
+    _print_weights(run)
     _print_findings(found, directory)
     _print_advice(found, directory, all)
+
+
+def _print_weights(run: "Run") -> None:
+    """Warns of weights with which nothing can be computed: numbers recorded before say nothing about them."""
+    from mpdvae.runs.finite_weights import check_stored
+    from mpdvae.workflows.progress_display import plain, stdout
+
+    try:
+        check_stored(run.folder / "model" / "model.safetensors")
+    except InputError as error:
+        stdout().print(plain(f"\n{error}", "bold red"))
 
 
 def _diagnostics(run: "Run") -> dict[str, Any] | None:

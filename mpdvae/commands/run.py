@@ -226,8 +226,10 @@ def experiment_called(name: str) -> Experiment:
 
 
 def _check_threads(threads: int | None) -> None:
-    if threads is not None and threads < 1:
-        raise InputError(f"--threads: expected a number >= 1, got {threads}.")
+    from mpdvae.runs.environment import most_threads
+
+    if threads is not None and not 1 <= threads <= most_threads():
+        raise InputError(f"--threads: expected a number from 1 to {most_threads()}, got {threads}.")
 
 
 def _decided(

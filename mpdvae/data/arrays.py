@@ -11,6 +11,8 @@ import torch
 
 from mpdvae.errors import InputError
 
+_CHUNK_VALUES = 1 << 20
+
 
 def grey_levels(x: np.ndarray, where: str) -> np.ndarray:
     """Converts images [n ...] to bytes 0..255; `where` names the array in errors. Raises `InputError` for other arrays."""
@@ -23,11 +25,11 @@ def grey_levels(x: np.ndarray, where: str) -> np.ndarray:
     if x.size == 0:
         raise InputError(f"{where} is empty: shape {x.shape}.", topic="own-data")
     if x.dtype == np.bool_:
-        return x.astype(np.uint8) * np.uint8(255)
+        return np.multiply(x, np.uint8(255), dtype=np.uint8)
     if np.issubdtype(x.dtype, np.floating):
         _require_finite(x, where)
         _require_range(x, 1, "floats must lie in 0..1 (divide by 255?)", where)
-        return np.round(x * 255.0).astype(np.uint8)
+        return _rounded(x)
     if np.issubdtype(x.dtype, np.integer):
         _require_range(x, 255, "integers must lie in 0..255", where)
         if x.max() == 1:
@@ -40,8 +42,21 @@ def grey_levels(x: np.ndarray, where: str) -> np.ndarray:
     raise InputError(f"{where} has dtype {x.dtype}: expected uint8 0..255, floats 0..1 or booleans.", topic="own-data")
 
 
+def _rounded(x: np.ndarray) -> np.ndarray:
+    levels = np.empty(x.shape, np.uint8)
+    for rows in _chunks(x):
+        levels[rows] = np.round(x[rows] * 255.0)
+    return levels
+
+
+def _chunks(x: np.ndarray) -> list[slice]:
+    """Returns slices of images that take little memory beside `x`."""
+    size = max(1, _CHUNK_VALUES * len(x) // x.size)
+    return [slice(start, start + size) for start in range(0, len(x), size)]
+
+
 def _require_finite(x: np.ndarray, where: str) -> None:
-    bad = np.isnan(x).reshape(len(x), -1).any(axis=1)
+    bad = np.concatenate([np.isnan(x[rows]).reshape(len(x[rows]), -1).any(axis=1) for rows in _chunks(x)])
     if bad.any():
         raise InputError(
             f"{where} has NaN pixels in {bad.sum()} of {len(x)} images, the first is image {bad.argmax()}.",

@@ -16,7 +16,7 @@ from mpdvae.data import (
 )
 from mpdvae.data.entry import Entry
 from mpdvae.data.images import Splits
-from mpdvae.data.own import load_own
+from mpdvae.data.own import load_own, own_path
 from mpdvae.data.progress import SILENT, Listener
 from mpdvae.data.protocols import PAPER_SPLIT_SEED
 from mpdvae.errors import InputError, refuse_unknown
@@ -74,7 +74,7 @@ def load(
     if name == "own":
         if path is None:
             raise InputError("data set 'own' needs a path: an .npz file or a folder of pictures.", topic="own-data")
-        return load_own(Path(path).expanduser(), validation_size, split_seed)
+        return load_own(own_path(path), validation_size, split_seed)
     if path is not None:
         raise InputError(
             f"a path was given ({path}), but data set {name!r} has a fixed location: choose data set 'own'.",

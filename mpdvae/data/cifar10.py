@@ -13,8 +13,6 @@ Split: official test images; 2,000 training images for validation, by seed, as i
 """
 
 import gzip
-import io
-import tarfile
 import zlib
 from collections.abc import Callable, Sequence
 from hashlib import sha256
@@ -29,6 +27,7 @@ from mpdvae.data.files import read_whole
 from mpdvae.data.images import Images, Splits
 from mpdvae.data.protocols import split_train_validation
 from mpdvae.data.published import Arrays, ArraySet, Form, PublishedFile
+from mpdvae.data.tar import DamagedArchive, read_files
 from mpdvae.data.unpickle import unpickle_arrays
 from mpdvae.errors import InputError
 from mpdvae.system.untrusted_files import in_short
@@ -68,15 +67,14 @@ def order_independent_hash(images: UInt8[np.ndarray, "n 3 32 32"]) -> str:
     return sha256(b"".join(sorted(sha256(image).digest() for image in channels_last))).hexdigest()
 
 
-class _Bounded(io.RawIOBase):
-    """The decompressed content of an archive, up to a bound: a member name, too, may claim to be longer than memory."""
+class _Bounded:
+    """The decompressed content of an archive, up to a bound."""
 
     def __init__(self, unpacked: gzip.GzipFile, path: Path) -> None:
-        super().__init__()
         self.unpacked, self.path, self.left = unpacked, path, _LARGEST_ARCHIVE
 
-    def read(self, size: int = -1) -> bytes:
-        content = self.unpacked.read(min(size, self.left) if size >= 0 else self.left)
+    def read(self, size: int) -> bytes:
+        content = self.unpacked.read(min(size, self.left))
         self.left -= len(content)
         if not self.left:
             raise InputError(
@@ -88,31 +86,12 @@ class _Bounded(io.RawIOBase):
 
 def read_members(path: Path, names: Sequence[str]) -> list[bytes]:
     """Reads the files `names` in the archive `path`, in this order. Raises `InputError` if one is missing or too large."""
-    contents: dict[str, bytes] = {}
     try:
-        with gzip.open(path) as unpacked, tarfile.open(fileobj=_Bounded(unpacked, path), mode="r|") as archive:
-            for member in archive:
-                if member.name not in names or not member.isreg():
-                    continue
-                if member.size > _LARGEST_MEMBER:
-                    raise InputError(
-                        f"{member.name} in {path} claims {member.size} bytes: more than any batch has.",
-                        topic="downloads",
-                    )
-                stream = archive.extractfile(member)
-                contents[member.name] = stream.read() if stream else b""
+        with gzip.open(path) as unpacked:
+            contents = read_files(_Bounded(unpacked, path), names, _LARGEST_MEMBER)
     except InputError:
         raise
-    except (
-        tarfile.TarError,
-        EOFError,
-        OSError,
-        zlib.error,
-        ValueError,
-        TypeError,
-        ArithmeticError,
-        LookupError,
-    ) as error:
+    except (DamagedArchive, EOFError, OSError, zlib.error) as error:
         raise InputError(
             f"{path} cannot be read as a tar.gz archive; it may be truncated ({in_short(error)}).", topic="downloads"
         ) from error

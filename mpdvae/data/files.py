@@ -7,6 +7,7 @@ holds.
 
 import gzip
 import hashlib
+import zipfile
 import zlib
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -17,7 +18,7 @@ from mpdvae.system.atomic_files import write_atomically
 from mpdvae.system.untrusted_files import in_short, opened
 
 _LARGEST = 1 << 30  # bytes; no supported file is larger
-_LARGEST_UNPACKED = 1 << 27  # bytes; no supported gzip file unpacks to more
+_LARGEST_UNPACKED = 1 << 26  # bytes; the largest idx file has 47 million
 
 
 def write_data_file(path: Path, content: bytes) -> None:
@@ -58,12 +59,14 @@ def cannot_write(folder: Path, error: OSError) -> InputError:
     )
 
 
-def read_whole(path: Path) -> bytes:
-    """Returns the bytes of `path`. Raises `InputError` if it cannot be read, or is larger than any supported data file."""
+def read_whole(path: Path, largest: int | None = None) -> bytes:
+    """Returns the bytes of `path`. Raises `InputError` if it cannot be read, or has more than `largest` bytes (None: any
+    supported data file)."""
+    largest = largest or _LARGEST
     try:
-        if path.stat().st_size > _LARGEST:
+        if path.stat().st_size > largest:
             raise InputError(
-                f"{path} has more than {_LARGEST} bytes: it is not a supported data file.", topic="downloads"
+                f"{path} has more than {largest} bytes: it is not a supported data file.", topic="downloads"
             )
         with opened(path, _LARGEST) as file:
             return file.read()
@@ -71,7 +74,7 @@ def read_whole(path: Path) -> bytes:
         raise InputError(f"cannot read {path}: {error.strerror}.", topic="downloads") from error
 
 
-def read_unpacked(path: Path, largest: int = _LARGEST_UNPACKED) -> bytes:
+def read_unpacked(path: Path, largest: int = _LARGEST_UNPACKED) -> bytes | bytearray:
     """Returns the bytes of `path`, decompressed if it is a gzip file. Raises `InputError` if it is damaged or too large."""
     content = read_whole(path)
     if content[:2] != b"\x1f\x8b":
@@ -90,10 +93,17 @@ def read_unpacked(path: Path, largest: int = _LARGEST_UNPACKED) -> bytes:
         raise InputError(
             f"{path} is a damaged gzip file ({in_short(error)}): delete it and fetch it again.", topic="downloads"
         ) from error
-    return bytes(unpacked)
+    return unpacked
 
 
-def checksum(content: bytes) -> str:
+def check_method(member: zipfile.ZipInfo) -> None:
+    """Raises `ValueError` for a member that is compressed by another method than numpy and the publishers use: a few bytes of
+    those unpack to gigabytes in one step, before they can be counted."""
+    if member.compress_type not in (zipfile.ZIP_STORED, zipfile.ZIP_DEFLATED):
+        raise ValueError(f"{member.filename} is compressed by method {member.compress_type}, expected deflate")
+
+
+def checksum(content: bytes | bytearray) -> str:
     """Returns the SHA-256 of `content` in hexadecimal."""
     return hashlib.sha256(content).hexdigest()
 

@@ -28,6 +28,7 @@ _TITLE = "Frey faces"
 _HEIGHT, _WIDTH = 28, 20
 _HASH = "2438ba4f0d2a6bd8bac43de756141eaa33c8d248dd613d464bdb1210d9b7af78"
 _VALIDATION_SIZE, _TEST_SIZE = 200, 200
+_LARGEST_PICKLE = 1 << 24  # bytes; written as text, the published one has four million
 _PICKLE = PublishedFile(
     "freyfaces.pkl",
     "https://github.com/jmtomczak/vae_vampprior/raw/master/datasets/Freyfaces/freyfaces.pkl",
@@ -51,7 +52,7 @@ def faces_from_mat(path: Path) -> UInt8[np.ndarray, "n 28 20"]:
 
 def faces_from_pickle(path: Path) -> UInt8[np.ndarray, "n 28 20"]:
     """Reads the frames from the pickle, without executing anything in it. Raises `InputError` if it holds anything else."""
-    held = unpickle_arrays(read_whole(path), str(path))
+    held = unpickle_arrays(read_whole(path, _LARGEST_PICKLE), str(path))
     rows = held[0] if isinstance(held, list | tuple) and len(held) == 1 else held
     if not isinstance(rows, np.ndarray) or rows.dtype != np.uint8:
         raise InputError(f"{path} holds no array of bytes: expected a list of one, 1,965 x 560.", topic="downloads")

@@ -28,7 +28,7 @@ def read_idx(path: Path, axes: int) -> UInt8[np.ndarray, "..."]:
     return parse_idx(read_unpacked(path), axes, path)
 
 
-def parse_idx(content: bytes, axes: int, path: Path) -> UInt8[np.ndarray, "..."]:
+def parse_idx(content: bytes | bytearray, axes: int, path: Path) -> UInt8[np.ndarray, "..."]:
     """Parses the array in the idx bytes `content`; `path` is for messages. Raises `InputError` for malformed content."""
     start = 4 + 4 * axes
     if len(content) < start:

@@ -5,7 +5,7 @@ program is used as it is. Every file found is compared with the SHA-256 of the c
 wrong file is reported, never replaced. Missing files are fetched from the first source that can provide them.
 """
 
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -32,7 +32,7 @@ class Source:
     """A place to fetch files from."""
 
     title: str
-    get: Callable[[list[str], Path, Listener], dict[str, bytes]]
+    get: Callable[[list[str], Path, Listener], Mapping[str, bytes | bytearray]]
     """Returns the raw idx bytes of the files with these names, given a folder for partial downloads; raises
     `Unreachable`."""
 
@@ -109,7 +109,7 @@ class IdxSet:
                 listener.say(f"{self.title}: {reasons[-1]}")
                 continue
             for name in missing:
-                write_data_file(folder / name, contents[name])
+                write_data_file(folder / name, bytes(contents[name]))
             listener.say(f"{self.title}: fetched and checked, in {folder}")
             return
         raise RunError(
@@ -137,7 +137,7 @@ class IdxSet:
     def _missing(self, root: Path) -> list[str]:
         return [name for name in AXES if self._find(root, name) is None]
 
-    def _read(self, root: Path, name: str) -> bytes:
+    def _read(self, root: Path, name: str) -> bytes | bytearray:
         path = self._find(root, name)
         if path is None:
             raise InputError(f"{name} disappeared from {root} while it was being read.", topic="downloads")
@@ -151,7 +151,7 @@ class IdxSet:
             )
         return content
 
-    def _right(self, content: bytes, name: str) -> bytes:
+    def _right(self, content: bytes | bytearray, name: str) -> bytes | bytearray:
         if checksum(content) != self.checksums[name]:
             raise Unreachable(f"its {name} is not the canonical file (SHA-256 {checksum(content)})")
         return content

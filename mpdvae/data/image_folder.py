@@ -18,6 +18,7 @@ import torch
 
 from mpdvae.data.images import Images
 from mpdvae.errors import InputError
+from mpdvae.system.available_memory import check_room
 from mpdvae.system.closed_folder import Inside
 from mpdvae.system.untrusted_files import in_short, opened
 
@@ -31,8 +32,7 @@ _LARGEST_PICTURE = 1 << 26
 """Pixels; no model here is meant for a hundredth of that."""
 _LARGEST_FILE = 1 << 29
 """Bytes of a picture, as stored: more than the largest one has uncompressed."""
-_LARGEST_FOLDER = 1 << 34
-"""Bytes of all pictures, decoded."""
+_BYTES_PER_PIXEL = 4
 _BROKEN = (
     OSError,
     SyntaxError,
@@ -103,12 +103,8 @@ def _pictures(folder: Path) -> list[Path]:
 def _stack(files: list[Path]) -> np.ndarray:
     """Reads all pictures into one array [n channel height width]."""
     first = read_picture(files[0])
-    if len(files) * first.size > _LARGEST_FOLDER:
-        raise InputError(
-            f"{files[0].parent}: {len(files)} pictures of {first.shape[1]}x{first.shape[2]} take {len(files) * first.size:,} "
-            f"bytes, more than {_LARGEST_FOLDER:,}: make them smaller.",
-            topic="own-data",
-        )
+    size = f"{first.shape[1]}x{first.shape[2]}"
+    check_room(len(files) * first.size, f"{files[0].parent} with {len(files)} pictures of {size}")
     pixels = np.empty((len(files), *first.shape), np.uint8)
     for index, file in enumerate(files):
         picture = read_picture(file)
@@ -148,6 +144,7 @@ def read_picture(file: Path | Inside) -> np.ndarray:
                     f"{file} claims {image.height}x{image.width} pixels, more than {_LARGEST_PICTURE:,}: make it smaller.",
                     topic="own-data",
                 )
+            check_room(_BYTES_PER_PIXEL * image.width * image.height, f"{file}, {image.height}x{image.width}")
             image.load()
             return levels_of_picture(image, file)
     except InputError:

@@ -100,5 +100,5 @@ def hash_images(*parts: Images) -> str:
                 digest.update(b"no labels;")
                 continue
             digest.update(f"{tensor.dtype} {tuple(tensor.shape)};".encode())
-            digest.update(tensor.cpu().numpy().tobytes())
+            digest.update(tensor.cpu().numpy().reshape(-1).data)
     return digest.hexdigest()

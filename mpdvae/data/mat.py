@@ -24,6 +24,7 @@ from jaxtyping import UInt8
 
 from mpdvae.data.files import read_whole
 from mpdvae.errors import InputError
+from mpdvae.system.available_memory import check_room
 from mpdvae.system.untrusted_files import in_short
 
 Shape = tuple[int | None, int | None]
@@ -152,6 +153,7 @@ def _unpacked(variable: _Variable) -> memoryview:
     kind, size = struct.unpack(f"{variable.order}II", unpack.decompress(variable.content, 8))
     if kind != _MATRIX or size > _LARGEST:
         raise _Damaged(f"{variable.name} claims {size} bytes of type {kind}")
+    check_room(size, variable.name[:20], "downloads")
     content = unpack.decompress(unpack.unconsumed_tail, size) if size else b""
     if len(content) != size:
         raise _Damaged(f"{variable.name} unpacks to {len(content)} of {size} bytes")

@@ -8,28 +8,29 @@ Images are [n height width], [n channel height width] or [n height width channel
 0..1 or booleans. Nothing is guessed: an array that does not fit is rejected with one sentence that states what was found.
 """
 
-import lzma
 import math
 import struct
 import tokenize
 import zipfile
 import zlib
 from pathlib import Path
+from typing import IO
 
 import numpy as np
 import torch
 
 from mpdvae.data.arrays import channels_first, grey_levels
+from mpdvae.data.files import check_method
 from mpdvae.data.images import Images
 from mpdvae.errors import InputError
+from mpdvae.system.available_memory import check_room
 from mpdvae.system.untrusted_files import in_short
 
 _KEYS = {"x", "y", "x_train", "y_train", "x_test", "y_test"}
 _NPY = b"\x93NUMPY"
 """First bytes of a file that holds a single array."""
 _MOST_AXES = 8
-_LARGEST = 1 << 34
-"""Maximum number of bytes of an array."""
+_PIECE = 1 << 20  # bytes
 
 
 def read_npz(path: Path) -> dict[str, Images]:
@@ -71,7 +72,7 @@ def _read_arrays(path: Path) -> dict[str, np.ndarray]:
                 f"{path} holds a single array: save it with numpy.savez(path, x=...).", topic="own-data"
             ) from error
         raise _unreadable(path, error) from error
-    except (OSError, EOFError, ValueError, KeyError, RuntimeError, zlib.error, lzma.LZMAError, struct.error) as error:
+    except (OSError, EOFError, ValueError, KeyError, RuntimeError, zlib.error, struct.error) as error:
         raise _unreadable(path, error) from error
 
 
@@ -83,6 +84,7 @@ def _unreadable(path: Path, error: BaseException) -> InputError:
 
 def _array(archive: zipfile.ZipFile, name: str, path: Path) -> np.ndarray:
     """Reads one member; its header is trusted only if the archive states that as many bytes follow."""
+    check_method(archive.getinfo(name))
     with archive.open(name) as stream:
         try:
             version = np.lib.format.read_magic(stream)
@@ -93,20 +95,32 @@ def _array(archive: zipfile.ZipFile, name: str, path: Path) -> np.ndarray:
         count = math.prod(shape)
         if dtype.hasobject:
             raise ValueError("object arrays are never loaded")
+        if not dtype.itemsize:
+            raise ValueError(f"{name} has elements of no bytes")
         if len(shape) > _MOST_AXES:
             raise ValueError(f"{name} has {len(shape)} axes")
         expected = archive.getinfo(name).file_size - stream.tell()
-        if min(shape, default=0) < 0 or count * dtype.itemsize != expected or expected > _LARGEST:
+        if min(shape, default=0) < 0 or count * dtype.itemsize != expected:
             raise ValueError(f"{name} claims {count:,} numbers of type {dtype}, but has {expected:,} bytes")
-        content = stream.read()
-    if len(content) != expected:
-        raise EOFError(f"{name} has {len(content):,} of {expected:,} bytes")
-    return np.frombuffer(content, dtype).reshape(shape, order="F" if in_columns else "C").copy()
+        check_room(expected, f"{name} in {path}")
+        array = np.empty(count, dtype)
+        _fill(array.view(np.uint8).data, stream, name)
+    return array.reshape(shape, order="F" if in_columns else "C")
+
+
+def _fill(content: memoryview, stream: IO[bytes], name: str) -> None:
+    """Reads the rest of `stream` into `content`, piece by piece, so that it is in memory only once."""
+    at = 0
+    while piece := stream.read(min(_PIECE, len(content) - at)) if at < len(content) else b"":
+        content[at : at + len(piece)] = piece
+        at += len(piece)
+    if at < len(content) or stream.read(1):  # the checksum is compared at the end
+        raise EOFError(f"{name} has {at:,} of {len(content):,} bytes")
 
 
 def _images(arrays: dict[str, np.ndarray], key: str, label_key: str, path: Path) -> Images:
     where = f"{key} in {path}"
-    pixels = channels_first(grey_levels(arrays[key], where), where)
+    pixels = channels_first(grey_levels(arrays.pop(key), where), where)
     labels = arrays.get(label_key)
     if labels is None:
         return Images(pixels)

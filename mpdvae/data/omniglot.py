@@ -15,7 +15,9 @@ labels.
 
 import io
 import re
+import struct
 import tokenize
+import warnings
 import zipfile
 import zlib
 from collections.abc import Sequence
@@ -27,7 +29,7 @@ import torch
 from jaxtyping import UInt8
 
 from mpdvae.data.entry import Entry
-from mpdvae.data.files import write_data_file
+from mpdvae.data.files import check_method, write_data_file
 from mpdvae.data.images import Images, Splits
 from mpdvae.data.protocols import split_train_validation
 from mpdvae.data.published import Arrays, ArraySet, Form, PublishedFile, array_hash
@@ -61,6 +63,9 @@ _BROKEN = (
     EOFError,
     NotImplementedError,
     RuntimeError,
+    OverflowError,
+    MemoryError,
+    struct.error,
 )
 
 
@@ -105,19 +110,22 @@ def _drawing(archive: zipfile.ZipFile, member: zipfile.ZipInfo, path: Path) -> U
     """Reads one drawing: 1 is ink."""
     from PIL import Image  # needed only here
 
+    check_method(member)
     where = f"{member.filename} in {path}"
     if member.file_size > _LARGEST_PNG:
         raise InputError(
             f"{where} claims {member.file_size} bytes: expected a drawing, at most {_LARGEST_PNG}.", topic="downloads"
         )
-    with Image.open(io.BytesIO(archive.read(member)), formats=["PNG"]) as image:
-        if image.size != (_SIDE, _SIDE) or image.mode not in ("1", "L"):
+    content = archive.read(member)
+    try:
+        with warnings.catch_warnings(action="ignore"), Image.open(io.BytesIO(content), formats=["PNG"]) as image:
+            if image.size == (_SIDE, _SIDE) and image.mode in ("1", "L"):
+                return (np.asarray(image.convert("L")) < 128).astype(np.uint8)
             width, height = image.size
-            raise InputError(
-                f"{where} is {height}x{width}, mode {image.mode}: expected {_SIDE}x{_SIDE}, black and white.",
-                topic="downloads",
-            )
-        return (np.asarray(image.convert("L")) < 128).astype(np.uint8)
+            found = f"is {height}x{width}, mode {image.mode}"
+    except Image.DecompressionBombError:
+        found = "claims hundreds of millions of pixels"
+    raise InputError(f"{where} {found}: expected {_SIDE}x{_SIDE}, black and white.", topic="downloads")
 
 
 def _read(paths: Sequence[Path]) -> Arrays:

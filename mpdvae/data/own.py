@@ -15,6 +15,14 @@ from mpdvae.errors import InputError
 _FEWEST = 10  # with fewer images, a tenth would be empty
 
 
+def own_path(path: Path | str) -> Path:
+    """Returns `path` with a leading `~` replaced by the home folder. Raises `InputError` for a user that does not exist."""
+    try:
+        return Path(path).expanduser()
+    except RuntimeError:
+        raise InputError(f"{path}: there is no such user; give the path of the images.", topic="own-data") from None
+
+
 def load_own(path: Path, validation_size: int | None, split_seed: int) -> Splits:
     """Loads and splits the images at `path`. Raises `InputError` with one clear sentence for anything wrong with them."""
     if path.is_dir():

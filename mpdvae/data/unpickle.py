@@ -8,9 +8,13 @@ the array is created afterwards. (numpy trusts the state that a pickle sets, and
 import io
 import math
 import pickle
+import pickletools
 import struct
 import warnings
+from collections import deque
 from collections.abc import Iterator
+from contextlib import suppress
+from itertools import count, islice
 from typing import Any
 
 import numpy as np
@@ -19,6 +23,8 @@ from mpdvae.errors import InputError
 from mpdvae.system.untrusted_files import in_short
 
 _MOST_AXES = 8
+_MOST_STEPS = 1_000_000
+"""A batch of CIFAR-10, whose labels and file names are lists, has about 60,000."""
 _NUMBERS = {"b1", "u1", "u2", "u4", "u8", "i1", "i2", "i4", "i8", "f4", "f8"}
 _NEEDLESS = (
     *(pickle.DUP, pickle.EMPTY_SET, pickle.ADDITEMS, pickle.FROZENSET, pickle.BYTEARRAY8, pickle.NEXT_BUFFER),
@@ -124,12 +130,22 @@ def unpickle_arrays(content: bytes, where: str) -> object:
     try:
         with warnings.catch_warnings():
             warnings.simplefilter("ignore")  # about odd text in a damaged pickle
+            _count_steps(content)
             held = ArraysOnly(io.BytesIO(content)).load()
             return _with_arrays(held, iter(range(len(content))))
     except _BROKEN as error:
         raise InputError(
             f"{where} cannot be read as a pickle of arrays ({in_short(error)}).", topic="downloads"
         ) from error
+
+
+def _count_steps(content: bytes) -> None:
+    """Raises `ValueError` for more opcodes than arrays need: each takes one byte, and makes an object of up to a hundred."""
+    steps = count()
+    with suppress(Exception):  # what is damaged is told by the unpickler
+        deque(zip(islice(pickletools.genops(content), _MOST_STEPS + 1), steps, strict=False), maxlen=0)
+    if next(steps) > _MOST_STEPS:
+        raise ValueError(f"it has more than {_MOST_STEPS:,} steps")
 
 
 def _with_arrays(held: object, more: Iterator[int]) -> object:

@@ -205,7 +205,7 @@ def _longer(experiment: Experiment, history: Sequence[Record]) -> tuple[str, ...
     fall, steps = _last_fall(experiment, history), experiment.training.steps
     if fall is None or fall <= FALLING_NATS:
         return ()
-    options = {"training__steps": 2 * steps}
+    options: dict[str, float] = {"training__steps": 2 * steps}
     if experiment.training.decay_per_step**steps < ANNEALED:  # the same rate at the end
         options["training__decay_per_step"] = round(math.sqrt(experiment.training.decay_per_step), 8)
     return tuple(as_options(options))

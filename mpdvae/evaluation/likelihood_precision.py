@@ -41,6 +41,7 @@ from mpdvae.measures import density
 from mpdvae.measures.density import DensityEstimate
 from mpdvae.measures.random_subsets import random_subset
 from mpdvae.models.acceleration import compile_networks, run_in_bfloat16
+from mpdvae.runs.records import PrecisionChoice, check
 from mpdvae.system.atomic_files import read_json, write_json
 from mpdvae.system.process_group import is_first, wait_for_all
 from mpdvae.vae import VAE
@@ -136,7 +137,7 @@ def decided(vae: VAE, measurement: Measurement, kept: ResumableParts, requested:
         kept.check()
         write_json(path, choice.to_dict())
     wait_for_all()
-    return Choice.from_dict(read_json(path))
+    return Choice.from_dict(check(PrecisionChoice, read_json(path), str(path), "delete it to choose again"))
 
 
 def bfloat16_decoder(vae: VAE) -> nn.Module:

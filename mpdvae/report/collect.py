@@ -35,6 +35,7 @@ from mpdvae.report.schema import (
     read_object,
     read_text,
 )
+from mpdvae.runs.finite_weights import check_stored
 from mpdvae.runs.run_folder import FAILURE_LOG
 from mpdvae.system.closed_folder import Inside
 
@@ -160,8 +161,8 @@ def collect(folders: Sequence[Path]) -> Collection:
     """Reads, validates and groups run folders.
 
     Raises:
-        InputError: if no folder is given, a folder is not a run, a file of a finished run is missing or broken, or two
-            folders have the same configuration and seed.
+        InputError: if no folder is given, a folder is not a run, a file of a finished run is missing or broken, its weights
+            are not finite, or two folders have the same configuration and seed.
     """
     unique = list({folder.resolve(): folder for folder in folders}.values())
     if not unique:
@@ -208,6 +209,8 @@ def read_run(folder: Path) -> Run | Unfinished:
         return Unfinished(folder, experiment.name, experiment.model, experiment.seed, manifest.status, failure)
     configuration = read_object(files / "experiment.json", not_a_run)
     again = f"run `mpdvae evaluate {folder}` to create it, or leave this run out"
+    if (weights := files / "model" / "model.safetensors").is_file():
+        check_stored(weights)
     density = read(Density, files / "density.json", again)
     diagnostics = read(Diagnostics, files / "diagnostics.json", again)
     return Run(

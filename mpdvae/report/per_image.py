@@ -28,6 +28,18 @@ COLUMNS = {
 """Metrics with a value for each image: the column and its sign."""
 LARGEST_CSV = 1 << 28
 """In bytes; 50,000 rows of the paper's protocol have about 12 million."""
+MOST_CELLS = 4_000_000
+"""Each takes tens of bytes of memory, and may have two in the file. The paper's protocol has about 600,000."""
+
+
+def rows_of(content: bytes) -> "csv.DictReader[str]":
+    """Returns the rows of a table, one at a time. Raises `ValueError` or `csv.Error` if it is not one, or has more than
+    `MOST_CELLS` cells; a row that is too short counts as a whole one."""
+    rows = csv.DictReader(io.TextIOWrapper(io.BytesIO(content), "utf-8", newline=""))
+    lines = 1 + max(content.count(b"\n"), content.count(b"\r"))
+    if max(lines * len(rows.fieldnames or ()), lines + content.count(b",")) > MOST_CELLS:
+        raise ValueError(f"more than {MOST_CELLS:,} cells")
+    return rows
 
 
 @dataclass(frozen=True)
@@ -45,17 +57,18 @@ def read_per_image(path: Inside, advice: str) -> PerImage | None:
     if not path.exists():
         return None
     try:
-        rows = list(csv.DictReader(io.StringIO(read_bytes(path, LARGEST_CSV).decode("utf-8"))))
-        images = np.array([int(row["image"]) for row in rows])
-        columns = {
-            metric: sign * np.array([float(row[column] or "nan") for row in rows])
-            for metric, (column, sign) in COLUMNS.items()
-            if rows and column in rows[0]
-        }
+        rows = rows_of(read_bytes(path, LARGEST_CSV))
+        there = {metric: one for metric, one in COLUMNS.items() if one[0] in (rows.fieldnames or ())}
+        images, numbers = [], []
+        for row in rows:
+            images.append(int(row["image"]))
+            numbers.append([float(row[column] or "nan") for column, _ in there.values()])
+        table = np.array(numbers, np.float64).reshape(len(numbers), len(there))
+        columns = {metric: sign * table[:, k] for k, (metric, (_, sign)) in enumerate(there.items())}
     except (csv.Error, UnicodeDecodeError, KeyError, ValueError, TypeError, OverflowError) as error:
         raise InputError(f"{path} is broken ({in_short(error)}): {advice}.", topic="damaged") from None
     places: dict[int, list[int]] = defaultdict(list)
-    for place, image in enumerate(images.tolist()):
+    for place, image in enumerate(images):
         places[image].append(place)
     ordered = tuple(sorted(places))
     means = {m: np.array([v[places[image]].mean() for image in ordered]) for m, v in columns.items()}

@@ -14,7 +14,7 @@ from pydantic import AfterValidator, BaseModel, ConfigDict, Field, ValidationErr
 from mpdvae.errors import InputError, RunError
 from mpdvae.system.atomic_files import write_atomically
 from mpdvae.system.closed_folder import Inside
-from mpdvae.system.untrusted_files import LARGEST_JSON, in_short, parse_json, read_bytes
+from mpdvae.system.untrusted_files import LARGEST_JSON, check_values, in_short, parse_json, read_bytes
 
 LARGEST = 1e15
 """Numbers of larger magnitude cannot be measurements, and their sums and squares would not be finite."""
@@ -332,6 +332,7 @@ def read_text(path: Path | Inside, advice: str) -> str:
 def parse(kind: type[P], text: str, origin: str, advice: str) -> P:
     """Parses JSON as `kind`. Raises `InputError`, naming `origin`, the field and what to do, if it does not validate."""
     try:
+        check_values(text)
         return kind.model_validate_json(text)
     except ValidationError as error:
         first = error.errors(include_url=False)[0]
@@ -339,6 +340,8 @@ def parse(kind: type[P], text: str, origin: str, advice: str) -> P:
         said = in_short(first["msg"])
         what = f"{field}: {said}" if field else said
         raise InputError(f"{origin} is broken ({what}): {advice}.", topic="damaged") from None
+    except ValueError as error:
+        raise InputError(f"{origin} is broken ({in_short(error)}): {advice}.", topic="damaged") from None
 
 
 def read(kind: type[P], path: Path | Inside, advice: str) -> P:

@@ -68,10 +68,16 @@ def recorded(manifest: Mapping[str, Any], stage: str) -> list[Fields]:
     return [dict(entry["fields"]) for entry in entries if stage in entry["used_for"]]
 
 
+def most_threads() -> int:
+    """Returns the largest number of threads that this machine is asked for: far more would end the process."""
+    return max(256, os.cpu_count() or 1)
+
+
 def threads_of(fields: Mapping[str, Any], name: str = "threads") -> int | None:
-    """Returns the number of threads recorded for an environment; None if there is no such record."""
+    """Returns the number of threads recorded for an environment; None if there is no such record, or this machine cannot
+    have so many."""
     noted = fields.get(name)
-    return noted if isinstance(noted, int) and noted >= 1 else None
+    return noted if type(noted) is int and 1 <= noted <= most_threads() else None
 
 
 @cache

@@ -106,7 +106,7 @@ def _about(e: Experiment, image_shape: ImageShape) -> str:
 
 
 def _training(e: Experiment, results: Results) -> str:
-    data = results.manifest.get("data", {})
+    data = results.manifest.get("data") or {}
     protocol = data.get("protocol") or f"{e.data.dataset}, {e.data.binarisation} binarisation"
     objective = e.objective
     hashed = f", SHA-256 {escape(data['sha256'])}" if "sha256" in data else ""

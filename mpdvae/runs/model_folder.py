@@ -19,6 +19,7 @@ from typing import TYPE_CHECKING
 
 from mpdvae.errors import InputError
 from mpdvae.experiments.experiment import Experiment, ImageShape, Origin, recorded
+from mpdvae.runs.finite_weights import check_model
 from mpdvae.runs.model_card import model_card
 from mpdvae.runs.tensor_file import Header, read_header, read_tensors
 from mpdvae.system.atomic_files import write_atomically
@@ -61,7 +62,7 @@ def model_experiment(path: Path | str) -> Experiment:
 def load(path: Path | str) -> "VAE":
     """Returns the trained model in a run folder or model folder, with averaged weights and in eval mode.
 
-    Raises `InputError` if there is no model, or if its files do not match.
+    Raises `InputError` if there is no model, if its files do not match, or if it cannot compute with its weights.
     """
     run = Path(path)
     if not run.is_dir():
@@ -89,6 +90,7 @@ def load(path: Path | str) -> "VAE":
             f"{weights}: does not fit experiment.json beside it: {in_short(str(error).splitlines()[1].strip())}",
             topic="damaged",
         ) from None
+    check_model(vae, weights)
     if folder.parts:
         vae.origin = Origin(experiment, image_shape, run)
     return vae.eval()

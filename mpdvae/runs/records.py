@@ -11,7 +11,7 @@ again ends the run in a sentence, and the file keeps its former content.
 
 import json
 from collections.abc import Sequence
-from typing import Annotated, Any
+from typing import Annotated, Any, Literal
 
 from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_validator
 
@@ -27,6 +27,10 @@ Word = Annotated[str, Field(max_length=10_000)]
 
 class _Record(BaseModel):
     model_config = ConfigDict(extra="allow", strict=True, allow_inf_nan=False)
+
+
+class _Exact(_Record):
+    model_config = ConfigDict(extra="forbid")
 
 
 class DataOrigin(_Record):
@@ -45,7 +49,7 @@ class FastestStep(_Record):
     """Seconds per training step of each variant that was timed, and why others were left out; see
     `mpdvae.training.fastest_step`."""
 
-    precision: Word
+    precision: Literal["float32", "bfloat16"]
     compile: bool
     step_seconds: dict[Word, Real] = {}
     left_out: dict[Word, Word] = {}
@@ -55,10 +59,20 @@ class Manifest(_Record):
     """manifest.json"""
 
     status: Word = "new"
+    version: Word = ""
+    python: Word = ""
+    torch: Word = ""
+    platform: Word = ""
+    processor: Word = ""
+    cores: Step | None = None
     data: DataOrigin | None = None
+    sha256: Word | None = None
+    files: dict[Word, Word] = {}
+    """SHA-256 by path; see `mpdvae.runs.checksums`."""
+    damaged_checkpoints: list[Word] = []
     command: Word = ""
     training_seconds: Real = 0.0
-    environments: list[Environment] = []
+    environments: list[Environment] | None = None
     fastest_step: FastestStep | None = None
     """Exists if the precision was chosen by timing."""
 
@@ -131,6 +145,63 @@ class Rollback(_Record):
     to_step: Step
     learning_rate: Real
     because: Word
+
+
+class MeanAndError(_Record):
+    mean: Real | None = None
+    standard_error: Real | None = None
+
+
+class MeasuredDensity(_Record):
+    """density*.json: what measures it again, and what a model card states."""
+
+    command: Word = ""
+    images: Step = 0
+    samples: Step = 0
+    split: Word = ""
+    protocol: Word = ""
+    nll_nats: MeanAndError | None = None
+    negative_elbo_nats: MeanAndError | None = None
+    kl_nats: MeanAndError | None = None
+    bits_per_dim: MeanAndError | None = None
+
+
+class MeasuredCodes(_Record):
+    """diagnostics.json, as far as a model card states it."""
+
+    split: Word = ""
+    mutual_information_nats: Real | None = None
+    mutual_information_upper_nats: Real | None = None
+    mpd_mean_nats: Real | None = None
+    active_units: Real | None = None
+
+
+class MeasuredScores(_Record):
+    """representation.json, as far as a model card states it."""
+
+    knn10_accuracy: dict[Word, MeanAndError] = {}
+    linear_accuracy: dict[Word, MeanAndError] = {}
+
+
+class PrecisionErrors(_Exact):
+    """See `mpdvae.evaluation.likelihood_precision.Errors`."""
+
+    images: Step
+    per_image: Real
+    per_image_monte_carlo: Real
+    mean: Real
+    mean_standard_error: Real
+    mean_monte_carlo: Real
+
+
+class PrecisionChoice(_Exact):
+    """choice.json beside the parts of a measurement; see `mpdvae.evaluation.likelihood_precision.Choice`."""
+
+    precision: Literal["float32", "bfloat16"]
+    compile: bool
+    reason: Word
+    evaluations_per_second: dict[Word, Real]
+    errors: PrecisionErrors | None
 
 
 class LossSums(_Record):

@@ -26,6 +26,7 @@ from mpdvae.experiments.experiment import Experiment, origin_of, with_changes
 from mpdvae.experiments.fields import ImageShape
 from mpdvae.runs import model_folder
 from mpdvae.runs.model_card import Results, model_card
+from mpdvae.runs.records import Manifest, MeasuredCodes, MeasuredDensity, MeasuredScores, check
 from mpdvae.sharing import shipped
 from mpdvae.system.atomic_files import read_json, write_atomically
 from mpdvae.system.closed_folder import Inside
@@ -36,7 +37,13 @@ if TYPE_CHECKING:
 
 FILES = ["model.safetensors", "experiment.json", "README.md"]
 CONFIG = "config.json"
-RESULTS = ("density", "diagnostics", "representation", "manifest")
+RESULTS = {
+    "density": MeasuredDensity,
+    "diagnostics": MeasuredCodes,
+    "representation": MeasuredScores,
+    "manifest": Manifest,
+}
+"""The files of a run that a card is made from."""
 _ID = re.compile(r"(?P<repo>(?!\.{1,2}/)[\w.-]+/[\w.-]+)(@(?P<revision>[\w./-]+))?")
 
 
@@ -203,7 +210,10 @@ def _of_run(run: Path | None) -> Results | None:
     if run is not None and (results := shipped.recorded(run)) is not None:
         return results
     files = {name: Inside(run) / f"{name}.json" for name in RESULTS} if run is not None else {}
-    found = {name: read_json(path) for name, path in files.items() if path.is_file()}
+    advice = f"`mpdvae evaluate {run}` recreates it"
+    found = {
+        name: check(RESULTS[name], read_json(path), str(path), advice) for name, path in files.items() if path.is_file()
+    }
     return Results(**found) if found else None
 
 

@@ -17,6 +17,7 @@ from typing import TYPE_CHECKING, Any
 from mpdvae.errors import InputError
 from mpdvae.experiments.experiment import Experiment, ImageShape, with_changes
 from mpdvae.runs.checksums import record
+from mpdvae.runs.finite_weights import check_model
 from mpdvae.runs.run_folder import Run
 from mpdvae.sharing.released_config import experiment_of
 from mpdvae.sharing.released_layers import renamed
@@ -67,8 +68,8 @@ def import_run(config: Path, state: Path, out: Path, command: str, dataset: str 
             colour images.
 
     Raises:
-        InputError: if a file cannot be read, the two do not fit each other, or the folder is not empty; nothing is written
-            then.
+        InputError: if a file cannot be read, the two do not fit each other, the model cannot compute with its weights, or
+            the folder is not empty; nothing is written then.
     """
     check_folder(out)
     if out.is_dir() and any(out.iterdir()):
@@ -78,6 +79,7 @@ def import_run(config: Path, state: Path, out: Path, command: str, dataset: str 
     if dataset is not None:
         experiment = with_changes(experiment, data__dataset=dataset)
     vae = load_released(experiment, image_shape, read_state(state))
+    check_model(vae, state)
     run = Run.create(out, experiment)
     run.save_model(vae, image_shape)
     run.write_history([])

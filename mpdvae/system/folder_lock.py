@@ -30,6 +30,9 @@ from contextlib import contextmanager, suppress
 from dataclasses import asdict, dataclass
 from functools import cache
 from pathlib import Path
+from typing import Annotated
+
+from pydantic import Field, TypeAdapter
 
 from mpdvae.errors import InputError, RunError
 from mpdvae.system.atomic_files import write_atomically
@@ -52,6 +55,9 @@ ENDED = frozenset("ZX")
 """States in /proc of a process that no longer runs: zombie, dead."""
 
 
+Word = Annotated[str, Field(max_length=1_000)]
+
+
 class InUse(RunError):
     """Another process works on the folder."""
 
@@ -60,13 +66,13 @@ class InUse(RunError):
 class Owner:
     """A process, identified so that others can check whether it still runs."""
 
-    pid: int
-    host: str
-    machine: str
+    pid: Annotated[int, Field(ge=1, le=2**31 - 1)]
+    host: Word
+    machine: Word
     """Boot and process id namespace in which `pid` is valid."""
-    started: str
+    started: Word
     """Start time of the process, in the system's own unit; empty if the system does not report it."""
-    token: str
+    token: Word
     """Unique to each claim."""
 
     def __str__(self) -> str:
@@ -268,9 +274,8 @@ def _parsed(content: bytes) -> Owner | None:
     """Returns the owner; None for a file that is still being written or has another format: such a file counts as that of a
     running owner until it is stale."""
     try:
-        fields = json.loads(content)
-        return Owner(int(fields["pid"]), *(str(fields[name]) for name in ("host", "machine", "started", "token")))
-    except (ValueError, KeyError, TypeError):
+        return TypeAdapter(Owner).validate_json(content, strict=True)
+    except ValueError:
         return None
 
 

@@ -23,6 +23,9 @@ LARGEST_JSON = 1 << 26
 DEEPEST_JSON = 50
 """Maximum depth of nested containers; files of a run have about six levels."""
 LARGEST_INTEGER = 2**63 - 1
+MOST_VALUES = 500_000
+"""Maximum number of values in a JSON text: each takes a hundred bytes of memory, and may have two in the file. The largest
+file of a run, explore.json, has about seventeen for each of its images."""
 
 
 def opened(path: Path | Inside, largest: int) -> File:
@@ -49,12 +52,20 @@ def read_bytes(path: Path | Inside, largest: int) -> bytes:
 
 def parse_json(text: str | bytes) -> Any:
     """Parses a JSON text. Raises `ValueError`, with the reason, if it is invalid or out of bounds."""
+    check_values(text)
     try:
         value = json.loads(text, parse_constant=_refuse, parse_float=_finite)
         _check(value)
     except RecursionError:
         raise ValueError(f"more than {DEEPEST_JSON} nested containers") from None
     return value
+
+
+def check_values(text: str | bytes) -> None:
+    """Raises `ValueError` for a JSON text of more than `MOST_VALUES` values; commas and brackets in strings count, too."""
+    marks: tuple[Any, ...] = (",", "[", "{") if isinstance(text, str) else (b",", b"[", b"{")
+    if sum(text.count(mark) for mark in marks) > MOST_VALUES:
+        raise ValueError(f"more than {MOST_VALUES:,} values")
 
 
 def in_short(said: object, most: int = 300) -> str:

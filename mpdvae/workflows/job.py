@@ -11,6 +11,7 @@ from pathlib import Path
 from typing import Any
 
 from mpdvae.data import Splits, load, steps_per_epoch
+from mpdvae.data.own import own_path
 from mpdvae.errors import InputError, RunError, ToldToStop, in_words
 from mpdvae.experiments.experiment import Experiment, with_changes
 from mpdvae.runs.environment import EVALUATION, TRAINING, describe, noted
@@ -42,7 +43,7 @@ def data_of(run: Run, root: Path | None = None) -> Splits:
     recognised by the hash that the run recorded.
     """
     d = run.experiment.data
-    gone = d.dataset == OWN and run.manifest.get("data") is not None and not Path(d.path or "").expanduser().exists()
+    gone = d.dataset == OWN and run.manifest.get("data") is not None and not own_path(d.path or "").exists()
     if gone and root is not None:
         return load_data(with_changes(run.experiment, data__path=str(root)))
     return load_data(run.experiment, root)

@@ -24,6 +24,7 @@ from mpdvae.experiments.recipes import all_recipes
 from mpdvae.measures import density
 from mpdvae.measures.random_subsets import random_subset
 from mpdvae.report.per_image import LARGEST_CSV
+from mpdvae.report.schema import Density, Diagnostics, Scores, read
 from mpdvae.runs.checksums import LARGEST_FILE
 from mpdvae.runs.model_card import CLASSIFIERS, Results, model_card
 from mpdvae.runs.model_folder import load
@@ -141,10 +142,11 @@ def _write(run: Run, folder: Path, data: Splits, manifest: dict[str, Any], licen
 
 def _record(folder: Inside, manifest: dict[str, Any], licence: str | None) -> dict[str, Any]:
     """Returns the content of results.json, without the commands, which may contain paths."""
-    results = {
-        file: {key: value for key, value in read_json(folder / f"{file}.json").items() if key != "command"}
-        for file in ("density", "diagnostics", "representation")
-    }
+    results = {}
+    for file, kind in {"density": Density, "diagnostics": Diagnostics, "representation": Scores}.items():
+        path = folder / f"{file}.json"
+        read(kind, path, f"`mpdvae evaluate {folder}` recreates it")
+        results[file] = {key: value for key, value in read_json(path).items() if key != "command"}
     scores = results["representation"]
     results["representation"] = {key: scores[key] for key in CLASSIFIERS if key in scores}
     return {"licence": licence, **results, "manifest": {key: manifest[key] for key in PROVENANCE if key in manifest}}

@@ -12,7 +12,6 @@ number for the whole split.
 """
 
 import csv
-import json
 import math
 import re
 from collections.abc import Iterable, Iterator
@@ -21,10 +20,10 @@ from pathlib import Path
 from typing import Any, TypeGuard
 
 from mpdvae.errors import InputError
-from mpdvae.report.per_image import LARGEST_CSV
+from mpdvae.report.per_image import LARGEST_CSV, rows_of
 from mpdvae.runs.checksums import sha256_of
 from mpdvae.system.closed_folder import Inside
-from mpdvae.system.untrusted_files import read_bytes
+from mpdvae.system.untrusted_files import parse_json, read_bytes
 
 Leaf = float | int | str | bool | None
 ABSENT = "absent"
@@ -102,7 +101,7 @@ def compare(name: str, one: Path, other: Path) -> Compared:
         return Compared(name, sha256_of(first) == sha256_of(second))
     try:
         ours, theirs = dict(read(read_bytes(first, LARGEST_CSV))), dict(read(read_bytes(second, LARGEST_CSV)))
-    except (ValueError, KeyError, TypeError, RecursionError) as error:
+    except (ValueError, KeyError, TypeError, csv.Error) as error:
         raise InputError(
             f"{name}: cannot be read as {first.suffix[1:]} ({type(error).__name__}).", topic="damaged"
         ) from None
@@ -125,17 +124,17 @@ def leaves(tree: Any, prefix: str = "") -> Iterator[tuple[str, Leaf]]:
 
 
 def _of_json(content: bytes) -> Iterable[tuple[str, Leaf]]:
-    return leaves(json.loads(content))
+    return leaves(parse_json(content))
 
 
 def _of_lines(content: bytes) -> Iterable[tuple[str, Leaf]]:
     for line in content.splitlines():
-        entry = json.loads(line)
+        entry = parse_json(line)
         yield from ((f"step {entry['step']}: {name}", value) for name, value in leaves(entry))
 
 
 def _of_table(content: bytes) -> Iterable[tuple[str, Leaf]]:
-    for row, cells in enumerate(csv.DictReader(content.decode().splitlines())):
+    for row, cells in enumerate(rows_of(content)):
         for column, cell in cells.items():
             yield f"{column}[{row}]", float(cell) if cell else None
 

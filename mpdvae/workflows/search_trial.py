@@ -11,7 +11,7 @@ import json
 import re
 import traceback
 from contextlib import ExitStack
-from dataclasses import asdict, dataclass, replace
+from dataclasses import asdict, dataclass, fields, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal
 from weakref import finalize
@@ -86,8 +86,10 @@ class Search:
         """Returns the search with the precision that was chosen in an earlier call, if there was one."""
         if not self.path.exists():
             return self
-        found = check(SearchNote, read_json(self.path), str(self.path), "choose another --out")
-        search = replace(self, choice=Choice(**found["fastest_step"]) if found.get("fastest_step") else None)
+        found = self._noted()
+        timed = found.get("fastest_step") or {}
+        known = {field.name: timed[field.name] for field in fields(Choice) if field.name in timed}
+        search = replace(self, choice=Choice(**known) if known else None)
         if not self.undecided:
             return search
         kept = from_json(json.dumps(found["experiment"]), str(self.path)).training
@@ -147,10 +149,13 @@ class Search:
             return HyperbandPruner(min(training.evaluate_every, training.steps), training.steps)
         return MedianPruner(n_startup_trials=UNPRUNED_TRIALS) if self.pruner == "median" else NopPruner()
 
+    def _noted(self) -> dict[str, Any]:
+        return check(SearchNote, read_json(self.path), str(self.path), "choose another --out")
+
     def note(self) -> None:
         """Writes the definition of the search next to the trials. Raises `InputError` if another search is there."""
         ours = self._content()
-        if self.path.exists() and (differing := _differing(read_json(self.path), ours)):
+        if self.path.exists() and (differing := _differing(self._noted(), ours)):
             raise InputError(
                 f"{self.out}: holds another search (its {differing} differ); choose another --out.", topic="taken"
             )

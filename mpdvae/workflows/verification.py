@@ -20,13 +20,12 @@ from pathlib import Path
 from tempfile import TemporaryDirectory
 from typing import Any, Literal
 
-from pydantic import BaseModel, ConfigDict, ValidationError
-
 from mpdvae.data import Splits
 from mpdvae.errors import InputError, RunError
 from mpdvae.runs import environment
 from mpdvae.runs.checksums import LARGEST_FILE, run_files, sha256_of
 from mpdvae.runs.model_folder import model_experiment
+from mpdvae.runs.records import Manifest, MeasuredDensity, check
 from mpdvae.runs.run_folder import Run, differing_fields, manifest_sha256
 from mpdvae.system.atomic_files import read_json
 from mpdvae.system.closed_folder import Inside
@@ -47,6 +46,9 @@ OPTIONS: Mapping[str, tuple[str, type]] = {
     "--proposal": ("proposal", str),
 }
 """Options with values in the command of density.json: the matching argument of `run_evaluation.evaluate` and its type."""
+
+MOST = 10**6
+"""Largest number in a command that is repeated: with more samples, images or steps it would never end."""
 
 Verdict = Literal["same", "differs", "other", "not recorded"]
 """`other`: different, but not a fault."""
@@ -85,27 +87,6 @@ class Verification:
     @property
     def agrees(self) -> bool:
         return not self.faults
-
-
-class _Data(BaseModel):
-    sha256: str
-
-
-class _Environment(BaseModel):
-    used_for: list[str]
-    fields: dict[str, str | int | float | bool | None]
-
-
-class _Manifest(BaseModel):
-    """The part of a manifest that is verified; manifests of earlier versions lack most of it."""
-
-    model_config = ConfigDict(extra="ignore")
-
-    status: str = "new"
-    sha256: str | None = None
-    files: dict[str, str] = {}
-    data: _Data | None = None
-    environments: list[_Environment] | None = None
 
 
 def verify(
@@ -170,15 +151,17 @@ def results_of(folder: Path) -> list[str]:
 
 
 def _arguments(path: Inside) -> dict[str, Any]:
-    content = read_json(path)
-    words = shlex.split(content["command"]) if isinstance(content, dict) and "command" in content else []
-    compiled = {"compiled": True} if "--compiled" in words else {}
-    words = [word for word in words if word != "--compiled"]
-    names, values = words[3::2], words[4::2]
+    content = check(MeasuredDensity, read_json(path), str(path), "`mpdvae evaluate` recreates it")
     try:
+        words = shlex.split(content.get("command", ""))
+        compiled = {"compiled": True} if "--compiled" in words else {}
+        words = [word for word in words if word != "--compiled"]
+        names, values = words[3::2], words[4::2]
         if words[:2] != ["mpdvae", "evaluate"] or len(names) != len(values):
             raise ValueError
         given = {OPTIONS[name][0]: OPTIONS[name][1](value) for name, value in zip(names, values, strict=True)}
+        if any(isinstance(value, int) and abs(value) > MOST for value in given.values()):
+            raise ValueError
         return {"proposal": "encoder"} | given | compiled  # earlier versions, which record none, had no other
     except (ValueError, KeyError):
         raise InputError(f"{path.name}: records no command that can measure it again.") from None
@@ -187,9 +170,10 @@ def _arguments(path: Inside) -> dict[str, Any]:
 def _check_manifest(folder: Path, checks: list[Check]) -> dict[str, Any]:
     """Returns the manifest; empty if it is missing, damaged or changed, so that nothing in it is trusted."""
     try:
-        content = read_json(Inside(folder) / "manifest.json")
-        noted = _Manifest.model_validate(content).sha256
-    except (InputError, ValidationError):
+        path = Inside(folder) / "manifest.json"
+        content = check(Manifest, read_json(path), str(path), "")
+        noted = content.get("sha256")
+    except InputError:
         checks.append(Check("manifest", "", "", "missing or damaged", "differs"))
         return {}
     if noted is None:

@@ -33,7 +33,7 @@ MISTAKES = {
     "unknown choice": (TRAIN + "--training.optimizer sgd", r"invalid choice 'sgd' for argument '--training\.optimizer'"),
     "no layers": (TRAIN + "--encoder.channels", r"encoder\.channels: tuple should have at least 1 item"),
     "static draws": (TRAIN + "--data.binarisation static", r"evaluation_draws: static .* expected 1, got 5; set it to 1"),
-    "no threads": (TRAIN + "--threads 0", r"--threads: expected a number >= 1, got 0"),
+    "no threads": (TRAIN + "--threads 0", r"--threads: expected a number from 1 to \d+, got 0"),
     "batch larger than data": (TRAIN + "--training.batch-size 2000", r"batch_size is 2000, but there are only 1297"),
     "too many halvings": (TRAIN + "--encoder.channels 4 4 4 4 4", r"needs images of at least 17x17 pixels, got 8x8"),
     "unknown data": (TRAIN + "--data.dataset minst", r"unknown data set 'minst': did you mean 'mnist'"),

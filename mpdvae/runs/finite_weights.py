@@ -1,0 +1,131 @@
+r"""Weights that a model cannot compute with are named before anything is computed.
+
+Three kinds, each in a different place:
+
+    stored     a tensor of the file has NaN or infinite values
+    effective  a weight that is computed from others does: :math:`w = g v / \lVert v \rVert` with v = 0, :math:`e^g` that
+               overflows; or it vanishes, because gains or directions of its layer do
+    outputs    weights so large that the model's own distributions have parameters that are not finite
+
+The first needs no torch and no network, only the file; the others are checked where models are loaded. The outputs cost a
+forward pass, so they are computed only for weights larger than those of any trained network.
+"""
+
+from pathlib import Path
+from typing import TYPE_CHECKING, NoReturn
+
+from mpdvae.errors import InputError
+from mpdvae.experiments.experiment import Origin
+from mpdvae.runs.tensor_file import read_header
+from mpdvae.system.closed_folder import Inside
+from mpdvae.system.regular_files import read_whole
+from mpdvae.system.untrusted_files import in_short, parse_json
+
+if TYPE_CHECKING:
+    import numpy as np
+    import torch
+
+    from mpdvae.vae import VAE
+
+USUAL = 20.0
+"""Magnitude that weights, and logarithms of gains, of trained networks hardly ever exceed."""
+LEAST_LOG_GAIN = -104.0
+"""The exponential of anything less is 0 in single precision; the gain of a plain layer, a norm, is never so negative."""
+DTYPES = {"F16": "<f2", "F32": "<f4", "F64": "<f8"}
+"""Types of safetensors that numpy has, by its names for them."""
+LARGEST_WEIGHTS = 1 << 30
+"""Bytes of a file of weights that are looked through; the largest model of the paper has 55 million."""
+GAIN = "parametrizations.weight.original0"
+VANISHES = "and the direction beside it give a layer whose weights all vanish"
+ADVICE = "take the file from its source again, or train again with a smaller --training.learning-rate"
+
+
+def check_stored(weights: Inside) -> None:
+    """Raises `InputError`, naming a tensor, if the file `weights` has values that are not finite, or a normalised weight that
+    vanishes. Other faults of the file are left to those who load it; types that numpy does not have are left out."""
+    import numpy as np
+
+    for name, values in _stored(weights):
+        if count := values.size - int(np.isfinite(values).sum()):
+            _refuse(weights, name, f"has {count:,} of {values.size:,} values that are not finite numbers")
+        if name.endswith(GAIN) and values.size and values.max() < LEAST_LOG_GAIN:
+            _refuse(weights, name, VANISHES)
+
+
+def _stored(weights: Inside) -> "list[tuple[str, np.ndarray]]":
+    """Returns the tensors of real numbers in a file, by name; none if the file is no intact safetensors file."""
+    import numpy as np
+
+    try:
+        with weights.open() as file:
+            header = read_header(file, weights)
+            numbers = read_whole(file, weights, LARGEST_WEIGHTS)
+        entries = sorted(parse_json(header.content[8:]).items())
+        kinds = {name: about.get("dtype") for name, about in entries}
+        spans = {name: slice(*about["data_offsets"]) for name, about in entries if kinds[name] in DTYPES}
+        return [(name, np.frombuffer(numbers[span], DTYPES[kinds[name]])) for name, span in spans.items()]
+    except (InputError, ValueError, TypeError, KeyError, AttributeError):
+        return []
+
+
+def check_tensors(tensors: "dict[str, torch.Tensor]", weights: Path | Inside) -> None:
+    """Raises `InputError`, naming a tensor and `weights`, where they come from, if one has values that are not finite."""
+    for name, tensor in sorted(tensors.items()):
+        if count := tensor.numel() - int(tensor.isfinite().sum()):
+            _refuse(weights, name, f"has {count:,} of {tensor.numel():,} values that are not finite numbers")
+
+
+def check_model(vae: "VAE", weights: Path | Inside) -> None:
+    """Raises `InputError`, naming a tensor and the file `weights`, if the model of an experiment cannot compute with its
+    weights."""
+    import torch
+
+    check_tensors(vae.state_dict(), weights)
+    with torch.no_grad():
+        _check_effective(vae, weights)
+        sizes = {name: value.abs().amax().item() for name, value in vae.named_parameters() if value.numel()}
+        name = max(sizes, key=lambda name: sizes[name], default="")
+        if name and sizes[name] > USUAL and not _computes(vae):
+            _refuse(weights, name, f"has values up to {sizes[name]:.3g}, with which the model's outputs are not finite")
+
+
+def _check_effective(vae: "VAE", weights: Path | Inside) -> None:
+    from torch.nn.utils import parametrize
+
+    for name, layer in vae.named_modules():
+        if not parametrize.is_parametrized(layer, "weight"):
+            continue
+        weight = getattr(layer, "weight")  # noqa: B009 - a property that type checkers do not know
+        mask = getattr(layer.get_submodule("parametrizations.weight.0"), "mask", None)
+        if not weight.isfinite().all():
+            _refuse(weights, f"{name}.parametrizations.weight", "gives a normalised weight that is not finite")
+        if not weight.any() and (mask is None or mask.any()):
+            _refuse(weights, f"{name}.{GAIN}", VANISHES)
+
+
+def _computes(vae: "VAE") -> bool:
+    """Returns whether the model gives two images, and two codes of its own, finite densities."""
+    import torch
+
+    from mpdvae.seeding import seeded
+
+    assert isinstance(vae.origin, Origin)
+    darkest, training = vae.origin.experiment.data.image_range[0], vae.training
+    vae.eval()
+    try:
+        with seeded("weights that compute"):
+            x = torch.full((2, *vae.origin.image_shape), darkest)
+            q, p = vae.encoder(x), vae.prior()
+            for z in (q.mean, q.sample(), p.sample((2,))):
+                parts = (vae.decoder(z).log_prob(x), q.log_prob(z), p.log_prob(z))
+                if not all(bool(part.isfinite().all()) for part in parts):
+                    return False
+        return True
+    except ValueError:  # torch's distributions refuse parameters that are not finite
+        return False
+    finally:
+        vae.train(training)
+
+
+def _refuse(weights: Path | Inside, name: str, what: str) -> NoReturn:
+    raise InputError(f"{weights}: {in_short(name, 200)} {what}; {ADVICE}.", topic="not-a-number")

@@ -1,0 +1,103 @@
+"""A model that cannot compute with its weights is named by every command that meets it; any other is left alone."""
+
+import json
+from pathlib import Path
+
+import pytest
+import torch
+from command_line import call
+from safetensors.torch import load_file, save_file
+from small_runs import tiny, trained
+
+from mpdvae.errors import InputError
+from mpdvae.runs.finite_weights import check_model, check_stored
+from mpdvae.runs.model_folder import METADATA, load
+from mpdvae.runs.run_folder import Run
+from mpdvae.system.closed_folder import Inside
+
+COMMANDS = {
+    "sample": ("{run}", "--out", "{out}/x.png"),
+    "reconstruct": ("{run}", "--out", "{out}/x.png"),
+    "traverse": ("{run}", "--out", "{out}/x.png"),
+    "explore": ("{run}",),
+    "export": ("{run}", "--out", "{out}/x.onnx"),
+    "evaluate": ("{run}",),
+    "verify": ("{run}",),
+    "report": ("{run}", "--out", "{out}/report.html"),
+    "diagnose": ("{run}",),
+}
+
+
+def change(folder: Path, name: str, value: float, index: int | slice = 0) -> None:
+    """Sets values of a tensor in the file of weights."""
+    path = folder / "model" / "model.safetensors"
+    tensors = load_file(path)
+    tensors[name].flatten()[index] = value
+    save_file(tensors, path, {METADATA: json.dumps({"format": "1", "image_shape": [1, 8, 8], "version": "1"})})
+
+
+def a_bias(folder: Path) -> str:
+    return next(name for name in sorted(load_file(folder / "model" / "model.safetensors")) if name.endswith("bias"))
+
+
+def gains(folder: Path) -> list[str]:
+    return [name for name in load_file(folder / "model" / "model.safetensors") if name.endswith("original0")]
+
+
+@pytest.mark.parametrize("command", COMMANDS)
+def test_every_command_names_the_tensor(capsys, own_copy, tmp_path, command):
+    name = a_bias(own_copy)
+    change(own_copy, name, float("nan"))
+    arguments = [word.format(run=own_copy, out=tmp_path) for word in COMMANDS[command]]
+    code, out, err = call(capsys, command, *arguments)
+    assert code == {"verify": 1, "diagnose": 0}.get(command, 2)
+    said = " ".join((out + err).split())
+    assert name in said.replace(" ", "") or name in said
+    assert "not finite" in said
+    assert not (tmp_path / "x.png").exists()
+
+
+@pytest.mark.parametrize("value", [float("nan"), float("inf"), -float("inf"), 3e38])
+def test_values_that_nothing_can_be_computed_with_are_refused(own_copy, value):
+    change(own_copy, a_bias(own_copy), value, slice(None))
+    with pytest.raises(InputError, match=r"model\.safetensors: .*bias has .*not finite"):
+        load(own_copy)
+
+
+@pytest.mark.parametrize(("value", "words"), [(-1e4, "vanish"), (1e4, "not finite")])
+def test_normalised_weights_that_vanish_or_overflow_are_refused(own_copy, value, words):
+    """Of masked layers, whose gains are logarithms."""
+    vae = load(own_copy)
+    masked = [
+        name
+        for name in gains(own_copy)
+        if vae.get_submodule(name.removesuffix(".original0")).get_submodule("0").mask is not None
+    ]
+    change(own_copy, masked[0], value, slice(None))
+    with pytest.raises(InputError, match=rf"{masked[0].removesuffix('.original0')}.* {words}"):
+        load(own_copy)
+    if value < 0:
+        with pytest.raises(InputError, match="vanish"):
+            check_stored(Inside(own_copy) / "model" / "model.safetensors")
+
+
+def test_normalised_weights_without_a_direction_are_refused(own_copy):
+    name = gains(own_copy)[0].replace("original0", "original1")
+    change(own_copy, name, 0.0, slice(None))
+    with pytest.raises(InputError, match=r"not finite|vanish"):
+        load(own_copy)
+
+
+@pytest.mark.parametrize("recipe", ["mae-digits-smoke", "vae-digits-smoke"])
+def test_untrained_and_trained_models_compute(tmp_path, recipe):
+    for vae in (tiny(recipe).build((1, 8, 8)), load(trained(tmp_path / "run", tiny(recipe)).path)):
+        check_model(vae, Path("x"))
+
+
+def test_large_weights_that_compute_are_taken(own_copy):
+    """The outputs decide, not the size."""
+    run = Run(own_copy)
+    vae = run.experiment.build((1, 8, 8))
+    with torch.no_grad():
+        next(p for name, p in vae.named_parameters() if name.endswith("bias") and name.startswith("encoder"))[0] = 25.0
+    check_model(vae, Path("x"))
