@@ -93,6 +93,19 @@ def in_words(error: OSError) -> str:
     return f"{where}{(error.strerror or str(error)).lower()}{f': {advice}' if advice else ''}"
 
 
+def listed(words: Sequence[str], most: int | None = None, last: str = "and") -> str:
+    """Returns "a, b and c"; of more than `most` words the first ones and the number of the others: "a, b and 4 more".
+
+    Arguments:
+        words: at least one.
+        most: maximum number of words; default: all are listed.
+        last: the word before the last one.
+    """
+    if most is not None and len(words) > most:
+        return f"{', '.join(words[:most])} and {len(words) - most} more"
+    return f"{', '.join(words[:-1])} {last} {words[-1]}" if len(words) > 1 else words[0]
+
+
 def refuse_unknown(what: str, given: str, known: list[str], advice: str = "") -> NoReturn:
     """Raises `InputError` for a name that is not in `known`, with the nearest known names as a suggestion."""
     near = get_close_matches(given[:200], known, n=3, cutoff=0.4)

@@ -8,6 +8,8 @@ import os
 import sys
 import time
 from collections.abc import Callable, Sequence
+from functools import partial, wraps
+from typing import Any
 
 import tyro
 from pydantic import ValidationError
@@ -27,6 +29,7 @@ from mpdvae.commands.run import evaluate, import_official, resume, train
 from mpdvae.commands.several import SHARED, how_to_go_on, processes_asked_for, run_in_processes
 from mpdvae.commands.share import export
 from mpdvae.commands.tune import tune
+from mpdvae.commands.usage_errors import parsed
 from mpdvae.errors import InputError, RunError, ToldToStop, refuse_unknown, said_by
 from mpdvae.errors import in_words as refused_by_system
 from mpdvae.experiments.experiment import in_words
@@ -174,8 +177,20 @@ def _dispatch(arguments: list[str]) -> int:
     if command is train:
         train(rest)
     else:
-        tyro.cli(command, args=rest, prog=f"mpdvae {name}")
+        called = f"mpdvae {name}"
+        parsed(lambda: tyro.cli(_prepared(command), args=rest, prog=called), called)()
     return 0
+
+
+def _prepared(command: Callable[..., None]) -> Callable[..., Callable[[], None]]:
+    """Returns a function with the options of `command` that returns the call instead of making it, so that only errors in
+    the options are taken for such."""
+
+    @wraps(command)
+    def prepare(*arguments: Any, **options: Any) -> Callable[[], None]:
+        return partial(command, *arguments, **options)
+
+    return prepare
 
 
 def _shown(text: str) -> str:

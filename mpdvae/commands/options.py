@@ -15,6 +15,7 @@ from pydantic import ValidationError
 from tyro.constructors import ConstructorRegistry, StructConstructorSpec, StructTypeInfo
 
 from mpdvae.commands.kind_options import kinds_beside
+from mpdvae.commands.usage_errors import parsed
 from mpdvae.errors import InputError
 from mpdvae.experiments.experiment import Config, Experiment, in_words
 from mpdvae.runs.trackers import Name
@@ -27,17 +28,20 @@ Track = tyro.conf.UseAppendAction[tuple[Name, ...]]
 def parse(collect: Callable[..., Options], arguments: Sequence[str], command: str, description: str) -> Options:
     """Returns the result of `collect` for the options in `arguments`. Configurations in it are not validated yet.
 
-    Exits with code 0 after printing help, and with code 2 after reporting an option that is unknown, missing or of the
-    wrong type.
+    Exits with code 0 after printing help. Raises `InputError` for an option that is unknown, missing or of the wrong type.
     """
-    with _unvalidated():
-        return tyro.cli(
-            collect,
-            args=arguments,
-            prog=command,
-            config=(tyro.conf.AvoidSubcommands,),
-            description=description,
-        )
+
+    def read() -> Options:
+        with _unvalidated():
+            return tyro.cli(
+                collect,
+                args=arguments,
+                prog=command,
+                config=(tyro.conf.AvoidSubcommands,),
+                description=description,
+            )
+
+    return parsed(read, command)
 
 
 def validated(experiment: Experiment) -> Experiment:

@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING
 from tyro.conf import Positional
 
 from mpdvae.commands.options import Track
-from mpdvae.errors import InputError, RunError
+from mpdvae.errors import InputError, RunError, listed
 from mpdvae.runs.trackers import check_installed
 from mpdvae.system.untrusted_text import tell
 from mpdvae.workflows.result_comparison import OTHER_METHOD
@@ -17,6 +17,8 @@ if TYPE_CHECKING:
     from mpdvae.workflows.result_comparison import Compared
     from mpdvae.workflows.verification import Check
 
+SHOWN_FILES = 5
+"""Maximum number of files that a sentence names."""
 SHOWN = 30
 """Maximum number of differing numbers printed."""
 
@@ -61,7 +63,7 @@ def verify(
     else:
         _print_compared(found.compared, found.tolerance, "recorded", "measured again")
     if not found.agrees:
-        raise RunError(f"{directory}: does not agree: {_listed(found.faults)}.", topic="differs")
+        raise RunError(f"{directory}: does not agree: {listed(found.faults, SHOWN_FILES)}.", topic="differs")
     tell(f"{directory}: agrees{_except(found.compared)}.")
 
 
@@ -115,7 +117,7 @@ def rerun(
         console.print(plain(sentence))
     _print_compared(found.compared, found.tolerance, str(directory), str(out))
     if not found.agrees:
-        raise RunError(f"{out}: differs from {directory}: {_listed(found.faults)}.", topic="differs")
+        raise RunError(f"{out}: differs from {directory}: {listed(found.faults, SHOWN_FILES)}.", topic="differs")
     tell(f"{out}: agrees with {directory}{_except(found.compared)}.")
 
 
@@ -127,12 +129,7 @@ def _check_tolerance(tolerance: float) -> None:
 def _except(compared: "Sequence[Compared]") -> str:
     """Names the files whose numbers were measured by different methods, and so not compared."""
     names = [file.name for file in compared if file.note == OTHER_METHOD]
-    return f", but {_listed(names)} {'was' if len(names) == 1 else 'were'} {OTHER_METHOD}" if names else ""
-
-
-def _listed(names: "Sequence[str]", most: int = 5) -> str:
-    more = f" and {len(names) - most} more" if len(names) > most else ""
-    return ", ".join(names[:most]) + more
+    return f", but {listed(names, SHOWN_FILES)} {'was' if len(names) == 1 else 'were'} {OTHER_METHOD}" if names else ""
 
 
 def _print_checks(checks: "Sequence[Check]") -> None:

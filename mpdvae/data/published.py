@@ -15,7 +15,7 @@ from mpdvae.data.download import Unreachable, download
 from mpdvae.data.files import checksum, digest_of, exclusively
 from mpdvae.data.images import Splits
 from mpdvae.data.progress import SILENT, Listener
-from mpdvae.errors import InputError, RunError
+from mpdvae.errors import InputError, RunError, listed
 
 Arrays = dict[str, np.ndarray]
 
@@ -184,7 +184,7 @@ def _listed(names: list[str]) -> str:
     folders = {name.rpartition("/")[0] for name in names}
     if folders != {""}:
         return f"the folder {' and '.join(sorted(folders))}"
-    return names[0] if len(names) == 1 else f"{', '.join(names[:-1])} and {names[-1]}"
+    return listed(names)
 
 
 def require_own_validation(title: str, given: int | None, own: int) -> None:

@@ -9,13 +9,14 @@ POSIX.1-1988 (ustar), https://pubs.opengroup.org/onlinepubs/9699919799/utilities
 """
 
 from collections.abc import Iterator, Sequence
-from typing import Protocol
+from typing import Protocol, runtime_checkable
 
 BLOCK = 512
 PIECE = 1 << 20
 REGULAR = (b"0", b"\0")
 
 
+@runtime_checkable
 class Stream(Protocol):
     def read(self, size: int, /) -> bytes: ...
 

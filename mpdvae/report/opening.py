@@ -7,6 +7,7 @@ how many claims hold. Every number stands in the tables, too, where it has its n
 from collections.abc import Sequence
 from dataclasses import dataclass
 
+from mpdvae.errors import listed
 from mpdvae.report.collect import Study, Variant
 from mpdvae.report.metrics import metric, over_seeds, resolve, values
 from mpdvae.report.numbers import number, percent, plural, with_interval
@@ -59,15 +60,15 @@ def unreliable(verdict: Verdict, study: Study) -> str:
     """Returns a sentence about the likelihoods on which a verdict rests; empty if they are reliable, or it rests on none."""
     models = {m for item in verdict.evidence if item.metric == "nll_nats" for m in item.condition.models}
     shares = _shares([variant for variant in study.variants if variant.model in models])
-    return f"Rests on likelihoods of which {_listed(shares)} are unreliable." if shares else ""
+    return f"Rests on likelihoods of which {listed(shares)} are unreliable." if shares else ""
 
 
 def _asked(study: Study) -> str:
     others = [variant.label for variant in study.variants if variant.label not in ("mae", "vlae")]
     if _pair(study) is None:
         labels = [variant.label for variant in study.variants]
-        return f"{plural(len(labels), 'model')} on {study.setting.title}: {_listed(labels)}."
-    beside = f", beside {_listed(others)}" if others else ""
+        return f"{plural(len(labels), 'model')} on {study.setting.title}: {listed(labels)}."
+    beside = f", beside {listed(others)}" if others else ""
     return f"On {study.setting.title}: mae against vlae, the same model without the two terms{beside}."
 
 
@@ -108,7 +109,7 @@ def _tally(verdicts: Sequence[Verdict]) -> list[str]:
     for word, one, many in WORDS:
         named = [verdict.claim.id for verdict in tested if verdict.word == word]
         if named:
-            parts.append(f"{_listed(named)} {one if len(named) == 1 else many}")
+            parts.append(f"{listed(named)} {one if len(named) == 1 else many}")
     doubts = [v.claim.id for v in tested if v.claim.whose == "a reviewer's doubt" and v.word == "does not hold"]
     told = [f"Of {plural(len(tested), 'claim')} tested, {'; '.join(parts)}."]
     return [*told, *(f"{doubt} is a reviewer's doubt: refuting it speaks for the paper." for doubt in doubts)]
@@ -120,7 +121,7 @@ def _likelihoods(study: Study) -> list[str]:
     shares = _shares(study.variants)
     if not shares:
         return [told]
-    return [told, f"The weights of {_listed(shares)} of the images are too heavy-tailed for a reliable estimate."]
+    return [told, f"The weights of {listed(shares)} of the images are too heavy-tailed for a reliable estimate."]
 
 
 def _stability(study: Study, verdicts: Sequence[Verdict]) -> list[str]:
@@ -153,7 +154,3 @@ def _shares(variants: Sequence[Variant]) -> list[str]:
 def _pair(study: Study) -> tuple[Variant, Variant] | None:
     found = [study.of_model(model) for model in ("mae", "vlae")]
     return (found[0][0], found[1][0]) if all(len(variants) == 1 for variants in found) else None
-
-
-def _listed(words: Sequence[str]) -> str:
-    return " and ".join([", ".join(words[:-1]), words[-1]] if len(words) > 1 else words)

@@ -24,6 +24,7 @@ from dataclasses import dataclass, replace
 
 import numpy as np
 
+from mpdvae.errors import listed
 from mpdvae.measures.crossed_effects import Difference
 from mpdvae.report.claims import CLAIMS, Claim, Condition
 from mpdvae.report.collect import Study, Variant
@@ -203,7 +204,7 @@ def _sentence(item: Evidence, look: Look, of: int) -> str:
     said = f"{_label(item.metric)}: {condition.left} minus {other} is {' to '.join(ends)}{unit}"
     said += " by the bounds on both" if found.is_bracket else ""
     said += f" on average over {seeds} ({interval_in_words(found.interval(1 - look.alpha), digits, 1 - look.alpha)}"
-    said += f", which covers {_listed(found.covers)})" if found.covers else ")"
+    said += f", which covers {listed(found.covers)})" if found.covers else ")"
     caveat = ""
     if item.broken:
         caveat = f" No finite value for {plural(item.broken, 'seed')}, left out of the comparison."
@@ -223,10 +224,6 @@ def _label(name: str) -> str:
 def _refuting(found: Contrast, look: Look, of: int, digits: int) -> str:
     level = 1 - look.alpha / of
     return interval_in_words(found.interval(level), digits, level)
-
-
-def _listed(covers: Sequence[str]) -> str:
-    return " and ".join([", ".join(covers[:-1]), covers[-1]] if len(covers) > 1 else covers)
 
 
 def _claimed(condition: Condition, unit: str) -> str:

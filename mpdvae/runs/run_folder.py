@@ -22,7 +22,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 from weakref import finalize
 
-from mpdvae.errors import InputError, RunError
+from mpdvae.errors import InputError, RunError, listed
 from mpdvae.experiments.experiment import Experiment, ImageShape, recorded
 from mpdvae.runs import checkpoints
 from mpdvae.runs.model_folder import read_experiment, save_model
@@ -38,6 +38,8 @@ if TYPE_CHECKING:
     from mpdvae.vae import VAE
 
 PROGRESS = "progress.json"
+SHOWN_FIELDS = 5
+"""Maximum number of differing fields that a message names."""
 FAILURE_LOG = "failure.log"
 """File beside the run with the traceback of a failed attempt."""
 
@@ -89,7 +91,7 @@ class Run:
             differing = differing_fields(cls(path).experiment, experiment)
             if differing:
                 raise InputError(
-                    f"{path}: already holds another run (it differs in {', '.join(differing)}); "
+                    f"{path}: already holds another run (it differs in {listed(differing, SHOWN_FIELDS)}); "
                     "choose another --out, or delete that folder.",
                     topic="taken",
                 )
@@ -218,9 +220,10 @@ class Run:
     def _check_checkpoint(self, path: Inside, state: dict[str, Any]) -> None:
         of = recorded(json.dumps(state["experiment"]), str(path))
         if differing := differing_fields(of, self.experiment):
+            named = listed(differing, SHOWN_FIELDS)
             raise InputError(
-                f"{path}: belongs to another experiment than experiment.json (it differs in {', '.join(differing)}); "
-                f"restore {self.path / 'experiment.json'}, or choose another --out.",
+                f"{path}: belongs to another experiment than experiment.json (it differs in {named}); restore "
+                f"{self.path / 'experiment.json'}, or choose another --out.",
                 topic="taken",
             )
 

@@ -60,7 +60,7 @@ def test_it_is_diagnosed_verified_and_reported(earlier, tmp_path, capsys):
         code, out, err = call(capsys, command, earlier)
         assert (code, err) == (0, ""), out
     assert (
-        "but diagnostics.json, information.json, representation.json were measured by another method: not compared."
+        "but diagnostics.json, information.json and representation.json were measured by another method: not compared."
         in out
     )
     assert re.search(r"density\.json +\d+ +\d+ +agrees", out)

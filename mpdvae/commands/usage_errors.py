@@ -1,0 +1,110 @@
+"""Says in one sentence what is wrong with the options of a command, in the style of all other errors.
+
+tyro prints a framed text and exits. Here that text is taken apart: what it is about, the option, the value that was given,
+and what was expected. A text of an unknown form is passed on in full, on one line.
+"""
+
+import io
+import re
+from collections.abc import Callable
+from contextlib import redirect_stderr
+from difflib import get_close_matches
+from typing import TypeVar
+
+from mpdvae.errors import InputError, listed
+
+T = TypeVar("T")
+KINDS = {"INT": "a whole number", "FLOAT": "a number", "PATH": "a path", "STR": "a text", "{None}": "None"}
+SEVERAL = {"INT": "whole numbers", "FLOAT": "numbers", "PATH": "paths", "STR": "texts"}
+
+
+def parsed(parse: Callable[[], T], command: str) -> T:
+    """Returns the result of `parse`, which calls tyro.
+
+    Raises `InputError` for options that are unknown, missing or of the wrong type; exits with code 0 after printing help.
+
+    Arguments:
+        parse: reads the options.
+        command: the words of the command, for the pointer to its help.
+    """
+    said = io.StringIO()
+    try:
+        with redirect_stderr(said):
+            return parse()
+    except SystemExit as exit:
+        if not exit.code:
+            raise
+    sentence = in_one_sentence(said.getvalue())
+    end = "" if sentence.endswith("?") else ";"
+    raise InputError(f"{sentence}{end} `{command} --help` lists the options.", topic="options")
+
+
+def in_one_sentence(framed: str) -> str:
+    """Returns the content of tyro's framed text without a full stop."""
+    inside = [line.strip("│| ") for line in framed.splitlines() if not re.match(r"[╭╰+]", line)]
+    lines = [line for line in inside if not re.fullmatch(r"[─-]+", line)]
+    text = " ".join(line for line in lines if line)
+    for found in (_unknown, _missing, _choice, _no_value, _value):
+        if sentence := found(text, lines):
+            return sentence
+    return re.split(r" For full helptext", text)[0].rstrip(".")
+
+
+def _unknown(text: str, lines: list[str]) -> str:
+    match = re.search(r"Unrecognized options:? (.*?)(?: Perhaps you meant:| For full|$)", text)
+    if not match:
+        return ""
+    first = re.split(r",? ", match[1])[0]
+    if not first.startswith("--"):
+        return f"expected options, got the further argument {first!r}"
+    near = re.findall(r"Perhaps you meant:.*", text)
+    suggested = list(dict.fromkeys(re.findall(r"(?<![\w-])--[a-z][\w.-]*", near[0]))) if near else []
+    close = [name for name in suggested if name != "--help"][:3]
+    return f"unknown option {first}" + (f": did you mean {' or '.join(close)}?" if close else "")
+
+
+def _missing(text: str, lines: list[str]) -> str:
+    if "Missing from mpdvae" not in text:
+        return ""
+    required: list[list[str]] = []
+    for line in lines[lines.index(next(line for line in lines if line.startswith("Missing from"))) + 1 :]:
+        if line.startswith("For full"):
+            break
+        if re.fullmatch(r"(--[\w.-]+ )?[A-Z{}|\[\] .]+", line):
+            required.append([line])
+        elif required and line:
+            required[-1].append(line)
+    told = [f"{name} ({' '.join(about).removesuffix(' (required)').rstrip('.')})" for name, *about in required]
+    return f"expected {listed(told)}, got {'neither' if len(told) == 2 else 'none'}"
+
+
+def _choice(text: str, lines: list[str]) -> str:
+    match = re.search(r"invalid choice '(.*?)' for argument '(.*?)'\. Expected one of \((.*?)\)", text)
+    if not match:
+        return ""
+    known = re.findall(r"'(.*?)'", match[3])
+    near = get_close_matches(match[1], known, n=1, cutoff=0.4)
+    hint = f": did you mean {near[0]!r}?" if near else ""
+    return f"{match[2]}: expected {listed(known, last='or')}, got {match[1]!r}{hint}"
+
+
+def _no_value(text: str, lines: list[str]) -> str:
+    match = re.search(r"Missing value for argument '(.*?)'", text)
+    return f"{match[1]}: expected a value, got none" if match else ""
+
+
+def _value(text: str, lines: list[str]) -> str:
+    match = re.search(r"Error parsing (\S+): (.*?) Argument helptext: \1 (\S+(?: \[\S+ \.\.\.\]\])?)", text)
+    if not match:
+        return ""
+    given = re.search(r"\[('.*?')\]|: ('.*?')(?: |$)", match[2] + " ")
+    shown = next(group for group in given.groups() if group) if given else "something else"
+    return f"{match[1]}: expected {_kind(match[3])}, got {shown}"
+
+
+def _kind(written: str) -> str:
+    """Returns a type as tyro writes it in words."""
+    if several := re.match(r"\[(\w+) \[", written):
+        return SEVERAL.get(several[1], written)
+    parts = written.split("|")
+    return listed([KINDS.get(part, part) for part in sorted(parts, key=lambda part: part == "{None}")], last="or")
