@@ -41,8 +41,8 @@ def parsed(parse: Callable[[], T], command: str) -> T:
 
 def in_one_sentence(framed: str) -> str:
     """Returns the content of tyro's framed text without a full stop."""
-    inside = [line.strip("│| ") for line in framed.splitlines() if not re.match(r"[╭╰+]", line)]
-    lines = [line for line in inside if not re.fullmatch(r"[─-]+", line)]
+    inside = [line.strip("│ ") for line in framed.splitlines()[1:] if not line.startswith("╰")]  # the first is a title
+    lines = [line for line in inside if not re.fullmatch(r"[─-]+", line)]  # frames are of either character
     text = " ".join(line for line in lines if line)
     for found in (_unknown, _missing, _choice, _no_value, _value):
         if sentence := found(text, lines):
