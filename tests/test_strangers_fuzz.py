@@ -120,10 +120,11 @@ def endless() -> None:
 
 @pytest.mark.parametrize(
     ("act", "error"),
-    [(endless, ExceededError), (lambda: input(), ExceededError), (lambda: bytearray(2 * MEMORY), MemoryError)],
+    [(endless, ExceededError), (lambda: input(), ExceededError), (lambda: bytearray(40 * MEMORY), MemoryError)],
 )
 def test_limits_are_limits(act, error):
-    """Otherwise the damaged inputs would test nothing."""
+    """Otherwise the damaged inputs would test nothing. Memory that was freed before and is kept may exceed the limit, but
+    not by so much."""
     with pytest.raises(error), bounds(seconds=0.2):
         act()
 

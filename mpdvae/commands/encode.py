@@ -5,6 +5,8 @@ from typing import Literal
 
 from tyro.conf import Positional
 
+from mpdvae.system.untrusted_text import tell
+
 
 def encode(
     source: Positional[str],
@@ -19,8 +21,7 @@ def encode(
 ) -> None:
     """Write the codes of images, with their KL and log p, to a table.
 
-    A row per image: its file and label, if it has them; the mean and the standard deviation of its posterior; the KL from the
-    prior and log p(x), in nats.
+    A row per image: file, label, mean and scale of its posterior, KL and log p(x) in nats.
 
     Args:
         source: Folder of a run or of a model, name of a model that comes with the package (`mpdvae models`), or owner/name
@@ -56,4 +57,4 @@ def encode(
             progress=lambda done, total: watcher.update(done / total, {}),
         )
     codes.write(out)
-    print(out)
+    tell(str(out))

@@ -9,7 +9,6 @@ from mpdvae.commands.options import Track
 from mpdvae.errors import InputError, RunError, listed
 from mpdvae.runs.trackers import check_installed
 from mpdvae.system.untrusted_text import tell
-from mpdvae.workflows.result_comparison import OTHER_METHOD
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -128,8 +127,10 @@ def _check_tolerance(tolerance: float) -> None:
 
 def _except(compared: "Sequence[Compared]") -> str:
     """Names the files whose numbers were measured by different methods, and so not compared."""
-    names = [file.name for file in compared if file.note == OTHER_METHOD]
-    return f", but {listed(names, SHOWN_FILES)} {'was' if len(names) == 1 else 'were'} {OTHER_METHOD}" if names else ""
+    others = [file for file in compared if file.is_of_another_method]
+    names = [file.name for file in others]
+    were = "was" if len(names) == 1 else "were"
+    return f", but {listed(names, SHOWN_FILES)} {were} {others[0].note}" if others else ""
 
 
 def _print_checks(checks: "Sequence[Check]") -> None:
@@ -158,7 +159,7 @@ def _print_compared(compared: "Sequence[Compared]", tolerance: float, one: str, 
     numbers = Table(
         "number", Column(plain(one)), Column(plain(other)), "difference", box=None, header_style="bold", pad_edge=False
     )
-    differing = [(file, pair) for file in compared if file.note != OTHER_METHOD for pair in file.differing()]
+    differing = [(file, pair) for file in compared if not file.is_of_another_method for pair in file.differing()]
     for file in compared:
         verdict = file.note or ("equal" if file.equal else "agrees" if file.agrees(tolerance) else "DIFFERS")
         files.add_row(*map(plain, (file.name, str(len(file.pairs)), str(len(file.differing())), verdict)))

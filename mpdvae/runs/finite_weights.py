@@ -64,7 +64,7 @@ def _stored(weights: Inside) -> "list[tuple[str, np.ndarray]]":
         kinds = {name: about.get("dtype") for name, about in entries}
         spans = {name: slice(*about["data_offsets"]) for name, about in entries if kinds[name] in DTYPES}
         return [(name, np.frombuffer(numbers[span], DTYPES[kinds[name]])) for name, span in spans.items()]
-    except (InputError, ValueError, TypeError, KeyError, AttributeError):
+    except (InputError, OSError, ValueError, TypeError, KeyError, AttributeError):
         return []
 
 

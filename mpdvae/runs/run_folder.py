@@ -79,7 +79,8 @@ class Run:
                 "`mpdvae.workflows.precision_choice.decided` chooses one of them.",
                 topic="options",
             )
-        if not write_once(Inside(path) / "experiment.json", experiment.to_json()):
+        file = Inside(path) / "experiment.json"
+        if not file.exists() and not write_once(file, experiment.to_json()):
             cls.check_free(path, experiment)  # another process may have made it just now
         return cls(path)
 

@@ -75,9 +75,14 @@ class Compared:
     note: str = ""
     """A remark, as a sentence without a full stop."""
 
+    @property
+    def is_of_another_method(self) -> bool:
+        """Whether the numbers of the two folders were measured in different ways."""
+        return self.note == OTHER_METHOD
+
     def differing(self, tolerance: float = 0.0) -> list[Pair]:
         """Returns the leaves that do not agree, in file order; none if the methods differ and `tolerance` is positive."""
-        if tolerance > 0 and self.note == OTHER_METHOD:
+        if tolerance > 0 and self.is_of_another_method:
             return []
         return [pair for pair in self.pairs if not pair.agrees(tolerance)]
 

@@ -275,7 +275,7 @@ def test_a_failing_disk_exits_with_1_in_one_sentence(capsys, own_copy, monkeypat
     code, _, err = call(capsys, "sample", own_copy, "--out", own_copy / "x.png")
     assert code == 1
     assert err == (
-        "mpdvae: somewhere: no space left on device: free some disk space; everything written before is "
+        f"mpdvae: {own_copy / 'x.png'}: no space left on device: free some disk space; everything written before is "
         "intact, run the same command again to resume. `mpdvae explain disk` says more.\n"
     )
 

@@ -90,7 +90,7 @@ def test_an_experiment_file_can_change_its_kinds(tmp_path, monkeypatch):
     ("option", "message"),
     [
         (("--objective.kl-weight.kind", "linear"), "--objective.kl-weight.warm-up-steps"),
-        (("--prior.kind",), "Missing value for argument '--prior.kind'"),
+        (("--prior.kind",), "--prior.kind: expected a value, got none"),
         (("--prior.kind", "ar1", "--latent-dim", "1"), "an AR(1) prior needs a sequence of at least 2 steps, got 1"),
         (("--prior.kind", "flow", "--encoder.head.kind", "delta"), "encoder.head: delta bounds the KL to N(0, I) only"),
         (("--prior.kind", "map-flow"), "prior: map-flow takes codes that are maps, but encoder convnet makes vectors"),

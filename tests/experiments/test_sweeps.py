@@ -57,7 +57,7 @@ def test_sweeps_that_there_are_not(capsys):
         sweep_matrix("smoke", ("mnist",))
     code, _, err = call(capsys, "reproduce", "--figure", "rate")
     assert code == 2
-    assert "invalid choice 'rate'" in err
+    assert "--figure: expected rate-distortion or None, got 'rate'" in err
     assert "'rate-distortion'" in err
 
 

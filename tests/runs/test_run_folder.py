@@ -37,7 +37,7 @@ def test_the_same_run_is_returned_and_left_alone(own_copy):
 def test_another_run_is_refused_by_its_differing_fields(own_copy):
     before = files(own_copy)
     with pytest.raises(
-        InputError, match=r"already holds another run \(it differs in prior\.blocks, seed\); choose another"
+        InputError, match=r"already holds another run \(it differs in prior\.blocks and seed\); choose another"
     ):
         Run.create(own_copy, tiny(seed=1, prior__blocks=2))
     assert files(own_copy) == before
@@ -188,7 +188,7 @@ def test_only_damaged_checkpoints_are_told(three, damage):
 def test_a_checkpoint_of_another_experiment_is_refused(three):
     (three.path / "experiment.json").write_text(tiny(latent_dim=9, seed=4).to_json())
     with pytest.raises(
-        InputError, match=r"step-00000003\.json: belongs to another experiment .*\(it differs in latent_dim, seed\)"
+        InputError, match=r"step-00000003\.json: belongs to another experiment .*\(it differs in latent_dim and seed\)"
     ):
         Run(three.path).load_checkpoint()
 

@@ -108,7 +108,7 @@ def test_one_failure_is_listed_and_the_others_finish(tmp_path, capsys, small_mat
     assert "Traceback" not in err
     assert "Traceback" in (vae.folder / "failure.log").read_text()
     assert "failed: mpdvae.errors.RunError: " in (tmp_path / "report.md").read_text()
-    assert '<a href="runs/vae-digits-smoke-seed0/failure.log">' in (tmp_path / "report.html").read_text()
+    assert "<small>runs/vae-digits-smoke-seed0</small>: " in (tmp_path / "report.html").read_text()
     assert not (vae.folder / "progress.json").exists()
     assert mae.finished
     assert not vae.finished

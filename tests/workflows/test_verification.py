@@ -339,7 +339,7 @@ def test_where_a_run_departs_from_the_first_is_told(capsys, own_copy, finished, 
     weights.write_bytes(save(tensors, metadata))
     code, out, err = call(capsys, "rerun", own_copy, "--out", again)
     assert code == 1
-    sentence = f"{again}: differs from {own_copy}: history.jsonl, model/model.safetensors."
+    sentence = f"{again}: differs from {own_copy}: history.jsonl and model/model.safetensors."
     assert err == f"mpdvae: {sentence} `mpdvae explain differs` says more.\n"
     assert "The histories first differ at step 6: kl_nats: " in out
     assert ", a difference of -1." in out
