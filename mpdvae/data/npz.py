@@ -14,7 +14,6 @@ import tokenize
 import zipfile
 import zlib
 from pathlib import Path
-from typing import IO
 
 import numpy as np
 import torch
@@ -108,7 +107,7 @@ def _array(archive: zipfile.ZipFile, name: str, path: Path) -> np.ndarray:
     return array.reshape(shape, order="F" if in_columns else "C")
 
 
-def _fill(content: memoryview, stream: IO[bytes], name: str) -> None:
+def _fill(content: memoryview, stream: zipfile.ZipExtFile, name: str) -> None:
     """Reads the rest of `stream` into `content`, piece by piece, so that it is in memory only once."""
     at = 0
     while piece := stream.read(min(_PIECE, len(content) - at)) if at < len(content) else b"":

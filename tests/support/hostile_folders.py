@@ -31,6 +31,7 @@ from mpdvae.experiments.experiment import with_changes
 from mpdvae.runs.model_folder import load, save_model
 from mpdvae.runs.run_folder import Run, manifest_sha256
 from mpdvae.system.atomic_files import write_json
+from mpdvae.system.closed_folder import Inside
 
 Files = dict[str, bytes]
 LARGEST_SEALED = 1 << 27
@@ -62,9 +63,9 @@ def _model() -> Files:
         for name, content in _run().items():
             (run / name).parent.mkdir(parents=True, exist_ok=True)
             (run / name).write_bytes(content)
-        save_model(folder / "model", load(run), PLAIN, (1, 8, 8))
+        save_model(Inside(folder) / "model", load(run), PLAIN, (1, 8, 8))
         images = Examples(torch.eye(8).expand(20, 1, 8, 8), list(range(20)), None, [-1.0], False)
-        write(folder / "model", images, PLAIN.data)
+        write(Inside(folder) / "model", images, PLAIN.data)
 
     return {name.removeprefix("model/"): content for name, content in _made(make).items() if name.startswith("model/")}
 
@@ -89,7 +90,8 @@ def _reports() -> Files:
             runs = make_matrix(folder / name / "runs", models, seeds=2, explored=False)
             assert code_of(["report", *map(str, runs), "--out", str(folder / name / "report.html")]) == 0
 
-    return {f"{name}/results.json": _made(make)[f"{name}/report.json"] for name in ("one", "other")}
+    made = _made(make)
+    return {f"{name}/results.json": made[f"{name}/report.json"] for name in ("one", "other")}
 
 
 def _data() -> Files:
