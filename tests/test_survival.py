@@ -528,7 +528,7 @@ def patch_out_gradients(patch: pytest.MonkeyPatch) -> list[int]:
 
     def probe(vae, objective, x, *_):
         calls.append(len(x))
-        return Probe({}, EncoderLag(0.0, 0.0, 0.0, 0, 0), 0.0)
+        return Probe({"total": 0.0}, EncoderLag(0.0, 0.0, 0.0, 0, 0), 0.0)
 
     patch.setattr("mpdvae.evaluation.run_evaluation.probe", probe)
     return calls
