@@ -21,6 +21,7 @@ import torch
 from mpdvae.data.arrays import channels_first, grey_levels
 from mpdvae.data.files import check_method
 from mpdvae.data.images import Images
+from mpdvae.data.tar import Stream
 from mpdvae.errors import InputError
 from mpdvae.system.available_memory import check_room
 from mpdvae.system.untrusted_files import in_short
@@ -107,7 +108,7 @@ def _array(archive: zipfile.ZipFile, name: str, path: Path) -> np.ndarray:
     return array.reshape(shape, order="F" if in_columns else "C")
 
 
-def _fill(content: memoryview, stream: zipfile.ZipExtFile, name: str) -> None:
+def _fill(content: memoryview, stream: Stream, name: str) -> None:
     """Reads the rest of `stream` into `content`, piece by piece, so that it is in memory only once."""
     at = 0
     while piece := stream.read(min(_PIECE, len(content) - at)) if at < len(content) else b"":
