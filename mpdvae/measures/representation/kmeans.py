@@ -48,14 +48,26 @@ class KMeans(NamedTuple):
 
 
 def fit(codes: Float[np.ndarray, "n latent"], clusters: int, restarts: int, seed: int) -> KMeans:
-    """Returns the clustering of least inertia of `restarts` starts; 1 <= `clusters` <= n."""
+    """Returns the clustering of least inertia of `restarts` starts; 1 <= `clusters` <= n. Of starts that find the same
+    clusters, the first counts: their inertias differ in last digits, which depend on the processor, and the order of the
+    clusters would too."""
     origin = codes.mean(0, dtype=np.float64).astype(codes.dtype)
     data = _relative(codes, origin)
     tolerance = TOLERANCE * float(data[:, -2].sum(dtype=np.float64)) / codes.size
     starts = _seeds(data, clusters, restarts, np.random.RandomState(seed % 2**32))
     fitted = (_iterated(data, data[chosen, :-2].astype(np.float64), tolerance) for chosen in starts)
-    labels, inertia, centres = min(fitted, key=lambda found: found[1])
+    best = next(fitted)
+    for found in fitted:
+        if found[1] < best[1] and not _same_clusters(found[0], best[0]):
+            best = found
+    labels, inertia, centres = best
     return KMeans(labels, inertia, centres, origin)
+
+
+def _same_clusters(one: np.ndarray, other: np.ndarray) -> bool:
+    """Returns whether two labellings differ at most in the names of their clusters."""
+    pairs = np.unique(np.stack([one, other]), axis=1).shape[1]
+    return pairs == len(np.unique(one)) == len(np.unique(other))
 
 
 def _relative(codes: np.ndarray, origin: np.ndarray) -> Float32[np.ndarray, "n columns"]:
