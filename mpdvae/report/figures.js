@@ -18,6 +18,7 @@ report.options = { responsive: true, displayModeBar: false };
 report.needPlotly = () => {
   const source = document.getElementById("plotly");
   if (source.type !== "text/plain") return;
+  performance.mark("plotly");
   const script = document.createElement("script");
   script.id = source.id;
   script.textContent = source.textContent;
@@ -49,7 +50,8 @@ report.needPlotly = () => {
   const near = new IntersectionObserver((entries) => {
     entries.filter((entry) => entry.isIntersecting).forEach((entry) => { near.unobserve(entry.target); draw(entry.target); });
   }, { rootMargin: "400px" });
-  plots.forEach((plot) => near.observe(plot));
+  // The first screen has a figure: text and pictures are painted before plotly is read for it.
+  requestAnimationFrame(() => setTimeout(() => plots.forEach((plot) => near.observe(plot))));
   addEventListener("beforeprint", () => plots.forEach(draw));
 
   report.onTheme(() => plots.filter((plot) => plot.drawn).forEach((plot) => {

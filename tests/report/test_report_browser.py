@@ -168,6 +168,7 @@ def test_it_opens_soon(browser: Any, address: str) -> None:
                 )
             )
             fresh.wait("typeof Plotly === 'object'")
+            assert fresh.value(paint) < fresh.value("performance.getEntriesByName('plotly')[0].startTime")
     assert min(times) < 2000, times
     assert Path(address.removeprefix("file://")).stat().st_size < 15e6
 
