@@ -15,6 +15,8 @@ import torch
 from jaxtyping import Int64, UInt8
 from torch import Tensor
 
+from mpdvae.errors import InputError
+
 
 @dataclass(frozen=True, eq=False)
 class Images:
@@ -73,6 +75,13 @@ class Splits:
     ) -> "Splits":
         """Assembles the parts and hashes them."""
         return cls(name, title, train, validation, test, hash_images(train, validation, test), split_seed, binarised)
+
+    def part(self, split: str) -> Images:
+        """Returns a part by name. Raises `InputError` if there is none of this name."""
+        parts = {"train": self.train, "validation": self.validation, "test": self.test}
+        if split not in parts:
+            raise InputError(f"--split: expected one of {', '.join(parts)}, got {split!r}.", topic="options")
+        return parts[split]
 
     @property
     def image_shape(self) -> tuple[int, int, int]:

@@ -28,7 +28,6 @@ from mpdvae.evaluation.run_likelihood import (
     Measurement,
     Request,
     Watch,
-    images_of,
     measure,
     partial_results,
     prepare,
@@ -163,7 +162,7 @@ def _evaluate(
     )
     write_atomically(path("density.csv"), table(measurement, estimate))
     say("diagnostics")
-    chosen = images_of(data, split)
+    chosen = data.part(split)
     x, labels = evaluation_images(chosen, run.experiment.data.protocol(), split, draws=1)
     probed = _probed(vae, run, x)
     q = representation.posteriors(vae, x)

@@ -21,7 +21,7 @@ import torch
 from jaxtyping import Float, Int64
 from torch import Tensor, nn
 
-from mpdvae.data import Images, Protocol, Splits, evaluation_images
+from mpdvae.data import Protocol, Splits, evaluation_images
 from mpdvae.errors import InputError
 from mpdvae.evaluation.resumable_parts import ResumableParts
 from mpdvae.measures import density
@@ -95,7 +95,7 @@ class Measurement:
 
 def prepare(run: Run, data: Splits, split: str, request: Request) -> Measurement:
     """Returns the measurement that `request` specifies for this run. Raises `InputError` if it is impossible."""
-    settings, images, protocol = run.experiment.evaluation, images_of(data, split), run.experiment.data.protocol()
+    settings, images, protocol = run.experiment.evaluation, data.part(split), run.experiment.data.protocol()
     if request.protocol == "paper":
         request, protocol, chosen = _as_in_the_paper(request, protocol, data)
     elif request.images is not None:
@@ -125,14 +125,6 @@ def prepare(run: Run, data: Splits, split: str, request: Request) -> Measurement
         split=split,
         proposal=settings.density_proposal if request.proposal is None else request.proposal,
     )
-
-
-def images_of(data: Splits, split: str) -> Images:
-    """Returns a part of the data by name. Raises `InputError` if there is none of this name."""
-    parts = {"train": data.train, "validation": data.validation, "test": data.test}
-    if split not in parts:
-        raise InputError(f"--split: expected one of {', '.join(parts)}, got {split!r}.", topic="options")
-    return parts[split]
 
 
 def partial_results(

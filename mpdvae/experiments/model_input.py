@@ -93,7 +93,7 @@ def of_data_set(vae: "VAE", name: str, split: str, root: Path | None = None) -> 
     data = origin_of(vae).experiment.data
     validation_size = data.validation_size if name == data.dataset else None
     splits = load(name, root=root, validation_size=validation_size, split_seed=data.split_seed)
-    images = {"train": splits.train, "validation": splits.validation, "test": splits.test}.get(split, splits.test)
+    images = splits.part(split)
     _check_shape(vae, images.pixels, name)
     x, labels = evaluation_images(images, data.protocol(), split, draws=1)
     return ModelInput(_on_device(vae, x), list(range(len(x))), labels)

@@ -98,6 +98,11 @@ def test_what_is_prepared_is_what_the_model_takes(vae, pictures):
         by_hand.preprocess(pictures)
 
 
+def test_a_part_that_there_is_not_is_refused(vae):
+    with pytest.raises(InputError, match="expected one of train, validation, test, got 'tset'"):
+        encode_images(vae, "digits", 1, split="tset")
+
+
 @pytest.mark.parametrize("split", ["validation", "test"])
 def test_a_data_set_is_encoded_by_its_name(split, vae):
     codes = encode_images(vae, "digits", 1, split=split)
