@@ -10,9 +10,10 @@ this leaves a handful of effective samples out of hundreds. In coordinates y = (
 Gaussian posterior g(y) = -P (y - c), so P is the matrix of a regression of gradients on points, here shrunk towards that of
 q, the identity, by a ridge. Points come in antithetic pairs c + d, c - d, whose difference has no second-order error. The
 directions of an image are orthogonal, and each is distributed as N(0, I): the first round, around the mean of q, are draws
-of q. Later rounds stretch them by P^-1/2, so that they probe where the posterior is. After each round, c moves by the Newton
-step P^-1 mean(g), of limited length; the regression uses the gradients of all rounds. Codes with more than `FULL` dimensions
-get a diagonal P.
+of q. Later rounds stretch them by P^-1/2, so that they probe where the posterior is. It is the symmetric root, a continuous
+function of P: eigenvectors of nearly equal eigenvalues are not, and with them last digits would decide where draws fall.
+After each round, c moves by the Newton step P^-1 mean(g), of limited length; the regression uses the gradients of all rounds.
+Codes with more than `FULL` dimensions get a diagonal P.
 
 Samples are drawn from the mixture
 
@@ -105,7 +106,7 @@ class FittedProposal:
         """Returns codes and log r at them. `uniform` noise in [0, 1) chooses the component."""
         e = noise.flatten(2).cpu().double()
         share = DEFENSIVE_OF_MAPS if self.axes is None else DEFENSIVE
-        turned = self.centre + WIDTH * _along(self.axes, e / self.precision.sqrt())
+        turned = self.centre + WIDTH * _stretched(self.axes, self.precision, e)
         y = torch.where((uniform < share)[..., None], e, turned)
         whitened = _across(self.axes, y - self.centre) * self.precision.sqrt() / WIDTH
         log_fitted = self.precision.log().sum(-1) / 2 - e.shape[-1] * math.log(WIDTH) - whitened.square().sum(-1) / 2
@@ -131,7 +132,7 @@ def fit(
     axes, precision, first = None, torch.ones_like(centre), None
     moments = _Moments.empty(centre)
     for normal in directions.split(PAIRS):
-        half = _along(axes, normal / precision.sqrt())
+        half = _stretched(axes, precision, normal)
         pairs = torch.cat([half, -half])
         z = _codes(q, centre + pairs)
         found = joint(z)
@@ -212,6 +213,11 @@ def _directions(q: Normal, seed: int, indices: Sequence[int]) -> Float64[Tensor,
 def _codes(q: Normal, y: Float64[Tensor, "draws batch dimension"]) -> Float[Tensor, "draws batch *latent"]:
     """Returns m + s y."""
     return q.loc + q.scale * y.unflatten(-1, q.loc.shape[1:]).to(q.loc)
+
+
+def _stretched(axes: Tensor | None, precision: Tensor, noise: Float64[Tensor, "*draws batch dimension"]) -> Tensor:
+    """Returns P^-1/2 times noise, with the symmetric root."""
+    return _along(axes, _across(axes, noise) / precision.sqrt())
 
 
 def _along(axes: Tensor | None, coordinates: Float64[Tensor, "*draws batch dimension"]) -> Tensor:

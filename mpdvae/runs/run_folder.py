@@ -80,15 +80,16 @@ class Run:
                 topic="options",
             )
         file = Inside(path) / "experiment.json"
-        if not file.exists() and not write_once(file, experiment.to_json()):
-            cls.check_free(path, experiment)  # another process may have made it just now
+        if file.exists() or not write_once(file, experiment.to_json()):
+            cls.check_free(path, experiment)  # another process may have made it since the first check
         return cls(path)
 
     @classmethod
     def check_free(cls, path: Path, experiment: Experiment) -> None:
         """Raises `InputError` unless `path` is new, empty, or the folder of exactly this experiment. Writes nothing."""
         check_folder(path)
-        if (Inside(path) / "experiment.json").exists():
+        others = path.is_dir() and any(_holds_something(file.name) for file in path.iterdir())
+        if (Inside(path) / "experiment.json").exists():  # asked after the listing: another process may just make it
             differing = differing_fields(cls(path).experiment, experiment)
             if differing:
                 raise InputError(
@@ -96,7 +97,7 @@ class Run:
                     "choose another --out, or delete that folder.",
                     topic="taken",
                 )
-        elif path.is_dir() and any(_holds_something(file.name) for file in path.iterdir()):
+        elif others:
             raise InputError(f"{path}: is not empty and not a run; choose another --out.", topic="taken")
 
     # -- manifest ------------------------------------------------------------------------------------------------------

@@ -14,7 +14,7 @@ from torch.distributions import Distribution, Independent, Normal
 from mpdvae.errors import RunError
 from mpdvae.measures import fitted_proposal
 from mpdvae.measures.density import estimate
-from mpdvae.measures.fitted_proposal import FIT_COST, POINTS, fit, joint_density
+from mpdvae.measures.fitted_proposal import FIT_COST, POINTS, FittedProposal, fit, joint_density
 from mpdvae.measures.importance_sampling import PAIRED
 from mpdvae.measures.memory_use import LiveBytes
 from mpdvae.models.decoders import IndependentDecoder
@@ -208,3 +208,19 @@ def test_a_trained_decoder_of_pixels_gains():
     fitted, encoder = estimate(model.vae, x, 128), estimate(model.vae, x, 256, proposal="encoder")
     assert fitted.effective_sample_size.median() > 3 * encoder.effective_sample_size.median()
     assert fitted.log_prob.mean() > encoder.log_prob.mean()
+
+
+def test_draws_depend_on_the_precision_not_on_the_choice_of_its_eigenvectors():
+    """Of equal eigenvalues any orthonormal basis will do, and the sign of every axis is free."""
+    batch, dimensions = 3, 5
+    q = Normal(torch.zeros(batch, dimensions), torch.ones(batch, dimensions))
+    centre = torch.randn(batch, dimensions).double()
+    values = torch.tensor([0.5, 2.0, 2.0, 2.0, 9.0]).double().expand(batch, -1)
+    axes = torch.linalg.qr(torch.randn(batch, dimensions, dimensions).double()).Q
+    turned = axes.clone()
+    turned[..., 1:4] = axes[..., 1:4] @ torch.linalg.qr(torch.randn(3, 3).double()).Q
+    turned[..., 0] *= -1
+    noise, uniform = torch.randn(40, batch, dimensions), torch.rand(40, batch).double()
+    one = FittedProposal(q, centre, axes, values).draw(noise, uniform)
+    other = FittedProposal(q, centre, turned, values).draw(noise, uniform)
+    torch.testing.assert_close(one, other)

@@ -156,12 +156,10 @@ def test_the_weights_give_the_recorded_log_likelihoods(name):
 @pytest.mark.slow
 @each
 def test_the_weights_give_the_likelihood_of_the_card(name):
-    """From the weights and the images beside them; where these are not test images, or not all, of those there are. Of an
-    image with heavy-tailed weights, last digits of the fit decide which samples dominate: 1% of the images may differ."""
+    """From the weights and the images beside them; where these are not test images, or not all, of those there are."""
     found, measured = log_prob_again(name, None)
     torch.testing.assert_close(found.mean(), measured.mean(), rtol=TO_FOUR_DIGITS, atol=0)
-    close = torch.isclose(found, measured, rtol=10 * TO_FOUR_DIGITS, atol=0)
-    assert close.float().mean() >= 0.99
+    torch.testing.assert_close(found, measured, rtol=10 * TO_FOUR_DIGITS, atol=0)
 
 
 @each
