@@ -11,18 +11,21 @@ The first needs no torch and no network, only the file; the others are checked w
 forward pass, so they are computed only for weights larger than those of any trained network.
 """
 
+import math
+from collections.abc import Iterator
+from contextlib import suppress
+from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, NoReturn
 
 from mpdvae.errors import InputError
 from mpdvae.experiments.experiment import Origin
-from mpdvae.runs.tensor_file import read_header
+from mpdvae.runs.tensor_file import METADATA, read_header
 from mpdvae.system.closed_folder import Inside
-from mpdvae.system.regular_files import read_whole
+from mpdvae.system.regular_files import File
 from mpdvae.system.untrusted_files import in_short, parse_json
 
 if TYPE_CHECKING:
-    import numpy as np
     import torch
 
     from mpdvae.vae import VAE
@@ -35,37 +38,66 @@ DTYPES = {"F16": "<f2", "F32": "<f4", "F64": "<f8"}
 """Types of safetensors that numpy has, by its names for them."""
 LARGEST_WEIGHTS = 1 << 30
 """Bytes of a file of weights that are looked through; the largest model of the paper has 55 million."""
+PIECE = 1 << 23
+"""Bytes that are looked through at once: a multiple of every number's size."""
 GAIN = "parametrizations.weight.original0"
 VANISHES = "and the direction beside it give a layer whose weights all vanish"
 ADVICE = "take the file from its source again, or train again with a smaller --training.learning-rate"
 
 
+@dataclass(frozen=True)
+class _Stored:
+    """What a tensor of a file holds."""
+
+    name: str
+    values: int
+    not_finite: int
+    largest: float
+
+
 def check_stored(weights: Inside) -> None:
     """Raises `InputError`, naming a tensor, if the file `weights` has values that are not finite, or a normalised weight that
     vanishes. Other faults of the file are left to those who load it; types that numpy does not have are left out."""
+    for tensor in _stored(weights):
+        if tensor.not_finite:
+            told = f"has {tensor.not_finite:,} of {tensor.values:,} values that are not finite numbers"
+            _refuse(weights, tensor.name, told)
+        if tensor.name.endswith(GAIN) and tensor.values and tensor.largest < LEAST_LOG_GAIN:
+            _refuse(weights, tensor.name, VANISHES)
+
+
+def _stored(weights: Inside) -> Iterator[_Stored]:
+    """Yields what the tensors of real numbers in a file hold, until something in it is not as in a safetensors file. Reads it
+    in pieces: a file of any size takes no memory."""
+    with suppress(InputError, OSError, ValueError, TypeError, KeyError, AttributeError), weights.open() as file:
+        header = read_header(file, weights)
+        tensors = [
+            (*about["data_offsets"], name, about["dtype"]) for name, about in parse_json(header.content[8:]).items()
+            if name != METADATA
+        ]  # fmt: skip
+        end = 0
+        for start, stop, name, dtype in sorted(tensors):
+            if not end <= start <= stop <= LARGEST_WEIGHTS:  # tensors that overlap could be read for ever
+                return
+            if dtype in DTYPES:
+                file.seek(len(header.content) + start)
+                yield _read(file, name, DTYPES[dtype], stop - start)
+            end = stop
+
+
+def _read(file: File, name: str, dtype: str, length: int) -> _Stored:
+    """Reads a tensor of so many bytes. Raises `ValueError` if the file ends before."""
     import numpy as np
 
-    for name, values in _stored(weights):
-        if count := values.size - int(np.isfinite(values).sum()):
-            _refuse(weights, name, f"has {count:,} of {values.size:,} values that are not finite numbers")
-        if name.endswith(GAIN) and values.size and values.max() < LEAST_LOG_GAIN:
-            _refuse(weights, name, VANISHES)
-
-
-def _stored(weights: Inside) -> "list[tuple[str, np.ndarray]]":
-    """Returns the tensors of real numbers in a file, by name; none if the file is no intact safetensors file."""
-    import numpy as np
-
-    try:
-        with weights.open() as file:
-            header = read_header(file, weights)
-            numbers = read_whole(file, weights, LARGEST_WEIGHTS)
-        entries = sorted(parse_json(header.content[8:]).items())
-        kinds = {name: about.get("dtype") for name, about in entries}
-        spans = {name: slice(*about["data_offsets"]) for name, about in entries if kinds[name] in DTYPES}
-        return [(name, np.frombuffer(numbers[span], DTYPES[kinds[name]])) for name, span in spans.items()]
-    except (InputError, OSError, ValueError, TypeError, KeyError, AttributeError):
-        return []
+    values, not_finite, largest = 0, 0, -math.inf
+    for start in range(0, length, PIECE):
+        part = np.frombuffer(file.read(min(PIECE, length - start)), dtype)
+        if part.nbytes < min(PIECE, length - start):
+            raise ValueError("the file ends within a tensor")
+        finite = np.isfinite(part)
+        values, not_finite = values + part.size, not_finite + part.size - int(finite.sum())
+        largest = max(largest, float(part.max()))
+    return _Stored(name, values, not_finite, largest)
 
 
 def check_tensors(tensors: "dict[str, torch.Tensor]", weights: Path | Inside) -> None:

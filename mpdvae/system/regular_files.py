@@ -56,8 +56,11 @@ def open_regular(
 
 
 def read_whole(file: File, shown: object, largest: int) -> bytes:
-    """Returns the rest of `file`. Raises `InputError` as soon as there are more than `largest` bytes, however few the system
-    says there are."""
+    """Returns the rest of `file`. Raises `InputError` if there are more than `largest` bytes: before reading if the system
+    says so, otherwise as soon as there are."""
+    said = os.fstat(file.fileno()).st_size - file.tell()
+    if said > largest:
+        refuse_size(shown, largest, said)
     parts, size = [], 0
     while part := file.read(CHUNK):
         size += len(part)

@@ -1,11 +1,13 @@
 """A model that cannot compute with its weights is named by every command that meets it; any other is left alone."""
 
 import json
+import os
 from pathlib import Path
 
 import pytest
 import torch
 from command_line import call
+from limits import memory_bytes, start_counting_memory
 from safetensors.torch import load_file, save_file
 from small_runs import tiny, trained
 
@@ -101,3 +103,20 @@ def test_large_weights_that_compute_are_taken(own_copy):
     with torch.no_grad():
         next(p for name, p in vae.named_parameters() if name.endswith("bias") and name.startswith("encoder"))[0] = 25.0
     check_model(vae, Path("x"))
+
+
+def test_a_file_of_any_size_is_looked_through_in_pieces(own_copy):
+    """Sparse, so that it costs whoever makes it nothing: of a size that its header does not account for, or does."""
+    weights = own_copy / "model" / "model.safetensors"
+    os.truncate(weights, 1 << 40)
+    claim = json.dumps({"x": {"dtype": "F32", "shape": [1 << 28], "data_offsets": [0, 1 << 30]}}).encode()
+    claimed = own_copy / "claimed.safetensors"
+    claimed.write_bytes(len(claim).to_bytes(8, "little") + claim)
+    os.truncate(claimed, 8 + len(claim) + (1 << 30))
+    for path in (weights, claimed):
+        start_counting_memory()
+        before = memory_bytes(peak=False)
+        check_stored(Inside(own_copy) / path.relative_to(own_copy).as_posix())
+        assert memory_bytes(peak=True) - before < 1 << 26
+    with pytest.raises(InputError):
+        load(own_copy)
