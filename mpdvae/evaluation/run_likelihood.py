@@ -32,10 +32,10 @@ from mpdvae.measures.importance_weights import largest_reliable_shape
 from mpdvae.measures.memory_budget import Budget
 from mpdvae.measures.random_subsets import random_subset
 from mpdvae.runs.checksums import sha256_of
+from mpdvae.runs.environment import source_hash
 from mpdvae.runs.run_folder import Run
 from mpdvae.system.process_group import take_turns, wait_for_all
 from mpdvae.vae import VAE, check_samples
-from mpdvae.version import __version__
 
 PART_PAIRS = 2**14
 """Number of image-sample pairs in a stored part: some seconds of a small model on a laptop."""
@@ -134,7 +134,7 @@ def partial_results(
     precision. Its key omits the number of threads, which affects only the last digits."""
     m = measurement
     depends_on = {
-        "versions": [__version__, torch.__version__],
+        "versions": [source_hash(), torch.__version__],
         "device": m.x.device.type,
         "weights": sha256_of(run.folder / "model" / "model.safetensors"),
         "experiment": run.experiment.model_dump(mode="json"),

@@ -204,6 +204,16 @@ def test_parts_of_another_measurement_are_not_taken(own_copy):
     assert one not in others
 
 
+def test_parts_of_other_code_are_not_used(own_copy, monkeypatch):
+    """A measurement that began before the package was updated begins again."""
+    run = Run(own_copy)
+    m = prepare(run, digits(), "test", Request(samples=5))
+    before = partial_results(run, m).folder.name
+    assert partial_results(run, m).folder.name == before
+    monkeypatch.setattr("mpdvae.evaluation.run_likelihood.source_hash", lambda: "other code")
+    assert partial_results(run, m).folder.name != before
+
+
 def test_a_damaged_part_is_computed_again(own_copy, small_parts):
     run = Run(own_copy)
     m = prepare(run, digits(), "test", Request())
