@@ -16,9 +16,8 @@ import lazy_loader
 _named, __dir__, __all__ = lazy_loader.attach_stub(__name__, __file__)
 
 OTHER_NAMES = {
-    "train": "mpdvae.MPDVAE().fit(images) trains a model on images, `mpdvae train RECIPE --out DIR` a recipe, and "
-    "mpdvae.training.train(run, data) a run folder",
-    "fit": "mpdvae.MPDVAE().fit(images) trains a model on images",
+    "train": "mpdvae.MPDVAE().fit(images) trains a model on images, mpdvae.fit(vae, images, out=...) one of your own, "
+    "`mpdvae train RECIPE --out DIR` a recipe, and mpdvae.training.train(run, data) a run folder",
     "encode": "use mpdvae.load(source).encode(x), or mpdvae.evaluation.encode_images(vae, images)",
     "from_pretrained": "use mpdvae.load(source) or mpdvae.VAE.from_pretrained(source)",
     "load_model": "use mpdvae.load(source)",

@@ -21,10 +21,12 @@ from . import (
 )
 from .divergence import PosteriorDivergence, mutual_posterior_divergence
 from .errors import InputError, RunError
+from .experiments.own_parts import part
 from .sharing import load
 from .sklearn import MPDVAE
 from .vae import VAE
 from .version import __version__
+from .workflows.own_models import fit
 
 __all__ = [
     "MPDVAE",
@@ -40,6 +42,7 @@ __all__ = [
     "errors",
     "evaluation",
     "experiments",
+    "fit",
     "interop",
     "load",
     "measures",
@@ -47,6 +50,7 @@ __all__ = [
     "mutual_posterior_divergence",
     "networks",
     "objectives",
+    "part",
     "report",
     "runs",
     "seeding",

@@ -11,6 +11,7 @@ from command_line import asked_for, code_of
 
 from mpdvae.commands import cli
 from mpdvae.commands.completion import offered_by
+from mpdvae.experiments import own_parts
 
 ROOT = Path(__file__).parents[1]
 README = (ROOT / "README.md").read_text()
@@ -39,6 +40,11 @@ def blocks(language: str, page: str = "README.md") -> list[str]:
     return re.findall(rf"```{language}\n(.*?)```", PAGES[page].read_text(), flags=re.S)
 
 
+def files(page: str) -> dict[str, str]:
+    """Files that the reader is asked to save, by name."""
+    return dict(re.findall(r'```python title="([\w.]+)"\n(.*?)```', PAGES[page].read_text(), flags=re.S))
+
+
 def commands_within_lines(page: str) -> list[str]:
     """`mpdvae COMMAND ...` as it stands in the text; those that leave something open, by ... or | or [, are left out."""
     text = re.sub(r"```.*?```", "", PAGES[page].read_text(), flags=re.S)
@@ -53,6 +59,10 @@ def folder_of_all_commands(tmp_path_factory: pytest.TempPathFactory) -> Path:
     commands = [line for page in PAGES for block in blocks("sh", page) for line in block.splitlines() if line]
     with pytest.MonkeyPatch.context() as patch:
         patch.chdir(folder)
+        patch.setenv("MPDVAE_PARTS", "")
+        patch.setattr(own_parts, "_KNOWN", own_parts._Known())
+        for name, content in [item for page in PAGES for item in files(page).items()]:
+            (folder / name).write_text(content)
         for command in dict.fromkeys(commands):
             name, *arguments = shlex.split(command)
             assert name == "mpdvae"
@@ -122,11 +132,25 @@ def test_links_lead_somewhere(page: str) -> None:
 def test_options_named_exist(page: str) -> None:
     """Options of some command, `--name` or `training.name`, wherever a page names them."""
     found = offered_by(cli.COMMANDS).values()
-    known = {"--help", *(option for offers in found for option in (*offers.options, *offers.flags))}
+    known = {"--help", "--parts", *(option for offers in found for option in (*offers.options, *offers.flags))}
+    known |= options_of_files(page)
     named = {option for span in spans_about_us(page) for option in re.findall(r"(?<![\w-])--[a-z][\w.-]*[\w]", span)}
     groups = "objective|training|encoder|decoder|prior|posterior|data|evaluation"
     fields = re.findall(rf"`((?:{groups})\.[a-z][a-z.-]*[a-z])(?: [^`/]*)?(?: / [^`]*)?`", PAGES[page].read_text())
     assert sorted({*named, *(f"--{name}" for name in fields if "." in name)} - known - OF_OTHER_PROGRAMS) == []
+
+
+def options_of_files(page: str) -> set[str]:
+    """The options that parts in files of the page add."""
+    parts = [
+        found
+        for content in files(page).values()
+        for found in re.findall(r'part\("(\w+)"\)\s*def .*\*, (.*)\):', content)
+    ]
+    prefixes = {"regulariser": "objective.regulariser"}
+    return {
+        f"--{prefixes.get(role, role)}.{name}" for role, options in parts for name in re.findall(r"(\w+):", options)
+    }
 
 
 def spans_about_us(page: str) -> list[str]:

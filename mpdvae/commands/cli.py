@@ -24,6 +24,7 @@ from mpdvae.commands.explain import explain
 from mpdvae.commands.explore import explore
 from mpdvae.commands.matrix import list_recipes, report, reproduce
 from mpdvae.commands.models import list_models
+from mpdvae.commands.own_parts import with_own_parts
 from mpdvae.commands.repeat import rerun, verify
 from mpdvae.commands.run import evaluate, import_official, resume, train
 from mpdvae.commands.several import SHARED, how_to_go_on, processes_asked_for, run_in_processes
@@ -49,6 +50,7 @@ commands
 {commands}
 
 mpdvae COMMAND --help lists the options of a command.
+mpdvae --parts FILE.py COMMAND ... adds networks and regularisers of your own: `mpdvae explain own-parts`.
 """
 
 
@@ -103,6 +105,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     """Runs one command; returns the exit code."""
     arguments = list(sys.argv[1:] if arguments is None else arguments)
     try:
+        arguments = with_own_parts(arguments)
         size = processes_asked_for(arguments)
         if size > 1 and not process_group.started_with_others():
             return run_in_processes(arguments, size)

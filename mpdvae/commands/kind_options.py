@@ -10,10 +10,12 @@ from itertools import zip_longest
 from typing import Any, TypeVar, get_args
 
 import tyro
+from pydantic.fields import FieldInfo
 
 from mpdvae.errors import refuse_unknown
 from mpdvae.experiments.experiment import Experiment
 from mpdvae.experiments.fields import Config
+from mpdvae.experiments.own_parts import OF_PACKAGE, find, known
 
 Given = TypeVar("Given", bound=Config)
 
@@ -32,19 +34,20 @@ def with_kinds(config: Given, arguments: Sequence[str], prefix: str = "") -> Giv
         if not isinstance(value, Config):
             continue
         option = f"{prefix}{name.replace('_', '-')}"
-        if field.discriminator is not None:
-            kind = _given(f"--{option}.kind", arguments)
-            members = _members(field.annotation)
-            if kind is not None and kind not in members:
-                refuse_unknown(f"kind of {option}", kind, list(members))
-            if kind is not None and not isinstance(value, members[kind]):
-                value = _of_defaults(members[kind])
+        kind = _given(f"--{option}.kind", arguments)
+        if kind is not None and _is_chosen_by_kind(name, field):
+            member = _members(field.annotation).get(kind) or (find(name, kind) if name in OF_PACKAGE else None)
+            if member is None:
+                refuse_unknown(f"kind of {option}", kind, [*_members(field.annotation), *_own(name)])
+            if not isinstance(value, member):
+                value = _of_defaults(member)
         changes[name] = with_kinds(value, arguments, f"{option}.")
     return config.model_copy(update=changes)
 
 
 def kinds_beside(member: type[Config], root: type[Config] = Experiment) -> tuple[str, ...]:
-    """Returns all kinds of the union that `member` belongs to; empty if it belongs to none."""
+    """Returns all kinds of the union that `member` belongs to, those of the user's own parts included; empty if it belongs to
+    none."""
     for members in _unions(root):
         if member in members.values():
             return tuple(members)
@@ -53,18 +56,28 @@ def kinds_beside(member: type[Config], root: type[Config] = Experiment) -> tuple
 
 def _unions(config: type[Config]) -> Iterator[dict[str, type[Config]]]:
     """Yields every union below `config`, as a dictionary of its members by kind."""
-    for field in config.model_fields.values():
-        if field.discriminator is not None:
+    for name, field in config.model_fields.items():
+        if _is_chosen_by_kind(name, field):
             members = _members(field.annotation)
-            yield members
+            yield members | _own(name)
             for member in members.values():
                 yield from _unions(member)
         elif isinstance(field.annotation, type) and issubclass(field.annotation, Config):
             yield from _unions(field.annotation)
 
 
+def _is_chosen_by_kind(name: str, field: FieldInfo) -> bool:
+    return field.discriminator is not None or name in OF_PACKAGE
+
+
 def _members(union: Any) -> dict[str, type[Config]]:
-    return {member.model_fields["kind"].default: member for member in get_args(union)}
+    """Returns the members of a union, or a single configuration, by kind."""
+    return {member.model_fields["kind"].default: member for member in get_args(union) or (union,)}
+
+
+def _own(name: str) -> dict[str, type[Config]]:
+    """Returns the user's own parts for the field `name`, by kind."""
+    return {**known(name)} if name in OF_PACKAGE else {}
 
 
 def _of_defaults(member: type[Config]) -> Config:

@@ -6,6 +6,7 @@ from typing import TYPE_CHECKING, Literal
 from tyro.conf import Positional
 
 from mpdvae.commands.options import Track
+from mpdvae.commands.own_parts import own_parts
 from mpdvae.commands.plan import print_plan
 from mpdvae.errors import InputError, refuse_unknown
 from mpdvae.runs.trackers import check_installed
@@ -157,6 +158,11 @@ def list_recipes() -> None:
         scales = dict.fromkeys(e.scale for e in experiments if e.model == model)
         models.add_row(model, description, ", ".join(scales))
     console.print(models)
+    if parts := own_parts():
+        table = Table("\nYOUR PARTS", "\nkind", "\ndescription", box=None, header_style="bold", pad_edge=False)
+        for row in parts:
+            table.add_row(*row)
+        console.print(table)
 
 
 def _write_report(

@@ -12,12 +12,13 @@ from typing import Any, Literal, TypeVar
 
 import tyro
 from pydantic import ValidationError
-from tyro.constructors import ConstructorRegistry, StructConstructorSpec, StructTypeInfo
+from tyro.constructors import ConstructorRegistry, StructConstructorSpec, StructFieldSpec, StructTypeInfo
 
 from mpdvae.commands.kind_options import kinds_beside
 from mpdvae.commands.usage_errors import parsed
 from mpdvae.errors import InputError
 from mpdvae.experiments.experiment import Config, Experiment, in_words
+from mpdvae.experiments.own_part_configs import DECLARED, OwnPart
 from mpdvae.runs.trackers import Name
 
 Options = TypeVar("Options")
@@ -68,10 +69,15 @@ def _unvalidated() -> ConstructorRegistry:
         if not isinstance(spec, StructConstructorSpec):
             return None
         kinds = kinds_beside(info.type)
-        fields = tuple(
-            replace(field, type=Literal[kinds]) if kinds and field.name == "kind" else field for field in spec.fields
-        )
-        return replace(spec, instantiate=_maker(info.type), fields=fields)
+
+        def typed(field: StructFieldSpec) -> StructFieldSpec:
+            if kinds and field.name == "kind":
+                return replace(field, type=Literal[kinds])
+            own = isinstance(field.default, OwnPart)
+            return replace(field, type=type(field.default)) if own else field  # no member of the union
+
+        offered = [field for field in spec.fields if not (issubclass(info.type, OwnPart) and field.name in DECLARED)]
+        return replace(spec, instantiate=_maker(info.type), fields=tuple(map(typed, offered)))
 
     return registry
 

@@ -35,24 +35,30 @@ def load_own(path: Path, validation_size: int | None, split_seed: int) -> Splits
             "new place with --data-dir.",
             topic="own-data",
         )
-    train, test = _with_test(parts, path, split_seed)
+    return split_own(parts, str(path), f"own data {path.name}", validation_size, split_seed)
+
+
+def split_own(parts: dict[str, Images], where: str, title: str, validation_size: int | None, split_seed: int) -> Splits:
+    """Splits images that are called "all", or "train" and "test". Raises `InputError`, naming `where`, if they are too
+    few."""
+    train, test = _with_test(parts, where, split_seed)
     size = (len(train) + 9) // 10 if validation_size is None else validation_size
     if not 0 < size < len(train):
         raise InputError(
-            f"{path} has too few images: {len(train)} remain besides the test images, of which {size} cannot be set "
+            f"{where} has too few images: {len(train)} remain besides the test images, of which {size} cannot be set "
             "aside for validation.",
             topic="own-data",
         )
     kept, aside = split_train_validation(len(train), size, split_seed)
-    return Splits.of("own", f"own data {path.name}", train.take(kept), train.take(aside), test, split_seed)
+    return Splits.of("own", title, train.take(kept), train.take(aside), test, split_seed)
 
 
-def _with_test(parts: dict[str, Images], path: Path, split_seed: int) -> tuple[Images, Images]:
+def _with_test(parts: dict[str, Images], where: str, split_seed: int) -> tuple[Images, Images]:
     if "all" in parts:
         images = parts["all"]
         if len(images) < _FEWEST:
             raise InputError(
-                f"{path} has too few images: {len(images)}, but at least {_FEWEST} are needed to set a tenth aside for "
+                f"{where} has too few images: {len(images)}, but at least {_FEWEST} are needed to set a tenth aside for "
                 "testing and another for validation.",
                 topic="own-data",
             )
@@ -61,7 +67,7 @@ def _with_test(parts: dict[str, Images], path: Path, split_seed: int) -> tuple[I
     train, test = parts["train"], parts["test"]
     if train.image_shape != test.image_shape:
         raise InputError(
-            f"training and test images in {path} differ in shape: {train.image_shape} and {test.image_shape} (channel, "
+            f"training and test images in {where} differ in shape: {train.image_shape} and {test.image_shape} (channel, "
             "height, width).",
             topic="own-data",
         )

@@ -51,9 +51,10 @@ def advise(experiment: Experiment) -> tuple[Advice, ...]:
         try:
             changes = remedy.changes(experiment)
             with_changes(experiment, **changes)
-        except InputError:
+            applied = all(_applied(experiment, path, value) for path, value in changes.items())
+        except (InputError, AttributeError):
             continue  # it does not fit the experiment's data or parts
-        if not all(_applied(experiment, path, value) for path, value in changes.items()):
+        if not applied:
             found.append(Advice(remedy, tuple(as_options(changes))))
     return tuple(found)
 

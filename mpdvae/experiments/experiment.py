@@ -9,7 +9,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any, Literal
 
-from pydantic import Field, ValidationError, model_validator
+from pydantic import Field, SerializeAsAny, ValidationError, WrapValidator, model_validator
 
 from mpdvae.distributions.pixel_values import IN_WORDS, MODELLED, PixelValues
 from mpdvae.errors import InputError
@@ -25,6 +25,8 @@ from mpdvae.experiments.model_config import (
     VampPrior,
 )
 from mpdvae.experiments.objective_config import ObjectiveConfig
+from mpdvae.experiments.own_part_configs import OwnEncoder
+from mpdvae.experiments.own_parts import OF_PACKAGE, check_model, own_or_builtin
 from mpdvae.experiments.posterior_config import BY_BATCH
 from mpdvae.experiments.training_config import Training
 from mpdvae.system.untrusted_files import in_short
@@ -34,6 +36,15 @@ if TYPE_CHECKING:
 
     from mpdvae.data import Protocol
     from mpdvae.vae import VAE
+
+
+Encoder = SerializeAsAny[
+    Annotated[EncoderConfig, Field(discriminator="kind"), WrapValidator(own_or_builtin("encoder"))]
+]
+Decoder = SerializeAsAny[
+    Annotated[DecoderConfig, Field(discriminator="kind"), WrapValidator(own_or_builtin("decoder"))]
+]
+Prior = SerializeAsAny[Annotated[PriorConfig, Field(discriminator="kind"), WrapValidator(own_or_builtin("prior"))]]
 
 
 class Data(Config):
@@ -140,15 +151,16 @@ class Experiment(Config):
     data: Data = Data()
     latent_dim: Width = 32
     """Length of a code; for codes that are maps, the number of channels."""
-    encoder: Annotated[EncoderConfig, Field(discriminator="kind")] = ResNetEncoder()
-    decoder: Annotated[DecoderConfig, Field(discriminator="kind")] = PixelCNNDecoder()
-    prior: Annotated[PriorConfig, Field(discriminator="kind")] = StandardNormalPrior()
+    encoder: Encoder = ResNetEncoder()
+    decoder: Decoder = PixelCNNDecoder()
+    prior: Prior = StandardNormalPrior()
     objective: ObjectiveConfig = ObjectiveConfig()
     training: Training = Training()
     evaluation: Evaluation = Evaluation()
 
     @model_validator(mode="after")
     def _parts_fit(self) -> "Experiment":
+        check_model(self.encoder, self.decoder, self.prior)
         schedule, steps = self.objective.kl_weight.steps, self.training.steps
         if schedule > steps:
             raise ValueError(
@@ -221,6 +233,8 @@ class Experiment(Config):
         from mpdvae.vae import VAE
 
         with Bounded(), in_float32(), seeded(self.seed, "weights"):
+            if isinstance(self.encoder, OwnEncoder) and self.encoder.whole:
+                return self._with_origin(self.encoder.build_model(image_shape, self.latent_dim), image_shape)
             encoder = self.encoder.build(image_shape, self.latent_dim)
             decoder = self.decoder.suited_to(self.data.pixel_values).build(image_shape, self.latent_dim)
             if isinstance(self.prior, VampPrior):
@@ -230,7 +244,9 @@ class Experiment(Config):
         if self.encoder.refinement_steps:
             steps, rate = self.encoder.refinement_steps, self.encoder.refinement_rate
             encoder = SemiAmortised(encoder, decoder, prior, steps, rate)
-        vae = VAE(encoder, decoder, prior)
+        return self._with_origin(VAE(encoder, decoder, prior), image_shape)
+
+    def _with_origin(self, vae: "VAE", image_shape: ImageShape) -> "VAE":
         vae.origin = Origin(self, image_shape)
         return vae
 
@@ -292,16 +308,20 @@ def with_changes(experiment: Experiment, **changes: Any) -> Experiment:
         raise InputError(in_words(error), topic="options") from None
 
 
-_UNIONS = {"encoder", "head", "decoder", "prior", "kl_weight", "inference"}
+_UNIONS = {"encoder", "head", "decoder", "prior", "kl_weight", "inference", "regulariser"}
 
 
 def in_words(error: ValidationError) -> str:
     """Returns a pydantic error as one sentence: the field, what was expected, what was given."""
     first = error.errors(include_url=False)[0]
     loc = first["loc"]
-    # A union field is followed by the kind of its value, which is not a field.
-    field = ".".join(in_short(part, 100) for i, part in enumerate(loc) if i == 0 or loc[i - 1] not in _UNIONS)
-    message = in_short(first["msg"].removeprefix("Value error, "), 1_000)
+    # A union field is followed by the kind of its value, which is not a field, unless that is a part of the user's.
+    is_kind = [
+        i > 0 and loc[i - 1] in _UNIONS and name in OF_PACKAGE.get(str(loc[i - 1]), {name})
+        for i, name in enumerate(loc)
+    ]
+    field = ".".join(in_short(name, 100) for name, left_out in zip(loc, is_kind, strict=True) if not left_out)
+    message = in_short(first["msg"].removeprefix("Value error, ").removesuffix("."), 1_000)
     if first["type"] == "json_invalid":
         return f"not the JSON of an experiment ({message[0].lower()}{message[1:]})."
     if first["type"] == "missing":

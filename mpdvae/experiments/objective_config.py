@@ -6,9 +6,11 @@ theory is in `mpdvae.objectives.terms`, `mpdvae.objectives.kl_weights` and `mpdv
 
 from typing import TYPE_CHECKING, Annotated, Literal
 
-from pydantic import Field, model_validator
+from pydantic import Field, SerializeAsAny, WrapValidator, model_validator
 
 from mpdvae.experiments.fields import Config, Count, Fraction, Nats, Rate, Weight
+from mpdvae.experiments.own_part_configs import OwnRegulariser
+from mpdvae.experiments.own_parts import own_or_builtin
 
 if TYPE_CHECKING:
     from mpdvae.objectives.kl_weights import AdaptiveWeight, Schedule
@@ -112,6 +114,15 @@ KLWeightConfig = ConstantWeight | LinearWeight | CyclicalWeight | SoftFreeBitsWe
 ADAPTIVE = ("soft-free-bits", "geco")
 
 
+class NoRegulariser(Config):
+    """No regulariser of the user's."""
+
+    kind: Literal["none"] = "none"
+
+
+Regulariser = SerializeAsAny[Annotated[NoRegulariser, WrapValidator(own_or_builtin("regulariser"))]]
+
+
 class ObjectiveConfig(Config):
     """The terms of the loss, in nats per image; a weight of 0 leaves its term out."""
 
@@ -144,6 +155,8 @@ class ObjectiveConfig(Config):
     estimator: Literal["analytic-if-possible", "generic"] = "analytic-if-possible"
     autoencoder: bool = False
     """No noise and no KL: a plain autoencoder."""
+    regulariser: Regulariser = NoRegulariser()
+    """A term of the user's, see `mpdvae.experiments.own_parts`."""
 
     @model_validator(mode="after")
     def _autoencoder_is_alone(self) -> "ObjectiveConfig":
@@ -204,4 +217,6 @@ class ObjectiveConfig(Config):
             terms["total_correlation"] = a.TotalCorrelation(self.total_correlation_weight)
         if self.mpd_weight > 0:
             terms["mpd"] = o.MutualPosteriorDivergence(self.mpd_weight, self.mpd_limit_nats)
+        if isinstance(self.regulariser, OwnRegulariser):
+            terms[self.regulariser.kind] = self.regulariser.build()
         return terms

@@ -1,0 +1,229 @@
+"""Trains models that users assemble in Python, with everything that recipes have: `fit`.
+
+    def my_vae(image_shape, latent_dim):
+        return mpdvae.VAE(encoder, decoder, prior)
+
+    vae = mpdvae.fit(my_vae, images, {"diversity_weight": 1.0}, out="runs/mine", epochs=20)
+
+The folder `out` is a run folder: training resumes in it to the byte, and `mpdvae evaluate`, `diagnose`, `report`, `encode`
+and `sample` take it. The model is a part of the user's (`mpdvae.experiments.own_parts`), whose kind is in experiment.json;
+on the command line, `--parts FILE` names the file that defines its function under `@mpdvae.part("model")`. A model that was
+given ready-made is a kind that is named by a hash of its weights, which are where training starts; it can be loaded again
+in processes only that call `fit` with the same model.
+"""
+
+import copy
+import hashlib
+import inspect
+import math
+import os
+from collections.abc import Callable, Mapping
+from pathlib import Path
+from typing import Any, no_type_check
+
+import torch
+from pydantic import ValidationError
+from torch.distributions import constraints
+
+from mpdvae.data import Images, Splits, steps_per_epoch
+from mpdvae.data.arrays import channels_first, grey_levels
+from mpdvae.data.given_images import plain_array
+from mpdvae.data.own import split_own
+from mpdvae.distributions.pixel_values import PixelValues
+from mpdvae.errors import InputError
+from mpdvae.experiments.experiment import Data, Evaluation, Experiment, in_words
+from mpdvae.experiments.fields import ImageShape
+from mpdvae.experiments.objective_config import ObjectiveConfig
+from mpdvae.experiments.own_parts import kind_of, part
+from mpdvae.experiments.presets import short_training
+from mpdvae.runs.model_folder import load
+from mpdvae.runs.observer import owned_by_first
+from mpdvae.runs.run_folder import Run
+from mpdvae.seeding import seeded
+from mpdvae.vae import VAE
+from mpdvae.workflows.job import check_fit, complete, load_data, on_device, train_only
+from mpdvae.workflows.progress_display import Watcher
+
+EPOCHS = 20
+PATIENCE = 10
+"""Epochs without progress after which training stops, unless `plateau` says otherwise."""
+BINARY_ONCE = {"binarisation": "static", "evaluation_draws": 1}
+"""A valid protocol, for reading images whose protocol is not known yet."""
+DEFAULTS = {"batch_size": 64, "learning_rate": 2e-3}
+
+
+@no_type_check  # what is given is checked, and told in a sentence
+def fit(
+    vae: VAE | Callable[..., VAE],
+    data: Any,
+    objective: ObjectiveConfig | Mapping[str, Any] | None = None,
+    *,
+    out: str | Path,
+    epochs: int = EPOCHS,
+    seed: int = 0,
+    latent_dim: int = 32,
+    options: Mapping[str, Any] | None = None,
+    images: Data | Mapping[str, Any] | None = None,
+    evaluation: Evaluation | Mapping[str, Any] | None = None,
+    name: str | None = None,
+    device: str | None = None,
+    verbose: bool = False,
+    **training: Any,
+) -> VAE:
+    """Trains a model of the user's in a run folder and returns it with averaged weights; a run that was begun there before is
+    resumed, a finished one is loaded.
+
+    Arguments:
+        vae: a model; or a function that returns one, called with nothing, or with (image_shape, latent_dim). It is called
+            under the seed, so that the initial weights are a function of it. A ready-made model starts with its own weights.
+        data: name of a data set (`mpdvae data list`), path of a folder of pictures or of an .npz archive, or images in an
+            array: [n height width], [n channel height width] or [n height width channel], bytes or in [0, 1].
+        objective: terms of the loss, as an `ObjectiveConfig` or its fields: {"diversity_weight": 1.0}. None: the ELBO.
+        out: the run folder.
+        epochs: maximum number of epochs.
+        seed: determines the initial weights, the order of the images and the noise.
+        latent_dim: passed to the function.
+        options: further arguments of the function, by name; recorded.
+        images: protocol of the images, as `Data` or its fields: {"binarisation": "static", "evaluation_draws": 1}. None:
+            redrawn black and white pixels if that is what the decoder models, or levels.
+        evaluation: what to measure after training, as an `Evaluation` or its fields; {} for everything. None: nothing.
+        name: name of the model in tables; default: that of the function.
+        device: cpu, cuda, ...; default: cpu.
+        verbose: whether to show the progress.
+        training: fields of `mpdvae.experiments.training_config.Training`: `batch_size`, `learning_rate`, `precision`, ...
+
+    Raises:
+        InputError: if model, data and objective do not fit together, an argument is invalid, or `out` holds another run.
+        RunError: if the loss becomes non-finite, or the process was asked to stop; the state is saved.
+    """
+    into, given = Path(os.fsdecode(out)), _checked(vae)
+    protocol = {"split_seed": seed} | (images.model_dump() if isinstance(images, Data) else dict(images or {}))
+    splits, protocol = _loaded(data, protocol)
+    kind, values = _kind(given, splits.image_shape, latent_dim, seed)
+    if "binarisation" not in protocol and values == "levels":
+        protocol |= {"binarisation": "levels", "evaluation_draws": 1}
+    parts = {role: {"kind": kind} for role in ("encoder", "decoder", "prior")}
+    parts["encoder"] |= dict(options or {})
+    experiment = _experiment(
+        name=name or kind,
+        model=name or kind,
+        seed=seed,
+        latent_dim=latent_dim,
+        data=protocol,
+        objective=objective or {},
+        training=_training(given, epochs, len(splits.train), training),
+        evaluation=evaluation or {},
+        **parts,
+    )
+    check_fit(experiment, splits)
+    splits = on_device(splits, device)  # before a folder is created
+    return _trained(Run.create(into, experiment), splits, evaluation is not None, verbose)
+
+
+def _trained(run: Run, splits: Splits, measured: bool, verbose: bool) -> VAE:
+    finish, command = complete if measured else train_only, "mpdvae.fit"
+    if not verbose:
+        with owned_by_first(run.path, lambda _: None):
+            finish(run, splits, command)
+        return load(run.path).to(splits.train.pixels.device)
+    with Watcher(run.experiment.name) as watcher, owned_by_first(run.path, watcher.say):
+        steps, latest = run.experiment.training.steps, (run.history or [None])[-1]
+        finish(run, splits, command, watch=watcher.following(run.path.name, steps, latest), warn=watcher.say)
+    return load(run.path).to(splits.train.pixels.device)
+
+
+def _checked(vae: Any) -> VAE | Callable[..., VAE]:
+    if not callable(vae):
+        raise InputError(
+            f"vae: expected an mpdvae.VAE or a function that returns one, got a {type(vae).__name__}.",
+            topic="own-parts",
+        )
+    return vae
+
+
+def _loaded(data: Any, protocol: dict[str, Any]) -> tuple[Splits, dict[str, Any]]:
+    """Returns the data, and the protocol with their name or path."""
+    if isinstance(data, str | os.PathLike):
+        is_path = isinstance(data, os.PathLike) or os.path.exists(os.path.expanduser(data))
+        protocol = protocol | ({"dataset": "own", "path": os.fsdecode(data)} if is_path else {"dataset": data})
+        return load_data(_experiment(data=protocol | BINARY_ONCE)), protocol
+    protocol = protocol | {"dataset": "own"}
+    told = _experiment(data=protocol | BINARY_ONCE).data
+    pixels = channels_first(grey_levels(plain_array(data, "data"), "data"), "data")
+    parts = {"all": Images(pixels)}
+    return split_own(parts, "data", "own images", told.validation_size, told.split_seed), protocol
+
+
+def _kind(
+    vae: VAE | Callable[..., VAE], image_shape: ImageShape, latent_dim: int, seed: int
+) -> tuple[str, PixelValues]:
+    """Returns the kind of the model, which it becomes if it is none, and the values of the pixels that it models."""
+    if (known := kind_of(vae)) is not None:
+        return known
+    function = _uniform(vae)
+    with seeded(seed, "weights"):
+        made = function(image_shape, latent_dim)
+    if not isinstance(made, VAE):
+        raise InputError(f"vae: expected a function that returns an mpdvae.VAE, got a {type(made).__name__}.")
+    form = made.latent_shape
+    codes, halvings = ("maps", round(math.log2(image_shape[1] / form[1]))) if len(form) == 3 else ("vectors", 0)
+    name = f"given_{_hash(made)}" if isinstance(vae, VAE) else getattr(vae, "__name__", "")
+    kind = name.strip("_").replace("_", "-").lower() if name.isidentifier() else "model"  # a lambda has no name
+    part("model", name=kind, codes=codes, halvings=halvings, pixel_values=_values(made))(function)
+    known = kind_of(function)
+    assert known is not None
+    return known
+
+
+def _uniform(vae: VAE | Callable[..., VAE]) -> Callable[..., Any]:
+    """Returns `vae` as a function of (image_shape, latent_dim)."""
+    if isinstance(vae, VAE):
+
+        def given(image_shape: ImageShape, latent_dim: int) -> VAE:
+            return copy.deepcopy(vae)
+
+        return given
+    if inspect.signature(vae).parameters:
+        return vae
+
+    def called(image_shape: ImageShape, latent_dim: int) -> Any:
+        return vae()
+
+    for about in ("__name__", "__qualname__", "__module__", "__doc__"):
+        setattr(called, about, getattr(vae, about, getattr(called, about)))
+    return called
+
+
+@torch.no_grad()
+def _values(vae: VAE) -> PixelValues:
+    """Returns the values of the pixels that a model has a distribution of: black and white, unless it says otherwise."""
+    support = vae.decoder(vae.prior().sample((1,))).support
+    return "binary" if isinstance(getattr(support, "base_constraint", support), type(constraints.boolean)) else "levels"
+
+
+def _hash(vae: VAE) -> str:
+    """Returns a name for the weights of a model."""
+    digest = hashlib.sha256()
+    for name, tensor in sorted(vae.state_dict().items()):
+        digest.update(f"{name} {tensor.dtype} {tuple(tensor.shape)};".encode())
+        digest.update(tensor.detach().cpu().contiguous().reshape(-1).view(torch.uint8).numpy().data)
+    return digest.hexdigest()[:12]
+
+
+def _training(vae: VAE | Callable[..., VAE], epochs: int, images: int, given: dict[str, Any]) -> dict[str, Any]:
+    """Returns the fields of `Training`: those given, and for the others what suits a run of so many epochs."""
+    if not isinstance(epochs, int) or epochs < 1:
+        raise InputError(f"epochs: expected a whole number from 1, got {epochs!r}.", topic="options")
+    told = _experiment(training=DEFAULTS | given).training
+    batch_size = min(told.batch_size, images)
+    # A ready-made model keeps its weights: fewer images than these change none (`Training.initial_images`).
+    kept = {"initial_images": 2} if isinstance(vae, VAE) else {}
+    suited = short_training(epochs, steps_per_epoch(images, batch_size), PATIENCE)
+    return suited | DEFAULTS | kept | given | {"batch_size": batch_size}
+
+
+def _experiment(**fields: Any) -> Experiment:
+    try:
+        return Experiment.model_validate(fields)
+    except ValidationError as error:
+        raise InputError(in_words(error), topic="options") from None

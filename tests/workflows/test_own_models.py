@@ -1,0 +1,233 @@
+"""`mpdvae.fit`: models made in Python get everything that recipes have."""
+
+import json
+import subprocess
+import sys
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+from command_line import call
+from torch import nn
+from torch.distributions import Bernoulli, Independent, Normal
+
+import mpdvae
+from mpdvae.errors import InputError, RunError
+from mpdvae.experiments import own_parts
+from mpdvae.experiments.experiment import origin_of
+from mpdvae.models import StandardNormal, mlp_decoder
+from mpdvae.runs.run_folder import Run
+from mpdvae.vae import VAE
+from mpdvae.workflows.own_models import fit
+
+TRAINING = {"epochs": 2, "batch_size": 20, "learning_rate": 1e-3}
+EVALUATION = {
+    "density_images": 4, "density_samples": 3, "representation_images": 20, "label_counts": (2,), "label_subsets": 1,
+    "clusters": (2,), "information_samples": 10, "code_use_images": 4, "explored_images": 4,
+}  # fmt: skip
+
+
+class Decoder(nn.Module):
+    """Nothing of the package."""
+
+    def __init__(self, latent_dim: int) -> None:
+        super().__init__()
+        self.net = nn.Sequential(nn.Linear(latent_dim, 64), nn.Unflatten(-1, (1, 8, 8)))
+
+    def forward(self, z: torch.Tensor) -> Independent:
+        return Independent(Bernoulli(logits=self.net(z), validate_args=False), 3)
+
+
+class Encoder(nn.Module):
+    def __init__(self, latent_dim: int) -> None:
+        super().__init__()
+        self.net = nn.Sequential(nn.Flatten(), nn.Linear(64, 2 * latent_dim))
+
+    def forward(self, x: torch.Tensor) -> Independent:
+        mean, log_variance = self.net(x).chunk(2, -1)
+        return Independent(Normal(mean, (log_variance / 2).exp()), 1)
+
+
+def foreign(image_shape, latent_dim):
+    return VAE(Encoder(latent_dim), Decoder(latent_dim), StandardNormal((latent_dim,)))
+
+
+def foreign_of_three():
+    return foreign((1, 8, 8), 3)
+
+
+@pytest.fixture(autouse=True)
+def nothing_known(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(own_parts, "_KNOWN", own_parts._Known())
+
+
+@pytest.fixture
+def images() -> np.ndarray:
+    return np.random.default_rng(0).random((120, 8, 8))
+
+
+def weights(vae: VAE) -> dict[str, torch.Tensor]:
+    return vae.state_dict()
+
+
+def same(one: VAE, other: VAE) -> bool:
+    return all(torch.equal(weights(one)[name], weights(other)[name]) for name in weights(one))
+
+
+READY = foreign((1, 8, 8), 3)
+FUNCTIONS = {"of shapes": foreign, "of nothing": foreign_of_three, "ready made": READY, "without a name": lambda: READY}
+
+
+@pytest.mark.parametrize("vae", FUNCTIONS.values(), ids=FUNCTIONS)
+def test_a_model_is_trained_in_a_run_folder(vae, images, tmp_path):
+    made = fit(vae, images, {"diversity_weight": 0.1}, out=tmp_path / "run", latent_dim=3, **TRAINING)
+    run = Run(tmp_path / "run")
+    assert run.status == "trained"
+    assert [entry["epoch"] for entry in run.history] == [1.0, 2.0]
+    assert set(run.history[0]["terms_nats"]) == {"reconstruction", "kl", "diversity"}
+    assert made.latent_shape == (3,)
+    assert not made.training
+    assert same(mpdvae.load(tmp_path / "run"), made)
+    assert origin_of(made).run == tmp_path / "run"
+    assert made.encode(made.preprocess(images[:2])).shape == (2, 3)
+
+
+def test_a_ready_made_model_starts_with_its_weights(images, tmp_path):
+    vae = foreign((1, 8, 8), 3)
+    before = {name: tensor.clone() for name, tensor in weights(vae).items()}
+    after = weights(fit(vae, images, out=tmp_path / "run", latent_dim=3, learning_rate=1e-12, averaging=0.0, epochs=1))
+    for name, tensor in before.items():
+        torch.testing.assert_close(after[name], tensor)
+        assert torch.equal(weights(vae)[name], tensor)  # the one that was given is left as it was
+
+
+def test_another_ready_made_model_is_another_run(images, tmp_path):
+    fit(foreign((1, 8, 8), 3), images, out=tmp_path / "run", latent_dim=3, **TRAINING)
+    with pytest.raises(InputError, match=r"already holds another run \(it differs in .*encoder\.kind"):
+        fit(foreign((1, 8, 8), 3), images, out=tmp_path / "run", latent_dim=3, **TRAINING)
+
+
+def test_a_finished_run_is_not_trained_again_and_other_data_are_refused(images, tmp_path):
+    first = fit(foreign, images, out=tmp_path / "run", latent_dim=3, **TRAINING)
+    before = {path: path.stat().st_mtime_ns for path in (tmp_path / "run").rglob("*.safetensors")}
+    assert same(first, fit(foreign, images, out=tmp_path / "run", latent_dim=3, **TRAINING))
+    assert {path: path.stat().st_mtime_ns for path in before} == before
+    with pytest.raises(InputError, match="was made on other data"):
+        fit(foreign, images[::-1].copy(), out=tmp_path / "run", latent_dim=3, **TRAINING)
+
+
+def test_a_stopped_run_ends_with_the_same_bytes(images, tmp_path, monkeypatch):
+    """Stopped after every step in turn."""
+    whole = fit(foreign, images, {"smoothness_weight": 0.1}, out=tmp_path / "whole", latent_dim=3, **TRAINING)
+    from mpdvae.training import loop
+
+    steps, original = [0], loop.training_step
+
+    def stopping(learner, data):
+        steps[0] += 1
+        if steps[0] % 4 == 0:
+            raise KeyboardInterrupt
+        return original(learner, data)
+
+    monkeypatch.setattr(loop, "training_step", stopping)
+    for _ in range(30):
+        try:
+            parts = fit(foreign, images, {"smoothness_weight": 0.1}, out=tmp_path / "parts", latent_dim=3, **TRAINING)
+            break
+        except (KeyboardInterrupt, RunError):
+            monkeypatch.setattr(loop, "training_step", original if len(steps) > 3 else stopping)
+            steps.append(0)
+    assert len(steps) > 1
+    assert same(parts, whole)
+    one, other = (tmp_path / name / "model" / "model.safetensors" for name in ("whole", "parts"))
+    assert one.read_bytes() == other.read_bytes()
+
+
+def test_everything_is_measured_if_asked_for(images, tmp_path):
+    fit(foreign, images, out=tmp_path / "run", latent_dim=3, evaluation=EVALUATION, **TRAINING)
+    assert Run(tmp_path / "run").status == "finished"
+    assert {"density.json", "diagnostics.json", "information.json"} <= {p.name for p in (tmp_path / "run").iterdir()}
+
+
+def test_data_by_name_and_by_path(images, tmp_path):
+    np.savez(tmp_path / "mine.npz", x=images)
+    for data in (tmp_path / "mine.npz", str(tmp_path / "mine.npz")):
+        fit(foreign, data, out=tmp_path / "run", latent_dim=3, **TRAINING)
+    made = fit(foreign, "digits", out=tmp_path / "digits", latent_dim=3, epochs=1)
+    assert origin_of(made).experiment.data.dataset == "digits"
+
+
+def test_options_are_recorded_and_passed_on(images, tmp_path):
+    def sized(image_shape, latent_dim, *, width: int = 2):
+        return VAE(Encoder(latent_dim), mlp_decoder(image_shape, latent_dim, (width,)), StandardNormal((latent_dim,)))
+
+    made = fit(sized, images, out=tmp_path / "run", latent_dim=3, options={"width": 5}, **TRAINING)
+    assert json.loads((tmp_path / "run" / "experiment.json").read_text())["encoder"]["width"] == 5
+    assert any(tensor.shape[0] == 5 for tensor in weights(made).values() if tensor.ndim)
+    with pytest.raises(InputError, match=r"encoder\.widht: there is no such field"):
+        fit(sized, images, out=tmp_path / "other", latent_dim=3, options={"widht": 5}, **TRAINING)
+
+
+@pytest.mark.parametrize(
+    ("changes", "message"),
+    [
+        ({"vae": 3}, "vae: expected an mpdvae.VAE or a function that returns one, got a int"),
+        ({"vae": nn.Identity}, "expected a function that returns an mpdvae.VAE, got a Identity"),
+        ({"data": "no-such-set"}, "no-such-set"),
+        ({"data": np.zeros((5, 5))}, "data has 2 axes"),
+        ({"data": np.zeros((5, 8, 8))}, "data has too few images: 5"),
+        ({"data": object()}, "data has"),
+        ({"objective": {"diversity": 1}}, r"objective\.diversity: there is no such field"),
+        ({"epochs": 0}, "epochs: expected a whole number from 1, got 0"),
+        ({"stepz": 3}, r"training\.stepz: there is no such field"),
+        ({"batch_size": "many"}, r"training\.batch_size"),
+        ({"images": {"binarisation": "none"}}, r"data\.binarisation"),
+        ({"device": "tpu9"}, "device"),
+    ],
+)
+def test_what_cannot_be_fitted_is_told(images, tmp_path, changes, message):
+    given = {"vae": foreign, "data": images, "out": tmp_path / "run", "latent_dim": 3, "epochs": 1} | changes
+    with pytest.raises(InputError, match=message):
+        fit(given.pop("vae"), given.pop("data"), given.pop("objective", None), **given)
+    assert not (tmp_path / "run").exists()
+
+
+PARTS = '''
+import mpdvae
+from mpdvae.models import GaussianEncoder, StandardNormal, mlp_decoder
+from torch import nn
+
+@mpdvae.part("model")
+def shared_file(image_shape, latent_dim, *, width: int = 6):
+    """A model of a file."""
+    encoder = GaussianEncoder(nn.Sequential(nn.Flatten(), nn.Linear(64, 2 * latent_dim)), image_shape)
+    return mpdvae.VAE(encoder, mlp_decoder(image_shape, latent_dim, (width,)), StandardNormal((latent_dim,)))
+
+if __name__ == "__main__":
+    import sys
+    vae = mpdvae.fit(shared_file, "digits", out="run", epochs=1, latent_dim=3, options={"width": 4})
+    print(vae.encode(vae.preprocess([[[0.5] * 8] * 8])).shape)
+'''
+
+
+def test_the_command_line_takes_what_a_script_trained(tmp_path, monkeypatch, capsys):
+    """With `--parts` every command, without it those that build nothing."""
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setenv(own_parts.PATHS, "")
+    Path("mine.py").write_text(PARTS)
+    done = subprocess.run([sys.executable, "mine.py"], capture_output=True, text=True, check=False)
+    assert done.stdout == "torch.Size([1, 3])\n", done.stderr
+    options = ["--samples", "3", "--images", "4"]
+    code, _, err = call(capsys, "evaluate", "run", *options)
+    assert code == 2
+    assert "the kind shared-file (__main__.shared_file) is not one of the package's and not known here" in err
+    for words in (["evaluate", "run", *options], ["sample", "run", "--out", "x.png"], ["diagnose", "run"]):
+        code, _, err = call(capsys, "--parts", "mine.py", *words)
+        assert code == 0, err
+    monkeypatch.setattr(own_parts, "_KNOWN", own_parts._Known())
+    monkeypatch.setenv(own_parts.PATHS, "")
+    code, _, err = call(capsys, "report", "run", "--out", "report.html")
+    assert code == 0, err
+    assert "shared-file" in Path("report.html").read_text()
+    sys.modules.pop("mine", None)
