@@ -35,7 +35,7 @@ def with_kinds(config: Given, arguments: Sequence[str], prefix: str = "") -> Giv
             continue
         option = f"{prefix}{name.replace('_', '-')}"
         kind = _given(f"--{option}.kind", arguments)
-        if kind is not None and _is_chosen_by_kind(name, field):
+        if kind is not None and is_chosen_by_kind(name, field):
             member = _members(field.annotation).get(kind) or (find(name, kind) if name in OF_PACKAGE else None)
             if member is None:
                 refuse_unknown(f"kind of {option}", kind, [*_members(field.annotation), *_own(name)])
@@ -57,7 +57,7 @@ def kinds_beside(member: type[Config], root: type[Config] = Experiment) -> tuple
 def _unions(config: type[Config]) -> Iterator[dict[str, type[Config]]]:
     """Yields every union below `config`, as a dictionary of its members by kind."""
     for name, field in config.model_fields.items():
-        if _is_chosen_by_kind(name, field):
+        if is_chosen_by_kind(name, field):
             members = _members(field.annotation)
             yield members | _own(name)
             for member in members.values():
@@ -66,7 +66,8 @@ def _unions(config: type[Config]) -> Iterator[dict[str, type[Config]]]:
             yield from _unions(field.annotation)
 
 
-def _is_chosen_by_kind(name: str, field: FieldInfo) -> bool:
+def is_chosen_by_kind(name: str, field: FieldInfo) -> bool:
+    """Returns whether a field of this name holds one of several kinds, of the package or of the user."""
     return field.discriminator is not None or name in OF_PACKAGE
 
 

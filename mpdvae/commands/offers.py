@@ -14,6 +14,7 @@ from typing import Annotated, Any, Literal, get_args, get_origin, get_type_hints
 
 from tyro.conf import Positional
 
+from mpdvae.commands.kind_options import is_chosen_by_kind
 from mpdvae.experiments.fields import Config
 
 
@@ -77,7 +78,7 @@ def field_offers(
         for member in members:
             of_member, flags_of_member = field_offers(member, known, f"{path}.")
             options, flags = options | of_member, flags | flags_of_member
-        if field.discriminator is not None:
+        if is_chosen_by_kind(name, field):
             options[f"--{path}.kind"] = Value(tuple(member.model_fields["kind"].default for member in members))
         elif bool in leaves:
             flags |= {f"--{path}": "", f"--{prefix}no-{name.replace('_', '-')}": ""}

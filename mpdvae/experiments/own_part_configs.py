@@ -8,7 +8,7 @@ where its code is not at hand.
 """
 
 from collections.abc import Callable
-from typing import TYPE_CHECKING, Annotated, Any, ClassVar
+from typing import TYPE_CHECKING, Annotated, Any, ClassVar, cast
 
 from pydantic import ConfigDict, Field
 
@@ -135,35 +135,35 @@ class OwnRegulariser(OwnPart):
                 f"{type(term).__name__}; see {self.defined_in}.",
                 topic="own-parts",
             )
-        return term
+        return cast("Term", term)
 
 
 class UnknownEncoder(OwnEncoder):
     """A recorded encoder whose function is not known here."""
 
     model_config = ConfigDict(extra="allow")
-    __pydantic_extra__: dict[str, Option]
+    __pydantic_extra__: dict[str, Option]  # pyright: ignore[reportIncompatibleVariableOverride] - pydantic's own form
 
 
 class UnknownDecoder(OwnDecoder):
     """A recorded decoder whose function is not known here."""
 
     model_config = ConfigDict(extra="allow")
-    __pydantic_extra__: dict[str, Option]
+    __pydantic_extra__: dict[str, Option]  # pyright: ignore[reportIncompatibleVariableOverride] - pydantic's own form
 
 
 class UnknownPrior(OwnPrior):
     """A recorded prior whose function is not known here."""
 
     model_config = ConfigDict(extra="allow")
-    __pydantic_extra__: dict[str, Option]
+    __pydantic_extra__: dict[str, Option]  # pyright: ignore[reportIncompatibleVariableOverride] - pydantic's own form
 
 
 class UnknownRegulariser(OwnRegulariser):
     """A recorded regulariser whose function is not known here."""
 
     model_config = ConfigDict(extra="allow")
-    __pydantic_extra__: dict[str, Option]
+    __pydantic_extra__: dict[str, Option]  # pyright: ignore[reportIncompatibleVariableOverride] - pydantic's own form
 
 
 BASES: dict[str, type[OwnPart]] = {part.role: part for part in (OwnEncoder, OwnDecoder, OwnPrior, OwnRegulariser)}

@@ -243,9 +243,10 @@ def _member(
     base = BASES[role]
     told = {name: value for name, value in values.items() if name in base.model_fields and value is not None}
     fixed = {name: (base.model_fields[name].annotation, value) for name, value in told.items()}
+    make: Any = create_model  # its overloads know no computed types
     about = f"{function.__module__}.{getattr(function, '__qualname__', kind)}"
     try:
-        member = create_model(
+        member = make(
             kind,
             __base__=base,
             __doc__=inspect.getdoc(function) or base.__doc__,

@@ -19,7 +19,7 @@ import math
 import os
 from collections.abc import Callable, Mapping
 from pathlib import Path
-from typing import Any, no_type_check
+from typing import Any, cast, no_type_check
 
 import torch
 from pydantic import ValidationError
@@ -138,7 +138,7 @@ def _checked(vae: Any) -> VAE | Callable[..., VAE]:
             f"vae: expected an mpdvae.VAE or a function that returns one, got a {type(vae).__name__}.",
             topic="own-parts",
         )
-    return vae
+    return cast("VAE | Callable[..., VAE]", vae)
 
 
 def _loaded(data: Any, protocol: dict[str, Any]) -> tuple[Splits, dict[str, Any]]:
