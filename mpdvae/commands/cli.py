@@ -22,6 +22,7 @@ from mpdvae.commands.draw import reconstruct, sample, traverse
 from mpdvae.commands.encode import encode
 from mpdvae.commands.explain import explain
 from mpdvae.commands.explore import explore
+from mpdvae.commands.help_text import one_default_each
 from mpdvae.commands.matrix import list_recipes, report, reproduce
 from mpdvae.commands.models import list_models
 from mpdvae.commands.own_parts import with_own_parts
@@ -50,7 +51,7 @@ commands
 {commands}
 
 mpdvae COMMAND --help lists the options of a command.
-mpdvae --parts FILE.py COMMAND ... adds networks and regularisers of your own: `mpdvae explain own-parts`.
+mpdvae --parts FILE.py COMMAND adds parts of your own; `mpdvae explain own-parts` says how.
 """
 
 
@@ -181,7 +182,7 @@ def _dispatch(arguments: list[str]) -> int:
         train(rest)
     else:
         called = f"mpdvae {name}"
-        parsed(lambda: tyro.cli(_prepared(command), args=rest, prog=called), called)()
+        parsed(lambda: tyro.cli(one_default_each(_prepared(command)), args=rest, prog=called), called)()
     return 0
 
 

@@ -8,12 +8,13 @@ selected beforehand (`mpdvae.commands.kind_options`).
 
 from collections.abc import Callable, Sequence
 from dataclasses import replace
-from typing import Any, Literal, TypeVar
+from typing import Annotated, Any, Literal, TypeVar
 
 import tyro
 from pydantic import ValidationError
 from tyro.constructors import ConstructorRegistry, StructConstructorSpec, StructFieldSpec, StructTypeInfo
 
+from mpdvae.commands.help_text import ALL, asked_for_all, is_common, one_default_each
 from mpdvae.commands.kind_options import kinds_beside
 from mpdvae.commands.usage_errors import parsed
 from mpdvae.errors import InputError
@@ -29,13 +30,18 @@ Track = tyro.conf.UseAppendAction[tuple[Name, ...]]
 def parse(collect: Callable[..., Options], arguments: Sequence[str], command: str, description: str) -> Options:
     """Returns the result of `collect` for the options in `arguments`. Configurations in it are not validated yet.
 
-    Exits with code 0 after printing help. Raises `InputError` for an option that is unknown, missing or of the wrong type.
+    Exits with code 0 after printing help: of the common options, or with `--help-all` of all. Raises `InputError` for an
+    option that is unknown, missing or of the wrong type.
     """
+    arguments, every_option = asked_for_all(arguments)
+    short = not every_option and bool({"-h", "--help"} & set(arguments))
+    if short:
+        description = f"{description}\n\nThese are the common options; {ALL} shows all."
 
     def read() -> Options:
-        with _unvalidated():
+        with _unvalidated(short):
             return tyro.cli(
-                collect,
+                one_default_each(collect),
                 args=arguments,
                 prog=command,
                 config=(tyro.conf.AvoidSubcommands,),
@@ -53,8 +59,9 @@ def validated(experiment: Experiment) -> Experiment:
         raise InputError(in_words(error), topic="options") from None
 
 
-def _unvalidated() -> ConstructorRegistry:
-    """Returns a registry that makes tyro create configurations without validating them."""
+def _unvalidated(short: bool) -> ConstructorRegistry:
+    """Returns a registry that makes tyro create configurations without validating them; for a `short` help, with uncommon
+    fields hidden."""
     registry, types = ConstructorRegistry(), set()
 
     @registry.struct_rule
@@ -71,6 +78,8 @@ def _unvalidated() -> ConstructorRegistry:
         kinds = kinds_beside(info.type)
 
         def typed(field: StructFieldSpec) -> StructFieldSpec:
+            if short and not is_common(info.type, field.name):
+                return replace(field, type=Annotated[field.type, tyro.conf.Suppress])
             if kinds and field.name == "kind":
                 return replace(field, type=Literal[kinds])
             own = isinstance(field.default, OwnPart)

@@ -28,7 +28,8 @@ def train(arguments: Sequence[str]) -> None:
 
     mpdvae train RECIPE --out DIR [--FIELD VALUE ...]
 
-    `mpdvae recipes` lists recipes; `mpdvae train RECIPE --help` lists the fields."""
+    `mpdvae recipes` lists recipes; `mpdvae train RECIPE --help` lists the common fields.
+    `mpdvae train RECIPE --help-all` lists all of them."""
     if not arguments or arguments[0].startswith("-"):
         if {"-h", "--help"} & set(arguments):
             tell(*(inspect.getdoc(train) or "").split("\n"))

@@ -57,9 +57,10 @@ def _unknown(text: str, lines: list[str]) -> str:
     first = re.split(r",? ", match[1])[0]
     if not first.startswith("--"):
         return f"expected options, got the further argument {first!r}"
-    near = re.findall(r"Perhaps you meant:.*", text)
-    suggested = list(dict.fromkeys(re.findall(r"(?<![\w-])--[a-z][\w.-]*", near[0]))) if near else []
-    close = [name for name in suggested if name != "--help"][:3]
+    start = next((i for i, line in enumerate(lines) if line.startswith("Perhaps you meant")), len(lines))
+    # An option begins its line; others are named in its description.
+    suggested = [word for line in lines[start:] for word in re.findall(r"^--[a-z][\w.-]*", line)]
+    close = [name for name in dict.fromkeys(suggested) if name != "--help"][:3]
     return f"unknown option {first}" + (f": did you mean {' or '.join(close)}?" if close else "")
 
 

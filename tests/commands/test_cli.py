@@ -34,7 +34,8 @@ def test_the_help_names_every_command_in_a_line_that_fits(capsys, arguments):
     assert 24 <= len(out.splitlines()) <= 40  # a screen
     first, rest = out.split("\ncommands\n")
     assert re.findall(r"^  mpdvae (\w+)", first, flags=re.M) == ["reproduce", "train", "sample"]
-    assert len(rest.splitlines()) == len(COMMANDS) + 2
+    assert len(rest.splitlines()) == len(COMMANDS) + 3
+    assert rest.splitlines()[-1].startswith("mpdvae --parts FILE.py COMMAND")
     for name in COMMANDS:
         line = next(line for line in out.splitlines() if line.startswith(f"  {name} "))
         assert len(line.split(name, 1)[1].split()) >= 4
@@ -64,6 +65,32 @@ def test_the_help_of_a_recipe_lists_fields_with_their_defaults(capsys):
     assert "Creates a new instance" not in words
     assert "Constant weight of the KL: 1 is the ELBO, any other value a beta-VAE." in words
     assert "The paper's eta: makes posteriors differ in every latent dimension. (default: 1.0)" in words
+
+
+def options_in(text: str) -> set[str]:
+    return set(re.findall(r"^│ (--[\w.-]+)", text, flags=re.M))
+
+
+def test_the_short_help_of_a_recipe_shows_what_people_change(capsys):
+    """About twenty options; `--help-all` shows the others, too, and all are accepted either way."""
+    _, short, _ = call(capsys, "train", "mae-digits-smoke", "--help")
+    _, every, _ = call(capsys, "train", "mae-digits-smoke", "--help-all")
+    assert "--help-all shows all" in short
+    assert 15 <= len(options_in(short)) <= 25
+    assert options_in(short) < options_in(every)
+    assert len(options_in(every)) > 90
+    assert {"--out", "--training.steps", "--objective.diversity-weight", "--decoder.kind"} <= options_in(short)
+
+
+@pytest.mark.parametrize("words", [(name,) for name in COMMANDS if name != "train"] + [("train", "mae-digits-smoke")])
+def test_each_default_is_told_once(capsys, monkeypatch, words):
+    monkeypatch.setenv("COLUMNS", "300")
+    _, out, _ = call(capsys, *words, "--help")
+    options = re.split(r"^│ (?=--)", out, flags=re.M)[1:]
+    twice = [
+        option for option in options if "default: " in option.replace("(default:", "").lower() and "(default:" in option
+    ]
+    assert twice == []
 
 
 def test_the_version(capsys):

@@ -11,6 +11,10 @@ WRONG = {
         (*TRAIN, "--training.learningrate", "0.1"),
         "unknown option --training.learningrate: did you mean --training.learning-rate?",
     ),
+    "an option whose description names another": (
+        ("evaluate", "x", "--sample", "3"),
+        "unknown option --sample: did you mean --samples?",
+    ),
     "an option of nothing": (("report", "a", "--out", "x.html", "--zzzzzz"), "unknown option --zzzzzz"),
     "a further argument": (
         ("sample", "x", "--out", "y.png", "extra"),

@@ -1,0 +1,70 @@
+"""What `--help` shows of the options: the common ones first, and each default once.
+
+An experiment has some 130 fields. `mpdvae train RECIPE --help` shows those that people change, `--help-all` every one; all of
+them are accepted either way.
+"""
+
+import inspect
+from collections.abc import Callable, Mapping, Sequence
+from functools import wraps
+from typing import Annotated, Any, TypeVar, get_type_hints
+
+import tyro
+
+from mpdvae.experiments.experiment import Data, Evaluation, Experiment
+from mpdvae.experiments.fields import Config
+from mpdvae.experiments.objective_config import ObjectiveConfig
+from mpdvae.experiments.training_config import Training
+
+Returned = TypeVar("Returned")
+ALL = "--help-all"
+COMMON: Mapping[type[Config], tuple[str, ...]] = {
+    Experiment: ("seed", "latent_dim", "data", "encoder", "decoder", "prior", "objective", "training", "evaluation"),
+    Data: ("dataset", "path", "binarisation"),
+    ObjectiveConfig: ("diversity_weight", "smoothness_weight", "kl_weight", "free_bits_nats"),
+    Training: ("steps", "batch_size", "learning_rate", "precision"),
+    Evaluation: ("density_images", "density_samples"),
+}
+"""The fields that people change, by group. Of a part, this is its kind."""
+
+
+def is_common(group: type[Config], field: str) -> bool:
+    """Returns whether the short help shows a field."""
+    return field in COMMON.get(group, ("kind",))
+
+
+def asked_for_all(arguments: Sequence[str]) -> tuple[list[str], bool]:
+    """Returns the arguments with `--help` in place of `--help-all`, and whether that was there."""
+    return ["--help" if word == ALL else word for word in arguments], ALL in arguments
+
+
+def one_default_each(command: Callable[..., Returned]) -> Callable[..., Returned]:
+    """Returns `command` without "(default: None)" in the help of options whose description states the default."""
+    told = _told_defaults(inspect.getdoc(command) or "")
+
+    @wraps(command)
+    def called(*arguments: Any, **options: Any) -> Returned:
+        return command(*arguments, **options)
+
+    without = tyro.conf.arg(help_behavior_hint="")
+    hints = get_type_hints(command, include_extras=True)
+    hints = {name: Annotated[hint, without] if name in told else hint for name, hint in hints.items()}
+    signature = inspect.signature(command)
+    parameters = [p.replace(annotation=hints.get(name, p.annotation)) for name, p in signature.parameters.items()]
+    called.__annotations__ = hints
+    del called.__wrapped__  # tyro would read the options of that one
+    setattr(called, "__signature__", signature.replace(parameters=parameters))  # noqa: B010 - unknown to type checkers
+    return called
+
+
+def _told_defaults(doc: str) -> set[str]:
+    """Returns the names of arguments whose description says what their default is."""
+    described = doc.partition("Args:")[2]
+    told, name = set(), ""
+    for line in described.splitlines():
+        start, colon, text = line.strip().partition(":")
+        if colon and start.isidentifier():
+            name = start
+        if "default:" in (text if name == start else line).lower():
+            told.add(name)
+    return told
