@@ -41,9 +41,13 @@ def parsed(parse: Callable[[], T], command: str) -> T:
 
 def in_one_sentence(framed: str) -> str:
     """Returns the content of tyro's framed text without a full stop."""
-    inside = [line.strip("│ ") for line in framed.splitlines()[1:] if not line.startswith("╰")]  # the first is a title
-    lines = [line for line in inside if not re.fullmatch(r"[─-]+", line)]  # frames are of either character
-    text = " ".join(line for line in lines if line)
+    inside = [
+        line.strip("│").rstrip() for line in framed.splitlines()[1:] if not line.startswith("╰")
+    ]  # after the title
+    lines = [
+        line for line in inside if line and not re.fullmatch(r"[─-]+", line.strip())
+    ]  # frames are of either character
+    text = " ".join(map(str.strip, lines))
     for found in (_unknown, _missing, _choice, _no_value, _value):
         if sentence := found(text, lines):
             return sentence
@@ -57,9 +61,12 @@ def _unknown(text: str, lines: list[str]) -> str:
     first = re.split(r",? ", match[1])[0]
     if not first.startswith("--"):
         return f"expected options, got the further argument {first!r}"
-    start = next((i for i, line in enumerate(lines) if line.startswith("Perhaps you meant")), len(lines))
-    # An option begins its line; others are named in its description.
-    suggested = [word for line in lines[start:] for word in re.findall(r"^--[a-z][\w.-]*", line)]
+    start = next((i for i, line in enumerate(lines) if line.strip().startswith("Perhaps you meant")), len(lines))
+    # Lines with options are indented least; their descriptions, which name other options, are below and further in.
+    end = next((i for i, line in enumerate(lines) if line.strip().startswith("For full helptext")), len(lines))
+    indented = [(len(line) - len(line.lstrip()), line.strip()) for line in lines[start + 1 : end]]
+    indent = min((depth for depth, line in indented if line.startswith("--")), default=0)
+    suggested = [re.split(r"[ =]", line)[0] for depth, line in indented if depth == indent and line.startswith("--")]
     close = [name for name in dict.fromkeys(suggested) if name != "--help"][:3]
     return f"unknown option {first}" + (f": did you mean {' or '.join(close)}?" if close else "")
 
@@ -67,7 +74,7 @@ def _unknown(text: str, lines: list[str]) -> str:
 def _missing(text: str, lines: list[str]) -> str:
     if "Missing from mpdvae" not in text:
         return ""
-    required: list[list[str]] = []
+    lines, required = [line.strip() for line in lines], list[list[str]]()
     for line in lines[lines.index(next(line for line in lines if line.startswith("Missing from"))) + 1 :]:
         if line.startswith("For full"):
             break
