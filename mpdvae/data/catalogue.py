@@ -3,6 +3,8 @@
 import os
 from pathlib import Path
 
+from platformdirs import user_cache_path
+
 from mpdvae.data import (
     caltech101,
     cifar10,
@@ -42,9 +44,7 @@ def data_dir(root: Path | str | None = None) -> Path:
         return Path(root).expanduser()
     if named := os.environ.get("MPDVAE_DATA"):
         return Path(named).expanduser()
-    import pooch  # takes a quarter of a second to import, needed only here
-
-    return Path(pooch.os_cache("mpdvae"))
+    return user_cache_path("mpdvae")
 
 
 def names() -> list[str]:

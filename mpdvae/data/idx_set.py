@@ -40,7 +40,7 @@ class Source:
 def mirror(address: str, sha256: dict[str, str]) -> Source:
     """Returns the source for a web folder of gzipped files with these checksums, by the name of the raw file."""
 
-    def get(names: list[str], folder: Path, listener: Listener) -> dict[str, bytes]:
+    def get(names: list[str], folder: Path, listener: Listener) -> dict[str, bytes | bytearray]:
         contents = {}
         for name in names:
             packed = folder / f"{name}.gz"

@@ -10,6 +10,7 @@ where training resumes from the last checkpoint.
 import json
 import re
 import traceback
+import warnings
 from contextlib import ExitStack
 from dataclasses import asdict, dataclass, fields, replace
 from pathlib import Path
@@ -198,6 +199,7 @@ def _turn(out: Path) -> "FileLock":
 
 def _next_trial(study: "Study", job: Search) -> "Trial | None":
     """Returns a new trial or one that was enqueued again; None if enough trials have begun."""
+    from optuna.exceptions import ExperimentalWarning
     from optuna.samplers import TPESampler
     from optuna.trial import TrialState
 
@@ -207,7 +209,11 @@ def _next_trial(study: "Study", job: Search) -> "Trial | None":
     begun = len({folder_of(trial) for trial in known})
     if begun >= job.trials and not any(trial.state == TrialState.WAITING for trial in known):
         return None
-    study.sampler = TPESampler(seed=derive_seed(job.experiment.seed, "trial", begun) % 2**32)
+    seed = derive_seed(job.experiment.seed, "trial", begun) % 2**32
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore", ExperimentalWarning)
+        # Trials that other workers are at count as bad ones, so that no two try nearly the same.
+        study.sampler = TPESampler(seed=seed, constant_liar=True)
     trial = study.ask({name: what.distribution() for name, what in job.space.items()})
     if FOLDER not in trial.user_attrs:
         trial.set_user_attr(FOLDER, f"trial-{begun:04d}")

@@ -190,7 +190,7 @@ def test_catalogue(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
 
 
 def test_import_is_light() -> None:
-    heavy = {"sklearn", "scipy", "pooch", "PIL", "requests", "rich", "filelock"}
+    heavy = {"sklearn", "scipy", "PIL", "requests", "rich", "filelock"}
     code = f"import sys, mpdvae.data; print({heavy} & set(sys.modules))"
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
     assert done.stdout.strip() == "set()"
