@@ -190,7 +190,7 @@ def _decoder(newest: Record) -> Finding | None:
 
 def _training(experiment: Experiment, history: Sequence[Record]) -> Finding | None:
     """Says how the negative ELBO changed over the last quarter of a training that is over."""
-    fall = _last_fall(experiment, history)
+    fall = fall_at_the_end(experiment, history)
     if fall is None:
         return None
     if fall > FALLING_NATS:
@@ -202,7 +202,7 @@ def _training(experiment: Experiment, history: Sequence[Record]) -> Finding | No
 
 
 def _longer(experiment: Experiment, history: Sequence[Record]) -> tuple[str, ...]:
-    fall, steps = _last_fall(experiment, history), experiment.training.steps
+    fall, steps = fall_at_the_end(experiment, history), experiment.training.steps
     if fall is None or fall <= FALLING_NATS:
         return ()
     options: dict[str, float] = {"training__steps": 2 * steps}
@@ -211,7 +211,7 @@ def _longer(experiment: Experiment, history: Sequence[Record]) -> tuple[str, ...
     return tuple(as_options(options))
 
 
-def _last_fall(experiment: Experiment, history: Sequence[Record]) -> float | None:
+def fall_at_the_end(experiment: Experiment, history: Sequence[Record]) -> float | None:
     """Returns by how much the negative ELBO fell over the last quarter of the steps, on validation images; None before the
     end, and with a single point there."""
     steps = experiment.training.steps

@@ -55,8 +55,23 @@ STEPS_BETWEEN_EVALUATIONS = 50
 """Minimum, provided that it leaves ten evaluation points: each costs about as much as ten steps."""
 LAST_RATE = 0.1
 """Learning rate at the last step as a fraction of the first: plays the role that halving at plateaus has in long runs."""
+FEWEST_EPOCHS, ENOUGH_STEPS = 20, 2_000
+"""A run of a preset: so many epochs, or more if few images make short ones. On 2,000 images of MNIST the codes' 5-NN accuracy
+is 0.915 after 560 steps, 0.930 after 1,680, 0.926 after 2,016 and 0.929 after 2,912."""
+FEWEST_PATIENT, PATIENT_SHARE = 10, 0.2
+"""Epochs without progress after which such a run stops: so many, or this share of it if that is more."""
 INITIAL_IMAGES = 100
 """Images for the data-dependent initialisation: means over 100 images and all their pixels are accurate enough."""
+
+
+def enough_epochs(epoch_steps: int) -> int:
+    """Returns the number of epochs of a run that is long enough for good codes."""
+    return max(FEWEST_EPOCHS, math.ceil(ENOUGH_STEPS / epoch_steps))
+
+
+def patience_of(epochs: int) -> int:
+    """Returns the number of epochs without progress after which such a run stops."""
+    return max(FEWEST_PATIENT, math.ceil(PATIENT_SHARE * epochs))
 
 
 def short_training(epochs: int, epoch_steps: int, patience: int | None) -> dict[str, Any]:

@@ -14,6 +14,7 @@ scikit-learn's checks of it.
 import math
 import os
 import tempfile
+import warnings
 from collections.abc import Iterator
 from contextlib import contextmanager
 from numbers import Integral, Real
@@ -26,6 +27,7 @@ from pydantic import ValidationError
 from safetensors.torch import load as tensors_of
 from safetensors.torch import save as bytes_of
 from sklearn.base import BaseEstimator, ClassNamePrefixFeaturesOutMixin, DensityMixin, TransformerMixin
+from sklearn.exceptions import ConvergenceWarning
 from sklearn.utils import Tags, check_array, check_random_state
 from sklearn.utils.validation import check_is_fitted, validate_data
 
@@ -33,10 +35,11 @@ from mpdvae.data import Images, Splits, images_by_content, split_train_validatio
 from mpdvae.data.arrays import channels_first, grey_levels
 from mpdvae.data.given_images import plain_array
 from mpdvae.data.layout import axes_of_image, in_range, in_unit_range, with_axes
-from mpdvae.errors import InputError, refuse_unknown
+from mpdvae.errors import InputError, listed, refuse_unknown
+from mpdvae.evaluation.collapse_diagnosis import FALLING_NATS, fall_at_the_end
 from mpdvae.experiments.experiment import Experiment, Origin, in_words, origin_of
 from mpdvae.experiments.fields import Config
-from mpdvae.experiments.presets import part, short_training
+from mpdvae.experiments.presets import enough_epochs, part, patience_of, short_training
 from mpdvae.measures import density
 from mpdvae.runs.run_folder import Run
 from mpdvae.seeding import seeded
@@ -47,6 +50,7 @@ from mpdvae.workflows.job import check_device, check_fit, describe_run
 from mpdvae.workflows.precision_choice import decided, noted
 from mpdvae.workflows.progress_display import Watcher
 
+AUTO = "auto"
 FEWEST_IMAGES = 4
 """Minimum number of images: two for training and two for validation, because divergences are between pairs."""
 IMAGES_AT_ONCE = 500
@@ -85,13 +89,14 @@ class MPDVAE(ClassNamePrefixFeaturesOutMixin, TransformerMixin, DensityMixin, Ba
             channel); one of the numbers may be -1.
         value_range: values of black and white; for colour images, of none and all of a colour. Booleans and bytes (uint8,
             0 to 255) have their own range.
-        max_iter: maximum number of epochs. With a larger value the learning rate also falls more slowly.
+        max_iter: maximum number of epochs; "auto": as many as make 2,000 steps, but at least 20. With a larger value the
+            learning rate also falls more slowly.
         batch_size: number of images per training step; all training images if there are fewer.
         learning_rate: initial learning rate of Adam; it falls to a tenth by the last of `max_iter` epochs.
         validation_fraction: fraction of the images set aside for early stopping and for selecting the weights.
         n_iter_no_change: number of epochs without improvement of the validation ELBO after which training stops, at least
-            2, rounded up to evaluation points. These are one epoch apart, or 50 steps where that leaves ten of them. None:
-            no early stopping.
+            2, rounded up to evaluation points. These are one epoch apart, or 50 steps where that leaves ten of them.
+            "auto": a fifth of the maximum, but at least 10. None: no early stopping.
         importance_samples: number of importance samples per image in `score_samples` and `score`.
         device: device for training and inference: "cpu", "cuda", "cuda:1", ... Results depend on it. An unpickled estimator
             is on the CPU; `vae_.to(device)` moves it to any other device.
@@ -141,11 +146,11 @@ class MPDVAE(ClassNamePrefixFeaturesOutMixin, TransformerMixin, DensityMixin, Ba
         *,
         image_shape: tuple[int, ...] | None = None,
         value_range: tuple[float, float] = (0.0, 1.0),
-        max_iter: int = 20,
+        max_iter: int | str = "auto",
         batch_size: int = 64,
         learning_rate: float = 4e-3,
         validation_fraction: float = 0.1,
-        n_iter_no_change: int | None = 10,
+        n_iter_no_change: int | str | None = "auto",
         importance_samples: int = 64,
         device: str = "cpu",
         precision: str = "float32",
@@ -186,6 +191,9 @@ class MPDVAE(ClassNamePrefixFeaturesOutMixin, TransformerMixin, DensityMixin, Ba
         Raises:
             InputError: if X does not hold images or holds too few, or a parameter is invalid; names which.
             RunError: if the loss becomes non-finite.
+
+        Warns:
+            ConvergenceWarning: if the model still improved at the last epoch.
         """
         self._check_numbers()
         check_device(self.device, "device")
@@ -205,6 +213,14 @@ class MPDVAE(ClassNamePrefixFeaturesOutMixin, TransformerMixin, DensityMixin, Ba
                 self.history_ = run.history
         self.experiment_, self.image_shape_ = experiment, data.image_shape
         self.n_iter_ = round(self.history_[-1]["epoch"])
+        fall = fall_at_the_end(experiment, self.history_)
+        if fall is not None and fall > FALLING_NATS:
+            warnings.warn(
+                f"max_iter: after {self.n_iter_} epochs the model still improved, by {fall:.2g} nats of the validation ELBO "
+                "in the last quarter; set a larger max_iter.",
+                ConvergenceWarning,
+                stacklevel=2,
+            )
         return self
 
     @classmethod
@@ -398,9 +414,11 @@ class MPDVAE(ClassNamePrefixFeaturesOutMixin, TransformerMixin, DensityMixin, Ba
             raise InputError(sentence) from None
 
     def _training(self, batch_size: int, epoch_steps: int) -> dict[str, Any]:
-        if self.n_iter_no_change is not None and self.n_iter_no_change < 2:
-            raise InputError(f"n_iter_no_change: expected at least 2 epochs, or None, got {self.n_iter_no_change}.")
-        run = short_training(self.max_iter, epoch_steps, self.n_iter_no_change)
+        epochs = enough_epochs(epoch_steps) if self.max_iter == AUTO else self.max_iter
+        patience = patience_of(epochs) if self.n_iter_no_change == AUTO else self.n_iter_no_change
+        if patience is not None and patience < 2:
+            raise InputError(f"n_iter_no_change: expected at least 2 epochs, None or {AUTO!r}, got {patience}.")
+        run = short_training(epochs, epoch_steps, patience)
         return run | {
             "batch_size": batch_size,
             "learning_rate": self.learning_rate,
@@ -409,11 +427,12 @@ class MPDVAE(ClassNamePrefixFeaturesOutMixin, TransformerMixin, DensityMixin, Ba
 
     def _check_numbers(self) -> None:
         """Raises `InputError` for parameters that are computed with before they are validated, and are no numbers."""
-        for name in ("max_iter", "batch_size", "importance_samples"):
-            if not isinstance(value := getattr(self, name), Integral):
-                raise InputError(f"{name}: expected a whole number, got {value!r}.")
-        if self.n_iter_no_change is not None and not isinstance(self.n_iter_no_change, Integral):
-            raise InputError(f"n_iter_no_change: expected a whole number, or None, got {self.n_iter_no_change!r}.")
+        others = {"max_iter": (AUTO,), "batch_size": (), "importance_samples": (), "n_iter_no_change": (None, AUTO)}
+        for name, also in others.items():
+            if not isinstance(value := getattr(self, name), Integral) and value not in also:
+                raise InputError(
+                    f"{name}: expected {listed(['a whole number', *map(repr, also)], last='or')}, got {value!r}."
+                )
         if self.run_folder is not None and not isinstance(self.run_folder, str | bytes | os.PathLike):
             raise InputError(f"run_folder: expected a path, or None, got {self.run_folder!r}.")
 

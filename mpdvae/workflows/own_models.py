@@ -35,7 +35,7 @@ from mpdvae.experiments.experiment import Data, Evaluation, Experiment, in_words
 from mpdvae.experiments.fields import ImageShape
 from mpdvae.experiments.objective_config import ObjectiveConfig
 from mpdvae.experiments.own_parts import kind_of, part
-from mpdvae.experiments.presets import short_training
+from mpdvae.experiments.presets import enough_epochs, patience_of, short_training
 from mpdvae.runs.model_folder import load
 from mpdvae.runs.observer import owned_by_first
 from mpdvae.runs.run_folder import Run
@@ -44,9 +44,6 @@ from mpdvae.vae import VAE
 from mpdvae.workflows.job import check_fit, complete, load_data, on_device, train_only
 from mpdvae.workflows.progress_display import Watcher
 
-EPOCHS = 20
-PATIENCE = 10
-"""Epochs without progress after which training stops, unless `plateau` says otherwise."""
 BINARY_ONCE = {"binarisation": "static", "evaluation_draws": 1}
 """A valid protocol, for reading images whose protocol is not known yet."""
 DEFAULTS = {"batch_size": 64, "learning_rate": 2e-3}
@@ -59,7 +56,7 @@ def fit(
     objective: ObjectiveConfig | Mapping[str, Any] | None = None,
     *,
     out: str | Path,
-    epochs: int = EPOCHS,
+    epochs: int | None = None,
     seed: int = 0,
     latent_dim: int = 32,
     options: Mapping[str, Any] | None = None,
@@ -80,7 +77,8 @@ def fit(
             array: [n height width], [n channel height width] or [n height width channel], bytes or in [0, 1].
         objective: terms of the loss, as an `ObjectiveConfig` or its fields: {"diversity_weight": 1.0}. None: the ELBO.
         out: the run folder.
-        epochs: maximum number of epochs.
+        epochs: maximum number of epochs; None: as many as make 2,000 steps, but at least 20. Training stops after a fifth of
+            them, or ten, without progress, unless `plateau` says otherwise.
         seed: determines the initial weights, the order of the images and the noise.
         latent_dim: passed to the function.
         options: further arguments of the function, by name; recorded.
@@ -210,15 +208,17 @@ def _hash(vae: VAE) -> str:
     return digest.hexdigest()[:12]
 
 
-def _training(vae: VAE | Callable[..., VAE], epochs: int, images: int, given: dict[str, Any]) -> dict[str, Any]:
+def _training(vae: VAE | Callable[..., VAE], epochs: int | None, images: int, given: dict[str, Any]) -> dict[str, Any]:
     """Returns the fields of `Training`: those given, and for the others what suits a run of so many epochs."""
-    if not isinstance(epochs, int) or epochs < 1:
+    if epochs is not None and (not isinstance(epochs, int) or epochs < 1):
         raise InputError(f"epochs: expected a whole number from 1, got {epochs!r}.", topic="options")
     told = _experiment(training=DEFAULTS | given).training
     batch_size = min(told.batch_size, images)
     # A ready-made model keeps its weights: fewer images than these change none (`Training.initial_images`).
     kept = {"initial_images": 2} if isinstance(vae, VAE) else {}
-    suited = short_training(epochs, steps_per_epoch(images, batch_size), PATIENCE)
+    epoch_steps = steps_per_epoch(images, batch_size)
+    epochs = epochs or enough_epochs(epoch_steps)
+    suited = short_training(epochs, epoch_steps, patience_of(epochs))
     return suited | DEFAULTS | kept | given | {"batch_size": batch_size}
 
 

@@ -1,14 +1,17 @@
 """The estimator: scikit-learn's own checks, forms of images, likelihoods that sum to one, what is kept, what is refused."""
 
+import math
 import pickle
 import pickletools
+import warnings
 
 import joblib
 import numpy as np
 import pytest
+import torch
 from sklearn.base import clone
 from sklearn.datasets import load_digits
-from sklearn.exceptions import SkipTestWarning
+from sklearn.exceptions import ConvergenceWarning, SkipTestWarning
 from sklearn.model_selection import GridSearchCV
 from sklearn.pipeline import make_pipeline
 from sklearn.preprocessing import MinMaxScaler
@@ -16,6 +19,7 @@ from sklearn.utils import get_tags
 from sklearn.utils.estimator_checks import check_estimator, parametrize_with_checks
 
 import mpdvae
+from mpdvae.data import Images, Splits
 from mpdvae.errors import InputError
 from mpdvae.experiments.model_config import ConvNetDecoder, MLPDecoder, MLPEncoder
 from mpdvae.experiments.presets import short_training
@@ -23,6 +27,8 @@ from mpdvae.experiments.training_config import Training
 from mpdvae.sklearn import MPDVAE
 from mpdvae.training.fastest_step import Choice
 from mpdvae.workflows import precision_choice
+
+pytestmark = pytest.mark.filterwarnings("ignore::sklearn.exceptions.ConvergenceWarning")  # fits of an epoch
 
 SMALL = {
     "latent_dim": 2,
@@ -379,15 +385,19 @@ REFUSED = {
         {"validation_fraction": 1.0},
         r"validation_fraction: expected a number between 0 and 1",
     ),
-    "no patience": (GREY, {"n_iter_no_change": 1}, r"n_iter_no_change: expected at least 2 epochs, or None, got 1"),
+    "no patience": (
+        GREY,
+        {"n_iter_no_change": 1},
+        r"n_iter_no_change: expected at least 2 epochs, None or 'auto', got 1",
+    ),
     "no fraction": (
         GREY,
         {"validation_fraction": None},
         r"validation_fraction: expected a number between 0 and 1, got None",
     ),
     "a word for a fraction": (GREY, {"validation_fraction": "a"}, r"validation_fraction: expected a number .* got 'a'"),
-    "no number of epochs": (GREY, {"max_iter": None}, r"max_iter: expected a whole number, got None"),
-    "half an epoch": (GREY, {"max_iter": 0.5}, r"max_iter: expected a whole number, got 0\.5"),
+    "no number of epochs": (GREY, {"max_iter": None}, r"max_iter: expected a whole number or 'auto', got None"),
+    "half an epoch": (GREY, {"max_iter": 0.5}, r"max_iter: expected a whole number or 'auto', got 0\.5"),
     "a word for a batch": (GREY, {"batch_size": "all"}, r"batch_size: expected a whole number, got 'all'"),
     "no number of samples": (
         GREY,
@@ -397,7 +407,7 @@ REFUSED = {
     "a word for patience": (
         GREY,
         {"n_iter_no_change": "x"},
-        r"n_iter_no_change: expected a whole number, or None, got 'x'",
+        r"n_iter_no_change: expected a whole number, None or 'auto', got 'x'",
     ),
     "no range": (GREY, {"value_range": None}, r"value_range: expected \(black, white\) .* got None"),
     "a word for a shape": (
@@ -418,6 +428,31 @@ REFUSED = {
     "no such device": (GREY, {"device": "cuda:77"}, r"^device: torch cannot use 'cuda:77' here"),
     "images too small": (GREY[:, :2, :2], {"encoder": "convnet"}, r"convnet encoder .* at least 3x3 pixels, got 2x2"),
 }
+
+
+def test_a_fit_that_ends_too_early_is_told():
+    halves = np.zeros((40, 8, 8))
+    halves[:, :4] = 1.0  # easy to learn
+    with pytest.warns(ConvergenceWarning, match=r"max_iter: after 8 epochs the model still improved, by [\d.]+ nats"):
+        small(max_iter=8, learning_rate=0.02, n_iter_no_change=None).fit(halves)
+    with warnings.catch_warnings():
+        warnings.simplefilter("error", ConvergenceWarning)
+        small(max_iter=8, learning_rate=1e-12, n_iter_no_change=None).fit(halves)
+
+
+def test_epochs_follow_the_number_of_images():
+    """At least 2,000 steps and 20 epochs, patience a fifth of them."""
+    for images, epoch_steps in ((40, 3), (2_000, 180), (60_000, 5_400)):
+        experiment = small(max_iter="auto", batch_size=10, n_iter_no_change="auto")._experiment(
+            Splits.of("own", "own", *[Images(torch.zeros(n, 1, 8, 8).byte()) for n in (images * 9 // 10, 4, 4)]), 0
+        )
+        t = experiment.training
+        assert t.steps == epoch_steps * max(20, math.ceil(2_000 / epoch_steps))
+        assert t.plateau is not None
+        # Training stops at the first evaluation without progress after `patience` of them: `short_training` rounds up.
+        patient = (t.plateau.patience + 1) * t.evaluate_every / epoch_steps
+        wanted = max(10, t.steps / epoch_steps / 5)
+        assert wanted <= patient < wanted + 1 + t.evaluate_every / epoch_steps
 
 
 @pytest.mark.parametrize("case", REFUSED)
