@@ -115,6 +115,16 @@ def test_table_is_the_generated_one() -> None:
     assert [row for row in rows if row not in generated] == []
 
 
+def test_the_comparison_of_two_matrices_is_the_generated_one(capsys, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.chdir(ROOT)
+    page = (ROOT / "docs" / "results" / "comparison.md").read_text()
+    (block,) = re.findall(r"```text\n\$ (mpdvae compare .*?)\n(.*?)```", page, flags=re.S)
+    command, printed = block
+    assert code_of(shlex.split(command)[1:]) == 0
+    assert capsys.readouterr().out == printed
+    assert "no verdict contradicts another" in printed
+
+
 def test_make_targets_exist() -> None:
     makefile = (ROOT / "Makefile").read_text()
     for target in re.findall(r"^    make (\w+)", README, flags=re.M):
