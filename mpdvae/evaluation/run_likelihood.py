@@ -22,6 +22,7 @@ from jaxtyping import Float, Int64
 from torch import Tensor, nn
 
 from mpdvae.data import Protocol, Splits, evaluation_images
+from mpdvae.distributions.pixel_values import AS_DENSITY, DENSITIES
 from mpdvae.errors import InputError
 from mpdvae.evaluation.resumable_parts import ResumableParts
 from mpdvae.measures import density
@@ -104,6 +105,7 @@ def prepare(run: Run, data: Splits, split: str, request: Request) -> Measurement
         chosen = random_subset(min(settings.density_images, len(images)), len(images))
     else:
         chosen = None
+    note = f"; {AS_DENSITY}" if run.experiment.pixel_distribution in DENSITIES else ""
     usual = settings.density_samples if request.tolerance is None else max(settings.density_samples, LARGEST_SAMPLES)
     samples = usual if request.samples is None else request.samples
     check_samples(samples)
@@ -121,7 +123,7 @@ def prepare(run: Run, data: Splits, split: str, request: Request) -> Measurement
         draws=draws,
         samples=samples,
         tolerance=request.tolerance,
-        protocol=protocol.describe(data),
+        protocol=protocol.describe(data) + note,
         split=split,
         proposal=settings.density_proposal if request.proposal is None else request.proposal,
     )
@@ -185,7 +187,13 @@ def measure(
     parts = [part(start) for start in starts]
     wait_for_all()  # parts may be removed only when no process reads them any more
     values = {name: torch.cat([part[name] for part in parts]) for name in parts[0]}
-    return DensityEstimate(**values, samples=m.samples, data_dimensions=m.x[0].numel(), proposal=m.proposal)
+    return DensityEstimate(
+        **values,
+        samples=m.samples,
+        data_dimensions=m.x[0].numel(),
+        proposal=m.proposal,
+        is_density=density.gives_densities(vae),
+    )
 
 
 def summary(measurement: Measurement, estimate: DensityEstimate) -> dict[str, Any]:
