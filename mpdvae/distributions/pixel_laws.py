@@ -38,7 +38,6 @@ from mpdvae.distributions.logistic_mixture import (
     DiscretisedLogisticMixture,
     parameters_for_each_pixel,
 )
-from mpdvae.distributions.pixel_values import MODELLED, PixelDistribution
 from mpdvae.errors import refuse_unknown
 
 COMPONENTS = 10
@@ -136,7 +135,7 @@ discretised_logistic_pixels = logistic_pixels()
 
 
 def pixel_law(
-    name: PixelDistribution,
+    name: str,
     levels: int = LEVELS,
     components: int = COMPONENTS,
     component: ComponentChoice = "drawn",
@@ -151,7 +150,7 @@ def pixel_law(
     Raises:
         InputError: for an unknown name or another number of levels.
     """
-    laws: dict[PixelDistribution, Callable[[], PixelLaw]] = {
+    laws: dict[str, Callable[[], PixelLaw]] = {
         "bernoulli": lambda: bernoulli_pixels,
         "discretised-logistic": lambda: logistic_pixels(levels),
         "discretised-logistic-mixture": lambda: logistic_mixture_pixels(components, component, levels),
@@ -160,5 +159,5 @@ def pixel_law(
         "continuous-bernoulli": lambda: continuous_bernoulli_pixels,
     }
     if name not in laws:
-        refuse_unknown("distribution of pixels", name, list(MODELLED))
+        refuse_unknown("distribution of pixels", name, list(laws))
     return laws[name]()
