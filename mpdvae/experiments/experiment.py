@@ -97,8 +97,9 @@ class Data(Config):
         return RANGES[self.pixel_values]
 
     def shown(self, images: "Tensor") -> "Tensor":
-        """Maps images from the model's value range to [0, 1], for display."""
-        return (images + 1) / 2 if self.pixel_values == "levels" else images
+        """Maps images from the model's value range to [0, 1], for display; Gaussian pixels beyond it are shown at its end."""
+        lowest, highest = self.image_range
+        return ((images - lowest) / (highest - lowest)).clamp(0, 1)
 
     def protocol(self) -> "Protocol":
         """Returns the protocol that is applied to the images."""
