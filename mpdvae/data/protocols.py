@@ -64,7 +64,11 @@ class Protocol:
         if self.evaluation_draws < 1:
             raise InputError(f"evaluation_draws must be at least 1, but {self.evaluation_draws} was given.")
         if self.binarisation != "dynamic" and self.evaluation_draws != 1:
-            rule = "static binarisation draws every image once" if self.binarises else f"with {self.binarisation} nothing is drawn"
+            rule = (
+                "static binarisation draws every image once"
+                if self.binarises
+                else f"with {self.binarisation} nothing is drawn"
+            )
             raise InputError(
                 f"{rule}, but evaluation_draws is {self.evaluation_draws}: "
                 "set evaluation_draws to 1, or binarisation to 'dynamic'.",

@@ -1,9 +1,9 @@
-from .categorical_pixels import CategoricalPixels
+from .categorical import CategoricalPixels
 from .codes import Flow, FlowTransformed, diagonal_gaussian
 from .continuous_bernoulli import ContinuousBernoulliPixels
 from .discretised_logistic import DiscretisedLogistic
+from .gaussian import GaussianPixels
 from .gaussian_ar1 import GaussianAR1
-from .gaussian_pixels import GaussianPixels
 from .logistic_mixture import DiscretisedLogisticMixture
 from .pixel_laws import (
     PixelLaw,
@@ -15,6 +15,7 @@ from .pixel_laws import (
     logistic_mixture_pixels,
     logistic_pixels,
     pixel_law,
+    ten_logistics_pixels,
 )
 from .pixels import AutoregressivePixels, PixelParameters
 from .support import check_values
@@ -41,4 +42,5 @@ __all__ = [
     "logistic_mixture_pixels",
     "logistic_pixels",
     "pixel_law",
+    "ten_logistics_pixels",
 ]

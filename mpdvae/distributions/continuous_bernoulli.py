@@ -9,7 +9,7 @@ the logits. Near 0, A is computed from its series; elsewhere from exp(-|t|), so 
 logits of any size. `torch.distributions.ContinuousBernoulli` clamps the probability, which is wrong by 0.6 nats for a pixel
 of logit 30 in float32, and by a gradient of 4e-4 around 0.
 
-This is a *density*, not a probability of levels: see `gaussian_pixels`. Its samples are noisy by construction: at t = 0, a
+This is a *density*, not a probability of levels: see `gaussian`. Its samples are noisy by construction: at t = 0, a
 pixel is uniform.
 
 Loaiza-Ganem & Cunningham, "The continuous Bernoulli: fixing a pervasive error in variational autoencoders", NeurIPS 2019,

@@ -72,9 +72,7 @@ class DiscretisedLogisticMixture(Distribution):
         of_each = parameters_for_each_pixel(1, channels)
         components, left = divmod(parameters.shape[-3], of_each)
         if left:
-            raise InputError(
-                f"parameters: expected {of_each} channels for each component, got {parameters.shape[-3]}."
-            )
+            raise InputError(f"parameters: expected {of_each} channels for each component, got {parameters.shape[-3]}.")
         self.component: ComponentChoice = component
         self.levels, self._half = levels, half_bin(levels)
         counts = (1, channels, channels, channels * (channels - 1) // 2)
@@ -110,7 +108,9 @@ class DiscretisedLogisticMixture(Distribution):
         return (log_bin.sum(-3) + self.log_weights).logsumexp(-3).sum((-2, -1))
 
     @torch.no_grad()
-    def sample(self, sample_shape: Size | list[int] | tuple[int, ...] = ()) -> Float[Tensor, "*batch channel height width"]:
+    def sample(
+        self, sample_shape: Size | list[int] | tuple[int, ...] = ()
+    ) -> Float[Tensor, "*batch channel height width"]:
         """Draws images of levels: a component for each pixel, then channel by channel."""
         shape = Size(sample_shape)
         log_weights = self.log_weights.expand(*shape, *self.log_weights.shape)
@@ -119,9 +119,7 @@ class DiscretisedLogisticMixture(Distribution):
             chosen = (log_weights + noise).argmax(-3)  # the Gumbel trick
         else:
             chosen = log_weights.argmax(-3)
-        u = torch.empty(
-            *chosen.shape[:-2], *self.event_shape, dtype=log_weights.dtype, device=log_weights.device
-        )
+        u = torch.empty(*chosen.shape[:-2], *self.event_shape, dtype=log_weights.dtype, device=log_weights.device)
         u.uniform_(1e-5, 1 - 1e-5)
         return self._levels_of(chosen, u.logit())
 

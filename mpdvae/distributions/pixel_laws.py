@@ -28,10 +28,10 @@ from jaxtyping import Float
 from torch import Tensor
 from torch.distributions import Bernoulli, Distribution, Independent, constraints
 
-from mpdvae.distributions.categorical_pixels import CategoricalPixels
+from mpdvae.distributions.categorical import CategoricalPixels
 from mpdvae.distributions.continuous_bernoulli import INTENSITY_IMAGES, ContinuousBernoulliPixels
 from mpdvae.distributions.discretised_logistic import DiscretisedLogistic
-from mpdvae.distributions.gaussian_pixels import REAL_IMAGES, GaussianPixels
+from mpdvae.distributions.gaussian import REAL_IMAGES, GaussianPixels
 from mpdvae.distributions.levels import BINARY_IMAGES, LEVELS, level_images
 from mpdvae.distributions.logistic_mixture import (
     ComponentChoice,
@@ -116,9 +116,7 @@ def logistic_pixels(levels: int = LEVELS) -> PixelLaw:
     return PixelLaw(_Made(DiscretisedLogistic, (levels,)), partial(_for_each_channel, 2), level_images(levels))
 
 
-def logistic_mixture_pixels(
-    components: int, component: ComponentChoice = "drawn", levels: int = LEVELS
-) -> PixelLaw:
+def logistic_mixture_pixels(components: int, component: ComponentChoice = "drawn", levels: int = LEVELS) -> PixelLaw:
     """Returns the law of pixels as a mixture of so many discretised logistics, shared by the channels; `component`: how
     samples choose one, see `DiscretisedLogisticMixture`."""
     make = _Made(_mixture, (components, component, levels))
@@ -132,6 +130,10 @@ def categorical_pixels(levels: int = LEVELS) -> PixelLaw:
 
 discretised_logistic_pixels = logistic_pixels()
 """Pixels of 256 levels, independent given their means and log-scales."""
+
+
+ten_logistics_pixels = logistic_mixture_pixels(COMPONENTS)
+"""Pixels of 256 levels as a mixture of ten discretised logistics: those of PixelCNN++ and of the paper's colour images."""
 
 
 def pixel_law(

@@ -212,8 +212,8 @@ class Experiment(Config):
             modelled = " or ".join(IN_WORDS[values] for values in MODELLED[law])
             fitting = ", ".join(name for name, values in MODELLED.items() if made in values)
             raise ValueError(
-                f"decoder.pixels: {law} is a distribution of {modelled}, but data.binarisation {self.data.binarisation} makes "
-                f"{IN_WORDS[made]}, of which it is no likelihood; choose {fitting}, or another data.binarisation"
+                f"decoder.pixels: {law} is a distribution of {modelled}, but data.binarisation {self.data.binarisation} "
+                f"makes {IN_WORDS[made]}, of which it is no likelihood; choose {fitting}, or another data.binarisation"
             )
 
     def _check_posterior(self) -> None:

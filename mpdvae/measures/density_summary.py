@@ -17,7 +17,8 @@ def summarise(estimate: DensityEstimate, draws: int = 1, population: int | None 
     the draw of the importance samples is separate, in `nll_monte_carlo_error_nats`, and, with the bias of the logarithm of a
     mean removed, in `nll_monte_carlo_interval_95_nats`, whose lower end is null if the interval of an image is open. If the
     images are a random subset of a full set, `interval_95_of_full_set` is the interval for the mean over that set; see
-    `random_subsets`. Undefined values (an error from one image or one sample, a tail shape from too few samples, bits per dimension of a density) are null.
+    `random_subsets`. Undefined values (an error from one image or one sample, a tail shape from too few
+    samples, bits per dimension of a density) are null.
 
     Arguments:
         estimate: estimate of images, or of several binary draws of them, draw by draw.

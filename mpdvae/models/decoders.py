@@ -24,7 +24,7 @@ from jaxtyping import Float
 from torch import Tensor, nn
 from torch.distributions import Distribution, constraints
 
-from mpdvae.distributions.pixel_laws import COMPONENTS, PixelLaw, bernoulli_pixels, logistic_mixture_pixels
+from mpdvae.distributions.pixel_laws import PixelLaw, bernoulli_pixels, ten_logistics_pixels
 from mpdvae.distributions.pixels import AtPixel, AutoregressivePixels
 from mpdvae.errors import InputError
 from mpdvae.models.encoders import ImageShape, check_divisible, check_halvings, check_latent_dim
@@ -248,7 +248,7 @@ def colour_resnet_decoder(
     latent_channels: int,
     channels: int = 48,
     blocks: Sequence[int] = (3, 2, 2),
-    law: PixelLaw = logistic_mixture_pixels(COMPONENTS),
+    law: PixelLaw = ten_logistics_pixels,
 ) -> IndependentDecoder:
     """Builds the released code's decoder of colour images with independent pixels: maps -> 1x1 -> residual blocks, doubling
     between sizes -> parameters of a discretised logistic mixture for each pixel. It decodes any number of channels.
@@ -283,7 +283,7 @@ def pixelcnnpp_decoder(
     dropout: float = 0.5,
     concatenated: bool = True,
     doublings: int = 2,
-    law: PixelLaw = logistic_mixture_pixels(COMPONENTS),
+    law: PixelLaw = ten_logistics_pixels,
 ) -> AutoregressiveDecoder:
     """Builds the paper's decoder of colour images: maps z are doubled to the image's size, halving their channels, and
     condition a PixelCNN++ with a discretised logistic mixture for each pixel. It decodes any number of channels.

@@ -108,8 +108,9 @@ class PixelCNN(nn.Module):
     def forward(
         self, x: Float[Tensor, "*#batch image height width"], condition: Float[Tensor, "*#batch maps height width"]
     ) -> Float[Tensor, "*batch parameter rows columns"]:
-        """Returns the parameters, for binary pixels the logits of P(pixel = 1); the leading axes of images and conditions broadcast. In an incremental
-        evaluation (`mpdvae.networks.incremental`), returns only those of the current pixel: [*batch parameter 1 1]."""
+        """Returns the parameters, for binary pixels the logits of P(pixel = 1); the leading axes of images and conditions
+        broadcast. In an incremental evaluation (`mpdvae.networks.incremental`), returns only those of the current pixel:
+        [*batch parameter 1 1]."""
         first = self.first(x, condition)
         told = [at_position(condition).expand_as(first).reshape(-1, *first.shape[-3:]) for at_position in self.told]
         return over_leading(lambda first: self._body(first, told), first, event_ndim=3)

@@ -31,10 +31,10 @@ from torch import Tensor, nn
 from torch.distributions import Bernoulli, Distribution, Independent
 from torch.nn.utils import parametrize
 
-from mpdvae.distributions.categorical_pixels import CategoricalPixels
+from mpdvae.distributions.categorical import CategoricalPixels
 from mpdvae.distributions.continuous_bernoulli import ContinuousBernoulliPixels
 from mpdvae.distributions.discretised_logistic import DiscretisedLogistic
-from mpdvae.distributions.gaussian_pixels import GaussianPixels
+from mpdvae.distributions.gaussian import GaussianPixels
 from mpdvae.distributions.logistic_mixture import DiscretisedLogisticMixture
 from mpdvae.errors import InputError, RunError, refuse_unknown
 from mpdvae.experiments.experiment import Origin

@@ -177,7 +177,9 @@ def test_levels_of_16_bits() -> None:
 
 
 def test_more_levels_than_the_images_have_are_refused() -> None:
-    with pytest.raises(InputError, match=r"data.levels: Tiny has images of 256 levels, .* got 65536; use --data.levels 256"):
+    with pytest.raises(
+        InputError, match=r"data.levels: Tiny has images of 256 levels, .* got 65536; use --data.levels 256"
+    ):
         Protocol("levels", 1, levels=2**16).check(tiny_splits())
 
 

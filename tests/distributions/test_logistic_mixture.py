@@ -211,7 +211,7 @@ def test_any_number_of_channels_and_levels_against_loops(channels, levels):
     for components in (1, 3):
         theta = of_any(channels, components)
         p = DiscretisedLogisticMixture(theta, channels=channels, levels=levels)
-        for x in (2 * torch.randint(levels, (4, channels)).double() / (levels - 1) - 1):
+        for x in 2 * torch.randint(levels, (4, channels)).double() / (levels - 1) - 1:
             expected = probability(theta, x.tolist(), components, 1 / (levels - 1))
             assert p.log_prob(x[:, None, None]).exp().item() == pytest.approx(expected, rel=1e-4)
 

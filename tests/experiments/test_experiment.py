@@ -406,7 +406,9 @@ def test_a_protocol_has_a_decoder_whose_pixels_have_its_values_or_is_refused(kin
         with pytest.raises(InputError, match=r"image 0 has the value nan"):
             vae.check_images(torch.full((1, 1, 8, 8), torch.nan))
         return
-    with pytest.raises(InputError, match=rf"^decoder.pixels: {law} is .*data.binarisation {binarisation} makes") as refusal:
+    with pytest.raises(
+        InputError, match=rf"^decoder.pixels: {law} is .*data.binarisation {binarisation} makes"
+    ) as refusal:
         with_changes(base, **changes)
     fitting = str(refusal.value).split("; choose ")[1].split(", or another")[0].split(", ")
     assert fitting == [name for name, modelled in MODELLED.items() if values in modelled]
@@ -415,7 +417,9 @@ def test_a_protocol_has_a_decoder_whose_pixels_have_its_values_or_is_refused(kin
 @pytest.mark.parametrize("channels", [1, 2, 3, 4])
 @pytest.mark.parametrize("kind", [kind for kind, (part, _) in DECODERS.items() if part.codes == "maps"])
 def test_decoders_of_maps_take_any_number_of_channels(kind, channels):
-    e = with_changes(COLOUR, decoder=DECODERS[kind][1], encoder=DenseNetEncoder(growths=(3, 2, 2), steps=(1, 1, 1)).model_dump())
+    e = with_changes(
+        COLOUR, decoder=DECODERS[kind][1], encoder=DenseNetEncoder(growths=(3, 2, 2), steps=(1, 1, 1)).model_dump()
+    )
     vae = e.build((channels, 8, 8)).eval()
     x = torch.randint(256, (4, channels, 8, 8)) / 127.5 - 1
     vae.initialise(x)

@@ -9,8 +9,8 @@ from constructors import parameters_of, shaken
 from torch import Tensor, nn
 from torch.distributions import Distribution
 
-from mpdvae.distributions.pixels import AutoregressivePixels
 from mpdvae.distributions.pixel_laws import logistic_mixture_pixels
+from mpdvae.distributions.pixels import AutoregressivePixels
 from mpdvae.errors import InputError
 from mpdvae.models.decoders import AutoregressiveDecoder, pixelcnnpp_decoder
 from mpdvae.models.encoders import densenet_encoder

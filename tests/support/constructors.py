@@ -84,9 +84,7 @@ DECODERS = {
     "mlp-skip": Images(lambda shape, n: mlp_decoder(shape, n, (7, 6), True), ANY_SIZE),
     "convnet-skip": Images(lambda shape, n: convnet_decoder(shape, n, (6, 4), True), FROM_THREE, TWO_BY_TWO),
     "resnet-skip": Images(lambda shape, n: resnet_decoder(shape, n, (6, 4), True), FROM_THREE, TWO_BY_TWO),
-    "pixelcnn-z-everywhere": Images(
-        lambda shape, n: pixelcnn_decoder(shape, n, 4, (5, 3, 3, 3), 2, True), GREY
-    ),
+    "pixelcnn-z-everywhere": Images(lambda shape, n: pixelcnn_decoder(shape, n, 4, (5, 3, 3, 3), 2, True), GREY),
     "pixelcnn-skips": Images(lambda shape, n: pixelcnn_decoder(shape, n, 4, (5, 3, 3, 1, 3), 2), GREY),
 }
 

@@ -82,7 +82,14 @@ def test_a_law_is_trained_measured_and_drawn(case, tmp_path, capsys):
     out, levels = tmp_path / "run", ["--data.levels", case.levels] if case.levels != 256 else []
     options = f"--data.dataset own --data.path {data} --data.binarisation {case.binarisation} --data.evaluation-draws 1"
     law = ["--decoder.pixels", case.pixels, "--decoder.components", 2]
-    arguments = [*options.split(), *levels, *DECODERS[case.decoder].split(), *law, *TINY_OPTIONS, "--evaluation.no-pictures"]
+    arguments = [
+        *options.split(),
+        *levels,
+        *DECODERS[case.decoder].split(),
+        *law,
+        *TINY_OPTIONS,
+        "--evaluation.no-pictures",
+    ]
     code, shown, error = call(capsys, "train", "vae-digits-smoke", *arguments, "--out", out)
     assert code == 0, error
     vae, density = mpdvae.load(out), AS_DENSITY in shown
