@@ -22,7 +22,7 @@ from jaxtyping import Float, Int64
 from torch import Tensor, nn
 
 from mpdvae.data import Protocol, Splits, evaluation_images
-from mpdvae.distributions.pixel_values import AS_DENSITY, DENSITIES
+from mpdvae.distributions.pixel_values import AS_DENSITY
 from mpdvae.errors import InputError
 from mpdvae.evaluation.resumable_parts import ResumableParts
 from mpdvae.measures import density
@@ -89,7 +89,7 @@ class Measurement:
     samples: int
     tolerance: float | None
     protocol: str
-    """Description in words."""
+    """Description in words, of the images alone."""
     split: str
     proposal: ProposalName
 
@@ -105,7 +105,6 @@ def prepare(run: Run, data: Splits, split: str, request: Request) -> Measurement
         chosen = random_subset(min(settings.density_images, len(images)), len(images))
     else:
         chosen = None
-    note = f"; {AS_DENSITY}" if run.experiment.pixel_distribution in DENSITIES else ""
     usual = settings.density_samples if request.tolerance is None else max(settings.density_samples, LARGEST_SAMPLES)
     samples = usual if request.samples is None else request.samples
     check_samples(samples)
@@ -123,7 +122,7 @@ def prepare(run: Run, data: Splits, split: str, request: Request) -> Measurement
         draws=draws,
         samples=samples,
         tolerance=request.tolerance,
-        protocol=protocol.describe(data) + note,
+        protocol=protocol.describe(data),
         split=split,
         proposal=settings.density_proposal if request.proposal is None else request.proposal,
     )
@@ -201,7 +200,7 @@ def summary(measurement: Measurement, estimate: DensityEstimate) -> dict[str, An
     m = measurement
     of: dict[str, Any] = {
         "split": m.split,
-        "protocol": m.protocol,
+        "protocol": f"{m.protocol}; {AS_DENSITY}" if estimate.is_density else m.protocol,
         "images_of_split": m.images_of_split,
         "draws": m.draws,
         "tolerance_nats": m.tolerance,

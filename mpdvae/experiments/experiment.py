@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Annotated, Any, Literal
 
 from pydantic import Field, SerializeAsAny, ValidationError, WrapValidator, model_validator
 
-from mpdvae.distributions.pixel_values import IN_WORDS, MODELLED, RANGES, PixelDistribution, PixelValues
+from mpdvae.distributions.pixel_values import IN_WORDS, MODELLED, RANGES, PixelValues
 from mpdvae.errors import InputError
 from mpdvae.experiments.fields import AtLeastTwo, Config, Count, ImageShape, Sizes, Text, Width
 from mpdvae.experiments.model_config import (
@@ -201,20 +201,20 @@ class Experiment(Config):
             )
         return self
 
-    @property
-    def pixel_distribution(self) -> PixelDistribution:
-        """The name of the distribution of pixels."""
-        return self.decoder.pixel_distribution(self.data.pixel_values)
-
     def _check_pixels(self) -> None:
-        made, law = self.data.pixel_values, self.pixel_distribution
-        if made not in MODELLED[law]:
-            modelled = " or ".join(IN_WORDS[values] for values in MODELLED[law])
-            fitting = ", ".join(name for name, values in MODELLED.items() if made in values)
-            raise ValueError(
-                f"decoder.pixels: {law} is a distribution of {modelled}, but data.binarisation {self.data.binarisation} "
-                f"makes {IN_WORDS[made]}, of which it is no likelihood; choose {fitting}, or another data.binarisation"
-            )
+        made, pixels = self.data.pixel_values, getattr(self.decoder, "pixels", None)
+        modelled = self.decoder.modelled(made)
+        if made in modelled:
+            return
+        subject = f"decoder.pixels: {pixels}" if pixels else f"decoder: {self.decoder.kind}"
+        fitting = (
+            ", ".join(name for name, values in MODELLED.items() if made in values) if pixels else "another decoder"
+        )
+        raise ValueError(
+            f"{subject} is a distribution of {' or '.join(map(IN_WORDS.__getitem__, modelled))}, but data.binarisation "
+            f"{self.data.binarisation} makes {IN_WORDS[made]}, of which it is no likelihood; choose {fitting}, or another "
+            "data.binarisation"
+        )
 
     def _check_posterior(self) -> None:
         head, prior = self.encoder.head.kind, self.prior.kind

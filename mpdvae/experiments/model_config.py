@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Annotated, ClassVar, Literal
 
 from pydantic import Field, model_validator
 
-from mpdvae.distributions.pixel_values import SUITED, SUITED_AUTOREGRESSIVE, PixelDistribution, PixelValues
+from mpdvae.distributions.pixel_values import MODELLED, SUITED, SUITED_AUTOREGRESSIVE, PixelDistribution, PixelValues
 from mpdvae.experiments.fields import Config, Depth, Depths, ImageShape, Rate, Sizes, Width
 from mpdvae.experiments.posterior_config import AR1Prior, Codes, GaussianHead, HeadConfig, LatentShape, VampPrior
 
@@ -133,6 +133,10 @@ class _Decoder(Config):
     def pixel_distribution(self, values: PixelValues) -> PixelDistribution:
         """Returns the name of the distribution of pixels in a model of images with such values."""
         return self.pixels or self.suited[values]
+
+    def modelled(self, values: PixelValues) -> tuple[PixelValues, ...]:
+        """Returns the kinds of values that the distribution of pixels is a likelihood of, in such a model."""
+        return MODELLED[self.pixel_distribution(values)]
 
     def law(self, values: PixelValues, levels: int) -> "PixelLaw":
         """Returns the distribution of pixels in a model of images with such values, of so many levels."""
