@@ -61,11 +61,6 @@ class PixelLaw:
     def __call__(self, parameters: Float[Tensor, "*batch parameter height width"]) -> Distribution:
         return self.make(parameters)
 
-    @property
-    def is_density(self) -> bool:
-        """Whether the likelihood is a density of continuous values, not a probability."""
-        return not self.support.is_discrete
-
     def with_shared(self, values: Float[Tensor, " shared"]) -> "PixelLaw":
         """Returns the law of a pixel given the other parameters."""
         return replace(self, make=partial(_with_shared, self.make, values), shared=0)

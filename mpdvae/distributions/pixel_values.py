@@ -48,10 +48,8 @@ MODELLED: Mapping[PixelDistribution, tuple[PixelValues, ...]] = {
 }
 """The values that each distribution is a likelihood of."""
 
-DENSITIES: frozenset[PixelDistribution] = frozenset({"gaussian", "continuous-bernoulli"})
-"""The distributions whose likelihood is a density."""
 AS_DENSITY = "density of pixel values, not a probability"
-"""What the name of a protocol says of such likelihoods, so that they are never compared with others."""
+"""What the name of a protocol says of likelihoods that are densities, so that they are never compared with others."""
 
 SUITED: Mapping[PixelValues, PixelDistribution] = {
     "binary": "bernoulli",

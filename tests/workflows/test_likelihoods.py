@@ -92,7 +92,7 @@ def test_a_law_is_trained_measured_and_drawn(case, tmp_path, capsys):
     ]
     code, shown, error = call(capsys, "train", "vae-digits-smoke", *arguments, "--out", out)
     assert code == 0, error
-    vae, density = mpdvae.load(out), AS_DENSITY in shown
+    vae, density = mpdvae.load(out), AS_DENSITY in " ".join(shown.split())
     vae.save_pretrained(tmp_path / "shared")
     _is_measured(case, out, (tmp_path / "shared" / "README.md").read_text())
     lowest, highest = (-1, 1) if case.binarisation == "levels" else (0, 1)
