@@ -1,4 +1,4 @@
-"""Protocols: how levels 0..255 become the input of a model, and which images are used for what.
+"""Protocols: how levels 0..255, or 0..65535, become the input of a model, and which images are used for what.
 
 Likelihoods of binary images depend on how the grey levels were binarised, by about 2 nats on MNIST, so a protocol has a
 name that is stored with each result, and results with different names are never compared.
@@ -7,7 +7,10 @@ dynamic    a training image is drawn anew, pixel ~ Bernoulli(grey / 255), at eve
            drawn a fixed number of times (five in the paper's code) and all draws are evaluated.
 static     every image, training images included, is drawn once and for all. Models overfit more. Not the file known as
            static MNIST, whose draws are Larochelle's.
-levels     nothing is drawn: x = level / 127.5 - 1 in [-1, 1], for models of the 256 levels, grey or colour.
+levels     nothing is drawn: x = 2 k / (L - 1) - 1 in [-1, 1] for level k of L, for models of the levels, grey or colour.
+intensities    the same in [0, 1]: x = k / (L - 1), for models of continuous values.
+
+L is 256 unless `levels` reduces images to fewer: to those that their first bits tell apart.
 
 Colour images are not binarised. Images that were published in black and white (0 and 255) are reproduced exactly by any
 draw, so dynamic and static are the same for them; their name is that of the binarisation they were published with.
@@ -27,14 +30,14 @@ from typing import Literal, get_args
 
 import numpy as np
 import torch
-from jaxtyping import Float32, Int64, UInt8
+from jaxtyping import Float32, Int64, Integer, UInt8
 from torch import Tensor
 
 from mpdvae.data.images import Images, Splits
 from mpdvae.errors import InputError, refuse_unknown
 from mpdvae.seeding import derive_seed, seeded
 
-Binarisation = Literal["dynamic", "static", "levels"]
+Binarisation = Literal["dynamic", "static", "levels", "intensities"]
 PARTS = ["train", "validation", "test"]
 PAPER_SPLIT_SEED = 524287
 
@@ -44,13 +47,16 @@ class Protocol:
     """How the data of a run is binarised and split. Raises `InputError` for settings that contradict each other."""
 
     binarisation: Binarisation = "dynamic"
-    """`dynamic`: training images drawn at each visit; `static`: each image drawn once; `levels`: nothing drawn."""
+    """`dynamic`: training images drawn at each visit; `static`: each image drawn once; `levels`, `intensities`: nothing
+    drawn."""
     evaluation_draws: int = 5
-    """Number of fixed draws of each validation and test image that are evaluated; 1 for `static` and `levels`."""
+    """Number of fixed draws of each validation and test image that are evaluated; 1 unless `dynamic`."""
     validation_size: int | None = None
     """Number of training images set aside for model selection; None: the data set's own."""
     split_seed: int = PAPER_SPLIT_SEED
     """Seed of the split into training and validation images and of the fixed draws; the paper's is 524287."""
+    levels: int = 256
+    """Levels of a pixel, a power of two; images of more levels are reduced to so many."""
 
     def __post_init__(self) -> None:
         if self.binarisation not in get_args(Binarisation):
@@ -58,7 +64,11 @@ class Protocol:
         if self.evaluation_draws < 1:
             raise InputError(f"evaluation_draws must be at least 1, but {self.evaluation_draws} was given.")
         if self.binarisation != "dynamic" and self.evaluation_draws != 1:
-            rule = "static binarisation draws every image once" if self.binarises else "with levels nothing is drawn"
+            rule = (
+                "static binarisation draws every image once"
+                if self.binarises
+                else f"with {self.binarisation} nothing is drawn"
+            )
             raise InputError(
                 f"{rule}, but evaluation_draws is {self.evaluation_draws}: "
                 "set evaluation_draws to 1, or binarisation to 'dynamic'.",
@@ -70,7 +80,7 @@ class Protocol:
     @property
     def binarises(self) -> bool:
         """Whether the input of a model is binary, 0 and 1."""
-        return self.binarisation != "levels"
+        return self.binarisation in ("dynamic", "static")
 
     def check_shape(self, image_shape: tuple[int, int, int]) -> None:
         """Raises `InputError` if the protocol binarises, and images of this shape (channel, height, width) cannot be."""
@@ -84,6 +94,12 @@ class Protocol:
     def check(self, data: Splits) -> None:
         """Raises `InputError` if `data` does not fit this protocol, before anything is trained on it."""
         self.check_shape(data.image_shape)
+        if self.levels > (most := 2 ** _bits(data.train.pixels)):
+            raise InputError(
+                f"data.levels: {data.title} has images of {most} levels, expected at most so many, got {self.levels}; use "
+                f"--data.levels {most}.",
+                topic="options",
+            )
         if data.binarised and self.evaluation_draws != 1:
             raise InputError(
                 f"{data.title} is black and white already, so its {self.evaluation_draws} draws would be the same images "
@@ -109,8 +125,10 @@ class Protocol:
             )
         channel, height, width = data.image_shape
         colour = "" if channel == 1 else " colour"
-        if not self.binarises:
-            draws = "256 levels"
+        if self.binarisation == "levels":
+            draws = f"{self.levels} levels"
+        elif self.binarisation == "intensities":
+            draws = f"intensities k / {self.levels - 1}"
         elif data.binarised:
             draws = data.binarised
         elif self.binarisation == "static":
@@ -131,19 +149,21 @@ def binarise(pixels: UInt8[Tensor, "*shape"]) -> Float32[Tensor, "*shape"]:
     return _draw(pixels).float()
 
 
-def scale_levels(pixels: UInt8[Tensor, "*shape"]) -> Float32[Tensor, "*shape"]:
-    """Maps levels 0..255 to numbers from -1 to 1."""
-    return pixels.float() / 127.5 - 1
+def scaled(pixels: Integer[Tensor, "*shape"], protocol: Protocol) -> Float32[Tensor, "*shape"]:
+    """Maps levels to numbers from -1 to 1 with protocol `levels`, and to numbers from 0 to 1 otherwise."""
+    levels = protocol.levels
+    k = pixels if levels == 2 ** _bits(pixels) else pixels.long() * levels >> _bits(pixels)
+    return k.float() / ((levels - 1) / 2) - 1 if protocol.binarisation == "levels" else k.float() / (levels - 1)
 
 
 def training_batch(
     images: Images, indices: Int64[Tensor, " batch"], protocol: Protocol, seed: int, step: int
 ) -> Float32[Tensor, "batch channel height width"]:
-    """Returns the input of training step `step` of the run with seed `seed`, on the device of `images`: 0 and 1, or
-    -1..1."""
+    """Returns the input of training step `step` of the run with seed `seed`, on the device of `images`: 0 and 1,
+    -1..1, or 0..1."""
     protocol.check_shape(images.image_shape)
     if not protocol.binarises:
-        return scale_levels(images.take(indices).pixels)
+        return scaled(images.take(indices).pixels, protocol)
     if protocol.binarisation == "static":
         return _static_training_images(images, protocol.split_seed)[indices.to(images.pixels.device)].float()
     with seeded(seed, "binarise", step):
@@ -166,7 +186,7 @@ def evaluation_images(
     if not 1 <= draws <= protocol.evaluation_draws:
         raise InputError(f"draws must be 1 to {protocol.evaluation_draws} (evaluation_draws), but {draws} was given.")
     if not protocol.binarises:
-        return scale_levels(images.pixels), images.labels
+        return scaled(images.pixels, protocol), images.labels
     x = torch.cat([_fixed_draw(images, protocol.split_seed, split, draw) for draw in range(draws)])
     return x.float(), None if images.labels is None else images.labels.repeat(draws)
 
@@ -179,7 +199,7 @@ def images_by_content(
     protocol.check_shape((pixels.shape[1], pixels.shape[2], pixels.shape[3]))
     keys = [derive_seed("content", sha256(image.tobytes()).hexdigest()) for image in pixels.cpu().numpy()]
     if not protocol.binarises:
-        return scale_levels(pixels), keys
+        return scaled(pixels, protocol), keys
     generator = torch.Generator()
     draws = [_draw(image, generator.manual_seed(key)) for image, key in zip(pixels.cpu(), keys, strict=True)]
     return torch.stack(draws).float().to(pixels.device), keys
@@ -203,6 +223,10 @@ def split_train_validation(n: int, validation_size: int, seed: int) -> tuple[Int
     np.random.RandomState(seed).shuffle(order)
     indices = torch.from_numpy(order.astype(np.int64))
     return indices[: n - validation_size], indices[n - validation_size :]
+
+
+def _bits(pixels: Tensor) -> int:
+    return 8 * pixels.element_size()
 
 
 def _draw(pixels: UInt8[Tensor, "*shape"], generator: torch.Generator | None = None) -> Tensor:

@@ -18,7 +18,7 @@ from pydantic import Field, FiniteFloat
 from torch import Tensor
 
 from mpdvae.data.image_folder import read_picture
-from mpdvae.data.protocols import scale_levels
+from mpdvae.data.protocols import scaled
 from mpdvae.errors import InputError
 from mpdvae.evaluation import image_grids
 from mpdvae.experiments.experiment import Data, Origin
@@ -88,7 +88,7 @@ def read_examples(folder: Inside, origin: Origin) -> Examples | None:
         )
     tiles = levels.unflatten(2, (-1, width)).unflatten(1, (-1, height)).permute(1, 3, 0, 2, 4).flatten(0, 1)[:count]
     return Examples(
-        x=scale_levels(tiles) if origin.experiment.data.binarisation == "levels" else tiles.float() / 255,
+        x=scaled(tiles, origin.experiment.data.protocol()),
         indices=about.indices,
         labels=None if about.labels is None else torch.tensor(about.labels),
         log_prob_nats=about.log_prob_nats,

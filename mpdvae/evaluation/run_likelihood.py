@@ -22,6 +22,7 @@ from jaxtyping import Float, Int64
 from torch import Tensor, nn
 
 from mpdvae.data import Protocol, Splits, evaluation_images
+from mpdvae.distributions.pixel_values import AS_DENSITY
 from mpdvae.errors import InputError
 from mpdvae.evaluation.resumable_parts import ResumableParts
 from mpdvae.measures import density
@@ -88,7 +89,7 @@ class Measurement:
     samples: int
     tolerance: float | None
     protocol: str
-    """Description in words."""
+    """Description in words, of the images alone."""
     split: str
     proposal: ProposalName
 
@@ -185,7 +186,13 @@ def measure(
     parts = [part(start) for start in starts]
     wait_for_all()  # parts may be removed only when no process reads them any more
     values = {name: torch.cat([part[name] for part in parts]) for name in parts[0]}
-    return DensityEstimate(**values, samples=m.samples, data_dimensions=m.x[0].numel(), proposal=m.proposal)
+    return DensityEstimate(
+        **values,
+        samples=m.samples,
+        data_dimensions=m.x[0].numel(),
+        proposal=m.proposal,
+        is_density=density.gives_densities(vae),
+    )
 
 
 def summary(measurement: Measurement, estimate: DensityEstimate) -> dict[str, Any]:
@@ -193,7 +200,7 @@ def summary(measurement: Measurement, estimate: DensityEstimate) -> dict[str, An
     m = measurement
     of: dict[str, Any] = {
         "split": m.split,
-        "protocol": m.protocol,
+        "protocol": f"{m.protocol}; {AS_DENSITY}" if estimate.is_density else m.protocol,
         "images_of_split": m.images_of_split,
         "draws": m.draws,
         "tolerance_nats": m.tolerance,

@@ -11,11 +11,10 @@ from typing import TYPE_CHECKING, Annotated, Any, Literal
 
 from pydantic import Field, SerializeAsAny, ValidationError, WrapValidator, model_validator
 
-from mpdvae.distributions.pixel_values import IN_WORDS, MODELLED, PixelValues
+from mpdvae.distributions.pixel_values import IN_WORDS, MODELLED, RANGES, PixelValues
 from mpdvae.errors import InputError
 from mpdvae.experiments.fields import AtLeastTwo, Config, Count, ImageShape, Sizes, Text, Width
 from mpdvae.experiments.model_config import (
-    FITTING_PIXELS,
     DecoderConfig,
     EncoderConfig,
     PixelCNNDecoder,
@@ -54,9 +53,11 @@ class Data(Config):
     """Name in `mpdvae data list`, or `own` together with a path."""
     path: Path | None = None
     """Own data: an .npz file or a folder of images."""
-    binarisation: Literal["dynamic", "static", "levels"] = "dynamic"
+    binarisation: Literal["dynamic", "static", "levels", "intensities"] = "dynamic"
     """dynamic: training images are redrawn at every visit; static: one fixed draw per image; levels: no binarisation, the
-    256 levels as numbers in [-1, 1], for colour."""
+    levels as numbers in [-1, 1], for grey and colour; intensities: the same as numbers in [0, 1], for densities."""
+    levels: Annotated[int, Field(ge=2, le=2**16)] = 256
+    """Levels of a pixel, a power of two: images of more are reduced to so many (32: the 5 bits of some benchmarks)."""
     evaluation_draws: Count = 5
     """Fixed binary draws of each validation and test image (paper: 5)."""
     validation_size: Count | None = None
@@ -74,25 +75,37 @@ class Data(Config):
             )
         return self
 
+    @model_validator(mode="after")
+    def _levels_of_bits(self) -> "Data":
+        if self.levels & (self.levels - 1):
+            raise ValueError(f"levels: expected a power of two, got {self.levels}; images have whole bits")
+        if self.levels != 256 and self.pixel_values == "binary":
+            raise ValueError(
+                f"levels: {self.binarisation} binarisation draws from 256 levels, got {self.levels}; leave it out, or set "
+                "binarisation to levels"
+            )
+        return self
+
     @property
     def pixel_values(self) -> PixelValues:
         """The values of the pixels of the model's inputs and outputs."""
-        return "levels" if self.binarisation == "levels" else "binary"
+        return "binary" if self.binarisation in ("dynamic", "static") else self.binarisation
 
     @property
     def image_range(self) -> tuple[float, float]:
         """Smallest and largest pixel value of the model's inputs and outputs."""
-        return (-1.0, 1.0) if self.pixel_values == "levels" else (0.0, 1.0)
+        return RANGES[self.pixel_values]
 
     def shown(self, images: "Tensor") -> "Tensor":
-        """Maps images from the model's value range to [0, 1], for display."""
-        return (images + 1) / 2 if self.pixel_values == "levels" else images
+        """Maps images from the model's value range to [0, 1], for display; Gaussian pixels beyond it are shown at its end."""
+        lowest, highest = self.image_range
+        return ((images - lowest) / (highest - lowest)).clamp(0, 1)
 
     def protocol(self) -> "Protocol":
         """Returns the protocol that is applied to the images."""
         from mpdvae.data import Protocol
 
-        return Protocol(self.binarisation, self.evaluation_draws, self.validation_size, self.split_seed)
+        return Protocol(self.binarisation, self.evaluation_draws, self.validation_size, self.split_seed, self.levels)
 
 
 class Evaluation(Config):
@@ -189,14 +202,19 @@ class Experiment(Config):
         return self
 
     def _check_pixels(self) -> None:
-        made, law = self.data.pixel_values, self.decoder.pixel_distribution(self.data.pixel_values)
-        if MODELLED[law] != made:
-            given = getattr(self.decoder, "pixels", None)
-            subject = f"decoder.pixels: {law}" if given else f"decoder: {self.decoder.kind}, with {law} pixels,"
-            raise ValueError(
-                f"{subject} is a distribution of {IN_WORDS[MODELLED[law]]}, but data.binarisation "
-                f"{self.data.binarisation} makes {IN_WORDS[made]}, of which it is no likelihood; {FITTING_PIXELS}"
-            )
+        made, pixels = self.data.pixel_values, getattr(self.decoder, "pixels", None)
+        modelled = self.decoder.modelled(made)
+        if made in modelled:
+            return
+        subject = f"decoder.pixels: {pixels}" if pixels else f"decoder: {self.decoder.kind}"
+        fitting = (
+            ", ".join(name for name, values in MODELLED.items() if made in values) if pixels else "another decoder"
+        )
+        raise ValueError(
+            f"{subject} is a distribution of {' or '.join(map(IN_WORDS.__getitem__, modelled))}, but data.binarisation "
+            f"{self.data.binarisation} makes {IN_WORDS[made]}, of which it is no likelihood; choose {fitting}, or another "
+            "data.binarisation"
+        )
 
     def _check_posterior(self) -> None:
         head, prior = self.encoder.head.kind, self.prior.kind
@@ -236,7 +254,8 @@ class Experiment(Config):
             if isinstance(self.encoder, OwnEncoder) and self.encoder.whole:
                 return self._with_origin(self.encoder.build_model(image_shape, self.latent_dim), image_shape)
             encoder = self.encoder.build(image_shape, self.latent_dim)
-            decoder = self.decoder.suited_to(self.data.pixel_values).build(image_shape, self.latent_dim)
+            law = self.decoder.law(self.data.pixel_values, self.data.levels)
+            decoder = self.decoder.build(image_shape, self.latent_dim, law)
             if isinstance(self.prior, VampPrior):
                 prior = self.prior.build(encoder, image_shape, self.data.image_range)
             else:

@@ -5,11 +5,12 @@ torch is imported only there. To add a part, write it, define a configuration fo
 end of this file.
 """
 
+from collections.abc import Mapping
 from typing import TYPE_CHECKING, Annotated, ClassVar, Literal
 
 from pydantic import Field, model_validator
 
-from mpdvae.distributions.pixel_values import SUITED, IndependentPixels, PixelValues
+from mpdvae.distributions.pixel_values import MODELLED, SUITED, SUITED_AUTOREGRESSIVE, PixelDistribution, PixelValues
 from mpdvae.experiments.fields import Config, Depth, Depths, ImageShape, Rate, Sizes, Width
 from mpdvae.experiments.posterior_config import AR1Prior, Codes, GaussianHead, HeadConfig, LatentShape, VampPrior
 
@@ -120,44 +121,52 @@ class ResNetEncoder(_VectorEncoder):
 
 
 class _Decoder(Config):
-    """A decoder whose distribution of pixels is part of what it is."""
+    """Fields shared by all decoders."""
 
-    distribution: ClassVar[str]
-    """Name of the distribution of pixels, see `mpdvae.distributions.pixel_values`."""
+    suited: ClassVar[Mapping[PixelValues, PixelDistribution]] = SUITED_AUTOREGRESSIVE
+    """The distribution of pixels for each kind of values if none is chosen."""
+    pixels: PixelDistribution | None = None
+    """Distribution of a pixel, see docs/likelihoods.md; None: one that fits data.binarisation."""
+    components: Width = 10
+    """Logistic components of each pixel's mixture, with pixels discretised-logistic-mixture."""
 
-    def pixel_distribution(self, values: PixelValues) -> str:
+    def pixel_distribution(self, values: PixelValues) -> PixelDistribution:
         """Returns the name of the distribution of pixels in a model of images with such values."""
-        return self.distribution
+        return self.pixels or self.suited[values]
 
-    def suited_to(self, values: PixelValues) -> "_Decoder":
-        """Returns the decoder with its distribution of pixels chosen to suit these values, if it leaves a choice."""
-        return self
+    def modelled(self, values: PixelValues) -> tuple[PixelValues, ...]:
+        """Returns the kinds of values that the distribution of pixels is a likelihood of, in such a model."""
+        return MODELLED[self.pixel_distribution(values)]
 
-    def build(self, image_shape: ImageShape, latent_dim: int) -> "nn.Module":
+    def law(self, values: PixelValues, levels: int) -> "PixelLaw":
+        """Returns the distribution of pixels in a model of images with such values, of so many levels."""
+        from mpdvae.distributions.pixel_laws import pixel_law
+
+        return pixel_law(self.pixel_distribution(values), levels, self.components)
+
+    def build(self, image_shape: ImageShape, latent_dim: int, law: "PixelLaw") -> "nn.Module":
         """Builds the untrained decoder."""
         raise NotImplementedError
 
 
 class _IndependentDecoder(_Decoder):
-    """A decoder of vectors with independent pixels of any distribution."""
+    """A decoder of vectors with independent pixels."""
 
     codes: ClassVar[Codes] = "vectors"
-    pixels: IndependentPixels | None = None
-    """Distribution of a pixel; None: the one that fits data.binarisation (bernoulli: dynamic, static; discretised-logistic:
-    levels)."""
+    suited: ClassVar[Mapping[PixelValues, PixelDistribution]] = SUITED
 
-    def pixel_distribution(self, values: PixelValues) -> str:
-        return self.pixels or SUITED[values]
 
-    def suited_to(self, values: PixelValues) -> "_Decoder":
-        return self if self.pixels else self.model_copy(update={"pixels": SUITED[values]})
+class _MapDecoder(_Decoder):
+    """A decoder of codes that are maps."""
 
-    @property
-    def law(self) -> "PixelLaw":
-        """The distribution of pixels; that of binary ones if none was chosen."""
-        from mpdvae.distributions.pixel_laws import INDEPENDENT_PIXELS
+    codes: ClassVar[Codes] = "maps"
+    sampled_component: ComponentChoice = "drawn"
+    """most-probable: use the likeliest component, as in the released code; these are not samples of the model."""
 
-        return INDEPENDENT_PIXELS[self.pixels or SUITED["binary"]]
+    def law(self, values: PixelValues, levels: int) -> "PixelLaw":
+        from mpdvae.distributions.pixel_laws import pixel_law
+
+        return pixel_law(self.pixel_distribution(values), levels, self.components, self.sampled_component)
 
 
 class MLPDecoder(_IndependentDecoder):
@@ -168,10 +177,10 @@ class MLPDecoder(_IndependentDecoder):
     skip_connections: bool = False
     """Skip-VAE: add z to the input of every layer, not only the first."""
 
-    def build(self, image_shape: ImageShape, latent_dim: int) -> "nn.Module":
+    def build(self, image_shape: ImageShape, latent_dim: int, law: "PixelLaw") -> "nn.Module":
         from mpdvae.models.decoders import mlp_decoder
 
-        return mlp_decoder(image_shape, latent_dim, self.hidden_features, self.skip_connections, self.law)
+        return mlp_decoder(image_shape, latent_dim, self.hidden_features, self.skip_connections, law)
 
 
 class ConvNetDecoder(_IndependentDecoder):
@@ -182,10 +191,10 @@ class ConvNetDecoder(_IndependentDecoder):
     skip_connections: bool = False
     """Skip-VAE: add z to the input of every layer, not only the first."""
 
-    def build(self, image_shape: ImageShape, latent_dim: int) -> "nn.Module":
+    def build(self, image_shape: ImageShape, latent_dim: int, law: "PixelLaw") -> "nn.Module":
         from mpdvae.models.decoders import convnet_decoder
 
-        return convnet_decoder(image_shape, latent_dim, self.channels, self.skip_connections, self.law)
+        return convnet_decoder(image_shape, latent_dim, self.channels, self.skip_connections, law)
 
 
 class ResNetDecoder(_IndependentDecoder):
@@ -196,17 +205,16 @@ class ResNetDecoder(_IndependentDecoder):
     skip_connections: bool = False
     """Skip-VAE: add z to the input of every layer, not only the first."""
 
-    def build(self, image_shape: ImageShape, latent_dim: int) -> "nn.Module":
+    def build(self, image_shape: ImageShape, latent_dim: int, law: "PixelLaw") -> "nn.Module":
         from mpdvae.models.decoders import resnet_decoder
 
-        return resnet_decoder(image_shape, latent_dim, self.channels, self.skip_connections, self.law)
+        return resnet_decoder(image_shape, latent_dim, self.channels, self.skip_connections, law)
 
 
 class PixelCNNDecoder(_Decoder):
     """Autoregressive pixels conditioned on z; the kernel sizes limit the receptive field."""
 
     codes: ClassVar[Codes] = "vectors"
-    distribution: ClassVar[str] = "bernoulli"
     kind: Literal["pixelcnn"] = "pixelcnn"
     channels: Width = 64
     kernel_sizes: Sizes = (7, 7, 7, 5, 5, 3, 3)
@@ -214,11 +222,17 @@ class PixelCNNDecoder(_Decoder):
     skip_connections: bool = False
     """Skip-VAE: add z to the input of every layer, not only the first."""
 
-    def build(self, image_shape: ImageShape, latent_dim: int) -> "nn.Module":
+    def build(self, image_shape: ImageShape, latent_dim: int, law: "PixelLaw") -> "nn.Module":
         from mpdvae.models.decoders import pixelcnn_decoder
 
         return pixelcnn_decoder(
-            image_shape, latent_dim, self.channels, self.kernel_sizes, self.condition_channels, self.skip_connections
+            image_shape,
+            latent_dim,
+            self.channels,
+            self.kernel_sizes,
+            self.condition_channels,
+            self.skip_connections,
+            law,
         )
 
 
@@ -283,37 +297,27 @@ class ColourResNetEncoder(_MapEncoder):
         )
 
 
-class ColourResNetDecoder(_Decoder):
+class ColourResNetDecoder(_MapDecoder):
     """The released code's decoder for colour images with independent pixels, for codes that are maps."""
 
-    codes: ClassVar[Codes] = "maps"
-    distribution: ClassVar[str] = "discretised-logistic-mixture"
     kind: Literal["colour-resnet"] = "colour-resnet"
     channels: Width = 48
     blocks: Depths = (3, 2, 2)
     """Residual blocks at each resolution, lowest first."""
-    components: Width = 10
-    """Logistic components of each pixel's mixture."""
-    sampled_component: ComponentChoice = "drawn"
-    """most-probable: use the likeliest component, as in the released code; these are not samples of the model."""
 
     @property
     def doublings(self) -> int:
         return len(self.blocks) - 1
 
-    def build(self, image_shape: ImageShape, latent_dim: int) -> "nn.Module":
+    def build(self, image_shape: ImageShape, latent_dim: int, law: "PixelLaw") -> "nn.Module":
         from mpdvae.models.decoders import colour_resnet_decoder
 
-        return colour_resnet_decoder(
-            image_shape, latent_dim, self.channels, self.blocks, self.components, self.sampled_component
-        )
+        return colour_resnet_decoder(image_shape, latent_dim, self.channels, self.blocks, law)
 
 
-class PixelCNNPPDecoder(_Decoder):
+class PixelCNNPPDecoder(_MapDecoder):
     """PixelCNN++ conditioned on z, for codes that are maps (paper: CIFAR-10)."""
 
-    codes: ClassVar[Codes] = "maps"
-    distribution: ClassVar[str] = "discretised-logistic-mixture"
     kind: Literal["pixelcnn++"] = "pixelcnn++"
     channels: Width = 96
     levels: Depth = 3
@@ -322,14 +326,10 @@ class PixelCNNPPDecoder(_Decoder):
     condition_channels: Width = 16
     doublings: Annotated[int, Field(ge=0, le=100)] = 2
     """Upsamplings from the code's maps to the image size: as many as the encoder's halvings."""
-    components: Width = 10
-    """Logistic components of each pixel's mixture."""
     dropout: Rate = 0.5
     activation: Literal["concatenated-elu", "elu"] = "concatenated-elu"
-    sampled_component: ComponentChoice = "drawn"
-    """most-probable: use the likeliest component, as in the released code; these are not samples of the model."""
 
-    def build(self, image_shape: ImageShape, latent_dim: int) -> "nn.Module":
+    def build(self, image_shape: ImageShape, latent_dim: int, law: "PixelLaw") -> "nn.Module":
         from mpdvae.models.decoders import pixelcnnpp_decoder
 
         return pixelcnnpp_decoder(
@@ -339,11 +339,10 @@ class PixelCNNPPDecoder(_Decoder):
             self.levels,
             self.blocks,
             self.condition_channels,
-            self.components,
             self.dropout,
             self.activation == "concatenated-elu",
-            self.sampled_component,
             self.doublings,
+            law,
         )
 
 
@@ -401,9 +400,4 @@ class MapFlowPrior(Config):
 
 EncoderConfig = MLPEncoder | ConvNetEncoder | ResNetEncoder | DenseNetEncoder | ColourResNetEncoder
 DecoderConfig = MLPDecoder | ConvNetDecoder | ResNetDecoder | PixelCNNDecoder | ColourResNetDecoder | PixelCNNPPDecoder
-FITTING_PIXELS = (
-    "with binarisation dynamic or static, decoders mlp, convnet and resnet (pixels bernoulli) and pixelcnn fit; with levels, "
-    "mlp, convnet and resnet (pixels discretised-logistic), colour-resnet and pixelcnn++"
-)
-"""The pairs of protocol and decoder that give a likelihood, for messages."""
 PriorConfig = StandardNormalPrior | FlowPrior | MapFlowPrior | AR1Prior | VampPrior

@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Annotated, Any, ClassVar, cast
 
 from pydantic import ConfigDict, Field
 
-from mpdvae.distributions.pixel_values import SUITED, PixelValues
+from mpdvae.distributions.pixel_values import PixelValues
 from mpdvae.errors import InputError
 from mpdvae.experiments.fields import Config, ImageShape, Text
 from mpdvae.experiments.posterior_config import Codes, GaussianHead, LatentShape
@@ -101,13 +101,13 @@ class OwnDecoder(OwnPart):
     pixel_values: PixelValues = "binary"
     """The values of the pixels that it models."""
 
-    def pixel_distribution(self, values: PixelValues) -> str:
-        return SUITED[self.pixel_values]
+    def modelled(self, values: PixelValues) -> tuple[PixelValues, ...]:
+        return (self.pixel_values,)
 
-    def suited_to(self, values: PixelValues) -> "OwnDecoder":
-        return self
+    def law(self, values: PixelValues, levels: int) -> None:
+        """None: the function decides."""
 
-    def build(self, image_shape: ImageShape, latent_dim: int) -> "nn.Module":
+    def build(self, image_shape: ImageShape, latent_dim: int, law: None) -> "nn.Module":
         return _module(self.call(image_shape, latent_dim), self)
 
 

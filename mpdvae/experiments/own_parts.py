@@ -98,8 +98,8 @@ def part(
         name: another name than that of the function.
         codes: whether codes are vectors, or maps of the image's size; default: vectors, for a prior both.
         halvings: how many times maps are halved by an encoder, or doubled by a decoder, between image and code.
-        pixel_values: values of the pixels that the decoder, or model, has a distribution of: binary, or levels (256 of
-            them, in [-1, 1]).
+        pixel_values: values of the pixels that the decoder, or model, has a distribution of: binary, levels (256, unless
+            data.levels says otherwise, in [-1, 1]), or intensities (in [0, 1]).
 
     Raises:
         InputError: for a role or a name that cannot be, and for parameters that cannot become options.

@@ -16,6 +16,7 @@ import math
 from collections.abc import Mapping
 from typing import Any
 
+from mpdvae.distributions.pixel_values import MODELLED, PixelValues
 from mpdvae.errors import InputError, refuse_unknown
 from mpdvae.experiments.fields import Config
 from mpdvae.experiments.model_config import (
@@ -122,3 +123,11 @@ def part(role: str, given: Any, channels: int) -> Config:
         f"{role}: {given!r} has no preset for colour images; choose {' or '.join(words)}, or use grey images.",
         topic="image-shape",
     )
+
+
+def values_for(decoder: Config, channels: int) -> PixelValues:
+    """Returns the values that pixels of images with so many channels are given: grey ones are made black and white, those of
+    colour stay levels, unless the decoder has chosen a distribution of other values."""
+    usual: PixelValues = "binary" if channels == 1 else "levels"
+    pixels = getattr(decoder, "pixels", None)
+    return usual if pixels is None or usual in MODELLED[pixels] else MODELLED[pixels][0]

@@ -12,6 +12,9 @@ std(w) / (sqrt(k) mean(w)) and a bias of about minus half its square (`importanc
 error bar is only as good as the tail of the weights; `weight_intervals` gives 95 % intervals that are open where it is too
 heavy. `annealed_importance` provides a likelihood check that does not need the encoder.
 
+If the pixels' distribution is a density (`mpdvae.distributions.pixel_values`), so is p(x): its logarithm in nats can be
+positive, is comparable only with densities of pixels in the same unit, and has no bits per dimension.
+
 Computation. The encoder sees every image once. Samples pass through the decoder in chunks that fit a given memory budget
 (`memory_use`). The noise of image i and sample j is a function of (seed, i, j), so that the budget does not change the
 results beyond rounding. Sums are computed in float64. A faster, less precise decoder (bfloat16) can do most of the work;
@@ -102,10 +105,14 @@ class DensityEstimate:
     """Values per image: channel * height * width."""
     proposal: ProposalName = "encoder"
     """The proposal that the samples come from."""
+    is_density: bool = False
+    """Whether p(x) is a density of continuous pixels, instead of a probability."""
 
     @property
     def bits_per_dim(self) -> Float64[Tensor, " batch"]:
-        """Upper bound on -log2 p(x) per value of the image."""
+        """Upper bound on -log2 p(x) per value of the image; nan for a density, which is no number of bits."""
+        if self.is_density:
+            return torch.full_like(self.log_prob, math.nan)
         return -self.log_prob / (self.data_dimensions * math.log(2))
 
     @property
@@ -120,7 +127,8 @@ class DensityEstimate:
 
 def forms(images: int, samples: int) -> dict[str, tuple[tuple[int, ...], torch.dtype]]:
     """Returns shape and dtype of each tensor of an estimate of `images` images with at most `samples` samples each."""
-    names = [f.name for f in fields(DensityEstimate) if f.name not in ("samples", "data_dimensions", "proposal")]
+    of_all = {"samples", "data_dimensions", "proposal", "is_density"}
+    names = [f.name for f in fields(DensityEstimate) if f.name not in of_all]
     whole = {"samples_drawn", "decoder_evaluations"}
     values = {name: ((images,), torch.int64 if name in whole else torch.float64) for name in names}
     return values | {"bounds": ((images, len(group_sizes(samples))), torch.float64)}
@@ -188,7 +196,15 @@ def estimate(
             sampler = Sampler(vae, x[piece], list(indices[piece]), seed, draws, report, approximate, points)
             pieces.append(_statistics(sampler.draw(looks(samples, tolerance), tolerance), samples))
     values = (torch.cat(field) for field in zip(*pieces, strict=True))
-    return DensityEstimate(*values, samples=samples, data_dimensions=x[0].numel(), proposal=proposal)
+    return DensityEstimate(
+        *values, samples=samples, data_dimensions=x[0].numel(), proposal=proposal, is_density=gives_densities(vae)
+    )
+
+
+def gives_densities(vae: VAE) -> bool:
+    """Returns whether the likelihoods of a model are densities: its decoder states a support, which is continuous."""
+    support = getattr(vae.decoder, "support", None)
+    return support is not None and not support.is_discrete
 
 
 estimate_density = estimate

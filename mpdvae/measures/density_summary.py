@@ -17,7 +17,8 @@ def summarise(estimate: DensityEstimate, draws: int = 1, population: int | None 
     the draw of the importance samples is separate, in `nll_monte_carlo_error_nats`, and, with the bias of the logarithm of a
     mean removed, in `nll_monte_carlo_interval_95_nats`, whose lower end is null if the interval of an image is open. If the
     images are a random subset of a full set, `interval_95_of_full_set` is the interval for the mean over that set; see
-    `random_subsets`. Undefined values (an error from one image or one sample, a tail shape from too few samples) are null.
+    `random_subsets`. Undefined values (an error from one image or one sample, a tail shape from too few
+    samples, bits per dimension of a density) are null.
 
     Arguments:
         estimate: estimate of images, or of several binary draws of them, draw by draw.
@@ -30,6 +31,7 @@ def summarise(estimate: DensityEstimate, draws: int = 1, population: int | None 
     drawn = e.samples_drawn.double()
     followed = [i for i, size in enumerate(e.bound_sizes) if size <= e.samples_drawn.min()]
     return {
+        "likelihood": "density" if e.is_density else "probability",
         "negative_elbo_nats": mean_and_error(-e.elbo, draws),
         "nll_nats": mean_and_error(-e.log_prob, draws, population, e.standard_error),
         "extrapolated_nll_nats": mean_and_error(-e.extrapolated_log_prob, draws)
@@ -43,7 +45,7 @@ def summarise(estimate: DensityEstimate, draws: int = 1, population: int | None 
         },
         "kl_nats": mean_and_error(e.kl, draws),
         "reconstruction_nats": mean_and_error(e.reconstruction, draws),
-        "bits_per_dim": mean_and_error(e.bits_per_dim, draws),
+        "bits_per_dim": None if e.is_density else mean_and_error(e.bits_per_dim, draws),
         "nll_monte_carlo_error_nats": finite(error_of_mean(e.standard_error)),
         "nll_monte_carlo_interval_95_nats": _monte_carlo_interval(e),
         "nll_bias_nats": finite((e.extrapolated_log_prob - e.log_prob).mean()),

@@ -1,6 +1,6 @@
-"""PixelCNN for binary images: logits of every pixel, given the pixels before it in raster order and a condition.
+"""PixelCNN: parameters of every pixel, given the pixels before it in raster order and a condition; for binary images logits.
 
-    [image, condition] -> mask A, ELU -> bottleneck blocks with mask B and skip blocks -> 1x1, ELU, 1x1 -> logits
+    [image, condition] -> mask A, ELU -> bottleneck blocks with mask B and skip blocks -> 1x1, ELU, 1x1 -> parameters
 
 A bottleneck block of kernel k: ELU( x + 1x1( ELU( mask-B kxk( ELU( 1x1(x) ) ) ) ) ), C -> C/2 -> C/2 -> C channels. Let o_i
 be the output of layer i (0 = mask A). For i >= 3 the input of layer i is o_(i-1) + D_(i-3)(o_(i-3)), where D_j is a
@@ -63,13 +63,15 @@ class ConditionAtPosition(CausalLayer):
 
 
 class PixelCNN(nn.Module):
-    """Logits of binary pixels in raster order.
+    """Parameters of the distribution of each pixel, in raster order; all channels of a pixel have one position.
 
     Arguments:
         condition_channels: maps that carry information about the latent code.
         channels: C, an even number.
         kernel_sizes: odd sizes, the first being that of the mask-A layer.
         condition_everywhere: whether every layer sees the condition, instead of only the first.
+        image_channels: of the images.
+        out_channels: parameters per pixel.
     """
 
     def __init__(
@@ -78,6 +80,8 @@ class PixelCNN(nn.Module):
         channels: int = 64,
         kernel_sizes: Sequence[int] = PAPER_SMALL,
         condition_everywhere: bool = False,
+        image_channels: int = 1,
+        out_channels: int = 1,
     ) -> None:
         super().__init__()
         if channels < 2 or channels % 2:
@@ -86,13 +90,13 @@ class PixelCNN(nn.Module):
             raise InputError("kernel_sizes: expected at least one odd number (the mask-A layer), got none.")
         first, *rest = kernel_sizes
         self.kernel_sizes = tuple(kernel_sizes)
-        self.first = ConditionedCausalConv2d(1, condition_channels, channels, first)
+        self.first = ConditionedCausalConv2d(image_channels, condition_channels, channels, first)
         self.blocks = nn.ModuleList(BottleneckBlock(channels, k) for k in rest)
         self.skips = nn.ModuleList(BottleneckBlock(channels, k) for k in kernel_sizes[1 : len(kernel_sizes) - SKIP + 2])
         layers = len(kernel_sizes) if condition_everywhere else 0
         self.told = nn.ModuleList(ConditionAtPosition(condition_channels, channels) for _ in range(layers))
         self.widen = PointwiseConv2d(channels, channels)
-        self.logits = PointwiseConv2d(channels, 1)
+        self.logits = PointwiseConv2d(channels, out_channels)
         # Channels last in memory: a training step on CPU takes about a quarter less time.
         self.to(memory_format=torch.channels_last)  # pyright: ignore[reportCallIssue] - missing in torch's stubs
 
@@ -102,17 +106,18 @@ class PixelCNN(nn.Module):
         return sum(k // 2 for k in self.kernel_sizes)
 
     def forward(
-        self, x: Float[Tensor, "*#batch 1 height width"], condition: Float[Tensor, "*#batch maps height width"]
-    ) -> Float[Tensor, "*batch 1 rows columns"]:
-        """Returns the logits of P(pixel = 1); the leading axes of images and conditions broadcast. In an incremental
-        evaluation (`mpdvae.networks.incremental`), returns only those of the current pixel: [*batch 1 1 1]."""
+        self, x: Float[Tensor, "*#batch image height width"], condition: Float[Tensor, "*#batch maps height width"]
+    ) -> Float[Tensor, "*batch parameter rows columns"]:
+        """Returns the parameters, for binary pixels the logits of P(pixel = 1); the leading axes of images and conditions
+        broadcast. In an incremental evaluation (`mpdvae.networks.incremental`), returns only those of the current pixel:
+        [*batch parameter 1 1]."""
         first = self.first(x, condition)
         told = [at_position(condition).expand_as(first).reshape(-1, *first.shape[-3:]) for at_position in self.told]
         return over_leading(lambda first: self._body(first, told), first, event_ndim=3)
 
     def _body(
         self, first: Float[Tensor, "batch channel rows columns"], told: list[Tensor]
-    ) -> Float[Tensor, "batch 1 rows columns"]:
+    ) -> Float[Tensor, "batch parameter rows columns"]:
         outputs = [elu(first)]
         for block in self.blocks:
             outputs.append(block(self._next_input(outputs, told)))

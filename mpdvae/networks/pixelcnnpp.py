@@ -1,4 +1,4 @@
-"""PixelCNN++ conditioned on maps: parameters of each colour pixel's distribution given the pixels before and a condition h.
+"""PixelCNN++ conditioned on maps: parameters of each pixel's distribution given the pixels before and a condition h.
 
 The network carries two streams: v sees the rows above, r also sees the pixels to the left in the same row.
 
@@ -58,19 +58,19 @@ class Activation(nn.Module):
 class Start(CausalLayer):
     """Maps the image to two streams that do not see the pixel itself."""
 
-    def __init__(self, channels: int) -> None:
+    def __init__(self, channels: int, image_channels: int) -> None:
         super().__init__()
-        self.above = weight_norm(nn.Conv2d(3, channels, (2, 3), padding=(0, 1)))
-        self.above_row = weight_norm(nn.Conv2d(3, channels, (1, 3), padding=(0, 1)))
-        self.left = weight_norm(nn.Conv2d(3, channels, (2, 1)))
+        self.above = weight_norm(nn.Conv2d(image_channels, channels, (2, 3), padding=(0, 1)))
+        self.above_row = weight_norm(nn.Conv2d(image_channels, channels, (1, 3), padding=(0, 1)))
+        self.left = weight_norm(nn.Conv2d(image_channels, channels, (2, 1)))
 
-    def forward(self, x: Float[Tensor, "batch 3 height width"]) -> Streams:
+    def forward(self, x: Float[Tensor, "batch image height width"]) -> Streams:
         if self.raster is not None:
             return self.column(x, self.raster)
         above = pad(x, (0, 0, 1, 0))
         return _shift_down(self.above(above)), _shift_down(self.above_row(x)) + _shift_right(self.left(above))
 
-    def column(self, x: Float[Tensor, "batch 3 height width"], at: Raster) -> Streams:
+    def column(self, x: Float[Tensor, "batch image height width"], at: Raster) -> Streams:
         """Returns the current row of v and the current column of r, from the image `x` whose earlier pixels are known."""
         row, column = at.position()
         padded = pad(x, (0, 0, 2, 0))
@@ -159,7 +159,7 @@ class Merge(CausalLayer):
 
 
 class PixelCNNPP(CausalLayer):
-    """Parameters of each colour pixel's distribution.
+    """Parameters of each pixel's distribution.
 
     Arguments:
         condition_channels: of the maps h at the image's size; doubled from level to level.
@@ -169,6 +169,7 @@ class PixelCNNPP(CausalLayer):
         blocks: gated blocks for each level and pass.
         dropout: before the last convolution of each stack, in training.
         concatenated: whether to use the concatenated ELU instead of ELU.
+        image_channels: of the images.
     """
 
     def __init__(
@@ -180,6 +181,7 @@ class PixelCNNPP(CausalLayer):
         blocks: int = 6,
         dropout: float = 0.5,
         concatenated: bool = True,
+        image_channels: int = 3,
     ) -> None:
         super().__init__()
         if min(channels, levels, blocks) < 1:
@@ -194,7 +196,7 @@ class PixelCNNPP(CausalLayer):
             )
 
         self.levels, self.blocks = levels, blocks
-        self.start = Start(channels)
+        self.start = Start(channels, image_channels)
         self.up, self.down = passes(range(levels)), passes(range(levels)[::-1])
         self.halvings = nn.ModuleList(Halving(channels, level) for level in range(levels - 1))
         self.doublings = nn.ModuleList(Doubling(channels, level) for level in range(levels - 1)[::-1])
@@ -205,7 +207,7 @@ class PixelCNNPP(CausalLayer):
         self.parameters_of_pixels = PointwiseConv2d(channels, out_channels)
 
     def forward(
-        self, x: Float[Tensor, "*#batch 3 height width"], h: Float[Tensor, "*#batch condition height width"]
+        self, x: Float[Tensor, "*#batch image height width"], h: Float[Tensor, "*#batch condition height width"]
     ) -> Float[Tensor, "*batch parameter rows columns"]:
         """Returns the parameters of all pixels; the leading axes of images and conditions broadcast. In an incremental
         evaluation (`mpdvae.networks.incremental`), returns only those of the current pixel: [*batch parameter 1 1]."""

@@ -8,6 +8,7 @@ tables of the MAE paper itself are not confirmed, and none is printed.
 import math
 from dataclasses import dataclass
 
+from mpdvae.distributions.pixel_values import AS_DENSITY
 from mpdvae.report.collect import Setting
 
 VLAE = "Chen et al., Variational Lossy Autoencoder, ICLR 2017, https://arxiv.org/abs/1611.02731"
@@ -92,8 +93,11 @@ def reasons_against(setting: Setting) -> list[str]:
     reasons = []
     if not _on(setting.dataset):
         reasons.append(f"the data set is {setting.dataset}, not MNIST, OMNIGLOT (Burda's file) or CIFAR-10")
-    if published.binarisation not in setting.protocol.lower():
+    values = "256 levels" if published.binarisation == "levels" else published.binarisation
+    if values not in setting.protocol.lower():
         reasons.append(f"the binarisation is not {published.binarisation}")
+    if AS_DENSITY in setting.protocol:
+        reasons.append("likelihoods are densities instead of probabilities")
     if setting.scale not in FULL_SCALES:
         reasons.append(f"scale {setting.scale} trains smaller networks for a fraction of the time")
     if setting.split != "test" or setting.images % published.test_images or not setting.images:

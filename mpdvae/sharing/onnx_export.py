@@ -20,7 +20,7 @@ import copy
 import json
 import logging
 import warnings
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
@@ -28,11 +28,14 @@ from typing import TYPE_CHECKING, Any
 
 import torch
 from torch import Tensor, nn
+from torch.distributions import Bernoulli, Distribution, Independent
 from torch.nn.utils import parametrize
 
+from mpdvae.distributions.categorical import CategoricalPixels
+from mpdvae.distributions.continuous_bernoulli import ContinuousBernoulliPixels
 from mpdvae.distributions.discretised_logistic import DiscretisedLogistic
+from mpdvae.distributions.gaussian import GaussianPixels
 from mpdvae.distributions.logistic_mixture import DiscretisedLogisticMixture
-from mpdvae.distributions.pixel_laws import bernoulli_pixels, discretised_logistic_pixels
 from mpdvae.errors import InputError, RunError, refuse_unknown
 from mpdvae.experiments.experiment import Origin
 from mpdvae.models.decoders import IndependentDecoder
@@ -64,52 +67,44 @@ class _Moments(nn.Module):
         return self.encoder.moments(x)
 
 
-class _Probabilities(nn.Module):
-    """Maps codes to probabilities of white pixels."""
+_READINGS: dict[type[Distribution], dict[str, Callable[[Any], Tensor]]] = {
+    Bernoulli: {"probabilities": lambda p: p.probs},
+    DiscretisedLogistic: {"means": lambda p: p.location, "log_scales": lambda p: p.log_scale},
+    DiscretisedLogisticMixture: {
+        "log_weights": lambda p: p.log_weights,
+        "means": lambda p: p.means,
+        "log_scales": lambda p: p.log_scales,
+        "coefficients": lambda p: p.coefficients,
+    },
+    CategoricalPixels: {"logits": lambda p: p.logits},
+    GaussianPixels: {"means": lambda p: p.mean, "log_sigma": lambda p: p.log_sigma},
+    ContinuousBernoulliPixels: {"logits": lambda p: p.logits},
+}
+"""The outputs of a decoder's graph, for each distribution of its pixels: the parameters that define it."""
 
-    outputs = ("probabilities",)
 
-    def __init__(self, decoder: IndependentDecoder) -> None:
+class _Pixels(nn.Module):
+    """Maps codes to the parameters of each pixel's distribution."""
+
+    def __init__(self, decoder: IndependentDecoder, readings: Mapping[str, Callable[[Any], Tensor]]) -> None:
         super().__init__()
-        self.body = decoder.body
-
-    def forward(self, z: Tensor) -> Tensor:
-        return self.body(z).sigmoid()
-
-
-class _Logistics(nn.Module):
-    """Maps codes to the mean and log-scale of each value's discretised logistic."""
-
-    outputs = ("means", "log_scales")
-
-    def __init__(self, decoder: IndependentDecoder) -> None:
-        super().__init__()
-        self.body = decoder.body
+        self.decoder, self.outputs, self.readings = decoder, tuple(readings), tuple(readings.values())
 
     def forward(self, z: Tensor) -> tuple[Tensor, ...]:
-        law = DiscretisedLogistic(self.body(z))
-        return law.location, law.log_scale
+        p = _unwrapped(self.decoder.law_now(self.decoder.body(z)))
+        return tuple(read(p) for read in self.readings)
 
 
-class _Mixture(nn.Module):
-    """Maps codes to the parameters of each pixel's mixture."""
-
-    outputs = ("log_weights", "means", "log_scales", "coefficients")
-
-    def __init__(self, decoder: IndependentDecoder) -> None:
-        super().__init__()
-        self.body = decoder.body
-
-    def forward(self, z: Tensor) -> tuple[Tensor, ...]:
-        law = DiscretisedLogisticMixture(self.body(z))
-        return law.log_weights, law.means, law.log_scales, law.coefficients
+def _unwrapped(p: Distribution) -> Distribution:
+    """A distribution of independent pixels, without torch's wrapper that makes images of them."""
+    return p.base_dist if type(p) is Independent else p
 
 
 @dataclass(frozen=True)
 class _Graph:
     """A module to trace, the name of its input, and two input batches: one for tracing, one for checking."""
 
-    module: _Moments | _Probabilities | _Logistics | _Mixture
+    module: _Moments | _Pixels
     input: str
     traced: Tensor
     checked: Tensor
@@ -174,13 +169,12 @@ def _decoder_graph(vae: "VAE") -> _Graph:
             topic="onnx",
         )
     codes = [_uniform(count, tuple(vae.prior().event_shape), vae) for count in (2, 3)]
-    if decoder.law == bernoulli_pixels:
-        kind = _Probabilities
-    elif decoder.law == discretised_logistic_pixels:
-        kind = _Logistics
-    else:
-        kind = _Mixture
-    return _Graph(kind(_plain(decoder)).eval(), "z", *codes)
+    with torch.no_grad():
+        p = _unwrapped(decoder(codes[0]))
+    readings = dict(_READINGS[type(p)])
+    if isinstance(p, DiscretisedLogisticMixture) and p.event_shape[0] == 1:
+        del readings["coefficients"]  # a grey pixel has none
+    return _Graph(_Pixels(_plain(decoder), readings).eval(), "z", *codes)
 
 
 def _uniform(count: int, shape: tuple[int, ...], vae: "VAE") -> Tensor:

@@ -39,7 +39,7 @@ from mpdvae.errors import InputError, listed, refuse_unknown
 from mpdvae.evaluation.collapse_diagnosis import FALLING_NATS, fall_at_the_end
 from mpdvae.experiments.experiment import Experiment, Origin, in_words, origin_of
 from mpdvae.experiments.fields import Config
-from mpdvae.experiments.presets import enough_epochs, part, patience_of, short_training
+from mpdvae.experiments.presets import enough_epochs, part, patience_of, short_training, values_for
 from mpdvae.measures import density
 from mpdvae.runs.run_folder import Run
 from mpdvae.seeding import seeded
@@ -74,7 +74,8 @@ class MPDVAE(ClassNamePrefixFeaturesOutMixin, TransformerMixin, DensityMixin, Ba
     rows with `image_shape`. Returned images have the form and value range of the images given to `fit`. Grey images are
     modelled as black and white, as in the paper: during training a pixel is white with the probability given by its grey
     level, drawn anew at every visit; otherwise each image is drawn once, by a seed that depends on the image alone. To
-    binarise without randomness, pass `X > 0.5`. Colour images have 256 levels.
+    binarise without randomness, pass `X > 0.5`. Colour images have 256 levels. A decoder whose `pixels` are of another kind
+    (docs/likelihoods.md) gets grey and colour images as that kind: `decoder=MLPDecoder(pixels="gaussian")`.
 
     Arguments:
         latent_dim: number of latent dimensions. Codes of colour images are maps; this is then their number of channels.
@@ -394,17 +395,18 @@ class MPDVAE(ClassNamePrefixFeaturesOutMixin, TransformerMixin, DensityMixin, Ba
     def _experiment(self, data: Splits, seed: int) -> Experiment:
         channels, images = data.image_shape[0], len(data.train)
         batch_size = min(self.batch_size, images)
-        colour = {"binarisation": "levels"} if channels > 1 else {}
+        parts = {role: part(role, getattr(self, role), channels) for role in ("encoder", "decoder", "prior")}
+        values = values_for(parts["decoder"], channels)
+        binarisation = {} if values == "binary" else {"binarisation": values}
         given = {
             "name": "own-images",
             "model": type(self).__name__,
             "seed": seed,
             "latent_dim": self.latent_dim,
-            "data": {"dataset": "own", "evaluation_draws": 1, "split_seed": seed} | colour,
+            "data": {"dataset": "own", "evaluation_draws": 1, "split_seed": seed} | binarisation,
             "objective": {"diversity_weight": self.diversity_weight, "smoothness_weight": self.smoothness_weight},
             "training": self._training(batch_size, steps_per_epoch(images, batch_size)),
         }
-        parts = {role: part(role, getattr(self, role), channels) for role in ("encoder", "decoder", "prior")}
         try:
             return Experiment.model_validate(_plain(given) | parts)
         except ValidationError as error:

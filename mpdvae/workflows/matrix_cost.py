@@ -23,6 +23,7 @@ from dataclasses import dataclass
 import torch
 from torch.utils.flop_counter import FlopCounterMode
 
+from mpdvae.data.protocols import scaled
 from mpdvae.experiments.experiment import Experiment, ImageShape, ObjectiveConfig
 from mpdvae.seeding import seeded
 
@@ -126,5 +127,5 @@ def _time_step(e: Experiment) -> float:
 
 
 def _random_images(e: Experiment, count: int) -> torch.Tensor:
-    levels = torch.randint(0, 256, (count, *image_shape_of(e)))
-    return levels / 127.5 - 1 if e.data.binarisation == "levels" else (levels > 200).float()
+    levels, protocol = torch.randint(0, 256, (count, *image_shape_of(e)), dtype=torch.uint8), e.data.protocol()
+    return (levels > 200).float() if protocol.binarises else scaled(levels, protocol)

@@ -29,7 +29,7 @@ from mpdvae.data import Images, Splits, steps_per_epoch
 from mpdvae.data.arrays import channels_first, grey_levels
 from mpdvae.data.given_images import plain_array
 from mpdvae.data.own import split_own
-from mpdvae.distributions.pixel_values import PixelValues
+from mpdvae.distributions.pixel_values import RANGES, PixelValues
 from mpdvae.errors import InputError
 from mpdvae.experiments.experiment import Data, Evaluation, Experiment, in_words
 from mpdvae.experiments.fields import ImageShape
@@ -83,7 +83,7 @@ def fit(
         latent_dim: passed to the function.
         options: further arguments of the function, by name; recorded.
         images: protocol of the images, as `Data` or its fields: {"binarisation": "static", "evaluation_draws": 1}. None:
-            redrawn black and white pixels if that is what the decoder models, or levels.
+            redrawn black and white pixels, levels or intensities, whichever the decoder models.
         evaluation: what to measure after training, as an `Evaluation` or its fields; {} for everything. None: nothing.
         name: name of the model in tables; default: that of the function.
         device: cpu, cuda, ...; default: cpu.
@@ -98,8 +98,8 @@ def fit(
     protocol = {"split_seed": seed} | (images.model_dump() if isinstance(images, Data) else dict(images or {}))
     splits, protocol = _loaded(data, protocol)
     kind, values = _kind(given, splits.image_shape, latent_dim, seed)
-    if "binarisation" not in protocol and values == "levels":
-        protocol |= {"binarisation": "levels", "evaluation_draws": 1}
+    if "binarisation" not in protocol and values != "binary":
+        protocol |= {"binarisation": values, "evaluation_draws": 1}
     parts = {role: {"kind": kind} for role in ("encoder", "decoder", "prior")}
     parts["encoder"] |= dict(options or {})
     experiment = _experiment(
@@ -196,7 +196,10 @@ def _uniform(vae: VAE | Callable[..., VAE]) -> Callable[..., Any]:
 def _values(vae: VAE) -> PixelValues:
     """Returns the values of the pixels that a model has a distribution of: black and white, unless it says otherwise."""
     support = vae.decoder(vae.prior().sample((1,))).support
-    return "binary" if isinstance(getattr(support, "base_constraint", support), type(constraints.boolean)) else "levels"
+    single = getattr(support, "base_constraint", support)
+    if isinstance(single, type(constraints.boolean)):
+        return "binary"
+    return "intensities" if getattr(single, "bounds", None) == RANGES["intensities"] else "levels"
 
 
 def _hash(vae: VAE) -> str:

@@ -18,6 +18,7 @@ from mpdvae.data import (
     steps_per_epoch,
     training_batch,
 )
+from mpdvae.data.protocols import images_by_content, scaled
 from mpdvae.errors import InputError
 from mpdvae.seeding import seeded
 
@@ -144,6 +145,42 @@ def test_levels_are_scaled_and_not_drawn() -> None:
         for seed in range(2):
             assert training_batch(images, indices, LEVELS, seed, step=5).equal(x[indices])
     assert LEVELS.describe(tiny_splits()) == "Tiny 4x3, 256 levels, split 8/2/3 (seed 524287)"
+
+
+def test_intensities_are_scaled_to_0_and_1() -> None:
+    pixels = torch.arange(256, dtype=torch.uint8).view(1, 1, 16, 16)
+    protocol = Protocol("intensities", evaluation_draws=1)
+    for images in (Images(pixels), Images(pixels.expand(8, 3, 16, 16))):
+        x, _ = evaluation_images(images, protocol, "test")
+        assert x[0, 0].flatten().tolist() == pytest.approx([level / 255 for level in range(256)], abs=1e-7)
+        assert training_batch(images, torch.zeros(2, dtype=torch.int64), protocol, 1, 5).equal(x[[0, 0]])
+        assert images_by_content(images.pixels, protocol)[0].equal(x)
+    assert protocol.describe(tiny_splits()) == "Tiny 4x3, intensities k / 255, split 8/2/3 (seed 524287)"
+
+
+@pytest.mark.parametrize("bits", [1, 4, 5, 8])
+def test_fewer_levels_are_those_that_the_first_bits_tell_apart(bits: int) -> None:
+    levels, pixels = 2**bits, torch.arange(256, dtype=torch.uint8)
+    k = torch.tensor([pixel >> (8 - bits) for pixel in range(256)])
+    signed = scaled(pixels, Protocol("levels", 1, levels=levels))
+    torch.testing.assert_close((signed + 1) * ((levels - 1) / 2), k.float())
+    torch.testing.assert_close(scaled(pixels, Protocol("intensities", 1, levels=levels)) * (levels - 1), k.float())
+    assert f"{levels} levels" in Protocol("levels", 1, levels=levels).describe(tiny_splits())
+
+
+def test_levels_of_16_bits() -> None:
+    pixels = torch.tensor([0, 1, 255, 256, 65535], dtype=torch.uint16)
+    found = scaled(pixels, Protocol("levels", 1, levels=2**16))
+    torch.testing.assert_close((found.double() + 1) * 32767.5, pixels.double(), rtol=0, atol=0.01)
+    reduced = scaled(pixels, Protocol("levels", 1, levels=256))
+    torch.testing.assert_close((reduced + 1) * 127.5, torch.tensor([0.0, 0.0, 0.0, 1.0, 255.0]))
+
+
+def test_more_levels_than_the_images_have_are_refused() -> None:
+    with pytest.raises(
+        InputError, match=r"data.levels: Tiny has images of 256 levels, .* got 65536; use --data.levels 256"
+    ):
+        Protocol("levels", 1, levels=2**16).check(tiny_splits())
 
 
 def test_colour_is_not_binarised() -> None:

@@ -6,7 +6,15 @@ from contextlib import contextmanager
 
 import pytest
 import torch
-from constructors import DECODERS, all_binary_images, binary_images, shaken, with_shapes
+from constructors import (
+    AUTOREGRESSIVE_DECODERS,
+    DECODERS,
+    all_binary_images,
+    binary_images,
+    colour_images,
+    shaken,
+    with_shapes,
+)
 from scipy.stats import chisquare
 from torch import nn
 from torch.distributions import Bernoulli, Independent
@@ -95,6 +103,24 @@ def test_drawing_looks_at_no_pixel_to_come(build, shape):
             row, column = divmod(pixel, 4)
             torch.testing.assert_close(logits_at(drawn, row, column), expected)
             drawn[..., row, column] = x[..., row, column]
+
+
+@pytest.mark.parametrize(("build", "shape"), with_shapes(AUTOREGRESSIVE_DECODERS))
+def test_pixels_of_other_laws_and_channels_are_drawn_from_those_before_alone(build, shape):
+    """Position by position as all at once; the parameters of a pixel do not depend on any of its channels or a later one."""
+    decoder = shaken(build(shape, LATENT), by=0.3)
+    p, x = decoder(torch.randn(2, LATENT)), colour_images(2, *shape)
+    whole = p.parameters(x)
+    with p.parameters.pixel_by_pixel() as at:
+        known = torch.full_like(x, torch.nan)
+        for pixel in range(shape[1] * shape[2]):
+            row, column = divmod(pixel, shape[2])
+            torch.testing.assert_close(at(known, row, column), whole[..., row, column])
+            known[..., row, column] = x[..., row, column]
+    assert decoder.support.check(p.sample()).all()
+    assert decoder.support.check(p.mode).all()
+    p.log_prob(x).sum().backward()
+    assert all(parameter.grad is not None and parameter.grad.isfinite().all() for parameter in decoder.parameters())
 
 
 class Logits:

@@ -1,11 +1,14 @@
 """The discretised logistic mixture: against logistic distribution functions of SciPy, normalisation, extremes, samples."""
 
+from itertools import product
+
 import numpy as np
 import pytest
 import torch
 from scipy.stats import chisquare, logistic
 from torch import Tensor
 
+from mpdvae.distributions.levels import least_log_scale
 from mpdvae.distributions.logistic_mixture import DiscretisedLogisticMixture, parameters_for_each_pixel
 from mpdvae.errors import InputError
 
@@ -176,6 +179,75 @@ def test_gradients_agree_with_differences():
 # Channels
 
 
+def of_any(channels: int, components: int, log_scale: float = -1.0) -> Tensor:
+    """Random parameters of one pixel, [parameters 1 1]."""
+    widths = (1, channels, channels, channels * (channels - 1) // 2)
+    logits, means, scales, coefficients = (torch.randn(components * width).double() for width in widths)
+    return torch.cat([logits, 0.5 * means, log_scale + 0.5 * scales, coefficients])[:, None, None]
+
+
+def probability(theta: Tensor, x: list[float], components: int, half: float) -> float:
+    """p(x) of one pixel of any number of channels, by SciPy's logistic and loops over components and channels."""
+    values, channels, total = theta.flatten().numpy(), len(x), 0.0
+    n, pairs = components, channels * (channels - 1) // 2
+    weights = np.exp(values[:n]) / np.exp(values[:n]).sum()
+    for c in range(n):
+        mean, log_scale = (values[n + (k * n + c) * channels :][:channels] for k in range(2))
+        log_scale = np.maximum(log_scale, least_log_scale(round(1 / half) + 1))
+        coefficients = iter(np.tanh(values[n + 2 * n * channels + c * pairs :][:pairs]))
+        p = weights[c]
+        for channel, level in enumerate(x):
+            m = mean[channel] + sum(next(coefficients) * earlier for earlier in x[:channel])
+            below = 0.0 if level < half - 1 else logistic.cdf(level - half, m, np.exp(log_scale[channel]))
+            above = 1.0 if level > 1 - half else logistic.cdf(level + half, m, np.exp(log_scale[channel]))
+            p *= above - below
+        total += p
+    return total
+
+
+@pytest.mark.parametrize("levels", [2, 16, 256])
+@pytest.mark.parametrize("channels", [1, 2, 3, 4, 5])
+def test_any_number_of_channels_and_levels_against_loops(channels, levels):
+    for components in (1, 3):
+        theta = of_any(channels, components)
+        p = DiscretisedLogisticMixture(theta, channels=channels, levels=levels)
+        for x in 2 * torch.randint(levels, (4, channels)).double() / (levels - 1) - 1:
+            expected = probability(theta, x.tolist(), components, 1 / (levels - 1))
+            assert p.log_prob(x[:, None, None]).exp().item() == pytest.approx(expected, rel=1e-4)
+
+
+@pytest.mark.parametrize("channels", [1, 2, 3, 4])
+def test_samples_of_all_channels_together_follow_the_probabilities(channels):
+    """Chi-square over all 3^channels pixels of three levels, 20,000 draws."""
+    theta = of_any(channels, 2, 0.0)
+    p = DiscretisedLogisticMixture(theta, channels=channels, levels=3)
+    pixels = torch.tensor(list(product((-1.0, 0.0, 1.0), repeat=channels))).double()[..., None, None]
+    expected = 20_000 * p.log_prob(pixels).exp()
+    digits = (p.sample((20_000,))[..., 0, 0] + 1).round().long()
+    found = (digits * 3 ** torch.arange(channels - 1, -1, -1)).sum(-1).bincount(minlength=len(pixels)).double()
+    often = expected > 5
+    found = np.append(found[often], found[~often].sum())
+    wanted = np.append(expected[often], expected[~often].sum())
+    assert chisquare(found[wanted > 0], wanted[wanted > 0] * found.sum() / wanted.sum()).pvalue > 1e-3
+
+
+@pytest.mark.parametrize("channels", [1, 2])
+def test_the_first_channels_are_those_of_the_colour_law(channels):
+    """With the others sure to be at level 0, the law of colours has the same probabilities."""
+    theta = of_any(3, 2)
+    logits, means, scales, coefficients = theta.split([2, 6, 6, 6])
+    means, scales, coefficients = (group.unflatten(0, (2, 3)) for group in (means, scales, coefficients))
+    means[:, channels:] = -1e6
+    sure = torch.cat([logits, *(group.flatten(0, 1) for group in (means, scales, coefficients))])
+    few = [means[:, :channels], scales[:, :channels], coefficients[:, : channels * (channels - 1) // 2]]
+    fewer = torch.cat([logits, *(group.flatten(0, 1) for group in few)])
+    x = images(50, 3, 1, 1)
+    x[:, channels:] = -1
+    expected = DiscretisedLogisticMixture(sure).log_prob(x)
+    found = DiscretisedLogisticMixture(fewer, channels=channels).log_prob(x[:, :channels])
+    torch.testing.assert_close(found, expected, rtol=0, atol=1e-12)
+
+
 def test_without_coefficients_channels_are_independent():
     theta = parameters(2, 3, components=1)
     theta[7:] = 0
@@ -272,6 +344,9 @@ def test_pixels_are_independent():
 
 
 def test_refusals():
+    assert [parameters_for_each_pixel(10, channels) for channels in (1, 2, 3, 4)] == [30, 60, 100, 150]
     assert parameters_for_each_pixel(10) == 100
     with pytest.raises(InputError, match="expected 10 channels for each component, got 25"):
         DiscretisedLogisticMixture(torch.zeros(25, 2, 2))
+    with pytest.raises(InputError, match="expected 3 channels for each component, got 10"):
+        DiscretisedLogisticMixture(torch.zeros(10, 2, 2), channels=1)

@@ -215,7 +215,7 @@ def test_a_run_trained_from_python_can_be_completed(tmp_path):
 
 def test_codes_that_are_maps_are_walked_through_and_shown_in_their_range():
     encoder = densenet_encoder((3, 8, 8), 4, ((2, 1), (2, 1)))
-    decoder = pixelcnnpp_decoder((3, 8, 8), 4, 4, levels=2, blocks=1, condition_channels=2, components=1, doublings=1)
+    decoder = pixelcnnpp_decoder((3, 8, 8), 4, 4, levels=2, blocks=1, condition_channels=2, doublings=1)
     vae = VAE(encoder, decoder, StandardNormal((4, 4, 4)))
     x = torch.randint(256, (6, 3, 8, 8)) / 127.5 - 1
     vae.initialise(x)

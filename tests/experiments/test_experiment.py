@@ -8,11 +8,11 @@ import pytest
 import torch
 from pydantic import ValidationError
 
+from mpdvae.distributions.pixel_laws import pixel_law
 from mpdvae.distributions.pixel_values import MODELLED
 from mpdvae.errors import InputError
 from mpdvae.experiments.experiment import Data, Experiment, from_json, in_words, with_changes
 from mpdvae.experiments.model_config import (
-    FITTING_PIXELS,
     ColourResNetDecoder,
     ColourResNetEncoder,
     ConvNetEncoder,
@@ -293,7 +293,6 @@ BUILD_REFUSED = {
         (1, 28, 28),
         "a code of 32 numbers cannot be read as 5 equal steps; give a divisor of 32",
     ),
-    "PixelCNN in colour": (Experiment(decoder=PixelCNNDecoder()), (3, 28, 28), "one binary channel, got 3 channels"),
     "too small": (Experiment(encoder=ConvNetEncoder(channels=(4, 4, 4))), (1, 4, 4), "at least 5x5 pixels, got 4x4"),
 }
 
@@ -381,33 +380,79 @@ DECODERS = {
 }
 
 
-@pytest.mark.parametrize("law", [None, "bernoulli", "discretised-logistic"])
-@pytest.mark.parametrize("binarisation", ["dynamic", "static", "levels"])
+VALUES_OF = {
+    "dynamic": torch.tensor([0.0, 1.0]),
+    "static": torch.tensor([0.0, 1.0]),
+    "levels": torch.tensor([-1.0, 1 / 127.5 * 100 - 1, 1.0]),
+    "intensities": torch.tensor([0.0, 0.3, 1.0]),
+}
+"""Values of pixels that each binarisation makes."""
+
+
+@pytest.mark.parametrize("law", [None, *MODELLED])
+@pytest.mark.parametrize("binarisation", VALUES_OF)
 @pytest.mark.parametrize("kind", DECODERS)
 def test_a_protocol_has_a_decoder_whose_pixels_have_its_values_or_is_refused(kind, binarisation, law):
-    """Every pair. What is taken is built with a support that holds the protocol's values; the others name what fits."""
+    """Every triple. What is taken is built with a support that holds the protocol's values; the others name what fits."""
     part, decoder = DECODERS[kind]
-    if law and "pixels" not in part.model_fields:
-        pytest.skip("this decoder leaves no choice")
     base = recipe("vae-digits-smoke") if part.codes == "vectors" else COLOUR
     data = {"data__binarisation": binarisation, "data__evaluation_draws": 1}
-    values = "levels" if binarisation == "levels" else "binary"
-    kept = law or {"pixelcnn": "bernoulli", "colour-resnet": "mixture", "pixelcnn++": "mixture"}.get(kind)
+    values = Data(binarisation=binarisation, evaluation_draws=1).pixel_values
     changes = data | {"decoder": decoder | ({"pixels": law} if law else {})}
-    if kept is None or (kept == "bernoulli") == (values == "binary"):
-        vae = with_changes(base, **changes).build((1, 8, 8) if part.codes == "vectors" else (3, 8, 8))
-        levels = torch.tensor([0.0, 1.0] if values == "binary" else [-1.0, 1 / 127.5 * 100 - 1, 1.0])
-        for level in levels:
-            vae.check_images(torch.full((1, 1, 8, 8), level.item()))
-        with pytest.raises(InputError, match=r"image 0 has the value 0\.5"):
-            vae.check_images(torch.full((1, 1, 8, 8), 0.5))
+    if law is None or values in MODELLED[law]:
+        vae = with_changes(base, **changes).build((1, 8, 8))
+        for value in VALUES_OF[binarisation]:
+            vae.check_images(torch.full((1, 1, 8, 8), value.item()))
+        with pytest.raises(InputError, match=r"image 0 has the value nan"):
+            vae.check_images(torch.full((1, 1, 8, 8), torch.nan))
         return
-    field = "decoder.pixels: " if law else f"decoder: {kind}, with "
-    with pytest.raises(InputError, match=f"^{re.escape(field)}.*data.binarisation {binarisation} makes") as refusal:
+    with pytest.raises(
+        InputError, match=rf"^decoder.pixels: {law} is .*data.binarisation {binarisation} makes"
+    ) as refusal:
         with_changes(base, **changes)
-    assert "with binarisation dynamic or static, decoders mlp, convnet and resnet (pixels bernoulli)" in str(
-        refusal.value
+    fitting = str(refusal.value).split("; choose ")[1].split(", or another")[0].split(", ")
+    assert fitting == [name for name, modelled in MODELLED.items() if values in modelled]
+
+
+@pytest.mark.parametrize("channels", [1, 2, 3, 4])
+@pytest.mark.parametrize("kind", [kind for kind, (part, _) in DECODERS.items() if part.codes == "maps"])
+def test_decoders_of_maps_take_any_number_of_channels(kind, channels):
+    e = with_changes(
+        COLOUR, decoder=DECODERS[kind][1], encoder=DenseNetEncoder(growths=(3, 2, 2), steps=(1, 1, 1)).model_dump()
     )
+    vae = e.build((channels, 8, 8)).eval()
+    x = torch.randint(256, (4, channels, 8, 8)) / 127.5 - 1
+    vae.initialise(x)
+    assert vae.elbo(x).isfinite().all()
+    vae.check_images(vae.sample(2))
+
+
+@pytest.mark.parametrize("levels", [2, 16, 2**16])
+@pytest.mark.parametrize("law", ["discretised-logistic", "discretised-logistic-mixture", "categorical"])
+def test_the_number_of_levels_reaches_the_law(law, levels):
+    if law == "categorical" and levels > 256:
+        levels = 512  # a logit for each of 65,536 levels of each pixel is more than the size limit allows
+    e = with_changes(recipe("vae-digits-smoke"), **LEVELS, data__levels=levels, decoder={"kind": "mlp", "pixels": law})
+    vae = e.build((1, 8, 8))
+    vae.check_images(torch.randint(levels, (2, 1, 8, 8)) / ((levels - 1) / 2) - 1)
+    with pytest.raises(InputError, match=rf"expected images of the {levels} levels k / .*, but image 0 has"):
+        vae.check_images(torch.full((1, 1, 8, 8), 1 - 1 / (levels - 1)))
+
+
+def test_experiments_of_earlier_versions_have_the_laws_that_they_had():
+    """Their files name neither the levels nor, for PixelCNNs and decoders of maps, the distribution of pixels."""
+    for name, law in {
+        "vae-pixelcnn-digits-smoke": "bernoulli",
+        "vae-digits-smoke": "bernoulli",
+        "mae-cifar10-paper": "discretised-logistic-mixture",
+        "vae-cifar10-paper": "discretised-logistic-mixture",
+    }.items():
+        old = recipe(name).model_dump(mode="json")
+        del old["data"]["levels"], old["decoder"]["pixels"]
+        e = Experiment.model_validate(old)
+        assert e == recipe(name)
+        assert e.decoder.pixel_distribution(e.data.pixel_values) == law
+        assert e.decoder.law(e.data.pixel_values, e.data.levels) == pixel_law(law)
 
 
 @pytest.mark.parametrize("shape", [(1, 8, 8), (2, 5, 6), (3, 12, 12)], ids=str)
@@ -427,14 +472,6 @@ def test_independent_pixels_of_levels_are_trained_and_drawn(shape):
     vae.check_images(vae.sample(3))
     assert vae.reconstruct(x).shape == x.shape
     assert vae.reconstruct(x).abs().max() <= 1
-
-
-def test_the_fitting_pairs_of_messages_are_those_of_the_table():
-    for kind, (part, _) in DECODERS.items():
-        for values, protocol in (("binary", "dynamic or static"), ("levels", "levels")):
-            law = part().pixel_distribution(values)
-            listed = FITTING_PIXELS.split("; ")[values == "levels"]
-            assert (kind in re.findall(r"[\w+-]+", listed)) == (MODELLED[law] == values), (kind, protocol)
 
 
 @pytest.mark.parametrize("kind", ["mlp", "convnet", "resnet", "densenet", "colour-resnet"])

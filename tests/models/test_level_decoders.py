@@ -1,13 +1,17 @@
 """Decoders with independent pixels of 256 levels, and the check of images against a decoder's support, from Python."""
 
+from functools import partial
+
 import pytest
 import torch
 from constructors import ANY_SIZE, DECODERS, LEVEL_DECODERS, MAP_DECODERS, colour_images, shaken, with_shapes
 from torch import nn
 
+from mpdvae.distributions.pixel_laws import gaussian_pixels
 from mpdvae.errors import InputError
 from mpdvae.measures import density
 from mpdvae.measures.annealed_importance import estimate_by_annealing
+from mpdvae.models.decoders import mlp_decoder, pixelcnn_decoder
 from mpdvae.models.encoders import mlp_encoder
 from mpdvae.models.priors import StandardNormal
 from mpdvae.vae import VAE
@@ -38,6 +42,34 @@ def test_the_default_is_the_decoder_of_binary_pixels_as_before():
     for _, images in MAP_DECODERS.values():
         decoder = images.build(images.takes[0], 4)
         assert decoder.support.check(colour_images(1, *images.takes[0])).all()
+
+
+@pytest.mark.parametrize(
+    "build", [partial(mlp_decoder, hidden_features=(16,)), partial(pixelcnn_decoder, channels=4, kernel_sizes=(3, 3))]
+)
+def test_the_shared_sigma_is_one_parameter_which_training_lowers_on_easy_images(build):
+    """One picture in many strengths, which a code can hold: sigma follows the error down, to near the noise of 0.1."""
+    vae = model(build((1, 5, 4), LATENT, law=gaussian_pixels))
+    strengths, noise = torch.linspace(-1, 1, 64).view(-1, 1, 1, 1), 0.1 * torch.randn(64, 1, 5, 4)
+    x = strengths * torch.linspace(-1, 1, 20).view(1, 5, 4) + noise
+    assert [tuple(p.shape) for name, p in vae.named_parameters() if name == "decoder.shared"] == [(1,)]
+    vae.initialise(x)
+    optimizer, losses = torch.optim.Adam(vae.parameters(), lr=1e-2), []
+    for _ in range(250):
+        optimizer.zero_grad()
+        losses.append(-vae.elbo(x).mean())
+        losses[-1].backward()
+        torch.nn.utils.clip_grad_norm_(vae.parameters(), 5.0)
+        optimizer.step()
+    with torch.no_grad():
+        p = vae.decoder.law_now(torch.zeros(1, 5, 4))
+    assert 0.05 < p.log_sigma.exp().max() < 0.3
+    assert losses[-1] < losses[0] - 20
+
+
+def test_decoders_of_other_laws_have_the_weights_that_they_had():
+    for build in (mlp_decoder, pixelcnn_decoder):
+        assert not any("shared" in name for name in build((1, 5, 4), LATENT).state_dict())
 
 
 def model(decoder: nn.Module, shape: tuple[int, int, int] = (1, 5, 4)) -> VAE:

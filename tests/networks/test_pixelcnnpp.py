@@ -9,6 +9,7 @@ from constructors import parameters_of, shaken
 from torch import Tensor, nn
 from torch.distributions import Distribution
 
+from mpdvae.distributions.pixel_laws import logistic_mixture_pixels
 from mpdvae.distributions.pixels import AutoregressivePixels
 from mpdvae.errors import InputError
 from mpdvae.models.decoders import AutoregressiveDecoder, pixelcnnpp_decoder
@@ -93,7 +94,7 @@ def terms(p: AutoregressivePixels, x: Tensor) -> Tensor:
 def test_channels_are_causal():
     """Jacobian of log p(x_i,c | before) by all inputs of a 2x2 image, 12 x 12 in the order pixel by pixel, red, green, blue:
     lower triangular, and every channel matters to its own term and to those of the channels after it."""
-    decoder = pixelcnnpp_decoder((3, 2, 2), 2, 3, 2, 1, 2, 2, 0.0, doublings=1)
+    decoder = pixelcnnpp_decoder((3, 2, 2), 2, 3, 2, 1, 2, 0.0, doublings=1, law=logistic_mixture_pixels(2))
     p, x = shaken(decoder, 0.1).eval()(torch.randn(2, 1, 1)), torch.randint(20, 236, (3, 2, 2)) / 127.5 - 1
     torch.testing.assert_close(terms(p, x).sum(), p.log_prob(x))
     J = torch.autograd.functional.jacobian(lambda x: terms(p, x), x)
@@ -170,7 +171,7 @@ def test_pixel_by_pixel_as_all_at_once(levels, concatenated):
     """What a draw computes, position after position, are the parameters of the whole image."""
     height, width = SIZES[levels]
     z = torch.randn(2, 8, height, width)
-    decoder = pixelcnnpp_decoder((3, height, width), 8, 3, levels, 2, CONDITION, 2, 0.5, concatenated, doublings=0)
+    decoder = pixelcnnpp_decoder((3, height, width), 8, 3, levels, 2, CONDITION, 0.5, concatenated, doublings=0)
     p = shaken(decoder, 0.1).eval()(z)
     x = p.sample()
     whole = p.parameters(x)
@@ -201,7 +202,6 @@ def test_sizes_that_do_not_divide_are_refused(levels):
 @pytest.mark.parametrize(
     ("arguments", "message"),
     [
-        (((1, 8, 8), 8), "a PixelCNN.. decoder models 3 colour channels, got 1"),
         (((3, 8, 8), 6), "divisible by 4, as they are halved 2 times on the way .*, got 6"),
         (((3, 8, 8), 0), "latent_dim: expected a number >= 1, got 0"),
         (((3, 8, 8), 4, 0), "channels, levels, blocks: expected numbers >= 1, got 0, 3, 6"),
@@ -225,7 +225,7 @@ def small_decoder() -> AutoregressiveDecoder:
 
 
 def large_decoder() -> AutoregressiveDecoder:
-    return pixelcnnpp_decoder(LSUN, 32, 64, 4, 4, 16, 5, 0.5, concatenated=False, doublings=3)
+    return pixelcnnpp_decoder(LSUN, 32, 64, 4, 4, 16, 0.5, False, 3, logistic_mixture_pixels(5))
 
 
 COUNTS = {

@@ -10,10 +10,11 @@ import pytest
 from report_folders import PROTOCOL, add_referee, edit, make_matrix, make_run
 
 from mpdvae import report
+from mpdvae.distributions.pixel_values import AS_DENSITY
 from mpdvae.errors import InputError
 from mpdvae.report.collect import collect
 from mpdvae.report.opening import opening, unreliable
-from mpdvae.report.published import comparable
+from mpdvae.report.published import comparable, reasons_against
 from mpdvae.report.setup import differences
 
 EVIL = "<script>alert('x')</script>|`"
@@ -213,6 +214,19 @@ def test_published_numbers_stand_beside_the_same_protocol(tmp_path: Path) -> Non
         tmp_path / "s", "vlae", scale="paper", samples=4096, images=10_000, protocol="MNIST 28x28, static"
     )
     assert comparable(collect([static]).studies[0].setting) == ()
+
+
+def test_a_density_stands_beside_no_published_probability(tmp_path: Path) -> None:
+    levels = "CIFAR-10 32x32 colour, 256 levels"
+    for name, protocol, reason in [
+        ("density", f"{levels}; {AS_DENSITY}", "likelihoods are densities instead of probabilities"),
+        ("fewer", levels.replace("256", "32"), "the binarisation is not levels"),
+        ("levels", levels, None),
+    ]:
+        run = make_run(tmp_path / name, "vlae", scale="paper", samples=4096, dataset="cifar10", protocol=protocol)
+        found = reasons_against(collect([run]).studies[0].setting)
+        assert (reason in found) == (reason is not None)
+        assert reason is not None or not any("densit" in text or "binarisation" in text for text in found)
 
 
 def test_names_from_run_folders_are_escaped(tmp_path: Path) -> None:

@@ -12,6 +12,13 @@ from command_line import call
 from exported_models import GRAPHS, model_of
 from small_runs import tiny
 
+from mpdvae.distributions import (
+    CategoricalPixels,
+    ContinuousBernoulliPixels,
+    DiscretisedLogistic,
+    DiscretisedLogisticMixture,
+    GaussianPixels,
+)
 from mpdvae.errors import InputError
 from mpdvae.sharing.onnx_export import export
 from mpdvae.vae import VAE
@@ -55,8 +62,16 @@ def expected_of(part: str, vae: VAE, x: torch.Tensor) -> dict[str, torch.Tensor]
         q = vae.encoder(x)
         return {"mean": q.mean, "log_variance": q.stddev.log() * 2}
     p = vae.decoder(x)
-    if hasattr(p, "log_weights"):
-        return {name: getattr(p, name) for name in ("log_weights", "means", "log_scales", "coefficients")}
+    match p:
+        case DiscretisedLogisticMixture():
+            names = ["log_weights", "means", "log_scales", *(["coefficients"] if p.event_shape[0] > 1 else [])]
+            return {name: getattr(p, name) for name in names}
+        case DiscretisedLogistic():
+            return {"means": p.location, "log_scales": p.log_scale}
+        case CategoricalPixels() | ContinuousBernoulliPixels():
+            return {"logits": p.logits}
+        case GaussianPixels():
+            return {"means": p.mean, "log_sigma": p.log_sigma}
     return {"probabilities": p.mean}
 
 

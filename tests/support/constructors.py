@@ -10,7 +10,12 @@ import pytest
 import torch
 from torch import nn
 
-from mpdvae.distributions.pixel_laws import discretised_logistic_pixels
+from mpdvae.distributions.pixel_laws import (
+    categorical_pixels,
+    discretised_logistic_pixels,
+    gaussian_pixels,
+    logistic_mixture_pixels,
+)
 from mpdvae.models.decoders import (
     colour_resnet_decoder,
     convnet_decoder,
@@ -49,7 +54,6 @@ GREY = ((1, 1, 3), (1, 2, 2), (1, 5, 4), (1, 8, 8))
 ONE_ROW = (((1, 1, 8), "at least 2x2 pixels, got 1x8"),)
 TWO_BY_TWO = (((1, 2, 8), "at least 3x3 pixels, got 2x8"), ((3, 8, 2), "at least 3x3 pixels, got 8x2"))
 FOUR_BY_FOUR = (((1, 4, 4), "at least 5x5 pixels, got 4x4"),)
-COLOUR = (((3, 8, 8), "one binary channel, got 3 channels"),)
 
 ENCODERS = {
     "mlp": Images(lambda shape, n: mlp_encoder(shape, n, (7,)), ANY_SIZE),
@@ -67,21 +71,21 @@ HEADED_ENCODERS = {
 }
 """Encoders with a head other than the plain Gaussian one."""
 
+TWO_LOGISTICS = logistic_mixture_pixels(2)
+
 DECODERS = {
     "mlp": Images(lambda shape, n: mlp_decoder(shape, n, (7,)), ANY_SIZE),
     "convnet-1": Images(lambda shape, n: convnet_decoder(shape, n, (4,)), ANY_SIZE, ONE_ROW),
     "convnet-2": Images(lambda shape, n: convnet_decoder(shape, n, (6, 4)), FROM_THREE, TWO_BY_TWO),
     "resnet-1": Images(lambda shape, n: resnet_decoder(shape, n, (4,)), ANY_SIZE, ONE_ROW),
     "resnet-3": Images(lambda shape, n: resnet_decoder(shape, n, (6, 6, 4)), FROM_FIVE, FOUR_BY_FOUR),
-    "pixelcnn-one-layer": Images(lambda shape, n: pixelcnn_decoder(shape, n, 4, (5,), 2), GREY, COLOUR),
-    "pixelcnn-two-layers": Images(lambda shape, n: pixelcnn_decoder(shape, n, 4, (3, 5), 2), GREY, COLOUR),
+    "pixelcnn-one-layer": Images(lambda shape, n: pixelcnn_decoder(shape, n, 4, (5,), 2), GREY),
+    "pixelcnn-two-layers": Images(lambda shape, n: pixelcnn_decoder(shape, n, 4, (3, 5), 2), GREY),
     "mlp-skip": Images(lambda shape, n: mlp_decoder(shape, n, (7, 6), True), ANY_SIZE),
     "convnet-skip": Images(lambda shape, n: convnet_decoder(shape, n, (6, 4), True), FROM_THREE, TWO_BY_TWO),
     "resnet-skip": Images(lambda shape, n: resnet_decoder(shape, n, (6, 4), True), FROM_THREE, TWO_BY_TWO),
-    "pixelcnn-z-everywhere": Images(
-        lambda shape, n: pixelcnn_decoder(shape, n, 4, (5, 3, 3, 3), 2, True), GREY, COLOUR
-    ),
-    "pixelcnn-skips": Images(lambda shape, n: pixelcnn_decoder(shape, n, 4, (5, 3, 3, 1, 3), 2), GREY, COLOUR),
+    "pixelcnn-z-everywhere": Images(lambda shape, n: pixelcnn_decoder(shape, n, 4, (5, 3, 3, 3), 2, True), GREY),
+    "pixelcnn-skips": Images(lambda shape, n: pixelcnn_decoder(shape, n, 4, (5, 3, 3, 1, 3), 2), GREY),
 }
 
 LEVEL_DECODERS = {
@@ -90,8 +94,22 @@ LEVEL_DECODERS = {
     "resnet-skip": Images(
         lambda shape, n: resnet_decoder(shape, n, (6, 4), True, discretised_logistic_pixels), FROM_THREE
     ),
+    "categorical": Images(lambda shape, n: mlp_decoder(shape, n, (7,), law=categorical_pixels()), ((2, 2, 2),)),
 }
 """Decoders with independent pixels of 256 levels, grey or colour."""
+
+AUTOREGRESSIVE_LAWS = {
+    "discretised-logistic-mixture": TWO_LOGISTICS,
+    "categorical": categorical_pixels(),
+    "gaussian": gaussian_pixels,
+}
+AUTOREGRESSIVE_DECODERS = {
+    f"pixelcnn-{name}": Images(
+        lambda shape, n, law=law: pixelcnn_decoder(shape, n, 4, (5, 3), 2, law=law), ((1, 5, 4), (2, 3, 3), (3, 5, 4))
+    )
+    for name, law in AUTOREGRESSIVE_LAWS.items()
+}
+"""PixelCNN decoders of other than binary pixels."""
 
 FLOWS: dict[str, Callable[[int], AutoregressiveFlow]] = {
     "affine": lambda n: vector_flow(n, blocks=2, hidden_features=3 * n),
@@ -104,7 +122,6 @@ FLOWS: dict[str, Callable[[int], AutoregressiveFlow]] = {
 MAP_CHANNELS = 4
 HALVED_ONCE = (((3, 7, 8), "divisible by 2, got 7x8"),)
 HALVED_TWICE = (((3, 8, 6), "divisible by 4, got 8x6"), ((3, 9, 8), "divisible by 4, got 9x8"))
-NOT_COLOUR = (((1, 8, 8), "models 3 colour channels, got 1"),)
 
 MAP_ENCODERS: dict[str, tuple[int, Images]] = {
     "densenet-1": (0, Images(lambda s, n: densenet_encoder(s, n, ((3, 2),), 5), ((1, 2, 2), (3, 5, 4)))),
@@ -118,23 +135,33 @@ MAP_ENCODERS: dict[str, tuple[int, Images]] = {
 """Number of halvings, and the encoder."""
 
 MAP_DECODERS: dict[str, tuple[int, Images]] = {
-    "colour-resnet-2": (1, Images(lambda s, n: colour_resnet_decoder(s, n, 4, (1, 2), 2), ((3, 4, 6),), NOT_COLOUR)),
+    "colour-resnet-2": (
+        1,
+        Images(lambda s, n: colour_resnet_decoder(s, n, 4, (1, 2), TWO_LOGISTICS), ((3, 4, 6), (1, 4, 6))),
+    ),
     "colour-resnet-3": (
         2,
-        Images(lambda s, n: colour_resnet_decoder(s, n, 4, (2, 1, 1), 2), ((3, 8, 4),), HALVED_TWICE),
+        Images(lambda s, n: colour_resnet_decoder(s, n, 4, (2, 1, 1), TWO_LOGISTICS), ((3, 8, 4),), HALVED_TWICE),
     ),
     "pixelcnn++-1": (
         0,
-        Images(lambda s, n: pixelcnnpp_decoder(s, n, 4, 1, 2, 2, 2, doublings=0), ((3, 3, 2),), NOT_COLOUR),
+        Images(
+            lambda s, n: pixelcnnpp_decoder(s, n, 4, 1, 2, 2, doublings=0, law=TWO_LOGISTICS),
+            ((3, 3, 2), (1, 3, 2), (4, 3, 2)),
+        ),
     ),
     "pixelcnn++-2": (
         1,
-        Images(lambda s, n: pixelcnnpp_decoder(s, n, 4, 2, 1, 2, 2, doublings=1), ((3, 4, 6),), HALVED_ONCE),
+        Images(
+            lambda s, n: pixelcnnpp_decoder(s, n, 4, 2, 1, 2, doublings=1, law=TWO_LOGISTICS),
+            ((3, 4, 6), (2, 4, 6)),
+            HALVED_ONCE,
+        ),
     ),
     "pixelcnn++-3-elu": (
         2,
         Images(
-            lambda s, n: pixelcnnpp_decoder(s, n, 4, 3, 1, 2, 2, concatenated=False, doublings=2),
+            lambda s, n: pixelcnnpp_decoder(s, n, 4, 3, 1, 2, concatenated=False, doublings=2, law=TWO_LOGISTICS),
             ((3, 8, 4),),
             HALVED_TWICE,
         ),

@@ -1,8 +1,11 @@
 """A table of models whose encoder or decoder is exported to ONNX, for testing laws."""
 
 import torch
-from constructors import DECODERS, ENCODERS, HEADED_ENCODERS, MAP_DECODERS, MAP_ENCODERS, shaken
+from constructors import DECODERS, ENCODERS, HEADED_ENCODERS, MAP_DECODERS, MAP_ENCODERS, Images, shaken
 
+from mpdvae.distributions.pixel_laws import pixel_law
+from mpdvae.distributions.pixel_values import MODELLED
+from mpdvae.models.decoders import mlp_decoder
 from mpdvae.models.priors import StandardNormal
 from mpdvae.vae import VAE
 
@@ -14,6 +17,14 @@ GRAPHS = {
     "encoder of maps": ("encoder", MAP_ENCODERS["densenet-3"][1]),
     **{f"decoder {name}": ("decoder", DECODERS[name]) for name in ("mlp", "convnet-2", "resnet-3", "convnet-skip")},
     "decoder of colour": ("decoder", MAP_DECODERS["colour-resnet-3"][1]),
+    **{
+        f"decoder {law} {shape[0]}": (
+            "decoder",
+            Images(lambda s, n, law=law: mlp_decoder(s, n, (7,), law=pixel_law(law, 16, 2)), (shape,)),
+        )
+        for law in MODELLED
+        for shape in ((1, 3, 2), (2, 3, 2))
+    },
 }
 
 

@@ -198,6 +198,16 @@ def test_pixels_that_depend_on_each_other_are_decoded_to_their_mean_in_expectati
     assert np.array_equal(decoded, model.inverse_transform(code.repeat(1000, 0)))
 
 
+@pytest.mark.parametrize(("pixels", "values"), [("gaussian", "levels"), ("continuous-bernoulli", "intensities")])
+def test_a_decoder_with_another_distribution_of_pixels_gets_grey_levels(pixels, values):
+    model = small(decoder=MLPDecoder(hidden_features=(8,), pixels=pixels)).fit((255 * GREY).astype(np.uint8))
+    assert model.experiment_.data.binarisation == values
+    assert np.isfinite(model.score((255 * GREY).astype(np.uint8)))
+    drawn = model.sample(50, random_state=0)
+    assert (drawn.shape, drawn.dtype) == ((50, *GREY.shape[1:]), np.uint8)
+    assert len(np.unique(drawn)) > 20
+
+
 def test_samples_follow_the_seed():
     model = small().fit(GREY)
     assert np.array_equal(model.sample(8, random_state=1), model.sample(8, random_state=1))
