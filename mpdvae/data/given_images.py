@@ -1,8 +1,8 @@
 """Images in whatever form they are at hand, as bytes: arrays, tensors, pictures, files, folders, and lists of these.
 
     read_images(path)            a folder of pictures, a picture, a numpy archive (.npz) or a numpy array (.npy)
-    given_images(images, ...)    the same by path, Pillow images, arrays, torch tensors, lists of these, and data sets of other
-                                 libraries (given_dataset.py)
+    given_images(images, ...)    the same by path, Pillow images, arrays, torch tensors, lists of these, and data sets of
+                                 other libraries (given_dataset.py)
 
 The shape of the model's images tells which axis is the channel, whether there is an axis of images, and the shape of flat
 rows. Values are booleans, integers 0..255 or floats 0..1, or numbers for which `value_range` gives black and white. The
@@ -51,6 +51,8 @@ class GivenImages:
     """Name of each image's file, relative to the folder; None if the images had no files of their own."""
     reading: str = ""
     """What was read, changed and left out, in one line, for a folder of pictures."""
+    omission: str = ""
+    """What was left out alone."""
 
     def __len__(self) -> int:
         return len(self.pixels)
@@ -177,7 +179,7 @@ def _part_of(parts: dict[str, Images], split: str, path: Path) -> Images:
 def _of_pictures(found: PictureFolder, image_shape: ImageShape, preparation: Preparation) -> GivenImages:
     source = PictureSource(found.pictures, preparation, image_shape[0])
     pixels = torch.from_numpy(source.read_all())
-    return GivenImages(pixels, found.labels, found.names, found.reading(source))
+    return GivenImages(pixels, found.labels, found.names, found.reading(source), found.omission)
 
 
 def _is_image(x: Any) -> bool:

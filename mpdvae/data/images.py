@@ -2,8 +2,9 @@
 
 The data sets of this field fit into memory, so they are kept there as `uint8`, the form in which they were published: grey
 levels 0..255, channels before height and width. Own images that are too many have a class of their own
-(`stored_images.py`), which reads them when they are asked for. Nothing is normalised or binarised here; a protocol (protocols.py) defines
-how pixels become the input of a model. A batch is then a gather and a draw on the device that holds the pixels.
+(stored_images.py), which reads them when they are asked for. Nothing is normalised or binarised here; a protocol
+(protocols.py) defines how pixels become the input of a model. A batch is then a gather and a draw on the device that holds
+the pixels.
 
 `Splits.sha256` is stored with every result: two results were made on the same images, labels and split exactly if their
 hashes agree.

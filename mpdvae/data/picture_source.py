@@ -1,7 +1,7 @@
 """Pictures of files, read together or a few at a time as bytes [n channel height width].
 
-Whether a palette stands for grey or colour is a matter of all pictures: palettes that hold only grey are grey, unless there is
-colour beside them.
+Whether a palette stands for grey or colour is a matter of all pictures: palettes that hold only grey are grey, unless there
+is colour beside them.
 """
 
 from collections import Counter

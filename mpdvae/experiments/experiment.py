@@ -94,7 +94,8 @@ class Data(Config):
         given = [name for name in PREPARING if getattr(self, name) != PREPARING[name]]
         if self.dataset != "own" and given:
             raise ValueError(
-                f"{given[0]}: is for dataset own, got {self.dataset}, whose images are used as they are published; leave it out"
+                f"{given[0]}: is for dataset own, got {self.dataset}, whose images are used as they are published; leave it "
+                "out"
             )
         return self
 

@@ -8,6 +8,7 @@ To binarise without randomness, pass `images > 0.5`. A model of 256 levels takes
 prepared as the model's training images were (`mpdvae.data.preparation`): resized, for example.
 """
 
+import warnings
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -36,12 +37,14 @@ class ModelInput:
     """Name of each image's file, if it had one."""
     reading: str = ""
     """What was read of a folder of pictures, changed and left out, in one line."""
+    omission: str = ""
+    """What was left out alone."""
 
 
 def preprocess(
     vae: "VAE", images: Any, *, value_range: ValueRange | None = None
 ) -> Float[Tensor, "batch channel height width"]:
-    """Returns `images` as `vae` takes them, on its device.
+    """Returns `images` as `vae` takes them, on its device. Warns of files in a folder that are no pictures.
 
     Arguments:
         vae: a model that was loaded, or built from an experiment.
@@ -54,7 +57,10 @@ def preprocess(
     Raises:
         InputError: for images of another shape or range, damaged files, or a model whose data are not known.
     """
-    return model_input(vae, images, value_range).x
+    given = model_input(vae, images, value_range)
+    if given.omission:
+        warnings.warn(f"{images}: {given.omission}", stacklevel=3)  # the caller of vae.preprocess
+    return given.x
 
 
 def model_input(vae: "VAE", images: Any, value_range: ValueRange | None = None, split: str = "test") -> ModelInput:
@@ -74,7 +80,7 @@ def of_given(vae: "VAE", given: GivenImages, where: str) -> ModelInput:
     have another shape."""
     _check_shape(vae, given.pixels, where)
     x, keys = images_by_content(given.pixels, origin_of(vae).experiment.data.protocol())
-    return ModelInput(_on_device(vae, x), keys, given.labels, given.names, given.reading)
+    return ModelInput(_on_device(vae, x), keys, given.labels, given.names, given.reading, given.omission)
 
 
 def of_data_set(vae: "VAE", name: str, split: str, root: Path | None = None) -> ModelInput:

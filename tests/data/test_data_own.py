@@ -14,6 +14,8 @@ from mpdvae import data
 from mpdvae.data import Splits
 from mpdvae.data.image_folder import read_image_folder
 from mpdvae.data.npz import read_npz
+from mpdvae.data.preparation import Preparation
+from mpdvae.data.protocols import split_train_validation
 from mpdvae.errors import InputError
 from mpdvae.runs.run_folder import Run
 from mpdvae.workflows.job import data_of, describe_run
@@ -74,6 +76,82 @@ def test_a_given_test_set_is_kept(tmp_path: Path) -> None:
     assert splits.sizes == (13, 2, 5)
     assert np.array_equal(splits.test.pixels.numpy()[:, 0], GREY[15:])
     assert load(save(tmp_path, x_train=GREY)).sizes == (16, 2, 2)
+
+
+def test_labels_may_be_names_or_one_hot_rows(tmp_path: Path) -> None:
+    names = np.array(["square", "circle", "triangle"] * 7)[:20]
+    numbers = np.searchsorted(np.unique(names), names)
+    forms = (names, names[:, None], names.astype("S"), np.eye(3)[numbers], np.eye(3, dtype=bool)[numbers], numbers)
+    for y in forms:
+        labels = read_npz(save(tmp_path, x=GREY, y=y))["all"].labels
+        assert labels is not None
+        assert labels.tolist() == numbers.tolist()
+
+
+def test_names_stand_for_one_class_in_training_and_test_images(tmp_path: Path) -> None:
+    path = save(tmp_path, x_train=GREY, y_train=np.array(["b", "c"] * 10), x_test=GREY[:2], y_test=np.array(["c", "a"]))
+    parts = read_npz(path)
+    train, test = parts["train"].labels, parts["test"].labels
+    assert train is not None
+    assert test is not None
+    assert (train[:2].tolist(), test.tolist()) == ([1, 2], [2, 0])
+
+
+@pytest.mark.parametrize(
+    "x", [GREY, GREY[:, None], GREY[..., None], COLOUR, GREY / 255, GREY > 99, GREY.astype(np.int32)]
+)
+def test_an_array_is_read_like_the_same_in_an_archive(tmp_path: Path, x: np.ndarray) -> None:
+    np.save(tmp_path / "own.npy", x)
+    assert load(tmp_path / "own.npy").sha256 == load(save(tmp_path, x=x)).sha256
+
+
+@pytest.mark.parametrize(
+    ("x", "words"),
+    [
+        (GREY // 128, "holds integers 0 and 1"),
+        (GREY * 2.0, r"from 0 to 5\d\d: floats must lie in 0\.\.1"),
+        (GREY.astype(np.int64) * 2, "integers must lie in 0..255"),
+        (GREY[0], "has 2 axes"),
+        (GREY[:0], "is empty"),
+        (GREY.astype(complex), "dtype complex128"),
+        (np.asfortranarray(GREY), "is stored column by column: save numpy.ascontiguousarray"),
+        (COLOUR[..., :2], "must be the channels, 1 or 3"),
+        (GREY[:9], "too few images: 9"),
+    ],
+    ids=["0 and 1", "floats", "integers", "axes", "empty", "complex", "columns", "channels", "few"],
+)
+def test_bad_arrays_are_refused(tmp_path: Path, x: np.ndarray, words: str) -> None:
+    np.save(tmp_path / "own.npy", x)
+    with pytest.raises(InputError, match=words):
+        load(tmp_path / "own.npy")
+
+
+def test_nan_in_an_array_is_refused(tmp_path: Path) -> None:
+    np.save(tmp_path / "own.npy", with_nan())
+    with pytest.raises(InputError, match=r"own\.npy from image 0 on has NaN pixels in 1 of 20 images"):
+        load(tmp_path / "own.npy")
+
+
+@pytest.mark.parametrize("form", ["folder", "own.npz", "own.npy"])
+def test_images_are_prepared_whatever_holds_them(tmp_path: Path, form: str) -> None:
+    preparation = Preparation((6, 6), "pad", "rgb", 9)
+    for number, image in enumerate(GREY):
+        (tmp_path / "folder").mkdir(exist_ok=True)
+        Image.fromarray(image).save(tmp_path / "folder" / f"{number:02}.png")
+    np.save(tmp_path / "own.npy", GREY)
+    save(tmp_path, x=GREY)
+    splits = load(tmp_path / form, preparation=preparation)
+    assert splits.title == f"own data {form} (colour, scaled and padded to 6x6 on grey level 9)"
+    assert splits.image_shape == (3, 6, 6)
+    rest, test = split_train_validation(20, 2, 524287)
+    kept, aside = split_train_validation(18, 2, 524287)
+    for part, rows in ((splits.test, test), (splits.validation, rest[aside]), (splits.train, rest[kept])):
+        assert np.array_equal(part.pixels.numpy(), [preparation.apply(image[None]) for image in GREY[rows.numpy()]])
+
+
+def test_published_data_are_not_prepared() -> None:
+    with pytest.raises(InputError, match="'mnist' is used as it is published"):
+        data.load("mnist", preparation=Preparation(colours="grey"))
 
 
 def with_nan() -> np.ndarray:
