@@ -7,6 +7,7 @@ validation, both at random by the split seed.
 Pictures and arrays of more than `IN_MEMORY` bytes stay in their files (stored_images.py). Nothing else depends on that.
 """
 
+import math
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -88,9 +89,8 @@ def from_dataset(
 
 def _held(source: Source, labels: torch.Tensor | None) -> Images:
     """Returns the images in memory, or in their files if they are too many."""
-    if len(source) * int(np.prod(source.image_shape)) > IN_MEMORY:
-        return StoredImages(source, labels)
-    return Images(torch.from_numpy(source.read(np.arange(len(source)))), labels)
+    stored = StoredImages(source, labels)
+    return stored if len(source) * math.prod(source.image_shape) > IN_MEMORY else Images(stored.pixels, labels)
 
 
 def _prepared(images: Images, preparation: Preparation) -> Images:

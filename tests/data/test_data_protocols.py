@@ -267,7 +267,7 @@ def test_contradicting_settings_are_refused() -> None:
         Protocol(evaluation_draws=0)
     with pytest.raises(InputError, match="shift must be 0 or more pixels, but -1"):
         Protocol(shift=-1)
-    with pytest.raises(InputError, match="--data.shift: expected less than the size of the images, 4x3, got 3"):
+    with pytest.raises(InputError, match=r"--data\.shift: expected less than the size of the images, 4x3, got 3"):
         Protocol(shift=3).check(tiny_splits())
     with pytest.raises(InputError, match="validation_size must be at least 1, but 0"):
         Protocol(validation_size=0)
