@@ -87,9 +87,9 @@ def levels_of_picture(
         levels = levels[:1]
     if kind == "palette" and channels == 3 and len(levels) == 1:
         levels = levels.repeat(3, axis=0)
-    if turn := _TURNS.get(_orientation(image)):
-        levels, changes = turn(levels), (*changes, "turned")
-    return PictureLevels(np.array(preparation.apply(levels), order="C"), changes)
+    turn = _TURNS.get(_orientation(image), np.asarray)
+    turned: tuple[Change, ...] = ("turned",) if turn is not np.asarray else ()
+    return PictureLevels(np.array(preparation.apply(turn(levels)), order="C"), (*changes, *turned))
 
 
 def _orientation(image: "Image") -> int:

@@ -55,7 +55,7 @@ class Data(Config):
     dataset: Text = "mnist"
     """Name in `mpdvae data list`, or `own` together with a path."""
     path: Path | None = None
-    """Own data: an .npz file or a folder of images."""
+    """Own data: an .npz or .npy file, or a folder of pictures."""
     binarisation: Literal["dynamic", "static", "levels"] = "dynamic"
     """dynamic: training images are redrawn at every visit; static: one fixed draw per image; levels: no binarisation, the
     256 levels as numbers in [-1, 1], for colour."""

@@ -100,7 +100,7 @@ def test_pictures_of_every_size_are_prepared_alike_in_training_and_later(tmp_pat
     assert x.equal(vae.preprocess([Image.open(file) for file in files]))
     assert x[21:22].equal(vae.preprocess(np.asarray(Image.open(files[21]))))
     code, said, _ = call(capsys, "encode", tmp_path / "DIR", tmp_path / "FOLDER", "--out", tmp_path / "codes.npz")
-    assert (code, said.splitlines()) == (0, [reading, str(tmp_path / "codes.npz")])
+    assert (code, said.splitlines()[-2:]) == (0, [reading, str(tmp_path / "codes.npz")])
     assert len(np.load(tmp_path / "codes.npz")["mean"]) == 60
 
 
