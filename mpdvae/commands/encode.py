@@ -58,5 +58,5 @@ def encode(
         )
     codes.write(out)
     if codes.reading:
-        tell(codes.reading)
+        tell(f"{images}: {codes.reading}")
     tell(str(out))

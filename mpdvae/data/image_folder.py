@@ -54,7 +54,7 @@ class PictureFolder:
         """Returns what was read, changed and left out, in one line; `source` has read the pictures."""
         height, width = source.image_shape[1:]
         parts = [
-            f"{self.folder}: read {_counted(len(self.pictures), 'picture')} of {height}x{width}",
+            f"read {_counted(len(self.pictures), 'picture')} of {height}x{width}",
             *source.changes(),
         ]
         parts[0] += f" in {len(self.class_names)} classes" if self.class_names else ""

@@ -1,5 +1,6 @@
 """Images that stay in their files: the same batches, parts and hash as in memory, in less memory."""
 
+import os
 import subprocess
 import sys
 from pathlib import Path
@@ -144,7 +145,7 @@ def test_what_was_changed_is_counted_once_however_often_it_is_read(tmp_path, mon
     monkeypatch.setattr(own, "IN_MEMORY", 10)
     stored = data.load("own", path=tmp_path)
     assert isinstance(stored.train, StoredImages)
-    assert stored.reading == f"{tmp_path}: read 12 pictures of 4x3; put 12 with transparency on grey level 255"
+    assert stored.reading == "read 12 pictures of 4x3; put 12 with transparency on grey level 255"
 
 
 def test_a_damaged_picture_is_told_by_the_thread_that_reads_ahead(tmp_path, monkeypatch):
@@ -209,26 +210,28 @@ def test_labels_of_a_data_set_may_be_names():
 # memory ---------------------------------------------------------------------------------------------------------------
 
 MEASURED = """
-import resource, sys
+import sys
 from pathlib import Path
 import torch
+from limits import memory_bytes, start_counting_memory
 from mpdvae import data
 from mpdvae.data import batch_indices, own, training_batch
 from mpdvae.data.protocols import Protocol
 
 own.IN_MEMORY = int(sys.argv[2])
 torch.zeros(64, 3, 64, 64).float() / 2
-before = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
+start_counting_memory()
+before = memory_bytes(peak=False)
 images = data.load("own", path=Path(sys.argv[1]), validation_size=100).train
 for step in range(20):
     x = training_batch(images, batch_indices(len(images), 64, 0, step), Protocol("levels", 1), 0, step)
     images.expect(batch_indices(len(images), 64, 0, step + 1))
-print(x.double().sum().item(), (resource.getrusage(resource.RUSAGE_SELF).ru_maxrss - before) / 1024)
+print(x.double().sum().item(), (memory_bytes(peak=True) - before) / 2**20)
 """
 
 
 @pytest.mark.slow
-@pytest.mark.skipif(sys.platform != "linux", reason="ru_maxrss is in kilobytes there")
+@pytest.mark.skipif(sys.platform != "linux", reason="reads /proc")
 @pytest.mark.parametrize("form", ["array", "folder"])
 def test_stored_images_take_little_memory(form, tmp_path):
     """6,000 pictures of 48 KiB are 281 MiB in memory; stored, a batch and a piece of 16 MiB are."""
@@ -242,7 +245,11 @@ def test_stored_images_take_little_memory(form, tmp_path):
 
     def measured(limit: int) -> tuple[float, float]:
         found = subprocess.run(
-            [sys.executable, "-c", MEASURED, path, str(limit)], capture_output=True, text=True, check=True
+            [sys.executable, "-c", MEASURED, path, str(limit)],
+            capture_output=True,
+            text=True,
+            check=True,
+            env=os.environ | {"PYTHONPATH": os.pathsep.join(sys.path)},
         )
         total, mebibytes = map(float, found.stdout.split())
         return total, mebibytes
