@@ -4,6 +4,7 @@ Rows are read from the file rather than from a map of it, whose pages would coun
 """
 
 import math
+import tokenize
 from pathlib import Path
 
 import numpy as np
@@ -16,6 +17,18 @@ from mpdvae.system.untrusted_files import in_short
 
 PIECE = 1 << 24
 """Bytes of the file that are checked at once."""
+_BROKEN = (
+    OSError,
+    EOFError,
+    ValueError,
+    SyntaxError,
+    TypeError,
+    OverflowError,
+    MemoryError,
+    RecursionError,
+    tokenize.TokenError,
+)
+"""Errors that numpy raises for damaged files."""
 
 
 class ArraySource:
@@ -24,7 +37,7 @@ class ArraySource:
     def __init__(self, path: Path, preparation: Preparation = AS_STORED) -> None:
         """Reads the file once. Raises `InputError` if it is damaged, or holds no images."""
         mapped = mapped_array(path)
-        if mapped.ndim not in (3, 4) or mapped.size == 0:
+        if mapped.ndim not in (3, 4) or mapped.size == 0 or mapped.dtype.kind not in "biuf":
             grey_levels(mapped, str(path))  # raises: that names what is wrong
         if not mapped.flags.c_contiguous:
             raise InputError(
@@ -73,5 +86,5 @@ def mapped_array(path: Path) -> np.ndarray:
     Raises `InputError` if it is damaged."""
     try:
         return np.load(path, mmap_mode="r", allow_pickle=False)
-    except (OSError, EOFError, ValueError, SyntaxError, TypeError, OverflowError, MemoryError, RecursionError) as error:
+    except _BROKEN as error:
         raise InputError(f"{path} cannot be read as a numpy array ({in_short(error)}).", topic="own-data") from error

@@ -10,11 +10,11 @@ import struct
 import warnings
 import zlib
 from collections.abc import Iterator
-from contextlib import ExitStack, contextmanager, nullcontext
+from contextlib import ExitStack, contextmanager, nullcontext, suppress
 from dataclasses import dataclass
 from pathlib import Path
 from threading import current_thread, main_thread
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, NoReturn
 
 import numpy as np
 
@@ -36,6 +36,8 @@ _LARGEST_PICTURE = 1 << 26
 _LARGEST_FILE = 1 << 29
 """Bytes of a picture, as stored: more than the largest one has uncompressed."""
 _BYTES_PER_PIXEL = 4
+_MOST_PAGES = 1 << 16
+"""Pages of a file, whose list Pillow searches once for each."""
 _BROKEN = (
     OSError,
     SyntaxError,
@@ -80,17 +82,30 @@ def pictures_in(file: Path) -> list[Picture]:
     refuse_way_out(file)
     with damage_told(file), ExitStack() as closing:
         image = _open(file, closing)
-        count = 1 if image.format in ("JPEG", "MPO") else getattr(image, "n_frames", 1)
-        if count == 1:
-            return [Picture(file, None, kind_of(image))]
-        return [Picture(file, frame, kind) for frame, kind in enumerate(_kinds(image, count))]
+        kinds = _kinds(image, file)
+    if len(kinds) == 1:
+        return [Picture(file, None, kinds[0])]
+    return [Picture(file, frame, kind) for frame, kind in enumerate(kinds)]
 
 
-def _kinds(image: "Image", count: int) -> Iterator[Kind]:
-    for frame in range(count):
-        if image.format == "TIFF":  # the frames of other formats are of one kind
-            image.seek(frame)
-        yield kind_of(image)
+def _kinds(image: "Image", file: Path) -> list[Kind]:
+    """Returns the kind of each page; the frames of anything but TIFF are of one kind."""
+    if image.format in ("JPEG", "MPO"):
+        return [kind_of(image)]
+    if image.format != "TIFF":
+        count = getattr(image, "n_frames", 1)
+        return [kind_of(image)] * (count if count <= _MOST_PAGES else _refuse_pages(file))
+    kinds = []
+    with suppress(EOFError):  # Pillow's word for the end
+        while len(kinds) <= _MOST_PAGES:
+            image.seek(len(kinds))
+            kinds.append(kind_of(image))
+        _refuse_pages(file)
+    return kinds
+
+
+def _refuse_pages(file: Path) -> NoReturn:
+    raise InputError(f"{file} claims more than {_MOST_PAGES:,} pages: divide it into several files.", topic="own-data")
 
 
 class PictureReader:

@@ -102,7 +102,7 @@ def _orientation(image: "Image") -> int:
 
 def _opaque(image: "Image", name: object, background: int) -> tuple[np.ndarray, tuple[Change, ...]]:
     """Returns levels [channel height width], and what was changed for that."""
-    if image.mode.startswith("I;16") or (image.mode == "I" and image.format == "PPM"):
+    if image.mode.startswith("I;16") or (image.mode == "I" and image.format in ("PNG", "PPM")):
         return _rounded(image, background)
     changes: tuple[Change, ...] = ()
     if image.has_transparency_data:

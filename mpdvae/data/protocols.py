@@ -84,7 +84,7 @@ class Protocol:
         if self.binarises and image_shape[0] != 1:
             raise InputError(
                 f"{self.binarisation} binarisation is for grey images, but these have {image_shape[0]} channels; use "
-                "--data.binarisation levels --data.evaluation-draws 1.",
+                "--data.binarisation levels --data.evaluation-draws 1, or --data.colours grey for your own.",
                 topic="own-data",
             )
 

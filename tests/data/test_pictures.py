@@ -151,6 +151,16 @@ def test_a_page_of_another_size_is_named(tmp_path):
         read_image_folder(tmp_path)
 
 
+@pytest.mark.parametrize("ending", ["tif", "png"])
+def test_a_file_of_too_many_pages_is_refused(ending, tmp_path, monkeypatch):
+    save_pages(tmp_path / f"stack.{ending}", np.arange(7 * 12, dtype=np.uint8).reshape(7, 4, 3))
+    monkeypatch.setattr("mpdvae.data.picture_file._MOST_PAGES", 7)
+    assert len(picture_folder(tmp_path).pictures) == 7
+    monkeypatch.setattr("mpdvae.data.picture_file._MOST_PAGES", 6)
+    with pytest.raises(InputError, match=rf"stack\.{ending} claims more than 6 pages: divide it"):
+        picture_folder(tmp_path)
+
+
 def test_the_preview_in_a_photograph_is_not_a_picture(tmp_path):
     photograph, preview = Image.fromarray(COLOUR), Image.fromarray(COLOUR[:2])
     photograph.save(tmp_path / "a.jpg", "MPO", save_all=True, append_images=[preview])
