@@ -25,6 +25,12 @@ IMAGE_NAMES = ("image", "img", "pixel_values", "picture", "x")
 LABEL_NAMES = ("label", "labels", "class", "target", "y")
 
 
+def is_dataset(x: Any) -> bool:
+    """Returns whether `x` gives items by number and is no array, table or sequence of Python's."""
+    plain = hasattr(x, "__array__") or isinstance(x, list | tuple | str | bytes | Mapping)
+    return not plain and hasattr(type(x), "__getitem__") and hasattr(type(x), "__len__")
+
+
 class DatasetSource:
     """The images of `dataset`, prepared, and their labels."""
 

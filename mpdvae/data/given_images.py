@@ -12,7 +12,6 @@ rejected.
 
 import os
 import sys
-from collections.abc import Mapping
 from dataclasses import dataclass
 from math import prod
 from pathlib import Path
@@ -25,7 +24,7 @@ from torch import Tensor
 
 from mpdvae.data.array_file import mapped_array
 from mpdvae.data.arrays import grey_levels
-from mpdvae.data.given_dataset import DatasetSource
+from mpdvae.data.given_dataset import DatasetSource, is_dataset
 from mpdvae.data.image_folder import PictureFolder, picture_folder
 from mpdvae.data.images import Images
 from mpdvae.data.layout import in_unit_range
@@ -114,7 +113,7 @@ def given_images(
     """
     if (path := path_of(images)) is not None:
         return read_images(path, image_shape, value_range, preparation=preparation)
-    if _is_dataset(images):
+    if is_dataset(images):
         source = DatasetSource(images, preparation, image_shape[0])
         return GivenImages(torch.from_numpy(source.read(np.arange(len(source)))), source.labels)
     if _is_picture(images):
@@ -189,12 +188,6 @@ def _is_image(x: Any) -> bool:
 def _is_picture(x: Any) -> bool:
     pillow = sys.modules.get("PIL.Image")  # without it there are no such pictures
     return pillow is not None and isinstance(x, pillow.Image)
-
-
-def _is_dataset(x: Any) -> bool:
-    """Returns whether `x` gives items by number and is no array, table or sequence."""
-    plain = hasattr(x, "__array__") or isinstance(x, list | tuple | str | bytes | Mapping)
-    return not plain and hasattr(type(x), "__getitem__") and hasattr(type(x), "__len__")
 
 
 def _picture(image: Any, image_shape: ImageShape, where: str, preparation: Preparation) -> np.ndarray:

@@ -83,6 +83,8 @@ class Splits:
     """How the images became black and white, in words, if they were published that way; None for grey and colour."""
     reading: str = ""
     """What was read of own pictures, changed and left out, in one line."""
+    omission: str = ""
+    """What was left out alone."""
 
     @classmethod
     def of(

@@ -42,12 +42,13 @@ def own_path(path: Path | str) -> Path:
 def load_own(path: Path, validation_size: int | None, split_seed: int, preparation: Preparation = AS_STORED) -> Splits:
     """Loads, prepares and splits the images at `path`. Raises `InputError` with one clear sentence for anything wrong with
     them."""
-    title = _titled(f"own data {path.name}", preparation)
+    title = titled(f"own data {path.name}", preparation)
     if path.is_dir():
         found = picture_folder(path)
         source = PictureSource(found.pictures, preparation)
         parts = {"all": _held(source, found.labels)}
-        return replace(split_own(parts, str(path), title, validation_size, split_seed), reading=found.reading(source))
+        splits = split_own(parts, str(path), title, validation_size, split_seed)
+        return replace(splits, reading=found.reading(source), omission=found.omission)
     if not path.is_file():
         raise InputError(
             f"{path} does not exist: give an .npz file, an .npy file or a folder of pictures; if a run's images have moved, "
@@ -57,7 +58,7 @@ def load_own(path: Path, validation_size: int | None, split_seed: int, preparati
     if path.suffix.lower() == ".npy":
         parts = {"all": _held(ArraySource(path, preparation), None)}
     else:
-        parts = {name: _prepared(images, preparation) for name, images in read_npz(path).items()}
+        parts = {name: prepared(images, preparation) for name, images in read_npz(path).items()}
     return split_own(parts, str(path), title, validation_size, split_seed)
 
 
@@ -84,7 +85,7 @@ def from_dataset(
     """
     source = DatasetSource(dataset, preparation)
     parts = {"all": _held(source, source.labels)}
-    return split_own(parts, title, _titled(title, preparation), validation_size, split_seed)
+    return split_own(parts, title, titled(title, preparation), validation_size, split_seed)
 
 
 def _held(source: Source, labels: torch.Tensor | None) -> Images:
@@ -93,12 +94,14 @@ def _held(source: Source, labels: torch.Tensor | None) -> Images:
     return stored if len(source) * math.prod(source.image_shape) > IN_MEMORY else Images(stored.pixels, labels)
 
 
-def _prepared(images: Images, preparation: Preparation) -> Images:
+def prepared(images: Images, preparation: Preparation) -> Images:
+    """Returns images in memory, each of them prepared."""
     pixels = np.stack([preparation.apply(levels) for levels in images.pixels.numpy()])
     return Images(torch.from_numpy(pixels), images.labels)
 
 
-def _titled(name: str, preparation: Preparation) -> str:
+def titled(name: str, preparation: Preparation) -> str:
+    """Returns the name of data that were prepared."""
     return name + (f" ({preparation.in_words})" if preparation.in_words else "")
 
 
