@@ -57,4 +57,6 @@ def encode(
             progress=lambda done, total: watcher.update(done / total, {}),
         )
     codes.write(out)
+    if codes.reading:
+        tell(f"{images}: {codes.reading}")
     tell(str(out))

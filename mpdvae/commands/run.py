@@ -286,6 +286,8 @@ def _complete(
     torch.set_num_threads(threads or cores())
     steps, latest = run.experiment.training.steps, (run.history or [None])[-1]
     data = on_device(data_of(run, data_dir), own_device(device))
+    if data.reading and is_first():
+        tell(f"{run.experiment.data.path}: {data.reading}")
     title, share = f"{run.experiment.name}, seed {run.experiment.seed}", (latest or {"step": 0})["step"] / steps
     with Watcher(title, share) as watcher, owned_by_first(run.path, watcher.say) as confirm:
         follow = watcher.following(run.path.name, steps, latest)

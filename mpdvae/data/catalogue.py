@@ -19,6 +19,7 @@ from mpdvae.data import (
 from mpdvae.data.entry import Entry
 from mpdvae.data.images import Splits
 from mpdvae.data.own import load_own, own_path
+from mpdvae.data.preparation import AS_STORED, Preparation
 from mpdvae.data.progress import SILENT, Listener
 from mpdvae.data.protocols import PAPER_SPLIT_SEED
 from mpdvae.errors import InputError, refuse_unknown
@@ -60,8 +61,10 @@ def load(
     validation_size: int | None = None,
     split_seed: int = PAPER_SPLIT_SEED,
     listener: Listener = SILENT,
+    preparation: Preparation = AS_STORED,
 ) -> Splits:
-    """Loads the data set `name` from the data folder `root` or, for "own", from the .npz file or picture folder `path`.
+    """Loads the data set `name` from the data folder `root` or, for "own", from the .npz or .npy file or picture folder
+    `path`, prepared by `preparation`.
 
     Fetches missing files and reports progress to `listener`. If `validation_size` is None, the data set's own size is used.
     Raises `InputError` for an unknown name and for wrong files, `RunError` if the data is not in the folder and cannot be
@@ -73,8 +76,12 @@ def load(
         raise InputError(f"validation_size must be at least 1, but {validation_size} was given.")
     if name == "own":
         if path is None:
-            raise InputError("data set 'own' needs a path: an .npz file or a folder of pictures.", topic="own-data")
-        return load_own(own_path(path), validation_size, split_seed)
+            raise InputError(
+                "data set 'own' needs a path: an .npz file, an .npy file or a folder of pictures.", topic="own-data"
+            )
+        return load_own(own_path(path), validation_size, split_seed, preparation)
+    if preparation != AS_STORED:
+        raise InputError(f"data set {name!r} is used as it is published: only your own images are prepared.")
     if path is not None:
         raise InputError(
             f"a path was given ({path}), but data set {name!r} has a fixed location: choose data set 'own'.",

@@ -1,11 +1,13 @@
 """Images in whatever form they are at hand, as bytes: arrays, tensors, pictures, files, folders, and lists of these.
 
     read_images(path)            a folder of pictures, a picture, a numpy archive (.npz) or a numpy array (.npy)
-    given_images(images, ...)    the same by path, Pillow images, arrays, torch tensors, and lists of these
+    given_images(images, ...)    the same by path, Pillow images, arrays, torch tensors, lists of these, and data sets of
+                                 other libraries (given_dataset.py)
 
 The shape of the model's images tells which axis is the channel, whether there is an axis of images, and the shape of flat
-rows. Values are booleans, integers 0..255 or floats 0..1, or numbers for which `value_range` gives black and white. Nothing
-is guessed or scaled to fit: what does not fit is rejected.
+rows. Values are booleans, integers 0..255 or floats 0..1, or numbers for which `value_range` gives black and white. The
+preparation of the model's training images is applied. Nothing else is guessed or scaled to fit: what does not fit is
+rejected.
 """
 
 import os
@@ -20,11 +22,17 @@ import torch
 from jaxtyping import UInt8
 from torch import Tensor
 
+from mpdvae.data.array_file import mapped_array
 from mpdvae.data.arrays import grey_levels
-from mpdvae.data.image_folder import levels_of_picture, picture_files, read_image_folder, read_picture
+from mpdvae.data.given_dataset import DatasetSource, is_dataset
+from mpdvae.data.image_folder import PictureFolder, picture_folder
 from mpdvae.data.images import Images
 from mpdvae.data.layout import in_unit_range
 from mpdvae.data.npz import read_npz
+from mpdvae.data.picture_file import damage_told, pictures_in
+from mpdvae.data.picture_levels import levels_of_picture
+from mpdvae.data.picture_source import PictureSource
+from mpdvae.data.preparation import AS_STORED, Preparation
 from mpdvae.errors import InputError
 from mpdvae.system.untrusted_files import in_short
 
@@ -40,13 +48,21 @@ class GivenImages:
     labels: Tensor | None = None
     names: list[str] | None = None
     """Name of each image's file, relative to the folder; None if the images had no files of their own."""
+    reading: str = ""
+    """What was read, changed and left out, in one line, for a folder of pictures."""
+    omission: str = ""
+    """What was left out alone."""
 
     def __len__(self) -> int:
         return len(self.pixels)
 
 
 def read_images(
-    path: Path, image_shape: ImageShape, value_range: ValueRange | None = None, split: str = "test"
+    path: Path,
+    image_shape: ImageShape,
+    value_range: ValueRange | None = None,
+    split: str = "test",
+    preparation: Preparation = AS_STORED,
 ) -> GivenImages:
     """Reads the images at `path`.
 
@@ -55,13 +71,13 @@ def read_images(
         image_shape: (channel, height, width) by which the axes of an .npy array are told.
         value_range: values of black and white in an .npy array, as in `given_images`.
         split: part of an archive that holds x_train and x_test.
+        preparation: what is done to each image.
 
     Raises:
         InputError: if there is nothing there, or it cannot be used.
     """
     if path.is_dir():
-        found = read_image_folder(path)
-        return GivenImages(found.pixels, found.labels, [str(file.relative_to(path)) for file in picture_files(path)])
+        return _of_pictures(picture_folder(path), image_shape, preparation)
     if not path.is_file():
         raise InputError(
             f"{path} does not exist: give a folder of pictures, a picture, an .npz archive or an .npy array.",
@@ -69,14 +85,18 @@ def read_images(
         )
     if path.suffix.lower() == ".npz":
         found = _part_of(read_npz(path), split, path)
-        return GivenImages(found.pixels, found.labels)
+        return GivenImages(_prepared(found.pixels, preparation), found.labels)
     if path.suffix.lower() == ".npy":
-        return GivenImages(_levels(_read_npy(path), image_shape, value_range, str(path)))
-    return GivenImages(torch.from_numpy(read_picture(path).copy())[None], names=[path.name])
+        return GivenImages(_levels(mapped_array(path), image_shape, value_range, str(path), preparation))
+    return _of_pictures(PictureFolder(path.parent, pictures_in(path), None, []), image_shape, preparation)
 
 
 def given_images(
-    images: Any, image_shape: ImageShape, value_range: ValueRange | None = None, where: str = "images"
+    images: Any,
+    image_shape: ImageShape,
+    value_range: ValueRange | None = None,
+    where: str = "images",
+    preparation: Preparation = AS_STORED,
 ) -> GivenImages:
     """Returns `images` as bytes.
 
@@ -86,20 +106,26 @@ def given_images(
         value_range: values of black and white; None: 0 and 1 for floats, 0 and 255 for integers. Booleans and bytes
             (uint8) have their own.
         where: name of the argument, for messages.
+        preparation: what is done to each image.
 
     Raises:
         InputError: for anything else.
     """
     if (path := path_of(images)) is not None:
-        return read_images(path, image_shape, value_range)
+        return read_images(path, image_shape, value_range, preparation=preparation)
+    if is_dataset(images):
+        source = DatasetSource(images, preparation, image_shape[0])
+        return GivenImages(torch.from_numpy(source.read(np.arange(len(source)))), source.labels)
+    if _is_picture(images):
+        return GivenImages(torch.from_numpy(_picture(images, image_shape, where, preparation))[None])
     if not isinstance(images, list | tuple) or not images:
-        return GivenImages(_levels(_array_of(images, where), image_shape, value_range, where))
+        return GivenImages(_levels(plain_array(images, where), image_shape, value_range, where, preparation))
     paths = [path_of(image) for image in images]
     if all(path is None and not _is_image(image) for path, image in zip(paths, images, strict=True)):
-        return GivenImages(_levels(_array_of(images, where), image_shape, value_range, where))
+        return GivenImages(_levels(plain_array(images, where), image_shape, value_range, where, preparation))
     parts = []
     for i, image in enumerate(images):
-        part = given_images(image, image_shape, value_range, f"{where}[{i}]")
+        part = given_images(image, image_shape, value_range, f"{where}[{i}]", preparation)
         if parts and part.pixels.shape[1:] != parts[0].pixels.shape[1:]:
             raise InputError(
                 f"{where}[{i}]: expected the shape of {where}[0], {tuple(parts[0].pixels.shape[1:])} (channel, height, "
@@ -149,12 +175,10 @@ def _part_of(parts: dict[str, Images], split: str, path: Path) -> Images:
     return parts[split]
 
 
-def _read_npy(path: Path) -> np.ndarray:
-    """Maps the array into memory: the length that its header claims is then compared with the file before it is read."""
-    try:
-        return np.load(path, mmap_mode="r", allow_pickle=False)
-    except (OSError, EOFError, ValueError, SyntaxError, TypeError, OverflowError, MemoryError, RecursionError) as error:
-        raise InputError(f"{path} cannot be read as a numpy array ({in_short(error)}).", topic="own-data") from error
+def _of_pictures(found: PictureFolder, image_shape: ImageShape, preparation: Preparation) -> GivenImages:
+    source = PictureSource(found.pictures, preparation, image_shape[0])
+    pixels = torch.from_numpy(source.read_all())
+    return GivenImages(pixels, found.labels, found.names, found.reading(source), found.omission)
 
 
 def _is_image(x: Any) -> bool:
@@ -166,30 +190,34 @@ def _is_picture(x: Any) -> bool:
     return pillow is not None and isinstance(x, pillow.Image)
 
 
-def _array_of(images: Any, where: str) -> np.ndarray:
-    """Returns one picture as [channel height width], and anything else with its own axes."""
-    if not _is_picture(images):
-        return plain_array(images, where)
-    try:
-        return levels_of_picture(images, where)
-    except OSError as error:  # Pillow reads the file only now
-        raise InputError(f"{where}: cannot be read as a picture ({in_short(error)}).", topic="own-data") from None
+def _picture(image: Any, image_shape: ImageShape, where: str, preparation: Preparation) -> np.ndarray:
+    """Returns a picture of Pillow as [channel height width]."""
+    with damage_told(where):  # Pillow reads the file only now
+        image.load()
+        return levels_of_picture(image, where, preparation, image_shape[0]).levels
 
 
-def _levels(x: np.ndarray, image_shape: ImageShape, value_range: ValueRange | None, where: str) -> Tensor:
-    """Returns the array as bytes [n channel height width]."""
+def _levels(
+    x: np.ndarray, image_shape: ImageShape, value_range: ValueRange | None, where: str, preparation: Preparation
+) -> Tensor:
+    """Returns the array as bytes [n channel height width], prepared."""
     if x.dtype.kind not in "biuf":
         raise InputError(f"{where}: expected images, got {_kind(x)}.", topic="own-data")
-    x = _with_axis_of_images(x, image_shape, where)
+    x = _with_axis_of_images(x, image_shape, where, preparation)
     if x.size == 0:
         raise InputError(f"{where}: expected at least one image, got shape {x.shape}.", topic="own-data")
     if value_range is not None or x.dtype.kind == "f":
         x = in_unit_range(x, (0.0, 1.0) if value_range is None else value_range, where)
-    return torch.from_numpy(np.ascontiguousarray(grey_levels(x, where)))
+    return _prepared(torch.from_numpy(np.ascontiguousarray(grey_levels(x, where))), preparation)
 
 
-def _with_axis_of_images(x: np.ndarray, image_shape: ImageShape, where: str) -> np.ndarray:
-    """Returns `x` as [n channel height width]. Raises `InputError` if its axes do not fit `image_shape`."""
+def _prepared(pixels: Tensor, preparation: Preparation) -> Tensor:
+    return torch.from_numpy(np.stack([preparation.apply(levels) for levels in pixels.numpy()]))
+
+
+def _with_axis_of_images(x: np.ndarray, image_shape: ImageShape, where: str, preparation: Preparation) -> np.ndarray:
+    """Returns `x` as [n channel height width]. Raises `InputError` if its axes do not fit `image_shape`, unless images are
+    brought to one size."""
     channel, height, width = image_shape
     if x.ndim == 3 and x.shape == image_shape:
         return x[None]
@@ -202,11 +230,26 @@ def _with_axis_of_images(x: np.ndarray, image_shape: ImageShape, where: str) -> 
     flat = {2: x.shape[1:] == (prod(image_shape),), 3: channel == 1 and x.shape[1:] == (height, width)}
     if flat.get(x.ndim) or (channel == 1 and x.shape == (height, width)):
         return x.reshape(-1, *image_shape)
+    if preparation != AS_STORED and (found := _of_any_size(x)) is not None:
+        return found
     raise InputError(
         f"{where}: expected images of shape {image_shape} (channel, height, width), which the model takes, got an array of "
         f"shape {x.shape}; resize them, or convert grey to colour or colour to grey.",
         topic="image-shape",
     )
+
+
+def _of_any_size(x: np.ndarray) -> np.ndarray | None:
+    """Returns one image or several of any size as [n channel height width]; None if `x` cannot be that."""
+    if x.ndim == 2:
+        return x[None, None]
+    if x.ndim == 3 and (x.shape[0] == 3 or x.shape[2] == 3):
+        x = x[None]
+    if x.ndim == 3:
+        return x[:, None]
+    if x.ndim != 4 or not {x.shape[1], x.shape[3]} & {1, 3}:
+        return None
+    return x if x.shape[1] in (1, 3) else x.transpose(0, 3, 1, 2)
 
 
 def _kind(x: Any) -> str:

@@ -1,16 +1,20 @@
 """Images in memory, and their split into training, validation and test images.
 
 The data sets of this field fit into memory, so they are kept there as `uint8`, the form in which they were published: grey
-levels 0..255, channels before height and width. Nothing is normalised or binarised here; a protocol (protocols.py) defines
-how pixels become the input of a model. A batch is then a gather and a draw on the device that holds the pixels.
+levels 0..255, channels before height and width. Own images that are too many have a class of their own
+(stored_images.py), which reads them when they are asked for. Nothing is normalised or binarised here; a protocol
+(protocols.py) defines how pixels become the input of a model. A batch is then a gather and a draw on the device that holds
+the pixels.
 
 `Splits.sha256` is stored with every result: two results were made on the same images, labels and split exactly if their
 hashes agree.
 """
 
+from collections.abc import Iterator
 from dataclasses import dataclass, replace
 from hashlib import sha256
 
+import numpy as np
 import torch
 from jaxtyping import Int64, UInt8
 from torch import Tensor
@@ -34,10 +38,26 @@ class Images:
         channel, height, width = self.pixels.shape[1:]
         return channel, height, width
 
+    @property
+    def device(self) -> torch.device:
+        """The device on which batches are."""
+        return self.pixels.device
+
     def take(self, indices: Int64[Tensor, " batch"]) -> "Images":
         """Returns the images with these indices, in this order, with their labels."""
         indices = indices.to(self.pixels.device)
         return Images(self.pixels[indices], None if self.labels is None else self.labels[indices])
+
+    def part(self, indices: Int64[Tensor, " part"]) -> "Images":
+        """Returns the images with these indices, in this order, held as these are held."""
+        return self.take(indices)
+
+    def expect(self, indices: Int64[Tensor, " batch"]) -> None:
+        """Says which images will be taken next, so that those that are not in memory can be read meanwhile."""
+
+    def pieces(self) -> Iterator[UInt8[np.ndarray, "_n channel height width"]]:
+        """Yields all pixels, in order."""
+        yield self.pixels.cpu().numpy()
 
     def to(self, device: torch.device | str) -> "Images":
         """Returns the same images on `device`."""
@@ -61,6 +81,10 @@ class Splits:
     """Seed of the split; None if the files themselves define the split."""
     binarised: str | None = None
     """How the images became black and white, in words, if they were published that way; None for grey and colour."""
+    reading: str = ""
+    """What was read of own pictures, changed and left out, in one line."""
+    omission: str = ""
+    """What was left out alone."""
 
     @classmethod
     def of(
@@ -104,10 +128,12 @@ def hash_images(*parts: Images) -> str:
     """Returns the SHA-256 over shape, dtype and bytes of the pixels and labels of all `parts`, in hexadecimal."""
     digest = sha256()
     for part in parts:
-        for tensor in (part.pixels, part.labels):
-            if tensor is None:
-                digest.update(b"no labels;")
-                continue
-            digest.update(f"{tensor.dtype} {tuple(tensor.shape)};".encode())
-            digest.update(tensor.cpu().numpy().reshape(-1).data)
+        digest.update(f"torch.uint8 {(len(part), *part.image_shape)};".encode())
+        for piece in part.pieces():
+            digest.update(piece.reshape(-1).data)
+        if part.labels is None:
+            digest.update(b"no labels;")
+            continue
+        digest.update(f"{part.labels.dtype} {tuple(part.labels.shape)};".encode())
+        digest.update(part.labels.cpu().numpy().reshape(-1).data)
     return digest.hexdigest()

@@ -2,7 +2,7 @@
 
     x                   all images, or
     x_train, x_test     already split
-    y, y_train, y_test  their labels, integers, optional
+    y, y_train, y_test  their labels, optional: integers, names or one-hot (labels.py)
 
 Images are [n height width], [n channel height width] or [n height width channel] with 1 or 3 channels; bytes 0..255, floats
 0..1 or booleans. Nothing is guessed: an array that does not fit is rejected with one sentence that states what was found.
@@ -21,6 +21,7 @@ import torch
 from mpdvae.data.arrays import channels_first, grey_levels
 from mpdvae.data.files import check_method
 from mpdvae.data.images import Images
+from mpdvae.data.labels import class_numbers
 from mpdvae.data.tar import Stream
 from mpdvae.errors import InputError
 from mpdvae.system.available_memory import check_room
@@ -41,20 +42,21 @@ def read_npz(path: Path) -> dict[str, Images]:
     if "x_test" in arrays and "x_train" not in arrays:
         raise InputError(f"{path} holds x_test but no x_train.", topic="own-data")
     if "x" in arrays:
-        return {"all": _images(arrays, "x", "y", path)}
+        return {"all": _images(arrays, "x", _labels(arrays, ["y"], path)[0], path)}
     if "x_train" not in arrays:
         raise InputError(
             f"{path} holds no images: expected an array x, or x_train and x_test; found {sorted(arrays)}.",
             topic="own-data",
         )
     if "x_test" not in arrays:
-        return {"all": _images(arrays, "x_train", "y_train", path)}
+        return {"all": _images(arrays, "x_train", _labels(arrays, ["y_train"], path)[0], path)}
     if ("y_train" in arrays) != ("y_test" in arrays):
         there, absent = ("y_train", "y_test") if "y_train" in arrays else ("y_test", "y_train")
         raise InputError(
             f"{path} holds labels {there}, but {absent} is missing: give both or neither.", topic="own-data"
         )
-    return {part: _images(arrays, f"x_{part}", f"y_{part}", path) for part in ("train", "test")}
+    train, test = _labels(arrays, ["y_train", "y_test"], path)
+    return {"train": _images(arrays, "x_train", train, path), "test": _images(arrays, "x_test", test, path)}
 
 
 def _read_arrays(path: Path) -> dict[str, np.ndarray]:
@@ -118,22 +120,20 @@ def _fill(content: memoryview, stream: Stream, name: str) -> None:
         raise EOFError(f"{name} has {at:,} of {len(content):,} bytes")
 
 
-def _images(arrays: dict[str, np.ndarray], key: str, label_key: str, path: Path) -> Images:
+def _labels(arrays: dict[str, np.ndarray], keys: list[str], path: Path) -> list[torch.Tensor | None]:
+    """Returns the labels under `keys`, which share their classes; None if there are none."""
+    if keys[0] not in arrays:
+        return [None] * len(keys)
+    return [*class_numbers({f"{key} in {path}": arrays[key] for key in keys})]
+
+
+def _images(arrays: dict[str, np.ndarray], key: str, labels: torch.Tensor | None, path: Path) -> Images:
     where = f"{key} in {path}"
     pixels = channels_first(grey_levels(arrays.pop(key), where), where)
-    labels = arrays.get(label_key)
-    if labels is None:
-        return Images(pixels)
-    if labels.ndim == 2 and labels.shape[1] == 1:
-        labels = labels[:, 0]
-    if labels.ndim != 1 or not np.issubdtype(labels.dtype, np.integer):
+    if labels is not None and len(labels) != len(pixels):
         raise InputError(
-            f"{label_key} in {path} must be one integer per image, but it is {labels.dtype} of shape {labels.shape}.",
+            f"labels are missing: {path} holds {len(pixels)} images in {key}, {len(labels)} labels in "
+            f"{key.replace('x', 'y', 1)}.",
             topic="own-data",
         )
-    if len(labels) != len(pixels):
-        raise InputError(
-            f"labels are missing: {path} holds {len(pixels)} images in {key}, {len(labels)} labels in {label_key}.",
-            topic="own-data",
-        )
-    return Images(pixels, torch.from_numpy(labels.astype(np.int64)))
+    return Images(pixels, labels)

@@ -1,17 +1,33 @@
-"""Own data: a numpy archive (npz.py) or a folder of pictures (image_folder.py), split here unless the files define a split.
+"""Own data: a numpy archive (npz.py), a numpy array, a folder of pictures (image_folder.py), or a data set of another library
+(given_dataset.py); prepared, and split here unless the files define a split.
 
 Without a test set, a tenth of the images becomes one; then a tenth of the rest (or the requested number) is set aside for
 validation, both at random by the split seed.
+
+Pictures and arrays of more than `IN_MEMORY` bytes stay in their files (stored_images.py). Nothing else depends on that.
 """
 
+import math
+from dataclasses import replace
 from pathlib import Path
+from typing import Any
 
-from mpdvae.data.image_folder import read_image_folder
+import numpy as np
+import torch
+
+from mpdvae.data.array_file import ArraySource
+from mpdvae.data.given_dataset import DatasetSource
+from mpdvae.data.image_folder import picture_folder
 from mpdvae.data.images import Images, Splits
 from mpdvae.data.npz import read_npz
-from mpdvae.data.protocols import split_train_validation
+from mpdvae.data.picture_source import PictureSource
+from mpdvae.data.preparation import AS_STORED, Preparation
+from mpdvae.data.protocols import PAPER_SPLIT_SEED, split_train_validation
+from mpdvae.data.stored_images import Source, StoredImages
 from mpdvae.errors import InputError
 
+IN_MEMORY = 1 << 28
+"""Bytes of all pictures that are kept in memory: three times as many as CIFAR-10 has."""
 _FEWEST = 10  # with fewer images, a tenth would be empty
 
 
@@ -23,19 +39,70 @@ def own_path(path: Path | str) -> Path:
         raise InputError(f"{path}: there is no such user; give the path of the images.", topic="own-data") from None
 
 
-def load_own(path: Path, validation_size: int | None, split_seed: int) -> Splits:
-    """Loads and splits the images at `path`. Raises `InputError` with one clear sentence for anything wrong with them."""
+def load_own(path: Path, validation_size: int | None, split_seed: int, preparation: Preparation = AS_STORED) -> Splits:
+    """Loads, prepares and splits the images at `path`. Raises `InputError` with one clear sentence for anything wrong with
+    them."""
+    title = titled(f"own data {path.name}", preparation)
     if path.is_dir():
-        parts = {"all": read_image_folder(path)}
-    elif path.is_file():
-        parts = read_npz(path)
-    else:
+        found = picture_folder(path)
+        source = PictureSource(found.pictures, preparation)
+        parts = {"all": _held(source, found.labels)}
+        splits = split_own(parts, str(path), title, validation_size, split_seed)
+        return replace(splits, reading=found.reading(source), omission=found.omission)
+    if not path.is_file():
         raise InputError(
-            f"{path} does not exist: give an .npz file or a folder of pictures; if a run's images have moved, give their "
-            "new place with --data-dir.",
+            f"{path} does not exist: give an .npz file, an .npy file or a folder of pictures; if a run's images have moved, "
+            "give their new place with --data-dir.",
             topic="own-data",
         )
-    return split_own(parts, str(path), f"own data {path.name}", validation_size, split_seed)
+    if path.suffix.lower() == ".npy":
+        parts = {"all": _held(ArraySource(path, preparation), None)}
+    else:
+        parts = {name: prepared(images, preparation) for name, images in read_npz(path).items()}
+    return split_own(parts, str(path), title, validation_size, split_seed)
+
+
+def from_dataset(
+    dataset: Any,
+    title: str = "own images",
+    *,
+    validation_size: int | None = None,
+    split_seed: int = PAPER_SPLIT_SEED,
+    preparation: Preparation = AS_STORED,
+) -> Splits:
+    """Returns the images of a data set of another library, split as those of a folder.
+
+    Arguments:
+        dataset: a map-style `torch.utils.data.Dataset`, a `datasets.Dataset` of Hugging Face, or anything else that has a
+            length and gives images, or pairs or dictionaries of image and label, by number; see `DatasetSource`.
+        title: what the data are called.
+        validation_size: number of images set aside for validation; None: a tenth.
+        split_seed: seed of the split.
+        preparation: what is done to each picture.
+
+    Raises:
+        InputError: if its items are no images, or differ in shape.
+    """
+    source = DatasetSource(dataset, preparation)
+    parts = {"all": _held(source, source.labels)}
+    return split_own(parts, title, titled(title, preparation), validation_size, split_seed)
+
+
+def _held(source: Source, labels: torch.Tensor | None) -> Images:
+    """Returns the images in memory, or in their files if they are too many."""
+    stored = StoredImages(source, labels)
+    return stored if len(source) * math.prod(source.image_shape) > IN_MEMORY else Images(stored.pixels, labels)
+
+
+def prepared(images: Images, preparation: Preparation) -> Images:
+    """Returns images in memory, each of them prepared."""
+    pixels = np.stack([preparation.apply(levels) for levels in images.pixels.numpy()])
+    return Images(torch.from_numpy(pixels), images.labels)
+
+
+def titled(name: str, preparation: Preparation) -> str:
+    """Returns the name of data that were prepared."""
+    return name + (f" ({preparation.in_words})" if preparation.in_words else "")
 
 
 def split_own(parts: dict[str, Images], where: str, title: str, validation_size: int | None, split_seed: int) -> Splits:
@@ -50,7 +117,7 @@ def split_own(parts: dict[str, Images], where: str, title: str, validation_size:
             topic="own-data",
         )
     kept, aside = split_train_validation(len(train), size, split_seed)
-    return Splits.of("own", title, train.take(kept), train.take(aside), test, split_seed)
+    return Splits.of("own", title, train.part(kept), train.part(aside), test, split_seed)
 
 
 def _with_test(parts: dict[str, Images], where: str, split_seed: int) -> tuple[Images, Images]:
@@ -63,7 +130,7 @@ def _with_test(parts: dict[str, Images], where: str, split_seed: int) -> tuple[I
                 topic="own-data",
             )
         rest, test = split_train_validation(len(images), len(images) // 10, split_seed)
-        return images.take(rest), images.take(test)
+        return images.part(rest), images.part(test)
     train, test = parts["train"], parts["test"]
     if train.image_shape != test.image_shape:
         raise InputError(

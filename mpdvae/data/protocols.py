@@ -19,6 +19,7 @@ Fixed draws depend only on `split_seed` and the part of the data, never on the s
 models, seeds and machines are measured on the same binary images.
 
     training       seeded(run's seed, "binarise", step)                 anew at each visit
+    flip, shift    seeded(run's seed, "augment", step)                  anew at each visit, before the draw
     fixed          seeded(split_seed, "fixed draw", part, draw)         draw = 0, 1, ...
     by content     a hash of the image's levels                         images that belong to no data set
 """
@@ -30,7 +31,7 @@ from typing import Literal, get_args
 
 import numpy as np
 import torch
-from jaxtyping import Float32, Int64, Integer, UInt8
+from jaxtyping import Float32, Int64, Integer, Shaped, UInt8
 from torch import Tensor
 
 from mpdvae.data.images import Images, Splits
@@ -57,6 +58,10 @@ class Protocol:
     """Seed of the split into training and validation images and of the fixed draws; the paper's is 524287."""
     levels: int = 256
     """Levels of a pixel, a power of two; images of more levels are reduced to so many."""
+    flip: bool = False
+    """Whether training images are mirrored, left and right, half of the time."""
+    shift: int = 0
+    """Most pixels by which training images are shifted in each direction; the border is repeated."""
 
     def __post_init__(self) -> None:
         if self.binarisation not in get_args(Binarisation):
@@ -76,6 +81,8 @@ class Protocol:
             )
         if self.validation_size is not None and self.validation_size < 1:
             raise InputError(f"validation_size must be at least 1, but {self.validation_size} was given.")
+        if self.shift < 0:
+            raise InputError(f"shift must be 0 or more pixels, but {self.shift} was given.")
 
     @property
     def binarises(self) -> bool:
@@ -87,17 +94,23 @@ class Protocol:
         if self.binarises and image_shape[0] != 1:
             raise InputError(
                 f"{self.binarisation} binarisation is for grey images, but these have {image_shape[0]} channels; use "
-                "--data.binarisation levels --data.evaluation-draws 1.",
+                "--data.binarisation levels --data.evaluation-draws 1, or --data.colours grey for your own.",
                 topic="own-data",
             )
 
     def check(self, data: Splits) -> None:
         """Raises `InputError` if `data` does not fit this protocol, before anything is trained on it."""
         self.check_shape(data.image_shape)
-        if self.levels > (most := 2 ** _bits(data.train.pixels)):
+        if self.levels > (most := 2 ** _bits(data.train.take(torch.zeros(1, dtype=torch.long)).pixels)):
             raise InputError(
                 f"data.levels: {data.title} has images of {most} levels, expected at most so many, got {self.levels}; use "
                 f"--data.levels {most}.",
+                topic="options",
+            )
+        if self.shift >= min(data.image_shape[1:]):
+            height, width = data.image_shape[1:]
+            raise InputError(
+                f"--data.shift: expected less than the size of the images, {height}x{width}, got {self.shift}.",
                 topic="options",
             )
         if data.binarised and self.evaluation_draws != 1:
@@ -162,22 +175,29 @@ def training_batch(
     """Returns the input of training step `step` of the run with seed `seed`, on the device of `images`: 0 and 1,
     -1..1, or 0..1."""
     protocol.check_shape(images.image_shape)
-    if not protocol.binarises:
-        return scaled(images.take(indices).pixels, protocol)
     if protocol.binarisation == "static":
-        return _static_training_images(images, protocol.split_seed)[indices.to(images.pixels.device)].float()
+        x = _static_training_images(images, protocol.split_seed)[indices.to(images.device)].float()
+        return _augmented(x, protocol, seed, step)
+    levels = _augmented(images.take(indices).pixels, protocol, seed, step)
+    if not protocol.binarises:
+        return scaled(levels, protocol)
     with seeded(seed, "binarise", step):
-        return binarise(images.take(indices).pixels)
+        return binarise(levels)
 
 
 def evaluation_images(
-    images: Images, protocol: Protocol, split: str, draws: int | None = None
+    images: Images,
+    protocol: Protocol,
+    split: str,
+    draws: int | None = None,
+    chosen: Int64[Tensor, " _chosen"] | None = None,
 ) -> tuple[Float32[Tensor, "n channel height width"], Int64[Tensor, " n"] | None]:
     """Returns the first `draws` fixed draws of all images, and their labels; by default all draws of the protocol.
 
     `split` is the part of the data that `images` are: "train", "validation" or "test". The draws follow one after the other
-    (all images of the first, then all of the second ...), so that `x.unflatten(0, (draws, -1))` separates them. Select
-    images after the draw, not before: the draw of an image depends on its position.
+    (all images of the first, then all of the second ...), so that `x.unflatten(0, (draws, -1))` separates them. `chosen` are
+    the rows of this result that are wanted, all by default; an image selected before the draw would have another one, that
+    of its new position.
     """
     if split not in PARTS:
         refuse_unknown("part of the data", split, PARTS)
@@ -186,9 +206,14 @@ def evaluation_images(
     if not 1 <= draws <= protocol.evaluation_draws:
         raise InputError(f"draws must be 1 to {protocol.evaluation_draws} (evaluation_draws), but {draws} was given.")
     if not protocol.binarises:
-        return scaled(images.pixels, protocol), images.labels
+        part = images if chosen is None else images.take(chosen)
+        return scaled(part.pixels, protocol), part.labels
     x = torch.cat([_fixed_draw(images, protocol.split_seed, split, draw) for draw in range(draws)])
-    return x.float(), None if images.labels is None else images.labels.repeat(draws)
+    labels = None if images.labels is None else images.labels.repeat(draws)
+    if chosen is None:
+        return x.float(), labels
+    chosen = chosen.to(x.device)
+    return x[chosen].float(), None if labels is None else labels[chosen]
 
 
 def images_by_content(
@@ -234,9 +259,26 @@ def _draw(pixels: UInt8[Tensor, "*shape"], generator: torch.Generator | None = N
     return uniform < pixels
 
 
+def _augmented(
+    x: Shaped[Tensor, "batch channel height width"], protocol: Protocol, seed: int, step: int
+) -> Shaped[Tensor, "batch channel height width"]:
+    """Returns the images mirrored and shifted as `protocol` specifies, by draws that are a function of (seed, step)."""
+    if not protocol.flip and not protocol.shift:
+        return x
+    n, _, height, width = x.shape
+    with seeded(seed, "augment", step):
+        mirrored = torch.randint(0, 2, (n, 1)).bool() & protocol.flip
+        down, right = torch.randint(-protocol.shift, protocol.shift + 1, (2, n, 1))
+    rows = (torch.arange(height) - down).clamp(0, height - 1)
+    columns = torch.arange(width).expand(n, width)
+    columns = (torch.where(mirrored, columns.flip(1), columns) - right).clamp(0, width - 1)
+    each, rows, columns = (index.to(x.device) for index in (torch.arange(n), rows, columns))
+    return x.movedim(1, -1)[each[:, None, None], rows[:, :, None], columns[:, None, :]].movedim(-1, 1).contiguous()
+
+
 def _fixed_draw(images: Images, seed: int, part: str, draw: int) -> Tensor:
     with seeded(seed, "fixed draw", part, draw):
-        return _draw(images.pixels.cpu()).to(images.pixels.device)
+        return _draw(images.pixels.cpu()).to(images.device)
 
 
 @lru_cache(maxsize=2)

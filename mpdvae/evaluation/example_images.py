@@ -17,7 +17,7 @@ from jaxtyping import Float, Int64
 from pydantic import Field, FiniteFloat
 from torch import Tensor
 
-from mpdvae.data.image_folder import read_picture
+from mpdvae.data.picture_file import read_picture
 from mpdvae.data.protocols import scaled
 from mpdvae.errors import InputError
 from mpdvae.evaluation import image_grids

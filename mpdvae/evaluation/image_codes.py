@@ -49,6 +49,8 @@ class ImageCodes:
     log_prob_nats: Float64[np.ndarray, " n"]
     """Lower bound of log p(x) in expectation, from `samples` importance samples; with one sample the ELBO."""
     samples: int
+    reading: str = ""
+    """What was read of a folder of pictures, changed and left out, in one line."""
 
     def columns(self) -> dict[str, np.ndarray]:
         """Returns the columns of a table, by name: image, name and label if there are any, mean_0 ..., scale_0 ...,
@@ -120,7 +122,8 @@ def encode_images(
         vae, given.x, samples, seed=seed, progress=progress, indices=given.keys, proposal="encoder"
     )
     labels = None if given.labels is None else given.labels.numpy()
-    return ImageCodes(given.names, labels, mean, scale, measured.kl.numpy(), measured.log_prob.numpy(), samples)
+    kl, log_prob = measured.kl.numpy(), measured.log_prob.numpy()
+    return ImageCodes(given.names, labels, mean, scale, kl, log_prob, samples, given.reading)
 
 
 def _input(vae: VAE, images: Any, split: str, value_range: ValueRange | None, data_dir: Path | None) -> ModelInput:

@@ -60,11 +60,14 @@ class Features(NamedTuple):
     """Computes the features, called when they are needed."""
 
 
-def code_images(e: Experiment, images: Images, split: str) -> Float[Tensor, "n channel height width"]:
-    """Returns what codes of `images` are computed from: a fixed draw, grey levels thresholded at one half, or levels."""
+def code_images(
+    e: Experiment, images: Images, split: str, chosen: Tensor | None = None
+) -> Float[Tensor, "n channel height width"]:
+    """Returns what codes of `images`, all or those with the indices `chosen`, are computed from: a fixed draw, grey levels
+    thresholded at one half, or levels."""
     if _thresholded(e):
-        return (images.pixels >= GREY_HALF).float()
-    return evaluation_images(images, e.data.protocol(), split, draws=1)[0]
+        return ((images if chosen is None else images.take(chosen)).pixels >= GREY_HALF).float()
+    return evaluation_images(images, e.data.protocol(), split, draws=1, chosen=chosen)[0]
 
 
 def _thresholded(e: Experiment) -> bool:
@@ -111,12 +114,12 @@ def score(vae: VAE, e: Experiment, data: Splits, tested: Images, split: str, tes
 def _scored(e: Experiment, data: Splits, tested: Images, split: str) -> Scored:
     assert data.train.labels is not None
     assert tested.labels is not None
-    train, labels = code_images(e, data.train, "train"), data.train.labels.cpu().numpy()
-    wanted = e.evaluation.representation_images
-    if wanted is not None and wanted < len(train):
+    labels, wanted, chosen = data.train.labels.cpu().numpy(), e.evaluation.representation_images, None
+    if wanted is not None and wanted < len(labels):
         # A random subset, the same for all runs; never a prefix, which may be sorted by class.
-        chosen = np.random.default_rng(0).permutation(len(train))[:wanted]
-        train, labels = train[torch.from_numpy(chosen).to(train.device)], labels[chosen]
+        chosen = np.random.default_rng(0).permutation(len(labels))[:wanted]
+        labels = labels[chosen]
+    train = code_images(e, data.train, "train", None if chosen is None else torch.from_numpy(chosen))
     return Scored(train, labels, code_images(e, tested, split), tested.labels.cpu().numpy())
 
 

@@ -129,7 +129,7 @@ def _evaluate(
     precision: str | None,
     watch: Watch,
 ) -> None:
-    vae, settings = load(run.path).to(data.test.pixels.device), run.experiment.evaluation
+    vae, settings = load(run.path).to(data.test.device), run.experiment.evaluation
     measurement = prepare(run, data, split, request)
     requested = settings.density_precision if precision is None else precision
     kept = partial_results(run, measurement, compiled, requested)

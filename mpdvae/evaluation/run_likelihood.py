@@ -112,11 +112,11 @@ def prepare(run: Run, data: Splits, split: str, request: Request) -> Measurement
     if chosen is not None:
         protocol = replace(protocol, evaluation_draws=1)
     draws = protocol.evaluation_draws
-    x, _ = evaluation_images(images, protocol, split, draws)
+    x, _ = evaluation_images(images, protocol, split, draws, chosen)
     indices = torch.arange(len(x)) if chosen is None else chosen
     _check_referee(request, len(indices) // draws)
     return Measurement(
-        x=x[indices.to(x.device)],
+        x=x,
         indices=indices,
         images_of_split=len(images),
         draws=draws,

@@ -5,15 +5,16 @@ the experiment is constructed, before any training. `build` methods create the p
 `mpdvae.experiments.model_config`); torch is imported only there, so that listing recipes and printing help remain fast.
 """
 
+from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any, Literal
 
-from pydantic import Field, SerializeAsAny, ValidationError, WrapValidator, model_validator
+from pydantic import Field, SerializeAsAny, ValidationError, WrapValidator, model_serializer, model_validator
 
 from mpdvae.distributions.pixel_values import IN_WORDS, MODELLED, RANGES, PixelValues
 from mpdvae.errors import InputError
-from mpdvae.experiments.fields import AtLeastTwo, Config, Count, ImageShape, Sizes, Text, Width
+from mpdvae.experiments.fields import AtLeastTwo, Config, Count, ImageShape, PictureSize, Sizes, Text, Width
 from mpdvae.experiments.model_config import (
     DecoderConfig,
     EncoderConfig,
@@ -34,6 +35,7 @@ if TYPE_CHECKING:
     from torch import Tensor
 
     from mpdvae.data import Protocol
+    from mpdvae.data.preparation import Preparation
     from mpdvae.vae import VAE
 
 
@@ -52,7 +54,7 @@ class Data(Config):
     dataset: Text = "mnist"
     """Name in `mpdvae data list`, or `own` together with a path."""
     path: Path | None = None
-    """Own data: an .npz file or a folder of images."""
+    """Own data: an .npz or .npy file, or a folder of pictures."""
     binarisation: Literal["dynamic", "static", "levels", "intensities"] = "dynamic"
     """dynamic: training images are redrawn at every visit; static: one fixed draw per image; levels: no binarisation, the
     levels as numbers in [-1, 1], for grey and colour; intensities: the same as numbers in [0, 1], for densities."""
@@ -64,6 +66,19 @@ class Data(Config):
     """Images held out of the training set; default: set by the data set (MNIST: 2,000 as in the paper)."""
     split_seed: Annotated[int, Field(ge=-(2**63), lt=2**63)] = 524287
     """Seed of the split into training and validation (the released code's)."""
+    resize: PictureSize | None = None
+    """Own data: size to which pictures are brought, 32 or, height first, 32x48; default: they have one size already."""
+    fit: Literal["crop", "pad", "stretch", "unscaled"] = "crop"
+    """How resize reaches the size. crop: scaled to cover it, the middle kept; pad: scaled into it, on the background;
+    stretch: scaled in each direction; unscaled: cut and padded around the middle."""
+    colours: Literal["stored", "grey", "rgb"] = "stored"
+    """Own data: whether pictures are turned to grey, or to colour."""
+    background: Annotated[int, Field(ge=0, le=255)] = 255
+    """Own data: grey level behind transparent pixels and around padded pictures; white by default."""
+    flip: bool = False
+    """Whether training images are mirrored, left and right, half of the time."""
+    shift: Annotated[int, Field(ge=0, le=1_000)] = 0
+    """Most pixels by which training images are shifted in each direction, at random; their border is repeated."""
 
     @model_validator(mode="after")
     def _static_draws_once(self) -> "Data":
@@ -86,6 +101,22 @@ class Data(Config):
             )
         return self
 
+    def _published_data_are_not_prepared(self) -> "Data":
+        given = [name for name in PREPARING if getattr(self, name) != PREPARING[name]]
+        if self.dataset != "own" and given:
+            raise ValueError(
+                f"{given[0]}: is for dataset own, got {self.dataset}, whose images are used as they are published; leave it "
+                "out"
+            )
+        return self
+
+    @model_serializer(mode="wrap")
+    def _without_later_fields(self, dump: Callable[[Any], dict[str, Any]]) -> dict[str, Any]:
+        """Leaves out later fields that have no effect, so that experiments of earlier versions keep their bytes, and with
+        them the hashes of what was measured."""
+        tree = dump(self)
+        return {name: value for name, value in tree.items() if name not in LATER or getattr(self, name) != LATER[name]}
+
     @property
     def pixel_values(self) -> PixelValues:
         """The values of the pixels of the model's inputs and outputs."""
@@ -105,7 +136,29 @@ class Data(Config):
         """Returns the protocol that is applied to the images."""
         from mpdvae.data import Protocol
 
-        return Protocol(self.binarisation, self.evaluation_draws, self.validation_size, self.split_seed, self.levels)
+        return Protocol(
+            self.binarisation,
+            self.evaluation_draws,
+            self.validation_size,
+            self.split_seed,
+            self.levels,
+            self.flip,
+            self.shift,
+        )
+
+    def preparation(self) -> "Preparation":
+        """Returns what is done to own pictures before the protocol."""
+        from mpdvae.data.preparation import Preparation
+
+        height, _, width = (self.resize or "").partition("x")
+        size = (int(height), int(width or height)) if height else None
+        return Preparation(size, self.fit, self.colours, self.background)
+
+
+PREPARING = {"resize": None, "fit": "crop", "colours": "stored", "background": 255}
+"""Fields of `Data` on the preparation of own pictures, with the values that change nothing."""
+LATER = PREPARING | {"levels": 256, "flip": False, "shift": 0}
+"""Fields that earlier versions did not have, with the values that change nothing."""
 
 
 class Evaluation(Config):

@@ -1,8 +1,18 @@
 """Base class and field types of all configurations: frozen, no unknown fields, bounded numbers."""
 
-from typing import Annotated
+import re
+from typing import Annotated, Any
 
-from pydantic import BaseModel, ConfigDict, Field
+from pydantic import BaseModel, BeforeValidator, ConfigDict, Field
+
+
+def picture_size(given: Any) -> str:
+    """Returns a `PictureSize`. Raises `ValueError` for anything else."""
+    text = "x".join(map(str, given)) if isinstance(given, list | tuple) else str(given)
+    if not re.fullmatch(r"[1-9][0-9]{0,3}(x[1-9][0-9]{0,3})?", text):
+        raise ValueError(f"expected a side such as 32, or height and width such as 32x48, got {given!r:.100}")
+    return text
+
 
 ImageShape = tuple[int, int, int]
 Text = Annotated[str, Field(max_length=1_000, pattern=r"^[^\p{C}]*$")]
@@ -17,6 +27,8 @@ Nats = Annotated[float, Field(ge=0)]
 Weight = Annotated[float, Field(ge=0)]
 Fraction = Annotated[float, Field(gt=0, le=1)]
 Rate = Annotated[float, Field(ge=0, lt=1)]
+PictureSize = Annotated[str, BeforeValidator(picture_size)]
+"""Height and width of pictures in pixels: "32x48", or "32" for both; a number or a pair is also taken."""
 Sizes = Annotated[tuple[Width, ...], Field(min_length=1, max_length=100)]
 Depths = Annotated[tuple[Depth, ...], Field(min_length=1, max_length=100)]
 

@@ -4,9 +4,11 @@
 
 A model of black and white pixels takes each image drawn once, white with the probability that its grey level gives, by a seed
 that depends on the image alone (`mpdvae.data.protocols`): the same picture always gives the same input, wherever it stands.
-To binarise without randomness, pass `images > 0.5`. A model of 256 levels takes them as numbers from -1 to 1.
+To binarise without randomness, pass `images > 0.5`. A model of 256 levels takes them as numbers from -1 to 1. Images are
+prepared as the model's training images were (`mpdvae.data.preparation`): resized, for example.
 """
 
+import warnings
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -33,25 +35,32 @@ class ModelInput:
     labels: Tensor | None = None
     names: list[str] | None = None
     """Name of each image's file, if it had one."""
+    reading: str = ""
+    """What was read of a folder of pictures, changed and left out, in one line."""
+    omission: str = ""
+    """What was left out alone."""
 
 
 def preprocess(
     vae: "VAE", images: Any, *, value_range: ValueRange | None = None
 ) -> Float[Tensor, "batch channel height width"]:
-    """Returns `images` as `vae` takes them, on its device.
+    """Returns `images` as `vae` takes them, on its device. Warns of files in a folder that are no pictures.
 
     Arguments:
         vae: a model that was loaded, or built from an experiment.
         images: a path of a folder of pictures, of a picture, of an .npz archive or of an .npy array; a Pillow image; an
             array or a torch tensor: one image or several, with the channels first, last or, for grey images, left out, or
-            flat rows; or a list of images.
+            flat rows; a list of images; or a data set of torch or Hugging Face.
         value_range: values of black and white; None: 0 and 1 for floats, 0 and 255 for integers. Booleans and bytes (uint8)
             have their own.
 
     Raises:
         InputError: for images of another shape or range, damaged files, or a model whose data are not known.
     """
-    return model_input(vae, images, value_range).x
+    given = model_input(vae, images, value_range)
+    if given.omission:
+        warnings.warn(f"{images}: {given.omission}", stacklevel=3)  # the caller of vae.preprocess
+    return given.x
 
 
 def model_input(vae: "VAE", images: Any, value_range: ValueRange | None = None, split: str = "test") -> ModelInput:
@@ -60,10 +69,10 @@ def model_input(vae: "VAE", images: Any, value_range: ValueRange | None = None, 
     Arguments:
         split: part of an archive that holds x_train and x_test.
     """
-    shape = origin_of(vae).image_shape
+    shape, preparation = origin_of(vae).image_shape, origin_of(vae).experiment.data.preparation()
     if (path := path_of(images)) is not None:
-        return of_given(vae, read_images(path, shape, value_range, split), str(path))
-    return of_given(vae, given_images(images, shape, value_range), "images")
+        return of_given(vae, read_images(path, shape, value_range, split, preparation), str(path))
+    return of_given(vae, given_images(images, shape, value_range, preparation=preparation), "images")
 
 
 def of_given(vae: "VAE", given: GivenImages, where: str) -> ModelInput:
@@ -71,7 +80,7 @@ def of_given(vae: "VAE", given: GivenImages, where: str) -> ModelInput:
     have another shape."""
     _check_shape(vae, given.pixels, where)
     x, keys = images_by_content(given.pixels, origin_of(vae).experiment.data.protocol())
-    return ModelInput(_on_device(vae, x), keys, given.labels, given.names)
+    return ModelInput(_on_device(vae, x), keys, given.labels, given.names, given.reading, given.omission)
 
 
 def of_data_set(vae: "VAE", name: str, split: str, root: Path | None = None) -> ModelInput:

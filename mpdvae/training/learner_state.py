@@ -72,7 +72,7 @@ class Learner:
     def start(cls, experiment: Experiment, data: Splits) -> "Learner":
         """Returns the learner before the first step, on the device of `data`, without data-dependent initialisation."""
         t = experiment.training
-        vae = experiment.build(data.image_shape).to(data.train.pixels.device)
+        vae = experiment.build(data.image_shape).to(data.train.device)
         # Running statistics of normalisation are averaged like the weights that they belong to.
         average = AveragedModel(vae, multi_avg_fn=averaging(t.averaging, t.averaging_warm_up), use_buffers=True)
         return cls(experiment, vae, average, optimizer_of(t, vae), experiment.objective.build(), t.inference.build())

@@ -135,7 +135,7 @@ class Course:
         else:
             with _misfit_is_told(run):
                 learner.restore(checkpoint)
-            tally = LossSums.restored(checkpoint[0], checkpoint[1].get("tally", {}), data.train.pixels.device)
+            tally = LossSums.restored(checkpoint[0], checkpoint[1].get("tally", {}), data.train.device)
             history = [entry for entry in run.history if entry["step"] <= learner.progress.step]
         if t.precision == "bfloat16":
             run_in_bfloat16(learner.vae)
@@ -210,6 +210,7 @@ def training_step(learner: Learner, data: Splits) -> tuple[Loss, Tensor]:
     e, step = learner.experiment, learner.progress.step
     indices = batch_indices(len(data.train), e.training.batch_size, e.seed, step)
     x = training_batch(data.train, indices, e.data.protocol(), e.seed, step)
+    data.train.expect(batch_indices(len(data.train), e.training.batch_size, e.seed, step + 1))
     learner.vae.train()
     learner.rule.catch_up(partial(_encoder_step, learner, data))
     loss = batch_loss(learner, x, e.seed)
@@ -281,16 +282,15 @@ def _measure(learner: Learner, x: Tensor, step: int) -> dict[str, Any]:
 
 
 def _validation_images(e: Experiment, data: Splits) -> Tensor:
-    protocol = e.data.protocol()
-    x, _ = evaluation_images(data.validation, protocol, "validation")
-    if e.training.validation_images is None or e.training.validation_images >= len(x):
-        chosen = x
-    else:
+    protocol, wanted, chosen = e.data.protocol(), e.training.validation_images, None
+    count = len(data.validation) * protocol.evaluation_draws
+    if wanted is not None and wanted < count:
         with seeded(protocol.split_seed, "validation images"):
-            chosen = x[torch.randperm(len(x))[: e.training.validation_images].to(x.device)]
-    if len(chosen) < 2:
-        raise InputError(f"training.validation_images: the divergence needs at least 2 images, got {len(chosen)}.")
-    return chosen
+            chosen = torch.randperm(count)[:wanted]
+    x, _ = evaluation_images(data.validation, protocol, "validation", chosen=chosen)
+    if len(x) < 2:
+        raise InputError(f"training.validation_images: the divergence needs at least 2 images, got {len(x)}.")
+    return x
 
 
 @contextmanager

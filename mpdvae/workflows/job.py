@@ -33,7 +33,14 @@ Say = Callable[[str], None]
 def load_data(experiment: Experiment, root: Path | None = None) -> Splits:
     """Loads the data of `experiment`, split as it specifies; downloads them into the data folder if needed."""
     d = experiment.data
-    return load(d.dataset, path=d.path, root=root, validation_size=d.validation_size, split_seed=d.split_seed)
+    return load(
+        d.dataset,
+        path=d.path,
+        root=root,
+        validation_size=d.validation_size,
+        split_seed=d.split_seed,
+        preparation=d.preparation(),
+    )
 
 
 def data_of(run: Run, root: Path | None = None) -> Splits:
@@ -114,6 +121,7 @@ def describe_run(run: Run, data: Splits, command: str) -> None:
         return
     protocol = run.experiment.data.protocol()
     origin = {"name": run.experiment.data.dataset, "sha256": data.sha256, "protocol": protocol.describe(data)}
+    origin |= {"reading": encodable(data.reading)} if data.reading else {}
     vae = run.experiment.build(data.image_shape)
     parts = {name: sum(p.numel() for p in part.parameters()) for name, part in vae.named_children()}
     run.note(
@@ -138,7 +146,7 @@ def note_environment(run: Run, data: Splits, stage: str, step: int) -> None:
 
     Other environments recorded earlier are kept.
     """
-    fields = describe(data.train.pixels.device)
+    fields = describe(data.train.device)
     run.note(environments=noted(run.manifest.get("environments") or [], fields, stage, step))
 
 
@@ -197,7 +205,7 @@ def train_only(
 
 def how_to_resume(run: Run, data: Splits) -> str:
     """Returns the command that resumes `run` on the device of `data`."""
-    device = data.train.pixels.device
+    device = data.train.device
     return f"mpdvae resume {run.path}" + ("" if device.type == "cpu" else f" --device {device}")
 
 

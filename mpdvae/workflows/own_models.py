@@ -17,6 +17,7 @@ import hashlib
 import inspect
 import math
 import os
+import warnings
 from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any, cast, no_type_check
@@ -27,8 +28,9 @@ from torch.distributions import constraints
 
 from mpdvae.data import Images, Splits, steps_per_epoch
 from mpdvae.data.arrays import channels_first, grey_levels
+from mpdvae.data.given_dataset import is_dataset
 from mpdvae.data.given_images import plain_array
-from mpdvae.data.own import split_own
+from mpdvae.data.own import from_dataset, prepared, split_own, titled
 from mpdvae.distributions.pixel_values import RANGES, PixelValues
 from mpdvae.errors import InputError
 from mpdvae.experiments.experiment import Data, Evaluation, Experiment, in_words
@@ -73,8 +75,9 @@ def fit(
     Arguments:
         vae: a model; or a function that returns one, called with nothing, or with (image_shape, latent_dim). It is called
             under the seed, so that the initial weights are a function of it. A ready-made model starts with its own weights.
-        data: name of a data set (`mpdvae data list`), path of a folder of pictures or of an .npz archive, or images in an
-            array: [n height width], [n channel height width] or [n height width channel], bytes or in [0, 1].
+        data: name of a data set (`mpdvae data list`), path of a folder of pictures, an .npz archive or an .npy array; images
+            in an array: [n height width], [n channel height width] or [n height width channel], bytes or in [0, 1]; or a
+            data set of torch or Hugging Face (`mpdvae.data.own.from_dataset`).
         objective: terms of the loss, as an `ObjectiveConfig` or its fields: {"diversity_weight": 1.0}. None: the ELBO.
         out: the run folder.
         epochs: maximum number of epochs; None: as many as make 2,000 steps, but at least 20. Training stops after a fifth of
@@ -97,6 +100,8 @@ def fit(
     into, given = Path(os.fsdecode(out)), _checked(vae)
     protocol = {"split_seed": seed} | (images.model_dump() if isinstance(images, Data) else dict(images or {}))
     splits, protocol = _loaded(data, protocol)
+    if splits.omission:
+        warnings.warn(f"{data}: {splits.omission}", stacklevel=2)
     kind, values = _kind(given, splits.image_shape, latent_dim, seed)
     if "binarisation" not in protocol and values != "binary":
         protocol |= {"binarisation": values, "evaluation_draws": 1}
@@ -123,11 +128,11 @@ def _trained(run: Run, splits: Splits, measured: bool, verbose: bool) -> VAE:
     if not verbose:
         with owned_by_first(run.path, lambda _: None):
             finish(run, splits, command)
-        return load(run.path).to(splits.train.pixels.device)
+        return load(run.path).to(splits.train.device)
     with Watcher(run.experiment.name) as watcher, owned_by_first(run.path, watcher.say):
         steps, latest = run.experiment.training.steps, (run.history or [None])[-1]
         finish(run, splits, command, watch=watcher.following(run.path.name, steps, latest), warn=watcher.say)
-    return load(run.path).to(splits.train.pixels.device)
+    return load(run.path).to(splits.train.device)
 
 
 def _checked(vae: Any) -> VAE | Callable[..., VAE]:
@@ -147,9 +152,13 @@ def _loaded(data: Any, protocol: dict[str, Any]) -> tuple[Splits, dict[str, Any]
         return load_data(_experiment(data=protocol | BINARY_ONCE)), protocol
     protocol = protocol | {"dataset": "own"}
     told = _experiment(data=protocol | BINARY_ONCE).data
+    title, preparation = "own images", told.preparation()
+    if is_dataset(data):
+        options = {"validation_size": told.validation_size, "split_seed": told.split_seed}
+        return from_dataset(data, title, preparation=preparation, **options), protocol
     pixels = channels_first(grey_levels(plain_array(data, "data"), "data"), "data")
-    parts = {"all": Images(pixels)}
-    return split_own(parts, "data", "own images", told.validation_size, told.split_seed), protocol
+    parts = {"all": prepared(Images(pixels), preparation)}
+    return split_own(parts, "data", titled(title, preparation), told.validation_size, told.split_seed), protocol
 
 
 def _kind(

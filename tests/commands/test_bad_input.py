@@ -37,7 +37,7 @@ MISTAKES = {
     "batch larger than data": (TRAIN + "--training.batch-size 2000", r"batch_size is 2000, but there are only 1297"),
     "too many halvings": (TRAIN + "--encoder.channels 4 4 4 4 4", r"needs images of at least 17x17 pixels, got 8x8"),
     "unknown data": (TRAIN + "--data.dataset minst", r"unknown data set 'minst': did you mean 'mnist'"),
-    "own data without path": (TRAIN + "--data.dataset own", r"data set 'own' needs a path: an \.npz file or a folder"),
+    "own data without path": (TRAIN + "--data.dataset own", r"data set 'own' needs a path: an \.npz file, an \.npy file"),
     "path without own data": (TRAIN + "--data.path x.npz", r"choose data set 'own'"),
     "own data not there": (TRAIN + "--data.dataset own --data.path no.npz", r"no\.npz does not exist: give an \.npz"),
     "validation too large": (TRAIN + "--data.validation-size 1497", r"1497 images cannot be split"),

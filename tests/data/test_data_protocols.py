@@ -18,7 +18,7 @@ from mpdvae.data import (
     steps_per_epoch,
     training_batch,
 )
-from mpdvae.data.protocols import images_by_content, scaled
+from mpdvae.data.protocols import Binarisation, images_by_content, scaled
 from mpdvae.errors import InputError
 from mpdvae.seeding import seeded
 
@@ -201,6 +201,63 @@ def test_colour_is_not_binarised() -> None:
                 use(protocol)
 
 
+def shifts_of(image: torch.Tensor, shift: int, flip: bool) -> list[torch.Tensor]:
+    """All images [height width] that flips and shifts can make of one."""
+    padded = torch.nn.functional.pad(image[None].float(), (shift,) * 4, mode="replicate")[0].to(image.dtype)
+    height, width = image.shape
+    steps = [(down, right) for down in range(2 * shift + 1) for right in range(2 * shift + 1)]
+    shifted = [padded[down : down + height, right : right + width] for down, right in steps]
+    return [*shifted, *([x.flip(1) for x in shifted] if flip else [])]
+
+
+@pytest.mark.parametrize(("flip", "shift"), [(True, 0), (False, 1), (True, 2)])
+def test_training_images_are_mirrored_and_shifted_in_every_way(flip: bool, shift: int) -> None:
+    images = grey_images(1, 5, 4)
+    protocol = Protocol("levels", evaluation_draws=1, flip=flip, shift=shift)
+    possible = {x.numpy().tobytes() for x in shifts_of(images.pixels[0, 0], shift, flip)}
+    batch = training_batch(images, torch.zeros(1000, dtype=torch.long), protocol, seed=1, step=5)
+    levels = ((batch + 1) * 127.5).round().to(torch.uint8)
+    assert {x.numpy().tobytes() for x in levels[:, 0]} == possible
+
+
+def test_mirroring_and_shifting_is_a_function_of_seed_and_step() -> None:
+    images, indices = grey_images(50), torch.arange(50)
+    protocol = Protocol("levels", evaluation_draws=1, flip=True, shift=1)
+    first = training_batch(images, indices, protocol, seed=1, step=5)
+    assert first.equal(training_batch(images, indices, protocol, seed=1, step=5))
+    assert not first.equal(training_batch(images, indices, protocol, seed=1, step=6))
+    assert not first.equal(training_batch(images, indices, protocol, seed=2, step=5))
+
+
+@pytest.mark.parametrize("binarisation", ["dynamic", "static"])
+def test_binary_images_are_mirrored_and_shifted_too(binarisation: Binarisation) -> None:
+    black_and_white = Images(255 * torch.randint(0, 2, (1, 1, 5, 4), dtype=torch.uint8))
+    protocol = Protocol(binarisation, evaluation_draws=1, flip=True, shift=1)
+    batch = training_batch(black_and_white, torch.zeros(500, dtype=torch.long), protocol, seed=1, step=5)
+    possible = {x.float().numpy().tobytes() for x in shifts_of(black_and_white.pixels[0, 0] // 255, 1, True)}
+    assert {x.numpy().tobytes() for x in batch[:, 0]} == possible
+
+
+def test_validation_and_test_images_stay_as_they_are() -> None:
+    images = grey_images(6)
+    for split in ("train", "validation", "test"):
+        moved = evaluation_images(images, Protocol(flip=True, shift=1), split)[0]
+        assert moved.equal(evaluation_images(images, Protocol(), split)[0])
+
+
+def test_rows_of_fixed_draws_are_those_of_all_draws() -> None:
+    images, chosen = grey_images(6), torch.tensor([17, 0, 6, 29])
+    x, labels = evaluation_images(images, Protocol(), "test")
+    some, some_labels = evaluation_images(images, Protocol(), "test", chosen=chosen)
+    assert labels is not None
+    assert some_labels is not None
+    assert some.equal(x[chosen])
+    assert some_labels.equal(labels[chosen])
+    assert evaluation_images(images, LEVELS, "test", chosen=torch.tensor([3, 0]))[0].equal(
+        evaluation_images(images, LEVELS, "test")[0][[3, 0]]
+    )
+
+
 def test_black_and_white_images_are_given_back_by_every_draw() -> None:
     images = Images(torch.tensor([0, 255], dtype=torch.uint8)[torch.randint(0, 2, (8, 1, 4, 3))])
     data = Splits.of("tiny", "Tiny", images, images, images, binarised="static binarisation by X")
@@ -244,6 +301,10 @@ def test_contradicting_settings_are_refused() -> None:
         Protocol("levels")
     with pytest.raises(InputError, match="evaluation_draws must be at least 1, but 0"):
         Protocol(evaluation_draws=0)
+    with pytest.raises(InputError, match="shift must be 0 or more pixels, but -1"):
+        Protocol(shift=-1)
+    with pytest.raises(InputError, match=r"--data\.shift: expected less than the size of the images, 4x3, got 3"):
+        Protocol(shift=3).check(tiny_splits())
     with pytest.raises(InputError, match="validation_size must be at least 1, but 0"):
         Protocol(validation_size=0)
     with pytest.raises(InputError, match="unknown binarisation 'dynamik': did you mean 'dynamic'"):

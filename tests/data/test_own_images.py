@@ -15,9 +15,10 @@ import numpy as np
 import pytest
 from command_line import call
 from PIL import Image, ImageDraw
-from small_runs import TINY_OPTIONS
+from small_runs import TINY_OPTIONS, results
 
 import mpdvae
+from mpdvae.data import own
 
 PAGE = (Path(__file__).parents[2] / "docs" / "own-images.md").read_text()
 BLOCKS = re.findall(r"```(py|bash)\n(.*?)```", PAGE, flags=re.S)
@@ -54,6 +55,63 @@ def test_the_command_for_colour_pictures_trains_a_likelihood(tmp_path, capsys):
     nll = json.loads((tmp_path / "DIR" / "density.json").read_text())["nll_nats"]["mean"]
     entropy = 3 * 144 * math.log(256)
     assert 0.99 * entropy < nll < 10 * entropy
+
+
+def draw_mixture(folder: Path) -> None:
+    """Pictures of many sizes and forms, and a file that is none."""
+    random = np.random.default_rng(0)
+    for number in range(60):
+        height, width = random.integers(8, 30, 2).tolist()
+        image = Image.fromarray(random.integers(0, 256, (height, width, 4), dtype=np.uint8), "RGBA")
+        path = folder / "ab"[number % 2] / f"{number:02}.png"
+        path.parent.mkdir(parents=True, exist_ok=True)
+        (image if number % 3 else image.convert("L")).save(path)
+    (folder / "notes.txt").write_text("")
+
+
+PREPARED = ["--data.resize", "8x9", "--data.colours", "grey", "--data.flip", "--data.shift", "1"]
+
+
+def train_mixture(capsys, folder: Path, out: Path) -> str:
+    draw_mixture(folder)
+    words = ["--data.dataset", "own", "--data.path", folder, *PREPARED, "--out", out, *TINY_OPTIONS]
+    code, said, err = call(capsys, "train", "vae-digits-smoke", *words)
+    assert (code, err) == (0, "")
+    return said
+
+
+def test_pictures_of_every_size_are_prepared_alike_in_training_and_later(tmp_path, capsys):
+    said = train_mixture(capsys, tmp_path / "FOLDER", tmp_path / "DIR")
+    reading = (
+        "read 60 pictures of 8x9 in 2 classes; put 40 with transparency on grey level 255; left out 1 "
+        "file without pictures: notes.txt"
+    )
+    line = f"{tmp_path}/FOLDER: {reading}"
+    assert said.splitlines().count(line) == 1
+    noted = json.loads((tmp_path / "DIR" / "manifest.json").read_text())["data"]
+    assert noted["reading"] == reading
+    assert noted["protocol"].startswith("own data FOLDER (grey, scaled and cropped to 8x9) 8x9, dynamic binarisation")
+
+    vae = mpdvae.load(tmp_path / "DIR")
+    with pytest.warns(UserWarning, match=r"FOLDER: left out 1 file without pictures: notes\.txt"):
+        x = vae.preprocess(tmp_path / "FOLDER")
+    files = sorted((tmp_path / "FOLDER").rglob("*.png"))
+    assert x.shape == (60, 1, 8, 9)
+    assert x.equal(vae.preprocess(files))
+    assert x.equal(vae.preprocess([Image.open(file) for file in files]))
+    assert x[21:22].equal(vae.preprocess(np.asarray(Image.open(files[21]))))
+    code, said, _ = call(capsys, "encode", tmp_path / "DIR", tmp_path / "FOLDER", "--out", tmp_path / "codes.npz")
+    assert (code, said.splitlines()[-2:]) == (0, [line, str(tmp_path / "codes.npz")])
+    assert len(np.load(tmp_path / "codes.npz")["mean"]) == 60
+
+
+def test_a_run_on_stored_pictures_has_the_bytes_of_one_in_memory(tmp_path, capsys, monkeypatch):
+    train_mixture(capsys, tmp_path / "FOLDER", tmp_path / "memory")
+    monkeypatch.setattr(own, "IN_MEMORY", 100)
+    train_mixture(capsys, tmp_path / "FOLDER", tmp_path / "stored")
+    held, stored = results(tmp_path / "memory"), results(tmp_path / "stored")
+    for name in ("model/model.safetensors", "history.jsonl", "density.csv"):
+        assert stored[name] == held[name]
 
 
 @pytest.mark.slow

@@ -95,6 +95,63 @@ def test_json_and_back(name):
     assert from_json(text.encode(), "there").to_json() == text
 
 
+EARLIER = {"dataset", "path", "binarisation", "evaluation_draws", "validation_size", "split_seed"}
+"""Fields of `data` in experiments of earlier versions."""
+
+
+def test_experiments_keep_the_bytes_that_they_had_before_pictures_were_prepared():
+    """Hashes of measurements are of these bytes."""
+    assert json.loads(Experiment().to_json())["data"].keys() == EARLIER
+    assert Experiment().model_dump()["data"].keys() == EARLIER
+
+
+@pytest.mark.parametrize(
+    ("field", "value", "size"),
+    [
+        ("resize", "32", (32, 32)),
+        ("resize", "32x48", (32, 48)),
+        ("resize", 32, (32, 32)),
+        ("resize", (32, 48), (32, 48)),
+        ("fit", "pad", None),
+        ("colours", "grey", None),
+        ("background", 0, None),
+        ("flip", True, None),
+        ("shift", 2, None),
+    ],
+)
+def test_a_preparation_is_recorded(field, value, size):
+    experiment = with_changes(Experiment(), data__dataset="own", data__path="here", **{f"data__{field}": value})
+    text = experiment.to_json()
+    assert json.loads(text)["data"].keys() == EARLIER | {field}
+    assert from_json(text, "there") == experiment
+    assert from_json(text, "there").to_json() == text
+    data = experiment.data
+    made = data.preparation()
+    assert made.size == size
+    assert (made.fit, made.colours, made.background) == (data.fit, data.colours, data.background)
+    assert (data.protocol().flip, data.protocol().shift) == (data.flip, data.shift)
+
+
+@pytest.mark.parametrize(
+    ("changes", "words"),
+    [
+        (
+            {"resize": "wide"},
+            r"data\.resize: expected a side such as 32, or height and width such as 32x48, got 'wide'",
+        ),
+        ({"resize": 0}, r"data\.resize: expected a side such as 32, .* got 0"),
+        ({"resize": (3, 4, 5)}, r"data\.resize: expected a side such as 32, .* got \(3, 4, 5\)"),
+        ({"background": 256}, r"data\.background: .* 255, got 256"),
+        ({"shift": -1}, r"data\.shift: .* 0, got -1"),
+        ({"dataset": "mnist", "resize": 32}, r"data: resize: is for dataset own, got mnist, .* leave it out"),
+        ({"dataset": "mnist", "colours": "grey"}, r"data: colours: is for dataset own"),
+    ],
+)
+def test_a_preparation_that_cannot_be_is_refused(changes, words):
+    with pytest.raises(InputError, match=words):
+        with_changes(Experiment(), **{"data__dataset": "own"} | {f"data__{name}": x for name, x in changes.items()})
+
+
 def test_an_experiment_cannot_be_changed():
     with pytest.raises(ValidationError, match="frozen"):
         Experiment().seed = 1  # pyright: ignore[reportAttributeAccessIssue] - that is the point

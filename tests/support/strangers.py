@@ -47,6 +47,7 @@ from mpdvae.data.image_folder import read_image_folder
 from mpdvae.data.npz import read_npz
 from mpdvae.data.omniglot import read_drawings
 from mpdvae.data.omniglot_burda import read_chardata
+from mpdvae.data.own import load_own
 from mpdvae.data.static_mnist import read_amat
 from mpdvae.evaluation.example_images import ABOUT, SHEET, Examples, read_examples, write
 from mpdvae.evaluation.result_cache import shared
@@ -138,6 +139,22 @@ def _folder_reader(kind: str, ending: str) -> Reader:
     return Reader(partial(_picture, kind), lambda path: read_image_folder(path.parent), f"a.{ending}")
 
 
+def _pages_reader(kind: str, ending: str) -> Reader:
+    def pages() -> bytes:
+        packed, images = io.BytesIO(), [Image.fromarray(face) for face in FACES]
+        images[0].save(packed, kind, save_all=True, append_images=images[1:])
+        return packed.getvalue()
+
+    return Reader(pages, lambda path: read_image_folder(path.parent), f"a.{ending}")
+
+
+def _turned() -> bytes:
+    packed, image = io.BytesIO(), Image.fromarray(FACES[0])
+    image.getexif()[0x0112] = 6
+    image.save(packed, "JPEG", exif=image.getexif())
+    return packed.getvalue()
+
+
 def _append_to_npz(y: bytes) -> bytes:
     packed = io.BytesIO()
     with zipfile.ZipFile(packed, "w") as archive:
@@ -194,6 +211,11 @@ DATA = {
     "pictures, tiff": _folder_reader("TIFF", "tif"),
     "pictures, webp": _folder_reader("WEBP", "webp"),
     "pictures, ppm": _folder_reader("PPM", "ppm"),
+    "pages, tiff": _pages_reader("TIFF", "tif"),
+    "pages, gif": _pages_reader("GIF", "gif"),
+    "pages, png": _pages_reader("PNG", "png"),
+    "picture, turned": Reader(_turned, lambda path: read_image_folder(path.parent), "a.jpg"),
+    "npy": Reader(lambda: _npy(np.resize(FACES, (12, 28, 20))), lambda path: load_own(path, None, 0), "a.npy"),
 }
 
 

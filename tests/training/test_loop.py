@@ -58,6 +58,7 @@ def test_a_resumed_run_ends_with_the_same_bytes(uninterrupted, tmp_path, steps):
         {"training__optimizer": "adamax", "training__decay_per_step": 0.9, "training__averaging_warm_up": True},
         {"objective": {"autoencoder": True}},
         {"data__binarisation": "static", "data__evaluation_draws": 1},
+        {"data__flip": True, "data__shift": 1},
         {"prior": {"kind": "standard-normal"}, "objective__samples": 2, "training__clip_norm": None},
     ],
     ids=str,

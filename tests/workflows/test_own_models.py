@@ -9,6 +9,7 @@ import numpy as np
 import pytest
 import torch
 from command_line import call
+from PIL import Image
 from torch import nn
 from torch.distributions import Bernoulli, Independent, Normal
 
@@ -156,6 +157,36 @@ def test_data_by_name_and_by_path(images, tmp_path):
         fit(foreign, data, out=tmp_path / "run", latent_dim=3, **TRAINING)
     made = fit(foreign, "digits", out=tmp_path / "digits", latent_dim=3, epochs=1)
     assert origin_of(made).experiment.data.dataset == "digits"
+
+
+class Pairs:
+    """A map-style data set of images and labels."""
+
+    def __init__(self, images: np.ndarray) -> None:
+        self.images = images
+
+    def __len__(self) -> int:
+        return len(self.images)
+
+    def __getitem__(self, index: int) -> tuple[np.ndarray, int]:
+        return self.images[index], index % 2
+
+
+def test_a_data_set_of_another_library_is_data_too(images, tmp_path):
+    given = fit(foreign, Pairs(images), out=tmp_path / "set", **TRAINING)
+    assert same(given, fit(foreign, images, out=tmp_path / "array", **TRAINING))
+
+
+def test_pictures_of_every_size_are_prepared_for_a_model_made_in_python(images, tmp_path):
+    for number, image in enumerate(images):
+        height, width = 8 + number % 3, 9 + number % 2
+        path = tmp_path / "pictures" / f"{number:03}.png"
+        path.parent.mkdir(exist_ok=True)
+        Image.fromarray(np.resize((image * 255).astype(np.uint8), (height, width))).save(path)
+    (tmp_path / "pictures" / "notes.txt").write_text("")
+    with pytest.warns(UserWarning, match=r"pictures: left out 1 file without pictures: notes\.txt"):
+        vae = fit(foreign, tmp_path / "pictures", images={"resize": 8}, out=tmp_path / "run", **TRAINING)
+    assert vae.preprocess(Image.new("L", (30, 20))).shape == (1, 1, 8, 8)
 
 
 def test_options_are_recorded_and_passed_on(images, tmp_path):

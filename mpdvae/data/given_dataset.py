@@ -1,0 +1,111 @@
+"""Images of a data set of another library: a map-style `torch.utils.data.Dataset`, a `datasets.Dataset` of Hugging Face, or
+whatever else has a length and gives items by number. Neither library is imported.
+
+An item is an image, a pair (image, label), or a dictionary. In a dictionary the image and its label are the columns that
+`features` calls Image and ClassLabel, or those of the usual names. An image is one of Pillow, or an array or tensor as in
+`arrays.py`.
+"""
+
+from collections.abc import Mapping
+from typing import Any
+
+import numpy as np
+import torch
+from jaxtyping import UInt8
+from torch import Tensor
+
+from mpdvae.data.arrays import channels_first, grey_levels
+from mpdvae.data.labels import class_numbers
+from mpdvae.data.picture_file import damage_told
+from mpdvae.data.picture_levels import levels_of_picture
+from mpdvae.data.preparation import AS_STORED, Preparation
+from mpdvae.errors import InputError
+
+IMAGE_NAMES = ("image", "img", "pixel_values", "picture", "x")
+LABEL_NAMES = ("label", "labels", "class", "target", "y")
+
+
+def is_dataset(x: Any) -> bool:
+    """Returns whether `x` gives items by number and is no array, table or sequence of Python's."""
+    plain = hasattr(x, "__array__") or isinstance(x, list | tuple | str | bytes | Mapping)
+    return not plain and hasattr(type(x), "__getitem__") and hasattr(type(x), "__len__")
+
+
+class DatasetSource:
+    """The images of `dataset`, prepared, and their labels."""
+
+    def __init__(self, dataset: Any, preparation: Preparation = AS_STORED, channels: int | None = None) -> None:
+        """Reads the first image, and all labels if there are any.
+
+        Arguments:
+            dataset: see the head of this file.
+            preparation: what is done to each picture.
+            channels: 3 if palettes of grey shall be read as colour.
+
+        Raises:
+            InputError: if it is empty, or its items are no images.
+        """
+        if len(dataset) == 0:
+            raise InputError("dataset: expected at least one image, got none.", topic="own-data")
+        self.dataset, self.preparation, self.channels = dataset, preparation, channels
+        self.image_shape = self._image(0).shape
+        self.labels = self._labels()
+
+    def __len__(self) -> int:
+        return len(self.dataset)
+
+    def read(self, rows: np.ndarray) -> UInt8[np.ndarray, "n channel height width"]:
+        """Returns the images with these numbers, in this order. Raises `InputError` for one that differs from the first."""
+        pixels = np.empty((len(rows), *self.image_shape), np.uint8)
+        for place, row in enumerate(rows):
+            image = self._image(int(row))
+            if image.shape != self.image_shape:
+                raise InputError(
+                    f"dataset[{row}]: expected the shape of dataset[0], {self.image_shape} (channel, height, width), got "
+                    f"{image.shape}; make all images alike, such as by preparation=Preparation(size=(32, 32)).",
+                    topic="own-data",
+                )
+            pixels[place] = image
+        return pixels
+
+    def _image(self, row: int) -> np.ndarray:
+        image, where = self._parts(row)[0], f"dataset[{row}]"
+        if hasattr(image, "getbands"):  # of Pillow
+            with damage_told(where):
+                image.load()
+                return levels_of_picture(image, where, self.preparation, self.channels).levels
+        array = image.detach().cpu().numpy() if isinstance(image, Tensor) else np.asarray(image)
+        if array.dtype.kind not in "biuf" or array.ndim not in (2, 3):
+            raise InputError(
+                f"{where}: expected an image, or (image, label), or a dictionary with one of the keys "
+                f"{', '.join(IMAGE_NAMES)}, got a {type(image).__name__}.",
+                topic="own-data",
+            )
+        levels = array[None] if array.dtype == np.uint8 else grey_levels(array[None], where)
+        return self.preparation.apply(channels_first(levels, where).numpy()[0])
+
+    def _parts(self, row: int) -> tuple[Any, Any]:
+        """Returns an image and its label, which may be None."""
+        item = self.dataset[row]
+        if isinstance(item, Mapping):
+            image = self._column(item, "Image", IMAGE_NAMES)
+            label = self._column(item, "ClassLabel", LABEL_NAMES)
+            return None if image is None else item[image], None if label is None else item[label]
+        if isinstance(item, tuple | list):
+            return item[0] if item else None, item[1] if len(item) > 1 else None
+        return item, None
+
+    def _column(self, item: Mapping[str, Any], feature: str, usual: tuple[str, ...]) -> str | None:
+        features = getattr(self.dataset, "features", None) or {}
+        of_kind = [name for name, kind in features.items() if type(kind).__name__ == feature]
+        return next((name for name in (*of_kind, *usual) if name in item), None)
+
+    def _labels(self) -> torch.Tensor | None:
+        if self._parts(0)[1] is None:
+            return None
+        labels = [self._parts(row)[1] for row in range(len(self))]
+        plain = [label.tolist() if isinstance(label, Tensor) else label for label in labels]
+        try:
+            return class_numbers({"the labels of dataset": np.asarray(plain)})[0]
+        except ValueError:
+            raise InputError("dataset: its labels differ in form: give all as integers, or all as names.") from None
