@@ -142,7 +142,12 @@ def test_links_lead_somewhere(page: str) -> None:
 def test_options_named_exist(page: str) -> None:
     """Options of some command, `--name` or `training.name`, wherever a page names them."""
     found = offered_by(cli.COMMANDS).values()
-    known = {"--help", "--parts", *(option for offers in found for option in (*offers.options, *offers.flags))}
+    known = {
+        "--help",
+        "--help-all",
+        "--parts",
+        *(option for offers in found for option in (*offers.options, *offers.flags)),
+    }
     known |= options_of_files(page)
     named = {option for span in spans_about_us(page) for option in re.findall(r"(?<![\w-])--[a-z][\w.-]*[\w]", span)}
     groups = "objective|training|encoder|decoder|prior|posterior|data|evaluation"

@@ -101,6 +101,7 @@ class Data(Config):
             )
         return self
 
+    @model_validator(mode="after")
     def _published_data_are_not_prepared(self) -> "Data":
         given = [name for name in PREPARING if getattr(self, name) != PREPARING[name]]
         if self.dataset != "own" and given:
