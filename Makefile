@@ -62,7 +62,8 @@ lint: .venv/test
 check: lint test
 
 docs: .venv/test
-	NO_MKDOCS_2_WARNING=1 $(BIN)/mkdocs build --strict
+	$(BIN)/sphinx-build --fail-on-warning --keep-going --quiet --conf-dir docs/site docs site
+	@echo "site/index.html"
 
 bench: .venv/base
 	$(BIN)/python -m benchmarks speed

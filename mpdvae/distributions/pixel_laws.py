@@ -71,6 +71,7 @@ INDEPENDENT_PIXELS: Mapping[IndependentPixels, PixelLaw] = {
     "bernoulli": bernoulli_pixels,
     "discretised-logistic": discretised_logistic_pixels,
 }
+"""Laws of pixels that are independent given the code, by the name that `--decoder.pixels` takes."""
 """The laws that decoders with independent pixels offer by name."""
 
 
