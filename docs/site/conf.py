@@ -19,6 +19,7 @@ extensions = [
     "formulas",
     "linked_pages",
     "reference",
+    "signatures",
 ]
 exclude_patterns = ["site"]
 

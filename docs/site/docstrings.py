@@ -2,8 +2,8 @@
 
 Single backticks become links to what they name in the reference, or code; shapes such as [*, latent] become code; indented
 blocks and lists in columns are code; signs that would be markup (`*`, `|`, `x_`) stand for themselves. Formulas (`:math:`,
-`.. math::`) and tables are reStructuredText already. Napoleon reads the sections (`Arguments:`); it is called from here,
-because its extension takes what stands before a colon in an attribute's docstring for a type.
+`.. math::`), emphasis and tables are reStructuredText already. Napoleon reads the sections (`Arguments:`); it is called from
+here, because its extension takes what stands before a colon in an attribute's docstring for a type.
 """
 
 import re
@@ -15,7 +15,8 @@ from sphinx.application import Sphinx
 from sphinx.ext.napoleon import GoogleDocstring
 
 SPAN = re.compile(
-    r"(?P<formula>:math:`[^`]+`)|`(?P<code>[^`]+)`|(?P<shape>\[[^\[\]\n]*\*[^\[\]\n]*\])|(?P<sign>[*|\\]|(?<=\w)_(?!\w))"
+    r"(?P<kept>:math:`[^`]+`|\*\*\w[^*`]*\*\*|(?<![\w*])\*\w[^*`]*[\w.]\*(?![\w*]))|`(?P<code>[^`]+)`"
+    r"|(?P<shape>\[[^\[\]\n]*\*[^\[\]\n]*\])|(?P<sign>[*|\\]|(?<=\w)_(?![\w:]))"
 )
 NAME = re.compile(r"[A-Za-z]\w*(\.\w+)*")
 SECTION = re.compile(r"(Args|Arguments|Attributes|Examples|Raises|Returns|Yields):$")
@@ -23,7 +24,7 @@ COLUMNS = re.compile(r"^\S.* {3,}\S", re.MULTILINE)
 
 
 def _as_markup(found: re.Match[str]) -> str:
-    if found["formula"]:
+    if found["kept"]:
         return found[0]
     if found["sign"]:
         return "\\" + found[0]

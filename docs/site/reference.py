@@ -7,7 +7,6 @@ page of its own package, or on that of the package above if it offers it alone; 
 import ast
 import inspect
 import pkgutil
-from collections import defaultdict
 from dataclasses import dataclass
 from importlib import import_module
 from pathlib import Path
@@ -56,7 +55,9 @@ def origins(package: ModuleType) -> dict[str, str]:
         for node in ast.parse((stub if stub.exists() else source).read_text()).body
         if isinstance(node, ast.ImportFrom)
     ]
-    modules = {node: ".".join(filter(None, [package.__name__ if node.level else None, node.module])) for node in imports}
+    modules = {
+        node: ".".join(filter(None, [package.__name__ if node.level else None, node.module])) for node in imports
+    }
     return {alias.asname or alias.name: modules[node] for node in imports for alias in node.names}
 
 
@@ -65,7 +66,8 @@ def public_names(package: str) -> dict[str, Name]:
     offering = import_module(package)
     imported_from = origins(offering)
     return {
-        name: _name(name, getattr(offering, name), imported_from.get(name, package)) for name in sorted(offering.__all__)
+        name: _name(name, getattr(offering, name), imported_from.get(name, package))
+        for name in sorted(offering.__all__)
     }
 
 
@@ -75,10 +77,13 @@ def _name(name: str, value: Any, module: str) -> Name:
     return Name(module, name, value)
 
 
+def _is_module_of(package: str, value: Any) -> bool:
+    """Whether a name stands for a module of the package, but not for another package, which has its own page."""
+    return isinstance(value, ModuleType) and value.__name__.startswith(f"{package}.") and not hasattr(value, "__path__")
+
+
 def _members(module: ModuleType) -> list[Name]:
-    """The classes and functions that a module defines; a package offers what it has by itself."""
-    if hasattr(module, "__path__"):
-        return []
+    """The classes and functions that a module defines."""
     values = [value for name, value in vars(module).items() if not name.startswith("_")]
     names = [_name("", value, "") for value in values if inspect.isclass(value) or inspect.isroutine(value)]
     return [name for name in names if name.module == module.__name__]
@@ -87,12 +92,12 @@ def _members(module: ModuleType) -> list[Name]:
 def page(package: str, described: set[str]) -> str:
     """Returns the page of a package; `described` are the addresses of names on other pages, to which it adds its own."""
     names = public_names(package)
-    modules = [name.value for name in names.values() if isinstance(name.value, ModuleType)]
     offered = {public: name for public, name in names.items() if not isinstance(name.value, ModuleType)}
-    by_module: defaultdict[str, list[Name]] = defaultdict(list)
+    modules = [name.value for name in names.values() if _is_module_of(package, name.value)]
+    by_module: dict[str, list[Name]] = {module.__name__: [] for module in modules}
     for name in [*offered.values(), *(member for module in modules for member in _members(module))]:
         if name.address not in described and f"{name.module}.".startswith(f"{package}."):
-            by_module[name.module].append(name)
+            by_module.setdefault(name.module, []).append(name)
             described.add(name.address)
     return "\n".join(
         [
