@@ -4,7 +4,7 @@ PYTHON ?= python3
 BIN := .venv/bin
 INSTALL := -m pip --disable-pip-version-check --no-cache-dir --quiet install
 PIP := $(BIN)/python $(INSTALL) --constraint constraints.txt
-SOURCES := mpdvae tests benchmarks
+SOURCES := mpdvae tests benchmarks docs/site
 
 export PYTHONDONTWRITEBYTECODE := 1
 

@@ -112,6 +112,18 @@ def test_public_names_of_a_package_are_in_the_reference(package: str, site: Path
 
 
 @pytest.mark.slow
+@pytest.mark.parametrize("notebook", [page for page in PAGES if page.startswith("notebooks/")])
+def test_notebooks_show_what_they_compute(notebook: str, site: Path) -> None:
+    """Cells that fail end the build."""
+    shown, source = html(site, notebook), (DOCS / f"{notebook}.md").read_text()
+    pictures = re.findall(r'<img[^>]*src="([^"]+)"', shown.split("<article")[-1])
+    assert len(pictures) >= source.count("display.Image(") + source.count("\nImage(") + source.count("plt.show()") > 0
+    assert shown.count("cell_output") >= 3
+    assert "Traceback" not in shown
+    assert "output stderr" not in shown
+
+
+@pytest.mark.slow
 def test_links_within_the_site_lead_to_files_and_headings(site: Path) -> None:
     found = 0
     for page in site.rglob("*.html"):
