@@ -4,7 +4,7 @@ PYTHON ?= python3
 BIN := .venv/bin
 INSTALL := -m pip --disable-pip-version-check --no-cache-dir --quiet install
 PIP := $(BIN)/python $(INSTALL) --constraint constraints.txt
-SOURCES := mpdvae tests benchmarks
+SOURCES := mpdvae tests benchmarks docs/site
 
 export PYTHONDONTWRITEBYTECODE := 1
 
@@ -62,7 +62,8 @@ lint: .venv/test
 check: lint test
 
 docs: .venv/test
-	NO_MKDOCS_2_WARNING=1 $(BIN)/mkdocs build --strict
+	$(BIN)/sphinx-build --fail-on-warning --keep-going --quiet --conf-dir docs/site docs site
+	@echo "site/index.html"
 
 bench: .venv/base
 	$(BIN)/python -m benchmarks speed

@@ -18,7 +18,9 @@ README = (ROOT / "README.md").read_text()
 REPORT = ROOT / "docs" / "results" / "minutes.md"
 
 
-PAGES = {page.name: page for page in [*sorted(ROOT.glob("*.md")), *sorted((ROOT / "docs").glob("*.md"))]}
+DOCS = ROOT / "docs"
+NOTEBOOKS = {page.name: page for page in sorted((DOCS / "notebooks").glob("*.md"))}
+PAGES = {page.name: page for page in [*sorted(ROOT.glob("*.md")), *sorted(DOCS.glob("*.md"))]} | NOTEBOOKS
 WORDS = {
     "DIR": "run",
     "NEW": "new",
@@ -77,6 +79,14 @@ def test_code_of_a_page_runs(page: str, folder_of_all_commands: Path, monkeypatc
     namespace: dict = {}
     for block in blocks("python", page):
         exec(compile(block, page, "exec"), namespace)
+
+
+@pytest.mark.parametrize("page", NOTEBOOKS)
+def test_code_of_a_notebook_is_in_cells(page: str) -> None:
+    """Cells are what building the site executes (test_site.py): no other block holds code that nothing runs."""
+    fences = re.findall(r"^```(\S+.*)$", NOTEBOOKS[page].read_text(), flags=re.M)
+    assert fences.count("{code-cell} ipython3") >= 3
+    assert set(fences) <= {"{code-cell} ipython3", "sh"}
 
 
 def test_example_has_the_promised_loss_terms() -> None:

@@ -36,6 +36,7 @@ ENTRIES: tuple[Entry, ...] = (
     frey_faces.ENTRY,
     digits.ENTRY,
 )
+"""The data sets, in the order in which they are listed."""
 
 
 def data_dir(root: Path | str | None = None) -> Path:

@@ -184,6 +184,7 @@ REMEDIES: dict[str, Remedy] = {
         lambda e: {"objective__mpd_weight": 0.1, "objective__mpd_limit_nats": 100.0},
     ),
 }
+"""Remedies for posterior collapse, by the name that their recipes carry."""
 
 
 def as_options(changes: Mapping[str, Any]) -> list[str]:

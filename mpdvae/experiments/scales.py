@@ -362,3 +362,4 @@ SCALES = {
         ),
     )
 }
+"""The scales of a reproduction, by name, from the smallest to the paper's."""

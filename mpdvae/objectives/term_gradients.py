@@ -3,7 +3,7 @@ r"""Gradient norms: which term of the loss acts on the posteriors, and how stron
 A term T of the loss (in nats per image, a mean over the batch of N images) affects the encoder only through the gradient
 with respect to its outputs. For image i these are :math:`\theta_i = (m_i, \log s_i^2)`, and
 
-.. math:: G_T = \Big( \frac1N \sum_i \big\| N \, E_z \, \partial T / \partial \theta_i \big\|^2 \Big)^{1/2}
+.. math:: G_T = \Big( \frac1N \sum_i \lVert N \, E_z \, \partial T / \partial \theta_i \rVert^2 \Big)^{1/2}
 
 is the root mean square over images of the gradient per image, in nats per unit of (m, log s^2). Terms that couple the
 images of a batch, such as those of MAE, are treated in the same way. The expectation over z matters: with one draw of z,

@@ -148,6 +148,7 @@ def _drawn(q: Distribution, samples: int) -> Tensor:
 
 
 Term = Callable[[ForwardPass, int], Float[Tensor, ""]]
+"""A function of a forward pass and the step (counted from 0) that returns nats per image."""
 
 
 def reconstruction(forward: ForwardPass, step: int) -> Float[Tensor, ""]:

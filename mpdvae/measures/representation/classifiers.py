@@ -47,6 +47,7 @@ LOGISTIC_ITERATIONS = 5_000
 """Maximum number of L-BFGS iterations."""
 
 LabelCount = int | Literal["all"]
+"""How many labelled codes a classifier is trained on."""
 
 
 class Family(NamedTuple):
