@@ -78,7 +78,8 @@ def _unvalidated(short: bool) -> ConstructorRegistry:
         kinds = kinds_beside(info.type)
 
         def typed(field: StructFieldSpec) -> StructFieldSpec:
-            if short and not is_common(info.type, field.name):
+            required = field.default is tyro.MISSING
+            if short and not required and not is_common(info.type, field.name):
                 return replace(field, type=Annotated[field.type, tyro.conf.Suppress])
             if kinds and field.name == "kind":
                 return replace(field, type=Literal[kinds])

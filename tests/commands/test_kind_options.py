@@ -106,7 +106,7 @@ def test_mistakes_are_told(capsys, tmp_path, option, message):
 
 def test_the_help_lists_the_kinds(capsys, monkeypatch):
     monkeypatch.setenv("COLUMNS", "120")
-    code, out, _ = call(capsys, "train", VAE, "--prior.kind", "vamp", "--help")
+    code, out, _ = call(capsys, "train", VAE, "--prior.kind", "vamp", "--help-all")
     words = " ".join(out.replace("│", " ").split())
     assert code == 0
     assert "--prior.kind {standard-normal,flow,map-flow,ar1,vamp} (default: vamp)" in words

@@ -50,6 +50,7 @@ def test_its_numbers_are_measured_again(earlier, capsys):
         "nll_bias_nats",
         "nll_monte_carlo_interval_95_nats",
         "open_intervals",
+        "likelihood",
     }
     assert after.keys() == before.keys() | measured_only_since
     assert after["proposal"] == "encoder"
