@@ -1,5 +1,6 @@
 """How Sphinx makes the site of docs/: `make docs`. Nothing is fetched, neither to build the site nor to read it."""
 
+import os
 import sys
 from pathlib import Path
 
@@ -30,6 +31,8 @@ html_math_renderer = "mathml"
 nb_execution_mode = "cache"
 nb_execution_raise_on_error = True
 nb_execution_timeout = 300
+# Notebooks draw images pixel by pixel, in operations so small that several threads only wait for each other.
+os.environ.setdefault("OMP_NUM_THREADS", "1")
 
 autodoc_member_order = "bysource"
 autodoc_typehints_format = "short"
