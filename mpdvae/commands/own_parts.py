@@ -1,7 +1,7 @@
 """The option `--parts FILE` of every command, and the list of the parts that it adds.
 
-The option stands before the command, may be given several times, and is passed on to the processes that a command starts,
-through the environment variable `MPDVAE_PARTS`.
+The option stands before the command or after it, may be given several times, and is passed on to the processes that a
+command starts, through the environment variable `MPDVAE_PARTS`.
 """
 
 import inspect
@@ -17,17 +17,21 @@ OPTION = "--parts"
 
 
 def with_own_parts(arguments: Sequence[str]) -> list[str]:
-    """Executes the files that `--parts` names before the command, and returns the arguments from the command on.
+    """Executes the files that `--parts` names, and returns the other arguments.
 
     Raises:
         InputError: for an option without a file, and a file that does not exist or fails.
     """
-    rest, files = list(arguments), []
-    while rest and rest[0].partition("=")[0] == OPTION:
-        _, equals, file = rest.pop(0).partition("=")
-        if not equals and not rest:
+    rest, files, ahead = [], [], iter(arguments)
+    for word in ahead:
+        name, equals, file = word.partition("=")
+        if name != OPTION:
+            rest.append(word)
+            continue
+        file = file if equals else next(ahead, "")
+        if not file:
             raise InputError(f"{OPTION}: expected a Python file, got nothing.", topic="own-parts")
-        files.append(Path(file if equals else rest.pop(0)).absolute())
+        files.append(Path(file).absolute())
     if files:
         os.environ[PATHS] = os.pathsep.join(dict.fromkeys([*map(str, files), *_named_before()]))
     for file in files:

@@ -44,6 +44,7 @@ from mpdvae.runs.run_folder import Run
 from mpdvae.seeding import seeded
 from mpdvae.vae import VAE
 from mpdvae.workflows.job import check_fit, complete, load_data, on_device, train_only
+from mpdvae.workflows.precision_choice import decided, noted
 from mpdvae.workflows.progress_display import Watcher
 
 BINARY_ONCE = {"binarisation": "static", "evaluation_draws": 1}
@@ -120,7 +121,8 @@ def fit(
     )
     check_fit(experiment, splits)
     splits = on_device(splits, device)  # before a folder is created
-    return _trained(Run.create(into, experiment), splits, evaluation is not None, verbose)
+    experiment, choice = decided(into, experiment, lambda: splits)
+    return _trained(noted(Run.create(into, experiment), choice), splits, evaluation is not None, verbose)
 
 
 def _trained(run: Run, splits: Splits, measured: bool, verbose: bool) -> VAE:
@@ -190,8 +192,13 @@ def _uniform(vae: VAE | Callable[..., VAE]) -> Callable[..., Any]:
             return copy.deepcopy(vae)
 
         return given
-    if inspect.signature(vae).parameters:
+    if _takes(vae, 2):
         return vae
+    if not _takes(vae, 0):
+        raise InputError(
+            f"vae: expected a function of (image_shape, latent_dim), or of nothing, got one of {inspect.signature(vae)}.",
+            topic="own-parts",
+        )
 
     def called(image_shape: ImageShape, latent_dim: int) -> Any:
         return vae()
@@ -199,6 +206,15 @@ def _uniform(vae: VAE | Callable[..., VAE]) -> Callable[..., Any]:
     for about in ("__name__", "__qualname__", "__module__", "__doc__"):
         setattr(called, about, getattr(vae, about, getattr(called, about)))
     return called
+
+
+def _takes(function: Callable[..., VAE], count: int) -> bool:
+    """Returns whether a function can be called with so many arguments by position."""
+    try:
+        inspect.signature(function).bind(*range(count))
+    except TypeError:
+        return False
+    return True
 
 
 @torch.no_grad()

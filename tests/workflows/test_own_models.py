@@ -3,6 +3,7 @@
 import json
 import subprocess
 import sys
+from functools import partial
 from pathlib import Path
 
 import numpy as np
@@ -145,6 +146,12 @@ def test_a_stopped_run_ends_with_the_same_bytes(images, tmp_path, monkeypatch):
     assert one.read_bytes() == other.read_bytes()
 
 
+def test_the_precision_is_chosen_if_that_is_asked_for(images, tmp_path):
+    made = fit(foreign, images, out=tmp_path / "run", latent_dim=3, precision="auto", **TRAINING)
+    assert origin_of(made).experiment.training.precision in ("float32", "bfloat16")
+    assert "fastest_step" in Run(tmp_path / "run").manifest
+
+
 def test_everything_is_measured_if_asked_for(images, tmp_path):
     fit(foreign, images, out=tmp_path / "run", latent_dim=3, evaluation=EVALUATION, **TRAINING)
     assert Run(tmp_path / "run").status == "finished"
@@ -205,6 +212,7 @@ def test_options_are_recorded_and_passed_on(images, tmp_path):
     [
         ({"vae": 3}, "vae: expected an mpdvae.VAE or a function that returns one, got a int"),
         ({"vae": nn.Identity}, "expected a function that returns an mpdvae.VAE, got a Identity"),
+        ({"vae": partial(foreign, latent_dim=3)}, r"expected a function of \(image_shape, latent_dim\), or of nothing"),
         ({"data": "no-such-set"}, "no-such-set"),
         ({"data": np.zeros((5, 5))}, "data has 2 axes"),
         ({"data": np.zeros((5, 8, 8))}, "data has too few images: 5"),
@@ -253,8 +261,13 @@ def test_the_command_line_takes_what_a_script_trained(tmp_path, monkeypatch, cap
     code, _, err = call(capsys, "evaluate", "run", *options)
     assert code == 2
     assert "the kind shared-file (__main__.shared_file) is not one of the package's and not known here" in err
-    for words in (["evaluate", "run", *options], ["sample", "run", "--out", "x.png"], ["diagnose", "run"]):
-        code, _, err = call(capsys, "--parts", "mine.py", *words)
+    named = ["--parts", "mine.py"]  # before the command, or after it
+    for words in (
+        [*named, "evaluate", "run", *options],
+        ["sample", "run", *named, "--out", "x.png"],
+        ["diagnose", "run"],
+    ):
+        code, _, err = call(capsys, *words)
         assert code == 0, err
     monkeypatch.setattr(own_parts, "_KNOWN", own_parts._Known())
     monkeypatch.setenv(own_parts.PATHS, "")
