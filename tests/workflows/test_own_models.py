@@ -15,11 +15,12 @@ from torch import nn
 from torch.distributions import Bernoulli, Independent, Normal
 
 import mpdvae
-from mpdvae.errors import InputError, RunError
+from mpdvae.errors import InputError
 from mpdvae.experiments import own_parts
 from mpdvae.experiments.experiment import origin_of
 from mpdvae.models import StandardNormal, mlp_decoder
 from mpdvae.runs.run_folder import Run
+from mpdvae.training import loop
 from mpdvae.vae import VAE
 from mpdvae.workflows.own_models import fit
 
@@ -120,28 +121,24 @@ def test_a_finished_run_is_not_trained_again_and_other_data_are_refused(images, 
 
 
 def test_a_stopped_run_ends_with_the_same_bytes(images, tmp_path, monkeypatch):
-    """Stopped after every step in turn."""
-    whole = fit(foreign, images, {"smoothness_weight": 0.1}, out=tmp_path / "whole", latent_dim=3, **TRAINING)
-    from mpdvae.training import loop
+    """Stopped before its third step, which is before any checkpoint, and again before its eighth."""
 
-    steps, original = [0], loop.training_step
+    def run(name: str) -> VAE:
+        return fit(foreign, images, {"smoothness_weight": 0.1}, out=tmp_path / name, latent_dim=3, **TRAINING)
 
-    def stopping(learner, data):
-        steps[0] += 1
-        if steps[0] % 4 == 0:
-            raise KeyboardInterrupt
-        return original(learner, data)
+    whole, original = run("whole"), loop.training_step
+    for stop in (2, 7):
 
-    monkeypatch.setattr(loop, "training_step", stopping)
-    for _ in range(30):
-        try:
-            parts = fit(foreign, images, {"smoothness_weight": 0.1}, out=tmp_path / "parts", latent_dim=3, **TRAINING)
-            break
-        except (KeyboardInterrupt, RunError):
-            monkeypatch.setattr(loop, "training_step", original if len(steps) > 3 else stopping)
-            steps.append(0)
-    assert len(steps) > 1
-    assert same(parts, whole)
+        def stopping(learner, data, stop=stop):
+            if learner.progress.step == stop:
+                raise KeyboardInterrupt
+            return original(learner, data)
+
+        monkeypatch.setattr(loop, "training_step", stopping)
+        with pytest.raises(KeyboardInterrupt):
+            run("parts")
+    monkeypatch.setattr(loop, "training_step", original)
+    assert same(run("parts"), whole)
     one, other = (tmp_path / name / "model" / "model.safetensors" for name in ("whole", "parts"))
     assert one.read_bytes() == other.read_bytes()
 
