@@ -21,10 +21,12 @@ from pathlib import Path
 from typing import Any, ClassVar, Literal, NamedTuple
 
 import torch
-from jaxtyping import Float
+from jaxtyping import Float, Int64
 from torch import Tensor, nn
 from torch.distributions import Distribution, kl_divergence
 
+from mpdvae.data.labelled import Labels, checked_labels, split_labels
+from mpdvae.distributions.given_class import GivenClass
 from mpdvae.distributions.support import check_values, like_parameters, refuse_out_of_range, refuse_outside, tensor_for
 from mpdvae.errors import InputError
 from mpdvae.networks.weight_norm import initialising_by_data
@@ -113,6 +115,11 @@ class VAE(nn.Module):
         """Length of a code; for codes that are maps, the number of channels."""
         return self.latent_shape[0]
 
+    @property
+    def classes(self) -> int:
+        """Number of classes that the model is conditioned on; 0 for a model that is not conditional."""
+        return getattr(self.decoder, "classes", 0)
+
     def log_weights(
         self, x: Float[Tensor, "batch channel height width"], samples: int = 1
     ) -> Float[Tensor, "samples batch"]:
@@ -172,12 +179,14 @@ class VAE(nn.Module):
             return self.encoder(x).mean
 
     @torch.no_grad()
-    def decode(self, z: Float[Tensor, "..."], greedy: bool = True) -> Float[Tensor, "*batch channel height width"]:
+    def decode(
+        self, z: Float[Tensor, "..."], greedy: bool = True, labels: Labels | None = None
+    ) -> Float[Tensor, "*batch channel height width"]:
         """Returns images for codes. With `greedy`, independent pixels take their mean, and autoregressive pixels each take
-        their more probable value given the pixels before them; otherwise images are drawn. Raises `InputError` for anything
-        but codes of the model's shape."""
-        z = self._codes(z)
-        p = self.decoder(z)
+        their more probable value given the pixels before them; otherwise images are drawn. A conditional model gives them the
+        class `labels`, one for all or one for each of the first axis, or else draws a class. Raises `InputError` for anything
+        but codes of the model's shape and its classes."""
+        p = self.decoded(self._codes(z), labels)
         if not greedy:
             return p.sample()
         try:
@@ -188,14 +197,15 @@ class VAE(nn.Module):
     def reconstruct(
         self, x: Float[Tensor, "batch channel height width"], greedy: bool = True
     ) -> Float[Tensor, "batch channel height width"]:
-        """Decodes the posterior mean of each image with `decode`."""
-        return self.decode(self.encode(x), greedy)
+        """Decodes the posterior mean of each image with `decode`; a conditional model, with the class of the image."""
+        return self.decode(self.encode(x), greedy, self.labels_of(x))
 
     @torch.no_grad()
-    def sample(self, count: int) -> Float[Tensor, "count channel height width"]:
-        """Draws images from the model: z from the prior, then x from the decoder (with torch's default generator)."""
+    def sample(self, count: int, labels: Labels | None = None) -> Float[Tensor, "count channel height width"]:
+        """Draws images from the model: z from the prior, then x from the decoder (with torch's default generator). `labels`
+        are the classes that a conditional model gives them, one for all or one for each; None: drawn, all alike."""
         check_samples(count, "count")
-        return self.decoder(self.prior().sample((count,))).sample()
+        return self.decoded(self.prior().sample((count,)), labels).sample()
 
     def initialise(self, x: Float[Tensor, "batch channel height width"]) -> None:
         """Initialises every weight-normalised layer from data in one pass, with z = m (no noise).
@@ -242,10 +252,10 @@ class VAE(nn.Module):
         return import_module(cls.sharing).load(source, **options)
 
     def preprocess(
-        self, images: Any, *, value_range: tuple[float, float] | None = None
+        self, images: Any, *, value_range: tuple[float, float] | None = None, labels: Labels | None = None
     ) -> Float[Tensor, "batch channel height width"]:
         """Returns images as the model takes them; see `mpdvae.experiments.model_input.preprocess`."""
-        return import_module(self.preparation).preprocess(self, images, value_range=value_range)
+        return import_module(self.preparation).preprocess(self, images, value_range=value_range, labels=labels)
 
     def __getattr__(self, name: str) -> Tensor | nn.Module:
         if name in OTHER_NAMES:
@@ -255,17 +265,38 @@ class VAE(nn.Module):
     def _images(self, x: object) -> Tensor:
         """Returns the images `x` in the model's precision. Raises `InputError` for anything else, and for values beyond the
         model's range."""
-        images = tensor_for(self, x, getattr(self.origin, "image_shape", None))
+        images = tensor_for(self, x, getattr(self.origin, "input_shape", None))
         refuse_out_of_range(getattr(self.decoder, "support", None), images)
         return images
 
     def _measurable(self, x: object) -> Tensor:
         """Returns the images `x` in the model's precision. Raises `InputError` for anything else, and for images that the
         decoder gives no probability."""
-        images = tensor_for(self, x, getattr(self.origin, "image_shape", None))
+        images = tensor_for(self, x, getattr(self.origin, "input_shape", None))
         self.check_images(images)
         refuse_out_of_range(None, images)
         return images
+
+    def labels_of(self, x: Float[Tensor, "batch channel height width"]) -> Int64[Tensor, " batch"] | None:
+        """Returns the classes in the labelled images of a conditional model; None for another model."""
+        return split_labels(x).labels if self.classes else None
+
+    def decoded(self, z: Float[Tensor, "count *latent"], labels: Labels | None = None) -> Distribution:
+        """Returns p(x|z) of a batch of codes. `labels` are the classes that a conditional model gives to the images that are
+        drawn, one for all or one for each of the first axis; None: drawn. Raises `InputError` for other labels."""
+        p = self.decoder(z)
+        if labels is None:
+            return p
+        if not isinstance(p, GivenClass):
+            raise InputError(
+                "labels: this model is not conditioned on classes; leave them out, or train one with "
+                "--data.condition-classes COUNT.",
+                topic="conditional",
+            )
+        if not z.ndim > len(self.latent_shape):
+            raise InputError("z: expected a batch of codes where labels are given, got a single one; use z[None].")
+        given = checked_labels(labels, p.classes, len(z)).to(z.device)
+        return p.given(given.view(-1, *[1] * (len(p.batch_shape) - 1)))
 
     def _codes(self, z: object) -> Tensor:
         """Returns the codes `z` in the model's precision. Raises `InputError` for anything else."""

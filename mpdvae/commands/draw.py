@@ -17,7 +17,14 @@ if TYPE_CHECKING:
     from mpdvae import VAE
 
 
-def sample(source: Positional[str], out: Path, count: int = 64, seed: int = 0, device: str | None = None) -> None:
+def sample(
+    source: Positional[str],
+    out: Path,
+    count: int = 64,
+    seed: int = 0,
+    label: int | None = None,
+    device: str | None = None,
+) -> None:
     """Sample images from a model and write them to a PNG.
 
     Args:
@@ -25,6 +32,7 @@ def sample(source: Positional[str], out: Path, count: int = 64, seed: int = 0, d
         out: Path of the PNG.
         count: Number of images.
         seed: Random seed of the samples.
+        label: Class of the images, of a model that is conditioned on classes; default: one row, or column, of each.
         device: cpu, cuda, ...; default: cpu.
     """
     from mpdvae.evaluation import image_grids
@@ -32,9 +40,10 @@ def sample(source: Positional[str], out: Path, count: int = 64, seed: int = 0, d
 
     image_grids.check_png_path(out)
     vae = _model(source, device)
+    columns = vae.classes or max(1, round(count**0.5))
+    labels = [i % vae.classes for i in range(count)] if vae.classes and label is None else label
     with _drawing(f"drawing {count} images"), seeded(seed, "sample"):
-        images = vae.sample(count)
-    columns = max(1, round(count**0.5))
+        images = vae.sample(count, labels)
     _save(out, image_grids.png(image_grids.in_rows(_shown(vae, images), columns)))
 
 
@@ -101,7 +110,8 @@ def traverse(
     vae = _model(source, device)
     with seeded(seed, "traverse"), _drawing("traversing the latent space"):
         x = _some_images(source, vae, None, data_dir)
-        images = vae.decode(traversal(vae, x, dimensions, columns))
+        labels = vae.labels_of(x[:1])
+        images = vae.decode(traversal(vae, x, dimensions, columns), labels=None if labels is None else labels[0])
     _save(out, image_grids.png(_shown(vae, images)))
 
 

@@ -168,7 +168,7 @@ def _pair(live: Live, chosen: Any) -> Any:
     import panel as pn
 
     original = pn.bind(lambda i: _png(live.png(live.x[i : i + 1], 1), 140, "the image"), chosen)
-    decoded = pn.bind(lambda i: _png(live.images(live.repeated(i), 2), 140, "its code, decoded"), chosen)
+    decoded = pn.bind(lambda i: _png(live.images(live.repeated(i), 2, i), 140, "its code, decoded"), chosen)
     under = f"its code, drawn {DRAWS} times" if live.pixels_are_drawn else "its code, decoded"
     return pn.Row(
         pn.Column(original, pn.pane.Markdown("the image", margin=(0, 10))),
@@ -185,7 +185,7 @@ def _along(live: Live, chosen: Any) -> list[Any]:
         name="Standard deviations", start=-CODE_REACH, end=CODE_REACH, step=0.25, value=0, **WIDE
     )
     image = pn.bind(
-        lambda i, k, d: _png(live.images(live.moved(i, k, d), 2), 200, "moved along a dimension"),
+        lambda i, k, d: _png(live.images(live.moved(i, k, d), 2, i), 200, "moved along a dimension"),
         chosen,
         dimension,
         move,
@@ -200,7 +200,7 @@ def _mix(live: Live, chosen: Any) -> list[Any]:
         name="Other image", start=0, end=len(live.x) - 1, value=min(1, len(live.x) - 1), **WIDE
     )
     images = pn.bind(
-        lambda i, j: _png(live.images(live.mixed(i, j, MIX_STEPS), MIX_STEPS // 2), 300, "from one image to the other"),
+        lambda i, j: _png(live.images(live.mixed(i, j, MIX_STEPS), MIX_STEPS // 2, i), 300, "from one image to the other"),
         chosen,
         other,
     )

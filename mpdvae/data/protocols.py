@@ -35,6 +35,7 @@ from jaxtyping import Float32, Int64, Integer, Shaped, UInt8
 from torch import Tensor
 
 from mpdvae.data.images import Images, Splits
+from mpdvae.data.labelled import refuse_other_classes, with_labels
 from mpdvae.errors import InputError, refuse_unknown
 from mpdvae.seeding import derive_seed, seeded
 
@@ -62,6 +63,8 @@ class Protocol:
     """Whether training images are mirrored, left and right, half of the time."""
     shift: int = 0
     """Most pixels by which training images are shifted in each direction; the border is repeated."""
+    condition_classes: int = 0
+    """Number of classes that the model is conditioned on: its input is labelled images; 0: images alone."""
 
     def __post_init__(self) -> None:
         if self.binarisation not in get_args(Binarisation):
@@ -113,12 +116,28 @@ class Protocol:
                 f"--data.shift: expected less than the size of the images, {height}x{width}, got {self.shift}.",
                 topic="options",
             )
+        self._check_labels(data)
         if data.binarised and self.evaluation_draws != 1:
             raise InputError(
                 f"{data.title} is black and white already, so its {self.evaluation_draws} draws would be the same images "
                 "and make errors look smaller than they are; set --data.evaluation-draws 1.",
                 topic="options",
             )
+
+    def _check_labels(self, data: Splits) -> None:
+        """Raises `InputError` if labels are to be given to a model, and there are none, or some of other classes."""
+        if not self.condition_classes:
+            return
+        for images in (data.train, data.validation, data.test):
+            most = None if images.labels is None else int(images.labels.max()) + 1
+            if most is None or most > self.condition_classes or int(images.labels.min()) < 0:
+                found = "no labels" if most is None else f"labels of {most} classes" if most > 0 else "negative labels"
+                advice = f"use --data.condition-classes {most}" if most and most > 0 else "leave it out"
+                raise InputError(
+                    f"--data.condition-classes: expected images with labels 0 to {self.condition_classes - 1}, but "
+                    f"{data.title} has {found}; {advice}.",
+                    topic="conditional",
+                )
 
     def describe(self, data: Splits) -> str:
         """Returns the protocol's name, which is stored with results on `data`.
@@ -149,6 +168,7 @@ class Protocol:
         else:
             plural = "s" if self.evaluation_draws > 1 else ""
             draws = f"dynamic binarisation, {self.evaluation_draws} fixed test draw{plural}"
+        draws += f", given one of {self.condition_classes} classes" if self.condition_classes else ""
         by = f" (seed {data.split_seed})" if data.split_seed is not None else ""
         return f"{data.title} {height}x{width}{colour}, {draws}, split {'/'.join(map(str, data.sizes))}{by}"
 
@@ -171,18 +191,20 @@ def scaled(pixels: Integer[Tensor, "*shape"], protocol: Protocol) -> Float32[Ten
 
 def training_batch(
     images: Images, indices: Int64[Tensor, " batch"], protocol: Protocol, seed: int, step: int
-) -> Float32[Tensor, "batch channel height width"]:
+) -> Float32[Tensor, "batch channel_or_labelled height width"]:
     """Returns the input of training step `step` of the run with seed `seed`, on the device of `images`: 0 and 1,
     -1..1, or 0..1."""
     protocol.check_shape(images.image_shape)
     if protocol.binarisation == "static":
         x = _static_training_images(images, protocol.split_seed)[indices.to(images.device)].float()
-        return _augmented(x, protocol, seed, step)
-    levels = _augmented(images.take(indices).pixels, protocol, seed, step)
+        labels = None if images.labels is None else images.labels[indices.to(images.device)]
+        return labelled(_augmented(x, protocol, seed, step), labels, protocol)
+    batch = images.take(indices)
+    levels = _augmented(batch.pixels, protocol, seed, step)
     if not protocol.binarises:
-        return scaled(levels, protocol)
+        return labelled(scaled(levels, protocol), batch.labels, protocol)
     with seeded(seed, "binarise", step):
-        return binarise(levels)
+        return labelled(binarise(levels), batch.labels, protocol)
 
 
 def evaluation_images(
@@ -207,27 +229,44 @@ def evaluation_images(
         raise InputError(f"draws must be 1 to {protocol.evaluation_draws} (evaluation_draws), but {draws} was given.")
     if not protocol.binarises:
         part = images if chosen is None else images.take(chosen)
-        return scaled(part.pixels, protocol), part.labels
+        return labelled(scaled(part.pixels, protocol), part.labels, protocol), part.labels
     x = torch.cat([_fixed_draw(images, protocol.split_seed, split, draw) for draw in range(draws)])
     labels = None if images.labels is None else images.labels.repeat(draws)
-    if chosen is None:
-        return x.float(), labels
-    chosen = chosen.to(x.device)
-    return x[chosen].float(), None if labels is None else labels[chosen]
+    if chosen is not None:
+        chosen = chosen.to(x.device)
+        x, labels = x[chosen], None if labels is None else labels[chosen]
+    return labelled(x.float(), labels, protocol), labels
 
 
 def images_by_content(
-    pixels: UInt8[Tensor, "n channel height width"], protocol: Protocol
-) -> tuple[Float32[Tensor, "n channel height width"], list[int]]:
-    """Returns the model input for images that belong to no data set, and a key for each. Both are functions of the image
-    alone, independent of the other images and of their order."""
+    pixels: UInt8[Tensor, "n channel height width"], protocol: Protocol, labels: Int64[Tensor, " n"] | None = None
+) -> tuple[Float32[Tensor, "n channel_or_labelled height width"], list[int]]:
+    """Returns the model input for images that belong to no data set, and a key for each. Both are functions of the image,
+    and of its label where the model is conditioned on classes, independent of the other images and of their order."""
     protocol.check_shape((pixels.shape[1], pixels.shape[2], pixels.shape[3]))
     keys = [derive_seed("content", sha256(image.tobytes()).hexdigest()) for image in pixels.cpu().numpy()]
     if not protocol.binarises:
-        return scaled(pixels, protocol), keys
+        return labelled(scaled(pixels, protocol), labels, protocol), keys
     generator = torch.Generator()
     draws = [_draw(image, generator.manual_seed(key)) for image, key in zip(pixels.cpu(), keys, strict=True)]
-    return torch.stack(draws).float().to(pixels.device), keys
+    return labelled(torch.stack(draws).float().to(pixels.device), labels, protocol), keys
+
+
+def labelled(
+    x: Float32[Tensor, "n channel height width"], labels: Int64[Tensor, " n"] | None, protocol: Protocol
+) -> Float32[Tensor, "n channel_or_labelled height width"]:
+    """Returns the images as they are or, for a model that is conditioned on classes, with their labels
+    (`mpdvae.data.labelled`). Raises `InputError` if it needs labels and there are none, or others."""
+    if not protocol.condition_classes:
+        return x
+    if labels is None:
+        raise InputError(
+            f"images: expected a label for each, as the model is conditioned on {protocol.condition_classes} classes, got "
+            "none; give labels, or pictures in a folder of each class.",
+            topic="conditional",
+        )
+    refuse_other_classes(labels, protocol.condition_classes, "labels")
+    return with_labels(x, labels)
 
 
 def split_train_validation(n: int, validation_size: int, seed: int) -> tuple[Int64[Tensor, " a"], Int64[Tensor, " b"]]:

@@ -15,6 +15,8 @@ from jaxtyping import Float
 from torch import Tensor, nn
 from torch.distributions import constraints
 
+from mpdvae.data.labelled import refuse_other_classes, split_labels
+from mpdvae.distributions.given_class import LabelledSupport
 from mpdvae.errors import InputError
 
 BINARY = "0 and 1"
@@ -45,6 +47,8 @@ def refuse_outside(
     indices: Sequence[int] | None = None,
 ) -> None:
     """Raises `InputError`, naming the image and a value, unless all images lie in `support`."""
+    if isinstance(support, LabelledSupport):
+        x, support = _unlabelled(support, x), support.images
     inside = support.check(x)
     if inside.all():
         return
@@ -106,6 +110,8 @@ def refuse_out_of_range(support: constraints.Constraint | None, x: Float[Tensor,
     """Raises `InputError`, naming the image and a value, for a pixel that is not finite or beyond the smallest and largest
     value in `support`. Between them every value is taken: grey levels of an image of black and white pixels, for example,
     which have no likelihood but a code."""
+    if isinstance(support, LabelledSupport):
+        x, support = _unlabelled(support, x), support.images
     single = getattr(support, "base_constraint", support)
     binary = isinstance(single, type(constraints.boolean))
     lowest, highest = (0.0, 1.0) if binary else getattr(single, "bounds", (-math.inf, math.inf))
@@ -118,6 +124,19 @@ def refuse_out_of_range(support: constraints.Constraint | None, x: Float[Tensor,
         f"{x[(image, *pixel)].item():.4g}; vae.preprocess(images) maps pictures to that range.",
         topic="own-data",
     )
+
+
+def _unlabelled(support: LabelledSupport, x: Tensor) -> Tensor:
+    """Returns the images of labelled images. Raises `InputError` for an image without a class, or of another."""
+    images, labels = split_labels(x)
+    if not (x[..., -1, :, :] == labels.to(x)[..., None, None]).all():
+        raise InputError(
+            "x: expected labelled images, with the number of a class in all of its last channel, got other numbers; "
+            "vae.preprocess(images, labels=labels) makes them.",
+            topic="conditional",
+        )
+    refuse_other_classes(labels, support.classes, "x")
+    return images
 
 
 def _in_words(constraint: constraints.Constraint) -> str:

@@ -18,7 +18,7 @@ from pydantic import Field, FiniteFloat
 from torch import Tensor
 
 from mpdvae.data.picture_file import read_picture
-from mpdvae.data.protocols import scaled
+from mpdvae.data.protocols import labelled, scaled
 from mpdvae.errors import InputError
 from mpdvae.evaluation import image_grids
 from mpdvae.experiments.experiment import Data, Origin
@@ -87,10 +87,11 @@ def read_examples(folder: Inside, origin: Origin) -> Examples | None:
             topic="damaged",
         )
     tiles = levels.unflatten(2, (-1, width)).unflatten(1, (-1, height)).permute(1, 3, 0, 2, 4).flatten(0, 1)[:count]
+    protocol, labels = origin.experiment.data.protocol(), None if about.labels is None else torch.tensor(about.labels)
     return Examples(
-        x=scaled(tiles, origin.experiment.data.protocol()),
+        x=labelled(scaled(tiles, protocol), labels, protocol),
         indices=about.indices,
-        labels=None if about.labels is None else torch.tensor(about.labels),
+        labels=labels,
         log_prob_nats=about.log_prob_nats,
         drawn=about.drawn,
     )

@@ -96,23 +96,26 @@ def _rounded(values: Tensor, digits: int) -> list[float]:
 
 
 @torch.no_grad()
-def image_of(vae: VAE, z: Float[Tensor, "n *latent"]) -> tuple[Float[Tensor, "n channel height width"], bool]:
+def image_of(
+    vae: VAE, z: Float[Tensor, "n *latent"], labels: Tensor | None = None
+) -> tuple[Float[Tensor, "n channel height width"], bool]:
     """Returns an image for each code, and whether it was sampled (with the ambient generator): the mean of its pixels, or a
-    sample if pixels depend on each other, because the most probable image is then often an empty one."""
-    p = vae.decoder(z)
+    sample if pixels depend on each other, because the most probable image is then often an empty one. `labels` are the
+    classes that a conditional model gives them; None: drawn."""
+    p = vae.decoded(z, labels)
     try:
         return p.mean, False
     except NotImplementedError:
         return p.sample(), True
 
 
-def _images_of(vae: VAE, z: Tensor) -> tuple[Tensor, bool]:
+def _images_of(vae: VAE, z: Tensor, labels: Tensor | None) -> tuple[Tensor, bool]:
     """Calls `image_of` in chunks that fit in memory."""
     drawn = False
 
     def part(rows: slice) -> Tensor:
         nonlocal drawn
-        images, drawn = image_of(vae, z[rows])
+        images, drawn = image_of(vae, z[rows], None if labels is None else labels[rows])
         return images
 
     images = drawn_in_pieces(part, len(z), "walks")
@@ -121,12 +124,16 @@ def _images_of(vae: VAE, z: Tensor) -> tuple[Tensor, bool]:
 
 @torch.no_grad()
 def _walks(vae: VAE, x: Tensor) -> tuple[Tensor, Tensor, bool]:
-    """Returns images [walk step ...] and [row column ...], and whether they were sampled. All are decoded together."""
+    """Returns images [walk step ...] and [row column ...], and whether they were sampled. All are decoded together. Those of
+    a conditional model have the class of the image where the walk begins."""
     ends = x[torch.arange(max(4, 2 * LINEAR_WALKS)) % len(x)]
     z = in_pieces(lambda rows: vae.encode(ends[rows]), len(ends))
     pairs = z[: 2 * min(LINEAR_WALKS, len(x) // 2)]
     straight = interpolation.linear(pairs[0::2], pairs[1::2], STEPS).transpose(0, 1)
     surface = interpolation.bilinear(z[:4], BILINEAR, BILINEAR)
-    images, drawn = _images_of(vae, torch.cat([straight.flatten(0, 1), surface.flatten(0, 1)]))
-    first = straight.shape[0] * STEPS
+    first, labels = straight.shape[0] * STEPS, vae.labels_of(ends)
+    if labels is not None:
+        starts = labels[: len(pairs)][0::2].repeat_interleave(STEPS)
+        labels = torch.cat([starts, labels[:1].expand(BILINEAR**2)])
+    images, drawn = _images_of(vae, torch.cat([straight.flatten(0, 1), surface.flatten(0, 1)]), labels)
     return images[:first].unflatten(0, (-1, STEPS)), images[first:].unflatten(0, (BILINEAR, BILINEAR)), drawn

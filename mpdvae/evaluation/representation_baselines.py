@@ -23,6 +23,7 @@ from torch import Tensor
 from torch.distributions import Independent
 
 from mpdvae.data import Images, Splits, data_dir, evaluation_images
+from mpdvae.data.protocols import labelled
 from mpdvae.evaluation.result_cache import shared
 from mpdvae.experiments.experiment import Evaluation, Experiment
 from mpdvae.measures import representation
@@ -66,7 +67,8 @@ def code_images(
     """Returns what codes of `images`, all or those with the indices `chosen`, are computed from: a fixed draw, grey levels
     thresholded at one half, or levels."""
     if _thresholded(e):
-        return ((images if chosen is None else images.take(chosen)).pixels >= GREY_HALF).float()
+        taken = images if chosen is None else images.take(chosen)
+        return labelled((taken.pixels >= GREY_HALF).float(), taken.labels, e.data.protocol())
     return evaluation_images(images, e.data.protocol(), split, draws=1, chosen=chosen)[0]
 
 
@@ -136,12 +138,12 @@ def _settings(evaluation: Evaluation) -> dict[str, Any]:
 
 def _baselines(e: Experiment, data: Splits, split: str, x: Scored) -> dict[str, Any]:
     """Returns the scores of each baseline and its number of dimensions."""
-    pixels = x.train[0].numel()
+    pixels = e.data.without_labels(x.train[0]).numel()
     dimensions = int(np.prod(e.encoder.latent_shape(data.image_shape, e.latent_dim)))
     components = min(dimensions, pixels, len(x.train))
     features = {
-        "raw_pixels": Features({}, pixels, cache(partial(_raw_pixels, x))),
-        "pca": Features({"components": components}, components, cache(partial(_components, x, components))),
+        "raw_pixels": Features({}, pixels, cache(partial(_raw_pixels, e, x))),
+        "pca": Features({"components": components}, components, cache(partial(_components, e, x, components))),
         "untrained_encoder": Features(_encoder_key(e), dimensions, cache(partial(_untrained_codes, e, data, x))),
     }
     common = _common_key(e, data, split)
@@ -171,12 +173,12 @@ def _pieces(evaluation: Evaluation, labelled: Callable[[], Labelled]) -> Mapping
     return {"classifiers": classifiers} | {f"K = {k}": partial(clusters, k) for k in s["clusters"]}
 
 
-def _raw_pixels(x: Scored) -> Labelled:
-    return x.labelled(x.train.flatten(1).cpu().numpy(), x.test.flatten(1).cpu().numpy())
+def _raw_pixels(e: Experiment, x: Scored) -> Labelled:
+    return x.labelled(*(e.data.without_labels(images).flatten(1).cpu().numpy() for images in (x.train, x.test)))
 
 
-def _components(x: Scored, components: int) -> Labelled:
-    raw = _raw_pixels(x)
+def _components(e: Experiment, x: Scored, components: int) -> Labelled:
+    raw = _raw_pixels(e, x)
     return x.labelled(*representation.principal_components(raw.train_codes, raw.test_codes, components))
 
 

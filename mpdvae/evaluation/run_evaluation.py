@@ -213,11 +213,12 @@ def draw_pictures(run: Run, vae: VAE, x: Float[Tensor, "n channel height width"]
     with torch.no_grad(), seeded("pictures"):
         chosen = x[torch.randperm(len(x))[:columns].to(x.device)]
         codes = vae.prior().sample((SAMPLE_ROWS * columns,))
-    between = interpolations(vae, chosen)
+    between, own = interpolations(vae, chosen), vae.labels_of(chosen)
+    starts = None if own is None else own[: 2 * len(between)][0::2].repeat_interleave(columns)
     grids = {
         "samples": image_grids.in_rows(_drawn(vae, codes, "samples"), columns),
-        "reconstructions": torch.stack([chosen, _drawn(vae, _encoded(vae, chosen), "reconstructions")]),
-        "interpolations": _drawn(vae, between.flatten(0, 1), "interpolations").unflatten(0, between.shape[:2]),
+        "reconstructions": torch.stack([chosen, _drawn(vae, _encoded(vae, chosen), "reconstructions", own)]),
+        "interpolations": _drawn(vae, between.flatten(0, 1), "interpolations", starts).unflatten(0, between.shape[:2]),
     }
     for name, images in grids.items():
         write_atomically(figures / f"{name}.png", image_grids.png(run.experiment.data.shown(images)))
@@ -236,9 +237,14 @@ def _encoded(vae: VAE, x: Tensor) -> Tensor:
     return in_pieces(lambda rows: vae.encode(x[rows]), len(x))
 
 
-def _drawn(vae: VAE, z: Tensor, name: str) -> Tensor:
-    """Draws an image for each code, in chunks that fit in memory; `name` is a key of the noise."""
-    return drawn_in_pieces(lambda rows: vae.decode(z[rows], greedy=False), len(z), "pictures", name)
+def _drawn(vae: VAE, z: Tensor, name: str, labels: Tensor | None = None) -> Tensor:
+    """Draws an image for each code, in chunks that fit in memory; `name` is a key of the noise, `labels` the classes that a
+    conditional model gives them."""
+
+    def part(rows: slice) -> Tensor:
+        return vae.decode(z[rows], greedy=False, labels=None if labels is None else labels[rows])
+
+    return drawn_in_pieces(part, len(z), "pictures", name)
 
 
 def _information(vae: VAE, run: Run, q: Independent) -> information.Information:

@@ -189,7 +189,7 @@ def measure(
     return DensityEstimate(
         **values,
         samples=m.samples,
-        data_dimensions=m.x[0].numel(),
+        data_dimensions=density.data_dimensions(vae, m.x),
         proposal=m.proposal,
         is_density=density.gives_densities(vae),
     )

@@ -32,7 +32,7 @@ from mpdvae.experiments.training_config import Training
 from mpdvae.system.untrusted_files import in_short
 
 if TYPE_CHECKING:
-    from torch import Tensor
+    from torch import Tensor, nn
 
     from mpdvae.data import Protocol
     from mpdvae.data.preparation import Preparation
@@ -79,6 +79,10 @@ class Data(Config):
     """Whether training images are mirrored, left and right, half of the time."""
     shift: Annotated[int, Field(ge=0, le=1_000)] = 0
     """Most pixels by which training images are shifted in each direction, at random; their border is repeated."""
+
+    condition_classes: Annotated[int, Field(ge=0, le=256)] = 0  # 256 classes have exact numbers in bfloat16, too
+    """Number of classes whose labels encoder, decoder and prior are told (MNIST: 10): a conditional VAE, with likelihoods of
+    an image given its class; 0: none."""
 
     @model_validator(mode="after")
     def _static_draws_once(self) -> "Data":
@@ -129,9 +133,15 @@ class Data(Config):
         return RANGES[self.pixel_values]
 
     def shown(self, images: "Tensor") -> "Tensor":
-        """Maps images from the model's value range to [0, 1], for display; Gaussian pixels beyond it are shown at its end."""
+        """Maps images from the model's value range to [0, 1], for display, without their labels; Gaussian pixels beyond it are
+        shown at its end."""
+        images = self.without_labels(images)
         lowest, highest = self.image_range
         return ((images - lowest) / (highest - lowest)).clamp(0, 1)
+
+    def without_labels(self, x: "Tensor") -> "Tensor":
+        """Returns the images of the model's input [... channel height width], without the labels of a conditional model."""
+        return x[..., :-1, :, :] if self.condition_classes else x
 
     def protocol(self) -> "Protocol":
         """Returns the protocol that is applied to the images."""
@@ -145,6 +155,7 @@ class Data(Config):
             self.levels,
             self.flip,
             self.shift,
+            self.condition_classes,
         )
 
     def preparation(self) -> "Preparation":
@@ -158,7 +169,7 @@ class Data(Config):
 
 PREPARING = {"resize": None, "fit": "crop", "colours": "stored", "background": 255}
 """Fields of `Data` on the preparation of own pictures, with the values that change nothing."""
-LATER = PREPARING | {"levels": 256, "flip": False, "shift": 0}
+LATER = PREPARING | {"levels": 256, "flip": False, "shift": 0, "condition_classes": 0}
 """Fields that earlier versions did not have, with the values that change nothing."""
 
 
@@ -248,6 +259,7 @@ class Experiment(Config):
             )
         self._check_pixels()
         self._check_posterior()
+        self._check_condition()
         if self.objective.free_bits_per_dimension_nats > 0 and not isinstance(self.prior, StandardNormalPrior):
             raise ValueError(
                 "objective.free_bits_per_dimension_nats: needs a factorised prior (standard-normal), got "
@@ -293,6 +305,15 @@ class Experiment(Config):
                 "networks do not support; switch one of the two off"
             )
 
+    def _check_condition(self) -> None:
+        unfit = "prior vamp" if isinstance(self.prior, VampPrior) else ""
+        unfit = "a whole model" if isinstance(self.encoder, OwnEncoder) and self.encoder.whole else unfit
+        if self.data.condition_classes and unfit:
+            raise ValueError(
+                f"data.condition_classes: {unfit} has no place for a class, got {self.data.condition_classes} classes; "
+                "leave it out, or choose another part"
+            )
+
     def build(self, image_shape: ImageShape) -> "VAE":
         """Builds the untrained model, whose weights are a function of the seed, in float32 whatever torch's default is.
 
@@ -307,9 +328,7 @@ class Experiment(Config):
         with Bounded(), in_float32(), seeded(self.seed, "weights"):
             if isinstance(self.encoder, OwnEncoder) and self.encoder.whole:
                 return self._with_origin(self.encoder.build_model(image_shape, self.latent_dim), image_shape)
-            encoder = self.encoder.build(image_shape, self.latent_dim)
-            law = self.decoder.law(self.data.pixel_values, self.data.levels)
-            decoder = self.decoder.build(image_shape, self.latent_dim, law)
+            encoder, decoder = self._build_networks(image_shape)
             if isinstance(self.prior, VampPrior):
                 prior = self.prior.build(encoder, image_shape, self.data.image_range)
             else:
@@ -318,6 +337,22 @@ class Experiment(Config):
             steps, rate = self.encoder.refinement_steps, self.encoder.refinement_rate
             encoder = SemiAmortised(encoder, decoder, prior, steps, rate)
         return self._with_origin(VAE(encoder, decoder, prior), image_shape)
+
+    def _build_networks(self, image_shape: ImageShape) -> "tuple[nn.Module, nn.Module]":
+        """Returns the encoder and the decoder, of labelled images if the model is conditioned on classes."""
+        law, classes = self.decoder.law(self.data.pixel_values, self.data.levels), self.data.condition_classes
+        if not classes:
+            return self.encoder.build(image_shape, self.latent_dim), self.decoder.build(image_shape, self.latent_dim, law)
+        from mpdvae.models.class_conditional import WIDTH, ClassConditionalDecoder, ClassConditionalEncoder
+
+        channel, height, width = image_shape
+        encoder = self.encoder.build((channel + WIDTH, height, width), self.latent_dim)
+        decoder = self.decoder.build(image_shape, self.latent_dim + WIDTH, law)
+        latent_shape = self.encoder.latent_shape(image_shape, self.latent_dim)
+        return (
+            ClassConditionalEncoder(encoder, classes),
+            ClassConditionalDecoder(decoder, classes, latent_shape, image_shape),
+        )
 
     def _with_origin(self, vae: "VAE", image_shape: ImageShape) -> "VAE":
         vae.origin = Origin(self, image_shape)
@@ -335,6 +370,12 @@ class Origin:
     image_shape: ImageShape
     run: Path | None = None
     """Folder of the run it was loaded from."""
+
+    @property
+    def input_shape(self) -> ImageShape:
+        """Shape of the model's input: of an image or, if the model is conditioned on classes, of a labelled one."""
+        channel, height, width = self.image_shape
+        return channel + bool(self.experiment.data.condition_classes), height, width
 
 
 def origin_of(vae: "VAE") -> Origin:

@@ -17,6 +17,7 @@ from jaxtyping import Float
 from torch import Tensor
 
 from mpdvae.data.given_images import GivenImages, ValueRange, given_images, path_of, read_images
+from mpdvae.data.labelled import checked_labels
 from mpdvae.data.protocols import evaluation_images, images_by_content
 from mpdvae.errors import InputError
 from mpdvae.experiments.experiment import origin_of
@@ -42,7 +43,7 @@ class ModelInput:
 
 
 def preprocess(
-    vae: "VAE", images: Any, *, value_range: ValueRange | None = None
+    vae: "VAE", images: Any, *, value_range: ValueRange | None = None, labels: Any = None
 ) -> Float[Tensor, "batch channel height width"]:
     """Returns `images` as `vae` takes them, on its device. Warns of files in a folder that are no pictures.
 
@@ -53,17 +54,21 @@ def preprocess(
             flat rows; a list of images; or a data set of torch or Hugging Face.
         value_range: values of black and white; None: 0 and 1 for floats, 0 and 255 for integers. Booleans and bytes (uint8)
             have their own.
+        labels: classes of the images, for a conditional model: integers, one for all or one for each; None: those that the
+            images come with.
 
     Raises:
-        InputError: for images of another shape or range, damaged files, or a model whose data are not known.
+        InputError: for images of another shape or range, labels of other classes, damaged files, or a model whose data are not known.
     """
-    given = model_input(vae, images, value_range)
+    given = model_input(vae, images, value_range, labels=labels)
     if given.omission:
         warnings.warn(f"{images}: {given.omission}", stacklevel=3)  # the caller of vae.preprocess
     return given.x
 
 
-def model_input(vae: "VAE", images: Any, value_range: ValueRange | None = None, split: str = "test") -> ModelInput:
+def model_input(
+    vae: "VAE", images: Any, value_range: ValueRange | None = None, split: str = "test", labels: Any = None
+) -> ModelInput:
     """Returns `images` as `vae` takes them, with their labels and names; see `preprocess`.
 
     Arguments:
@@ -71,16 +76,17 @@ def model_input(vae: "VAE", images: Any, value_range: ValueRange | None = None, 
     """
     shape, preparation = origin_of(vae).image_shape, origin_of(vae).experiment.data.preparation()
     if (path := path_of(images)) is not None:
-        return of_given(vae, read_images(path, shape, value_range, split, preparation), str(path))
-    return of_given(vae, given_images(images, shape, value_range, preparation=preparation), "images")
+        return of_given(vae, read_images(path, shape, value_range, split, preparation), str(path), labels)
+    return of_given(vae, given_images(images, shape, value_range, preparation=preparation), "images", labels)
 
 
-def of_given(vae: "VAE", given: GivenImages, where: str) -> ModelInput:
-    """Returns images that belong to no data set as `vae` takes them. Raises `InputError`, which calls them `where`, if they
-    have another shape."""
+def of_given(vae: "VAE", given: GivenImages, where: str, labels: Any = None) -> ModelInput:
+    """Returns images that belong to no data set as `vae` takes them, with `labels` or, by default, their own. Raises
+    `InputError`, which calls them `where`, if they have another shape, or labels that are none."""
     _check_shape(vae, given.pixels, where)
-    x, keys = images_by_content(given.pixels, origin_of(vae).experiment.data.protocol())
-    return ModelInput(_on_device(vae, x), keys, given.labels, given.names, given.reading, given.omission)
+    own = given.labels if labels is None else _labels(vae, labels, len(given.pixels))
+    x, keys = images_by_content(given.pixels, origin_of(vae).experiment.data.protocol(), own)
+    return ModelInput(_on_device(vae, x), keys, own, given.names, given.reading, given.omission)
 
 
 def of_data_set(vae: "VAE", name: str, split: str, root: Path | None = None) -> ModelInput:
@@ -106,6 +112,16 @@ def of_data_set(vae: "VAE", name: str, split: str, root: Path | None = None) -> 
     _check_shape(vae, images.pixels, name)
     x, labels = evaluation_images(images, data.protocol(), split, draws=1)
     return ModelInput(_on_device(vae, x), list(range(len(x))), labels)
+
+
+def _labels(vae: "VAE", labels: Any, count: int) -> Tensor:
+    if not vae.classes:
+        raise InputError(
+            "labels: this model is not conditioned on classes; leave them out, or train one with "
+            "--data.condition-classes COUNT.",
+            topic="conditional",
+        )
+    return checked_labels(labels, vae.classes, count)
 
 
 def _check_shape(vae: "VAE", pixels: Tensor, where: str) -> None:

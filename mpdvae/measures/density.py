@@ -170,7 +170,7 @@ def estimate(
             budget that is too small, or a posterior that is not a diagonal Gaussian.
         RunError: if the model gives a non-finite weight; names the image.
     """
-    x = tensor_for(vae, x, getattr(vae.origin, "image_shape", None))
+    x = tensor_for(vae, x, getattr(vae.origin, "input_shape", None))
     indices = range(len(x)) if indices is None else indices
     _check(x, samples, tolerance, indices)
     if proposal not in (known := list(get_args(ProposalName))):
@@ -197,8 +197,13 @@ def estimate(
             pieces.append(_statistics(sampler.draw(looks(samples, tolerance), tolerance), samples))
     values = (torch.cat(field) for field in zip(*pieces, strict=True))
     return DensityEstimate(
-        *values, samples=samples, data_dimensions=x[0].numel(), proposal=proposal, is_density=gives_densities(vae)
+        *values, samples=samples, data_dimensions=data_dimensions(vae, x), proposal=proposal, is_density=gives_densities(vae)
     )
+
+
+def data_dimensions(vae: VAE, x: Float[Tensor, "batch channel height width"]) -> int:
+    """Returns the number of values of an image, without its class."""
+    return (x[0, :-1] if vae.classes else x[0]).numel()
 
 
 def gives_densities(vae: VAE) -> bool:

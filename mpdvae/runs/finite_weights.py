@@ -139,14 +139,16 @@ def _computes(vae: "VAE") -> bool:
     """Returns whether the model gives two images, and two codes of its own, finite densities."""
     import torch
 
+    from mpdvae.data.protocols import labelled
     from mpdvae.seeding import seeded
 
     assert isinstance(vae.origin, Origin)
-    darkest, training = vae.origin.experiment.data.image_range[0], vae.training
+    data = vae.origin.experiment.data
+    darkest, training = data.image_range[0], vae.training
     vae.eval()
     try:
         with seeded("weights that compute"):
-            x = torch.full((2, *vae.origin.image_shape), darkest)
+            x = labelled(torch.full((2, *vae.origin.image_shape), darkest), torch.zeros(2).long(), data.protocol())
             q, p = vae.encoder(x), vae.prior()
             for z in (q.mean, q.sample(), p.sample((2,))):
                 parts = (vae.decoder(z).log_prob(x), q.log_prob(z), p.log_prob(z))

@@ -244,6 +244,12 @@ class MPDVAE(ClassNamePrefixFeaturesOutMixin, TransformerMixin, DensityMixin, Ba
         """
         vae = load(source, revision=revision, token=token)
         origin, known = origin_of(vae), cls().get_params()
+        if vae.classes:
+            raise InputError(
+                f"{source}: this model is conditioned on the classes of images, which methods of an estimator are not given; "
+                "use mpdvae.load(source), vae.preprocess(images, labels=labels) and vae.encode.",
+                topic="conditional",
+            )
         for name in parameters:
             if name not in known:
                 refuse_unknown("parameter", name, sorted(known))

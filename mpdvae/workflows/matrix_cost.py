@@ -23,7 +23,7 @@ from dataclasses import dataclass
 import torch
 from torch.utils.flop_counter import FlopCounterMode
 
-from mpdvae.data.protocols import scaled
+from mpdvae.data.protocols import labelled, scaled
 from mpdvae.experiments.experiment import Experiment, ImageShape, ObjectiveConfig
 from mpdvae.seeding import seeded
 
@@ -100,7 +100,11 @@ def count_operations(e: Experiment, device: str = "meta") -> Operations:
     counter = FlopCounterMode(display=False)
     with torch.device(device), seeded("plan"):
         vae = e.build(image_shape_of(e))
-        x = torch.zeros(e.training.batch_size, *image_shape_of(e))
+        x = labelled(
+            torch.zeros(e.training.batch_size, *image_shape_of(e)),
+            torch.zeros(e.training.batch_size, dtype=torch.long),
+            e.data.protocol(),
+        )
         with counter:
             elbo(vae, x).total.backward()
     multiply_adds = counter.get_total_flops() // 2  # torch counts a multiply-add as two operations
@@ -128,4 +132,5 @@ def _time_step(e: Experiment) -> float:
 
 def _random_images(e: Experiment, count: int) -> torch.Tensor:
     levels, protocol = torch.randint(0, 256, (count, *image_shape_of(e)), dtype=torch.uint8), e.data.protocol()
-    return (levels > 200).float() if protocol.binarises else scaled(levels, protocol)
+    x = (levels > 200).float() if protocol.binarises else scaled(levels, protocol)
+    return labelled(x, torch.zeros(count, dtype=torch.long), protocol)

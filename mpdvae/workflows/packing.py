@@ -189,7 +189,11 @@ def _drawn_images(vae: "VAE", results: Results) -> Examples:
         proposal=results.density.get("proposal", "encoder"),
     )
     return Examples(
-        x=x, indices=list(range(DRAWN_IMAGES)), labels=None, log_prob_nats=measured.log_prob.tolist(), drawn=True
+        x=x,
+        indices=list(range(DRAWN_IMAGES)),
+        labels=vae.labels_of(x),
+        log_prob_nats=measured.log_prob.tolist(),
+        drawn=True,
     )
 
 
