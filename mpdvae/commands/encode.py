@@ -15,6 +15,7 @@ def encode(
     samples: int = 64,
     split: Literal["train", "validation", "test"] = "test",
     value_range: tuple[float, float] | None = None,
+    label: int | None = None,
     seed: int = 0,
     device: str | None = None,
     data_dir: Path | None = None,
@@ -32,6 +33,7 @@ def encode(
         samples: Importance samples per image for log p(x); 1: the ELBO.
         split: Part of the data set, or of an archive that holds x_train and x_test.
         value_range: Values of black and white in an array, if they are not 0 and 1 for floats, 0 and 255 for integers.
+        label: Class of the images, for a model that is conditioned on classes; default: that of their folder, or data set.
         seed: Random seed of the importance samples.
         device: cpu, cuda, ...; default: cpu.
         data_dir: Folder of the data sets.
@@ -53,6 +55,7 @@ def encode(
             split=split,
             seed=seed,
             value_range=value_range,
+            labels=label,
             data_dir=data_dir,
             progress=lambda done, total: watcher.update(done / total, {}),
         )

@@ -200,7 +200,9 @@ def _mix(live: Live, chosen: Any) -> list[Any]:
         name="Other image", start=0, end=len(live.x) - 1, value=min(1, len(live.x) - 1), **WIDE
     )
     images = pn.bind(
-        lambda i, j: _png(live.images(live.mixed(i, j, MIX_STEPS), MIX_STEPS // 2, i), 300, "from one image to the other"),
+        lambda i, j: _png(
+            live.images(live.mixed(i, j, MIX_STEPS), MIX_STEPS // 2, i), 300, "from one image to the other"
+        ),
         chosen,
         other,
     )

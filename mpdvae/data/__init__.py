@@ -10,6 +10,7 @@ from mpdvae.data.batches import batch_indices, steps_per_epoch
 from mpdvae.data.catalogue import ENTRIES, check, data_dir, entry, fetch, load, names
 from mpdvae.data.entry import Entry
 from mpdvae.data.images import Images, Splits
+from mpdvae.data.labelled import split_labels, with_labels
 from mpdvae.data.progress import Lines, Listener
 from mpdvae.data.protocols import (
     Protocol,
@@ -38,7 +39,9 @@ __all__ = [
     "images_by_content",
     "load",
     "names",
+    "split_labels",
     "split_train_validation",
     "steps_per_epoch",
     "training_batch",
+    "with_labels",
 ]

@@ -65,7 +65,9 @@ def kind_of(image: "Image") -> Kind:
 
 def is_deep(image: "Image") -> bool:
     """Returns whether a picture in colour has 16 bits a channel; known only before its pixels are read."""
-    return kind_of(image) == "colour" and any("16" in str(arguments) for _, _, _, arguments in getattr(image, "tile", ()))
+    return kind_of(image) == "colour" and any(
+        "16" in str(arguments) for _, _, _, arguments in getattr(image, "tile", ())
+    )
 
 
 def levels_of_picture(

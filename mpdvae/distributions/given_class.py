@@ -38,7 +38,9 @@ class LabelledSupport(constraints.Constraint):
         for _ in range(3 - self.images.event_dim):
             inside = inside.all(-1)
         labels = value[..., -1, :, :]
-        is_class = (labels >= 0) & (labels < self.classes) & (labels == labels.round()) & (labels == labels[..., :1, :1])
+        is_class = (
+            (labels >= 0) & (labels < self.classes) & (labels == labels.round()) & (labels == labels[..., :1, :1])
+        )
         return inside & is_class.flatten(-2).all(-1)
 
 
@@ -57,7 +59,7 @@ class GivenClass(Distribution):
         labels: class of each image that is drawn; None: drawn.
     """
 
-    arg_constraints: dict[str, constraints.Constraint] = {}
+    arg_constraints = {}  # noqa: RUF012  # pyright: ignore[reportAssignmentType] - the form that torch requires
 
     def __init__(
         self,
@@ -109,4 +111,8 @@ class GivenClass(Distribution):
 
     def _chosen(self, sample_shape: Size) -> Tensor:
         shape = sample_shape + self.batch_shape
-        return torch.randint(self.classes, shape, device=self.z.device) if self.labels is None else self.labels.expand(shape)
+        return (
+            torch.randint(self.classes, shape, device=self.z.device)
+            if self.labels is None
+            else self.labels.expand(shape)
+        )

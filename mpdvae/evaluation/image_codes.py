@@ -21,6 +21,7 @@ from torch.nn.utils import parametrize
 
 from mpdvae.data import ENTRIES
 from mpdvae.data.given_images import ValueRange
+from mpdvae.data.labelled import Labels
 from mpdvae.divergence import diagonal_normal
 from mpdvae.errors import InputError
 from mpdvae.evaluation.code_files import write_table
@@ -89,6 +90,7 @@ def encode_images(
     split: str = "test",
     seed: int = 0,
     value_range: ValueRange | None = None,
+    labels: Labels | None = None,
     data_dir: Path | None = None,
     progress: Callable[[int, int], None] | None = None,
 ) -> ImageCodes:
@@ -102,6 +104,7 @@ def encode_images(
         split: part of a data set, or of an .npz archive with x_train and x_test: train, validation or test.
         seed: seed of the samples.
         value_range: values of black and white, as in `vae.preprocess`.
+        labels: classes of the images, as in `vae.preprocess`; the labels of a data set cannot be replaced.
         data_dir: folder of the data sets; None: the default.
         progress: called with the number of decoder evaluations done, and the total.
 
@@ -110,7 +113,7 @@ def encode_images(
         RunError: if the model gives a non-finite weight, or a data set cannot be fetched.
     """
     check_samples(samples)
-    given = _input(vae, images, split, value_range, data_dir)
+    given = _input(vae, images, split, value_range, labels, data_dir)
     with torch.no_grad(), density.evaluating(vae), parametrize.cached():
 
         def moments(rows: slice) -> torch.Tensor:
@@ -121,16 +124,25 @@ def encode_images(
     measured = density.estimate(
         vae, given.x, samples, seed=seed, progress=progress, indices=given.keys, proposal="encoder"
     )
-    labels = None if given.labels is None else given.labels.numpy()
+    classes = None if given.labels is None else given.labels.numpy()
     kl, log_prob = measured.kl.numpy(), measured.log_prob.numpy()
-    return ImageCodes(given.names, labels, mean, scale, kl, log_prob, samples, given.reading)
+    return ImageCodes(given.names, classes, mean, scale, kl, log_prob, samples, given.reading)
 
 
-def _input(vae: VAE, images: Any, split: str, value_range: ValueRange | None, data_dir: Path | None) -> ModelInput:
+def _input(
+    vae: VAE,
+    images: Any,
+    split: str,
+    value_range: ValueRange | None,
+    labels: Labels | None,
+    data_dir: Path | None,
+) -> ModelInput:
     if not isinstance(images, str) or Path(images).expanduser().exists():
-        return model_input(vae, images, value_range, split)
+        return model_input(vae, images, value_range, split, labels)
     known = [entry.name for entry in ENTRIES]
     if images in known:
+        if labels is not None:
+            raise InputError(f"labels: {images} has labels of its own; leave them out.", topic="conditional")
         return of_data_set(vae, images, split, data_dir)
     near = get_close_matches(images[:200], known, n=1, cutoff=0.7)
     raise InputError(

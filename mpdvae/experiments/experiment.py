@@ -133,7 +133,7 @@ class Data(Config):
         return RANGES[self.pixel_values]
 
     def shown(self, images: "Tensor") -> "Tensor":
-        """Maps images from the model's value range to [0, 1], for display, without their labels; Gaussian pixels beyond it are
+        """Maps images from the model's value range to [0, 1], for display, without labels; Gaussian pixels beyond it are
         shown at its end."""
         images = self.without_labels(images)
         lowest, highest = self.image_range
@@ -342,7 +342,9 @@ class Experiment(Config):
         """Returns the encoder and the decoder, of labelled images if the model is conditioned on classes."""
         law, classes = self.decoder.law(self.data.pixel_values, self.data.levels), self.data.condition_classes
         if not classes:
-            return self.encoder.build(image_shape, self.latent_dim), self.decoder.build(image_shape, self.latent_dim, law)
+            return self.encoder.build(image_shape, self.latent_dim), self.decoder.build(
+                image_shape, self.latent_dim, law
+            )
         from mpdvae.models.class_conditional import WIDTH, ClassConditionalDecoder, ClassConditionalEncoder
 
         channel, height, width = image_shape

@@ -58,7 +58,8 @@ def preprocess(
             images come with.
 
     Raises:
-        InputError: for images of another shape or range, labels of other classes, damaged files, or a model whose data are not known.
+        InputError: for images of another shape or range, labels of other classes, damaged files, or a model whose data are
+            not known.
     """
     given = model_input(vae, images, value_range, labels=labels)
     if given.omission:

@@ -197,7 +197,11 @@ def estimate(
             pieces.append(_statistics(sampler.draw(looks(samples, tolerance), tolerance), samples))
     values = (torch.cat(field) for field in zip(*pieces, strict=True))
     return DensityEstimate(
-        *values, samples=samples, data_dimensions=data_dimensions(vae, x), proposal=proposal, is_density=gives_densities(vae)
+        *values,
+        samples=samples,
+        data_dimensions=data_dimensions(vae, x),
+        proposal=proposal,
+        is_density=gives_densities(vae),
     )
 
 

@@ -28,7 +28,7 @@ from mpdvae.data.labelled import split_labels
 from mpdvae.distributions.given_class import GivenClass, LabelledSupport
 from mpdvae.models.encoders import ImageShape
 
-WIDTH = 8
+WIDTH = 24
 """Learned numbers that describe a class."""
 
 

@@ -1,0 +1,148 @@
+"""Runs of models that are conditioned on classes: from training to codes and pictures, by commands."""
+
+import csv
+import json
+import math
+
+import numpy as np
+import pytest
+import torch
+from command_line import call
+from PIL import Image
+from small_runs import RUN_FILES, TINY_OPTIONS, digits, files, finish, interrupted, results, tiny, trained
+
+import mpdvae
+from mpdvae.commands.explorer_model import live
+from mpdvae.commands.model_images import model_images
+from mpdvae.data.labelled import split_labels, with_labels
+from mpdvae.data.picture_file import read_picture
+from mpdvae.errors import InputError
+from mpdvae.evaluation.image_codes import encode_images
+from mpdvae.experiments.recipes import recipe
+
+OPTION = "--data.condition-classes"
+
+
+@pytest.fixture(scope="module")
+def run(tmp_path_factory):
+    """The folder of a finished run on digits."""
+    return finish(tmp_path_factory.mktemp("conditional") / "run", tiny(data__condition_classes=10))
+
+
+def test_a_run_of_a_conditional_model_has_all_files_and_says_that_classes_are_given(run):
+    assert set(files(run)) >= RUN_FILES
+    measured = json.loads((run / "density.json").read_text())
+    assert "given one of 10 classes" in measured["protocol"]
+    nll, bits = measured["nll_nats"]["mean"], measured["bits_per_dim"]["mean"]
+    assert bits == pytest.approx(nll / (64 * math.log(2)))  # 8x8 pixels: the class is none
+    raw = json.loads((run / "representation.json").read_text())["baselines"]["raw_pixels"]
+    assert raw["dimensions"] == 64
+    assert read_picture(run / "figures" / "points.png").shape[0] == 1
+
+
+def test_raw_pixels_do_not_contain_the_class(run, finished):
+    scores = [
+        json.loads((folder / "representation.json").read_text())["baselines"]["raw_pixels"]
+        for folder in (run, finished)
+    ]
+    assert scores[0] == scores[1]
+
+
+def test_an_interrupted_run_ends_with_the_same_bytes(tmp_path):
+    experiment = tiny("vae-digits-smoke", data__condition_classes=10)
+    whole = trained(tmp_path / "whole", experiment)
+    assert results(interrupted(tmp_path / "resumed", experiment, 2, 5).path) == results(whole.path)
+
+
+def test_experiments_that_are_not_conditional_are_written_as_before():
+    assert "condition_classes" not in recipe("mae-mnist-minutes").to_json()
+    assert '"condition_classes": 10' in tiny(data__condition_classes=10).to_json()
+
+
+def test_pictures_of_a_class_are_drawn(run, tmp_path, capsys):
+    for name, options in {"all": (), "seven": ("--label", "7")}.items():
+        code, _, _ = call(capsys, "sample", run, "--out", tmp_path / f"{name}.png", "--count", "20", *options)
+        assert code == 0
+        assert read_picture(tmp_path / f"{name}.png").shape[0] == 1
+    for command in ("reconstruct", "traverse"):
+        assert call(capsys, command, run, "--out", tmp_path / f"{command}.png")[0] == 0
+    code, _, said = call(capsys, "sample", run, "--out", tmp_path / "none.png", "--label", "10")
+    assert code == 2
+    assert "labels: expected classes 0 to 9" in said
+    assert not (tmp_path / "none.png").exists()
+
+
+def test_a_model_without_classes_refuses_a_label(finished, tmp_path, capsys):
+    code, _, said = call(capsys, "sample", finished, "--out", tmp_path / "x.png", "--label", "3")
+    assert code == 2
+    assert "this model is not conditioned on classes" in said
+    code, _, said = call(capsys, "encode", finished, "digits", "--out", tmp_path / "x.csv", "--label", "3")
+    assert code == 2
+
+
+def test_codes_take_the_class_from_the_folder_or_from_the_caller(run, tmp_path, capsys):
+    for name in ("a", "b"):
+        (tmp_path / "pictures" / name).mkdir(parents=True)
+        Image.fromarray(np.full((8, 8), 255, np.uint8)).save(tmp_path / "pictures" / name / "white.png")
+    vae = mpdvae.load(run)
+    of_folders = encode_images(vae, tmp_path / "pictures", 4)
+    assert of_folders.labels is not None
+    assert of_folders.labels.tolist() == [0, 1]
+    assert not np.allclose(*of_folders.mean)  # the same picture in two classes
+    picture = tmp_path / "pictures" / "a" / "white.png"
+    code, _, said = call(capsys, "encode", run, picture, "--out", tmp_path / "c.csv", "--samples", "4")
+    assert code == 2
+    assert "expected a label for each, as the model is conditioned on 10 classes" in said
+    assert call(capsys, "encode", run, picture, "--out", tmp_path / "c.csv", "--samples", "4", "--label", "1")[0] == 0
+    row = next(csv.DictReader((tmp_path / "c.csv").read_text().splitlines()))
+    assert float(row["mean_0"]) == pytest.approx(float(of_folders.mean[1, 0]), rel=1e-5)
+    with pytest.raises(InputError, match="digits has labels of its own"):
+        encode_images(vae, "digits", labels=1)
+
+
+def test_preprocessing_gives_the_images_that_training_saw(run):
+    vae, test = mpdvae.load(run), digits().test
+    assert test.labels is not None
+    x = vae.preprocess(test.pixels[:5], labels=test.labels[:5])
+    assert (split_labels(x).labels == test.labels[:5]).all()
+    assert vae.encode(x).shape == (5, vae.latent_dim)
+    with pytest.raises(InputError, match="labels: expected the number of a class, or 5 of them"):
+        vae.preprocess(test.pixels[:5], labels=[1, 2])
+
+
+def test_data_without_fitting_labels_are_refused_before_training(tmp_path, capsys):
+    np.savez(tmp_path / "plain.npz", x=np.random.default_rng(0).integers(0, 256, (40, 8, 8), dtype=np.uint8))
+    own = ("train", "vae-digits-smoke", *TINY_OPTIONS, "--data.dataset", "own", "--data.path", tmp_path / "plain.npz")
+    for command, message in {
+        (*own, OPTION, "10"): "has no labels; leave it out",
+        (
+            "train",
+            "vae-digits-smoke",
+            *TINY_OPTIONS,
+            OPTION,
+            "4",
+        ): "has labels of 10 classes; use --data.condition-classes 10",
+    }.items():
+        code, _, said = call(capsys, *command, "--out", tmp_path / "run")
+        assert code == 2
+        assert message in " ".join(said.split())
+        assert not (tmp_path / "run").exists()
+
+
+def test_the_explorer_moves_an_image_within_its_class(run):
+    vae = mpdvae.load(run)
+    shown = live(tiny(data__condition_classes=10), vae, *model_images(run, vae, None))
+    kept = vae.decoded(shown.moved(3, 1, 1.0), shown.vae.labels_of(shown.x[[3]])[0]).sample()
+    assert (split_labels(kept).labels == int(shown.labels[3])).all()
+    assert shown.images(shown.moved(3, 1, 1.0), 2, 3) == shown.images(shown.moved(3, 1, 1.0), 2, 3)
+
+
+def test_a_saved_model_is_loaded_with_its_classes_and_makes_no_estimator(run, tmp_path):
+    vae = mpdvae.load(run)
+    vae.save_pretrained(tmp_path / "model")
+    again = mpdvae.load(tmp_path / "model")
+    x = with_labels(torch.zeros(3, 1, 8, 8), torch.tensor([1, 2, 3]))
+    assert again.classes == 10
+    assert torch.equal(again.encode(x), vae.encode(x))
+    with pytest.raises(InputError, match="this model is conditioned on the classes of images"):
+        mpdvae.MPDVAE.from_pretrained(run)
