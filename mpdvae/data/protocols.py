@@ -129,10 +129,11 @@ class Protocol:
         if not self.condition_classes:
             return
         for images in (data.train, data.validation, data.test):
-            most = None if images.labels is None else int(images.labels.max()) + 1
-            if most is None or most > self.condition_classes or int(images.labels.min()) < 0:
-                found = "no labels" if most is None else f"labels of {most} classes" if most > 0 else "negative labels"
-                advice = f"use --data.condition-classes {most}" if most and most > 0 else "leave it out"
+            labels = images.labels
+            if labels is None or labels.min() < 0 or labels.max() >= self.condition_classes:
+                least, most = (-1, -1) if labels is None else (int(labels.min()), int(labels.max()) + 1)
+                found = "no labels" if labels is None else f"labels from {least} to {most - 1}"
+                advice = "leave it out" if least < 0 else f"use --data.condition-classes {most}"
                 raise InputError(
                     f"--data.condition-classes: expected images with labels 0 to {self.condition_classes - 1}, but "
                     f"{data.title} has {found}; {advice}.",

@@ -199,15 +199,18 @@ def test_a_trained_model_knows_the_classes_and_draws_what_a_classifier_takes_for
 
     from mpdvae.data import evaluation_images, training_batch
     from mpdvae.data.batches import batch_indices
+    from mpdvae.training.learner_state import initialise
 
     experiment = tiny("vae-digits-smoke", data__condition_classes=10, encoder={"kind": "mlp"}, decoder={"kind": "mlp"})
     data, protocol = digits(), experiment.data.protocol()
     vae = experiment.build((1, 8, 8))
+    initialise(vae, experiment, data)
     optimizer = torch.optim.Adam(vae.parameters(), 3e-3)
     for step in range(600):
         batch = training_batch(data.train, batch_indices(len(data.train), 50, 0, step), protocol, 0, step)
         optimizer.zero_grad()
         (-vae(batch).elbo.mean()).backward()
+        nn.utils.clip_grad_norm_(vae.parameters(), 5.0)
         optimizer.step()
     x, labels = evaluation_images(data.test, protocol, "test", draws=1)
     x, labels = x[:100], labels[:100]

@@ -121,7 +121,7 @@ def test_data_without_fitting_labels_are_refused_before_training(tmp_path, capsy
             *TINY_OPTIONS,
             OPTION,
             "4",
-        ): "has labels of 10 classes; use --data.condition-classes 10",
+        ): "has labels from 0 to 9; use --data.condition-classes 10",
     }.items():
         code, _, said = call(capsys, *command, "--out", tmp_path / "run")
         assert code == 2
