@@ -23,42 +23,44 @@ from typing import Any, cast, no_type_check
 
 import numpy as np
 import torch
-from pydantic import ValidationError
 from safetensors.torch import load as tensors_of
 from safetensors.torch import save as bytes_of
-from sklearn.base import BaseEstimator, ClassNamePrefixFeaturesOutMixin, DensityMixin, TransformerMixin
+from sklearn.base import BaseEstimator, ClassNamePrefixFeaturesOutMixin, DensityMixin, TransformerMixin, clone
 from sklearn.exceptions import ConvergenceWarning
 from sklearn.utils import Tags, check_array, check_random_state
 from sklearn.utils.validation import check_is_fitted, validate_data
 
-from mpdvae.data import Images, Splits, images_by_content, split_train_validation, steps_per_epoch
+from mpdvae.data import Images, Splits, images_by_content, split_train_validation
 from mpdvae.data.arrays import channels_first, grey_levels
 from mpdvae.data.given_images import plain_array
 from mpdvae.data.layout import axes_of_image, in_range, in_unit_range, with_axes
 from mpdvae.errors import InputError, listed, refuse_unknown
 from mpdvae.evaluation.collapse_diagnosis import FALLING_NATS, fall_at_the_end
-from mpdvae.experiments.experiment import Experiment, Origin, in_words, origin_of
+from mpdvae.experiments.experiment import Experiment, origin_of
 from mpdvae.experiments.fields import Config
-from mpdvae.experiments.presets import enough_epochs, part, patience_of, short_training, values_for
 from mpdvae.measures import density
 from mpdvae.runs.run_folder import Run
 from mpdvae.seeding import seeded
 from mpdvae.sharing.pretrained import load
 from mpdvae.training.loop import Watch, train
 from mpdvae.vae import VAE, check_samples
+from mpdvae.workflows.estimator_experiment import (
+    AUTO,
+    estimated_seconds,
+    experiment_of,
+    in_minutes,
+    parameters_of,
+)
 from mpdvae.workflows.job import check_device, check_fit, describe_run
 from mpdvae.workflows.precision_choice import decided, noted
 from mpdvae.workflows.progress_display import Watcher
 
-AUTO = "auto"
 FEWEST_IMAGES = 4
 """Minimum number of images: two for training and two for validation, because divergences are between pairs."""
 IMAGES_AT_ONCE = 500
 """Images, or codes, in a chunk of `transform` and `inverse_transform`."""
 DRAWS = 8
 """Images drawn and averaged for one code, if the mean of p(x|z) has no formula."""
-PARAMETERS = {"training.steps": "max_iter", "training.": "", "objective.": ""}
-"""Names of experiment fields, and the parameter names that replace them in messages."""
 
 
 class MPDVAE(ClassNamePrefixFeaturesOutMixin, TransformerMixin, DensityMixin, BaseEstimator):
@@ -90,14 +92,17 @@ class MPDVAE(ClassNamePrefixFeaturesOutMixin, TransformerMixin, DensityMixin, Ba
             channel); one of the numbers may be -1.
         value_range: values of black and white; for colour images, of none and all of a colour. Booleans and bytes (uint8,
             0 to 255) have their own range.
-        max_iter: maximum number of epochs; "auto": as many as make 2,000 steps, but at least 20. With a larger value the
-            learning rate also falls more slowly.
+        max_iter: maximum number of epochs; "auto": as many as make 2,000 steps, but at least 20, or as fit in `time_budget`.
+            With a larger value the learning rate also falls more slowly.
         batch_size: number of images per training step; all training images if there are fewer.
         learning_rate: initial learning rate of Adam; it falls to a tenth by the last of `max_iter` epochs.
         validation_fraction: fraction of the images set aside for early stopping and for selecting the weights.
         n_iter_no_change: number of epochs without improvement of the validation ELBO after which training stops, at least
             2, rounded up to evaluation points. These are one epoch apart, or 50 steps where that leaves ten of them.
             "auto": a fifth of the maximum, but at least 10. None: no early stopping.
+        time_budget: seconds that training may take, about; None: no limit. A step is timed before the first one, and the
+            number of epochs is set to what fits, and to `max_iter` at the most. Training still stops when it no longer
+            improves (`n_iter_no_change`).
         importance_samples: number of importance samples per image in `score_samples` and `score`.
         device: device for training and inference: "cpu", "cuda", "cuda:1", ... Results depend on it. An unpickled estimator
             is on the CPU; `vae_.to(device)` moves it to any other device.
@@ -152,6 +157,7 @@ class MPDVAE(ClassNamePrefixFeaturesOutMixin, TransformerMixin, DensityMixin, Ba
         learning_rate: float = 4e-3,
         validation_fraction: float = 0.1,
         n_iter_no_change: int | str | None = "auto",
+        time_budget: float | None = None,
         importance_samples: int = 64,
         device: str = "cpu",
         precision: str = "float32",
@@ -172,6 +178,7 @@ class MPDVAE(ClassNamePrefixFeaturesOutMixin, TransformerMixin, DensityMixin, Ba
         self.learning_rate = learning_rate
         self.validation_fraction = validation_fraction
         self.n_iter_no_change = n_iter_no_change
+        self.time_budget = time_budget
         self.importance_samples = importance_samples
         self.device = device
         self.precision = precision
@@ -201,11 +208,16 @@ class MPDVAE(ClassNamePrefixFeaturesOutMixin, TransformerMixin, DensityMixin, Ba
         pixels = self._pixels(X, fitting=True)
         seed = int(check_random_state(self.random_state).randint(2**31 - 1))
         data = self._divided(pixels, seed)
-        experiment = self._experiment(data, seed)
+        experiment = experiment_of(self.get_params(), type(self).__name__, data, seed)
         check_fit(experiment, data)  # before a folder is created
         data = data.to(self.device)
         with self._folder() as folder:
             say = print if self.verbose else lambda line: None
+            if self.verbose:
+                seconds = estimated_seconds(experiment, data)
+                say(
+                    f"{experiment.training.steps:,} steps, about {in_minutes(seconds)} unless it stops improving before"
+                )
             experiment, choice = decided(folder, experiment, lambda: data, say)
             with self._following(folder, data, experiment) as watch:
                 run = noted(Run.create(folder, experiment), choice)
@@ -223,6 +235,13 @@ class MPDVAE(ClassNamePrefixFeaturesOutMixin, TransformerMixin, DensityMixin, Ba
                 stacklevel=2,
             )
         return self
+
+    def estimate_seconds(self, X: Any) -> float:
+        """Returns about how many seconds `fit(X)` takes on this machine if it does not stop early, without fitting: a few
+        training steps are timed. `precision="auto"` can be faster. Raises `InputError` as `fit` does."""
+        self._check_numbers()
+        data = self._divided(clone(self)._pixels(X, fitting=True), seed=0)
+        return estimated_seconds(experiment_of(self.get_params(), type(self).__name__, data, 0), data)
 
     @classmethod
     def from_pretrained(
@@ -253,7 +272,7 @@ class MPDVAE(ClassNamePrefixFeaturesOutMixin, TransformerMixin, DensityMixin, Ba
         for name in parameters:
             if name not in known:
                 refuse_unknown("parameter", name, sorted(known))
-        self = cls(**(_parameters_of(origin) | parameters))
+        self = cls(**(parameters_of(origin) | parameters))
         self._check_numbers()
         check_device(self.device, "device")
         self.vae_, self.experiment_, self.image_shape_ = vae.to(self.device), origin.experiment, origin.image_shape
@@ -398,41 +417,6 @@ class MPDVAE(ClassNamePrefixFeaturesOutMixin, TransformerMixin, DensityMixin, Ba
         train, validation = (images.take(chosen) for chosen in split_train_validation(len(pixels), size, seed))
         return Splits.of("own", "own images", train, validation, validation, seed)
 
-    def _experiment(self, data: Splits, seed: int) -> Experiment:
-        channels, images = data.image_shape[0], len(data.train)
-        batch_size = min(self.batch_size, images)
-        parts = {role: part(role, getattr(self, role), channels) for role in ("encoder", "decoder", "prior")}
-        values = values_for(parts["decoder"], channels)
-        binarisation = {} if values == "binary" else {"binarisation": values}
-        given = {
-            "name": "own-images",
-            "model": type(self).__name__,
-            "seed": seed,
-            "latent_dim": self.latent_dim,
-            "data": {"dataset": "own", "evaluation_draws": 1, "split_seed": seed} | binarisation,
-            "objective": {"diversity_weight": self.diversity_weight, "smoothness_weight": self.smoothness_weight},
-            "training": self._training(batch_size, steps_per_epoch(images, batch_size)),
-        }
-        try:
-            return Experiment.model_validate(_plain(given) | parts)
-        except ValidationError as error:
-            sentence = in_words(error)
-            for field, parameter in PARAMETERS.items():
-                sentence = sentence.replace(field, parameter)
-            raise InputError(sentence) from None
-
-    def _training(self, batch_size: int, epoch_steps: int) -> dict[str, Any]:
-        epochs = enough_epochs(epoch_steps) if self.max_iter == AUTO else self.max_iter
-        patience = patience_of(epochs) if self.n_iter_no_change == AUTO else self.n_iter_no_change
-        if patience is not None and patience < 2:
-            raise InputError(f"n_iter_no_change: expected at least 2 epochs, None or {AUTO!r}, got {patience}.")
-        run = short_training(epochs, epoch_steps, patience)
-        return run | {
-            "batch_size": batch_size,
-            "learning_rate": self.learning_rate,
-            "precision": self.precision,
-        }
-
     def _check_numbers(self) -> None:
         """Raises `InputError` for parameters that are computed with before they are validated, and are no numbers."""
         others = {"max_iter": (AUTO,), "batch_size": (), "importance_samples": (), "n_iter_no_change": (None, AUTO)}
@@ -441,6 +425,11 @@ class MPDVAE(ClassNamePrefixFeaturesOutMixin, TransformerMixin, DensityMixin, Ba
                 raise InputError(
                     f"{name}: expected {listed(['a whole number', *map(repr, also)], last='or')}, got {value!r}."
                 )
+        budget = self.time_budget
+        if budget is not None and (
+            isinstance(budget, bool) or not (isinstance(budget, Real) and 0 < float(budget) < float("inf"))
+        ):
+            raise InputError(f"time_budget: expected seconds above 0, or None, got {budget!r}.")
         if self.run_folder is not None and not isinstance(self.run_folder, str | bytes | os.PathLike):
             raise InputError(f"run_folder: expected a path, or None, got {self.run_folder!r}.")
 
@@ -475,22 +464,6 @@ def _mean_image(vae: VAE, z: torch.Tensor) -> torch.Tensor:
         return p.sample((DRAWS,)).mean(0)
 
 
-def _parameters_of(origin: Origin) -> dict[str, Any]:
-    """Returns the parameters of an estimator with the networks of a trained model."""
-    e, (channel, height, width) = origin.experiment, origin.image_shape
-    return {
-        "latent_dim": e.latent_dim,
-        "diversity_weight": e.objective.diversity_weight,
-        "smoothness_weight": e.objective.smoothness_weight,
-        "decoder": e.decoder,
-        "encoder": e.encoder,
-        "prior": e.prior,
-        "batch_size": e.training.batch_size,
-        "learning_rate": e.training.learning_rate,
-        "image_shape": (height, width) if channel == 1 else origin.image_shape,
-    }
-
-
 def _check_layout(layout: tuple[int, ...], image_shape: tuple[int, int, int]) -> None:
     """Raises `InputError` unless images [n *layout] have `image_shape`."""
     found = tuple(channels_first(np.zeros((1, *layout), np.uint8), "image_shape").shape[1:])
@@ -500,10 +473,3 @@ def _check_layout(layout: tuple[int, ...], image_shape: tuple[int, int, int]) ->
             f"the channels, got {layout}.",
             topic="image-shape",
         )
-
-
-def _plain(tree: Any) -> Any:
-    """Converts numpy scalars, which parameter grids often hold, to Python numbers."""
-    if isinstance(tree, dict):
-        return {name: _plain(value) for name, value in tree.items()}
-    return tree.item() if isinstance(tree, np.generic) else tree

@@ -80,7 +80,7 @@ def plan(experiments: Sequence[Experiment], timed: bool = False) -> list[Plan]:
         shape, samples = image_shape_of(e), e.objective.samples
         key = e.encoder, e.decoder, e.prior, e.latent_dim, shape, e.training.batch_size, samples
         if key not in known:
-            known[key] = count_operations(e), _time_step(e) if timed else None
+            known[key] = count_operations(e), step_seconds(e, shape) if timed else None
         plans.append(Plan(e, *known[key]))
     return plans
 
@@ -111,26 +111,27 @@ def count_operations(e: Experiment, device: str = "meta") -> Operations:
     return Operations(sum(p.numel() for p in vae.parameters()), multiply_adds)
 
 
-def _time_step(e: Experiment) -> float:
-    """Returns the estimated seconds of a step at the experiment's batch size."""
-    vae, objective = e.build(image_shape_of(e)), e.objective.build()
+def step_seconds(e: Experiment, image_shape: ImageShape, batches: tuple[int, int] = SMALL_BATCHES) -> float:
+    """Returns the estimated seconds of a step at the experiment's batch size, on images of this shape (channel, height,
+    width), from a step at each of two batch sizes."""
+    vae, objective = e.build(image_shape), e.objective.build()
     with seeded("plan"):
-        vae.initialise(_random_images(e, SMALL_BATCHES[-1]))  # without it some networks overflow
+        vae.initialise(_random_images(e, image_shape, batches[-1]))  # without it some networks overflow
     seconds = []
-    for batch in SMALL_BATCHES:
+    for batch in batches:
         with seeded("plan"):
-            x = _random_images(e, batch)
+            x = _random_images(e, image_shape, batch)
             objective(vae, x).total.backward()  # warm-up: the first pass includes one-time setup
             started = time.perf_counter()
             objective(vae, x).total.backward()
             seconds.append(time.perf_counter() - started)
-    small, large = SMALL_BATCHES
+    small, large = batches
     per_image = max((seconds[1] - seconds[0]) / (large - small), seconds[1] / (4 * large))
     fixed = max(0.0, seconds[0] - small * per_image)
     return fixed + per_image * e.training.batch_size
 
 
-def _random_images(e: Experiment, count: int) -> torch.Tensor:
-    levels, protocol = torch.randint(0, 256, (count, *image_shape_of(e)), dtype=torch.uint8), e.data.protocol()
+def _random_images(e: Experiment, image_shape: ImageShape, count: int) -> torch.Tensor:
+    levels, protocol = torch.randint(0, 256, (count, *image_shape), dtype=torch.uint8), e.data.protocol()
     x = (levels > 200).float() if protocol.binarises else scaled(levels, protocol)
     return labelled(x, torch.zeros(count, dtype=torch.long), protocol)

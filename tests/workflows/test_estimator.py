@@ -3,6 +3,7 @@
 import math
 import pickle
 import pickletools
+import re
 import warnings
 
 import joblib
@@ -27,6 +28,7 @@ from mpdvae.experiments.training_config import Training
 from mpdvae.sklearn import MPDVAE
 from mpdvae.training.fastest_step import Choice
 from mpdvae.workflows import precision_choice
+from mpdvae.workflows.estimator_experiment import experiment_of
 
 pytestmark = pytest.mark.filterwarnings("ignore::sklearn.exceptions.ConvergenceWarning")  # fits of an epoch
 
@@ -326,6 +328,36 @@ def test_what_makes_no_estimator_is_refused(tmp_path):
         MPDVAE.from_pretrained("mae-minst")
 
 
+# -- time --------------------------------------------------------------------------------------------------------------
+
+
+def test_a_budget_of_time_sets_the_number_of_epochs_before_the_first_step(monkeypatch):
+    """Of a machine on which a step, with all that belongs to it, takes a tenth of a second; 36 images make 4 steps."""
+    from mpdvae.workflows import estimator_experiment
+
+    monkeypatch.setattr(estimator_experiment, "step_seconds", lambda *_: 0.1 / (1 + estimator_experiment.OTHER_SHARE))
+    images = grey(40)
+    for budget, limit, epochs in ((2.0, "auto", 5), (2.0, 3, 3), (0.01, "auto", 1), (2.0, 50, 5)):
+        model = small(batch_size=9, max_iter=limit, time_budget=budget, n_iter_no_change=None).fit(images)
+        assert model.n_iter_ == epochs
+        assert model.experiment_.training.steps == 4 * epochs
+    assert small(batch_size=9, max_iter=5).estimate_seconds(images) == pytest.approx(2.0)
+
+
+def test_an_estimate_of_the_time_is_said_and_leaves_the_estimator_as_it_was(capsys):
+    model = small(verbose=1).fit(GREY)
+    assert re.search(r"1 steps, about \d+ s unless it stops improving before", capsys.readouterr().out)
+    codes = model.transform(GREY)
+    assert 0 < model.estimate_seconds(grey(30, 6, 6)) < 60
+    assert np.array_equal(model.transform(GREY), codes)
+
+
+@pytest.mark.parametrize("budget", [0, -1.0, math.inf, "long", True])
+def test_a_budget_that_is_none_is_refused(budget):
+    with pytest.raises(InputError, match="time_budget: expected seconds above 0, or None"):
+        small(time_budget=budget).fit(GREY)
+
+
 # -- kept on disk ------------------------------------------------------------------------------------------------------
 
 
@@ -453,9 +485,9 @@ def test_a_fit_that_ends_too_early_is_told():
 def test_epochs_follow_the_number_of_images():
     """At least 2,000 steps and 20 epochs, patience a fifth of them."""
     for images, epoch_steps in ((40, 3), (2_000, 180), (60_000, 5_400)):
-        experiment = small(max_iter="auto", batch_size=10, n_iter_no_change="auto")._experiment(
-            Splits.of("own", "own", *[Images(torch.zeros(n, 1, 8, 8).byte()) for n in (images * 9 // 10, 4, 4)]), 0
-        )
+        estimator = small(max_iter="auto", batch_size=10, n_iter_no_change="auto")
+        data = Splits.of("own", "own", *[Images(torch.zeros(n, 1, 8, 8).byte()) for n in (images * 9 // 10, 4, 4)])
+        experiment = experiment_of(estimator.get_params(), "MPDVAE", data, 0)
         t = experiment.training
         assert t.steps == epoch_steps * max(20, math.ceil(2_000 / epoch_steps))
         assert t.plateau is not None
