@@ -80,12 +80,13 @@ class MPDVAE(ClassNamePrefixFeaturesOutMixin, TransformerMixin, DensityMixin, Ba
     (docs/likelihoods.md) gets grey and colour images as that kind: `decoder=MLPDecoder(pixels="gaussian")`.
 
     Arguments:
-        latent_dim: number of latent dimensions. Codes of colour images are maps; this is then their number of channels.
+        latent_dim: number of latent dimensions; of codes that are maps, the number of channels.
         diversity_weight: weight of the diversity term (the paper's eta), which makes posteriors differ in every latent
             dimension.
         smoothness_weight: weight of the smoothness term (the paper's gamma), which makes the pairwise divergences alike.
-        decoder: "pixelcnn"; "convnet" or "mlp", which have independent pixels; or a configuration of
-            `mpdvae.experiments.model_config`.
+        decoder: "pixelcnn"; "convnet" or "mlp", which have independent pixels; "auto": "pixelcnn" for grey images, "convnet"
+            for colour; or a configuration of `mpdvae.experiments.model_config`. With "pixelcnn", codes of colour images are
+            maps.
         encoder: "convnet", "mlp", or a configuration of `mpdvae.experiments.model_config`.
         prior: "flow", "standard-normal", or a configuration of `mpdvae.experiments.model_config`.
         image_shape: shape of an image if X has flat rows: (height, width), (channel, height, width) or (height, width,
@@ -146,7 +147,7 @@ class MPDVAE(ClassNamePrefixFeaturesOutMixin, TransformerMixin, DensityMixin, Ba
         latent_dim: int = 32,
         diversity_weight: float = 1.0,
         smoothness_weight: float = 0.5,
-        decoder: str | Config = "pixelcnn",
+        decoder: str | Config = "auto",
         encoder: str | Config = "convnet",
         prior: str | Config = "flow",
         *,
@@ -328,12 +329,29 @@ class MPDVAE(ClassNamePrefixFeaturesOutMixin, TransformerMixin, DensityMixin, Ba
         """Returns the mean of `score_samples` in nats, which `GridSearchCV` maximises."""
         return float(self.score_samples(X).mean())
 
-    def sample(self, n_samples: int = 1, random_state: int | np.random.RandomState | None = None) -> np.ndarray:
-        """Draws images from the model, in the form and value range of the images in `fit`."""
+    def sample(
+        self,
+        n_samples: int = 1,
+        random_state: int | np.random.RandomState | None = None,
+        *,
+        pixel_noise: bool = True,
+    ) -> np.ndarray:
+        """Draws images from the model, in the form and value range of the images in `fit`.
+
+        Arguments:
+            n_samples: number of images.
+            random_state: as in `fit`.
+            pixel_noise: whether pixels are drawn given the code, as the model says. Without, they are what
+                `inverse_transform` gives for codes drawn from the prior: smooth, where pixels are independent.
+        """
         check_is_fitted(self, "vae_")
         check_samples(n_samples, "n_samples")
         with seeded(int(check_random_state(random_state).randint(2**31 - 1)), "sample"):
-            return self._as_given(self.vae_.sample(n_samples))
+            if pixel_noise:
+                return self._as_given(self.vae_.sample(n_samples))
+            with torch.no_grad():
+                codes = self.vae_.prior().sample((n_samples,)).flatten(1).cpu().numpy()
+        return self.inverse_transform(codes)
 
     # -- scikit-learn's protocol -----------------------------------------------------------------------------------------
 

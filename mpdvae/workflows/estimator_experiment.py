@@ -14,10 +14,9 @@ from pydantic import ValidationError
 from mpdvae.data import Splits, steps_per_epoch
 from mpdvae.errors import InputError
 from mpdvae.experiments.experiment import Experiment, Origin, in_words
-from mpdvae.experiments.presets import enough_epochs, part, patience_of, short_training, values_for
+from mpdvae.experiments.presets import AUTO, enough_epochs, parts, patience_of, short_training, values_for
 from mpdvae.workflows.matrix_cost import step_seconds
 
-AUTO = "auto"
 PARAMETERS = {"training.steps": "max_iter", "training.": "", "objective.": ""}
 """Names of experiment fields, and the parameter names that replace them in messages."""
 TIMINGS = 3
@@ -93,8 +92,8 @@ def _seconds_per_step(experiment: Experiment, data: Splits) -> float:
 
 def _experiment(given: dict[str, Any], name: str, data: Splits, seed: int, epochs: int, epoch_steps: int) -> Experiment:
     channels = data.image_shape[0]
-    parts = {role: part(role, given[role], channels) for role in ("encoder", "decoder", "prior")}
-    values = values_for(parts["decoder"], channels)
+    networks = parts(given, channels)
+    values = values_for(networks["decoder"], channels)
     binarisation = {} if values == "binary" else {"binarisation": values}
     tree = {
         "name": "own-images",
@@ -111,7 +110,7 @@ def _experiment(given: dict[str, Any], name: str, data: Splits, seed: int, epoch
         },
     }
     try:
-        return Experiment.model_validate(_plain(tree) | parts)
+        return Experiment.model_validate(_plain(tree) | networks)
     except ValidationError as error:
         sentence = in_words(error)
         for field, parameter in PARAMETERS.items():

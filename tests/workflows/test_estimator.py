@@ -216,6 +216,23 @@ def test_samples_follow_the_seed():
     assert not np.array_equal(model.sample(8, random_state=1), model.sample(8, random_state=2))
 
 
+def test_samples_without_noise_of_the_pixels_are_decoded_codes():
+    model = small(decoder="convnet").fit(GREY)
+    smooth = model.sample(6, random_state=1, pixel_noise=False)
+    assert smooth.shape == (6, 4, 5)
+    assert len(np.unique(smooth)) > 20  # means of black and white pixels are grey
+    assert np.array_equal(smooth, model.sample(6, random_state=1, pixel_noise=False))
+
+
+def test_the_usual_networks_of_colour_images_make_codes_of_so_many_numbers():
+    model = MPDVAE(latent_dim=5, max_iter=1, random_state=0).fit(COLOUR)
+    assert model.transform(COLOUR).shape == (12, 5)
+    assert model.experiment_.decoder.kind == "convnet"
+    assert model.sample(2, random_state=0).shape == (2, 3, 4, 8)
+    assert MPDVAE(max_iter=1, random_state=0).fit(GREY).experiment_.decoder.kind == "pixelcnn"
+    assert small(**COLOUR_PARTS | {"decoder": "pixelcnn"}).fit(COLOUR).transform(COLOUR).shape == (12, 4 * 1 * 2)
+
+
 @pytest.mark.slow
 def test_autoregressive_pixels_of_colour_images_are_measured_and_drawn():
     model = small(**COLOUR_PARTS | {"decoder": "pixelcnn"}).fit(COLOUR)
@@ -415,8 +432,8 @@ REFUSED = {
     ),
     "no form for colour": (
         COLOUR,
-        {"encoder": "mlp"},
-        r"encoder: 'mlp' has no preset for colour images; choose convnet",
+        {"encoder": "mlp", "decoder": "pixelcnn"},
+        r"encoder: 'mlp' has no preset for colour images with codes that are maps; choose convnet",
     ),
     "a part of another kind": (GREY, {"encoder": ConvNetDecoder()}, r"encoder"),
     "no latent dimension": (GREY, {"latent_dim": 0}, r"latent_dim: input should be greater than or equal to 1"),
