@@ -43,6 +43,7 @@ from torch.nn.functional import softplus
 
 from mpdvae.errors import InputError, refuse_unknown
 from mpdvae.system.batch_sharding import added, gathered, images_of_all
+from mpdvae.system.devices import back, to_float64
 
 DiversityForm = Literal["released", "paper", "submitted"]
 SmoothnessOver = Literal["total", "dimensions"]
@@ -98,21 +99,21 @@ def mutual_posterior_divergence(q: Distribution, variance_floor: float = 0.0) ->
         InputError: for fewer than two posteriors, or posteriors that are not diagonal Gaussians.
     """
     normal = diagonal_normal(q)
-    shape, dtype = normal.loc.shape[1:], normal.loc.dtype
+    shape = normal.loc.shape[1:]
     p = _standardise(normal, variance_floor)
     per_dimension = _mean_per_dimension(p)
     total = per_dimension.sum()
     return PosteriorDivergence(
-        per_dimension=per_dimension.reshape(shape).to(dtype),
-        mean=total.to(dtype),
-        std=_spread(p, total).to(dtype),
+        per_dimension=back(per_dimension.reshape(shape), normal.loc),
+        mean=back(total, normal.loc),
+        std=back(_spread(p, total), normal.loc),
     )
 
 
 def mean_per_dimension(q: Distribution) -> Float[Tensor, " *latent"]:
     """Returns only `per_dimension` of `mutual_posterior_divergence`, which needs no more than the six sums."""
     normal = diagonal_normal(q)
-    return _mean_per_dimension(_standardise(normal)).reshape(normal.loc.shape[1:]).to(normal.loc.dtype)
+    return back(_mean_per_dimension(_standardise(normal)).reshape(normal.loc.shape[1:]), normal.loc)
 
 
 def diversity_term(q: Distribution, weight: float, form: DiversityForm = "released") -> Float[Tensor, ""]:
@@ -168,14 +169,14 @@ def spread_per_dimension(q: Distribution) -> Float[Tensor, " *latent"]:
     normal = diagonal_normal(q)
     p = _standardise(normal)
     each = _Standardised(*(x.mT[..., None] for x in (p.u, p.l, p.a, p.r)), n=p.n)  # [latent rows 1]
-    return _spread(each, _mean_per_dimension(p)).reshape(normal.loc.shape[1:]).to(normal.loc.dtype)
+    return back(_spread(each, _mean_per_dimension(p)).reshape(normal.loc.shape[1:]), normal.loc)
 
 
 def _standardise(q: Normal, variance_floor: float = 0.0) -> _Standardised:
     mean_q, std_q, n = q.loc.flatten(1), q.scale.flatten(1), images_of_all(q.loc)
     if n < 2:
         raise InputError(f"q: the divergence is a mean over pairs and needs a batch of at least 2 posteriors, got {n}.")
-    m, log_variance = mean_q.double(), 2 * std_q.double().log()
+    m, log_variance = to_float64(mean_q), 2 * to_float64(std_q).log()
     b, c = added(torch.stack([m, log_variance]).detach().sum(1)) / n
     l = log_variance - c  # noqa: E741
     floor = torch.log1p(variance_floor * torch.exp(-log_variance)) if variance_floor else 0.0

@@ -25,6 +25,19 @@ def derive_seed(*key: int | str) -> int:
 @contextmanager
 def seeded(*key: int | str) -> Iterator[None]:
     """Makes every torch draw on every device a function of `key`; restores the caller's state on exit."""
-    with torch.random.fork_rng(devices=range(torch.cuda.device_count())):
+    with torch.random.fork_rng(devices=range(torch.cuda.device_count())), _apple_gpu_kept():
         torch.manual_seed(derive_seed(*key))
         yield
+
+
+@contextmanager
+def _apple_gpu_kept() -> Iterator[None]:
+    """Restores the state of the generator of Apple's GPU, if there is one."""
+    if not torch.backends.mps.is_available():
+        yield
+        return
+    state = torch.mps.get_rng_state()
+    try:
+        yield
+    finally:
+        torch.mps.set_rng_state(state)

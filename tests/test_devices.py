@@ -15,8 +15,9 @@ from small_runs import TINY_OPTIONS, digits, files, tiny, trained
 
 from mpdvae.experiments import recipes
 from mpdvae.runs.run_folder import Run
+from mpdvae.system import devices
 from mpdvae.workflows import gpu_assignment
-from mpdvae.workflows.job import how_to_resume
+from mpdvae.workflows.job import how_to_resume, made_on
 
 SUPPORT = Path(__file__).parent / "support"
 THERE = ("--device", "elsewhere")
@@ -66,8 +67,62 @@ def test_the_second_device_is_strict():
         assert refused in line
 
 
+def test_a_device_without_float64_refuses_it():
+    lines = ["import os", "os.environ['STAND_IN_WITHOUT_FLOAT64'] = '1'", "import second_device, torch"]
+    lines += ["from mpdvae.system.devices import back, to_float64"]
+    lines += ["x = torch.ones(2, device='elsewhere', requires_grad=True)"]
+    lines += ["try:", "    x.double()", "except TypeError as error:", "    print(error)"]
+    lines += ["y = back(to_float64(x).square().sum(), x)", "y.backward()"]
+    lines += ["print(y.device.type, y.dtype, x.grad.cpu().tolist())"]
+    assert program("-c", "\n".join(lines)).splitlines() == [
+        "device 'elsewhere' has no float64",
+        "elsewhere torch.float32 [2.0, 2.0]",
+    ]
+
+
+GPUS = {"no GPU": (0, False), "two GPUs": (2, False), "Apple": (0, True)}
+"""Number of CUDA devices, and whether there is MPS."""
+
+
+@pytest.mark.parametrize(
+    ("here", "asked", "made", "device"),
+    [
+        ("no GPU", "auto", None, None),
+        ("no GPU", "auto", "cuda", None),
+        ("no GPU", "cuda:1", None, "cuda:1"),
+        ("two GPUs", "auto", None, "cuda"),
+        ("two GPUs", "auto", "cpu", None),
+        ("two GPUs", "auto", "cuda", "cuda"),
+        ("two GPUs", "cpu", "cuda", "cpu"),
+        ("Apple", "auto", None, "mps"),
+        ("Apple", "auto", "cpu", None),
+    ],
+)
+def test_the_device_of_choice(monkeypatch, capsys, here, asked, made, device):
+    """New runs take a GPU, other runs what they were made on; a GPU that nobody asked for is named, once."""
+    count, apple = GPUS[here]
+    monkeypatch.setattr("torch.cuda.is_available", lambda: count > 0)
+    monkeypatch.setattr("torch.cuda.device_count", lambda: count)
+    monkeypatch.setattr("torch.cuda.get_device_name", lambda i: f"Card {i}")
+    monkeypatch.setattr("torch.backends.mps.is_available", lambda: apple)
+    devices._say.cache_clear()
+    assert [devices.device_for(asked, made) for _ in range(2)] == [device, device]
+    said = capsys.readouterr().err.splitlines()
+    names = {"cuda": "Card 0, Card 1", "mps": "Apple GPU"}
+    found = asked == "auto" and device in names
+    assert said == ([f"device: {device} ({names[device]}); --device cpu takes the CPU"] if found else [])
+
+
+def test_the_device_of_a_run_is_read_from_its_manifest(finished, tmp_path):
+    assert made_on(finished) == "cpu"
+    assert made_on(tmp_path / "none") is None
+
+
 @pytest.mark.slow
-def test_a_run(tmp_path, finished):
+@pytest.mark.parametrize("without_float64", ["", "1"])
+def test_a_run(tmp_path, finished, monkeypatch, without_float64):
+    """Also on a device that has no float64, as Apple's GPUs: what needs it is computed on the CPU."""
+    monkeypatch.setenv("STAND_IN_WITHOUT_FLOAT64", without_float64)
     mpdvae("train", RECIPE, *TINY_OPTIONS, "--out", tmp_path / "run", *THERE, "--threads", "1")
     assert content(tmp_path / "run") == content(finished)
     (environment,) = Run(tmp_path / "run").manifest["environments"]

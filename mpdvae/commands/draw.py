@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING
 from tyro.conf import Positional
 
 from mpdvae.errors import InputError
+from mpdvae.system.devices import AUTO, device_for
 from mpdvae.system.untrusted_text import tell
 
 if TYPE_CHECKING:
@@ -23,7 +24,7 @@ def sample(
     count: int = 64,
     seed: int = 0,
     label: int | None = None,
-    device: str | None = None,
+    device: str = AUTO,
 ) -> None:
     """Sample images from a model and write them to a PNG.
 
@@ -33,7 +34,7 @@ def sample(
         count: Number of images.
         seed: Random seed of the samples.
         label: Class of the images, of a model that is conditioned on classes; default: one row, or column, of each.
-        device: cpu, cuda, ...; default: cpu.
+        device: auto, cpu, cuda, mps, ... auto: a GPU if there is one.
     """
     from mpdvae.evaluation import image_grids
     from mpdvae.seeding import seeded
@@ -52,7 +53,7 @@ def reconstruct(
     out: Path,
     count: int = 10,
     seed: int = 0,
-    device: str | None = None,
+    device: str = AUTO,
     data_dir: Path | None = None,
 ) -> None:
     """Write test images and their reconstructions to a PNG.
@@ -64,7 +65,7 @@ def reconstruct(
         out: Path of the PNG.
         count: Number of images, chosen at random.
         seed: Random seed of the choice of images and of the draw.
-        device: cpu, cuda, ...; default: cpu.
+        device: auto, cpu, cuda, mps, ... auto: a GPU if there is one.
         data_dir: Folder of the data; for your own images that have moved: their new location.
     """
     import torch
@@ -86,7 +87,7 @@ def traverse(
     dimensions: int = 8,
     columns: int = 9,
     seed: int = 0,
-    device: str | None = None,
+    device: str = AUTO,
     data_dir: Path | None = None,
 ) -> None:
     """Traverse the most informative latent dimensions and write the images to a PNG.
@@ -99,7 +100,7 @@ def traverse(
         dimensions: Number of dimensions, and of rows.
         columns: Images per row.
         seed: Random seed of the choice of the test image.
-        device: cpu, cuda, ...; default: cpu.
+        device: auto, cpu, cuda, mps, ... auto: a GPU if there is one.
         data_dir: Folder of the data; for your own images that have moved: their new location.
     """
     from mpdvae.evaluation import image_grids
@@ -115,11 +116,12 @@ def traverse(
     _save(out, image_grids.png(_shown(vae, images)))
 
 
-def _model(source: str, device: str | None) -> "VAE":
+def _model(source: str, asked: str) -> "VAE":
     from mpdvae.runs.model_folder import load
     from mpdvae.sharing.shipped import located
     from mpdvae.workflows.job import check_device
 
+    device = device_for(asked)
     check_device(device)
     return load(located(source)).to(device or "cpu")
 

@@ -5,6 +5,7 @@ from typing import Literal
 
 from tyro.conf import Positional
 
+from mpdvae.system.devices import AUTO, device_for
 from mpdvae.system.untrusted_text import tell
 
 
@@ -17,7 +18,7 @@ def encode(
     value_range: tuple[float, float] | None = None,
     label: int | None = None,
     seed: int = 0,
-    device: str | None = None,
+    device: str = AUTO,
     data_dir: Path | None = None,
 ) -> None:
     """Write the codes of images, with their KL and log p, to a table.
@@ -35,7 +36,7 @@ def encode(
         value_range: Values of black and white in an array, if they are not 0 and 1 for floats, 0 and 255 for integers.
         label: Class of the images, for a model that is conditioned on classes; default: that of their folder, or data set.
         seed: Random seed of the importance samples.
-        device: cpu, cuda, ...; default: cpu.
+        device: auto, cpu, cuda, mps, ... auto: a GPU if there is one.
         data_dir: Folder of the data sets.
     """
     from mpdvae import load
@@ -45,8 +46,9 @@ def encode(
     from mpdvae.workflows.progress_display import Watcher
 
     check_path(out)
-    check_device(device)
-    vae = load(source).to(device or "cpu")
+    used = device_for(device)
+    check_device(used)
+    vae = load(source).to(used or "cpu")
     with Watcher(f"encoding {images}") as watcher:
         codes = encode_images(
             vae,

@@ -10,6 +10,7 @@ from mpdvae.commands.own_parts import own_parts
 from mpdvae.commands.plan import print_plan
 from mpdvae.errors import InputError, refuse_unknown
 from mpdvae.runs.trackers import check_installed
+from mpdvae.system.devices import AUTO, device_for
 from mpdvae.system.untrusted_text import tell
 
 if TYPE_CHECKING:
@@ -35,7 +36,7 @@ def reproduce(
     jobs: int | None = None,
     backend: Literal["loky", "ray", "dask"] = "loky",
     address: str | None = None,
-    device: str | None = None,
+    device: str = AUTO,
     precision: Literal["float32", "bfloat16", "auto"] | None = None,
     data_dir: Path | None = None,
     track: Track = (),
@@ -59,7 +60,8 @@ def reproduce(
         jobs: Number of parallel runs. Default: number of cores, of GPUs with --device cuda, or of the cluster's workers.
         backend: loky: processes on this machine; ray, dask: a cluster whose machines share the folders.
         address: Address of the cluster's head. Default: a temporary cluster on this machine.
-        device: cpu, cuda (runs are distributed over all GPUs), cuda:1, ...; default: cpu. Results depend on the device.
+        device: auto, cpu, cuda (runs are distributed over all GPUs), cuda:1, ... auto: GPUs if there are any.
+            Results depend on the device.
         precision: float32, bfloat16 or auto. Default: as in the recipes.
             auto: times training steps of each recipe, and chooses the fastest whose loss agrees; sets compile, too.
         data_dir: Folder of the data. Default: $MPDVAE_DATA, else the user's cache folder.
@@ -90,8 +92,9 @@ def reproduce(
     _check_looks(until_decided, at_most, figure)
     check_installed(track)
     growth = Growth(experiments, seeds, at_most or AT_MOST, out, first_seed) if until_decided else None
+    used = device_for(device)
     while True:
-        to_do = matrix.jobs(experiments, growth.counts if growth else seeds, out, track, device, precision, first_seed)
+        to_do = matrix.jobs(experiments, growth.counts if growth else seeds, out, track, used, precision, first_seed)
         failures = matrix.run_all(to_do, data_dir, jobs, backend, address)
         if growth:
             growth.record()

@@ -8,6 +8,7 @@ from tyro.conf import Positional
 from mpdvae.commands.options import Track
 from mpdvae.errors import InputError, RunError, listed
 from mpdvae.runs.trackers import check_installed
+from mpdvae.system.devices import AUTO, device_for
 from mpdvae.system.untrusted_text import tell
 
 if TYPE_CHECKING:
@@ -27,7 +28,7 @@ def verify(
     quick: bool = False,
     tolerance: float = 0.005,
     data_dir: Path | None = None,
-    device: str | None = None,
+    device: str = AUTO,
 ) -> None:
     """Check a run: its files, data and versions; measure its numbers again.
 
@@ -39,21 +40,22 @@ def verify(
         tolerance: Allowed difference if the environment differs, relative to the number or to 1, whichever is larger.
             In the same environment, all numbers must be equal.
         data_dir: Folder of the data; for your own images that have moved: their new location.
-        device: cpu, cuda, ...; default: cpu.
+        device: auto, cpu, cuda, mps, ... auto: the kind that the run was made on, if it is here.
     """
-    from mpdvae.workflows.job import check_device
+    from mpdvae.workflows.job import check_device, made_on
     from mpdvae.workflows.progress_display import plain, stdout
     from mpdvae.workflows.verification import verify
 
     _check_tolerance(tolerance)
-    check_device(device)
+    used = device_for(device, made_on(directory))
+    check_device(used)
     console = stdout()
     found = verify(
         directory,
         data_root=data_dir,
         quick=quick,
         tolerance=tolerance,
-        device=device,
+        device=used,
         say=lambda what: console.print(plain(f"checking: {what}")),
     )
     _print_checks(found.checks)
@@ -72,7 +74,7 @@ def rerun(
     threads: int | None = None,
     tolerance: float = 0.005,
     data_dir: Path | None = None,
-    device: str | None = None,
+    device: str = AUTO,
     track: Track = (),
 ) -> None:
     """Train a run again in another folder, and compare.
@@ -88,7 +90,7 @@ def rerun(
         tolerance: Allowed difference if the environment differs, relative to the number or to 1, whichever is larger.
             In the same environment, all numbers must be equal.
         data_dir: Folder of the data. Default: $MPDVAE_DATA, else the user's cache folder.
-        device: cpu, cuda, ...; default: cpu.
+        device: auto, cpu, cuda, mps, ... auto: the kind that the run was made on, if it is here.
         track: Experiment tracker that also receives the history of the new run; can be given several times.
     """
     import torch
@@ -96,20 +98,21 @@ def rerun(
     from mpdvae.commands import run as run_commands
     from mpdvae.system.process_group import cores
     from mpdvae.workflows import repetition
-    from mpdvae.workflows.job import check_device, data_of, on_device
+    from mpdvae.workflows.job import check_device, data_of, made_on, on_device
     from mpdvae.workflows.progress_display import plain, stdout
 
     _check_tolerance(tolerance)
-    check_device(device)
+    used = device_for(device, made_on(directory))
+    check_device(used)
     check_installed(track)
     original = repetition.original(directory, out)
     threads = threads or repetition.threads_of(original)
     again = repetition.begin(original, out)
     if again.status != "finished":
-        run_commands._complete(again, threads, data_dir, device, track)
+        run_commands._complete(again, threads, data_dir, used, track)
     torch.set_num_threads(threads or cores())  # for the measurements below, also if the run was already finished
     console = stdout()
-    data = on_device(data_of(original, data_dir), device)
+    data = on_device(data_of(original, data_dir), used)
     repetition.measure_alike(original, again, data, lambda what: console.print(plain(f"measuring: {what}")))
     found = repetition.compare(original, again, tolerance)
     for sentence in found.sentences:

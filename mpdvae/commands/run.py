@@ -13,6 +13,7 @@ from mpdvae.commands.options import Track, parse, validated
 from mpdvae.errors import InputError, RunError
 from mpdvae.experiments.experiment import Experiment, from_json
 from mpdvae.runs.trackers import check_installed
+from mpdvae.system.devices import AUTO, device_for
 from mpdvae.system.process_group import after_first, check_processes, cores, is_first, own_device
 from mpdvae.system.untrusted_files import LARGEST_JSON, read_bytes
 from mpdvae.system.untrusted_text import tell
@@ -43,7 +44,7 @@ def train(arguments: Sequence[str]) -> None:
         experiment: Annotated[Experiment, tyro.conf.arg(name="")] = experiment,
         threads: int | None = None,
         data_dir: Path | None = None,
-        device: str | None = None,
+        device: str = AUTO,
         processes: int | None = None,
         track: Track = (),
     ) -> tuple[Path, Experiment, int | None, Path | None, str | None, int | None, Track]:
@@ -54,7 +55,7 @@ def train(arguments: Sequence[str]) -> None:
             experiment: Each of its fields is an option.
             threads: Threads per training step. Default: all cores. The last digits of results depend on this number.
             data_dir: Folder of the data. Default: $MPDVAE_DATA, else the user's cache folder.
-            device: cpu, cuda, cuda:1, ...; default: cpu. Results depend on the device.
+            device: auto, cpu, cuda, cuda:1, mps, ... auto: a GPU if there is one. Results depend on the device.
             processes: Number of processes on this machine that share each batch. Default: 1.
                 Each has its own GPU, or its share of the cores.
             track: Experiment tracker that also receives the history; can be given several times.
@@ -65,6 +66,7 @@ def train(arguments: Sequence[str]) -> None:
         collect, rest, f"mpdvae train {name}", experiment.reproduces
     )
     experiment = validated(given)
+    device = device_for(device)
     _check_threads(threads)
     check_processes(processes)
     check_installed(track)
@@ -80,7 +82,7 @@ def resume(
     directory: Positional[Path],
     threads: int | None = None,
     data_dir: Path | None = None,
-    device: str | None = None,
+    device: str = AUTO,
     processes: int | None = None,
     track: Track = (),
 ) -> None:
@@ -90,11 +92,12 @@ def resume(
         directory: Folder of the run.
         threads: Threads per training step. Default: all cores.
         data_dir: Folder of the data; for your own images that have moved: their new location.
-        device: cpu, cuda, ...; default: cpu.
+        device: auto, cpu, cuda, mps, ... auto: the kind that the run was made on, if it is here.
         processes: Number of processes that share each batch; may differ from before. Default: 1.
         track: Additional experiment tracker that receives the history; the run's trackers continue anyway.
     """
     from mpdvae.runs.observer import run_in
+    from mpdvae.workflows.job import made_on
 
     check_processes(processes)
     check_installed(track)
@@ -103,7 +106,7 @@ def resume(
         run.tidy()
         tell(f"{directory}: this run is already finished; its results are in the folder.")
         return
-    _complete(run, threads, data_dir, device, track)
+    _complete(run, threads, data_dir, device_for(device, made_on(directory)), track)
 
 
 def evaluate(
@@ -119,7 +122,7 @@ def evaluate(
     precision: Literal["float32", "bfloat16", "auto"] | None = None,
     proposal: Literal["fitted", "encoder"] | None = None,
     data_dir: Path | None = None,
-    device: str | None = None,
+    device: str = AUTO,
     processes: int | None = None,
 ) -> None:
     """Measure a trained run again; write the results as JSON to its folder.
@@ -143,7 +146,7 @@ def evaluate(
         proposal: Where importance samples come from. fitted: a proposal that is fitted to each image, for the cost of
             128 samples. encoder: q(z|x), as in the paper. Default: as in the run's experiment, or the protocol.
         data_dir: Folder of the data; for your own images that have moved: their new location.
-        device: cpu, cuda, ...; default: cpu.
+        device: auto, cpu, cuda, mps, ... auto: the kind that the run was made on, if it is here.
         processes: Number of processes that share the likelihoods. Default: 1.
     """
     from mpdvae.evaluation.run_evaluation import evaluate
@@ -151,7 +154,7 @@ def evaluate(
     from mpdvae.runs.environment import EVALUATION
     from mpdvae.runs.observer import owned_by_first, run_in
     from mpdvae.system.atomic_files import read_json
-    from mpdvae.workflows.job import data_of, describe_run, note_environment, on_device, this_command
+    from mpdvae.workflows.job import data_of, describe_run, made_on, note_environment, on_device, this_command
     from mpdvae.workflows.progress_display import Watcher
 
     check_processes(processes)
@@ -162,7 +165,7 @@ def evaluate(
             f"`mpdvae resume {directory}` resumes it.",
             topic="not-finished",
         )
-    data = on_device(data_of(run, data_dir), own_device(device))
+    data = on_device(data_of(run, data_dir), own_device(device_for(device, made_on(directory))))
     with Watcher(f"measuring {directory} on the {split} images") as watcher, owned_by_first(directory, watcher.say):
         describe_run(run, data, this_command())
         note_environment(run, data, EVALUATION, run.experiment.training.steps)
@@ -273,9 +276,7 @@ def _make_run(
         return noted(run_in(out), choice)
 
 
-def _complete(
-    run: "Run", threads: int | None, data_dir: Path | None, device: str | None = None, track: Track = ()
-) -> None:
+def _complete(run: "Run", threads: int | None, data_dir: Path | None, device: str = AUTO, track: Track = ()) -> None:
     import torch
 
     from mpdvae.runs.observer import owned_by_first

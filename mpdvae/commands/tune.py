@@ -10,6 +10,7 @@ from mpdvae.commands.options import Track
 from mpdvae.errors import InputError
 from mpdvae.experiments.experiment import with_changes
 from mpdvae.runs.trackers import check_installed
+from mpdvae.system.devices import AUTO, device_for
 from mpdvae.system.untrusted_text import tell
 
 if TYPE_CHECKING:
@@ -29,7 +30,7 @@ def tune(
     jobs: int | None = None,
     backend: Literal["loky", "ray", "dask"] = "loky",
     address: str | None = None,
-    device: str | None = None,
+    device: str = AUTO,
     data_dir: Path | None = None,
     track: Track = (),
     precision: Literal["float32", "bfloat16", "auto"] | None = None,
@@ -51,7 +52,8 @@ def tune(
         jobs: Number of parallel trials. Default: number of cores, of GPUs with --device cuda, or of the cluster's workers.
         backend: loky: processes on this machine; ray, dask: a cluster whose machines share the folders.
         address: Address of the cluster's head. Default: a temporary cluster on this machine.
-        device: cpu, cuda (trials are distributed over all GPUs), cuda:1, ...; default: cpu. Results depend on the device.
+        device: auto, cpu, cuda (trials are distributed over all GPUs), cuda:1, ... auto: GPUs if there are any.
+            Results depend on the device.
         data_dir: Folder of the data. Default: $MPDVAE_DATA, else the user's cache folder.
         track: Experiment tracker that also receives the history of every trial; can be given several times.
         precision: float32, bfloat16 or auto. Default: as in the recipe.
@@ -72,7 +74,7 @@ def tune(
     varied = space(experiment, vary)
     check_fit(experiment, load_data(experiment, data_dir))
     outcomes = search(
-        Search(experiment, varied, out, trials, storage, pruner, data_dir, this_command(), track, device),
+        Search(experiment, varied, out, trials, storage, pruner, data_dir, this_command(), track, device_for(device)),
         jobs,
         backend,
         address,

@@ -39,6 +39,11 @@ class Images:
         return channel, height, width
 
     @property
+    def in_memory(self) -> bool:
+        """Whether all pixels are."""
+        return True
+
+    @property
     def device(self) -> torch.device:
         """The device on which batches are."""
         return self.pixels.device

@@ -2,7 +2,8 @@
 (given_dataset.py); prepared, and split here unless the files define a split.
 
 Without a test set, a tenth of the images becomes one; then a tenth of the rest (or the requested number) is set aside for
-validation, both at random by the split seed.
+validation, both at random by the split seed. A tenth of many large images is more than is needed to measure a model, and more
+than fits into memory: at most `MOST_ASIDE` values, or `FEWEST_ASIDE` images, are set aside for each.
 
 Pictures and arrays of more than `IN_MEMORY` bytes stay in their files (stored_images.py). Nothing else depends on that.
 """
@@ -28,6 +29,9 @@ from mpdvae.errors import InputError
 
 IN_MEMORY = 1 << 28
 """Bytes of all pictures that are kept in memory: three times as many as CIFAR-10 has."""
+MOST_ASIDE = 1 << 24
+"""Values of the images that are set aside, 64 MiB in float32: 21,399 grey images of 28x28, 1,365 in colour of 64x64."""
+FEWEST_ASIDE = 200
 _FEWEST = 10  # with fewer images, a tenth would be empty
 
 
@@ -76,7 +80,7 @@ def from_dataset(
         dataset: a map-style `torch.utils.data.Dataset`, a `datasets.Dataset` of Hugging Face, or anything else that has a
             length and gives images, or pairs or dictionaries of image and label, by number; see `DatasetSource`.
         title: what the data are called.
-        validation_size: number of images set aside for validation; None: a tenth.
+        validation_size: number of images set aside for validation; None: a tenth, within the bound of this module.
         split_seed: seed of the split.
         preparation: what is done to each picture.
 
@@ -109,7 +113,7 @@ def split_own(parts: dict[str, Images], where: str, title: str, validation_size:
     """Splits images that are called "all", or "train" and "test". Raises `InputError`, naming `where`, if they are too
     few."""
     train, test = _with_test(parts, where, split_seed)
-    size = (len(train) + 9) // 10 if validation_size is None else validation_size
+    size = min((len(train) + 9) // 10, most_aside(train)) if validation_size is None else validation_size
     if not 0 < size < len(train):
         raise InputError(
             f"{where} has too few images: {len(train)} remain besides the test images, of which {size} cannot be set "
@@ -118,6 +122,11 @@ def split_own(parts: dict[str, Images], where: str, title: str, validation_size:
         )
     kept, aside = split_train_validation(len(train), size, split_seed)
     return Splits.of("own", title, train.part(kept), train.part(aside), test, split_seed)
+
+
+def most_aside(images: Images) -> int:
+    """Returns how many of such images are set aside at the most, for testing or for validation."""
+    return max(FEWEST_ASIDE, MOST_ASIDE // math.prod(images.image_shape))
 
 
 def _with_test(parts: dict[str, Images], where: str, split_seed: int) -> tuple[Images, Images]:
@@ -129,7 +138,7 @@ def _with_test(parts: dict[str, Images], where: str, split_seed: int) -> tuple[I
                 "testing and another for validation.",
                 topic="own-data",
             )
-        rest, test = split_train_validation(len(images), len(images) // 10, split_seed)
+        rest, test = split_train_validation(len(images), min(len(images) // 10, most_aside(images)), split_seed)
         return images.part(rest), images.part(test)
     train, test = parts["train"], parts["test"]
     if train.image_shape != test.image_shape:

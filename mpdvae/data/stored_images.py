@@ -86,6 +86,10 @@ class StoredImages(Images):
         return self._reading.source.image_shape
 
     @property
+    def in_memory(self) -> bool:
+        return False
+
+    @property
     def device(self) -> torch.device:
         return self._device
 

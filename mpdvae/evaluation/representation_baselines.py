@@ -32,6 +32,9 @@ from mpdvae.runs.environment import source_hash
 from mpdvae.training.learner_state import initialise
 from mpdvae.vae import VAE
 
+MOST_SCORED, FEWEST_SCORED = 1 << 24, 1_000
+"""Values, and number, of the training images that classifiers learn from, where the images are too many for the memory and
+their number is not given."""
 GREY_HALF = 128
 """Lowest grey level of 0..255 that counts as ink if images are thresholded at one half."""
 LIBRARIES = ("numpy", "scikit-learn", "scipy", "torch")
@@ -117,6 +120,8 @@ def _scored(e: Experiment, data: Splits, tested: Images, split: str) -> Scored:
     assert data.train.labels is not None
     assert tested.labels is not None
     labels, wanted, chosen = data.train.labels.cpu().numpy(), e.evaluation.representation_images, None
+    if wanted is None and not data.train.in_memory:
+        wanted = max(FEWEST_SCORED, MOST_SCORED // int(np.prod(data.image_shape)))
     if wanted is not None and wanted < len(labels):
         # A random subset, the same for all runs; never a prefix, which may be sorted by class.
         chosen = np.random.default_rng(0).permutation(len(labels))[:wanted]

@@ -187,7 +187,7 @@ class Evaluation(Config):
     """Precision of the decoder in the likelihoods. auto: bfloat16 if that is faster and a pilot shows its error to be below a
     tenth of the Monte-Carlo error; compiles if that pays back."""
     representation_images: Count | None = None
-    """Training images from which label subsets and clusters are drawn; None: all."""
+    """Training images from which label subsets and clusters are drawn; None: all, or as many as memory holds easily."""
     label_counts: Annotated[tuple[AtLeastTwo, ...], Field(min_length=1)] = (100, 1_000, 10_000)
     all_labels: bool = False
     """Whether classifiers are also trained on all labels."""

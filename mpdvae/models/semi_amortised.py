@@ -24,6 +24,7 @@ from mpdvae.divergence import diagonal_normal
 from mpdvae.errors import InputError
 from mpdvae.seeding import derive_seed
 from mpdvae.system.batch_sharding import like_all, own
+from mpdvae.system.devices import back
 
 GRADIENT_BOUND = 5.0
 """c: bound on the norm of one image's gradient, in nats."""
@@ -83,7 +84,8 @@ class SemiAmortised(nn.Module):
             noise = own(torch.randn_like(like_all(mean)))
         else:
             generator = torch.Generator().manual_seed(derive_seed("refinement"))
-            noise = torch.randn(1, *mean.shape[1:], generator=generator, dtype=torch.float64).to(mean)
+            noise = torch.randn(1, *mean.shape[1:], generator=generator, dtype=torch.float64)
+            noise = back(noise, mean)
         return torch.stack([noise, -noise])
 
     def extra_repr(self) -> str:

@@ -26,6 +26,7 @@ from mpdvae.measures.density import evaluating
 from mpdvae.measures.finite import refuse_not_finite
 from mpdvae.objectives.terms import Objective
 from mpdvae.seeding import seeded
+from mpdvae.system.devices import to_float64
 from mpdvae.vae import VAE
 
 DRAWS = 2
@@ -79,6 +80,6 @@ def _per_image(term: Tensor, mean: Tensor, scale: Tensor) -> Float[Tensor, "imag
 
 def _norm(name: str, draws: Float[Tensor, "draws images twice_latent"]) -> float:
     refuse_not_finite(f"{name} gradient", draws.transpose(0, 1))
-    g, count = draws.double(), len(draws)
+    g, count = to_float64(draws), len(draws)
     different = g.sum(0).square().sum(1) - g.square().sum((0, 2))
     return (different.mean() / (count * (count - 1))).clamp_min(0.0).sqrt().item()

@@ -6,6 +6,7 @@ import torch
 from torch import Tensor
 
 from mpdvae.objectives.terms import Loss
+from mpdvae.system.devices import of_sums, to_float64
 from mpdvae.training.nonfinite_recovery import NotFinite
 
 
@@ -22,7 +23,7 @@ class LossSums:
 
     def add(self, loss: Loss, norm: Tensor) -> None:
         for name, value in loss.terms.items():
-            self.terms[name] = self.terms.get(name, 0) + value.detach().double()
+            self.terms[name] = self.terms.get(name, 0) + to_float64(value.detach())
         self.count += 1
         if norm.device.type != "cpu":  # on a CPU, every step is checked before the update
             self.unchecked.append(loss.total.detach() + norm)
@@ -50,6 +51,6 @@ class LossSums:
     def restored(cls, tensors: dict[str, Tensor], counts: dict[str, Any], device: torch.device) -> "LossSums":
         """Restores the sums that `checkpoint` returned, with terms in the order of summation; new sums if it had none."""
         tally = cls()
-        tally.terms = {name: tensors[f"tally/{name}"].to(device) for name in counts.get("terms", ())}
+        tally.terms = {name: tensors[f"tally/{name}"].to(of_sums(device)) for name in counts.get("terms", ())}
         tally.count, tally.skipped = counts.get("count", 0), counts.get("skipped", 0)
         return tally

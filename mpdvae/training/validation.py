@@ -39,6 +39,7 @@ from mpdvae.objectives.term_gradients import gradient_norms
 from mpdvae.objectives.terms import ForwardPass, Objective
 from mpdvae.seeding import seeded
 from mpdvae.system.batch_sharding import divided, own
+from mpdvae.system.devices import to_float64
 from mpdvae.vae import VAE
 
 IMAGES_AT_ONCE = 500
@@ -155,8 +156,8 @@ def validate(
                     q = diagonal_normal(forward.q)
                     means.append(q.loc.flatten(1).cpu().double())
                     scales.append(q.scale.flatten(1).cpu().double())
-                    reconstruction += forward.reconstruction.double().sum().item() / len(x)
-                    kl += forward.kl.double().sum().item() / len(x)
+                    reconstruction += to_float64(forward.reconstruction).sum().item() / len(x)
+                    kl += to_float64(forward.kl).sum().item() / len(x)
         measured = code_diagnostics.of_posteriors(
             Independent(Normal(torch.cat(means), torch.cat(scales)), 1), vae.prior()
         )

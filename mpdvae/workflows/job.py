@@ -87,6 +87,16 @@ def check_device(device: str | None, argument: str = "--device") -> None:
         ) from None
 
 
+def made_on(folder: Path) -> str | None:
+    """Returns the type of device, such as cpu, that the run in `folder` was last trained or measured on; None if that is not
+    known. The command that opens the folder says if it is damaged."""
+    try:
+        environments = Run(folder).manifest.get("environments") or []
+    except (InputError, RunError):
+        return None
+    return str(environments[-1]["fields"].get("device", "cpu")).partition(":")[0] if environments else None
+
+
 def check_fit(experiment: Experiment, data: Splits) -> None:
     """Raises `InputError` if `experiment` cannot be trained and evaluated on `data`. Called before a folder is created."""
     steps_per_epoch(len(data.train), experiment.training.batch_size)

@@ -8,9 +8,12 @@ This runs `mpdvae train ...` on the device:
 
     python tests/support/second_device.py train mae-digits-smoke --out DIR --device elsewhere
 
+With STAND_IN_WITHOUT_FLOAT64=1 in the environment it has no float64, like Apple's MPS.
+
 A process can register only one such device, and cannot remove it, so tests start a separate process for it.
 """
 
+import os
 import sys
 from typing import Any
 
@@ -20,8 +23,10 @@ from torch.utils._pytree import tree_iter, tree_map_only
 from torch.utils.backend_registration import _setup_privateuseone_for_python_backend
 
 from mpdvae.networks.on_cpu import CPU_LIKE
+from mpdvae.system.devices import WITHOUT_FLOAT64
 
 NAME = "elsewhere"
+LACKS_FLOAT64 = bool(os.environ.get("STAND_IN_WITHOUT_FLOAT64"))
 ATEN = torch.ops.aten
 COPIES = {ATEN._to_copy.default, ATEN.copy_.default}
 INDEXED = {ATEN.index.Tensor, ATEN.index_put.default, ATEN.index_put_.default, ATEN._index_put_impl_.default}
@@ -58,6 +63,8 @@ class There(Tensor):
 
     @staticmethod
     def __new__(cls, here: Tensor) -> "There":
+        if LACKS_FLOAT64 and here.dtype == torch.float64:
+            raise TypeError(f"device {NAME!r} has no float64")
         form: dict[str, Any] = {"strides": here.stride(), "storage_offset": here.storage_offset(), "dtype": here.dtype}
         tensor = Tensor._make_wrapper_subclass(cls, here.size(), device=torch.device(NAME, 0), **form)
         tensor.here = here
@@ -100,6 +107,8 @@ def _refuse_mixture(operation: Any, args: Any, kwargs: Any, involved: bool) -> N
 
 _setup_privateuseone_for_python_backend(NAME, backend_module=_Backend())
 CPU_LIKE.add(NAME)
+if LACKS_FLOAT64:
+    WITHOUT_FLOAT64.add(NAME)
 _library = torch.library.Library("_", "IMPL")
 _library.fallback(lambda operation, *args, **kwargs: _perform(operation, args, kwargs), "PrivateUse1")
 
