@@ -258,3 +258,69 @@ def test_stored_images_take_little_memory(form, tmp_path):
     assert same == total
     assert held > 281
     assert stored < 200
+
+
+class Blank:
+    """A source of black pictures."""
+
+    def __init__(self, count: int, *image_shape: int) -> None:
+        self.count, self.image_shape = count, image_shape
+
+    def __len__(self) -> int:
+        return self.count
+
+    def read(self, rows: np.ndarray) -> np.ndarray:
+        return np.zeros((len(rows), *self.image_shape), np.uint8)
+
+
+@pytest.mark.parametrize(
+    ("count", "shape", "sizes"),
+    [
+        (1_000, (1, 28, 28), (810, 90, 100)),
+        (70_000, (1, 28, 28), (56_700, 6_300, 7_000)),
+        (300_000, (1, 28, 28), (257_202, 21_399, 21_399)),
+        (20_000, (3, 64, 64), (17_270, 1_365, 1_365)),
+        (3_000, (3, 256, 256), (2_600, 200, 200)),
+    ],
+)
+def test_of_many_images_no_more_are_set_aside_than_memory_holds(count, shape, sizes):
+    images = StoredImages(Blank(count, *shape))
+    assert own.split_own({"all": images}, "here", "blank", None, 0).sizes == sizes
+    assert own.split_own({"all": images}, "here", "blank", 50, 0).sizes[1] == 50
+
+
+RUN = """
+import sys
+from limits import memory_bytes, start_counting_memory
+from mpdvae.commands.cli import main
+
+start_counting_memory()
+before = memory_bytes(peak=False)
+code = main(["train", "vae-digits-smoke", "--data.dataset", "own", "--data.path", sys.argv[1], "--out", sys.argv[2],
+    *"--data.binarisation levels --data.evaluation-draws 1 --training.steps 20 --training.evaluate-every 10".split(),
+    *"--training.batch-size 64 --evaluation.density-images 5 --evaluation.density-samples 4".split(),
+    *"--evaluation.explored-images 20 --threads 1".split()])
+print("measured", code, (memory_bytes(peak=True) - before) / 2**20)
+"""
+
+
+@pytest.mark.slow
+@pytest.mark.skipif(sys.platform != "linux", reason="reads /proc")
+def test_a_run_on_many_pictures_takes_little_more_memory_than_one_on_few(tmp_path):
+    """From training to pictures: 40,000 in colour of 64x64 are 1.8 GiB as numbers."""
+    taken = []
+    for count in (2_000, 40_000):
+        path = tmp_path / f"{count}.npy"
+        np.lib.format.open_memmap(path, mode="w+", dtype=np.uint8, shape=(count, 64, 64, 3)).flush()  # sparse: black
+        done = subprocess.run(
+            [sys.executable, "-c", RUN, path, tmp_path / f"run-{count}"],
+            capture_output=True,
+            text=True,
+            check=True,
+            env=os.environ | {"PYTHONPATH": os.pathsep.join(sys.path)},
+        )
+        code, mebibytes = done.stdout.splitlines()[-1].split()[1:]
+        assert code == "0"
+        taken.append(float(mebibytes))
+    assert taken[1] < taken[0] + 256
+    assert taken[1] < 1024
