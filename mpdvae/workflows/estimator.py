@@ -76,9 +76,10 @@ class MPDVAE(ClassNamePrefixFeaturesOutMixin, TransformerMixin, DensityMixin, Ba
     X holds images [n height width], [n channel height width] or [n height width channel], with 1 or 3 channels, or flat
     rows with `image_shape`. Returned images have the form and value range of the images given to `fit`. Grey images are
     modelled as black and white, as in the paper: during training a pixel is white with the probability given by its grey
-    level, drawn anew at every visit. `transform` encodes grey levels as they are; for likelihoods each image is drawn once, by
-    a seed that depends on the image alone. To binarise without randomness, pass `X > 0.5`. Colour images have 256 levels. A decoder whose `pixels` are of another kind
-    (docs/likelihoods.md) gets grey and colour images as that kind: `decoder=MLPDecoder(pixels="gaussian")`.
+    level, drawn anew at every visit. `transform` encodes grey levels as they are; for likelihoods each image is drawn once,
+    by a seed that depends on the image alone. To binarise without randomness, pass `X > 0.5`. Colour images have 256 levels.
+    A decoder whose `pixels` are of another kind (docs/likelihoods.md) gets grey and colour images as that kind:
+    `decoder=MLPDecoder(pixels="gaussian")`.
 
     Arguments:
         latent_dim: number of latent dimensions; of codes that are maps, the number of channels.
