@@ -276,7 +276,9 @@ def _make_run(
         return noted(run_in(out), choice)
 
 
-def _complete(run: "Run", threads: int | None, data_dir: Path | None, device: str = AUTO, track: Track = ()) -> None:
+def _complete(
+    run: "Run", threads: int | None, data_dir: Path | None, device: str | None = None, track: Track = ()
+) -> None:
     import torch
 
     from mpdvae.runs.observer import owned_by_first

@@ -243,7 +243,7 @@ class MPDVAE(ClassNamePrefixFeaturesOutMixin, TransformerMixin, DensityMixin, Ba
         """Returns about how many seconds `fit(X)` takes on this machine if it does not stop early, without fitting: a few
         training steps are timed. `precision="auto"` can be faster. Raises `InputError` as `fit` does."""
         self._check_numbers()
-        data = self._divided(clone(self)._pixels(X, fitting=True), seed=0)
+        data = self._divided(cast(MPDVAE, clone(self))._pixels(X, fitting=True), seed=0)
         return estimated_seconds(experiment_of(self.get_params(), type(self).__name__, data, 0), data)
 
     @classmethod
