@@ -126,7 +126,7 @@ def _write(out: Path, report: Found) -> None:
 
 def _comparison(device: str, folder: str) -> list[str]:
     """Returns the command that compares every part, and then tiny runs of recipes, with the CPU."""
-    sweeps = {experiment.name for experiment in recipes.sweep_matrix("smoke", ("digits",))}
+    sweeps = {experiment.name for experiment in recipes.figure_matrix("rate-distortion", "smoke", ("digits",))}
     names = [name for name in recipes.all_recipes() if name.endswith("-digits-smoke") and name not in sweeps]
     return [sys.executable, "-W", "ignore", "tests/support/on_a_gpu.py", device, folder, *names]
 

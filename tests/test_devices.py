@@ -167,7 +167,7 @@ def test_every_part():
 @pytest.mark.slow
 def test_every_recipe(tmp_path):
     sweeps = {
-        experiment.name for experiment in recipes.sweep_matrix("smoke", ("digits",))
+        experiment.name for experiment in recipes.figure_matrix("rate-distortion", "smoke", ("digits",))
     }  # the same with other weights
     names = [name for name in recipes.all_recipes() if name.endswith("-digits-smoke") and name not in sweeps]
     assert len(names) > 20

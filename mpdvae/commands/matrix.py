@@ -31,7 +31,7 @@ def reproduce(
     first_seed: int = 0,
     until_decided: bool = False,
     at_most: int | None = None,
-    figure: Literal["rate-distortion"] | None = None,
+    figure: Literal["rate-distortion", "remedies"] | None = None,
     out: Path | None = None,
     jobs: int | None = None,
     backend: Literal["loky", "ray", "dask"] = "loky",
@@ -55,6 +55,7 @@ def reproduce(
         until_decided: Add seeds until each claim is decided; the intervals allow for the repeated looks.
         at_most: With --until-decided: maximum number of seeds per model. Default: 20.
         figure: rate-distortion: sweep diversity x smoothness, KL weight, free bits and committed rate, in one plane.
+            remedies: every remedy against collapse on the same network, data, budget and seeds, in a leaderboard.
         out: Folder of the runs, report.html, report.md and results.json. Default: runs/reproduce, or runs/FIGURE.
             Finished runs in this folder are reused.
         jobs: Number of parallel runs. Default: number of cores, of GPUs with --device cuda, or of the cluster's workers.
@@ -79,9 +80,9 @@ def reproduce(
 
     if scale not in SCALES:
         refuse_unknown("scale", scale, list(SCALES))
-    usual = SCALES[scale].sweeps if figure else SCALES[scale].compared
+    usual = recipes.data_of_figure(figure, SCALES[scale]) if figure else SCALES[scale].compared
     chosen = tuple(name.strip() for name in datasets.split(",") if name.strip()) or usual
-    experiments = recipes.sweep_matrix(scale, chosen) if figure else recipes.matrix(scale, chosen)
+    experiments = recipes.figure_matrix(figure, scale, chosen) if figure else recipes.matrix(scale, chosen)
     out = out or Path("runs") / (figure or "reproduce")
     seeds = SWEEP_SEEDS if figure and seeds is None else seeds
     if dry_run:

@@ -15,9 +15,10 @@ applied to the model that collapses; these scales and `days` have sweeps of sing
 (`mpdvae.experiments.sweeps`).
 """
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from functools import cache
+from typing import Literal
 
 from mpdvae.errors import InputError, refuse_unknown
 from mpdvae.experiments import sweeps
@@ -122,22 +123,36 @@ def seed_counts(recipes: Sequence[Experiment], seeds: int | None) -> list[int]:
     return [seeds or SCALES[recipe.scale].study(recipe.data.dataset).seeds for recipe in recipes]
 
 
-def sweep_matrix(scale: str, datasets: tuple[str, ...]) -> list[Experiment]:
-    """Like `matrix`, for the models in `sweeps.MODELS`."""
-    known = {name: known.sweeps for name, known in SCALES.items() if known.sweeps}
+Figure = Literal["rate-distortion", "remedies"]
+"""What `mpdvae reproduce --figure` trains models for."""
+OF_FIGURE: Mapping[Figure, tuple[str, ...]] = {
+    "rate-distortion": sweeps.MODELS,
+    "remedies": (COLLAPSING, *REMEDIES, "vlae", "mae"),
+}
+"""The models behind each: sweeps, or all remedies beside the model that collapses, VLAE and MAE."""
+
+
+def data_of_figure(figure: Figure, scale: Scale) -> tuple[str, ...]:
+    """Returns the data sets for which a scale has recipes of these models."""
+    return scale.sweeps if figure == "rate-distortion" else scale.remedies
+
+
+def figure_matrix(figure: Figure, scale: str, datasets: tuple[str, ...]) -> list[Experiment]:
+    """Like `matrix`, for the models behind a figure."""
+    known = {name: found for name, known in SCALES.items() if (found := data_of_figure(figure, known))}
     if scale in SCALES and scale not in known:
         raise InputError(
-            f"--scale: sweeps have recipes at scales {', '.join(known)}, got {scale!r}; choose one of these.",
+            f"--scale: {figure} has recipes at scales {', '.join(known)}, got {scale!r}; choose one of these.",
             topic="options",
         )
     without = [dataset for dataset in datasets if dataset not in known.get(scale, datasets)]
     if without:
         raise InputError(
-            f"--datasets: at scale {scale} there are sweep recipes for {', '.join(known[scale])}, got {without[0]!r}; "
+            f"--datasets: at scale {scale} there are recipes of {figure} for {', '.join(known[scale])}, got {without[0]!r}; "
             "choose one.",
             topic="options",
         )
-    return matrix(scale, datasets, sweeps.MODELS)
+    return matrix(scale, datasets, OF_FIGURE[figure])
 
 
 def _changed(base: Experiment, scale: Scale) -> list[Experiment]:

@@ -9,6 +9,10 @@ from mpdvae.report.collect import Study
 from mpdvae.report.development import CAPTION, HEADING, fates
 from mpdvae.report.files import MARK
 from mpdvae.report.grid import Table
+from mpdvae.report.leaderboard import CAPTION as LEADERBOARD_CAPTION
+from mpdvae.report.leaderboard import HEADING as LEADERBOARD_HEADING
+from mpdvae.report.leaderboard import TITLE as LEADERBOARD_TITLE
+from mpdvae.report.leaderboard import advice, places
 from mpdvae.report.numbers import number
 from mpdvae.report.opening import QUESTION, opening, unreliable
 from mpdvae.report.page import commands, headline, summary
@@ -50,6 +54,7 @@ def _study(study: Study, verdicts: Sequence[Verdict]) -> list[str]:
         f"## {escape(study.setting.title)}",
         *(f"**{title}.** {escape(text)}" for title, text in first.lines),
         escape(summary(study)),
+        *leaderboard(study),
         f"### Do the claims hold? (scale {escape(study.setting.scale)})",
         grid(["", "claim", "whose", "verdict"], [_claim(verdict) for verdict in verdicts], "llll"),
         escape(rule(verdicts[0].look)),
@@ -74,6 +79,21 @@ def _study(study: Study, verdicts: Sequence[Verdict]) -> list[str]:
         for row in rows
     ]
     return [*parts, "### Differences from the paper's set-up", grid(["", "released code", "here"], setup, "lll")]
+
+
+def leaderboard(study: Study) -> list[str]:
+    """Returns the leaderboard of a study with remedies; empty for another study."""
+    found = places(study)
+    if not found:
+        return []
+    rows = [list(map(escape, place.cells)) for place in found]
+    sentences = "\n".join(f"- {escape(sentence)}" for sentence in advice(found))
+    return [
+        f"### {LEADERBOARD_TITLE}",
+        sentences,
+        escape(LEADERBOARD_CAPTION),
+        grid(LEADERBOARD_HEADING, rows, "ll" + 6 * "r"),
+    ]
 
 
 def _table(made: Table) -> list[str]:

@@ -18,6 +18,10 @@ from mpdvae.report.explorer import Explorer, explorer
 from mpdvae.report.figures import Address, Chart
 from mpdvae.report.files import MARK
 from mpdvae.report.grid import Table
+from mpdvae.report.leaderboard import CAPTION as LEADERBOARD_CAPTION
+from mpdvae.report.leaderboard import HEADING as LEADERBOARD_HEADING
+from mpdvae.report.leaderboard import TITLE as LEADERBOARD_TITLE
+from mpdvae.report.leaderboard import Place, advice, places
 from mpdvae.report.numbers import duration, number, plural
 from mpdvae.report.opening import QUESTION, Opening, opening, unreliable
 from mpdvae.report.pictures import Gallery, galleries
@@ -59,6 +63,8 @@ class View:
     plane: Chart | None
     charts: tuple[Chart, ...]
     points: tuple[Point, ...]
+    places: tuple[Place, ...]
+    advice: tuple[str, ...]
     explorer: Explorer
     galleries: tuple[Gallery, ...]
     setup: tuple[Matter, ...]
@@ -96,6 +102,9 @@ def render(results: Results) -> str:
         fate_heading=HEADING,
         fate_caption=CAPTION,
         plane_heading=PLANE_HEADING,
+        leaderboard_title=LEADERBOARD_TITLE,
+        leaderboard_heading=LEADERBOARD_HEADING,
+        leaderboard_caption=LEADERBOARD_CAPTION,
         released=SOURCE,
         mark=MARK,
         version=__version__,
@@ -108,6 +117,7 @@ def render(results: Results) -> str:
 
 def view(name: str, study: Study, verdicts: Sequence[Verdict], address: Address) -> View:
     """Returns everything that is shown for one study."""
+    found = places(study)
     return View(
         name=name,
         study=study,
@@ -122,6 +132,8 @@ def view(name: str, study: Study, verdicts: Sequence[Verdict], address: Address)
         plane=plane(study, address),
         charts=tuple(charts(study, address)),
         points=points(study),
+        places=found,
+        advice=advice(found),
         explorer=explorer(study),
         galleries=tuple(galleries(study)),
         setup=tuple(row for row in differences(study) if not row.same),

@@ -9,7 +9,8 @@ from small_runs import TINY
 from mpdvae.errors import InputError
 from mpdvae.experiments import recipes, sweeps
 from mpdvae.experiments.experiment import Experiment, with_changes
-from mpdvae.experiments.recipes import recipe, sweep_matrix
+from mpdvae.experiments.recipes import figure_matrix, recipe
+from mpdvae.experiments.remedies import REMEDIES
 from mpdvae.experiments.scales import SCALES
 from mpdvae.runs.run_folder import Run
 
@@ -19,7 +20,7 @@ STUDIES = [(scale.name, dataset) for scale in SCALES.values() for dataset in sca
 @pytest.mark.parametrize(("scale", "dataset"), STUDIES)
 def test_each_point_is_one_dial_away_from_its_base(scale, dataset):
     """Turned back, it is the base again."""
-    experiments = {e.model: e for e in sweep_matrix(scale, (dataset,))}
+    experiments = {e.model: e for e in figure_matrix("rate-distortion", scale, (dataset,))}
     assert list(experiments) == list(sweeps.MODELS)
     assert len(experiments) == 2 + 9 + 3 + 3 + 3
     back = {
@@ -50,14 +51,14 @@ def test_strengths_are_what_names_say(dataset, scale, dimensions):
 
 def test_sweeps_that_there_are_not(capsys):
     with pytest.raises(
-        InputError, match="--scale: sweeps have recipes at scales smoke, minutes, hours, days, got 'paper'"
+        InputError, match="--scale: rate-distortion has recipes at scales smoke, minutes, hours, days, got 'paper'"
     ):
-        sweep_matrix("paper", ("mnist",))
-    with pytest.raises(InputError, match="at scale smoke there are sweep recipes for digits, got 'mnist'"):
-        sweep_matrix("smoke", ("mnist",))
+        figure_matrix("rate-distortion", "paper", ("mnist",))
+    with pytest.raises(InputError, match="at scale smoke there are recipes of rate-distortion for digits, got 'mnist'"):
+        figure_matrix("rate-distortion", "smoke", ("mnist",))
     code, _, err = call(capsys, "reproduce", "--figure", "rate")
     assert code == 2
-    assert "--figure: expected rate-distortion or None, got 'rate'" in err
+    assert "--figure: expected rate-distortion, remedies or None, got 'rate'" in err
     assert "'rate-distortion'" in err
 
 
@@ -71,7 +72,7 @@ def tiny_sweep() -> list[Experiment]:
 def test_the_figure_from_the_command_line(tmp_path, capsys, monkeypatch):
     """A part of the sweeps, tiny, to the report."""
     experiments = tiny_sweep()
-    monkeypatch.setattr(recipes, "sweep_matrix", lambda scale, datasets: experiments)
+    monkeypatch.setattr(recipes, "figure_matrix", lambda figure, scale, datasets: experiments)
     monkeypatch.chdir(tmp_path)
     code, _, err = call(capsys, "reproduce", "--figure", "rate-distortion", "--scale", "smoke", "--seeds", "1")
     assert (code, err) == (0, "")
@@ -87,8 +88,16 @@ def test_the_figure_from_the_command_line(tmp_path, capsys, monkeypatch):
 
 
 def test_the_plan_of_the_figure(capsys, monkeypatch):
-    monkeypatch.setattr(recipes, "sweep_matrix", lambda scale, datasets: tiny_sweep()[:1])
+    monkeypatch.setattr(recipes, "figure_matrix", lambda figure, scale, datasets: tiny_sweep()[:1])
     code, out, _ = call(capsys, "reproduce", "--figure", "rate-distortion", "--scale", "smoke", "--dry-run")
     assert code == 0
     assert "vae-pixelcnn-digits-smoke" in out
     assert "3 seeds: 3 runs" in out
+
+
+def test_all_remedies_have_recipes_of_a_matrix():
+    for scale, dataset in (("smoke", "digits"), ("minutes", "mnist")):
+        models = [e.model for e in figure_matrix("remedies", scale, (dataset,))]
+        assert models == ["vae-pixelcnn", *REMEDIES, "vlae", "mae"]
+    with pytest.raises(InputError, match="--scale: remedies has recipes at scales"):
+        figure_matrix("remedies", "paper", ("mnist",))
