@@ -23,7 +23,7 @@ from pathlib import Path
 
 import numpy as np
 import torch
-from jaxtyping import Bool, Float, Int64, UInt8
+from jaxtyping import Float, Int64, UInt8
 
 from mpdvae.data.entry import Entry
 from mpdvae.data.files import checksum
