@@ -151,6 +151,16 @@ COMPACT_MNIST = Study(
     seeds=5,
 )
 
+SPRITES = replace(
+    COMPACT_MNIST,
+    data=Data(dataset="sprites", evaluation_draws=1),
+    latent_dim=10,
+    training=COMPACT_MNIST.training.model_copy(update={"steps": 1_200, "averaging": 0.99, "evaluate_every": 200}),
+    evaluation=COMPACT_MNIST.evaluation.model_copy(update={"representation_images": 3_000}),
+    cost="about 5 minutes",
+)
+"""Images whose factors of variation are known."""
+
 COMPACT_EVALUATION = COMPACT_MNIST.evaluation.model_copy(
     update={"density_images": 500, "density_samples": 256, "label_subsets": 5}
 )
@@ -319,7 +329,7 @@ SCALES = {
         Scale(
             "minutes",
             "a laptop: real MNIST, compact networks, half an epoch",
-            (COMPACT_MNIST,),
+            (COMPACT_MNIST, SPRITES),
             ("mnist",),
             remedies=("mnist",),
             sweeps=("mnist",),
