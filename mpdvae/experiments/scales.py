@@ -1,7 +1,7 @@
 """Settings shared by the models compared on one data set, at each scale: networks, training, evaluation.
 
     smoke     tests: 8x8 digits, hardly any training
-    minutes   a laptop: MNIST, compact networks, half an epoch
+    minutes   a laptop: MNIST, compact networks, half an epoch; images with known factors of variation
     hours     a workstation: compact networks on MNIST, OMNIGLOT and CIFAR-10, trained until they are good
     days      a workstation: the paper's 28x28 networks, twenty epochs
     paper     GPUs: the released code's configurations and training, unchanged

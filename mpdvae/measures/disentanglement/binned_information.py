@@ -33,7 +33,7 @@ class BinnedInformation(NamedTuple):
     """Entropy of each factor, which bounds the information about it."""
 
 
-def binned_information(data: Factored, bins: int = BINS) -> BinnedInformation:
+def information_per_unit(data: Factored, bins: int = BINS) -> BinnedInformation:
     """Returns the mutual information of every unit and factor. Raises `InputError` as `check` does, for fewer than 2 bins,
     and for too few images."""
     check(data)

@@ -103,26 +103,26 @@ def measure_importance(train: Factored, test: Factored, seed: int = 0) -> Import
     """
     check_both(train, test)
     count = train.factors.shape[1]
-    forests = [_forest(train, k, derive_seed(seed, "forest", k) % 2**32) for k in range(count)]
+    depths, forests = zip(*(_best(train, k, derive_seed(seed, "forest", k) % 2**32) for k in range(count)), strict=True)
     accuracies = [forest.score(test.codes, test.factors[:, k]) for k, forest in enumerate(forests)]
     shares = [np.unique(values, return_counts=True)[1].max() / len(values) for values in test.factors.T]
     return Importance(
         np.stack([forest.feature_importances_ for forest in forests], axis=1),
         np.array(accuracies, np.float64),
         np.array(shares),
-        tuple(forest.max_depth for forest in forests),
+        depths,
     )
 
 
-def _forest(train: Factored, factor: int, seed: int) -> RandomForestClassifier:
-    """Returns the forest whose depth has the best out-of-bag accuracy."""
-    forests = [
-        RandomForestClassifier(TREES, max_depth=depth, max_features=None, oob_score=True, random_state=seed)
+def _best(train: Factored, factor: int, seed: int) -> tuple[int, RandomForestClassifier]:
+    """Returns the depth with the best out-of-bag accuracy, and its forest."""
+    forests = {
+        depth: RandomForestClassifier(TREES, max_depth=depth, max_features=None, oob_score=True, random_state=seed).fit(
+            train.codes, train.factors[:, factor]
+        )
         for depth in DEPTHS
-    ]
-    for forest in forests:
-        forest.fit(train.codes, train.factors[:, factor])
-    return max(forests, key=lambda forest: forest.oob_score_)
+    }
+    return max(forests.items(), key=lambda item: item[1].oob_score_)
 
 
 def _concentration(weights: np.ndarray) -> np.ndarray:

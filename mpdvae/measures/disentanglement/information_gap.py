@@ -16,7 +16,7 @@ from typing import Any
 import numpy as np
 from jaxtyping import Float64, Int64
 
-from mpdvae.measures.disentanglement.binned_information import BINS, BinnedInformation, binned_information
+from mpdvae.measures.disentanglement.binned_information import BINS, BinnedInformation, information_per_unit
 from mpdvae.measures.disentanglement.factored import Factored
 
 
@@ -54,7 +54,7 @@ def measure_gap(data: Factored, bins: int = BINS) -> InformationGap:
     Raises:
         InputError: for codes and factors that do not match or are no such, or too few images.
     """
-    return gap_of(binned_information(data, bins))
+    return gap_of(information_per_unit(data, bins))
 
 
 def gap_of(known: BinnedInformation) -> InformationGap:

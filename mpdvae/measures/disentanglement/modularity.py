@@ -22,7 +22,7 @@ from jaxtyping import Float64
 from sklearn.metrics import roc_auc_score
 from threadpoolctl import threadpool_limits
 
-from mpdvae.measures.disentanglement.binned_information import BINS, BinnedInformation, binned_information
+from mpdvae.measures.disentanglement.binned_information import BINS, BinnedInformation, information_per_unit
 from mpdvae.measures.disentanglement.factored import Factored, check_both
 from mpdvae.measures.representation.classifiers import logistic_regression
 
@@ -64,7 +64,7 @@ class Explicitness:
 
 def measure_modularity(data: Factored, bins: int = BINS) -> Modularity:
     """Measures modularity; arguments and errors are those of `measure_gap`."""
-    return modularity_of(binned_information(data, bins))
+    return modularity_of(information_per_unit(data, bins))
 
 
 def modularity_of(known: BinnedInformation) -> Modularity:

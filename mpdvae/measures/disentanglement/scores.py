@@ -7,7 +7,7 @@ from typing import Any
 import numpy as np
 from jaxtyping import Float, Integer
 
-from mpdvae.measures.disentanglement.binned_information import BINS, BinnedInformation, binned_information
+from mpdvae.measures.disentanglement.binned_information import BINS, BinnedInformation, information_per_unit
 from mpdvae.measures.disentanglement.factored import Factored, check_both, check_names
 from mpdvae.measures.disentanglement.importance import Importance, measure_importance
 from mpdvae.measures.disentanglement.information_gap import InformationGap, gap_of
@@ -79,7 +79,7 @@ def measure(
     names = tuple(map(str, range(count)) if names is None else names)
     kinds = [False] * count if ordered is None else list(ordered)
     check_names(names, kinds, count)
-    known = binned_information(test, bins)
+    known = information_per_unit(test, bins)
     return Disentanglement(
         names=names,
         train_images=len(train_codes),

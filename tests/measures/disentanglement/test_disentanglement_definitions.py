@@ -12,7 +12,7 @@ from mpdvae.measures.disentanglement import (
     BinnedInformation,
     Factored,
     Importance,
-    binned_information,
+    information_per_unit,
     measure_explicitness,
     measure_gap,
     measure_importance,
@@ -38,7 +38,7 @@ def information(unit: np.ndarray, values: np.ndarray, bins: int) -> float:
 @pytest.mark.parametrize("data", [mixed(), unrelated()], ids=["mixed", "unrelated"])
 def test_information_mig_and_modularity_agree_with_loops_over_counts(data, bins):
     table = [[information(unit, values, bins) for values in data.factors.T] for unit in data.codes.T]
-    np.testing.assert_allclose(binned_information(data, bins).information, table, atol=1e-12)
+    np.testing.assert_allclose(information_per_unit(data, bins).information, table, atol=1e-12)
     gaps, modular = [], []
     for k, values in enumerate(data.factors.T):
         best, second = sorted((row[k] for row in table), reverse=True)[:2]
@@ -56,7 +56,7 @@ def test_information_of_independent_units_is_the_stated_bias():
     data = unrelated(units=40, copies=25)
     sizes, n = np.array([2, 4, 5]), len(data.codes)
     uniform = Factored(np.random.default_rng(3).uniform(size=data.codes.shape), data.factors)  # all bins are filled
-    found = binned_information(uniform).information.mean(0)
+    found = information_per_unit(uniform).information.mean(0)
     np.testing.assert_allclose(found, 19 * (sizes - 1) / (2 * n), rtol=0.1)
 
 
