@@ -19,14 +19,17 @@ def standardised(table: np.ndarray) -> np.ndarray:
     return (table - table.mean(0)) / table.std(0)
 
 
-def rotation(units: int, seed: int = 0) -> np.ndarray:
-    return np.linalg.qr(np.random.default_rng(seed).normal(size=(units, units)))[0]
-
-
 def perfect(seed: int = 0) -> Factored:
     """One unit for each factor."""
     table = balanced(seed=seed)
     return Factored(standardised(table), table)
+
+
+def noisy(seed: int, axes: np.ndarray) -> Factored:
+    """One unit for each factor, with a little noise, in other orthogonal axes."""
+    data = perfect(seed)
+    noise = 0.1 * np.random.default_rng([3, seed]).normal(size=data.codes.shape)
+    return Factored((data.codes + noise) @ axes, data.factors)
 
 
 def mixed(seed: int = 0) -> Factored:

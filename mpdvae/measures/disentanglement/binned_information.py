@@ -56,11 +56,11 @@ def in_bins(unit: Float64[np.ndarray, " n"], bins: int) -> Integer[np.ndarray, "
 
 
 def _check_enough(data: Factored, bins: int, entropy: np.ndarray) -> None:
-    for k, values in enumerate(data.factors.T):
-        count = len(np.unique(values))
-        needed = int(np.ceil((bins - 1) * (count - 1) / (2 * BIAS * entropy[k])))
-        if len(data.codes) < needed:
-            raise InputError(
-                f"codes: expected at least {needed:,} images to estimate the information about the {count} values of factor "
-                f"{k} with {bins} bins, got {len(data.codes):,}; give more images, or fewer bins."
-            )
+    counts = np.array([len(np.unique(values)) for values in data.factors.T])
+    needed = np.ceil((bins - 1) * (counts - 1) / (2 * BIAS * entropy)).astype(np.int64)
+    k = needed.argmax()
+    if len(data.codes) < needed[k]:
+        raise InputError(
+            f"codes: expected at least {needed[k]:,} images to estimate the information about the {counts[k]} values of "
+            f"factor {k} with {bins} bins, got {len(data.codes):,}; give more images, or fewer bins."
+        )

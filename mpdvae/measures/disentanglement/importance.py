@@ -103,7 +103,7 @@ def measure_importance(train: Factored, test: Factored, seed: int = 0) -> Import
     """
     check_both(train, test)
     count = train.factors.shape[1]
-    depths, forests = zip(*(_best(train, k, derive_seed(seed, "forest", k) % 2**32) for k in range(count)), strict=True)
+    depths, forests = zip(*(_best(train, k, derive_seed(seed, "forest") % 2**32) for k in range(count)), strict=True)
     accuracies = [forest.score(test.codes, test.factors[:, k]) for k, forest in enumerate(forests)]
     shares = [np.unique(values, return_counts=True)[1].max() / len(values) for values in test.factors.T]
     return Importance(

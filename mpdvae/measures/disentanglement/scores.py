@@ -5,7 +5,7 @@ from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
-from jaxtyping import Float, Integer
+from jaxtyping import Float, Shaped
 
 from mpdvae.measures.disentanglement.binned_information import BINS, BinnedInformation, information_per_unit
 from mpdvae.measures.disentanglement.factored import Factored, check_both, check_names
@@ -48,10 +48,10 @@ class Disentanglement:
 
 
 def measure(
-    train_codes: Float[np.ndarray, "_train unit"],
-    train_factors: Integer[np.ndarray, "_train factor"],
-    test_codes: Float[np.ndarray, "_test unit"],
-    test_factors: Integer[np.ndarray, "_test factor"],
+    train_codes: Float[np.ndarray, "_train _unit"],
+    train_factors: Shaped[np.ndarray, "_train _factor"],
+    test_codes: Float[np.ndarray, "_test _unit"],
+    test_factors: Shaped[np.ndarray, "_test _factor"],
     names: Sequence[str] | None = None,
     ordered: Sequence[bool] | None = None,
     bins: int = BINS,
@@ -61,9 +61,9 @@ def measure(
 
     Arguments:
         train_codes: codes that predictors are trained on.
-        train_factors: numbers of the values of the factors of the training images.
+        train_factors: numbers of the values of the factors of the training images, as integers.
         test_codes: codes on which predictors are scored, and of which MIG and modularity are measured.
-        test_factors: numbers of the values of the factors of the test images.
+        test_factors: numbers of the values of the factors of the test images, as integers.
         names: names of the factors; None: "0", "1", ...
         ordered: for each factor, whether its numbers are steps of a quantity, which SAP distinguishes; None: none is.
         bins: number of bins of equal width into which MIG and modularity cut each unit.

@@ -5,7 +5,7 @@ from collections.abc import Callable
 
 import numpy as np
 import pytest
-from factor_tables import SIZES, mixed, perfect, rotation, unrelated
+from factor_tables import SIZES, mixed, noisy, perfect, unrelated
 
 from mpdvae.errors import InputError
 from mpdvae.measures import Disentanglement, measure_disentanglement
@@ -47,14 +47,13 @@ def test_sap_of_ordered_factors_is_one_for_perfect_codes():
 
 
 def test_a_rotation_loses_what_depends_on_axes_and_keeps_what_does_not():
-    straight, turned = (
-        scores(*(Factored(perfect(i).codes @ q, perfect(i).factors) for i in (0, 1))) for q in (np.eye(3), rotation(3))
-    )
+    reflected = np.eye(3) - 2 / 3
+    straight, turned = (scores(noisy(0, axes), noisy(1, axes)) for axes in (np.eye(3), reflected))
     for name in ("mig", "disentanglement", "completeness", "sap"):
         assert turned[name] < 0.6 * straight[name], name
     assert turned["modularity"] < straight["modularity"] - 0.05
     assert turned["explicitness"] == pytest.approx(straight["explicitness"], abs=0.02)
-    assert turned["informativeness"] > 0.9
+    assert turned["informativeness"] > 0.8
 
 
 def test_codes_that_tell_nothing_have_the_scores_of_chance():
@@ -90,7 +89,7 @@ def with_values_under_other_numbers(data: Factored) -> Factored:
     ids=lambda change: change.__name__,
 )
 def test_scores_do_not_depend_on(change: Change, of_mixed):
-    """Forests draw other bootstrap samples if columns move, which changes the scores of DCI a little."""
+    """Ties between units are broken by their order, which changes the scores of DCI a little."""
     found = scores(change(mixed(0)), change(mixed(1)))
     for name in found:
         tolerance = 0.02 if name in ("disentanglement", "completeness", "informativeness") else 1e-6
@@ -109,9 +108,8 @@ def test_a_constant_unit_changes_no_score_of_the_others(of_mixed):
 def test_units_that_are_all_constant_tell_nothing():
     nothing = [Factored(np.ones((len(data.codes), 3)), data.factors) for data in (perfect(0), perfect(1))]
     found = scores(*nothing)
-    assert {
-        name: found[name] for name in ("mig", "sap", "modularity", "disentanglement", "completeness")
-    } == dict.fromkeys(("mig", "sap", "modularity", "disentanglement", "completeness"), 0)
+    for name in ("mig", "sap", "modularity", "disentanglement", "completeness"):
+        assert found[name] == pytest.approx(0), name
     assert found["explicitness"] == 0.5
 
 
