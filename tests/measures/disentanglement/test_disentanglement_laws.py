@@ -177,7 +177,7 @@ REFUSED: dict[str, tuple[Change, Change, str]] = {
     "too few": (
         lambda d: d,
         lambda d: Factored(d.codes[:200], d.factors[:200]),
-        r"expected at least 237 images to estimate .* the 5 values of factor 2 with 20 bins, got 200; give more images",
+        r"expected at least 238 images to estimate .* the 5 values of factor 2 with 20 bins, got 200; give more images",
     ),
 }
 
