@@ -166,5 +166,5 @@ def hash_images(*parts: Images) -> str:
         for table in (part.labels, part.factors):  # images without factors have the hash that they had before
             if table is not None:
                 digest.update(f"{table.dtype} {tuple(table.shape)};".encode())
-                digest.update(table.cpu().numpy().reshape(-1).data)
+                digest.update(table.contiguous().cpu().numpy().reshape(-1).data)
     return digest.hexdigest()

@@ -83,9 +83,8 @@ FACTORS = (
 
 def load_sprites(root: Path, validation_size: int | None, split_seed: int) -> Splits:
     """Draws the sprites, split 6,216 / 1,000 / 2,000 by default. `root` is ignored."""
-    pixels, factors = drawn()
-    labels = torch.from_numpy(factors[:, 0].copy())
-    images = Images(torch.from_numpy(pixels * np.uint8(255))[:, None], labels, torch.from_numpy(factors))
+    pixels, factors = map(torch.from_numpy, drawn())
+    images = Images(pixels[:, None] * 255, factors[:, 0], factors)
     rest, test = split_train_validation(len(images), _TEST_SIZE, PAPER_SPLIT_SEED)
     size = _VALIDATION_SIZE if validation_size is None else validation_size
     train, validation = split_train_validation(len(rest), size, split_seed)

@@ -118,6 +118,12 @@ def test_factors_stay_with_their_images(splits: Splits) -> None:
     assert taken.factors.equal(table[chosen])
 
 
+def test_a_column_of_a_table_has_the_hash_of_the_same_labels_on_their_own() -> None:
+    pixels, table = torch.zeros(3, 1, 2, 2, dtype=torch.uint8), torch.arange(6).reshape(3, 2)
+    column, alone = (Images(pixels, labels) for labels in (table[:, 1], table[:, 1].clone()))
+    assert Splits.of("tiny", "Tiny", *[column] * 3).sha256 == Splits.of("tiny", "Tiny", *[alone] * 3).sha256
+
+
 def test_factors_are_part_of_the_hash_and_only_where_there_are_any() -> None:
     pixels, labels = torch.zeros(2, 1, 3, 3, dtype=torch.uint8), torch.tensor([0, 1])
     without, zeros, ones = (
