@@ -117,11 +117,17 @@ def measure_importance(train: Factored, test: Factored, seed: int = 0) -> Import
 def _best(train: Factored, factor: int, seed: int) -> tuple[int, RandomForestClassifier]:
     """Returns the depth with the best out-of-bag accuracy, and its forest."""
     forests = {
-        depth: RandomForestClassifier(TREES, max_depth=depth, max_features=None, oob_score=True, random_state=seed).fit(
-            train.codes, train.factors[:, factor]
+        depth: RandomForestClassifier(
+            TREES,
+            max_depth=depth,
+            max_features=None,  # pyright: ignore[reportArgumentType] - all of them; the default is a word
+            oob_score=True,
+            random_state=seed,
         )
         for depth in DEPTHS
     }
+    for forest in forests.values():
+        forest.fit(train.codes, train.factors[:, factor])
     return max(forests.items(), key=lambda item: item[1].oob_score_)
 
 
