@@ -14,6 +14,7 @@ from mpdvae.data import (
     mnist,
     omniglot,
     omniglot_burda,
+    sprites,
     static_mnist,
 )
 from mpdvae.data.entry import Entry
@@ -35,6 +36,7 @@ ENTRIES: tuple[Entry, ...] = (
     caltech101.ENTRY,
     frey_faces.ENTRY,
     digits.ENTRY,
+    sprites.ENTRY,
 )
 """The data sets, in the order in which they are listed."""
 

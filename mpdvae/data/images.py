@@ -13,6 +13,7 @@ hashes agree.
 from collections.abc import Iterator
 from dataclasses import dataclass, replace
 from hashlib import sha256
+from typing import NamedTuple
 
 import numpy as np
 import torch
@@ -22,12 +23,24 @@ from torch import Tensor
 from mpdvae.errors import InputError
 
 
+class Factor(NamedTuple):
+    """A factor of variation: something that differs between images and has a known value in each."""
+
+    name: str
+    values: tuple[str, ...]
+    """What each number in the table of factors stands for."""
+    ordered: bool
+    """Whether the numbers are steps of a quantity, such as a position, rather than names, such as shapes."""
+
+
 @dataclass(frozen=True, eq=False)
 class Images:
     """Images with or without labels. Compared by identity, so that an instance can be a cache key."""
 
     pixels: UInt8[Tensor, "n channel height width"]
     labels: Int64[Tensor, " n"] | None = None
+    factors: Int64[Tensor, "n factor"] | None = None
+    """Numbers of the values of the factors of variation (`Splits.factors`), if these are known."""
 
     def __len__(self) -> int:
         return len(self.pixels)
@@ -49,9 +62,13 @@ class Images:
         return self.pixels.device
 
     def take(self, indices: Int64[Tensor, " batch"]) -> "Images":
-        """Returns the images with these indices, in this order, with their labels."""
+        """Returns the images with these indices, in this order, with their labels and factors."""
         indices = indices.to(self.pixels.device)
-        return Images(self.pixels[indices], None if self.labels is None else self.labels[indices])
+        return Images(
+            self.pixels[indices],
+            None if self.labels is None else self.labels[indices],
+            None if self.factors is None else self.factors[indices],
+        )
 
     def part(self, indices: Int64[Tensor, " part"]) -> "Images":
         """Returns the images with these indices, in this order, held as these are held."""
@@ -66,7 +83,11 @@ class Images:
 
     def to(self, device: torch.device | str) -> "Images":
         """Returns the same images on `device`."""
-        return Images(self.pixels.to(device), None if self.labels is None else self.labels.to(device))
+        return Images(
+            self.pixels.to(device),
+            None if self.labels is None else self.labels.to(device),
+            None if self.factors is None else self.factors.to(device),
+        )
 
 
 @dataclass(frozen=True, eq=False)
@@ -90,6 +111,8 @@ class Splits:
     """What was read of own pictures, changed and left out, in one line."""
     omission: str = ""
     """What was left out alone."""
+    factors: tuple[Factor, ...] = ()
+    """Factors of variation whose values are known for every image; empty: none."""
 
     @classmethod
     def of(
@@ -101,9 +124,11 @@ class Splits:
         test: Images,
         split_seed: int | None = None,
         binarised: str | None = None,
+        factors: tuple[Factor, ...] = (),
     ) -> "Splits":
         """Assembles the parts and hashes them."""
-        return cls(name, title, train, validation, test, hash_images(train, validation, test), split_seed, binarised)
+        digest = hash_images(train, validation, test)
+        return cls(name, title, train, validation, test, digest, split_seed, binarised, factors=factors)
 
     def part(self, split: str) -> Images:
         """Returns a part by name. Raises `InputError` if there is none of this name."""
@@ -130,7 +155,7 @@ class Splits:
 
 
 def hash_images(*parts: Images) -> str:
-    """Returns the SHA-256 over shape, dtype and bytes of the pixels and labels of all `parts`, in hexadecimal."""
+    """Returns the SHA-256 over shape, dtype and bytes of the pixels, labels and factors of all `parts`, in hexadecimal."""
     digest = sha256()
     for part in parts:
         digest.update(f"torch.uint8 {(len(part), *part.image_shape)};".encode())
@@ -138,7 +163,8 @@ def hash_images(*parts: Images) -> str:
             digest.update(piece.reshape(-1).data)
         if part.labels is None:
             digest.update(b"no labels;")
-            continue
-        digest.update(f"{part.labels.dtype} {tuple(part.labels.shape)};".encode())
-        digest.update(part.labels.cpu().numpy().reshape(-1).data)
+        for table in (part.labels, part.factors):  # images without factors have the hash that they had before
+            if table is not None:
+                digest.update(f"{table.dtype} {tuple(table.shape)};".encode())
+                digest.update(table.contiguous().cpu().numpy().reshape(-1).data)
     return digest.hexdigest()

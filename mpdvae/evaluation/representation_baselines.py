@@ -18,7 +18,7 @@ from typing import Any, NamedTuple
 
 import numpy as np
 import torch
-from jaxtyping import Float
+from jaxtyping import Float, Int64
 from torch import Tensor
 from torch.distributions import Independent
 
@@ -116,18 +116,24 @@ def score(vae: VAE, e: Experiment, data: Splits, tested: Images, split: str, tes
     }
 
 
+def chosen_training_images(e: Experiment, train: Images) -> Int64[Tensor, " chosen"] | None:
+    """Returns the indices of the training images whose codes predictors learn from; None: all. They are a random subset, the
+    same for all runs; never a prefix, which may be sorted by class."""
+    wanted = e.evaluation.representation_images
+    if wanted is None and not train.in_memory:
+        wanted = max(FEWEST_SCORED, MOST_SCORED // int(np.prod(train.image_shape)))
+    if wanted is None or wanted >= len(train):
+        return None
+    return torch.from_numpy(np.random.default_rng(0).permutation(len(train))[:wanted])
+
+
 def _scored(e: Experiment, data: Splits, tested: Images, split: str) -> Scored:
     assert data.train.labels is not None
     assert tested.labels is not None
-    labels, wanted, chosen = data.train.labels.cpu().numpy(), e.evaluation.representation_images, None
-    if wanted is None and not data.train.in_memory:
-        wanted = max(FEWEST_SCORED, MOST_SCORED // int(np.prod(data.image_shape)))
-    if wanted is not None and wanted < len(labels):
-        # A random subset, the same for all runs; never a prefix, which may be sorted by class.
-        chosen = np.random.default_rng(0).permutation(len(labels))[:wanted]
-        labels = labels[chosen]
-    train = code_images(e, data.train, "train", None if chosen is None else torch.from_numpy(chosen))
-    return Scored(train, labels, code_images(e, tested, split), tested.labels.cpu().numpy())
+    labels, chosen = data.train.labels.cpu(), chosen_training_images(e, data.train)
+    train = code_images(e, data.train, "train", chosen)
+    train_labels = (labels if chosen is None else labels[chosen]).numpy()
+    return Scored(train, train_labels, code_images(e, tested, split), tested.labels.cpu().numpy())
 
 
 def _settings(evaluation: Evaluation) -> dict[str, Any]:

@@ -1,5 +1,5 @@
 """Measures a trained run and writes files to its folder: density, diagnostics, information, use of the code,
-representation, a map of the codes, and pictures.
+representation, disentanglement, a map of the codes, and pictures.
 
 Everything is measured with the averaged weights on fixed binary draws of the images, and every file records the command
 that recreates it. The noise of the evaluation does not depend on a run's seed, so that models are compared on the same
@@ -20,7 +20,7 @@ from torch.distributions import Independent
 
 from mpdvae.data import Splits, evaluation_images
 from mpdvae.errors import InputError
-from mpdvae.evaluation import image_grids, interpolation, representation_baselines
+from mpdvae.evaluation import disentanglement, image_grids, interpolation, representation_baselines
 from mpdvae.evaluation.exploration import explore
 from mpdvae.evaluation.likelihood_check import judge
 from mpdvae.evaluation.likelihood_precision import Choice, bfloat16_decoder, decided
@@ -85,7 +85,7 @@ def evaluate(
     watch: Watch = lambda _, __: None,
 ) -> None:
     """Writes density.json, density.csv, diagnostics.json, information.json, code_use.json, representation.json, codes.json,
-    explore.json and figures/ of `run`.
+    explore.json and figures/ of `run`, and disentanglement.json if the factors of variation of `data` are known.
 
     Results for another split than test have their own names, such as density-train.json. If a call is killed, a call with
     the same arguments resumes the likelihoods where they stopped. Several processes share the likelihoods; the first does
@@ -181,6 +181,13 @@ def _evaluate(
         scores = representation_baselines.score(vae, run.experiment, data, chosen, split, codes)
         found = scores | {"split": split, "method": REPRESENTATION_METHOD}
         schema.write([schema.Representation], path("representation.json"), found | again)
+    if data.factors:
+        say("disentanglement")
+        found = disentanglement.score(vae, run.experiment, data, chosen, codes)
+        if isinstance(found, str):
+            say(found)
+        else:
+            schema.write([schema.Disentanglement], path("disentanglement.json"), found | {"split": split} | again)
     if split == "test" and settings.pictures:
         say("pictures")
         draw_pictures(run, vae, x)

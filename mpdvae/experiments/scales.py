@@ -1,7 +1,7 @@
 """Settings shared by the models compared on one data set, at each scale: networks, training, evaluation.
 
     smoke     tests: 8x8 digits, hardly any training
-    minutes   a laptop: MNIST, compact networks, half an epoch
+    minutes   a laptop: MNIST, compact networks, half an epoch; images with known factors of variation
     hours     a workstation: compact networks on MNIST, OMNIGLOT and CIFAR-10, trained until they are good
     days      a workstation: the paper's 28x28 networks, twenty epochs
     paper     GPUs: the released code's configurations and training, unchanged
@@ -150,6 +150,16 @@ COMPACT_MNIST = Study(
     cost="1 minute",
     seeds=5,
 )
+
+SPRITES = replace(
+    COMPACT_MNIST,
+    data=Data(dataset="sprites", evaluation_draws=1),
+    latent_dim=10,
+    training=COMPACT_MNIST.training.model_copy(update={"steps": 1_200, "averaging": 0.99, "evaluate_every": 200}),
+    evaluation=COMPACT_MNIST.evaluation.model_copy(update={"representation_images": 3_000}),
+    cost="about 5 minutes",
+)
+"""Images whose factors of variation are known."""
 
 COMPACT_EVALUATION = COMPACT_MNIST.evaluation.model_copy(
     update={"density_images": 500, "density_samples": 256, "label_subsets": 5}
@@ -319,7 +329,7 @@ SCALES = {
         Scale(
             "minutes",
             "a laptop: real MNIST, compact networks, half an epoch",
-            (COMPACT_MNIST,),
+            (COMPACT_MNIST, SPRITES),
             ("mnist",),
             remedies=("mnist",),
             sweeps=("mnist",),

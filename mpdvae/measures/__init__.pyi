@@ -1,8 +1,9 @@
-from . import density, representation
+from . import density, disentanglement, representation
 from .annealed_importance import AnnealedEstimate, Sandwich, estimate_by_annealing, sandwich
 from .code_diagnostics import Diagnostics, active_units, information_per_dimension, measure_code, mutual_information
 from .code_use import CodeUse, measure_code_use
 from .density import DensityEstimate, estimate_density
+from .disentanglement.scores import Disentanglement, measure_disentanglement
 from .encoder_lag import EncoderLag, measure_encoder_lag
 from .information import Information, measure_information
 from .intervals import Estimate
@@ -13,18 +14,21 @@ __all__ = [
     "CodeUse",
     "DensityEstimate",
     "Diagnostics",
+    "Disentanglement",
     "EncoderLag",
     "Estimate",
     "Information",
     "Sandwich",
     "active_units",
     "density",
+    "disentanglement",
     "estimate_by_annealing",
     "estimate_density",
     "information_per_dimension",
     "mean_and_error",
     "measure_code",
     "measure_code_use",
+    "measure_disentanglement",
     "measure_encoder_lag",
     "measure_information",
     "mutual_information",

@@ -24,6 +24,7 @@ from mpdvae.report.schema import (
     CodeUse,
     Density,
     Diagnostics,
+    Disentanglement,
     Experiment,
     HistoryPoint,
     Information,
@@ -95,6 +96,7 @@ class Run:
     information: Information | None
     code_use: CodeUse | None
     representation: Representation | None
+    disentanglement: Disentanglement | None
     codes: Codes | None
     explored: Explored | None
     pictures: Mapping[str, Inside]
@@ -227,6 +229,7 @@ def read_run(folder: Path) -> Run | Unfinished:
         information=_optional(Information, files / "information.json", again),
         code_use=_optional(CodeUse, files / "code_use.json", again),
         representation=_optional(Representation, files / "representation.json", again),
+        disentanglement=_optional(Disentanglement, files / "disentanglement.json", again),
         codes=_codes(files / "codes.json", again),
         explored=read_explored(files, again),
         pictures={name: path for name in PICTURES if (path := files / "figures" / f"{name}.png").is_file()},

@@ -15,7 +15,7 @@ from dataclasses import dataclass
 
 from mpdvae.measures.intervals import Estimate, estimate
 from mpdvae.report.collect import Run, Variant
-from mpdvae.report.schema import Accuracy, MeanAndError, Referee
+from mpdvae.report.schema import Accuracy, Disentanglement, MeanAndError, Referee
 
 
 @dataclass(frozen=True)
@@ -56,6 +56,13 @@ FIXED = [
     Metric("mpd_std_nats", "MPD, spread over pairs", "nats", 1),
     Metric("diversity_share", "Diversity penalty (1: collapsed)", "", 3),
     Metric("pareto_share", "Images with unreliable weights (Pareto k)", "", 3),
+    Metric("mig", "MIG", "", 3),
+    Metric("dci_disentanglement", "DCI: disentanglement", "", 3),
+    Metric("dci_completeness", "DCI: completeness", "", 3),
+    Metric("dci_informativeness", "DCI: informativeness", "", 3),
+    Metric("sap", "SAP", "", 3),
+    Metric("modularity", "Modularity", "", 3),
+    Metric("explicitness", "Explicitness (chance: 0.5)", "", 3),
 ]
 
 MEASURES = {
@@ -102,6 +109,11 @@ def used_dimensions(run: Run) -> float | None:
     return float(sum(increase.mean is not None and increase.mean >= USED_NATS for increase in swapped))
 
 
+def _of_factors(read: Callable[[Disentanglement], float | None]) -> Callable[[Run], float | None]:
+    """Returns a reader of one measure of disentanglement; None for a run on data whose factors are not known."""
+    return lambda run: None if run.disentanglement is None else read(run.disentanglement)
+
+
 _VALUES: dict[str, Callable[[Run], float | None]] = {
     "negative_elbo_nats": lambda run: run.density.negative_elbo_nats.mean,
     "nll_nats": lambda run: run.density.nll_nats.mean,
@@ -136,6 +148,13 @@ _VALUES: dict[str, Callable[[Run], float | None]] = {
     "mpd_std_nats": lambda run: run.diagnostics.mpd_std_nats,
     "diversity_share": diversity_share,
     "pareto_share": lambda run: run.density.pareto_k.share_above,
+    "mig": _of_factors(lambda found: found.mig.score),
+    "dci_disentanglement": _of_factors(lambda found: found.dci.disentanglement),
+    "dci_completeness": _of_factors(lambda found: found.dci.completeness),
+    "dci_informativeness": _of_factors(lambda found: found.dci.informativeness),
+    "sap": _of_factors(lambda found: found.sap.score),
+    "modularity": _of_factors(lambda found: found.modularity.score),
+    "explicitness": _of_factors(lambda found: found.explicitness.score),
 }
 
 

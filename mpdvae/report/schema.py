@@ -307,6 +307,32 @@ class Representation(Scores):
     command: str = ""
 
 
+class Score(Part):
+    """A measure that is one number."""
+
+    score: Number = None
+
+
+class UnitImportance(Part):
+    """Measures that follow from the importances of units for factors."""
+
+    disentanglement: Number = None
+    completeness: Number = None
+    informativeness: Number = None
+
+
+class Disentanglement(Part):
+    """disentanglement.json"""
+
+    factors: list[str]
+    mig: Score
+    dci: UnitImportance
+    sap: Score
+    modularity: Score
+    explicitness: Score
+    command: str = ""
+
+
 class Codes(Part):
     """codes.json: the first two principal components of a sample of test codes."""
 

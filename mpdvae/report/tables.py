@@ -27,6 +27,7 @@ REFEREE = [
     "referee_simulated_weighted_nll_nats",
     "referee_simulated_nll_at_most_nats",
 ]
+FACTORS = ["mig", "dci_disentanglement", "dci_completeness", "dci_informativeness", "sap", "modularity", "explicitness"]
 USE = ["another_code_nats", "prior_code_nats", "mean_code_nats", "used_dimensions"]
 NOISE = ["nll_monte_carlo_error_nats", "nll_standard_error_nats", "pareto_share", "identity_residual"]
 NOISE_TITLE = "Noise of a single evaluation, worst seed"
@@ -40,6 +41,7 @@ def table(study: Study) -> Table:
         Section("Density", _rows(study, [metric(name) for name in DENSITY])),
         Section("Likelihood check by annealed importance sampling", _rows(study, [metric(name) for name in REFEREE])),
         Section("Code", _rows(study, [metric(name) for name in CODE])),
+        Section("Disentanglement: units and factors of variation", _rows(study, [metric(name) for name in FACTORS])),
         Section(
             "Use of the code by the decoder: distortion relative to the image's own code",
             _rows(study, [metric(n) for n in USE]),

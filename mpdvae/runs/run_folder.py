@@ -4,7 +4,8 @@
     history.jsonl       one line per evaluation point       checkpoints/     step-N.safetensors + step-N.json
     model/              model.safetensors (averaged weights) + experiment.json + README.md
     density.json  density.csv  diagnostics.json  information.json  code_use.json  representation.json  codes.json
-    density-train.json  ...    the same for another split   partial/         parts of an unfinished measurement
+    disentanglement.json       if factors are known         partial/         parts of an unfinished measurement
+    density-train.json  ...    the same for another split
     figures/            failure.log      the traceback of a failed attempt
 
 Files are written atomically (`atomic_files`), and so are checkpoints (`checkpoints`); `model_folder` reads and writes the

@@ -31,7 +31,12 @@ SMALL_BATCHES = (2, 6)
 """Batch sizes at which a step is timed."""
 ASSUMED_RATE = 2.5e12
 """Multiply-adds per second of one GPU in training: about a quarter of the 9.7e12 of an NVIDIA A100 in float32."""
-IMAGE_SHAPES: dict[str, ImageShape] = {"digits": (1, 8, 8), "cifar10": (3, 32, 32), "own": (3, 64, 64)}
+IMAGE_SHAPES: dict[str, ImageShape] = {
+    "digits": (1, 8, 8),
+    "sprites": (1, 32, 32),
+    "cifar10": (3, 32, 32),
+    "own": (3, 64, 64),
+}
 """Image shapes of the data sets in recipes; all others are 28x28."""
 
 

@@ -167,7 +167,7 @@ def test_digits() -> None:
 
 def test_catalogue(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
     assert data.names() == [*(entry.name for entry in data.ENTRIES), "own"]
-    assert len(set(data.names())) == len(data.names()) == 11
+    assert len(set(data.names())) == len(data.names()) == 12
     assert not data.entry("mnist").is_here(tmp_path)
     said = []
     data.fetch("digits", tmp_path, Lines(said.append))

@@ -96,7 +96,7 @@ def _results(made: dict[str, Any] = {}) -> dict[str, Any]:  # noqa: B006 - made 
         import tempfile
 
         with tempfile.TemporaryDirectory() as folder:
-            run = make_run(Path(folder) / "run", "mae")
+            run = make_run(Path(folder) / "run", "mae", factors=True)
             made |= {path.name: json.loads(path.read_text()) for path in run.glob("*.json")}
     return made
 
@@ -129,6 +129,7 @@ RECORDS = {
     "information": _recorded("information.json", schema.Information),
     "code use": _recorded("code_use.json", schema.CodeUse),
     "representation": _recorded("representation.json", schema.Representation),
+    "disentanglement": _recorded("disentanglement.json", schema.Disentanglement),
     "codes": _recorded("codes.json", schema.Codes),
     "explorer": _recorded("explore.json", ExploreFile),
 }

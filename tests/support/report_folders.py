@@ -96,6 +96,7 @@ def make_run(
     pictures: bool = True,
     probed: bool = True,
     explored: bool = True,
+    factors: bool = False,
 ) -> Path:
     """Writes a run folder.
 
@@ -105,6 +106,7 @@ def make_run(
         pictures: if False, there are no pictures, and the map of codes is small.
         probed: if False, the folder is as written by versions without gradient norms and encoder lag.
         explored: if False, the folder is as written by versions without data for the explorer.
+        factors: if True, the run was on data with known factors of variation.
     """
     n = {**MODELS.get(model, MODELS["mae"]), **(numbers or {})}
     common = np.random.default_rng(seed).normal() * noise * 4
@@ -124,6 +126,8 @@ def make_run(
     _write(folder / "code_use.json", _code_use(n, own, evaluate))
     if labels:
         _write(folder / "representation.json", _representation(n, own, seed, evaluate))
+    if factors:
+        _write(folder / "disentanglement.json", _disentanglement(own, evaluate))
     _write(folder / "codes.json", _codes(n["knn"], seed, labels, 2000 if pictures else 50))
     for name in ("samples", "reconstructions", "interpolations") if pictures else ():
         _picture(folder / "figures" / f"{name}.png", seed)
@@ -357,6 +361,19 @@ def _representation(n: Mapping[str, float], own: np.ndarray, seed: int, command:
             "untrained_encoder": _scores(0.85 + seed / 500, 0.4 + seed / 500, LATENT_DIM),
         },
         "left_out": ["SVMs with 10,000 labels: too many."],
+        "command": command,
+    }
+
+
+def _disentanglement(own: np.ndarray, command: str) -> dict[str, Any]:
+    return {
+        "factors": ["shape", "x"],
+        "mig": {"score": 0.125 + own[7] / 1_000, "per_factor": {"shape": 0.1, "x": 0.15}},
+        "dci": {"disentanglement": 0.25, "completeness": 0.375, "informativeness": 0.75},
+        "sap": {"score": 0.0625},
+        "modularity": {"score": 0.875, "per_unit": [0.9, None]},
+        "explicitness": {"score": 0.8125},
+        "split": "test",
         "command": command,
     }
 

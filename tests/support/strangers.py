@@ -265,7 +265,7 @@ def _run_files() -> dict[str, bytes]:
     import tempfile
 
     with tempfile.TemporaryDirectory() as folder:
-        run = make_run(Path(folder) / "run", "mae")
+        run = make_run(Path(folder) / "run", "mae", factors=True)
         content = {path.name: path.read_bytes() for path in run.iterdir() if path.is_file()}
     lines = content["history.jsonl"].splitlines()
     return content | {"history.jsonl": b"\n".join(lines[-3:]) + b"\n", "experiment.json": PLAIN.to_json().encode()}
@@ -367,7 +367,7 @@ RUNS = {
     f"report, {name}": _run_reader(name)
     for name in (
         *("experiment.json", "manifest.json", "history.jsonl", "density.json", "diagnostics.json", "information.json"),
-        *("code_use.json", "representation.json", "codes.json"),
+        *("code_use.json", "representation.json", "disentanglement.json", "codes.json"),
     )
 }
 
