@@ -237,6 +237,7 @@ def test_names_in_the_prose_exist(path):
 
 PRINTS = {
     "mpdvae.system.untrusted_text",  # escapes what it prints
+    "mpdvae.system.devices",
     "mpdvae.commands.cli",
     "mpdvae.commands.completion",
     "mpdvae.commands.explorer_page",

@@ -10,6 +10,8 @@ import sys
 from functools import cache
 from typing import TYPE_CHECKING
 
+from mpdvae.errors import printable
+
 if TYPE_CHECKING:
     from torch import Tensor, device
 
@@ -67,4 +69,5 @@ def _say(kind: str) -> None:
     names = (
         [torch.cuda.get_device_name(i) for i in range(torch.cuda.device_count())] if kind == "cuda" else ["Apple GPU"]
     )
-    print(f"device: {kind} ({', '.join(sorted(set(names)))}); --device cpu takes the CPU", file=sys.stderr, flush=True)
+    line = f"device: {kind} ({', '.join(sorted(set(names)))}); --device cpu takes the CPU"
+    print(printable(line), file=sys.stderr, flush=True)

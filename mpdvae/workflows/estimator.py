@@ -74,21 +74,22 @@ class MPDVAE(ClassNamePrefixFeaturesOutMixin, TransformerMixin, DensityMixin, Ba
     `decoder="pixelcnn", prior="flow"` a Variational Lossy Autoencoder.
 
     X holds images [n height width], [n channel height width] or [n height width channel], with 1 or 3 channels, or flat
-    rows with `image_shape`. Returned images have the form and value range of the images given to `fit`. Grey images are
-    modelled as black and white, as in the paper: during training a pixel is white with the probability given by its grey
-    level, drawn anew at every visit. `transform` encodes grey levels as they are; for likelihoods each image is drawn once,
-    by a seed that depends on the image alone. To binarise without randomness, pass `X > 0.5`. Colour images have 256 levels.
-    A decoder whose `pixels` are of another kind (docs/likelihoods.md) gets grey and colour images as that kind:
-    `decoder=MLPDecoder(pixels="gaussian")`.
+    rows with `image_shape`. Returned images have the form and value range of the images given to `fit`.
+
+    Grey images are modelled as black and white, as in the paper, unless the decoder is one of other values: during training
+    a pixel is white with the probability given by its grey level, drawn anew at every visit. `transform` encodes grey levels
+    as they are; for likelihoods each image is drawn once, by a seed that depends on the image alone. To binarise without
+    randomness, pass `X > 0.5`. Photographs (`decoder="auto"`) and colour images have 256 levels. A decoder whose `pixels` are
+    of another kind (docs/likelihoods.md) gets images as that kind: `decoder=MLPDecoder(pixels="gaussian")`.
 
     Arguments:
         latent_dim: number of latent dimensions; of codes that are maps, the number of channels.
         diversity_weight: weight of the diversity term (the paper's eta), which makes posteriors differ in every latent
             dimension.
         smoothness_weight: weight of the smoothness term (the paper's gamma), which makes the pairwise divergences alike.
-        decoder: "pixelcnn"; "convnet" or "mlp", which have independent pixels; "auto": "pixelcnn" for grey images, "convnet"
-            for colour; or a configuration of `mpdvae.experiments.model_config`. With "pixelcnn", codes of colour images are
-            maps.
+        decoder: "pixelcnn"; "convnet" or "mlp", which have independent pixels; "auto": "pixelcnn" for grey images that are
+            nearly black and white, "convnet" with 256 levels for others; or a configuration of
+            `mpdvae.experiments.model_config`. With "pixelcnn", codes of colour images are maps.
         encoder: "convnet", "mlp", or a configuration of `mpdvae.experiments.model_config`.
         prior: "flow", "standard-normal", or a configuration of `mpdvae.experiments.model_config`.
         image_shape: shape of an image if X has flat rows: (height, width), (channel, height, width) or (height, width,

@@ -14,7 +14,7 @@ from pydantic import ValidationError
 from mpdvae.data import Splits, steps_per_epoch
 from mpdvae.errors import InputError
 from mpdvae.experiments.experiment import Experiment, Origin, in_words
-from mpdvae.experiments.presets import AUTO, enough_epochs, parts, patience_of, short_training, values_for
+from mpdvae.experiments.presets import AUTO, are_drawings, enough_epochs, parts, patience_of, short_training, values_for
 from mpdvae.workflows.matrix_cost import step_seconds
 
 PARAMETERS = {"training.steps": "max_iter", "training.": "", "objective.": ""}
@@ -92,7 +92,7 @@ def _seconds_per_step(experiment: Experiment, data: Splits) -> float:
 
 def _experiment(given: dict[str, Any], name: str, data: Splits, seed: int, epochs: int, epoch_steps: int) -> Experiment:
     channels = data.image_shape[0]
-    networks = parts(given, channels)
+    networks = parts(given, channels, channels != 1 or are_drawings(next(data.train.pieces())))
     values = values_for(networks["decoder"], channels)
     binarisation = {} if values == "binary" else {"binarisation": values}
     tree = {

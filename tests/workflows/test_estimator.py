@@ -258,7 +258,10 @@ def test_the_usual_networks_of_colour_images_make_codes_of_so_many_numbers():
     assert model.transform(COLOUR).shape == (12, 5)
     assert model.experiment_.decoder.kind == "convnet"
     assert model.sample(2, random_state=0).shape == (2, 3, 4, 8)
-    assert MPDVAE(max_iter=1, random_state=0).fit(GREY).experiment_.decoder.kind == "pixelcnn"
+    drawings = MPDVAE(max_iter=1, random_state=0).fit(GREY > 0.5).experiment_
+    assert (drawings.decoder.kind, drawings.data.pixel_values) == ("pixelcnn", "binary")
+    photographs = MPDVAE(max_iter=1, random_state=0).fit(GREY).experiment_
+    assert (photographs.decoder.kind, photographs.data.pixel_values) == ("convnet", "levels")
     assert small(**COLOUR_PARTS | {"decoder": "pixelcnn"}).fit(COLOUR).transform(COLOUR).shape == (12, 4 * 1 * 2)
 
 
