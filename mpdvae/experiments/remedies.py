@@ -171,6 +171,21 @@ REMEDIES: dict[str, Remedy] = {
         "price",
         lambda e: {"objective__kl_weight": {"kind": "constant", "value": 0.5}, "objective__mmd_weight": 100.0},
     ),
+    "density-gap": Remedy(
+        "the KL of the aggregate posterior in place of the KL",
+        "Zhang et al. 2022",
+        "price",
+        lambda e: {
+            "objective__kl_weight": {"kind": "constant", "value": 0.0},
+            "objective__density_gap_weight": 1.0,
+        },
+    ),
+    "latent-reconstruction": Remedy(
+        "codes that come back when decoded and encoded again",
+        "Song et al. 2025",
+        "decoder",
+        lambda e: {"objective__latent_reconstruction_weight": 0.5},
+    ),
     "beta-tc-vae": Remedy(
         "a penalty on dependent dimensions",
         "Chen et al. 2018",
