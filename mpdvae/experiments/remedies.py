@@ -68,6 +68,27 @@ def goal_nats(e: Experiment) -> float:
     return GOAL_NATS[e.data.dataset]
 
 
+def expansion() -> float:
+    """Returns the factor L between codes and logits for which a linear decoder can carry the rate in each dimension. A binary
+    pixel tells of a logit near 0 as much as a Gaussian one with the standard deviation 2 tells of its mean, which is
+    log(1 + (L / 2)^2) / 2 nats of a code z ~ N(0, 1)."""
+    return round(2 * math.sqrt(math.expm1(2 * RATE_PER_DIMENSION_NATS)), 3)
+
+
+def injective(e: Experiment, inverse_lipschitz: float) -> Changes:
+    """Returns the changes to an injective decoder: with autoregressive pixels, if the experiment's decoder has them, of the
+    same size; of one that is injective already, the constraint only."""
+    d, chosen = e.decoder, {"inverse_lipschitz": inverse_lipschitz} if inverse_lipschitz else {}
+    if d.kind.startswith("injective") and chosen:
+        return {"decoder__inverse_lipschitz": inverse_lipschitz}
+    if getattr(d, "pixels", None):
+        chosen["pixels"] = d.pixels
+    if d.kind.endswith("pixelcnn"):
+        network = {"kind": "injective-pixelcnn", "channels": d.channels, "kernel_sizes": d.kernel_sizes}
+        return {"decoder": network | chosen}
+    return {"decoder": {"kind": "injective"} | chosen}
+
+
 REMEDIES: dict[str, Remedy] = {
     "annealing": Remedy(
         "linear annealing of the KL",
@@ -146,6 +167,18 @@ REMEDIES: dict[str, Remedy] = {
         "Dieng et al. 2019",
         "decoder",
         lambda e: {"decoder__skip_connections": True},
+    ),
+    "lidvae": Remedy(
+        "a decoder that is injective in the code",
+        "Wang et al. 2021",
+        "decoder",
+        lambda e: injective(e, 0.0),
+    ),
+    "inverse-lipschitz": Remedy(
+        "a decoder that keeps codes apart by a given factor",
+        "Kinoshita et al. 2023",
+        "decoder",
+        lambda e: injective(e, expansion()),
     ),
     "lagging": Remedy(
         "an encoder that catches up first",
