@@ -240,7 +240,7 @@ class InjectiveDecoder(_IndependentDecoder):
     """Parameters of independent pixels that are an injective function of z: no code can be ignored (LIDVAE)."""
 
     kind: Literal["injective"] = "injective"
-    hidden_features: Width = 256
+    hidden_features: Width = 128
     """Features of a layer of the two input-convex networks whose gradients map z to pixels."""
     hidden_layers: Depth = 2
     """Layers of each."""
@@ -262,7 +262,7 @@ class InjectivePixelCNNDecoder(_Decoder):
     kind: Literal["injective-pixelcnn"] = "injective-pixelcnn"
     channels: Width = 64
     kernel_sizes: Sizes = (7, 7, 7, 5, 5, 3, 3)
-    hidden_features: Width = 256
+    hidden_features: Width = 128
     """Features of a layer of the two input-convex networks whose gradients map z to pixels."""
     hidden_layers: Depth = 2
     """Layers of each."""

@@ -199,6 +199,13 @@ class ObjectiveConfig(GrownConfig):
             )
         return self
 
+    @property
+    def last_kl_weight(self) -> float | None:
+        """Weight of the KL at the end of training; None if it adapts, or if the bound has no KL of its own."""
+        if self.kl_weight.kind in ADAPTIVE or self.importance_weighted or self.autoencoder:
+            return None
+        return self.kl_weight.value if isinstance(self.kl_weight, ConstantWeight) else 1.0
+
     def check_parts(
         self, encoder: EncoderConfig, decoder: DecoderConfig, prior: PriorConfig, values: PixelValues
     ) -> None:

@@ -7,6 +7,7 @@ from .disentanglement.scores import Disentanglement, measure_disentanglement
 from .encoder_lag import EncoderLag, measure_encoder_lag
 from .information import Information, measure_information
 from .intervals import Estimate
+from .linear_threshold import LinearThreshold, linear_threshold, threshold_of
 from .random_subsets import mean_and_error
 
 __all__ = [
@@ -18,6 +19,7 @@ __all__ = [
     "EncoderLag",
     "Estimate",
     "Information",
+    "LinearThreshold",
     "Sandwich",
     "active_units",
     "density",
@@ -25,6 +27,7 @@ __all__ = [
     "estimate_by_annealing",
     "estimate_density",
     "information_per_dimension",
+    "linear_threshold",
     "mean_and_error",
     "measure_code",
     "measure_code_use",
@@ -34,4 +37,5 @@ __all__ = [
     "mutual_information",
     "representation",
     "sandwich",
+    "threshold_of",
 ]

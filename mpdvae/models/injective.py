@@ -79,7 +79,7 @@ class OffsetPixelCNN(CausalLayer):
 def injective_decoder(
     image_shape: ImageShape,
     latent_dim: int,
-    hidden_features: int = 256,
+    hidden_features: int = 128,
     hidden_layers: int = 2,
     inverse_lipschitz: float = 0.0,
     law: PixelLaw = bernoulli_pixels,
@@ -102,7 +102,7 @@ def injective_pixelcnn_decoder(
     latent_dim: int,
     channels: int = 64,
     kernel_sizes: Sequence[int] = PAPER_SMALL,
-    hidden_features: int = 256,
+    hidden_features: int = 128,
     hidden_layers: int = 2,
     inverse_lipschitz: float = 0.0,
     law: PixelLaw = bernoulli_pixels,
