@@ -37,7 +37,7 @@ from mpdvae.evaluation.run_likelihood import (
 )
 from mpdvae.measures import code_diagnostics, code_use, density, information, representation
 from mpdvae.measures.importance_sampling import ProposalName
-from mpdvae.measures.linear_threshold import threshold_of
+from mpdvae.measures.linear_threshold import measure_linear_threshold
 from mpdvae.measures.memory_budget import drawn_in_pieces, in_pieces, shortage_told
 from mpdvae.models.acceleration import compile_networks
 from mpdvae.report import schema
@@ -286,7 +286,7 @@ def _probed(vae: VAE, run: Run, x: Tensor) -> dict[str, Any]:
 def _linear_threshold(vae: VAE, run: Run, x: Tensor) -> dict[str, Any]:
     """Returns the collapse threshold of the linear theory where it applies: Gaussian pixels, and a KL with a fixed weight."""
     beta = run.experiment.objective.last_kl_weight
-    found = threshold_of(vae, x, beta) if beta else None
+    found = measure_linear_threshold(vae, x, beta) if beta else None
     return {} if found is None else {"linear_threshold": found.to_dict(math.prod(vae.latent_shape))}
 
 

@@ -93,7 +93,7 @@ def spectrum(x: Float[Tensor, "images channel height width"]) -> Float64[Tensor,
     return torch.linalg.eigvalsh(gram / len(x)).flip(0).clamp_min(0)
 
 
-def linear_threshold(
+def linear_collapse_threshold(
     x: Float[Tensor, "images channel height width"], decoder_variance: float, beta: float = 1.0
 ) -> LinearThreshold:
     """Returns the spectrum of images and the threshold of a decoder.
@@ -111,7 +111,7 @@ def linear_threshold(
     return LinearThreshold(spectrum(x), decoder_variance, beta)
 
 
-def threshold_of(
+def measure_linear_threshold(
     vae: VAE, x: Float[Tensor, "images channel height width"], beta: float = 1.0, seed: int = 0
 ) -> LinearThreshold | None:
     """Returns the spectrum of at most `MOST_IMAGES` of the images, chosen at random, and the threshold of a model; None if
@@ -129,4 +129,4 @@ def threshold_of(
         return None
     with seeded(seed, "images of the spectrum"):
         chosen = torch.randperm(len(x))[:MOST_IMAGES]
-    return linear_threshold(x[chosen.to(x.device)], (2 * p.log_sigma.double()).exp().mean().item(), beta)
+    return linear_collapse_threshold(x[chosen.to(x.device)], (2 * p.log_sigma.double()).exp().mean().item(), beta)

@@ -47,15 +47,16 @@ def test_every_remedy_trains(name, tmp_path):
     assert sum(moved) / len(moved) > 0.9
 
 
-@pytest.mark.parametrize("name", ["vampprior", "semi-amortised"])
+@pytest.mark.parametrize("name", ["vampprior", "semi-amortised", "inverse-lipschitz", "latent-reconstruction"])
 def test_a_remedy_resumes_with_the_same_bytes(name, tmp_path):
-    """Of those whose parts know each other; for those with a state, see test_inference.py."""
+    """Of those whose parts know each other, or have a basis that is not saved; for those with a state, see
+    test_step_rules.py."""
     whole, again = trained(tmp_path / "whole", small(name)), interrupted(tmp_path / "run", small(name), 4)
     for file in ("model/model.safetensors", "history.jsonl", "checkpoints/step-00000006.safetensors"):
         assert (whole.path / file).read_bytes() == (again.path / file).read_bytes(), file
 
 
-@pytest.mark.parametrize("name", ["vampprior", "semi-amortised"])
+@pytest.mark.parametrize("name", ["vampprior", "semi-amortised", "lidvae"])
 def test_a_remedy_is_measured_like_any_model(name, tmp_path, capsys):
     """Those whose q(z|x) or p(z) is made of other parts, through density, diagnostics, representation and pictures."""
     options = [*TINY_OPTIONS, "--threads", "1"]
