@@ -19,6 +19,7 @@ from typing import Any, Literal
 
 from mpdvae.errors import InputError
 from mpdvae.experiments.experiment import Experiment
+from mpdvae.experiments.model_config import InjectiveDecoder, InjectivePixelCNNDecoder, PixelCNNDecoder
 
 RATE_PER_DIMENSION_NATS = 0.3
 GOAL_NATS = {"digits": 20.0, "mnist": 80.0}
@@ -78,15 +79,15 @@ def expansion() -> float:
 def injective(e: Experiment, inverse_lipschitz: float) -> Changes:
     """Returns the changes to an injective decoder: with autoregressive pixels, if the experiment's decoder has them, of the
     same size; of one that is injective already, the constraint only."""
-    d, chosen = e.decoder, {"inverse_lipschitz": inverse_lipschitz} if inverse_lipschitz else {}
-    if d.kind.startswith("injective") and chosen:
+    d = e.decoder
+    constraint: Changes = {"inverse_lipschitz": inverse_lipschitz} if inverse_lipschitz else {}
+    if constraint and isinstance(d, InjectiveDecoder | InjectivePixelCNNDecoder):
         return {"decoder__inverse_lipschitz": inverse_lipschitz}
-    if getattr(d, "pixels", None):
-        chosen["pixels"] = d.pixels
-    if d.kind.endswith("pixelcnn"):
-        network = {"kind": "injective-pixelcnn", "channels": d.channels, "kernel_sizes": d.kernel_sizes}
-        return {"decoder": network | chosen}
-    return {"decoder": {"kind": "injective"} | chosen}
+    pixels = getattr(d, "pixels", None)
+    kept: Changes = {"pixels": pixels} if pixels else {}
+    if isinstance(d, PixelCNNDecoder | InjectivePixelCNNDecoder):
+        kept = {"kind": "injective-pixelcnn", "channels": d.channels, "kernel_sizes": d.kernel_sizes} | kept
+    return {"decoder": {"kind": "injective"} | kept | constraint}
 
 
 REMEDIES: dict[str, Remedy] = {
