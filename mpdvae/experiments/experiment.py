@@ -306,6 +306,7 @@ class Experiment(Config):
     def _check_condition(self) -> None:
         unfit = "prior vamp" if isinstance(self.prior, VampPrior) else ""
         unfit = "a whole model" if isinstance(self.encoder, OwnEncoder) and self.encoder.whole else unfit
+        unfit = "objective.latent_reconstruction_weight" if self.objective.latent_reconstruction_weight else unfit
         if self.data.condition_classes and unfit:
             raise ValueError(
                 f"data.condition_classes: {unfit} has no place for a class, got {self.data.condition_classes} classes; "

@@ -48,6 +48,11 @@ class LatentReconstruction:
 
 
 def _mean_image(forward: ForwardPass) -> Float[Tensor, "samples own channel height width"]:
+    if forward.vae.classes:
+        raise InputError(
+            "latent_reconstruction_weight: decoded images have no class, which this model is conditioned on; use a model "
+            "that is not, or a weight of 0."
+        )
     try:
         return forward.own_pixels.mean
     except NotImplementedError:

@@ -274,6 +274,10 @@ REFUSED = {
         {"objective__latent_reconstruction_weight": 1.0, "encoder__head": {"kind": "du"}},
         r"^objective\.latent_reconstruction_weight: encodes decoded images, which head du would include in the batch stat",
     ),
+    "decoded images without a class": (
+        {"objective__latent_reconstruction_weight": 1.0, "data__condition_classes": 10},
+        r"^data\.condition_classes: objective\.latent_reconstruction_weight has no place for a class, got 10 classes; leave",
+    ),
     "refined posteriors of decoded images": (
         {"objective__latent_reconstruction_weight": 1.0, "encoder__refinement_steps": 1},
         r"^objective\.latent_reconstruction_weight: encodes decoded images, which have no likelihood to refine their post",

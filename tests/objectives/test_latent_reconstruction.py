@@ -133,3 +133,10 @@ def test_pixels_without_a_mean_are_refused():
         value_of(vae, vae.sample(2))
     with pytest.raises(InputError, match="latent_reconstruction_weight: a term needs a weight > 0, got 0"):
         LatentReconstruction(0.0)
+
+
+def test_models_conditioned_on_classes_are_refused():
+    vae = vae_with("mlp")
+    vae.decoder.classes = 10  # as those of conditional models are
+    with pytest.raises(InputError, match="decoded images have no class, which this model is conditioned on"):
+        value_of(vae, binary_images(2, *SHAPE))
