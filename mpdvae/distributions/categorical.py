@@ -54,7 +54,6 @@ class CategoricalPixels(Distribution):
         return self._values(self._levels.sample(Size(sample_shape)))
 
     @property
-    @torch.no_grad()
     def mean(self) -> Float[Tensor, "*batch channel height width"]:  # pyright: ignore[reportIncompatibleVariableOverride]
         """The expected value of each pixel."""
         values = self._values(torch.arange(self.levels, device=self.logits.device))

@@ -74,7 +74,6 @@ class ContinuousBernoulliPixels(Distribution):
         return torch.where(t > 0, 1 - x, x).clamp(0, 1)
 
     @property
-    @torch.no_grad()
     def mean(self) -> Float[Tensor, "*batch channel height width"]:  # pyright: ignore[reportIncompatibleVariableOverride]
         """The expected value of each pixel, the derivative of A."""
         t, size = self.logits, self.logits.abs().clamp_min(SERIES)

@@ -78,7 +78,6 @@ class DiscretisedLogistic(Distribution):
         return nearest_level(self.location + self.log_scale.exp() * uniform.logit(), self.levels)
 
     @property
-    @torch.no_grad()
     def mean(self) -> Float[Tensor, "*batch channel height width"]:  # pyright: ignore[reportIncompatibleVariableOverride]
         """The expected value of each pixel: the expected level is the sum over k >= 1 of P(level >= k). For more than
         `SUMMED_LEVELS` levels, that of the logistic variable clipped to [-1, 1], which differs by half a bin at most."""

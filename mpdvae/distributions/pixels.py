@@ -83,9 +83,14 @@ class AutoregressivePixels(Distribution):
 
     def log_prob(self, value: Float[Tensor, "*#batch channel height width"]) -> Float[Tensor, " *batch"]:
         """Returns log p(x) in nats; the leading axes of `value` broadcast with the batch shape."""
+        return self.given(value).log_prob(value)
+
+    def given(self, value: Float[Tensor, "*#batch channel height width"]) -> Distribution:
+        """Returns the distribution of images in which each pixel has its distribution given the pixels of `value` before
+        it; of `value` itself, it gives the same log-probability."""
         if value.shape[-3:] != self.event_shape:
             raise InputError(f"value: expected images of shape {tuple(self.event_shape)}, got {tuple(value.shape)}.")
-        return self.law(self.parameters(value)).log_prob(value)
+        return self.law(self.parameters(value))
 
     @torch.no_grad()
     def sample(self, sample_shape: Size | list[int] | tuple[int, ...] = ()) -> Float[Tensor, "..."]:

@@ -14,7 +14,7 @@ from mpdvae.errors import InputError
 from mpdvae.experiments.experiment import Experiment, with_changes
 from mpdvae.experiments.objective_config import ConstantWeight
 from mpdvae.experiments.recipes import DIVERSITY_WEIGHT, SMOOTHNESS_WEIGHT
-from mpdvae.experiments.remedies import REMEDIES, Remedy, as_options
+from mpdvae.experiments.remedies import REMEDIES, Changes, Remedy, as_options
 
 
 def smaller_kernels(experiment: Experiment) -> tuple[int, ...]:
@@ -23,12 +23,21 @@ def smaller_kernels(experiment: Experiment) -> tuple[int, ...]:
     return (3,) * max(1, layers - 1)
 
 
+def learned_sigma(experiment: Experiment) -> Changes:
+    """Returns the changes to Gaussian pixels. Raises `InputError` for pixels that are not continuous: of levels, the usual
+    distributions learn their scale and are probabilities."""
+    if experiment.data.binarisation != "intensities":
+        raise InputError("data.binarisation: a standard deviation of pixels is learned for intensities only.")
+    return {"decoder__pixels": "gaussian"}
+
+
 ADVISED = (
     Remedy("diversity and smoothness of posteriors", "MAE, Ma et al. 2019", "price",
            lambda e: {"objective__diversity_weight": DIVERSITY_WEIGHT, "objective__smoothness_weight": SMOOTHNESS_WEIGHT}),
     *(remedy for remedy in REMEDIES.values() if remedy.against is not None),
     Remedy("an autoregressive-flow prior", "Chen et al. 2017", "price", lambda e: {"prior": {"kind": "flow"}}),
     Remedy("an autoregressive-flow prior over maps", "Chen et al. 2017", "price", lambda e: {"prior": {"kind": "map-flow"}}),
+    Remedy("pixels with a learned standard deviation", "sigma-VAE, Rybkin et al. 2021", "price", learned_sigma),
     Remedy("a smaller receptive field", "Chen et al. 2017", "decoder",
            lambda e: {"decoder__kernel_sizes": smaller_kernels(e)}),
 )  # fmt: skip

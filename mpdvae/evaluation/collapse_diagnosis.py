@@ -5,7 +5,8 @@
 reads no model and no data set. Fields that a run did not record, because it has not got that far or was made by an earlier
 version, are reported as unknown; nothing is guessed. The modules that measure the quantities explain their meaning:
 information, active units and mutual information in `mpdvae.measures.code_diagnostics`, gradients in
-`mpdvae.objectives.term_gradients`, lag in `mpdvae.measures.encoder_lag`, code use in `mpdvae.measures.code_use`.
+`mpdvae.objectives.term_gradients`, lag in `mpdvae.measures.encoder_lag`, code use in `mpdvae.measures.code_use`, the noise of
+Gaussian pixels in `mpdvae.measures.linear_threshold`.
 """
 
 import math
@@ -84,7 +85,9 @@ def diagnose(experiment: Experiment, history: Sequence[Record], diagnostics: Rec
     advice = sorted(advise(experiment), key=lambda one: one.remedy.against not in causes)  # stable
     return Diagnosis(
         verdict=verdict(history, newest),
-        findings=tuple(part for part in (*parts.values(), _training(experiment, history)) if part is not None),
+        findings=tuple(
+            part for part in (*parts.values(), _threshold(newest), _training(experiment, history)) if part is not None
+        ),
         unknown=tuple(name for name, part in parts.items() if part is None),
         causes=causes,
         advice=tuple(advice),
@@ -186,6 +189,22 @@ def _decoder(newest: Record) -> Finding | None:
         return None
     words = "the decoder could almost do without z" if nats < CODE_USE_NATS else "the decoder uses z"
     return Finding("decoder", f"given the code of another image, it loses {nats:.2f} nats of log p(x|z): {words}")
+
+
+def _threshold(newest: Record) -> Finding | None:
+    """Compares the noise of Gaussian pixels with the spectrum of the images; None for other pixels."""
+    linear = newest.get("linear_threshold")
+    if linear is None:
+        return None
+    above, units = linear["directions_above"], linear["units"]
+    sentence = (
+        f"{above} {'direction of the images has' if above == 1 else 'directions of the images have'} more variance (at most "
+        f"{linear['largest_eigenvalue']:.3g}) than beta sigma^2 = {linear['threshold']:.3g}: "
+    )
+    if not above:
+        return Finding("noise", sentence + "a linear decoder would collapse, too, however it is trained")
+    idle = f"and leave {units - above} of {units} idle" if above < units else f"with all {units} units"
+    return Finding("noise", f"{sentence}a linear decoder would code {linear['linear_rate_nats']:.1f} nats {idle}")
 
 
 def _training(experiment: Experiment, history: Sequence[Record]) -> Finding | None:

@@ -6,6 +6,7 @@ that recreates it. The noise of the evaluation does not depend on a run's seed, 
 draws.
 """
 
+import math
 import shlex
 import time
 from collections.abc import Callable
@@ -36,6 +37,7 @@ from mpdvae.evaluation.run_likelihood import (
 )
 from mpdvae.measures import code_diagnostics, code_use, density, information, representation
 from mpdvae.measures.importance_sampling import ProposalName
+from mpdvae.measures.linear_threshold import measure_linear_threshold
 from mpdvae.measures.memory_budget import drawn_in_pieces, in_pieces, shortage_told
 from mpdvae.models.acceleration import compile_networks
 from mpdvae.report import schema
@@ -164,7 +166,7 @@ def _evaluate(
     say("diagnostics")
     chosen = data.part(split)
     x, labels = evaluation_images(chosen, run.experiment.data.protocol(), split, draws=1)
-    probed = _probed(vae, run, x)
+    probed = _probed(vae, run, x) | _linear_threshold(vae, run, x)
     q = representation.posteriors(vae, x)
     informed = _information(vae, run, q)
     diagnosed = _diagnostics(vae, q, informed, probed)
@@ -279,6 +281,13 @@ def _probed(vae: VAE, run: Run, x: Tensor) -> dict[str, Any]:
     """Measures gradients, lag and code use of some of the images `x`, with the objective as at the end of training."""
     e = run.experiment
     return asdict(probe(vae, e.objective.build(), x, e.training.steps, LAG_IMAGES))
+
+
+def _linear_threshold(vae: VAE, run: Run, x: Tensor) -> dict[str, Any]:
+    """Returns the collapse threshold of the linear theory where it applies: Gaussian pixels, and a KL with a fixed weight."""
+    beta = run.experiment.objective.last_kl_weight
+    found = measure_linear_threshold(vae, x, beta) if beta else None
+    return {} if found is None else {"linear_threshold": found.to_dict(math.prod(vae.latent_shape))}
 
 
 def _map(codes: np.ndarray, labels: Tensor | None) -> dict[str, Any]:

@@ -5,16 +5,25 @@ the experiment is constructed, before any training. `build` methods create the p
 `mpdvae.experiments.model_config`); torch is imported only there, so that listing recipes and printing help remain fast.
 """
 
-from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any, Literal
 
-from pydantic import Field, SerializeAsAny, ValidationError, WrapValidator, model_serializer, model_validator
+from pydantic import Field, SerializeAsAny, ValidationError, WrapValidator, model_validator
 
 from mpdvae.distributions.pixel_values import IN_WORDS, MODELLED, RANGES, PixelValues
 from mpdvae.errors import InputError
-from mpdvae.experiments.fields import AtLeastTwo, Config, Count, ImageShape, PictureSize, Sizes, Text, Width
+from mpdvae.experiments.fields import (
+    AtLeastTwo,
+    Config,
+    Count,
+    GrownConfig,
+    ImageShape,
+    PictureSize,
+    Sizes,
+    Text,
+    Width,
+)
 from mpdvae.experiments.model_config import (
     DecoderConfig,
     EncoderConfig,
@@ -48,8 +57,10 @@ Decoder = SerializeAsAny[
 Prior = SerializeAsAny[Annotated[PriorConfig, Field(discriminator="kind"), WrapValidator(own_or_builtin("prior"))]]
 
 
-class Data(Config):
+class Data(GrownConfig):
     """Training data and protocol."""
+
+    later = frozenset({"resize", "fit", "colours", "background", "levels", "flip", "shift", "condition_classes"})
 
     dataset: Text = "mnist"
     """Name in `mpdvae data list`, or `own` together with a path."""
@@ -115,13 +126,6 @@ class Data(Config):
             )
         return self
 
-    @model_serializer(mode="wrap")
-    def _without_later_fields(self, dump: Callable[[Any], dict[str, Any]]) -> dict[str, Any]:
-        """Leaves out later fields that have no effect, so that experiments of earlier versions keep their bytes, and with
-        them the hashes of what was measured."""
-        tree = dump(self)
-        return {name: value for name, value in tree.items() if name not in LATER or getattr(self, name) != LATER[name]}
-
     @property
     def pixel_values(self) -> PixelValues:
         """The values of the pixels of the model's inputs and outputs."""
@@ -169,8 +173,6 @@ class Data(Config):
 
 PREPARING = {"resize": None, "fit": "crop", "colours": "stored", "background": 255}
 """Fields of `Data` on the preparation of own pictures, with the values that change nothing."""
-LATER = PREPARING | {"levels": 256, "flip": False, "shift": 0, "condition_classes": 0}
-"""Fields that earlier versions did not have, with the values that change nothing."""
 
 
 class Evaluation(Config):
@@ -260,11 +262,7 @@ class Experiment(Config):
         self._check_pixels()
         self._check_posterior()
         self._check_condition()
-        if self.objective.free_bits_per_dimension_nats > 0 and not isinstance(self.prior, StandardNormalPrior):
-            raise ValueError(
-                "objective.free_bits_per_dimension_nats: needs a factorised prior (standard-normal), got "
-                f"{self.prior.kind}; use objective.free_bits_nats"
-            )
+        self.objective.check_parts(self.encoder, self.decoder, self.prior, self.data.pixel_values)
         return self
 
     def _check_pixels(self) -> None:
@@ -308,6 +306,7 @@ class Experiment(Config):
     def _check_condition(self) -> None:
         unfit = "prior vamp" if isinstance(self.prior, VampPrior) else ""
         unfit = "a whole model" if isinstance(self.encoder, OwnEncoder) and self.encoder.whole else unfit
+        unfit = "objective.latent_reconstruction_weight" if self.objective.latent_reconstruction_weight else unfit
         if self.data.condition_classes and unfit:
             raise ValueError(
                 f"data.condition_classes: {unfit} has no place for a class, got {self.data.condition_classes} classes; "

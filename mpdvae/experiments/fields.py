@@ -1,9 +1,10 @@
 """Base class and field types of all configurations: frozen, no unknown fields, bounded numbers."""
 
 import re
-from typing import Annotated, Any
+from collections.abc import Callable
+from typing import Annotated, Any, ClassVar
 
-from pydantic import BaseModel, BeforeValidator, ConfigDict, Field
+from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, model_serializer
 
 
 def picture_size(given: Any) -> str:
@@ -37,3 +38,20 @@ class Config(BaseModel):
     """Frozen configuration that rejects unknown fields."""
 
     model_config = ConfigDict(frozen=True, extra="forbid", allow_inf_nan=False)
+
+
+class GrownConfig(Config):
+    """Configuration with fields that earlier versions did not have: they are left out where they have no effect, so that
+    experiments of earlier versions keep their bytes, and with them the hashes of what was measured."""
+
+    later: ClassVar[frozenset[str]]
+    """Later fields; their defaults change nothing."""
+
+    @model_serializer(mode="wrap")
+    def _without_later_fields(self, dump: Callable[[Any], dict[str, Any]]) -> dict[str, Any]:
+        defaults = {name: type(self).model_fields[name].default for name in self.later}
+        return {
+            name: value
+            for name, value in dump(self).items()
+            if name not in defaults or getattr(self, name) != defaults[name]
+        }

@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Annotated, ClassVar, Literal
 from pydantic import Field, model_validator
 
 from mpdvae.distributions.pixel_values import MODELLED, SUITED, SUITED_AUTOREGRESSIVE, PixelDistribution, PixelValues
-from mpdvae.experiments.fields import Config, Depth, Depths, ImageShape, Rate, Sizes, Width
+from mpdvae.experiments.fields import Config, Depth, Depths, ImageShape, Rate, Sizes, Weight, Width
 from mpdvae.experiments.posterior_config import AR1Prior, Codes, GaussianHead, HeadConfig, LatentShape, VampPrior
 
 if TYPE_CHECKING:
@@ -236,6 +236,54 @@ class PixelCNNDecoder(_Decoder):
         )
 
 
+class InjectiveDecoder(_IndependentDecoder):
+    """Parameters of independent pixels that are an injective function of z: no code can be ignored (LIDVAE)."""
+
+    kind: Literal["injective"] = "injective"
+    hidden_features: Width = 128
+    """Features of a layer of the two input-convex networks whose gradients map z to pixels."""
+    hidden_layers: Depth = 2
+    """Layers of each."""
+    inverse_lipschitz: Weight = 0.0
+    """Least factor by which distances between codes grow on the way to the pixels' parameters; 0: injective only."""
+
+    def build(self, image_shape: ImageShape, latent_dim: int, law: "PixelLaw") -> "nn.Module":
+        from mpdvae.models.injective import injective_decoder
+
+        return injective_decoder(
+            image_shape, latent_dim, self.hidden_features, self.hidden_layers, self.inverse_lipschitz, law
+        )
+
+
+class InjectivePixelCNNDecoder(_Decoder):
+    """An injective function of z, added to the parameters that a PixelCNN computes from the pixels before."""
+
+    codes: ClassVar[Codes] = "vectors"
+    kind: Literal["injective-pixelcnn"] = "injective-pixelcnn"
+    channels: Width = 64
+    kernel_sizes: Sizes = (7, 7, 7, 5, 5, 3, 3)
+    hidden_features: Width = 128
+    """Features of a layer of the two input-convex networks whose gradients map z to pixels."""
+    hidden_layers: Depth = 2
+    """Layers of each."""
+    inverse_lipschitz: Weight = 0.0
+    """Least factor by which distances between codes grow on the way to the pixels' parameters; 0: injective only."""
+
+    def build(self, image_shape: ImageShape, latent_dim: int, law: "PixelLaw") -> "nn.Module":
+        from mpdvae.models.injective import injective_pixelcnn_decoder
+
+        return injective_pixelcnn_decoder(
+            image_shape,
+            latent_dim,
+            self.channels,
+            self.kernel_sizes,
+            self.hidden_features,
+            self.hidden_layers,
+            self.inverse_lipschitz,
+            law,
+        )
+
+
 class DenseNetEncoder(_MapEncoder):
     """The paper's encoder for colour images, with codes that are maps: a dense block at each resolution."""
 
@@ -399,5 +447,14 @@ class MapFlowPrior(Config):
 
 
 EncoderConfig = MLPEncoder | ConvNetEncoder | ResNetEncoder | DenseNetEncoder | ColourResNetEncoder
-DecoderConfig = MLPDecoder | ConvNetDecoder | ResNetDecoder | PixelCNNDecoder | ColourResNetDecoder | PixelCNNPPDecoder
+DecoderConfig = (
+    MLPDecoder
+    | ConvNetDecoder
+    | ResNetDecoder
+    | PixelCNNDecoder
+    | InjectiveDecoder
+    | InjectivePixelCNNDecoder
+    | ColourResNetDecoder
+    | PixelCNNPPDecoder
+)
 PriorConfig = StandardNormalPrior | FlowPrior | MapFlowPrior | AR1Prior | VampPrior

@@ -1,16 +1,20 @@
 """Configuration of the objective: its terms, their weights, and how the weight of the KL changes.
 
 Each kind of KL weight gives the number of steps of its schedule and has a `build` method; torch is imported only there. The
-theory is in `mpdvae.objectives.terms`, `mpdvae.objectives.kl_weights` and `mpdvae.objectives.aggregate_terms`.
+theory is in `mpdvae.objectives.terms`, `mpdvae.objectives.kl_weights`, `mpdvae.objectives.aggregate_terms` and
+`mpdvae.objectives.latent_reconstruction`.
 """
 
 from typing import TYPE_CHECKING, Annotated, Literal
 
 from pydantic import Field, SerializeAsAny, WrapValidator, model_validator
 
-from mpdvae.experiments.fields import Config, Count, Fraction, Nats, Rate, Weight
+from mpdvae.distributions.pixel_values import PixelValues
+from mpdvae.experiments.fields import Config, Count, Fraction, GrownConfig, Nats, Rate, Weight
+from mpdvae.experiments.model_config import DecoderConfig, EncoderConfig, PriorConfig
 from mpdvae.experiments.own_part_configs import OwnRegulariser
 from mpdvae.experiments.own_parts import own_or_builtin
+from mpdvae.experiments.posterior_config import BY_BATCH
 
 if TYPE_CHECKING:
     from mpdvae.objectives.kl_weights import AdaptiveWeight, Schedule
@@ -123,8 +127,10 @@ class NoRegulariser(Config):
 Regulariser = SerializeAsAny[Annotated[NoRegulariser, WrapValidator(own_or_builtin("regulariser"))]]
 
 
-class ObjectiveConfig(Config):
+class ObjectiveConfig(GrownConfig):
     """The terms of the loss, in nats per image; a weight of 0 leaves its term out."""
+
+    later = frozenset({"latent_reconstruction_weight", "density_gap_weight", "density_gap_over"})
 
     diversity_weight: Weight = 0.0
     """The paper's eta: makes posteriors differ in every latent dimension."""
@@ -148,6 +154,12 @@ class ObjectiveConfig(Config):
     """Mutual posterior divergence as a plain loss, subtracted; diversity_weight is the paper's bounded form."""
     mpd_limit_nats: Annotated[float, Field(gt=0)] = 100.0
     """Limit above which the plain divergence no longer counts."""
+    latent_reconstruction_weight: Weight = 0.0
+    """Weight of the squared distance between a code and the encoding of its decoded image; 0.5 is in nats."""
+    density_gap_weight: Weight = 0.0
+    """DG-VAE: weight of KL(q(z) || p(z)) of the batch's aggregate posterior; with kl_weight 0, in place of the KL."""
+    density_gap_over: Literal["dimensions", "total"] = "dimensions"
+    """Sum of the KL of each dimension of the aggregate posterior (standard-normal prior only), or the KL of the whole."""
     importance_weighted: bool = False
     """IWAE: the importance-weighted bound of all samples instead of reconstruction and KL."""
     samples: Count = 1
@@ -187,6 +199,26 @@ class ObjectiveConfig(Config):
             )
         return self
 
+    @property
+    def last_kl_weight(self) -> float | None:
+        """Weight of the KL at the end of training; None if it adapts, or if the bound has no KL of its own."""
+        if self.kl_weight.kind in ADAPTIVE or self.importance_weighted or self.autoencoder:
+            return None
+        return self.kl_weight.value if isinstance(self.kl_weight, ConstantWeight) else 1.0
+
+    def check_parts(
+        self, encoder: EncoderConfig, decoder: DecoderConfig, prior: PriorConfig, values: PixelValues
+    ) -> None:
+        """Raises `ValueError` for a term that cannot be computed with these parts and such values of pixels."""
+        if prior.kind != "standard-normal":
+            needs = f"needs a factorised prior (standard-normal), got {prior.kind}"
+            if self.free_bits_per_dimension_nats > 0:
+                raise ValueError(f"objective.free_bits_per_dimension_nats: {needs}; use objective.free_bits_nats")
+            if self.density_gap_weight > 0 and self.density_gap_over == "dimensions":
+                raise ValueError(f"objective.density_gap_over: dimensions {needs}; set it to total")
+        if self.latent_reconstruction_weight > 0:
+            _check_encoding_again(encoder, decoder, values)
+
     def build(self) -> "Objective":
         from mpdvae.objectives import terms as o
 
@@ -205,6 +237,7 @@ class ObjectiveConfig(Config):
         """Returns the terms beyond the bound on the likelihood, by name; terms of weight 0 are left out."""
         from mpdvae.objectives import aggregate_terms as a
         from mpdvae.objectives import terms as o
+        from mpdvae.objectives.latent_reconstruction import LatentReconstruction
 
         terms: dict[str, Term] = {}
         if self.diversity_weight > 0:
@@ -217,6 +250,31 @@ class ObjectiveConfig(Config):
             terms["total_correlation"] = a.TotalCorrelation(self.total_correlation_weight)
         if self.mpd_weight > 0:
             terms["mpd"] = o.MutualPosteriorDivergence(self.mpd_weight, self.mpd_limit_nats)
+        if self.latent_reconstruction_weight > 0:
+            terms["latent_reconstruction"] = LatentReconstruction(self.latent_reconstruction_weight)
+        if self.density_gap_weight > 0:
+            terms["density_gap"] = a.DensityGap(self.density_gap_weight, self.density_gap_over)
         if isinstance(self.regulariser, OwnRegulariser):
             terms[self.regulariser.kind] = self.regulariser.build()
         return terms
+
+
+def _check_encoding_again(encoder: EncoderConfig, decoder: DecoderConfig, values: PixelValues) -> None:
+    """Raises `ValueError` for parts whose decoded images cannot be encoded again in training."""
+    field = "objective.latent_reconstruction_weight"
+    if encoder.head.kind in BY_BATCH:
+        raise ValueError(
+            f"{field}: encodes decoded images, which head {encoder.head.kind} would include in the batch statistics; choose "
+            "another head, or set it to 0"
+        )
+    if encoder.refinement_steps:
+        raise ValueError(
+            f"{field}: encodes decoded images, which have no likelihood to refine their posteriors by; set "
+            "encoder.refinement_steps or it to 0"
+        )
+    distribution = getattr(decoder, "pixel_distribution", None)  # a decoder of the user's has none
+    if distribution is not None and distribution(values) == "discretised-logistic-mixture":
+        raise ValueError(
+            f"{field}: needs the mean of p(x|z), which pixels of a discretised-logistic-mixture have no formula for; choose "
+            "another decoder.pixels, or set it to 0"
+        )

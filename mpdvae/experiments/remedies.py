@@ -19,6 +19,7 @@ from typing import Any, Literal
 
 from mpdvae.errors import InputError
 from mpdvae.experiments.experiment import Experiment
+from mpdvae.experiments.model_config import InjectiveDecoder, InjectivePixelCNNDecoder, PixelCNNDecoder
 
 RATE_PER_DIMENSION_NATS = 0.3
 GOAL_NATS = {"digits": 20.0, "mnist": 80.0}
@@ -66,6 +67,27 @@ def goal_nats(e: Experiment) -> float:
             topic="options",
         )
     return GOAL_NATS[e.data.dataset]
+
+
+def expansion() -> float:
+    """Returns the factor L between codes and logits for which a linear decoder can carry the rate in each dimension. A binary
+    pixel tells of a logit near 0 as much as a Gaussian one with the standard deviation 2 tells of its mean, which is
+    log(1 + (L / 2)^2) / 2 nats of a code z ~ N(0, 1)."""
+    return round(2 * math.sqrt(math.expm1(2 * RATE_PER_DIMENSION_NATS)), 3)
+
+
+def injective(e: Experiment, inverse_lipschitz: float) -> Changes:
+    """Returns the changes to an injective decoder: with autoregressive pixels, if the experiment's decoder has them, of the
+    same size; of one that is injective already, the constraint only."""
+    d = e.decoder
+    constraint: Changes = {"inverse_lipschitz": inverse_lipschitz} if inverse_lipschitz else {}
+    if constraint and isinstance(d, InjectiveDecoder | InjectivePixelCNNDecoder):
+        return {"decoder__inverse_lipschitz": inverse_lipschitz}
+    pixels = getattr(d, "pixels", None)
+    kept: Changes = {"pixels": pixels} if pixels else {}
+    if isinstance(d, PixelCNNDecoder | InjectivePixelCNNDecoder):
+        kept = {"kind": "injective-pixelcnn", "channels": d.channels, "kernel_sizes": d.kernel_sizes} | kept
+    return {"decoder": {"kind": "injective"} | kept | constraint}
 
 
 REMEDIES: dict[str, Remedy] = {
@@ -147,6 +169,18 @@ REMEDIES: dict[str, Remedy] = {
         "decoder",
         lambda e: {"decoder__skip_connections": True},
     ),
+    "lidvae": Remedy(
+        "a decoder that is injective in the code",
+        "Wang et al. 2021",
+        "decoder",
+        lambda e: injective(e, 0.0),
+    ),
+    "inverse-lipschitz": Remedy(
+        "a decoder that keeps codes apart by a given factor",
+        "Kinoshita et al. 2023",
+        "decoder",
+        lambda e: injective(e, expansion()),
+    ),
     "lagging": Remedy(
         "an encoder that catches up first",
         "He et al. 2019",
@@ -170,6 +204,21 @@ REMEDIES: dict[str, Remedy] = {
         "Zhao et al. 2017",
         "price",
         lambda e: {"objective__kl_weight": {"kind": "constant", "value": 0.5}, "objective__mmd_weight": 100.0},
+    ),
+    "density-gap": Remedy(
+        "the KL of the aggregate posterior in place of the KL",
+        "Zhang et al. 2022",
+        "price",
+        lambda e: {
+            "objective__kl_weight": {"kind": "constant", "value": 0.0},
+            "objective__density_gap_weight": 1.0,
+        },
+    ),
+    "latent-reconstruction": Remedy(
+        "codes that come back when decoded and encoded again",
+        "Song et al. 2025",
+        "decoder",
+        lambda e: {"objective__latent_reconstruction_weight": 0.5},
     ),
     "beta-tc-vae": Remedy(
         "a penalty on dependent dimensions",

@@ -7,6 +7,7 @@ from .disentanglement.scores import Disentanglement, measure_disentanglement
 from .encoder_lag import EncoderLag, measure_encoder_lag
 from .information import Information, measure_information
 from .intervals import Estimate
+from .linear_threshold import LinearThreshold, linear_collapse_threshold, measure_linear_threshold
 from .random_subsets import mean_and_error
 
 __all__ = [
@@ -18,6 +19,7 @@ __all__ = [
     "EncoderLag",
     "Estimate",
     "Information",
+    "LinearThreshold",
     "Sandwich",
     "active_units",
     "density",
@@ -25,12 +27,14 @@ __all__ = [
     "estimate_by_annealing",
     "estimate_density",
     "information_per_dimension",
+    "linear_collapse_threshold",
     "mean_and_error",
     "measure_code",
     "measure_code_use",
     "measure_disentanglement",
     "measure_encoder_lag",
     "measure_information",
+    "measure_linear_threshold",
     "mutual_information",
     "representation",
     "sandwich",

@@ -18,6 +18,7 @@ from .encoders import (
     resnet_encoder,
 )
 from .flows import AutoregressiveFlow, map_flow, vector_flow
+from .injective import injective_decoder, injective_pixelcnn_decoder
 from .posterior_heads import BatchNormHead, DeltaHead, DUHead
 from .priors import AR1Prior, FlowPrior, StandardNormal, VampPrior
 from .semi_amortised import SemiAmortised
@@ -41,6 +42,8 @@ __all__ = [
     "convnet_decoder",
     "convnet_encoder",
     "densenet_encoder",
+    "injective_decoder",
+    "injective_pixelcnn_decoder",
     "map_flow",
     "mlp_decoder",
     "mlp_encoder",

@@ -1,5 +1,6 @@
-from .aggregate_terms import MMD, TotalCorrelation
+from .aggregate_terms import MMD, DensityGap, TotalCorrelation
 from .kl_weights import GECO, AdaptiveWeight, Constant, Cyclical, Linear, Schedule, SoftFreeBits
+from .latent_reconstruction import LatentReconstruction
 from .step_rules import Joint, Lagging, StepRule
 from .term_gradients import gradient_norms
 from .terms import (
@@ -22,10 +23,12 @@ __all__ = [
     "AdaptiveWeight",
     "Constant",
     "Cyclical",
+    "DensityGap",
     "Diversity",
     "ForwardPass",
     "Joint",
     "Lagging",
+    "LatentReconstruction",
     "Linear",
     "Loss",
     "MutualPosteriorDivergence",

@@ -1,4 +1,4 @@
-r"""Terms of the aggregate posterior q(z) = E_x q(z|x): its distance to the prior, and dependence between dimensions.
+r"""Terms of the aggregate posterior q(z) = E_x q(z|x): distances to the prior, and dependence between dimensions.
 
 **MMD** (InfoVAE: Zhao, Song & Ermon 2017, https://arxiv.org/abs/1706.02262). With a kernel k, codes z_i ~ q(z) (one for
 each image of the batch) and as many draws z'_i ~ p(z),
@@ -19,6 +19,18 @@ exp(-d^2 / C).
 so that R + I + beta TC + sum KL_k = R + KL + (beta - 1) TC: the term is (beta - 1) TC. q(z) is taken as the mixture of the
 batch's posteriors. Minibatch-weighted sampling divides by the size of the data set instead of the batch size, which only
 shifts TC by a constant.
+
+**Density gap** (DG-VAE: Zhang et al., NeurIPS 2022, https://arxiv.org/abs/2211.00321). The gap log q(z) - log p(z), averaged
+over codes of the batch, estimates the KL of the aggregate posterior in its two forms,
+
+.. math:: \text{total: } KL(q(z) || p(z)) = E_x KL(q(z|x) || p(z)) - I_q(x; z), \qquad
+          \text{dimensions: } \sum_k KL(q(z_k) || p(z_k)) = E_x KL(q(z|x) || p(z)) - \sum_k I_q(x; z_k),
+
+the second for a factorised prior. In place of the KL (weight of the KL 0, weight of the gap 1), the objective is the ELBO
+plus the mutual information, or plus that of each dimension: information is free, and only codes outside the prior, or holes
+in it, cost. The second form is the one of the paper for Gaussian posteriors. q(z) is the mixture of the batch's N
+posteriors, so that no more than log N nats are free, of the whole code or of each dimension. The paper averages over 32
+codes of each image; here they are those of the forward pass, `objective.samples` of each.
 """
 
 import math
@@ -33,9 +45,10 @@ from torch.distributions import Distribution, Normal
 
 from mpdvae.divergence import diagonal_normal
 from mpdvae.errors import InputError
-from mpdvae.objectives.terms import ForwardPass, check_weight
+from mpdvae.objectives.terms import ForwardPass, check_weight, factorised
 
 Kernel = Literal["imq", "rbf"]
+GapOver = Literal["dimensions", "total"]
 
 KERNELS: dict[Kernel, Callable[[Tensor, float], Tensor]] = {
     "imq": lambda squares, scale: scale / (scale + squares),
@@ -72,6 +85,32 @@ class TotalCorrelation:
     def __call__(self, forward: ForwardPass, step: int) -> Float[Tensor, ""]:
         densities = aggregate_densities(forward.q, forward.z[0])
         return self.weight * (densities.log_joint - densities.log_marginals.sum(1)).mean()
+
+
+@dataclass(frozen=True)
+class DensityGap:
+    """weight * KL(q(z) || p(z)), of the whole code or summed over its dimensions; the latter needs a factorised prior."""
+
+    weight: float
+    over: GapOver = "dimensions"
+
+    def __post_init__(self) -> None:
+        check_weight("density_gap_weight", self.weight)
+
+    def __call__(self, forward: ForwardPass, step: int) -> Float[Tensor, ""]:
+        of_draw = self._of_dimensions if self.over == "dimensions" else self._of_code
+        prior = forward.vae.prior()
+        gaps = [of_draw(aggregate_densities(forward.q, z), prior, z) for z in forward.z]
+        return self.weight * torch.stack(gaps).mean()
+
+    @staticmethod
+    def _of_code(densities: "AggregateDensities", prior: Distribution, z: Tensor) -> Float[Tensor, " batch"]:
+        return densities.log_joint - prior.log_prob(z)
+
+    @staticmethod
+    def _of_dimensions(densities: "AggregateDensities", prior: Distribution, z: Tensor) -> Float[Tensor, " batch"]:
+        p = factorised(prior, "a density gap over dimensions", "a gap over the total")
+        return densities.log_marginals.sum(1) - p.log_prob(z).flatten(1).sum(1)
 
 
 class AggregateDensities(NamedTuple):

@@ -11,7 +11,8 @@ Further terms:
   that the weights correct.
 - `mutual_posterior_divergence`: -w MPD, the divergence as a plain loss (Jhamtani & Berg-Kirkpatrick, EMNLP 2021, section
   6.1). It is unbounded below (variances go to zero), so here it counts only up to a limit, above which it has no gradient.
-- Terms of the aggregate posterior (InfoVAE's MMD, total correlation) are in `mpdvae.objectives.aggregate_terms`.
+- Terms of the aggregate posterior (InfoVAE's MMD, total correlation, density gap) are in
+  `mpdvae.objectives.aggregate_terms`, latent reconstruction is in `mpdvae.objectives.latent_reconstruction`.
 
 A term is a function of one `ForwardPass` and the step. An objective combines terms by name:
 
@@ -29,9 +30,10 @@ from functools import cached_property
 import torch
 from jaxtyping import Float
 from torch import Tensor
-from torch.distributions import Distribution, kl_divergence
+from torch.distributions import Distribution, Normal, kl_divergence
 
 from mpdvae.distributions.codes import diagonal_gaussian
+from mpdvae.distributions.pixels import AutoregressivePixels
 from mpdvae.divergence import (
     DiversityForm,
     SmoothnessOver,
@@ -84,6 +86,12 @@ class ForwardPass:
         return gathered(self._own_log_likelihood, axis=1)
 
     @cached_property
+    def own_pixels(self) -> Distribution:
+        """p(x|z) of own images; of pixels that depend on each other, the distribution of each given those before it."""
+        p = self.vae.decoder(self.own_z)
+        return p.given(self.x) if isinstance(p, AutoregressivePixels) else p
+
+    @cached_property
     def _own_log_likelihood(self) -> Tensor:
         return self._log_likelihood_of_own()
 
@@ -107,14 +115,8 @@ class ForwardPass:
     @cached_property
     def kl_per_dimension(self) -> Float[Tensor, " latent"]:
         """Batch mean of the KL of each latent dimension, in nats; for factorised priors."""
-        q, prior = diagonal_normal(self.own_q), self.vae.prior()
-        try:
-            p = diagonal_normal(prior)
-        except InputError:
-            raise InputError(
-                f"free bits per dimension need a factorised prior, got {type(prior).__name__}; use the standard normal "
-                "prior, or free bits on the total KL."
-            ) from None
+        q = diagonal_normal(self.own_q)
+        p = factorised(self.vae.prior(), "free bits per dimension", "free bits on the total KL")
         return added(kl_divergence(q, p).sum(0)).flatten() / images_of_all(q.loc)
 
     # The network passes, which subclasses may override.
@@ -123,7 +125,7 @@ class ForwardPass:
         return self.vae.encoder(self.x)
 
     def _log_likelihood_of_own(self) -> Tensor:
-        return self.vae.decoder(self.own_z).log_prob(self.x)
+        return self.own_pixels.log_prob(self.x)
 
     def _kl_of_own(self) -> Tensor:
         return self.vae.kl(self.own_q, self.own_z, self.estimator)
@@ -287,6 +289,17 @@ class Objective:
         if self.adaptive is not None:
             kl, reconstruction = loss.forward.kl, loss.forward.reconstruction
             self.adaptive.adapt(kl.mean().item(), reconstruction.mean().item())
+
+
+def factorised(prior: Distribution, what: str, instead: str) -> Normal:
+    """Returns a prior as a Normal of each dimension. Raises `InputError`, saying `what` needs it and what can be used
+    `instead`, for any other prior."""
+    try:
+        return diagonal_normal(prior)
+    except InputError:
+        raise InputError(
+            f"{what}: expected a factorised prior, got {type(prior).__name__}; use the standard normal prior, or {instead}."
+        ) from None
 
 
 def check_weight(name: str, weight: float) -> None:

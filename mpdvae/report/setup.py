@@ -44,6 +44,8 @@ NAMES = {
     "pixelcnn": "PixelCNN",
     "pixelcnn++": "PixelCNN++",
     "colour-resnet": "ResNet",
+    "injective": "injective network",
+    "injective-pixelcnn": "injective PixelCNN",
 }
 """Names of networks in words; others keep the name of their kind."""
 PARAMETERS = {"encoder": 703_872, "pixelcnn": 505_346, "independent": 141_327, "flow": 356_352}
@@ -132,7 +134,8 @@ def _by_text(study: Study, texts: list[str]) -> tuple[tuple[str, str], ...]:
 
 def _released_like(configuration: Mapping[str, Any]) -> Mapping[str, Any]:
     """The released configuration with the decoder and prior of the same kind as ours."""
-    decoder = "pixelcnn" if _part(configuration, "decoder").get("kind") == "pixelcnn" else "independent"
+    autoregressive = _part(configuration, "decoder").get("kind") in ("pixelcnn", "injective-pixelcnn")
+    decoder = "pixelcnn" if autoregressive else "independent"
     prior = "flow" if _part(configuration, "prior").get("kind") == "flow" else "standard-normal"
     return {**RELEASED, "decoder": DECODERS[decoder], "prior": PRIORS[prior]}
 

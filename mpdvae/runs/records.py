@@ -93,6 +93,16 @@ class Lag(_Record):
     images: Step
 
 
+class LinearThreshold(_Record):
+    """See `mpdvae.measures.linear_threshold`."""
+
+    threshold: Real
+    largest_eigenvalue: Real
+    directions_above: Step
+    units: Step
+    linear_rate_nats: Real
+
+
 class Probed(_Record):
     """Fields that history entries and diagnostics.json have in common."""
 
@@ -108,6 +118,8 @@ class Probed(_Record):
     gradient_norms: dict[Word, Real] = {"total": 0.0}
     encoder_lag: Lag = Lag(gain_nats=0.0, gain_standard_error_nats=0.0, steps=0, images=0)
     code_use_nats: Real = 0.0
+    linear_threshold: LinearThreshold | None = None
+    """Exists in diagnostics.json if pixels are Gaussian."""
 
     @model_validator(mode="after")
     def _whole(self) -> "Probed":

@@ -75,7 +75,7 @@ class Job:
 
     @property
     def cost(self) -> float:
-        return 1.0 if self.experiment.decoder.kind == "pixelcnn" else INDEPENDENT_PIXELS_COST
+        return 1.0 if self.experiment.decoder.kind.endswith("pixelcnn") else INDEPENDENT_PIXELS_COST
 
     @property
     def undecided(self) -> bool:

@@ -164,7 +164,19 @@ def test_the_mean_is_that_of_the_probabilities(law):
             assert found.mean.item() == pytest.approx((values * p).sum().item(), abs=1e-9)
 
 
-@pytest.mark.parametrize("law", [pytest.param(case, id=name) for name, case in GREY.items() if not case.is_mixture])
+with_a_mean = pytest.mark.parametrize(
+    "law", [pytest.param(case, id=name) for name, case in GREY.items() if not case.is_mixture]
+)
+
+
+@with_a_mean
+def test_gradients_of_the_mean_equal_differences(law):
+    for parameters in torch.randn(3, law.parameters, dtype=torch.float64):
+        raw = parameters[:, None, None].requires_grad_()
+        assert torch.autograd.gradcheck(lambda raw: law(raw).mean, raw)
+
+
+@with_a_mean
 def test_the_mode_has_the_highest_probability(law):
     for parameters in settings(law):
         p = one_pixel(law, *parameters.tolist())
@@ -211,7 +223,10 @@ def test_values_and_gradients_are_finite_whatever_the_parameters(law, dtype):
     p = law(theta)
     assert law.law.support.check(p.sample()).all()
     assert law.law.support.check(p.mode.nan_to_num(1.0)).all()  # NaN: both values of a Bernoulli
-    assert law.is_mixture or p.mean.isfinite().all()
+    if not law.is_mixture:
+        assert p.mean.isfinite().all()
+        (gradient,) = torch.autograd.grad(p.mean.sum(), theta)
+        assert gradient.isfinite().all()
 
 
 @laws

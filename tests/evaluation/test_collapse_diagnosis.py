@@ -4,13 +4,13 @@ import re
 
 import pytest
 from command_line import asked_for, call
-from small_runs import tiny
+from small_runs import finish, tiny
 
 from mpdvae.evaluation.advice import ADVISED, advise
 from mpdvae.evaluation.collapse_diagnosis import diagnose
 from mpdvae.experiments.experiment import with_changes
 from mpdvae.experiments.recipes import all_recipes, recipe
-from mpdvae.experiments.remedies import REMEDIES
+from mpdvae.experiments.remedies import REMEDIES, as_options
 from mpdvae.measures import collapse
 from mpdvae.runs.run_folder import Run
 from mpdvae.system.atomic_files import read_json
@@ -215,19 +215,48 @@ def test_what_a_run_did_not_note_is_said():
     assert diagnose(tiny(), [], None) is None
 
 
+@pytest.mark.parametrize(
+    ("above", "sentence"),
+    [
+        (0, "0 directions of the images have more variance (at most 2.5) than beta sigma^2 = 0.4: a linear decoder would "
+            "collapse, too, however it is trained"),
+        (1, "1 direction of the images has more variance (at most 2.5) than beta sigma^2 = 0.4: a linear decoder would "
+            "code 3.2 nats and leave 7 of 8 idle"),
+        (9, "9 directions of the images have more variance (at most 2.5) than beta sigma^2 = 0.4: a linear decoder would "
+            "code 3.2 nats with all 8 units"),
+    ],
+)  # fmt: skip
+def test_the_noise_of_gaussian_pixels_is_compared_with_the_spectrum(above, sentence):
+    linear = {
+        "threshold": 0.4, "largest_eigenvalue": 2.5, "directions_above": above, "units": 8, "linear_rate_nats": 3.21
+    }  # fmt: skip
+    found = diagnose(recipe("vae-digits-smoke"), noted(entry(5, 1.0)), {"linear_threshold": linear})
+    assert found is not None
+    assert {finding.matter: finding.sentence for finding in found.findings}["noise"] == sentence
+    assert "noise" not in findings(entry(5, 1.0))
+
+
 # -- remedies ----------------------------------------------------------------------------------------------------------
 
-BASES = ["vae-pixelcnn-digits-smoke", "vae-digits-smoke", "vae-pixelcnn-cifar10-paper"]
+CONTINUOUS = {"data__binarisation": "intensities", "data__evaluation_draws": 1}
+BASES: dict[str, dict] = {
+    "vae-pixelcnn-digits-smoke": {},
+    "vae-digits-smoke": CONTINUOUS,
+    "vae-pixelcnn-cifar10-paper": {},
+}
+"""Recipes, and changes to them."""
 
 
 @pytest.mark.parametrize("remedy", ADVISED, ids=lambda remedy: remedy.title)
 def test_every_remedy_suits_a_recipe_and_its_options_are_accepted_by_train(remedy, tmp_path, monkeypatch):
     """And train what `with_changes` makes of the experiment."""
-    advised = {base: {one.remedy: one for one in advise(all_recipes()[base])} for base in BASES}
+    experiments = {base: with_changes(all_recipes()[base], **changes) for base, changes in BASES.items()}
+    advised = {base: {one.remedy: one for one in advise(experiments[base])} for base in BASES}
     base = next(base for base in BASES if remedy in advised[base])
-    advice, experiment = advised[base][remedy], all_recipes()[base]
+    advice, experiment = advised[base][remedy], experiments[base]
     expected = with_changes(experiment, **remedy.changes(experiment))
-    assert asked_for(monkeypatch, base, "--out", tmp_path / "run", *advice.options) == expected
+    options = [*as_options(BASES[base]), *advice.options]
+    assert asked_for(monkeypatch, base, "--out", tmp_path / "run", *options) == expected
 
 
 def advised(name: str) -> set[str]:
@@ -263,6 +292,26 @@ def test_what_is_not_against_collapse_is_not_advised():
 def test_data_without_a_known_reconstruction_are_not_advised_to_reach_one():
     assert REMEDIES["geco"].title in advised("vae-pixelcnn-mnist-minutes")
     assert REMEDIES["geco"].title not in advised("vae-pixelcnn-cifar10-paper")
+
+
+def test_a_learned_standard_deviation_is_advised_for_continuous_pixels_only():
+    title, base = "pixels with a learned standard deviation", all_recipes()["vae-digits-smoke"]
+    continuous = with_changes(base, **CONTINUOUS)
+    learned = with_changes(continuous, decoder__pixels="gaussian")
+    titles = [{one.remedy.title for one in advise(e)} for e in (base, continuous, learned)]
+    assert [title in found for found in titles] == [False, True, False]
+
+
+def test_an_injective_decoder_keeps_what_the_run_has_chosen():
+    """Its size, and its pixels; of one that is injective already, the constraint alone is advised."""
+    base = with_changes(all_recipes()["vae-pixelcnn-digits-smoke"], **CONTINUOUS, decoder__pixels="gaussian")
+    injective = with_changes(base, **REMEDIES["lidvae"].changes(base))
+    assert injective.decoder.model_dump(include={"channels", "kernel_sizes", "pixels"}) == base.decoder.model_dump(
+        include={"channels", "kernel_sizes", "pixels"}
+    )
+    advice = {one.remedy.source: one.options for one in advise(injective)}
+    assert advice["Kinoshita et al. 2023"] == ("--decoder.inverse-lipschitz", "1.813")
+    assert "Wang et al. 2021" not in advice
 
 
 def test_remedies_against_what_was_found_come_first():
@@ -325,6 +374,17 @@ def test_diagnose_explains_a_finished_run(finished, capsys):
     assert everything.count("--objective.free-bits-nats 2.4 ") == 1
     more = int(re.search(r"(\d+) more: `mpdvae diagnose", out)[1])
     assert shown_remedies(everything) == 3 + more
+
+
+def test_diagnose_compares_the_noise_of_gaussian_pixels_with_the_images(tmp_path, capsys):
+    """Measured by the evaluation: with more variance than any direction has, the linear theory tells the collapse."""
+    run = finish(tmp_path / "run", tiny("vae-digits-smoke", **CONTINUOUS, decoder__pixels="gaussian"))
+    linear = read_json(run / "diagnostics.json")["linear_threshold"]
+    assert linear["threshold"] == linear["decoder_variance"] > 0
+    assert linear["units"] == 8
+    code, out, err = call(capsys, "diagnose", run)
+    assert (code, err) == (0, "")
+    assert f"than beta sigma^2 = {linear['threshold']:.3g}" in " ".join(out.split())
 
 
 def test_diagnose_of_a_healthy_run_advises_nothing(own_copy, capsys):

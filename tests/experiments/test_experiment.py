@@ -2,6 +2,7 @@
 
 import json
 import re
+from pathlib import Path
 from typing import get_args
 
 import pytest
@@ -30,6 +31,7 @@ from mpdvae.experiments.model_config import (
     StandardNormalPrior,
 )
 from mpdvae.experiments.objective_config import (
+    ConstantWeight,
     CyclicalWeight,
     GECOWeight,
     LinearWeight,
@@ -77,6 +79,10 @@ EXPERIMENTS = {
     "regularised": Experiment(
         objective=ObjectiveConfig(mmd_weight=10.0, mmd_kernel="rbf", total_correlation_weight=2.0, mpd_weight=0.1)
     ),
+    "aggregate": Experiment(
+        objective=ObjectiveConfig(kl_weight=ConstantWeight(value=0.0), density_gap_weight=1.0, density_gap_over="total")
+    ),
+    "encoded again": Experiment(objective=ObjectiveConfig(latent_reconstruction_weight=0.5)),
     "importance-weighted": Experiment(objective=ObjectiveConfig(importance_weighted=True, samples=3)),
     "soft-free-bits": Experiment(objective=ObjectiveConfig(kl_weight=SoftFreeBitsWeight(target_nats=4.0))),
     "geco": Experiment(objective=ObjectiveConfig(kl_weight=GECOWeight(goal_nats=90.0))),
@@ -103,6 +109,14 @@ def test_experiments_keep_the_bytes_that_they_had_before_pictures_were_prepared(
     """Hashes of measurements are of these bytes."""
     assert json.loads(Experiment().to_json())["data"].keys() == EARLIER
     assert Experiment().model_dump()["data"].keys() == EARLIER
+
+
+def test_terms_of_the_objective_are_recorded_where_they_have_an_effect():
+    """Later fields, as above; the file of an earlier version has all others."""
+    earlier = json.loads((Path(__file__).parents[1] / "formats" / "run-0.1" / "experiment.json").read_text())
+    assert set(Experiment().model_dump()["objective"]) - {"regulariser"} == set(earlier["objective"])
+    gap = with_changes(Experiment(), objective__density_gap_weight=1.0)
+    assert set(gap.model_dump()["objective"]) - set(Experiment().model_dump()["objective"]) == {"density_gap_weight"}
 
 
 @pytest.mark.parametrize(
@@ -252,6 +266,30 @@ REFUSED = {
         {"objective__free_bits_per_dimension_nats": 0.1, "prior": {"kind": "ar1"}},
         r"^objective\.free_bits_per_dimension_nats: needs a factorised prior .*got ar1",
     ),
+    "density gap of the dimensions of a flow": (
+        {"objective__density_gap_weight": 1.0},
+        r"^objective\.density_gap_over: dimensions needs a factorised prior .*, got flow; set it to total\.$",
+    ),
+    "decoded images in the statistics of the batch": (
+        {"objective__latent_reconstruction_weight": 1.0, "encoder__head": {"kind": "du"}},
+        r"^objective\.latent_reconstruction_weight: encodes decoded images, which head du would include in the batch stat",
+    ),
+    "decoded images without a class": (
+        {"objective__latent_reconstruction_weight": 1.0, "data__condition_classes": 10},
+        r"^data\.condition_classes: objective\.latent_reconstruction_weight has no place for a class, got 10 classes; leave",
+    ),
+    "refined posteriors of decoded images": (
+        {"objective__latent_reconstruction_weight": 1.0, "encoder__refinement_steps": 1},
+        r"^objective\.latent_reconstruction_weight: encodes decoded images, which have no likelihood to refine their post",
+    ),
+    "codes that come back from pixels without a mean": (
+        {
+            "objective__latent_reconstruction_weight": 1.0,
+            "data__binarisation": "levels",
+            "data__evaluation_draws": 1,
+        },
+        r"^objective\.latent_reconstruction_weight: needs the mean of p\(x\|z\), which pixels of a discretised-logistic-mixt",
+    ),
     "correlation 1": (
         {"prior": {"kind": "ar1", "correlation": 1.0}},
         r"^prior\.correlation: input should be less than 1, got 1\.0\.$",
@@ -382,6 +420,8 @@ def test_objectives_have_the_terms_that_their_weights_ask_for():
     assert terms(autoencoder=True) == ["reconstruction"]
     assert terms(mmd_weight=1.0, mpd_weight=0.1) == ["reconstruction", "kl", "mmd", "mpd"]
     assert terms(total_correlation_weight=1.0) == ["reconstruction", "kl", "total_correlation"]
+    assert terms(density_gap_weight=1.0) == ["reconstruction", "kl", "density_gap"]
+    assert terms(latent_reconstruction_weight=1.0) == ["reconstruction", "kl", "latent_reconstruction"]
     assert terms(importance_weighted=True, samples=3, mmd_weight=1.0) == ["importance_weighted", "mmd"]
     assert not ObjectiveConfig(autoencoder=True).build().noise
 

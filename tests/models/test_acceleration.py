@@ -38,9 +38,10 @@ from mpdvae import VAE, density
 from mpdvae.models.acceleration import compile_networks
 from mpdvae.models.decoders import pixelcnn_decoder
 from mpdvae.models.encoders import mlp_encoder
+from mpdvae.models.injective import injective_decoder, injective_pixelcnn_decoder
 from mpdvae.models.priors import StandardNormal
 
-vae = VAE(mlp_encoder((1, 8, 8), 4, ()), pixelcnn_decoder((1, 8, 8), 4, 4, (5, 3), 2), StandardNormal((4,)))
+vae = VAE(mlp_encoder((1, 8, 8), 4, ()), DECODER, StandardNormal((4,)))
 x, plain = (torch.rand(6, 1, 8, 8) < 0.3).float(), copy.deepcopy(vae)
 assert compile_networks(vae)
 assert vae.state_dict().keys() == plain.state_dict().keys()
@@ -58,11 +59,25 @@ print("equal")
 
 
 @pytest.mark.slow
-@pytest.mark.skipif(shutil.which("g++") is None, reason="torch.compile needs a C++ compiler")
-def test_compiled_networks_give_the_same(tmp_path):
+@needs_compiler
+@pytest.mark.parametrize(
+    "decoder",
+    [
+        "pixelcnn_decoder((1, 8, 8), 4, 4, (5, 3), 2)",
+        "injective_pixelcnn_decoder((1, 8, 8), 4, 4, (3,), 16)",
+        "injective_decoder((1, 8, 8), 4, 16)",
+    ],
+)
+def test_compiled_networks_give_the_same(decoder, tmp_path):
     """In a process of its own: the checks of shapes that run under pytest cannot be compiled."""
     environment = os.environ | {"TORCHINDUCTOR_CACHE_DIR": str(tmp_path)}
-    done = subprocess.run([sys.executable, "-c", COMPARE], capture_output=True, text=True, env=environment, check=False)
+    done = subprocess.run(
+        [sys.executable, "-c", COMPARE.replace("DECODER", decoder)],
+        capture_output=True,
+        text=True,
+        env=environment,
+        check=False,
+    )
     assert done.stdout == "equal\n", done.stderr
 
 

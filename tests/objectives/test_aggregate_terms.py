@@ -1,4 +1,5 @@
-"""Terms of the aggregate posterior: the MMD against closed forms, the total correlation against loops and its identity."""
+"""Terms of the aggregate posterior: the MMD against closed forms, total correlation and density gap against loops and their
+identities."""
 
 import math
 
@@ -8,7 +9,7 @@ from constructors import DECODERS, ENCODERS, PRIORS, binary_images, shaken
 from torch.distributions import Independent, Normal
 
 from mpdvae.errors import InputError
-from mpdvae.objectives.aggregate_terms import MMD, TotalCorrelation, aggregate_densities, squared_mmd
+from mpdvae.objectives.aggregate_terms import MMD, DensityGap, TotalCorrelation, aggregate_densities, squared_mmd
 from mpdvae.objectives.terms import KL, Objective, reconstruction
 from mpdvae.vae import VAE
 
@@ -141,9 +142,74 @@ def test_maps_are_taken_as_vectors():
         torch.testing.assert_close(one, other)
 
 
+# Density gap
+
+
+def drawn_with(vae: VAE, x: torch.Tensor, samples: int) -> torch.Tensor:
+    torch.manual_seed(1)
+    return vae.encoder(x).rsample((samples,))
+
+
+@pytest.mark.parametrize("over", ["dimensions", "total"])
+def test_the_gap_is_the_kl_less_the_information(over):
+    """KL - I(x; z), or KL - sum_k I(x; z_k), each by loops over the same codes: in place of the KL, information is free."""
+    vae, x, images, samples = vae_with(), binary_images(5, *SHAPE), 5, 2
+    z, q, prior = drawn_with(vae, x, samples), vae.encoder(x), Normal(0.0, 1.0)
+    torch.manual_seed(1)
+    found = Objective({"gap": DensityGap(0.7, over)}, samples)(vae, x).total
+    kl, information = 0.0, 0.0
+    for code in z:
+        for i in range(images):
+            own = Normal(q.mean[i], q.stddev[i]).log_prob(code[i])
+            kl += (own - prior.log_prob(code[i])).sum().item() / (images * samples)
+            every = [Normal(q.mean[j], q.stddev[j]).log_prob(code[i]) for j in range(images)]
+            parts = torch.stack(every if over == "dimensions" else [p.sum() for p in every])
+            own_parts = own if over == "dimensions" else own.sum()
+            information += (own_parts - parts.exp().mean(0).log()).sum().item() / (images * samples)
+    assert found.item() == pytest.approx(0.7 * (kl - information))
+    assert information > 0
+
+
+@pytest.mark.parametrize(("mean", "deviation"), [(0.0, 1.0), (0.7, 1.0), (0.0, 0.4)])
+def test_the_gap_of_a_code_that_has_collapsed_is_its_kl(mean, deviation):
+    """Where all posteriors coincide there is no information: both gaps estimate the KL, zero at the prior."""
+    exact = (deviation**2 + mean**2 - 1 - 2 * math.log(deviation)) / 2
+    q = Independent(Normal(torch.full((4, 1), mean), torch.full((4, 1), deviation)), 1)
+    z = q.sample((500,))
+    found = [aggregate_densities(q, one).log_joint - Normal(0.0, 1.0).log_prob(one).sum(1) for one in z]
+    gaps = torch.stack(found)
+    assert abs(gaps.mean().item() - exact) <= 4 * gaps.std().item() / math.sqrt(gaps.numel()) + 1e-12
+
+
+def test_an_aggregate_that_is_the_prior_costs_nothing_however_much_it_tells():
+    """Many narrow posteriors whose means are spread as the prior: their KL is large, the gap nearly zero."""
+    n, narrow = 3000, 0.3
+    q = Independent(Normal(math.sqrt(1 - narrow**2) * torch.randn(n, 1), torch.full((n, 1), narrow)), 1)
+    z = q.sample()
+    gap = (aggregate_densities(q, z).log_joint - Normal(0.0, 1.0).log_prob(z).sum(1)).mean().item()
+    kl = (q.log_prob(z) - Normal(0.0, 1.0).log_prob(z).sum(1)).mean().item()
+    assert abs(gap) < 0.05
+    assert kl == pytest.approx(-math.log(narrow), abs=0.1)
+
+
+@pytest.mark.parametrize("prior", ["flow-affine", "ar1"])
+def test_the_gap_over_dimensions_needs_a_prior_that_factorises(prior):
+    vae, x = vae_with(prior), binary_images(4, *SHAPE)
+    with pytest.raises(
+        InputError, match=r"a density gap over dimensions: expected a factorised prior.*a gap over the total"
+    ):
+        Objective({"gap": DensityGap(1.0)})(vae, x)
+    z = drawn_with(vae, x, 1)[0]
+    torch.manual_seed(1)
+    found = Objective({"gap": DensityGap(1.0, "total")})(vae, x).total
+    expected = (aggregate_densities(vae.encoder(x), z).log_joint - vae.prior().log_prob(z)).mean()
+    torch.testing.assert_close(found, expected)
+
+
 @pytest.mark.parametrize(
     ("call", "message"),
     [
+        (lambda: DensityGap(0.0), "density_gap_weight: a term needs a weight > 0"),
         (lambda: MMD(0.0), "mmd_weight: a term needs a weight > 0"),
         (lambda: TotalCorrelation(-1.0), "total_correlation_weight: a term needs a weight > 0"),
         (lambda: squared_mmd(torch.zeros(1, 2), torch.zeros(1, 2)), "expected a batch of at least 2 codes .*, got 1"),

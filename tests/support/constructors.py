@@ -33,6 +33,7 @@ from mpdvae.models.encoders import (
     resnet_encoder,
 )
 from mpdvae.models.flows import AutoregressiveFlow, map_flow, vector_flow
+from mpdvae.models.injective import injective_decoder, injective_pixelcnn_decoder
 from mpdvae.models.posterior_heads import BatchNormHead, DeltaHead, DUHead
 from mpdvae.models.priors import AR1Prior, FlowPrior, StandardNormal
 
@@ -85,6 +86,8 @@ DECODERS = {
     "convnet-skip": Images(lambda shape, n: convnet_decoder(shape, n, (6, 4), True), FROM_THREE, TWO_BY_TWO),
     "resnet-skip": Images(lambda shape, n: resnet_decoder(shape, n, (6, 4), True), FROM_THREE, TWO_BY_TWO),
     "pixelcnn-z-everywhere": Images(lambda shape, n: pixelcnn_decoder(shape, n, 4, (5, 3, 3, 3), 2, True), GREY),
+    "injective": Images(lambda shape, n: injective_decoder(shape, n, 6, 2, 0.5), ANY_SIZE),
+    "injective-pixelcnn": Images(lambda shape, n: injective_pixelcnn_decoder(shape, n, 4, (5, 3), 6, 1), GREY),
     "pixelcnn-skips": Images(lambda shape, n: pixelcnn_decoder(shape, n, 4, (5, 3, 3, 1, 3), 2), GREY),
 }
 
@@ -108,6 +111,12 @@ AUTOREGRESSIVE_DECODERS = {
         lambda shape, n, law=law: pixelcnn_decoder(shape, n, 4, (5, 3), 2, law=law), ((1, 5, 4), (2, 3, 3), (3, 5, 4))
     )
     for name, law in AUTOREGRESSIVE_LAWS.items()
+} | {
+    f"injective-pixelcnn-{name}": Images(
+        lambda shape, n, law=law: injective_pixelcnn_decoder(shape, n, 4, (5, 3), 6, law=law), ((1, 5, 4), (3, 5, 4))
+    )
+    for name, law in AUTOREGRESSIVE_LAWS.items()
+    if name != "categorical"
 }
 """PixelCNN decoders of other than binary pixels."""
 

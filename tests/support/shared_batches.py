@@ -36,6 +36,9 @@ OBJECTIVES = {
     "mmd": ObjectiveConfig(mmd_weight=5.0),
     "mmd, rbf": ObjectiveConfig(mmd_weight=5.0, mmd_kernel="rbf"),
     "total correlation": ObjectiveConfig(total_correlation_weight=2.0),
+    "density gap of dimensions": ObjectiveConfig(density_gap_weight=2.0, samples=2),
+    "density gap of the total": ObjectiveConfig(density_gap_weight=2.0, density_gap_over="total"),
+    "latent reconstruction": ObjectiveConfig(latent_reconstruction_weight=2.0, samples=2),
     **{f"diversity, {form}": MAE.model_copy(update={"mpd_form": form}) for form in ("released", "paper", "submitted")},
     "smoothness over dimensions": MAE.model_copy(update={"smoothness_over": "dimensions"}),
     "all terms": MAE.model_copy(
