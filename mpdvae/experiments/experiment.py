@@ -262,6 +262,7 @@ class Experiment(Config):
         self._check_pixels()
         self._check_posterior()
         self._check_condition()
+        self._check_pieces()
         self.objective.check_parts(self.encoder, self.decoder, self.prior, self.data.pixel_values)
         return self
 
@@ -312,6 +313,19 @@ class Experiment(Config):
                 f"data.condition_classes: {unfit} has no place for a class, got {self.data.condition_classes} classes; "
                 "leave it out, or choose another part"
             )
+
+    def _check_pieces(self) -> None:
+        head = self.encoder.head.kind
+        unfit = {
+            f"encoder.head {head}, which needs the statistics of a whole batch": head in BY_BATCH,
+            "encoder.refinement_steps, which draws noise of its own": self.encoder.refinement_steps,
+            "objective.latent_reconstruction_weight, which encodes all images of a batch again": (
+                self.objective.latent_reconstruction_weight
+            ),
+        }
+        for what, used in unfit.items():
+            if self.training.images_at_once and used:
+                raise ValueError(f"training.images_at_once: does not go with {what}; leave one of the two out")
 
     def build(self, image_shape: ImageShape) -> "VAE":
         """Builds the untrained model, whose weights are a function of the seed, in float32 whatever torch's default is.

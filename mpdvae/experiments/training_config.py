@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Annotated, Literal
 
 from pydantic import Field
 
-from mpdvae.experiments.fields import AtLeastTwo, Config, Count, Fraction
+from mpdvae.experiments.fields import AtLeastTwo, Config, Count, Fraction, GrownConfig
 
 if TYPE_CHECKING:
     from mpdvae.objectives.step_rules import StepRule
@@ -64,12 +64,17 @@ class Recovery(Config):
     """Maximum number of rollbacks."""
 
 
-class Training(Config):
+class Training(GrownConfig):
     """Settings of the training loop; defaults are those of the released code for binary images."""
+
+    later = frozenset({"images_at_once"})
 
     steps: Count = 580_000
     """Maximum number of updates (paper: 1,000 epochs of 580)."""
     batch_size: AtLeastTwo = 100
+    images_at_once: Count | None = None
+    """Images that pass through the networks at once, for batches that are too large for the memory: the gradient is still
+    that of the whole batch, with all its pairs, and a step takes about a third longer. None: the whole batch."""
     optimizer: Literal["adam", "adamax"] = "adam"
     learning_rate: Annotated[float, Field(gt=0, le=1e6)] = 1e-3
     betas: tuple[Annotated[float, Field(ge=0, lt=1)], Annotated[float, Field(ge=0, lt=1)]] = (0.9, 0.999)

@@ -29,7 +29,7 @@ from functools import cached_property
 
 import torch
 from jaxtyping import Float
-from torch import Tensor
+from torch import Tensor, nn
 from torch.distributions import Distribution, Normal, kl_divergence
 
 from mpdvae.distributions.codes import diagonal_gaussian
@@ -44,6 +44,7 @@ from mpdvae.divergence import (
 )
 from mpdvae.errors import InputError
 from mpdvae.objectives.kl_weights import AdaptiveWeight, Constant, Schedule
+from mpdvae.system import process_group
 from mpdvae.system.batch_sharding import added, gathered, images_of_all, is_divided, like_all, own
 from mpdvae.vae import VAE, Estimator, check_samples
 
@@ -66,9 +67,7 @@ class ForwardPass:
         self.vae, self.x = vae, x
         self.estimator: Estimator = estimator
         self.own_q: Distribution = self._encoded()
-        self.own_z: Float[Tensor, "samples own *latent"] = (
-            _drawn(self.own_q, samples) if noise else self.own_q.mean[None]
-        )
+        self.own_z: Float[Tensor, "samples own *latent"] = self._codes(samples, noise)
 
     @cached_property
     def q(self) -> Distribution:
@@ -119,10 +118,17 @@ class ForwardPass:
         p = factorised(self.vae.prior(), "free bits per dimension", "free bits on the total KL")
         return added(kl_divergence(q, p).sum(0)).flatten() / images_of_all(q.loc)
 
+    def backward(self, loss: Float[Tensor, ""], moving: list[nn.Parameter]) -> None:
+        """Sets the gradient of `loss`, a function of this pass, in the parameters `moving`."""
+        process_group.backward(loss, moving)
+
     # The network passes, which subclasses may override.
 
     def _encoded(self) -> Distribution:
         return self.vae.encoder(self.x)
+
+    def _codes(self, samples: int, noise: bool) -> Tensor:
+        return _drawn(self.own_q, samples) if noise else self.own_q.mean[None]
 
     def _log_likelihood_of_own(self) -> Tensor:
         return self.own_pixels.log_prob(self.x)
@@ -256,6 +262,7 @@ class Objective:
         noise: whether z is drawn from q; if not, z is its mean (autoencoder).
         estimator: estimator of the KL.
         adaptive: the adaptive weight of one of the terms, if any; its state is saved in checkpoints.
+        images_at_once: images that pass through the networks at once, see `mpdvae.objectives.piecewise`; None: all.
     """
 
     terms: Mapping[str, Term]
@@ -263,6 +270,7 @@ class Objective:
     noise: bool = True
     estimator: Estimator = "analytic-if-possible"
     adaptive: AdaptiveWeight | None = None
+    images_at_once: int | None = None
 
     def __post_init__(self) -> None:
         check_samples(self.samples)
@@ -270,9 +278,16 @@ class Objective:
             raise InputError("terms: expected at least one, got none.")
 
     def __call__(self, vae: VAE, x: Float[Tensor, "batch channel height width"], step: int = 0) -> Loss:
-        forward = ForwardPass(vae, x, self.samples, self.noise, self.estimator)
+        forward = self._pass(vae, x)
         terms = {name: term(forward, step) for name, term in self.terms.items()}
         return Loss(total=torch.stack(list(terms.values())).sum(), terms=terms, forward=forward)
+
+    def _pass(self, vae: VAE, x: Tensor) -> ForwardPass:
+        if self.images_at_once is None or not torch.is_grad_enabled():
+            return ForwardPass(vae, x, self.samples, self.noise, self.estimator)
+        from mpdvae.objectives.piecewise import PiecewisePass  # which builds on this module
+
+        return PiecewisePass(vae, x, self.samples, self.noise, self.estimator, self.images_at_once)
 
     @property
     def state(self) -> dict[str, float]:

@@ -8,7 +8,7 @@ is longer than 1 / (1 - d), and so does not lag behind in short runs, in which w
 """
 
 from collections.abc import Callable
-from dataclasses import asdict, dataclass, field, fields
+from dataclasses import asdict, dataclass, field, fields, replace
 from typing import Any, cast
 
 import torch
@@ -75,7 +75,8 @@ class Learner:
         vae = experiment.build(data.image_shape).to(data.train.device)
         # Running statistics of normalisation are averaged like the weights that they belong to.
         average = AveragedModel(vae, multi_avg_fn=averaging(t.averaging, t.averaging_warm_up), use_buffers=True)
-        return cls(experiment, vae, average, optimizer_of(t, vae), experiment.objective.build(), t.inference.build())
+        objective = replace(experiment.objective.build(), images_at_once=t.images_at_once)
+        return cls(experiment, vae, average, optimizer_of(t, vae), objective, t.inference.build())
 
     @property
     def averaged(self) -> VAE:

@@ -215,7 +215,7 @@ def training_step(learner: Learner, data: Splits) -> tuple[Loss, Tensor]:
     learner.rule.catch_up(partial(_encoder_step, learner, data))
     loss = batch_loss(learner, x, e.seed)
     check_loss(loss)
-    norm = _update(loss.total, learner.rule.moving(learner.vae), learner.optimizer, e.training.clip_norm)
+    norm = _update(loss, learner.rule.moving(learner.vae), learner.optimizer, e.training.clip_norm)
     learner.objective.adapt(loss)
     learner.stepped()
     return loss, norm
@@ -228,11 +228,11 @@ def batch_loss(learner: Learner, x: Tensor, seed: int) -> Loss:
         return learner.objective(learner.vae, own(x), step)
 
 
-def _update(loss: Tensor, moving: list[nn.Parameter], optimizer: optim.Optimizer, clip_norm: float | None) -> Tensor:
+def _update(loss: Loss, moving: list[nn.Parameter], optimizer: optim.Optimizer, clip_norm: float | None) -> Tensor:
     """Performs one step of the optimiser down the gradient of `loss`; parameters that are not `moving` stay unchanged.
     Returns the norm of the gradient before clipping; raises `NotFinite`, before any update, if it is not finite."""
     optimizer.zero_grad(set_to_none=True)
-    process_group.backward(loss, moving)
+    loss.forward.backward(loss.total, moving)
     norm = nn.utils.clip_grad_norm_(moving, math.inf if clip_norm is None else clip_norm)
     check_norm(norm)
     optimizer.step()
@@ -248,7 +248,7 @@ def _encoder_step(learner: Learner, data: Splits, number: int) -> float:
     x = training_batch(data.train, indices, e.data.protocol(), seed, step)
     loss = batch_loss(learner, x, seed)
     check_loss(loss)
-    _update(loss.total, list(learner.vae.encoder.parameters()), learner.optimizer, e.training.clip_norm)
+    _update(loss, list(learner.vae.encoder.parameters()), learner.optimizer, e.training.clip_norm)
     return loss.total.item()
 
 
