@@ -38,7 +38,13 @@ def test_a_labelled_image_keeps_its_class():
     torch.testing.assert_close(split_labels(x).images, images)
 
 
-@pytest.mark.parametrize("name", [name for name, kind in DECODERS.items() if (1, 2, 2) in kind.takes])
+ON_FOUR_PIXELS = [
+    name for name, kind in DECODERS.items() if (1, 2, 2) in kind.takes and not name.startswith("injective")
+]
+"""Injective decoders need as many pixels as the code has numbers, those of the class included."""
+
+
+@pytest.mark.parametrize("name", ON_FOUR_PIXELS)
 def test_the_images_of_each_class_have_probabilities_that_sum_to_one(name):
     decoder = shaken(conditional_decoder(DECODERS[name].build, (1, 2, 2))).eval()
     images = torch.tensor([*itertools.product([0.0, 1.0], repeat=4)]).view(16, 1, 2, 2)
