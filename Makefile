@@ -97,7 +97,7 @@ clean:
 	@touch $@
 
 .venv/test: .venv/base
-	@$(PIP) --editable '.[test,test-browser,lint,docs,ray,dask,tune,hub,export,track,explore]'
+	@$(PIP) --editable '.[test,test-browser,test-launch,lint,docs,ray,dask,tune,hub,export,track,explore]'
 	@touch $@
 
 .venv-oldest/test: pyproject.toml constraints-oldest.txt

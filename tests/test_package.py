@@ -151,7 +151,7 @@ EXTRAS = {
     "track": ["train vae-digits-smoke --out tracked --track tensorboard", "resume RUN --track tensorboard"],
 }
 """Commands that need an extra."""
-OF_DEVELOPERS = {"test", "docs", "lint", "test-browser"}
+OF_DEVELOPERS = {"test", "docs", "lint", "test-browser", "test-launch"}
 WITHOUT_A_WORD = {"report"}
 """A map of codes more in the report, where it is there."""
 

@@ -66,7 +66,7 @@ def wrapped_by_ddp(vae):
 
 
 def wrapped_by_accelerate(vae):
-    accelerate = pytest.importorskip("accelerate", reason="the extra `track` is not installed")
+    accelerate = pytest.importorskip("accelerate", reason="the extra `test-launch` is not installed")
     return accelerate.Accelerator(cpu=True).prepare(vae)
 
 

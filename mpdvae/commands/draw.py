@@ -24,6 +24,7 @@ def sample(
     count: int = 64,
     seed: int = 0,
     label: int | None = None,
+    pixel_noise: bool = True,
     device: str = AUTO,
 ) -> None:
     """Sample images from a model and write them to a PNG.
@@ -33,7 +34,8 @@ def sample(
         out: Path of the PNG.
         count: Number of images.
         seed: Random seed of the samples.
-        label: Class of the images, of a model that is conditioned on classes; default: one row, or column, of each.
+        label: Class of the images, of a model that is conditioned on classes; default: a column of each.
+        pixel_noise: Whether pixels are drawn given the code. Without, they take their mean, or their more probable value.
         device: auto, cpu, cuda, mps, ... auto: a GPU if there is one.
     """
     from mpdvae.evaluation import image_grids
@@ -44,7 +46,7 @@ def sample(
     columns = vae.classes or max(1, round(count**0.5))
     labels = [i % vae.classes for i in range(count)] if vae.classes and label is None else label
     with _drawing(f"drawing {count} images"), seeded(seed, "sample"):
-        images = vae.sample(count, labels)
+        images = vae.sample(count, labels) if pixel_noise else vae.decode(_codes(vae, count), labels=labels)
     _save(out, image_grids.png(image_grids.in_rows(_shown(vae, images), columns)))
 
 
@@ -114,6 +116,14 @@ def traverse(
         labels = vae.labels_of(x[:1])
         images = vae.decode(traversal(vae, x, dimensions, columns), labels=None if labels is None else labels[0])
     _save(out, image_grids.png(_shown(vae, images)))
+
+
+def _codes(vae: "VAE", count: int) -> "Tensor":
+    """Returns codes from the prior."""
+    import torch
+
+    with torch.no_grad():
+        return vae.prior().sample((count,))
 
 
 def _model(source: str, asked: str) -> "VAE":

@@ -1,4 +1,5 @@
 from .aggregate_terms import MMD, DensityGap, TotalCorrelation
+from .forward_pass import ForwardPass
 from .kl_weights import GECO, AdaptiveWeight, Constant, Cyclical, Linear, Schedule, SoftFreeBits
 from .latent_reconstruction import LatentReconstruction
 from .step_rules import Joint, Lagging, StepRule
@@ -6,7 +7,6 @@ from .term_gradients import gradient_norms
 from .terms import (
     KL,
     Diversity,
-    ForwardPass,
     Loss,
     MutualPosteriorDivergence,
     Objective,

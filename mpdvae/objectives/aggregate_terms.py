@@ -45,7 +45,8 @@ from torch.distributions import Distribution, Normal
 
 from mpdvae.divergence import diagonal_normal
 from mpdvae.errors import InputError
-from mpdvae.objectives.terms import ForwardPass, check_weight, factorised
+from mpdvae.objectives.forward_pass import ForwardPass, factorised
+from mpdvae.objectives.terms import check_weight
 
 Kernel = Literal["imq", "rbf"]
 GapOver = Literal["dimensions", "total"]

@@ -27,7 +27,8 @@ from jaxtyping import Float
 from torch import Tensor
 
 from mpdvae.errors import InputError
-from mpdvae.objectives.terms import ForwardPass, check_weight
+from mpdvae.objectives.forward_pass import ForwardPass
+from mpdvae.objectives.terms import check_weight
 from mpdvae.system.batch_sharding import gathered
 
 

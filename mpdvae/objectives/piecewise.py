@@ -29,7 +29,7 @@ from torch.distributions import Distribution
 from mpdvae.distributions.codes import diagonal_gaussian
 from mpdvae.divergence import diagonal_normal
 from mpdvae.errors import InputError
-from mpdvae.objectives.terms import ForwardPass
+from mpdvae.objectives.forward_pass import ForwardPass
 from mpdvae.seeding import seeded
 from mpdvae.system.batch_sharding import is_divided
 from mpdvae.vae import VAE, Estimator

@@ -1,9 +1,8 @@
 """Logs the history of a run to experiment trackers as it grows: TensorBoard, trackio, Weights & Biases, MLflow.
 
-accelerate's tracker classes are used (https://huggingface.co/docs/accelerate/usage_guides/tracking), without its
-`Accelerator`, which would take control of devices and processes. A tracker receives numbers, the configuration and figures.
-It does not change a byte of a run; a tracker that fails is dropped, with a message of one sentence. The history in the run
-folder remains the source.
+A tracker receives numbers and the configuration, TensorBoard figures, too (`mpdvae.runs.tracker_logs`). It does not change a
+byte of a run; a tracker that fails is dropped, with a message of one sentence. The history in the run folder remains the
+source.
 
     RUN/trackers/NAME.json      the last step that was logged to NAME, and the id by which it knows the run
     RUN/trackers/tensorboard/   the log of TensorBoard: `tensorboard --logdir RUN/trackers`
@@ -22,6 +21,7 @@ from typing import Any, Literal, get_args
 from mpdvae.errors import InputError
 from mpdvae.runs.records import TrackerNote, check, check_written
 from mpdvae.runs.run_folder import Run
+from mpdvae.runs.tracker_logs import Log, MLflowLog, TensorBoardLog, WandbLog
 from mpdvae.system.atomic_files import read_json, write_json
 from mpdvae.system.closed_folder import Inside
 from mpdvae.system.process_group import is_first
@@ -42,12 +42,9 @@ Say = Callable[[str], None]
 def check_installed(names: Sequence[str]) -> None:
     """Raises `InputError`, with the command to install it, if a requested tracker is not installed."""
     for name in names:
-        missing = [package for package in ("accelerate", name) if find_spec(package) is None]
-        if missing:
-            extra = "'mpdvae[track]'" if name == "tensorboard" else f"'mpdvae[track]' {name}"
-            raise InputError(
-                f"--track {name}: needs {' and '.join(missing)}; run `pip install {extra}`.", topic="extras"
-            )
+        if find_spec(name) is None:
+            package = "'mpdvae[track]'" if name == "tensorboard" else name
+            raise InputError(f"--track {name}: needs {name}; run `pip install {package}`.", topic="extras")
 
 
 @contextmanager
@@ -107,25 +104,21 @@ class Trackers:
 
 
 class Tracker:
-    """One tracker of one run, which uses accelerate's class of that name."""
+    """One tracker of one run."""
 
     def __init__(self, run: Run, name: str) -> None:
-        from accelerate.tracking import LOGGER_TYPE_TO_CLASS
-
         self.run, self.name = run, name
         self.noted = run.folder / FOLDER / f"{name}.json"
         known = self.noted.is_file()
         self.state: dict[str, Any] = _known(self.noted) if known else {"step": 0, "id": secrets.token_hex(8)}
-        _satisfy_accelerate()
-        self.tracker = LOGGER_TYPE_TO_CLASS[name](**self._arguments(known))
-        self.tracker.start()
+        self.log = self._opened(known)
         if not known:
             self._begin()
 
     def tell(self, entry: Mapping[str, Any]) -> None:
         """Logs an entry of the history, unless the tracker has it already."""
         if entry["step"] > self.state["step"]:
-            self.tracker.log(numbers(entry), step=entry["step"])
+            self.log.log(numbers(entry), entry["step"])
             self._note(step=entry["step"])
 
     def tell_results(self) -> None:
@@ -136,56 +129,39 @@ class Tracker:
         for name in RESULTS:
             if (path := self.run.folder / f"{name}.json").is_file():
                 told |= {f"{name}/{key}": value for key, value in numbers(read_json(path)).items()}
-        self.tracker.log(told, step=self.state["step"])
-        if self.name == "tensorboard":
-            self.tracker.log_images(_pictures(self.run.folder), step=self.state["step"])
+        self.log.log(told, self.state["step"])
+        self.log.log_pictures(_pictures(self.run.folder), self.state["step"])
         self._note(results=True)
 
     def finish(self) -> None:
-        self.tracker.finish()
+        self.log.close()
 
     def _begin(self) -> None:
         """Logs what a tracker receives only once."""
         experiment = self.run.experiment.model_dump(mode="json")
-        self.tracker.store_init_configuration(dict(_configuration(experiment)))
-        if self.name == "mlflow":  # it chooses the ids of its runs itself
-            self.state["id"] = self.tracker.tracker.info.run_id
-        self._note()
+        self.log.configure(dict(_configuration(experiment)))
+        self._note(id=self.log.id or self.state["id"])
 
-    def _arguments(self, known: bool) -> dict[str, Any]:
-        """Returns the arguments that accelerate's class passes on, so that an existing run of the tracker is continued."""
+    def _opened(self, known: bool) -> Log:
+        """Returns the tracker's log of this run: an existing one is continued."""
         title = f"{self.run.experiment.name}-seed{self.run.experiment.seed}-{self.state['id'][:6]}"
         own_folder = self.run.folder / FOLDER / self.name
         own_folder.exists()  # raises for a link, which the tracker would follow
         folder = own_folder.parent.path
         if self.name == "tensorboard":
-            # Points after the recorded step may have been written before a crash; TensorBoard hides them for later ones.
-            again = {"purge_step": self.state["step"] + 1} if known else {}
-            return {"run_name": "tensorboard", "logging_dir": folder} | again
+            # Points after the recorded step may have been written before a crash.
+            return TensorBoardLog(own_folder.path, self.state["step"] if known else None)
         if self.name == "wandb":
             own_folder.parent.mkdir()
-            own = {"id": self.state["id"], "dir": str(folder)}
-            return {"run_name": PROJECT, "name": title, "resume": "allow"} | own
+            return WandbLog("wandb", project=PROJECT, name=title, id=self.state["id"], dir=str(folder))
         if self.name == "mlflow":
-            own = {"run_id": self.state["id"] if known else None}
-            return {"experiment_name": PROJECT, "run_name": title} | own
-        return {"run_name": PROJECT, "name": title, "resume": "allow"}
+            return MLflowLog(PROJECT, self.state["id"] if known else None, title)
+        return WandbLog("trackio", project=PROJECT, name=title)
 
     def _note(self, **changes: Any) -> None:
         self.state |= changes
         check_written(TrackerNote, self.state, self.noted)
         write_json(self.noted, self.state)
-
-
-def _satisfy_accelerate() -> None:
-    """Creates the state without which accelerate's classes refuse to log. With several processes, this would change the
-    number of threads, which is therefore restored."""
-    import torch
-    from accelerate.state import PartialState
-
-    threads = torch.get_num_threads()
-    PartialState(cpu=True)
-    torch.set_num_threads(threads)
 
 
 def _known(noted: Inside) -> dict[str, Any]:
@@ -217,12 +193,12 @@ def _configuration(tree: Mapping[str, Any], prefix: str = "") -> Iterator[tuple[
 
 
 def _pictures(folder: Inside) -> dict[str, Any]:
-    """Returns the figures of a run as arrays [1 channel height width]."""
+    """Returns the figures of a run as arrays [channel height width]."""
     import numpy as np
     from PIL import Image
 
     found = {}
     for path in (folder / "figures").files("*.png"):
         with path.open(LARGEST_PICTURE) as file, Image.open(file, formats=["PNG"]) as image:
-            found[f"figures/{path.stem}"] = np.asarray(image.convert("RGB")).transpose(2, 0, 1)[None]
+            found[f"figures/{path.stem}"] = np.asarray(image.convert("RGB")).transpose(2, 0, 1)
     return found

@@ -35,8 +35,9 @@ from mpdvae.measures.encoder_lag import EncoderLag, encoder_lag
 from mpdvae.measures.memory_budget import in_pieces, is_out_of_memory
 from mpdvae.measures.memory_use import piece_sizes
 from mpdvae.models.acceleration import is_compiled, uncompiled
+from mpdvae.objectives.forward_pass import ForwardPass
 from mpdvae.objectives.term_gradients import gradient_norms
-from mpdvae.objectives.terms import ForwardPass, Objective
+from mpdvae.objectives.terms import Objective
 from mpdvae.seeding import seeded
 from mpdvae.system.batch_sharding import divided, own
 from mpdvae.system.devices import to_float64

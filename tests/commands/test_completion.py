@@ -32,7 +32,7 @@ ENDINGS = [
     ("mpdvae train vae-digits-smoke --seed 1 --data.dataset frey", {"frey-faces"}),
     ("mpdvae reproduce --scale ", set(SCALES)),
     ("mpdvae reproduce --backend d", {"dask"}),
-    ("mpdvae reproduce --dry-run --figure ", {"rate-distortion"}),
+    ("mpdvae reproduce --dry-run --figure ", {"rate-distortion", "remedies"}),
     ("mpdvae reproduce --until", {"--until-decided"}),
     ("mpdvae comp", {"compare", "completion"}),
     ("mpdvae evaluate there --split v", {"validation"}),

@@ -18,7 +18,7 @@ from mpdvae.experiments.own_part_configs import OwnPart
 from mpdvae.experiments.own_parts import OF_PACKAGE, find, known, part, read_file
 from mpdvae.models import FlowPrior, GaussianEncoder, IndependentDecoder, StandardNormal
 from mpdvae.models.flows import vector_flow
-from mpdvae.objectives.terms import ForwardPass
+from mpdvae.objectives.forward_pass import ForwardPass
 from mpdvae.vae import VAE
 
 SHAPE = (1, 4, 4)

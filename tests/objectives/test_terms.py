@@ -11,11 +11,11 @@ from torch.distributions import kl_divergence
 
 from mpdvae.divergence import diversity_term, mutual_posterior_divergence
 from mpdvae.errors import InputError
+from mpdvae.objectives.forward_pass import ForwardPass
 from mpdvae.objectives.kl_weights import GECO, Constant, Linear
 from mpdvae.objectives.terms import (
     KL,
     Diversity,
-    ForwardPass,
     MutualPosteriorDivergence,
     Objective,
     Smoothness,

@@ -60,7 +60,7 @@ def test_experiments_that_are_not_conditional_are_written_as_before():
 
 
 def test_pictures_of_a_class_are_drawn(run, tmp_path, capsys):
-    for name, options in {"all": (), "seven": ("--label", "7")}.items():
+    for name, options in {"all": (), "seven": ("--label", "7"), "smooth": ("--no-pixel-noise",)}.items():
         code, _, _ = call(capsys, "sample", run, "--out", tmp_path / f"{name}.png", "--count", "20", *options)
         assert code == 0
         assert read_picture(tmp_path / f"{name}.png").shape[0] == 1

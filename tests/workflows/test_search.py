@@ -52,7 +52,6 @@ def run(job: Search) -> list[Outcome]:
 
 
 def test_every_trial_is_told_to_the_tracker(tmp_path):
-    pytest.importorskip("accelerate")
     pytest.importorskip("tensorboard")
     run(replace(of(tmp_path, 2), track=("tensorboard",)))
     for trial in ("trial-0000", "trial-0001"):
