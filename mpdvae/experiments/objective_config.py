@@ -12,7 +12,7 @@ from pydantic import Field, SerializeAsAny, WrapValidator, model_validator
 from mpdvae.distributions.pixel_values import PixelValues
 from mpdvae.experiments.fields import Config, Count, Fraction, GrownConfig, Nats, Rate, Weight
 from mpdvae.experiments.model_config import DecoderConfig, EncoderConfig, PriorConfig
-from mpdvae.experiments.own_part_configs import OwnRegulariser
+from mpdvae.experiments.own_part_configs import OwnEncoder, OwnPart, OwnRegulariser
 from mpdvae.experiments.own_parts import own_or_builtin
 from mpdvae.experiments.posterior_config import BY_BATCH
 
@@ -207,7 +207,11 @@ class ObjectiveConfig(GrownConfig):
         return self.kl_weight.value if isinstance(self.kl_weight, ConstantWeight) else 1.0
 
     def check_parts(
-        self, encoder: EncoderConfig, decoder: DecoderConfig, prior: PriorConfig, values: PixelValues
+        self,
+        encoder: EncoderConfig | OwnEncoder,
+        decoder: DecoderConfig | OwnPart,
+        prior: PriorConfig | OwnPart,
+        values: PixelValues,
     ) -> None:
         """Raises `ValueError` for a term that cannot be computed with these parts and such values of pixels."""
         if prior.kind != "standard-normal":
@@ -259,7 +263,9 @@ class ObjectiveConfig(GrownConfig):
         return terms
 
 
-def _check_encoding_again(encoder: EncoderConfig, decoder: DecoderConfig, values: PixelValues) -> None:
+def _check_encoding_again(
+    encoder: EncoderConfig | OwnEncoder, decoder: DecoderConfig | OwnPart, values: PixelValues
+) -> None:
     """Raises `ValueError` for parts whose decoded images cannot be encoded again in training."""
     field = "objective.latent_reconstruction_weight"
     if encoder.head.kind in BY_BATCH:
