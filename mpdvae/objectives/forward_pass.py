@@ -1,6 +1,7 @@
 """One pass of a batch through a VAE, from which all terms of an objective are computed."""
 
 from functools import cached_property
+from typing import Any
 
 import torch
 from jaxtyping import Float
@@ -52,8 +53,9 @@ class ForwardPass:
         return gathered(self._own_log_likelihood, axis=1)
 
     @cached_property
-    def own_pixels(self) -> Distribution:
-        """p(x|z) of own images; of pixels that depend on each other, the distribution of each given those before it."""
+    def own_pixels(self) -> Any:
+        """p(x|z) of own images, a distribution or whatever else the decoder returns that has its `log_prob`; of pixels that
+        depend on each other, the distribution of each given those before it."""
         p = self.vae.decoder(self.own_z)
         return p.given(self.x) if isinstance(p, AutoregressivePixels) else p
 
