@@ -90,7 +90,9 @@ def _choice(text: str, lines: list[str]) -> str:
     match = re.search(r"invalid choice '(.*?)' for argument '(.*?)'\. Expected one of \((.*?)\)", text)
     if not match:
         return ""
-    known = sorted(re.findall(r"'(.*?)'", match[3]), key=lambda choice: choice == "None")  # unions come in any order
+    known = re.findall(r"'(.*?)'", match[3])
+    if "None" in known:  # a union, whose members come in any order
+        known = [*sorted(choice for choice in known if choice != "None"), "None"]
     near = get_close_matches(match[1], known, n=1, cutoff=0.4)
     hint = f": did you mean {near[0]!r}?" if near else ""
     return f"{match[2]}: expected {listed(known, last='or')}, got {match[1]!r}{hint}"
