@@ -44,7 +44,7 @@ test-slow: .venv/test
 # What touches those libraries; the rest of the suite is about what is ours alone. Shapes and types are not checked as the
 # tests run: the oldest versions of the two libraries that do it do not agree.
 OLDEST_TOUCHED := commands/test_cli.py commands/test_completion.py commands/test_help.py commands/test_kind_options.py \
-    data/test_data_download.py data/test_data_formats.py data/test_data_own.py data/test_data_protocols.py \
+    data/test_data_download.py data/test_data_formats.py data/test_data_own.py data/test_data_protocols.py data/test_pictures.py \
     distributions/test_distributions.py evaluation/test_image_grids.py experiments/test_experiment.py \
     measures/test_density.py measures/test_intervals.py measures/test_random_subsets.py measures/test_representation.py \
     objectives/test_kl_weights.py objectives/test_terms.py report/test_report_pages.py runs/test_run_folder.py \
