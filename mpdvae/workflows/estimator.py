@@ -212,7 +212,7 @@ class MPDVAE(ClassNamePrefixFeaturesOutMixin, TransformerMixin, DensityMixin, Ba
         pixels = self._pixels(X, fitting=True)
         seed = int(check_random_state(self.random_state).randint(2**31 - 1))
         data = self._divided(pixels, seed)
-        experiment = experiment_of(self.get_params(), type(self).__name__, data, seed)
+        experiment = experiment_of(self.get_params(), type(self).__name__, data, seed, self._begun())
         check_fit(experiment, data)  # before a folder is created
         data = data.to(self.device)
         with self._folder() as folder:
@@ -456,6 +456,11 @@ class MPDVAE(ClassNamePrefixFeaturesOutMixin, TransformerMixin, DensityMixin, Ba
             raise InputError(f"time_budget: expected seconds above 0, or None, got {budget!r}.")
         if self.run_folder is not None and not isinstance(self.run_folder, str | bytes | os.PathLike):
             raise InputError(f"run_folder: expected a path, or None, got {self.run_folder!r}.")
+
+    def _begun(self) -> Experiment | None:
+        """Returns the experiment of the run in the given folder; None if there is none."""
+        folder = None if self.run_folder is None else Path(os.fsdecode(self.run_folder))
+        return Run(folder).experiment if folder is not None and (folder / "experiment.json").is_file() else None
 
     @contextmanager
     def _folder(self) -> Iterator[Path]:

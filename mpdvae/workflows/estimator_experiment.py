@@ -27,7 +27,9 @@ OTHER_SHARE = 0.45
 MOST_EPOCHS = 10_000
 
 
-def experiment_of(given: dict[str, Any], name: str, data: Splits, seed: int) -> Experiment:
+def experiment_of(
+    given: dict[str, Any], name: str, data: Splits, seed: int, begun: Experiment | None = None
+) -> Experiment:
     """Returns the experiment of a fit.
 
     Arguments:
@@ -35,6 +37,7 @@ def experiment_of(given: dict[str, Any], name: str, data: Splits, seed: int) -> 
         name: of the model.
         data: images to train on.
         seed: of the run and of the split.
+        begun: experiment of the run that the fit continues: its number of epochs was set by a budget of time when it began.
 
     Raises:
         InputError: for parameters that fit neither each other nor the images.
@@ -44,6 +47,8 @@ def experiment_of(given: dict[str, Any], name: str, data: Splits, seed: int) -> 
     experiment = _experiment(given, name, data, seed, epochs, epoch_steps)
     if given["time_budget"] is None:
         return experiment
+    if begun is not None:
+        return _experiment(given, name, data, seed, max(1, begun.training.steps // epoch_steps), epoch_steps)
     fitting = int(given["time_budget"] / (_seconds_per_step(experiment, data) * epoch_steps))
     epochs = min(max(1, fitting), MOST_EPOCHS if given["max_iter"] == AUTO else epochs)
     return _experiment(given, name, data, seed, epochs, epoch_steps)

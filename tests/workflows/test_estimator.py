@@ -393,6 +393,20 @@ def test_a_budget_of_time_sets_the_number_of_epochs_before_the_first_step(monkey
     assert small(batch_size=9, max_iter=5).estimate_seconds(images) == pytest.approx(2.0)
 
 
+def test_a_fit_with_a_budget_is_resumed_with_the_epochs_that_it_began_with(tmp_path, monkeypatch):
+    """Though the machine has become slower since."""
+    from mpdvae.workflows import estimator_experiment
+
+    codes = []
+    for seconds in (0.1, 0.4):
+        step = seconds / (1 + estimator_experiment.OTHER_SHARE)
+        monkeypatch.setattr(estimator_experiment, "step_seconds", lambda *_, step=step: step)
+        model = small(batch_size=9, max_iter="auto", time_budget=2.0, run_folder=tmp_path / "run").fit(grey(40))
+        assert model.experiment_.training.steps == 4 * 5
+        codes.append(model.transform(grey(40)))
+    assert np.array_equal(*codes)
+
+
 def test_an_estimate_of_the_time_is_said_and_leaves_the_estimator_as_it_was(capsys):
     model = small(verbose=1).fit(GREY)
     assert re.search(r"1 steps, about \d+ s unless it stops improving before", capsys.readouterr().out)
