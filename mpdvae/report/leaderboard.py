@@ -103,6 +103,8 @@ def advice(found: Sequence[Place]) -> tuple[str, ...]:
         free = [p for p in found if p is not base and less(base.use, p.use) and not less(base.likelihood, p.likelihood)]
         named = ", ".join(p.variant.label for p in sorted(free, key=lambda place: -place.use.mean))
         sentences.append(f"At no cost in likelihood, with better codes than {base.variant.label}: {named or 'none'}.")
+    if any(place.likelihood.half_width is None for place in found):
+        sentences.append("With one seed there are no intervals: small differences may be chance; add seeds.")
     return tuple(sentences)
 
 

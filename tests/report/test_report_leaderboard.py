@@ -45,7 +45,8 @@ def test_the_front_is_what_nothing_beats_in_both(tmp_path):
 
 
 def test_the_advice_names_the_best_for_each_aim(tmp_path):
-    likelihood, code, free = advice(places(study(tmp_path)))
+    likelihood, code, free, caution = advice(places(study(tmp_path)))
+    assert caution.startswith("With one seed there are no intervals")
     assert likelihood == "For the likelihood: mae."
     assert code == "For the code: beta-vae."
     assert free == "At no cost in likelihood, with better codes than vae-pixelcnn: mae, lagging."
@@ -57,6 +58,7 @@ def test_what_the_seeds_do_not_tell_apart_is_not_beaten(tmp_path):
     front = {place.variant.label for place in found if place.front}
     assert {"mae", "beta-vae", "lagging"} <= front
     assert "(not told apart from it: " in advice(found)[0]
+    assert len(advice(found)) == 3
 
 
 def test_a_study_without_remedies_has_no_leaderboard(tmp_path):
