@@ -106,7 +106,7 @@ def traverse(
         data_dir: Folder of the data; for your own images that have moved: their new location.
     """
     from mpdvae.evaluation import image_grids
-    from mpdvae.evaluation.run_evaluation import traversal
+    from mpdvae.evaluation.run_pictures import traversal
     from mpdvae.seeding import seeded
 
     image_grids.check_png_path(out)

@@ -7,8 +7,9 @@ does the importance-weighted estimate lie in the sandwich of bidirectional Monte
 (`annealed_importance`)?
 """
 
+from collections.abc import Mapping
 from functools import partial as partial_of
-from typing import Any
+from typing import Any, TypeVar
 
 from torch import Tensor
 
@@ -21,6 +22,8 @@ from mpdvae.measures.random_subsets import error_of_mean, finite, mean_and_error
 from mpdvae.vae import VAE
 
 CHAINS, LEAPFROG_STEPS = 16, 10
+
+T = TypeVar("T")
 
 
 def judge(
@@ -38,49 +41,24 @@ def judge(
         request: specifies how many of them are checked, along with as many simulated images, and the annealing steps.
     """
     assert request.referee is not None
-    m, images, steps, budget = measurement, request.referee, request.annealing_steps, Budget()
-    chosen = random_subset(images, m.images_of_split)
-    rows = (m.indices[:, None] == chosen).nonzero()
+    images, steps, budget = request.referee, request.annealing_steps, Budget()
+    chosen = random_subset(images, measurement.images_of_split)
+    rows = (measurement.indices[:, None] == chosen).nonzero()
     rows = rows[rows[:, 1].argsort(), 0]
+    one = annealed_importance.forms(images)
+    three = _named({"lower": one, "upper": one, "weighted": density.forms(images, measurement.samples)})
 
     def of_split(memory_budget: int) -> dict[str, Tensor]:
-        return annealed_importance.estimate(
-            vae,
-            m.x[rows.to(m.x.device)],
-            CHAINS,
-            steps,
-            LEAPFROG_STEPS,
-            memory_budget,
-            indices=chosen.tolist(),
-            progress=lambda share: watch("likelihood check: images of the split", share),
-        ).tensors()
+        x = measurement.x[rows.to(measurement.x.device)]
+        return _annealed(vae, x, chosen.tolist(), steps, memory_budget, watch)
 
     def simulated(memory_budget: int) -> dict[str, Tensor]:
-        s = annealed_importance.sandwich(
-            vae,
-            images,
-            CHAINS,
-            steps,
-            LEAPFROG_STEPS,
-            memory_budget,
-            progress=lambda share: watch("likelihood check: simulated images", share),
-        )
-        weighted = density.estimate(
-            vae, s.x, m.samples, memory_budget, tolerance=m.tolerance, proposal=m.proposal
-        ).tensors()
-        sides = {"lower": s.lower.tensors(), "upper": s.upper.tensors(), "weighted": weighted}
-        return {f"{side}.{name}": value for side, values in sides.items() for name, value in values.items()}
+        return _sandwich(vae, measurement, images, steps, memory_budget, watch)
 
-    one = annealed_importance.forms(images)
-    sides = {"lower": one, "upper": one, "weighted": density.forms(images, m.samples)}
-    three = {f"{side}.{name}": form for side, forms in sides.items() for name, form in forms.items()}
     ais = partial.get(f"annealed-{images}-{steps}", partial_of(budget.spend, of_split), one)
     bdmc = partial.get(f"sandwich-{images}-{steps}", partial_of(budget.spend, simulated), three)
-    return {
-        "images": images,
-        "chains": CHAINS,
-        "steps": steps,
-        "leapfrog_steps": LEAPFROG_STEPS,
+    settings = {"images": images, "chains": CHAINS, "steps": steps, "leapfrog_steps": LEAPFROG_STEPS}
+    return settings | {
         "of_split": {
             "indices": chosen.tolist(),
             "annealed_nll_nats": _nll(ais["log_prob"], ais["standard_error"]),
@@ -95,6 +73,51 @@ def judge(
             "acceptance_rate": finite(bdmc["lower.acceptance_rate"].mean()),
         },
     }
+
+
+def _annealed(
+    vae: VAE, x: Tensor, indices: list[int], steps: int, memory_budget: int, watch: Watch
+) -> dict[str, Tensor]:
+    """Returns the annealed estimate of images of the split; `indices` are their places there, which seed their noise."""
+    return annealed_importance.estimate(
+        vae,
+        x,
+        CHAINS,
+        steps,
+        LEAPFROG_STEPS,
+        memory_budget,
+        indices=indices,
+        progress=lambda share: watch("likelihood check: images of the split", share),
+    ).tensors()
+
+
+def _sandwich(
+    vae: VAE, measurement: Measurement, images: int, steps: int, memory_budget: int, watch: Watch
+) -> dict[str, Tensor]:
+    """Returns both bounds of bidirectional Monte Carlo for simulated images, and their importance-weighted estimate."""
+    found = annealed_importance.sandwich(
+        vae,
+        images,
+        CHAINS,
+        steps,
+        LEAPFROG_STEPS,
+        memory_budget,
+        progress=lambda share: watch("likelihood check: simulated images", share),
+    )
+    weighted = density.estimate(
+        vae,
+        found.x,
+        measurement.samples,
+        memory_budget,
+        tolerance=measurement.tolerance,
+        proposal=measurement.proposal,
+    )
+    return _named({"lower": found.lower.tensors(), "upper": found.upper.tensors(), "weighted": weighted.tensors()})
+
+
+def _named(parts: Mapping[str, Mapping[str, T]]) -> dict[str, T]:
+    """Returns the entries of all parts, with names such as `lower.log_prob`."""
+    return {f"{part}.{name}": value for part, entries in parts.items() for name, value in entries.items()}
 
 
 def _nll(log_prob: Tensor, errors: Tensor) -> dict[str, Any]:

@@ -10,18 +10,17 @@ import math
 import shlex
 import time
 from collections.abc import Callable
-from dataclasses import asdict
+from dataclasses import asdict, dataclass
 from typing import Any, Literal
 
 import numpy as np
 import torch
-from jaxtyping import Float
-from torch import Tensor
+from pydantic import BaseModel
+from torch import Tensor, nn
 from torch.distributions import Independent
 
 from mpdvae.data import Splits, evaluation_images
-from mpdvae.errors import InputError
-from mpdvae.evaluation import disentanglement, image_grids, interpolation, representation_baselines
+from mpdvae.evaluation import disentanglement, representation_baselines
 from mpdvae.evaluation.exploration import explore
 from mpdvae.evaluation.likelihood_check import judge
 from mpdvae.evaluation.likelihood_precision import Choice, bfloat16_decoder, decided
@@ -35,10 +34,11 @@ from mpdvae.evaluation.run_likelihood import (
     summary,
     table,
 )
+from mpdvae.evaluation.run_pictures import draw_pictures
 from mpdvae.measures import code_diagnostics, code_use, density, information, representation
 from mpdvae.measures.importance_sampling import ProposalName
 from mpdvae.measures.linear_threshold import measure_linear_threshold
-from mpdvae.measures.memory_budget import drawn_in_pieces, in_pieces, shortage_told
+from mpdvae.measures.memory_budget import shortage_told
 from mpdvae.models.acceleration import compile_networks
 from mpdvae.report import schema
 from mpdvae.runs.checksums import recording
@@ -57,9 +57,6 @@ MAP_CODES = 2_000
 """Number of test codes on the map."""
 LAG_IMAGES = 32
 """Number of test images whose posteriors are refined: more than at an evaluation point, so that the error is small."""
-PICTURE_COLUMNS = 10
-SAMPLE_ROWS = 4
-INTERPOLATIONS = 4
 INFORMATION_METHOD = 2
 """2: both bounds on the mutual information from the same draws; 1: each from draws of its own."""
 REPRESENTATION_METHOD = 2
@@ -137,65 +134,101 @@ def _evaluate(
     kept = partial_results(run, measurement, compiled, requested)
     choice = decided(vae, measurement, kept, requested, compiled)
     options = _options(request, measurement, choice, settings.density_precision)
-    again = {"command": encodable(shlex.join(["mpdvae", "evaluate", str(run.path), *options]))}
-
-    def path(name: str) -> Inside:
-        run.check_there()
-        stem, _, kind = name.partition(".")
-        return run.folder / (name if split == "test" else f"{stem}-{split}.{kind}")
-
+    call = _Call(run, data, split, vae, encodable(shlex.join(["mpdvae", "evaluate", str(run.path), *options])), say)
     say("density")
     if requested == "auto":
         say(choice.in_words())
-    approximate = bfloat16_decoder(vae) if choice.precision == "bfloat16" else None
-    if choice.compile and compile_networks(vae) and approximate is not None:
-        compile_networks(approximate)
-    estimate = measure(vae, measurement, kept, watch, approximate)
+    estimate = measure(vae, measurement, kept, watch, _approximation(vae, choice))
     if not is_first():
         return  # the rest takes one process little time
     if requested == "auto":
         run.note(likelihood_precision=choice.to_dict())
-    likelihoods = summary(measurement, estimate)
+    likelihoods = summary(measurement, estimate) | ({"compiled": True} if choice.compile else {})
     if request.referee is not None:
         say("referee")
         likelihoods["referee"] = judge(vae, measurement, estimate, request, kept, watch)
-    schema.write(
-        [schema.Density], path("density.json"), likelihoods | ({"compiled": True} if choice.compile else {}) | again
-    )
-    write_atomically(path("density.csv"), table(measurement, estimate))
-    say("diagnostics")
-    chosen = data.part(split)
-    x, labels = evaluation_images(chosen, run.experiment.data.protocol(), split, draws=1)
-    probed = _probed(vae, run, x) | _linear_threshold(vae, run, x)
+    call.write("density.json", [schema.Density], likelihoods)
+    write_atomically(call.path("density.csv"), table(measurement, estimate))
+    x, labels = evaluation_images(data.part(split), run.experiment.data.protocol(), split, draws=1)
     q = representation.posteriors(vae, x)
-    informed = _information(vae, run, q)
-    diagnosed = _diagnostics(vae, q, informed, probed)
-    origin = {"split": split, "method": INFORMATION_METHOD}
-    schema.write([schema.Diagnostics, Probed], path("diagnostics.json"), diagnosed | origin | again)
-    say("information and use of the code")
-    schema.write([schema.Information], path("information.json"), informed.to_dict() | origin | again)
-    schema.write([schema.CodeUse], path("code_use.json"), _code_use(vae, run, x) | {"split": split} | again)
-    codes = representation_baselines.codes(vae, run.experiment, chosen, split, q)
-    schema.write([schema.Codes], path("codes.json"), _map(codes, labels))
-    reason = representation_baselines.unscored_because(data, chosen)
-    say(reason or "representation")
-    if not reason:
-        scores = representation_baselines.score(vae, run.experiment, data, chosen, split, codes)
-        found = scores | {"split": split, "method": REPRESENTATION_METHOD}
-        schema.write([schema.Representation], path("representation.json"), found | again)
-    if data.factors:
-        say("disentanglement")
-        found = disentanglement.score(vae, run.experiment, data, chosen, codes)
-        if isinstance(found, str):
-            say(found)
-        else:
-            schema.write([schema.Disentanglement], path("disentanglement.json"), found | {"split": split} | again)
+    _write_diagnostics(call, x, q)
+    _write_scores(call, labels, representation_baselines.codes(vae, run.experiment, data.part(split), split, q))
     if split == "test" and settings.pictures:
         say("pictures")
         draw_pictures(run, vae, x)
         say("map and walks")
-        explore(run, vae, x, labels, again)
+        explore(run, vae, x, labels, call.repeats)
     kept.remove()
+
+
+@dataclass(frozen=True)
+class _Call:
+    """What the measurements of one call share."""
+
+    run: Run
+    data: Splits
+    split: str
+    vae: VAE
+    command: str
+    """The command that recreates the results."""
+    say: Say
+
+    @property
+    def repeats(self) -> dict[str, Any]:
+        """The entry of a result that says how to recreate it."""
+        return {"command": self.command}
+
+    def path(self, name: str) -> Inside:
+        """Returns the path of the result `name`, which names the split unless that is test: density-train.json."""
+        self.run.check_there()
+        stem, _, kind = name.partition(".")
+        return self.run.folder / (name if self.split == "test" else f"{stem}-{self.split}.{kind}")
+
+    def write(self, name: str, schemas: list[type[BaseModel]], content: dict[str, Any]) -> None:
+        """Writes a result, and the command that recreates it, checked by `schemas`."""
+        schema.write(schemas, self.path(name), content | self.repeats)
+
+
+def _approximation(vae: VAE, choice: Choice) -> nn.Module | None:
+    """Returns the decoder in bfloat16 if the likelihoods use one; compiles both decoders if they are to be."""
+    approximate = bfloat16_decoder(vae) if choice.precision == "bfloat16" else None
+    if choice.compile and compile_networks(vae) and approximate is not None:
+        compile_networks(approximate)
+    return approximate
+
+
+def _write_diagnostics(call: _Call, x: Tensor, q: Independent) -> None:
+    """Writes diagnostics.json, information.json and code_use.json of the images `x`, whose posteriors are `q`."""
+    run, vae = call.run, call.vae
+    origin = {"split": call.split, "method": INFORMATION_METHOD}
+    call.say("diagnostics")
+    probed = _probed(vae, run, x) | _linear_threshold(vae, run, x)
+    informed = _information(vae, run, q)
+    call.write("diagnostics.json", [schema.Diagnostics, Probed], _diagnostics(vae, q, informed, probed) | origin)
+    call.say("information and use of the code")
+    call.write("information.json", [schema.Information], informed.to_dict() | origin)
+    call.write("code_use.json", [schema.CodeUse], _code_use(vae, run, x) | {"split": call.split})
+
+
+def _write_scores(call: _Call, labels: Tensor | None, codes: np.ndarray) -> None:
+    """Writes codes.json, and representation.json and disentanglement.json where the data have labels and factors."""
+    experiment, data, split = call.run.experiment, call.data, call.split
+    chosen = data.part(split)
+    schema.write([schema.Codes], call.path("codes.json"), _map(codes, labels))
+    reason = representation_baselines.unscored_because(data, chosen)
+    call.say(reason or "representation")
+    if not reason:
+        scores = representation_baselines.score(call.vae, experiment, data, chosen, split, codes)
+        origin = {"split": split, "method": REPRESENTATION_METHOD}
+        call.write("representation.json", [schema.Representation], scores | origin)
+    if not data.factors:
+        return
+    call.say("disentanglement")
+    found = disentanglement.score(call.vae, experiment, data, chosen, codes)
+    if isinstance(found, str):
+        call.say(found)
+    else:
+        call.write("disentanglement.json", [schema.Disentanglement], found | {"split": split})
 
 
 def _options(request: Request, measurement: Measurement, choice: Choice, usual_precision: str) -> list[str]:
@@ -213,47 +246,6 @@ def _options(request: Request, measurement: Measurement, choice: Choice, usual_p
     }
     words = [word for name, value in given.items() if value is not None for word in (f"--{name}", str(value))]
     return [*words, *(["--compiled"] if choice.compile else [])]
-
-
-def draw_pictures(run: Run, vae: VAE, x: Float[Tensor, "n channel height width"]) -> None:
-    """Writes samples, reconstructions and interpolations to figures/. All images of each are decoded together."""
-    figures = run.folder / "figures"
-    columns = PICTURE_COLUMNS
-    with torch.no_grad(), seeded("pictures"):
-        chosen = x[torch.randperm(len(x))[:columns].to(x.device)]
-        codes = vae.prior().sample((SAMPLE_ROWS * columns,))
-    between, own = interpolations(vae, chosen), vae.labels_of(chosen)
-    starts = None if own is None else own[: 2 * len(between)][0::2].repeat_interleave(columns)
-    grids = {
-        "samples": image_grids.in_rows(_drawn(vae, codes, "samples"), columns),
-        "reconstructions": torch.stack([chosen, _drawn(vae, _encoded(vae, chosen), "reconstructions", own)]),
-        "interpolations": _drawn(vae, between.flatten(0, 1), "interpolations", starts).unflatten(0, between.shape[:2]),
-    }
-    for name, images in grids.items():
-        write_atomically(figures / f"{name}.png", image_grids.png(run.experiment.data.shown(images)))
-
-
-def interpolations(
-    vae: VAE, x: Float[Tensor, "n channel height width"], columns: int = PICTURE_COLUMNS
-) -> Float[Tensor, "walk column *latent"]:
-    """Returns codes on straight lines between the posterior means of consecutive pairs of images."""
-    z = _encoded(vae, x[: 2 * min(INTERPOLATIONS, len(x) // 2)])
-    return interpolation.linear(z[0::2], z[1::2], columns).transpose(0, 1)
-
-
-def _encoded(vae: VAE, x: Tensor) -> Tensor:
-    """Returns the posterior mean of each image, computed in chunks that fit in memory."""
-    return in_pieces(lambda rows: vae.encode(x[rows]), len(x))
-
-
-def _drawn(vae: VAE, z: Tensor, name: str, labels: Tensor | None = None) -> Tensor:
-    """Draws an image for each code, in chunks that fit in memory; `name` is a key of the noise, `labels` the classes that a
-    conditional model gives them."""
-
-    def part(rows: slice) -> Tensor:
-        return vae.decode(z[rows], greedy=False, labels=None if labels is None else labels[rows])
-
-    return drawn_in_pieces(part, len(z), "pictures", name)
 
 
 def _information(vae: VAE, run: Run, q: Independent) -> information.Information:
@@ -306,23 +298,3 @@ def _map(codes: np.ndarray, labels: Tensor | None) -> dict[str, Any]:
         "labels": None if labels is None else labels.cpu().numpy()[chosen].tolist(),
         "explained_variance": [0.0 if np.isnan(share) else share for share in explained],
     }
-
-
-def traversal(
-    vae: VAE, x: Float[Tensor, "n channel height width"], dimensions: int, columns: int, reach: float = 3.0
-) -> Float[Tensor, "dimension column *latent"]:
-    """Returns codes around that of the first image. Each row moves along one of the most informative dimensions, by `reach`
-    standard deviations of the codes of `x` to either side."""
-    q = representation.posteriors(vae, x)
-    information = code_diagnostics.information_per_dimension(q)
-    if not 1 <= dimensions <= information.numel():
-        raise InputError(f"--dimensions: expected 1 to {information.numel()} latent dimensions, got {dimensions}.")
-    means = q.mean.flatten(1)
-    spread = (means.var(0) + q.variance.flatten(1).mean(0)).sqrt()
-    if columns < 1:
-        raise InputError(f"--columns: expected a number >= 1, got {columns}.")
-    steps = torch.linspace(-reach, reach, columns)
-    walk = means[0].to(x.dtype).repeat(dimensions, columns, 1)
-    for row, k in enumerate(information.argsort(descending=True)[:dimensions].tolist()):
-        walk[row, :, k] = means[:, k].mean() + steps * spread[k]
-    return walk.unflatten(-1, vae.encode(x[:1]).shape[1:]).to(x.device)

@@ -11,7 +11,8 @@ from small_runs import digits, files, results, tiny, trained
 import mpdvae
 from mpdvae.data import Images, Splits
 from mpdvae.errors import InputError
-from mpdvae.evaluation.run_evaluation import evaluate, interpolations, traversal
+from mpdvae.evaluation.run_evaluation import evaluate
+from mpdvae.evaluation.run_pictures import interpolations, traversal
 from mpdvae.experiments.experiment import Data
 from mpdvae.models.decoders import pixelcnnpp_decoder
 from mpdvae.models.encoders import densenet_encoder
