@@ -254,12 +254,12 @@ def images_by_content(
 
 
 def expected_images(
-    pixels: UInt8[Tensor, "n channel height width"], protocol: Protocol
-) -> Float32[Tensor, "n channel height width"]:
+    pixels: UInt8[Tensor, "n channel height width"], protocol: Protocol, labels: Int64[Tensor, " n"] | None = None
+) -> Float32[Tensor, "n channel_or_labelled height width"]:
     """Returns the mean of the model input over its draws: grey, where a protocol makes pixels black and white. A model has no
     likelihood of grey pixels, but its encoder makes codes of them, without the noise of a draw."""
     protocol.check_shape((pixels.shape[1], pixels.shape[2], pixels.shape[3]))
-    return scaled(pixels, protocol)
+    return labelled(scaled(pixels, protocol), labels, protocol)
 
 
 def labelled(

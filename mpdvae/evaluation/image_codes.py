@@ -3,9 +3,11 @@
     codes = encode_images(mpdvae.load("mae-mnist"), "pictures/")
     codes.write(Path("codes.csv"))
 
-`mpdvae encode` does this. log p(x) is the importance-weighted bound with a stated number of samples of q(z|x), with one
-sample the ELBO; `mpdvae.measures.density` has error bars and better proposals. The result for an image is a function of the
-image alone (for a data set: of its place there), not of the images beside it.
+`mpdvae encode` does this. Codes are posterior means of the images as they are, as in `MPDVAE.transform`: grey, where the
+model gives likelihoods to black and white draws of them. KL and log p(x) are of one such draw. log p(x) is the
+importance-weighted bound with a stated number of samples of q(z|x), with one sample the ELBO; `mpdvae.measures.density` has
+error bars and better proposals. The result for an image is a function of the image alone (for a data set: of its place
+there), not of the images beside it.
 """
 
 from collections.abc import Callable
@@ -42,11 +44,11 @@ class ImageCodes:
     """Files of the images; None if they had none."""
     labels: Int64[np.ndarray, " n"] | None
     mean: Float32[np.ndarray, "n *latent"]
-    """Mean of q(z|x): the code."""
+    """Mean of q(z|x): the code, of the image as it is, grey or not."""
     scale: Float32[np.ndarray, "n *latent"]
     """Standard deviation of q(z|x)."""
     kl_nats: Float64[np.ndarray, " n"]
-    """KL(q(z|x) || p(z)), in closed form if there is one, otherwise from the samples."""
+    """KL(q(z|x) || p(z)) in closed form if there is one, otherwise from the samples; of grey images: of a draw of them."""
     log_prob_nats: Float64[np.ndarray, " n"]
     """Lower bound of log p(x) in expectation, from `samples` importance samples; with one sample the ELBO."""
     samples: int
@@ -117,7 +119,7 @@ def encode_images(
     with torch.no_grad(), density.evaluating(vae), parametrize.cached():
 
         def moments(rows: slice) -> torch.Tensor:
-            q = diagonal_normal(vae.encoder(given.x[rows]))
+            q = diagonal_normal(vae.encoder(given.expected[rows]))
             return torch.stack([q.loc, q.scale])
 
         mean, scale = in_pieces(moments, len(given.x), IMAGES_AT_ONCE, 1).cpu().float().numpy()

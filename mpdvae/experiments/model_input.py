@@ -18,7 +18,7 @@ from torch import Tensor
 
 from mpdvae.data.given_images import GivenImages, ValueRange, given_images, path_of, read_images
 from mpdvae.data.labelled import checked_labels
-from mpdvae.data.protocols import evaluation_images, images_by_content
+from mpdvae.data.protocols import evaluation_images, expected_images, images_by_content
 from mpdvae.errors import InputError
 from mpdvae.experiments.experiment import origin_of
 
@@ -31,6 +31,8 @@ class ModelInput:
     """Images as a model takes them."""
 
     x: Float[Tensor, "batch channel height width"]
+    expected: Float[Tensor, "batch channel height width"]
+    """The mean of x over its draws, which codes are made of: the grey image where x is a black and white draw of it."""
     keys: list[int]
     """Key of each image, for the noise of its samples."""
     labels: Tensor | None = None
@@ -86,8 +88,10 @@ def of_given(vae: "VAE", given: GivenImages, where: str, labels: Any = None) -> 
     `InputError`, which calls them `where`, if they have another shape, or labels that are none."""
     _check_shape(vae, given.pixels, where)
     own = given.labels if labels is None else _labels(vae, labels, len(given.pixels))
-    x, keys = images_by_content(given.pixels, origin_of(vae).experiment.data.protocol(), own)
-    return ModelInput(_on_device(vae, x), keys, own, given.names, given.reading, given.omission)
+    protocol = origin_of(vae).experiment.data.protocol()
+    x, keys = images_by_content(given.pixels, protocol, own)
+    expected = _on_device(vae, expected_images(given.pixels, protocol, own))
+    return ModelInput(_on_device(vae, x), expected, keys, own, given.names, given.reading, given.omission)
 
 
 def of_data_set(vae: "VAE", name: str, split: str, root: Path | None = None) -> ModelInput:
@@ -112,7 +116,8 @@ def of_data_set(vae: "VAE", name: str, split: str, root: Path | None = None) -> 
     images = splits.part(split)
     _check_shape(vae, images.pixels, name)
     x, labels = evaluation_images(images, data.protocol(), split, draws=1)
-    return ModelInput(_on_device(vae, x), list(range(len(x))), labels)
+    expected = expected_images(images.pixels, data.protocol(), images.labels)
+    return ModelInput(_on_device(vae, x), _on_device(vae, expected), list(range(len(x))), labels)
 
 
 def _labels(vae: "VAE", labels: Any, count: int) -> Tensor:

@@ -20,6 +20,7 @@ from mpdvae.errors import InputError
 from mpdvae.evaluation.image_codes import encode_images
 from mpdvae.experiments.experiment import Experiment, with_changes
 from mpdvae.measures import density
+from mpdvae.sklearn import MPDVAE
 
 LEVELS = {"data__binarisation": "levels", "data__evaluation_draws": 1}
 
@@ -48,14 +49,20 @@ def test_codes_are_the_posterior_with_its_kl_and_its_likelihood(vae, pictures):
     x, keys = images_by_content(IMAGES, vae.origin.experiment.data.protocol())
     with torch.no_grad():
         q, prior = vae.encoder(x), vae.prior()
+        of_grey = vae.encoder(IMAGES / 255)
     measured = density.estimate(vae, x, 7, indices=keys, proposal="encoder")
-    np.testing.assert_allclose(codes.mean, q.mean.numpy(), rtol=1e-5, atol=1e-6)
-    np.testing.assert_allclose(codes.scale, q.stddev.numpy(), rtol=1e-5)
+    np.testing.assert_allclose(codes.mean, of_grey.mean.numpy(), rtol=1e-5, atol=1e-6)
+    np.testing.assert_allclose(codes.scale, of_grey.stddev.numpy(), rtol=1e-5)
     np.testing.assert_allclose(codes.log_prob_nats, measured.log_prob.numpy(), rtol=1e-6)
     np.testing.assert_allclose(codes.kl_nats, measured.kl.numpy(), rtol=1e-6)
     with suppress(NotImplementedError):  # a flow has no closed form
         np.testing.assert_allclose(codes.kl_nats, kl_divergence(q, prior).numpy(), rtol=1e-5)
     assert (codes.names, codes.labels.tolist(), codes.samples) == (NAMES, [0, 0, 0, 1, 1], 7)
+
+
+def test_codes_are_those_of_the_estimator(vae, finished, pictures):
+    estimator = MPDVAE.from_pretrained(finished)
+    np.testing.assert_allclose(encode_images(vae, pictures, 1).mean, estimator.transform(IMAGES), rtol=1e-5, atol=1e-6)
 
 
 def test_an_image_has_the_same_row_whatever_is_beside_it(vae, pictures):
@@ -108,7 +115,9 @@ def test_a_data_set_is_encoded_by_its_name(split, vae):
     codes = encode_images(vae, "digits", 1, split=split)
     part = getattr(digits(), split)
     x, labels = evaluation_images(part, vae.origin.experiment.data.protocol(), split, draws=1)
-    np.testing.assert_allclose(codes.mean, vae.encode(x).numpy(), rtol=1e-4, atol=1e-5)
+    np.testing.assert_allclose(codes.mean, vae.encode(part.pixels / 255).numpy(), rtol=1e-4, atol=1e-5)
+    of_draws = density.estimate(vae, x, 1, proposal="encoder")
+    np.testing.assert_allclose(codes.log_prob_nats, of_draws.log_prob.numpy(), rtol=1e-6)
     assert codes.labels.tolist() == labels.tolist()
     assert codes.names is None
 
