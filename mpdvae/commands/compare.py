@@ -40,11 +40,9 @@ def compare(one: Positional[Path], other: Positional[Path]) -> None:
 
 
 def _print_words(found: "Comparison") -> None:
-    from rich.table import Table
+    from mpdvae.workflows.progress_display import plain, stdout, table_of
 
-    from mpdvae.workflows.progress_display import plain, stdout
-
-    table = Table("claim", "data set", "one", "other", "agree", box=None, header_style="bold", pad_edge=False)
+    table = table_of("claim", "data set", "one", "other", "agree")
     for words in found.words:
         same = words.one.verdict == words.other.verdict
         agree = "yes" if same else "one cannot tell" if words.agree else "NO"
@@ -60,13 +58,11 @@ def _word(claim: "Claim") -> str:
 
 
 def _print_numbers(found: "Comparison") -> None:
-    from rich.table import Table
-
-    from mpdvae.workflows.progress_display import plain, stdout
+    from mpdvae.workflows.progress_display import plain, stdout, table_of
 
     shown = [*found.differing, *found.doubtful][:SHOWN]
     if shown:
-        table = Table("number", "one", "other", "z", "p", "", box=None, header_style="bold", pad_edge=False)
+        table = table_of("number", "one", "other", "z", "p", "")
         for n in shown:
             differs = "differs" if n.p < found.limit else "chance?"
             cells = [n.name, f"{n.one.value:.4g}", f"{n.other.value:.4g}", f"{n.z:+.1f}", f"{n.p:.1g}", differs]

@@ -39,16 +39,14 @@ def data(
 
 
 def _list_data(data_dir: Path | None) -> None:
-    from rich.table import Table
-
     from mpdvae import data as data_sets
-    from mpdvae.workflows.progress_display import plain, stdout
+    from mpdvae.workflows.progress_display import print_line, stdout, table_of
 
     console, folder = stdout(), data_sets.data_dir(data_dir)
-    table = Table("name", "local", "MB", "images", "split", "licence", box=None, header_style="bold", pad_edge=False)
+    table = table_of("name", "local", "MB", "images", "split", "licence")
     for entry in data_sets.ENTRIES:
         here = "yes" if entry.is_here(folder) else "no"
         size = "?" if entry.size_mb is None else f"{entry.size_mb:g}"
         table.add_row(entry.name, here, size, entry.images, entry.protocol, entry.licence)
     console.print(table)
-    console.print(plain(f"\nData sets are stored in {folder}; `mpdvae data fetch NAME` fetches one."))
+    print_line(f"\nData sets are stored in {folder}; `mpdvae data fetch NAME` fetches one.", console)

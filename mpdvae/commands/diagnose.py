@@ -95,29 +95,29 @@ def _print_findings(found: "Diagnosis", directory: Path) -> None:
 
 
 def _print_advice(found: "Diagnosis", directory: Path, all: bool) -> None:
-    from rich.table import Table
-
-    from mpdvae.workflows.progress_display import plain, stdout
+    from mpdvae.workflows.progress_display import plain, print_line, stdout, table_of
 
     console = stdout()
     command = f"mpdvae train {directory / 'experiment.json'} --out NEW OPTIONS"
     if found.longer:
         longer = command.replace("OPTIONS", " ".join(found.longer))
-        console.print(plain(f"\nTrain longer first, as the loss still fell: `{longer}`"))
+        console.print(plain("\nTrain longer first, as the loss still fell:"))
+        print_line(f"  {longer}")
     called_for = [advice for advice in found.advice if advice.remedy.against in found.causes]
     shown = found.advice if all else called_for[:FIRST]
     if not shown:
         console.print(plain(_nothing(found, directory)))
         return
     rest = len(found.advice) - len(shown)
-    console.print(plain(f"\nWhat to try, {'those against the findings' if all else 'these'} first, with `{command}`:"))
-    table = Table("against", "remedy and its OPTIONS", box=None, header_style="bold", pad_edge=False)
+    console.print(plain(f"\nWhat to try, {'those against the findings' if all else 'these'} first, with"))
+    print_line(f"  {command}")
+    table = table_of("against", "remedy and its OPTIONS")
     for advice in shown:
         remedy = advice.remedy
         table.add_row(remedy.against, plain(f"{remedy.title} ({remedy.source})\n{' '.join(advice.options)}"))
     console.print(table)
     if rest:
-        console.print(plain(f"{rest} more: `mpdvae diagnose {directory} --all`"))
+        print_line(f"{rest} more: `mpdvae diagnose {directory} --all`")
 
 
 def _nothing(found: "Diagnosis", directory: Path) -> str:

@@ -145,25 +145,23 @@ def report(directories: Positional[tuple[Path, ...]], out: Path) -> None:
 
 def list_recipes() -> None:
     """List the recipes, what each reproduces, and its cost."""
-    from rich.table import Table
-
     from mpdvae.experiments.recipes import all_recipes
     from mpdvae.experiments.scales import SCALES
-    from mpdvae.workflows.progress_display import stdout
+    from mpdvae.workflows.progress_display import stdout, table_of
 
     experiments, console = all_recipes().values(), stdout()
-    names = Table("recipe", "scale", "data set", "cost per run, 2 cores", box=None, header_style="bold", pad_edge=False)
+    names = table_of("recipe", "scale", "data set", "cost per run, 2 cores")
     for scale in SCALES.values():
         for study in scale.studies:
             names.add_row(f"MODEL-{study.dataset}-{scale.name}", scale.meant_for, study.dataset, study.cost)
     console.print(names)
-    models = Table("\nMODEL", "\ndescription", "\nscales", box=None, header_style="bold", pad_edge=False)
+    models = table_of("\nMODEL", "\ndescription", "\nscales")
     for model, description in {e.model: e.reproduces for e in experiments}.items():
         scales = dict.fromkeys(e.scale for e in experiments if e.model == model)
         models.add_row(model, description, ", ".join(scales))
     console.print(models)
     if parts := own_parts():
-        table = Table("\nYOUR PARTS", "\nkind", "\ndescription", box=None, header_style="bold", pad_edge=False)
+        table = table_of("\nYOUR PARTS", "\nkind", "\ndescription")
         for row in parts:
             table.add_row(*row)
         console.print(table)

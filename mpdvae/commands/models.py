@@ -6,16 +6,14 @@ def list_models() -> None:
 
     Their names stand for folders: mpdvae explore NAME, mpdvae.load("NAME").
     """
-    from rich.table import Table
-
     from mpdvae.sharing import shipped
-    from mpdvae.workflows.progress_display import plain, stdout
+    from mpdvae.workflows.progress_display import plain, print_line, stdout, table_of
 
     console = stdout()
     rows = [shipped.described(name) for name in shipped.trained_models()]
     if rows:
-        table = Table(*rows[0], box=None, header_style="bold", pad_edge=False)
+        table = table_of(*rows[0])
         for row in rows:
             table.add_row(*map(plain, row.values()))
         console.print(table)
-    console.print(plain(f"\nEach has a card with all numbers and the protocol: NAME/README.md in {shipped.FOLDER}"))
+    print_line(f"\nEach has a card with all numbers and the protocol: NAME/README.md in {shipped.FOLDER}", console)

@@ -20,19 +20,17 @@ def print_plan(experiments: list[Experiment], seeds: int | None, timed: bool, ou
 
 
 def _print_cost(experiments: list[Experiment], seeds: int | None, timed: bool) -> None:
-    from rich.table import Table
-
     from mpdvae.experiments.recipes import seed_counts
     from mpdvae.report.published import stands_beside
     from mpdvae.workflows.matrix_cost import ASSUMED_RATE, plan
-    from mpdvae.workflows.progress_display import busy, stdout
+    from mpdvae.workflows.progress_display import busy, stdout, table_of
 
     counts = seed_counts(experiments, seeds)
     with busy("timing a step of each network on this machine" if timed else "counting the operations of each network"):
         plans = plan(experiments, timed)
     here = ("s / step", "hours / run") if timed else ()
     head = ("recipe", "parameters", "steps", *here, "GPU-hours / run", "compared with")
-    table = Table(*head, box=None, header_style="bold", pad_edge=False)
+    table = table_of(*head)
     for p in plans:
         e = p.experiment
         hours = (f"{p.step_seconds:.2f}", f"{p.hours:,.1f}") if timed else ()
@@ -55,12 +53,10 @@ def _print_cost(experiments: list[Experiment], seeds: int | None, timed: bool) -
 
 def _print_power(experiment: Experiment, seeds: int | None, out: Path) -> None:
     """Prints, for each condition of the claims on one data set, the power of the matrix and the seeds that it needs."""
-    from rich.table import Table
-
     from mpdvae.experiments.recipes import seed_counts
     from mpdvae.report.metrics import metric
     from mpdvae.report.power import MOST_SEEDS, TARGET, plan
-    from mpdvae.workflows.progress_display import plain, stdout
+    from mpdvae.workflows.progress_display import plain, stdout, table_of
 
     dataset, scale = experiment.data.dataset, experiment.scale
     noises, origin = _pilot(experiment, out)
@@ -73,7 +69,7 @@ def _print_power(experiment: Experiment, seeds: int | None, out: Path) -> None:
         return
     planned = plan(noises, dataset, count, images or 10_000)
     head = ("claim", "condition", "smallest difference", "power", f"seeds for {TARGET:.0%}")
-    table = Table(*head, box=None, header_style="bold", pad_edge=False)
+    table = table_of(*head)
     for p in planned:
         c, shown = p.condition, metric(p.condition.metric)
         needed = f"> {MOST_SEEDS}" if p.seeds_needed is None else str(p.seeds_needed)

@@ -43,7 +43,7 @@ def verify(
         device: auto, cpu, cuda, mps, ... auto: the kind that the run was made on, if it is here.
     """
     from mpdvae.workflows.job import check_device, made_on
-    from mpdvae.workflows.progress_display import plain, stdout
+    from mpdvae.workflows.progress_display import plain, print_line, stdout
     from mpdvae.workflows.verification import verify
 
     _check_tolerance(tolerance)
@@ -56,7 +56,7 @@ def verify(
         quick=quick,
         tolerance=tolerance,
         device=used,
-        say=lambda what: console.print(plain(f"checking: {what}")),
+        say=lambda what: print_line(f"checking: {what}", console),
     )
     _print_checks(found.checks)
     if found.unmeasured:
@@ -99,7 +99,7 @@ def rerun(
     from mpdvae.system.process_group import cores
     from mpdvae.workflows import repetition
     from mpdvae.workflows.job import check_device, data_of, made_on, on_device
-    from mpdvae.workflows.progress_display import plain, stdout
+    from mpdvae.workflows.progress_display import plain, print_line, stdout
 
     _check_tolerance(tolerance)
     used = device_for(device, made_on(directory))
@@ -113,7 +113,7 @@ def rerun(
     torch.set_num_threads(threads or cores())  # for the measurements below, also if the run was already finished
     console = stdout()
     data = on_device(data_of(original, data_dir), used)
-    repetition.measure_alike(original, again, data, lambda what: console.print(plain(f"measuring: {what}")))
+    repetition.measure_alike(original, again, data, lambda what: print_line(f"measuring: {what}", console))
     found = repetition.compare(original, again, tolerance)
     for sentence in found.sentences:
         console.print(plain(sentence))
@@ -137,12 +137,10 @@ def _except(compared: "Sequence[Compared]") -> str:
 
 
 def _print_checks(checks: "Sequence[Check]") -> None:
-    from rich.table import Table
-
-    from mpdvae.workflows.progress_display import plain, stdout
+    from mpdvae.workflows.progress_display import plain, stdout, table_of
 
     words = {"same": "same", "differs": "DIFFERS", "other": "other", "not recorded": "not recorded"}
-    table = Table("", "", "recorded", "now", "", box=None, header_style="bold", pad_edge=False)
+    table = table_of("", "", "recorded", "now", "")
     for check in checks:
         cells = check.matter, check.name, check.noted, check.found, words[check.verdict]
         table.add_row(*(plain(cell) for cell in cells), style="bold red" if check.verdict == "differs" else None)
@@ -151,17 +149,15 @@ def _print_checks(checks: "Sequence[Check]") -> None:
 
 def _print_compared(compared: "Sequence[Compared]", tolerance: float, one: str, other: str) -> None:
     """Prints a line for each file, then the numbers that differ."""
-    from rich.table import Column, Table
+    from rich.table import Column
 
-    from mpdvae.workflows.progress_display import plain, stdout
+    from mpdvae.workflows.progress_display import plain, stdout, table_of
 
     exactly = "to the last bit (the environment is the same)"
     asked = f"within {tolerance:g} (relative for numbers above 1)" if tolerance else exactly
     stdout().print(plain(f"\nNumbers must agree {asked}."))
-    files = Table("file", "numbers", "differing", "verdict", box=None, header_style="bold", pad_edge=False)
-    numbers = Table(
-        "number", Column(plain(one)), Column(plain(other)), "difference", box=None, header_style="bold", pad_edge=False
-    )
+    files = table_of("file", "numbers", "differing", "verdict")
+    numbers = table_of("number", Column(plain(one)), Column(plain(other)), "difference")
     differing = [(file, pair) for file in compared if not file.is_of_another_method for pair in file.differing()]
     for file in compared:
         verdict = file.note or ("equal" if file.equal else "agrees" if file.agrees(tolerance) else "DIFFERS")

@@ -84,12 +84,10 @@ def tune(
 
 
 def _print_best(outcomes: "list[Outcome]", fields: list[str], trials: int) -> None:
-    from rich.table import Table
-
-    from mpdvae.workflows.progress_display import plain, stdout
+    from mpdvae.workflows.progress_display import plain, stdout, table_of
     from mpdvae.workflows.search import value_in_words
 
-    table = Table("trial", "-ELBO, nats", *fields, box=None, header_style="bold", pad_edge=False)
+    table = table_of("trial", "-ELBO, nats", *fields)
     for outcome in [outcome for outcome in outcomes if outcome.state == "complete"][:SHOWN]:
         values = (value_in_words(outcome.values[field]) for field in fields)
         table.add_row(*map(plain, (outcome.folder.name, f"{outcome.negative_elbo_nats:.2f}", *values)))

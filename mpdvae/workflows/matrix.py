@@ -38,7 +38,7 @@ from mpdvae.system.turn_lock import turn_lock
 from mpdvae.system.untrusted_files import LARGEST_JSON, read_bytes
 from mpdvae.workflows import gpu_assignment, worker_backends
 from mpdvae.workflows.job import check_device, complete, load_data, on_device
-from mpdvae.workflows.progress_display import RunProgress, Watcher, busy, plain, stdout
+from mpdvae.workflows.progress_display import RunProgress, Watcher, busy, print_line
 
 LOOK_SECONDS = 0.5
 """Seconds between two looks at the run folders."""
@@ -220,7 +220,7 @@ def _decided(matrix: Sequence[Job], data_root: Path | None) -> list[Job]:
             found = by_worker(list(recipes.values()), data_root, first.device, folder)
         choices = dict(zip(recipes, found, strict=True))
         for experiment, choice in zip(recipes.values(), found, strict=True):
-            stdout().print(plain(f"{experiment.name}: {choice.in_words()}"))
+            print_line(f"{experiment.name}: {choice.in_words()}")
         decided = []
         for job in matrix:
             if job.undecided:

@@ -2,6 +2,7 @@
 lines."""
 
 import math
+import os
 import sys
 import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
@@ -12,7 +13,7 @@ from typing import Any
 from rich.console import Console, Group
 from rich.live import Live
 from rich.panel import Panel
-from rich.table import Table
+from rich.table import Column, Table
 from rich.text import Text
 
 from mpdvae.errors import printable
@@ -22,8 +23,8 @@ PLAIN_SECONDS = 20
 """Seconds between progress lines without a terminal."""
 BAR = 24
 """Width of the progress bar in characters."""
-UNWRAPPED = 1000
-"""Width in columns of output that is not a terminal."""
+PIPED_COLUMNS = 120
+"""Width of output that is not a terminal, unless the environment variable COLUMNS gives another."""
 BLOCKS = "▁▂▃▄▅▆▇█"
 LEAST_NATS, MOST_NATS = 0.001, 10.0
 """Lower and upper end of the logarithmic scale of a sparkline."""
@@ -71,9 +72,21 @@ def sparkline(nats: Sequence[float]) -> str:
 
 
 def stdout() -> Console:
-    """Returns a console for standard output; without a terminal, lines are not wrapped, so that they can be searched."""
-    terminal = sys.stdout.isatty()
-    return Console(file=sys.stdout, highlight=False, soft_wrap=not terminal, width=None if terminal else UNWRAPPED)
+    """Returns a console for standard output, which wraps what it prints. `print_line` keeps a line whole."""
+    piped = not sys.stdout.isatty() and "COLUMNS" not in os.environ
+    return Console(file=sys.stdout, highlight=False, width=PIPED_COLUMNS if piped else None)
+
+
+def table_of(*columns: str | Column) -> Table:
+    """Returns a table without lines, whose first column holds names and is never cut."""
+    made = Table(*columns, box=None, header_style="bold", pad_edge=False)
+    made.columns[0].no_wrap = True
+    return made
+
+
+def print_line(text: str, console: Console | None = None) -> None:
+    """Prints `text` without line breaks of its own, however long: lines of a log, to search, and commands, to copy."""
+    (console or stdout()).print(plain(text), soft_wrap=True)
 
 
 def plain(text: str, style: str = "") -> Text:
@@ -115,7 +128,7 @@ class Watcher:
         if self.live:
             self.live.start()
         else:
-            self.console.print(plain(self.title))
+            print_line(self.title, self.console)
         return self
 
     def __exit__(self, *error: object) -> None:
@@ -130,7 +143,7 @@ class Watcher:
 
     def say(self, line: str) -> None:
         """Prints a line that stays on display."""
-        self.console.print(plain(printable(line)))
+        print_line(printable(line), self.console)
 
     def update(self, share: float, running: Mapping[str, RunProgress]) -> None:
         """Reports that `share` of everything is done, in [0, 1]; `running` is the progress of active runs, by name."""
@@ -141,9 +154,9 @@ class Watcher:
             self.live.update(Group(plain(self.title, "bold"), Text(f"{_bar(share)} {far}"), shown))
         elif time.monotonic() - self.said > PLAIN_SECONDS:
             self.said = time.monotonic()
-            self.console.print(plain(f"{self.title}  {far}"))
+            print_line(f"{self.title}  {far}", self.console)
             for name, progress in running.items():
-                self.console.print(plain(f"  {name}  {progress.in_words()}"))
+                print_line(f"  {name}  {progress.in_words()}", self.console)
 
     def following(self, name: str, steps: int, latest: Mapping[str, Any] | None = None) -> Follow:
         """Returns a progress callback of training that prints a line at each evaluation point and updates the display.
@@ -178,7 +191,7 @@ def busy(what: str) -> Iterator[None]:
         with console.status(plain(what)):
             yield
     else:
-        console.print(plain(what))
+        print_line(what, console)
         yield
 
 

@@ -29,7 +29,7 @@ from mpdvae.training.fastest_step import VARIANTS, Variant, with_variant
 from mpdvae.workflows import gpu_assignment, worker_backends
 from mpdvae.workflows.job import check_device, load_data
 from mpdvae.workflows.precision_choice import TIMING, by_worker
-from mpdvae.workflows.progress_display import RunProgress, Watcher, busy, plain, stdout
+from mpdvae.workflows.progress_display import RunProgress, Watcher, busy, print_line
 from mpdvae.workflows.search_space import changed, fits
 from mpdvae.workflows.search_trial import REASON, Search, folder_of, revive, take_part
 
@@ -104,7 +104,7 @@ def _decided(job: Search) -> Search:
         allowed = [variant for variant in VARIANTS if _fits(job, variant)]
         with busy(TIMING):
             (choice,) = by_worker([job.experiment], job.data_root, job.device, job.out, allowed)
-        stdout().print(plain(f"{job.experiment.name}: {choice.in_words()}"))
+        print_line(f"{job.experiment.name}: {choice.in_words()}")
         job = replace(job, experiment=with_variant(job.experiment, choice), choice=choice)
         job.note()
     return job

@@ -107,13 +107,27 @@ def test_help_needs_no_torch():
     assert done.stdout.splitlines()[-1] == "False False"
 
 
-def test_recipes_lists_them_all(capsys):
+def test_recipes_lists_them_all(capsys, monkeypatch):
+    monkeypatch.setenv("COLUMNS", "1000")
     code, out, _ = call(capsys, "recipes")
     assert code == 0
     for experiment in all_recipes().values():
         assert f"MODEL-{experiment.data.dataset}-{experiment.scale} " in out
         assert f"{experiment.model} " in out
         assert experiment.reproduces in out
+
+
+@pytest.mark.parametrize("words", [("recipes",), ("models",), ("data", "list")])
+def test_tables_wrap_where_there_is_no_terminal_and_names_stay_whole(capsys, monkeypatch, words):
+    monkeypatch.delenv("COLUMNS", raising=False)
+    table = call(capsys, *words)[1].split("\n\n")[0]
+    rows = [line for line in table.splitlines() if line.strip()]
+    assert max(map(len, rows)) <= 120
+    assert "…" not in table
+    monkeypatch.setenv("COLUMNS", "1000")
+    unwrapped = call(capsys, *words)[1].split("\n\n")[0]
+    assert {line.split()[0] for line in unwrapped.splitlines() if line.strip()} <= {line.split()[0] for line in rows}
+    assert sorted(unwrapped.split()) == sorted(table.split())
 
 
 # -- training ----------------------------------------------------------------------------------------------------------
@@ -257,7 +271,8 @@ def test_report(capsys, finished, tmp_path):
 # -- data --------------------------------------------------------------------------------------------------------------
 
 
-def test_data_list(capsys, tmp_path):
+def test_data_list(capsys, tmp_path, monkeypatch):
+    monkeypatch.setenv("COLUMNS", "1000")
     code, out, _ = call(capsys, "data", "list", "--data-dir", tmp_path)
     assert code == 0
     from mpdvae.data import ENTRIES

@@ -359,7 +359,8 @@ def shown_remedies(out: str) -> int:
     return len(re.findall(r"^(?:price|encoder|decoder) ", out.split("What to try")[1], flags=re.M))
 
 
-def test_diagnose_explains_a_finished_run(finished, capsys):
+def test_diagnose_explains_a_finished_run(finished, capsys, monkeypatch):
+    monkeypatch.setenv("COLUMNS", "1000")
     code, out, err = call(capsys, "diagnose", finished)
     assert (code, err) == (0, "")
     assert out.startswith("mae-digits-smoke, seed 0: finished, measured at step 6 of 6\n")
