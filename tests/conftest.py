@@ -33,6 +33,12 @@ def same_start() -> Iterator[None]:
     torch.set_num_threads(1)
 
 
+@pytest.fixture(autouse=True)
+def no_stated_width(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Commands print as into a pipe, wherever the tests run: pytest-xdist states a width of 80 columns."""
+    monkeypatch.delenv("COLUMNS", raising=False)
+
+
 @pytest.fixture(scope="session", autouse=True)
 def data_folder(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Path]:
     """The user's data sets, by links, in a folder of our own: nothing that tests keep goes into theirs."""

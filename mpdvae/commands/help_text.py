@@ -11,7 +11,9 @@ from typing import Annotated, Any, TypeVar, get_type_hints
 
 import tyro
 
-from mpdvae.experiments.experiment import Data, Evaluation, Experiment
+from mpdvae.experiments.data_config import Data
+from mpdvae.experiments.evaluation_config import Evaluation
+from mpdvae.experiments.experiment import Experiment
 from mpdvae.experiments.fields import Config
 from mpdvae.experiments.objective_config import ObjectiveConfig
 from mpdvae.experiments.training_config import Training

@@ -21,7 +21,8 @@ from mpdvae.data.picture_file import read_picture
 from mpdvae.data.protocols import labelled, scaled
 from mpdvae.errors import InputError
 from mpdvae.evaluation import image_grids
-from mpdvae.experiments.experiment import Data, Origin
+from mpdvae.experiments.data_config import Data
+from mpdvae.experiments.experiment import Origin
 from mpdvae.report.schema import Part, Whole, read
 from mpdvae.system.atomic_files import write_atomically
 from mpdvae.system.closed_folder import Inside

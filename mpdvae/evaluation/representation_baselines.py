@@ -25,7 +25,8 @@ from torch.distributions import Independent
 from mpdvae.data import Images, Splits, data_dir, evaluation_images
 from mpdvae.data.protocols import labelled
 from mpdvae.evaluation.result_cache import shared
-from mpdvae.experiments.experiment import Evaluation, Experiment
+from mpdvae.experiments.evaluation_config import Evaluation
+from mpdvae.experiments.experiment import Experiment
 from mpdvae.measures import representation
 from mpdvae.measures.representation import Labelled
 from mpdvae.runs.environment import source_hash

@@ -1,8 +1,9 @@
 """The complete configuration of one run: typed, validated, frozen; read from and written to JSON, set by the command line.
 
 A run is a pure function of an `Experiment`. Unknown fields, wrong types and combinations that cannot work are rejected when
-the experiment is constructed, before any training. `build` methods create the parts (see
-`mpdvae.experiments.model_config`); torch is imported only there, so that listing recipes and printing help remain fast.
+the experiment is constructed, before any training. Each part has a configuration of its own (`encoder_config`,
+`decoder_config`, `prior_config`, `objective_config` ...), whose `build` method creates it; torch is imported only there, so
+that listing recipes and printing help remain fast.
 """
 
 from dataclasses import dataclass
@@ -11,40 +12,29 @@ from typing import TYPE_CHECKING, Annotated, Any, Literal
 
 from pydantic import Field, SerializeAsAny, ValidationError, WrapValidator, model_validator
 
-from mpdvae.distributions.pixel_values import IN_WORDS, MODELLED, RANGES, PixelValues
+from mpdvae.distributions.pixel_values import IN_WORDS, MODELLED
 from mpdvae.errors import InputError
+from mpdvae.experiments.data_config import Data
+from mpdvae.experiments.decoder_config import DecoderConfig, PixelCNNDecoder
+from mpdvae.experiments.encoder_config import EncoderConfig, ResNetEncoder
+from mpdvae.experiments.evaluation_config import Evaluation
 from mpdvae.experiments.fields import (
-    AtLeastTwo,
     Config,
-    Count,
-    GrownConfig,
     ImageShape,
-    PictureSize,
-    Sizes,
     Text,
     Width,
 )
-from mpdvae.experiments.model_config import (
-    DecoderConfig,
-    EncoderConfig,
-    PixelCNNDecoder,
-    PriorConfig,
-    ResNetEncoder,
-    StandardNormalPrior,
-    VampPrior,
-)
+from mpdvae.experiments.head_config import BY_BATCH
 from mpdvae.experiments.objective_config import ObjectiveConfig
 from mpdvae.experiments.own_part_configs import OwnEncoder
 from mpdvae.experiments.own_parts import OF_PACKAGE, check_model, own_or_builtin
-from mpdvae.experiments.posterior_config import BY_BATCH
+from mpdvae.experiments.prior_config import PriorConfig, StandardNormalPrior, VampPrior
 from mpdvae.experiments.training_config import Training
 from mpdvae.system.untrusted_files import in_short
 
 if TYPE_CHECKING:
-    from torch import Tensor, nn
+    from torch import nn
 
-    from mpdvae.data import Protocol
-    from mpdvae.data.preparation import Preparation
     from mpdvae.vae import VAE
 
 
@@ -55,167 +45,6 @@ Decoder = SerializeAsAny[
     Annotated[DecoderConfig, Field(discriminator="kind"), WrapValidator(own_or_builtin("decoder"))]
 ]
 Prior = SerializeAsAny[Annotated[PriorConfig, Field(discriminator="kind"), WrapValidator(own_or_builtin("prior"))]]
-
-
-class Data(GrownConfig):
-    """Training data and protocol."""
-
-    later = frozenset({"resize", "fit", "colours", "background", "levels", "flip", "shift", "condition_classes"})
-
-    dataset: Text = "mnist"
-    """Name in `mpdvae data list`, or `own` together with a path."""
-    path: Path | None = None
-    """Own data: an .npz or .npy file, or a folder of pictures."""
-    binarisation: Literal["dynamic", "static", "levels", "intensities"] = "dynamic"
-    """dynamic: training images are redrawn at every visit; static: one fixed draw per image; levels: no binarisation, the
-    levels as numbers in [-1, 1], for grey and colour; intensities: the same as numbers in [0, 1], for densities."""
-    levels: Annotated[int, Field(ge=2, le=2**16)] = 256
-    """Levels of a pixel, a power of two: images of more are reduced to so many (32: the 5 bits of some benchmarks)."""
-    evaluation_draws: Count = 5
-    """Fixed binary draws of each validation and test image (paper: 5)."""
-    validation_size: Count | None = None
-    """Images held out of the training set; default: set by the data set (MNIST: 2,000 as in the paper)."""
-    split_seed: Annotated[int, Field(ge=-(2**63), lt=2**63)] = 524287
-    """Seed of the split into training and validation (the released code's)."""
-    resize: PictureSize | None = None
-    """Own data: size to which pictures are brought, 32 or, height first, 32x48; default: they have one size already."""
-    fit: Literal["crop", "pad", "stretch", "unscaled"] = "crop"
-    """How resize reaches the size. crop: scaled to cover it, the middle kept; pad: scaled into it, on the background;
-    stretch: scaled in each direction; unscaled: cut and padded around the middle."""
-    colours: Literal["stored", "grey", "rgb"] = "stored"
-    """Own data: whether pictures are turned to grey, or to colour."""
-    background: Annotated[int, Field(ge=0, le=255)] = 255
-    """Own data: grey level behind transparent pixels and around padded pictures; white by default."""
-    flip: bool = False
-    """Whether training images are mirrored, left and right, half of the time."""
-    shift: Annotated[int, Field(ge=0, le=1_000)] = 0
-    """Most pixels by which training images are shifted in each direction, at random; their border is repeated."""
-
-    condition_classes: Annotated[int, Field(ge=0, le=256)] = 0  # 256 classes have exact numbers in bfloat16, too
-    """Number of classes whose labels encoder, decoder and prior are told (MNIST: 10): a conditional VAE, with likelihoods of
-    an image given its class; 0: none."""
-
-    @model_validator(mode="after")
-    def _static_draws_once(self) -> "Data":
-        if self.binarisation != "dynamic" and self.evaluation_draws != 1:
-            drawn = "draws every image once" if self.binarisation == "static" else "draws nothing"
-            raise ValueError(
-                f"evaluation_draws: {self.binarisation} binarisation {drawn}, expected 1, got {self.evaluation_draws}; "
-                "set it to 1, or binarisation to dynamic"
-            )
-        return self
-
-    @model_validator(mode="after")
-    def _levels_of_bits(self) -> "Data":
-        if self.levels & (self.levels - 1):
-            raise ValueError(f"levels: expected a power of two, got {self.levels}; images have whole bits")
-        if self.levels != 256 and self.pixel_values == "binary":
-            raise ValueError(
-                f"levels: {self.binarisation} binarisation draws from 256 levels, got {self.levels}; leave it out, or set "
-                "binarisation to levels"
-            )
-        return self
-
-    @model_validator(mode="after")
-    def _published_data_are_not_prepared(self) -> "Data":
-        given = [name for name in PREPARING if getattr(self, name) != PREPARING[name]]
-        if self.dataset != "own" and given:
-            raise ValueError(
-                f"{given[0]}: is for dataset own, got {self.dataset}, whose images are used as they are published; leave it "
-                "out"
-            )
-        return self
-
-    @property
-    def pixel_values(self) -> PixelValues:
-        """The values of the pixels of the model's inputs and outputs."""
-        return "binary" if self.binarisation in ("dynamic", "static") else self.binarisation
-
-    @property
-    def image_range(self) -> tuple[float, float]:
-        """Smallest and largest pixel value of the model's inputs and outputs."""
-        return RANGES[self.pixel_values]
-
-    def shown(self, images: "Tensor") -> "Tensor":
-        """Maps images from the model's value range to [0, 1], for display, without labels; Gaussian pixels beyond it are
-        shown at its end."""
-        images = self.without_labels(images)
-        lowest, highest = self.image_range
-        return ((images - lowest) / (highest - lowest)).clamp(0, 1)
-
-    def without_labels(self, x: "Tensor") -> "Tensor":
-        """Returns the images of the model's input [... channel height width], without the labels of a conditional model."""
-        return x[..., :-1, :, :] if self.condition_classes else x
-
-    def protocol(self) -> "Protocol":
-        """Returns the protocol that is applied to the images."""
-        from mpdvae.data import Protocol
-
-        return Protocol(
-            self.binarisation,
-            self.evaluation_draws,
-            self.validation_size,
-            self.split_seed,
-            self.levels,
-            self.flip,
-            self.shift,
-            self.condition_classes,
-        )
-
-    def preparation(self) -> "Preparation":
-        """Returns what is done to own pictures before the protocol."""
-        from mpdvae.data.preparation import Preparation
-
-        height, _, width = (self.resize or "").partition("x")
-        size = (int(height), int(width or height)) if height else None
-        return Preparation(size, self.fit, self.colours, self.background)
-
-
-PREPARING = {"resize": None, "fit": "crop", "colours": "stored", "background": 255}
-"""Fields of `Data` on the preparation of own pictures, with the values that change nothing."""
-
-
-class Evaluation(Config):
-    """What `mpdvae evaluate` measures, and on how much data."""
-
-    density_images: Count | None = None
-    """Random test images for the likelihoods; None: all images with all draws."""
-    density_samples: Count = 4096
-    """Importance samples per image."""
-    density_proposal: Literal["fitted", "encoder"] = "fitted"
-    """Where importance samples come from: a proposal that is fitted to each image (as costly as 128 samples), or q(z|x), as
-    in the paper."""
-    density_precision: Literal["float32", "bfloat16", "auto"] = "float32"
-    """Precision of the decoder in the likelihoods. auto: bfloat16 if that is faster and a pilot shows its error to be below a
-    tenth of the Monte-Carlo error; compiles if that pays back."""
-    representation_images: Count | None = None
-    """Training images from which label subsets and clusters are drawn; None: all, or as many as memory holds easily."""
-    label_counts: Annotated[tuple[AtLeastTwo, ...], Field(min_length=1)] = (100, 1_000, 10_000)
-    all_labels: bool = False
-    """Whether classifiers are also trained on all labels."""
-    label_subsets: Count = 5
-    svm_labels: Count | None = 1_000
-    """Maximum number of labels for SVMs (their time grows with its square); None: no maximum."""
-    clusters: Sizes = (10, 20, 30)
-    cluster_seeds: Count = 5
-    """Number of k-means runs."""
-    cluster_restarts: Count = 10
-    """Starts of each run, of which the best is used."""
-    baselines: bool = True
-    """Whether to score raw pixels, principal components and an untrained encoder, too."""
-    code_input: Literal["drawn", "thresholded"] = "drawn"
-    """Binary images for the codes: a fixed draw, or grey levels thresholded at one half (released code)."""
-    code_samples: Count | None = None
-    """Codes are the mean of this many posterior samples (released code: 50); None: the posterior mean."""
-    information_samples: AtLeastTwo = 2_000
-    """Codes drawn for total correlation and other terms of single dimensions; the bounds on the mutual information take one
-    of every image, or these if they are more."""
-    code_use_images: AtLeastTwo = 200
-    """Random images whose codes are exchanged, whole and by dimension."""
-    pictures: bool = True
-    """Whether to produce samples, reconstructions, interpolations and the data of the report's explorer."""
-    explored_images: AtLeastTwo = 1_000
-    """Random test images on the map of codes in the report's explorer."""
 
 
 class Experiment(Config):

@@ -2,7 +2,7 @@
 
 import re
 from collections.abc import Callable
-from typing import Annotated, Any, ClassVar
+from typing import Annotated, Any, ClassVar, Literal
 
 from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, model_serializer
 
@@ -16,6 +16,10 @@ def picture_size(given: Any) -> str:
 
 
 ImageShape = tuple[int, int, int]
+"""(channel, height, width)"""
+LatentShape = tuple[int, ...]
+"""Shape of a code: (length,), or (channel, height, width) of maps."""
+Codes = Literal["vectors", "maps"]
 Text = Annotated[str, Field(max_length=1_000, pattern=r"^[^\p{C}]*$")]
 """Names and sentences that are safe to show in a terminal, a report or a file name."""
 Count = Annotated[int, Field(ge=1, le=10**9)]

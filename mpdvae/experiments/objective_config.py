@@ -10,11 +10,13 @@ from typing import TYPE_CHECKING, Annotated, Literal
 from pydantic import Field, SerializeAsAny, WrapValidator, model_validator
 
 from mpdvae.distributions.pixel_values import PixelValues
+from mpdvae.experiments.decoder_config import DecoderConfig
+from mpdvae.experiments.encoder_config import EncoderConfig
 from mpdvae.experiments.fields import Config, Count, Fraction, GrownConfig, Nats, Rate, Weight
-from mpdvae.experiments.model_config import DecoderConfig, EncoderConfig, PriorConfig
+from mpdvae.experiments.head_config import BY_BATCH
 from mpdvae.experiments.own_part_configs import OwnEncoder, OwnPart, OwnRegulariser
 from mpdvae.experiments.own_parts import own_or_builtin
-from mpdvae.experiments.posterior_config import BY_BATCH
+from mpdvae.experiments.prior_config import PriorConfig
 
 if TYPE_CHECKING:
     from mpdvae.objectives.kl_weights import AdaptiveWeight, Schedule

@@ -14,8 +14,8 @@ from pydantic import ConfigDict, Field
 
 from mpdvae.distributions.pixel_values import PixelValues
 from mpdvae.errors import InputError
-from mpdvae.experiments.fields import Config, ImageShape, Text
-from mpdvae.experiments.posterior_config import Codes, GaussianHead, LatentShape
+from mpdvae.experiments.fields import Codes, Config, ImageShape, LatentShape, Text
+from mpdvae.experiments.head_config import GaussianHead
 
 if TYPE_CHECKING:
     from torch import nn

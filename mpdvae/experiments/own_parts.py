@@ -37,10 +37,11 @@ from pydantic.errors import PydanticUserError
 
 from mpdvae.distributions.pixel_values import PixelValues
 from mpdvae.errors import InputError
-from mpdvae.experiments.fields import Config, Text
-from mpdvae.experiments.model_config import DecoderConfig, EncoderConfig, PriorConfig
+from mpdvae.experiments.decoder_config import DecoderConfig
+from mpdvae.experiments.encoder_config import EncoderConfig
+from mpdvae.experiments.fields import Codes, Config, Text
 from mpdvae.experiments.own_part_configs import BASES, UNKNOWN, OwnPart
-from mpdvae.experiments.posterior_config import Codes
+from mpdvae.experiments.prior_config import PriorConfig
 
 Made = TypeVar("Made", bound=Callable[..., Any])
 PATHS = "MPDVAE_PARTS"

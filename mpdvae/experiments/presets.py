@@ -11,7 +11,7 @@
 
 Grey networks are those of scale `minutes` (`mpdvae.experiments.scales`), with two changes that save time: a PixelCNN of two
 layers instead of three, whose smaller receptive field leaves more to the code, and a flow of one block instead of two. A
-configuration of `mpdvae.experiments.model_config` can be given instead of a word and is used as is.
+configuration of `mpdvae.experiments` can be given instead of a word and is used as is.
 
 Grey images are made black and white, as in the paper, if at least half of their pixels are nearly that (`FEWEST_EXTREME`):
 digits and drawings. With "auto", others, such as photographs, keep their 256 levels, like colour images: drawn in black and
@@ -32,17 +32,10 @@ from jaxtyping import UInt8
 
 from mpdvae.distributions.pixel_values import MODELLED, PixelDistribution, PixelValues
 from mpdvae.errors import InputError, refuse_unknown
+from mpdvae.experiments.decoder_config import ColourResNetDecoder, MLPDecoder, PixelCNNDecoder, PixelCNNPPDecoder
+from mpdvae.experiments.encoder_config import ColourResNetEncoder, MLPEncoder
 from mpdvae.experiments.fields import Config
-from mpdvae.experiments.model_config import (
-    ColourResNetDecoder,
-    ColourResNetEncoder,
-    MapFlowPrior,
-    MLPDecoder,
-    MLPEncoder,
-    PixelCNNDecoder,
-    PixelCNNPPDecoder,
-    StandardNormalPrior,
-)
+from mpdvae.experiments.prior_config import MapFlowPrior, StandardNormalPrior
 from mpdvae.experiments.scales import COMPACT_MNIST
 
 QUICK_PIXELCNN = PixelCNNDecoder(channels=16, kernel_sizes=(5, 3), condition_channels=2)
@@ -131,7 +124,7 @@ def parts(given: Mapping[str, Any], channels: int, drawings: bool = True) -> dic
     """Returns the configurations of encoder, decoder and prior for images with `channels` channels.
 
     Arguments:
-        given: of each role a word of the table above, or a configuration of `mpdvae.experiments.model_config`.
+        given: of each role a word of the table above, or a configuration of `mpdvae.experiments`.
         channels: channels of the images, 1 or 3.
         drawings: whether grey images are nearly black and white.
 
@@ -152,14 +145,12 @@ def _part(role: str, given: Any, words: Mapping[str, Config]) -> Config:
     if isinstance(given, Config):
         return given
     if not isinstance(given, str):
-        raise InputError(
-            f"{role}: expected a word or a configuration of mpdvae.experiments.model_config, got {given!r}."
-        )
+        raise InputError(f"{role}: expected a word or a configuration of mpdvae.experiments, got {given!r}.")
     if given in words:
         return words[given]
     if given not in GREY[role]:
         known = [AUTO, *words] if role == "decoder" else list(words)
-        refuse_unknown(role, given, known, "A configuration of mpdvae.experiments.model_config is also accepted.")
+        refuse_unknown(role, given, known, "A configuration of mpdvae.experiments is also accepted.")
     raise InputError(
         f"{role}: {given!r} has no preset for colour images with codes that are maps; choose {' or '.join(words)}, or "
         'decoder "convnet".',

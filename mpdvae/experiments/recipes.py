@@ -22,20 +22,16 @@ from typing import Literal
 
 from mpdvae.errors import InputError, refuse_unknown
 from mpdvae.experiments import sweeps
-from mpdvae.experiments.experiment import Experiment, ObjectiveConfig, with_changes
-from mpdvae.experiments.model_config import (
+from mpdvae.experiments.decoder_config import (
     ConvNetDecoder,
-    ConvNetEncoder,
     DecoderConfig,
-    EncoderConfig,
-    FlowPrior,
     MLPDecoder,
-    MLPEncoder,
     PixelCNNDecoder,
     PixelCNNPPDecoder,
-    PriorConfig,
-    StandardNormalPrior,
 )
+from mpdvae.experiments.encoder_config import ConvNetEncoder, EncoderConfig, MLPEncoder
+from mpdvae.experiments.experiment import Experiment, ObjectiveConfig, with_changes
+from mpdvae.experiments.prior_config import FlowPrior, PriorConfig, StandardNormalPrior
 from mpdvae.experiments.remedies import REMEDIES
 from mpdvae.experiments.scales import SCALES, Scale, Study
 

@@ -18,8 +18,8 @@ from dataclasses import dataclass
 from typing import Any, Literal
 
 from mpdvae.errors import InputError
+from mpdvae.experiments.decoder_config import InjectiveDecoder, InjectivePixelCNNDecoder, PixelCNNDecoder
 from mpdvae.experiments.experiment import Experiment
-from mpdvae.experiments.model_config import InjectiveDecoder, InjectivePixelCNNDecoder, PixelCNNDecoder
 
 RATE_PER_DIMENSION_NATS = 0.3
 GOAL_NATS = {"digits": 20.0, "mnist": 80.0}

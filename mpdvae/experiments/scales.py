@@ -16,22 +16,18 @@ and their configurations); recipes.py states the settings that it left to the co
 from dataclasses import dataclass, replace
 
 from mpdvae.errors import InputError
-from mpdvae.experiments.experiment import Data, Evaluation
-from mpdvae.experiments.model_config import (
+from mpdvae.experiments.data_config import Data
+from mpdvae.experiments.decoder_config import (
     ColourResNetDecoder,
     ConvNetDecoder,
-    ConvNetEncoder,
     DecoderConfig,
-    DenseNetEncoder,
-    EncoderConfig,
-    FlowPrior,
-    MapFlowPrior,
     PixelCNNDecoder,
     PixelCNNPPDecoder,
-    PriorConfig,
     ResNetDecoder,
-    ResNetEncoder,
 )
+from mpdvae.experiments.encoder_config import ConvNetEncoder, DenseNetEncoder, EncoderConfig, ResNetEncoder
+from mpdvae.experiments.evaluation_config import Evaluation
+from mpdvae.experiments.prior_config import FlowPrior, MapFlowPrior, PriorConfig
 from mpdvae.experiments.training_config import Plateau, Training
 
 

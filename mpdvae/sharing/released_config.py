@@ -10,22 +10,17 @@ from typing import Any
 from pydantic import ValidationError
 
 from mpdvae.errors import InputError, refuse_unknown
-from mpdvae.experiments.experiment import Data, Experiment, ImageShape, in_words
-from mpdvae.experiments.model_config import (
+from mpdvae.experiments.data_config import Data
+from mpdvae.experiments.decoder_config import (
     ColourResNetDecoder,
-    ColourResNetEncoder,
     DecoderConfig,
-    DenseNetEncoder,
-    EncoderConfig,
-    FlowPrior,
-    MapFlowPrior,
     PixelCNNDecoder,
     PixelCNNPPDecoder,
-    PriorConfig,
     ResNetDecoder,
-    ResNetEncoder,
-    StandardNormalPrior,
 )
+from mpdvae.experiments.encoder_config import ColourResNetEncoder, DenseNetEncoder, EncoderConfig, ResNetEncoder
+from mpdvae.experiments.experiment import Experiment, ImageShape, in_words
+from mpdvae.experiments.prior_config import FlowPrior, MapFlowPrior, PriorConfig, StandardNormalPrior
 
 KERNELS = {"small": (7, 7, 7, 5, 5, 3, 3), "large": (7, 7, 7, 7, 7, 5, 5, 5, 5, 3, 3, 3, 3)}
 ENCODERS: dict[str, EncoderConfig] = {

@@ -15,21 +15,16 @@ from collections.abc import Iterator, Mapping
 from typing import TYPE_CHECKING
 
 from mpdvae.errors import InputError
-from mpdvae.experiments.experiment import Experiment
-from mpdvae.experiments.model_config import (
+from mpdvae.experiments.decoder_config import (
     ColourResNetDecoder,
-    ColourResNetEncoder,
     DecoderConfig,
-    DenseNetEncoder,
-    EncoderConfig,
-    FlowPrior,
-    MapFlowPrior,
     PixelCNNDecoder,
     PixelCNNPPDecoder,
-    PriorConfig,
     ResNetDecoder,
-    ResNetEncoder,
 )
+from mpdvae.experiments.encoder_config import ColourResNetEncoder, DenseNetEncoder, EncoderConfig, ResNetEncoder
+from mpdvae.experiments.experiment import Experiment
+from mpdvae.experiments.prior_config import FlowPrior, MapFlowPrior, PriorConfig
 
 if TYPE_CHECKING:
     from torch import Tensor

@@ -89,9 +89,9 @@ class MPDVAE(ClassNamePrefixFeaturesOutMixin, TransformerMixin, DensityMixin, Ba
         smoothness_weight: weight of the smoothness term (the paper's gamma), which makes the pairwise divergences alike.
         decoder: "pixelcnn"; "convnet" or "mlp", which have independent pixels; "auto": "pixelcnn" for grey images that are
             nearly black and white, "convnet" with 256 levels for others; or a configuration of
-            `mpdvae.experiments.model_config`. With "pixelcnn", codes of colour images are maps.
-        encoder: "convnet", "mlp", or a configuration of `mpdvae.experiments.model_config`.
-        prior: "flow", "standard-normal", or a configuration of `mpdvae.experiments.model_config`.
+            `mpdvae.experiments`. With "pixelcnn", codes of colour images are maps.
+        encoder: "convnet", "mlp", or a configuration of `mpdvae.experiments`.
+        prior: "flow", "standard-normal", or a configuration of `mpdvae.experiments`.
         image_shape: shape of an image if X has flat rows: (height, width), (channel, height, width) or (height, width,
             channel); one of the numbers may be -1.
         value_range: values of black and white; for colour images, of none and all of a colour. Booleans and bytes (uint8,

@@ -33,7 +33,9 @@ from mpdvae.data.given_images import plain_array
 from mpdvae.data.own import from_dataset, prepared, split_own, titled
 from mpdvae.distributions.pixel_values import RANGES, PixelValues
 from mpdvae.errors import InputError
-from mpdvae.experiments.experiment import Data, Evaluation, Experiment, in_words
+from mpdvae.experiments.data_config import Data
+from mpdvae.experiments.evaluation_config import Evaluation
+from mpdvae.experiments.experiment import Experiment, in_words
 from mpdvae.experiments.fields import ImageShape
 from mpdvae.experiments.objective_config import ObjectiveConfig
 from mpdvae.experiments.own_parts import kind_of, part

@@ -119,7 +119,6 @@ def test_recipes_lists_them_all(capsys, monkeypatch):
 
 @pytest.mark.parametrize("words", [("recipes",), ("models",), ("data", "list")])
 def test_tables_wrap_where_there_is_no_terminal_and_names_stay_whole(capsys, monkeypatch, words):
-    monkeypatch.delenv("COLUMNS", raising=False)
     table = call(capsys, *words)[1].split("\n\n")[0]
     rows = [line for line in table.splitlines() if line.strip()]
     assert max(map(len, rows)) <= 120

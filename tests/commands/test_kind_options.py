@@ -7,10 +7,11 @@ from small_runs import tiny
 
 from mpdvae.commands.kind_options import kinds_beside, with_kinds
 from mpdvae.errors import InputError
+from mpdvae.experiments.encoder_config import MLPEncoder
 from mpdvae.experiments.experiment import Experiment, with_changes
-from mpdvae.experiments.model_config import FlowPrior, MLPEncoder, StandardNormalPrior
+from mpdvae.experiments.head_config import DeltaHead
 from mpdvae.experiments.objective_config import GECOWeight, LinearWeight
-from mpdvae.experiments.posterior_config import DeltaHead, VampPrior
+from mpdvae.experiments.prior_config import FlowPrior, StandardNormalPrior, VampPrior
 from mpdvae.experiments.recipes import recipe
 from mpdvae.experiments.training_config import LaggingInference
 

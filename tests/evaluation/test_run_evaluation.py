@@ -13,7 +13,7 @@ from mpdvae.data import Images, Splits
 from mpdvae.errors import InputError
 from mpdvae.evaluation.run_evaluation import evaluate
 from mpdvae.evaluation.run_pictures import interpolations, traversal
-from mpdvae.experiments.experiment import Data
+from mpdvae.experiments.data_config import Data
 from mpdvae.models.decoders import pixelcnnpp_decoder
 from mpdvae.models.encoders import densenet_encoder
 from mpdvae.models.priors import StandardNormal

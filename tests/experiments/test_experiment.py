@@ -12,24 +12,25 @@ from pydantic import ValidationError
 from mpdvae.distributions.pixel_laws import pixel_law
 from mpdvae.distributions.pixel_values import MODELLED
 from mpdvae.errors import InputError
-from mpdvae.experiments.experiment import Data, Experiment, from_json, in_words, with_changes
-from mpdvae.experiments.model_config import (
+from mpdvae.experiments.data_config import Data
+from mpdvae.experiments.decoder_config import (
     ColourResNetDecoder,
-    ColourResNetEncoder,
-    ConvNetEncoder,
     DecoderConfig,
-    DenseNetEncoder,
-    EncoderConfig,
-    FlowPrior,
-    MapFlowPrior,
     MLPDecoder,
-    MLPEncoder,
     PixelCNNDecoder,
     PixelCNNPPDecoder,
     ResNetDecoder,
-    ResNetEncoder,
-    StandardNormalPrior,
 )
+from mpdvae.experiments.encoder_config import (
+    ColourResNetEncoder,
+    ConvNetEncoder,
+    DenseNetEncoder,
+    EncoderConfig,
+    MLPEncoder,
+    ResNetEncoder,
+)
+from mpdvae.experiments.experiment import Experiment, from_json, in_words, with_changes
+from mpdvae.experiments.head_config import BatchNormHead, DeltaHead, DUHead
 from mpdvae.experiments.objective_config import (
     ConstantWeight,
     CyclicalWeight,
@@ -38,7 +39,7 @@ from mpdvae.experiments.objective_config import (
     ObjectiveConfig,
     SoftFreeBitsWeight,
 )
-from mpdvae.experiments.posterior_config import AR1Prior, BatchNormHead, DeltaHead, DUHead, VampPrior
+from mpdvae.experiments.prior_config import AR1Prior, FlowPrior, MapFlowPrior, StandardNormalPrior, VampPrior
 from mpdvae.experiments.recipes import all_recipes, recipe
 from mpdvae.experiments.training_config import LaggingInference, Training
 

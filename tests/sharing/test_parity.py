@@ -36,15 +36,11 @@ from torch.distributions import Independent, Normal
 
 from mpdvae.distributions.logistic_mixture import DiscretisedLogisticMixture
 from mpdvae.divergence import mutual_posterior_divergence
-from mpdvae.experiments.experiment import Data, Experiment, ObjectiveConfig
-from mpdvae.experiments.model_config import (
-    DenseNetEncoder,
-    FlowPrior,
-    MapFlowPrior,
-    PixelCNNDecoder,
-    PixelCNNPPDecoder,
-    ResNetEncoder,
-)
+from mpdvae.experiments.data_config import Data
+from mpdvae.experiments.decoder_config import PixelCNNDecoder, PixelCNNPPDecoder
+from mpdvae.experiments.encoder_config import DenseNetEncoder, ResNetEncoder
+from mpdvae.experiments.experiment import Experiment, ObjectiveConfig
+from mpdvae.experiments.prior_config import FlowPrior, MapFlowPrior
 from mpdvae.sharing.released_config import experiment_of
 from mpdvae.sharing.released_import import from_official, load_released
 from mpdvae.sharing.released_layers import released_layers

@@ -24,7 +24,8 @@ from sklearn.utils.estimator_checks import check_estimator, parametrize_with_che
 import mpdvae
 from mpdvae.data import Images, Splits
 from mpdvae.errors import InputError
-from mpdvae.experiments.model_config import ConvNetDecoder, MLPDecoder, MLPEncoder
+from mpdvae.experiments.decoder_config import ConvNetDecoder, MLPDecoder
+from mpdvae.experiments.encoder_config import MLPEncoder
 from mpdvae.experiments.presets import short_training
 from mpdvae.experiments.training_config import Training
 from mpdvae.sklearn import MPDVAE
@@ -474,7 +475,7 @@ REFUSED = {
     "no decoder": (
         GREY,
         {"decoder": 3},
-        r"decoder: expected a word or a configuration of mpdvae\.experiments\.model_config, got 3",
+        r"decoder: expected a word or a configuration of mpdvae\.experiments, got 3",
     ),
     "no form for colour": (
         COLOUR,

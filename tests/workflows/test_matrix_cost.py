@@ -5,15 +5,10 @@ import time
 import pytest
 from command_line import call
 
+from mpdvae.experiments.decoder_config import PixelCNNDecoder, PixelCNNPPDecoder
+from mpdvae.experiments.encoder_config import ConvNetEncoder, DenseNetEncoder
 from mpdvae.experiments.experiment import Experiment, with_changes
-from mpdvae.experiments.model_config import (
-    ConvNetEncoder,
-    DenseNetEncoder,
-    FlowPrior,
-    MapFlowPrior,
-    PixelCNNDecoder,
-    PixelCNNPPDecoder,
-)
+from mpdvae.experiments.prior_config import FlowPrior, MapFlowPrior
 from mpdvae.experiments.recipes import all_recipes, matrix, recipe
 from mpdvae.workflows import matrix_cost as room
 from mpdvae.workflows.matrix_cost import count_operations, plan

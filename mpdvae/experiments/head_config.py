@@ -1,20 +1,16 @@
-"""Configurations of parts that keep a code informative by construction: encoder heads, priors that no posterior can match,
-and posterior refinement. Members of the unions in `mpdvae.experiments.model_config`; the theory is in
-`mpdvae.models.posterior_heads`, `mpdvae.distributions.gaussian_ar1`, `mpdvae.models.priors` and
-`mpdvae.models.semi_amortised`.
+"""Configurations of encoder heads, which turn the outputs of an encoder's network into mean and log variance, and may keep
+the code informative by construction. The theory is in `mpdvae.models.posterior_heads`.
 """
 
-from typing import TYPE_CHECKING, Annotated, ClassVar, Literal
+from typing import TYPE_CHECKING, Annotated, Literal
 
 from pydantic import Field
 
-from mpdvae.experiments.fields import AtLeastTwo, Config, ImageShape, Rate, Width
+from mpdvae.experiments.fields import Config, LatentShape, Rate
 
 if TYPE_CHECKING:
     from torch import nn
 
-Codes = Literal["vectors", "maps"]
-LatentShape = tuple[int, ...]
 Positive = Annotated[float, Field(gt=0)]
 
 
@@ -73,32 +69,3 @@ class DUHead(Config):
 HeadConfig = GaussianHead | DeltaHead | BatchNormHead | DUHead
 BY_BATCH = ("batch-norm", "du")
 """Kinds of heads that normalise over the batch."""
-
-
-class AR1Prior(Config):
-    """delta-VAE: codes are sequences correlated in time, posteriors are not: the KL has a floor."""
-
-    codes: ClassVar[Codes | None] = None
-    kind: Literal["ar1"] = "ar1"
-    correlation: Annotated[float, Field(gt=0, lt=1)] = 0.9
-    """Correlation alpha of consecutive steps."""
-    length: AtLeastTwo | None = None
-    """Steps that a vector is split into; None: every element is a step. Maps are read position by position."""
-
-    def build(self, latent_shape: LatentShape) -> "nn.Module":
-        from mpdvae.models.priors import AR1Prior
-
-        return AR1Prior(latent_shape, self.correlation, self.length)
-
-
-class VampPrior(Config):
-    """Mixture of the posteriors of learned pseudo-inputs."""
-
-    codes: ClassVar[Codes | None] = None
-    kind: Literal["vamp"] = "vamp"
-    components: Width = 100
-
-    def build(self, encoder: "nn.Module", image_shape: ImageShape, image_range: tuple[float, float]) -> "nn.Module":
-        from mpdvae.models.priors import VampPrior
-
-        return VampPrior(encoder, image_shape, self.components, image_range)
