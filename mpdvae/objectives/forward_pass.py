@@ -12,7 +12,7 @@ from mpdvae.distributions.codes import diagonal_gaussian
 from mpdvae.distributions.pixels import AutoregressivePixels
 from mpdvae.divergence import diagonal_normal
 from mpdvae.errors import InputError
-from mpdvae.system import process_group
+from mpdvae.system import gradient_sums
 from mpdvae.system.batch_sharding import added, gathered, images_of_all, is_divided, like_all, own
 from mpdvae.vae import VAE, Estimator
 
@@ -89,7 +89,7 @@ class ForwardPass:
 
     def backward(self, loss: Float[Tensor, ""], moving: list[nn.Parameter]) -> None:
         """Sets the gradient of `loss`, a function of this pass, in the parameters `moving`."""
-        process_group.backward(loss, moving)
+        gradient_sums.backward(loss, moving)
 
     # The network passes, which subclasses may override.
 

@@ -12,7 +12,7 @@ statistics, the mean over the batch) are computed by every process from sums ove
 are few: a code has tens of numbers, an image thousands of activations. The formulas therefore stay unchanged, and every
 process knows the loss of the whole batch.
 
-**Gradients.** Each process backpropagates L / P (`process_group.backward`), and the gradients of all processes sum to that
+**Gradients.** Each process backpropagates L / P (`gradient_sums.backward`), and the gradients of all processes sum to that
 of :math:`\sum_p L / P = L`. `gathered` and `added` are linear, and their gradients are their adjoints. For `gathered`,
 gradients with respect to all rows are summed over processes, and each process takes its own rows; for `added`, gradients
 with respect to the sum are summed over processes, and each part of the sum receives the result. Nothing is averaged or

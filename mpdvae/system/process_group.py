@@ -21,7 +21,7 @@ from typing import TYPE_CHECKING, TypeVar
 from mpdvae.errors import InputError
 
 if TYPE_CHECKING:
-    from torch import Tensor, nn
+    from torch import Tensor
 
 Result = TypeVar("Result")
 Task = TypeVar("Task")
@@ -89,7 +89,7 @@ def joined() -> Iterator[None]:
     import torch.distributed as dist
 
     backend = "cpu:gloo,cuda:nccl" if torch.cuda.is_available() else "gloo"
-    with _loss_is_told():
+    with loss_is_told():
         dist.init_process_group(backend, timeout=PATIENCE)
     with open(os.devnull, "w") as silence, redirect_stdout(sys.stdout if place.rank == 0 else silence), _at(place):
         if "OMP_NUM_THREADS" not in os.environ:
@@ -132,27 +132,9 @@ def add_up(x: "Tensor") -> "Tensor":
     if world() > 1:
         import torch.distributed as dist
 
-        with _loss_is_told():
+        with loss_is_told():
             dist.all_reduce(x)
     return x
-
-
-def backward(loss: "Tensor", moving: "list[nn.Parameter]") -> None:
-    """Sets the gradient of `loss`, which is the same on every process, in the parameters `moving`.
-
-    Each process backpropagates an equal share of the loss through the images that it holds; the sum over processes is the
-    gradient. It is sent in one message.
-    """
-    if world() == 1:
-        loss.backward(inputs=moving)
-        return
-    import torch
-
-    (loss / world()).backward(inputs=moving)
-    gradients = [p.grad for p in moving if p.grad is not None]
-    total = add_up(torch.cat([gradient.flatten() for gradient in gradients]))
-    for gradient, part in zip(gradients, total.split([g.numel() for g in gradients]), strict=True):
-        gradient.copy_(part.view_as(gradient))
 
 
 def take_from_first(tensors: "Iterable[Tensor]") -> None:
@@ -161,7 +143,7 @@ def take_from_first(tensors: "Iterable[Tensor]") -> None:
         import torch.distributed as dist
 
         for tensor in tensors:
-            with _loss_is_told():
+            with loss_is_told():
                 dist.broadcast(tensor.detach(), src=0)
 
 
@@ -177,13 +159,13 @@ def of_first(value: float) -> float:
 
 
 def agree(value: int) -> bool:
-    """Returns whether all processes have the same `value`; the answer is the same on all of them."""
+    """Returns whether all processes have the same `value`, below 2^53; the answer is the same on all of them."""
     if world() == 1:
         return True
     import torch
 
-    total, squares = add_up(torch.tensor([value, value**2])).tolist()
-    return world() * squares == total**2  # greater otherwise (Cauchy-Schwarz)
+    others = add_up(torch.tensor([float(value != of_first(value))]))
+    return others.item() == 0
 
 
 def any_is(flag: bool) -> bool:
@@ -267,7 +249,8 @@ def _at(place: Place) -> Iterator[None]:
 
 
 @contextmanager
-def _loss_is_told() -> Iterator[None]:
+def loss_is_told() -> Iterator[None]:
+    """Raises `LostProcess` if a collective operation within the context fails."""
     try:
         yield
     except RuntimeError as error:  # gloo and NCCL have no more specific error in common

@@ -17,7 +17,7 @@ from mpdvae.experiments.objective_config import CyclicalWeight, ObjectiveConfig,
 from mpdvae.models.priors import AR1Prior, FlowPrior, StandardNormal, VampPrior
 from mpdvae.models.semi_amortised import SemiAmortised
 from mpdvae.seeding import seeded
-from mpdvae.system import process_group
+from mpdvae.system import gradient_sums, process_group
 from mpdvae.system.batch_sharding import divided, is_divided, own
 from mpdvae.vae import VAE
 
@@ -90,7 +90,7 @@ def outcome(vae: VAE, config: ObjectiveConfig, x: Tensor, images: int) -> dict[s
         assert is_divided() == (process_group.world() > 1)
         loss = objective(vae, own(x), step=3)
     moving = list(vae.parameters())
-    process_group.backward(loss.total, moving)
+    gradient_sums.backward(loss.total, moving)
     objective.adapt(loss)
     found = {f"term {name}": value.detach() for name, value in loss.terms.items()}
     found |= {f"gradient {name}": p.grad for name, p in vae.named_parameters() if p.grad is not None}
@@ -123,6 +123,7 @@ def difference(build: Callable[[], VAE], config: ObjectiveConfig) -> float:
 if __name__ == "__main__":
     torch.set_num_threads(1)
     torch.set_default_dtype(torch.float64)
+    gradient_sums.MESSAGE_BYTES = 512  # several messages, even of these small models
     with process_group.joined():
         assert process_group.world() == 3
         assert process_group.agree(7)
