@@ -108,9 +108,12 @@ def test_the_device_of_choice(monkeypatch, capsys, here, asked, made, device):
     devices._say.cache_clear()
     assert [devices.device_for(asked, made) for _ in range(2)] == [device, device]
     said = capsys.readouterr().err.splitlines()
-    names = {"cuda": "Card 0, Card 1", "mps": "Apple GPU"}
+    names, advice = (
+        {"cuda": "Card 0, Card 1", "mps": "Apple GPU"},
+        "--device cpu, in Python device='cpu', takes the CPU",
+    )
     found = asked == "auto" and device in names
-    assert said == ([f"device: {device} ({names[device]}); --device cpu takes the CPU"] if found else [])
+    assert said == ([f"device: {device} ({names[device]}); {advice}"] if found else [])
 
 
 def test_the_device_of_a_run_is_read_from_its_manifest(finished, tmp_path):
@@ -175,15 +178,17 @@ def test_every_recipe(tmp_path):
 
 
 def test_the_estimator():
-    """The same codes, likelihoods and images; and a pickle opens where there is no such device."""
+    """The same codes, likelihoods and images on the device that is here; and a pickle opens where there is none such."""
     lines = """
         import pickle, second_device, numpy, torch
         from mpdvae.sklearn import MPDVAE
+        from mpdvae.system import devices
+        devices._gpu_here, devices._say = lambda: second_device.NAME, print
         torch.set_num_threads(1)
         X = numpy.random.default_rng(0).random((40, 6, 6))
         first, second = (
             MPDVAE(3, max_iter=2, batch_size=20, importance_samples=4, random_state=0, device=device).fit(X)
-            for device in ("cpu", second_device.NAME)
+            for device in ("cpu", "auto")
         )
         assert second.vae_.sample(1).device.type == second_device.NAME
         again = pickle.loads(pickle.dumps(second))
@@ -194,7 +199,7 @@ def test_the_estimator():
             assert (estimator.inverse_transform(Z[:2]) == first.inverse_transform(Z[:2])).all()
             assert (estimator.sample(2, random_state=1) == first.sample(2, random_state=1)).all()
     """
-    assert program("-c", textwrap.dedent(lines)) == ""
+    assert program("-c", textwrap.dedent(lines)) == "elsewhere\n"
 
 
 def test_the_command_that_resumes_names_the_device(tmp_path):

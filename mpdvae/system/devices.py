@@ -1,4 +1,4 @@
-"""What `--device auto` stands for, and arithmetic in float64 on devices that have none.
+"""What the device `auto` stands for, and arithmetic in float64 on devices that have none.
 
 A new run takes a GPU if there is one. What continues a run, measures it or repeats it takes the kind of device that the run
 was made on: last digits depend on the device, and a difference should have another cause.
@@ -24,7 +24,7 @@ def device_for(asked: str | None, made_on: str | None = None) -> str | None:
     """Returns the device for `asked`; None stands for the CPU. If that is a GPU nobody asked for, one line says so.
 
     Arguments:
-        asked: value of `--device`.
+        asked: auto, or a device.
         made_on: type of the device that the run was made on; None: a new run.
     """
     if asked != AUTO:
@@ -69,5 +69,5 @@ def _say(kind: str) -> None:
     names = (
         [torch.cuda.get_device_name(i) for i in range(torch.cuda.device_count())] if kind == "cuda" else ["Apple GPU"]
     )
-    line = f"device: {kind} ({', '.join(sorted(set(names)))}); --device cpu takes the CPU"
+    line = f"device: {kind} ({', '.join(sorted(set(names)))}); --device cpu, in Python device='cpu', takes the CPU"
     print(printable(line), file=sys.stderr, flush=True)

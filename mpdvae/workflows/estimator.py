@@ -43,6 +43,7 @@ from mpdvae.measures import density
 from mpdvae.runs.run_folder import Run
 from mpdvae.seeding import seeded
 from mpdvae.sharing.pretrained import load
+from mpdvae.system.devices import device_for
 from mpdvae.training.loop import Watch, train
 from mpdvae.vae import VAE, check_samples
 from mpdvae.workflows.estimator_experiment import (
@@ -52,7 +53,7 @@ from mpdvae.workflows.estimator_experiment import (
     in_minutes,
     parameters_of,
 )
-from mpdvae.workflows.job import check_device, check_fit, describe_run
+from mpdvae.workflows.job import check_device, check_fit, describe_run, made_on
 from mpdvae.workflows.precision_choice import decided, noted
 from mpdvae.workflows.progress_display import Watcher
 
@@ -108,8 +109,9 @@ class MPDVAE(ClassNamePrefixFeaturesOutMixin, TransformerMixin, DensityMixin, Ba
             number of epochs is set to what fits, and to `max_iter` at the most. Training still stops when it no longer
             improves (`n_iter_no_change`).
         importance_samples: number of importance samples per image in `score_samples` and `score`.
-        device: device for training and inference: "cpu", "cuda", "cuda:1", ... Results depend on it. An unpickled estimator
-            is on the CPU; `vae_.to(device)` moves it to any other device.
+        device: device for training and inference: "cpu", "cuda", "cuda:1", ... "auto": a GPU if there is one, for a fit that
+            goes on in `run_folder` the kind that it began on. Results depend on it. An unpickled estimator is on the CPU;
+            `vae_.to(device)` moves it to any other device.
         precision: precision of the networks during training: "float32", "bfloat16", or "auto". "auto" times training steps
             in both precisions, each uncompiled and (in long fits) compiled, and takes the fastest whose loss agrees;
             results depend on the choice, which is in `experiment_.training` (`precision`, `compile`).
@@ -163,7 +165,7 @@ class MPDVAE(ClassNamePrefixFeaturesOutMixin, TransformerMixin, DensityMixin, Ba
         n_iter_no_change: int | str | None = "auto",
         time_budget: float | None = None,
         importance_samples: int = 64,
-        device: str = "cpu",
+        device: str = "auto",
         precision: str = "float32",
         random_state: int | np.random.RandomState | None = None,
         verbose: int = 0,
@@ -208,13 +210,12 @@ class MPDVAE(ClassNamePrefixFeaturesOutMixin, TransformerMixin, DensityMixin, Ba
             ConvergenceWarning: if the model still improved at the last epoch.
         """
         self._check_numbers()
-        check_device(self.device, "device")
+        device = self._checked_device()
         pixels = self._pixels(X, fitting=True)
         seed = int(check_random_state(self.random_state).randint(2**31 - 1))
-        data = self._divided(pixels, seed)
+        data = self._divided(pixels, seed).to(device)
         experiment = experiment_of(self.get_params(), type(self).__name__, data, seed, self._begun())
         check_fit(experiment, data)  # before a folder is created
-        data = data.to(self.device)
         with self._folder() as folder:
             say = print if self.verbose else lambda line: None
             if self.verbose:
@@ -226,7 +227,7 @@ class MPDVAE(ClassNamePrefixFeaturesOutMixin, TransformerMixin, DensityMixin, Ba
             with self._following(folder, data, experiment) as watch:
                 run = noted(Run.create(folder, experiment), choice)
                 describe_run(run, data, "mpdvae.sklearn.MPDVAE.fit")
-                self.vae_ = train(run, data, watch).to(self.device)
+                self.vae_ = train(run, data, watch).to(device)
                 self.history_ = run.history
         self.experiment_, self.image_shape_ = experiment, data.image_shape
         self.n_iter_ = round(self.history_[-1]["epoch"])
@@ -244,7 +245,8 @@ class MPDVAE(ClassNamePrefixFeaturesOutMixin, TransformerMixin, DensityMixin, Ba
         """Returns about how many seconds `fit(X)` takes on this machine if it does not stop early, without fitting: a few
         training steps are timed. `precision="auto"` can be faster. Raises `InputError` as `fit` does."""
         self._check_numbers()
-        data = self._divided(cast(MPDVAE, clone(self))._pixels(X, fitting=True), seed=0)
+        device = self._checked_device()
+        data = self._divided(cast(MPDVAE, clone(self))._pixels(X, fitting=True), seed=0).to(device)
         return estimated_seconds(experiment_of(self.get_params(), type(self).__name__, data, 0), data)
 
     @classmethod
@@ -278,8 +280,8 @@ class MPDVAE(ClassNamePrefixFeaturesOutMixin, TransformerMixin, DensityMixin, Ba
                 refuse_unknown("parameter", name, sorted(known))
         self = cls(**(parameters_of(origin) | parameters))
         self._check_numbers()
-        check_device(self.device, "device")
-        self.vae_, self.experiment_, self.image_shape_ = vae.to(self.device), origin.experiment, origin.image_shape
+        self.vae_, self.experiment_ = vae.to(self._checked_device()), origin.experiment
+        self.image_shape_ = origin.image_shape
         numbers = math.prod(origin.image_shape)
         setattr(self, "n_features_in_", numbers)  # noqa: B010 - scikit-learn's name, which its classes do not declare
         self._dtype, self._rows = np.dtype(np.float32), False
@@ -456,6 +458,13 @@ class MPDVAE(ClassNamePrefixFeaturesOutMixin, TransformerMixin, DensityMixin, Ba
             raise InputError(f"time_budget: expected seconds above 0, or None, got {budget!r}.")
         if self.run_folder is not None and not isinstance(self.run_folder, str | bytes | os.PathLike):
             raise InputError(f"run_folder: expected a path, or None, got {self.run_folder!r}.")
+
+    def _checked_device(self) -> str:
+        """Returns the device. Raises `InputError` if torch cannot use it here."""
+        begun = None if self.run_folder is None else made_on(Path(os.fsdecode(self.run_folder)))
+        device = device_for(self.device, begun) or "cpu"
+        check_device(device, "device")
+        return device
 
     def _begun(self) -> Experiment | None:
         """Returns the experiment of the run in the given folder; None if there is none."""

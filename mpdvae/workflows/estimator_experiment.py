@@ -55,8 +55,8 @@ def experiment_of(
 
 
 def estimated_seconds(experiment: Experiment, data: Splits) -> float:
-    """Returns about how many seconds the experiment takes on this machine, if it does not stop early: a step is timed in
-    float32, uncompiled, on random images."""
+    """Returns about how many seconds the experiment takes on the device of `data`, if it does not stop early: a step is timed
+    in float32, uncompiled, on random images."""
     return _seconds_per_step(experiment, data) * experiment.training.steps
 
 
@@ -91,7 +91,7 @@ def _seconds_per_step(experiment: Experiment, data: Splits) -> float:
     """Returns the time of a step with its share of everything else."""
     batch = experiment.training.batch_size
     batches = (max(1, batch // 4), max(2, batch))
-    timed = [step_seconds(experiment, data.image_shape, batches) for _ in range(TIMINGS)]
+    timed = [step_seconds(experiment, data.image_shape, batches, data.train.device) for _ in range(TIMINGS)]
     return median(timed) * (1 + OTHER_SHARE)
 
 

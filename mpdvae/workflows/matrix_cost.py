@@ -116,19 +116,30 @@ def count_operations(e: Experiment, device: str = "meta") -> Operations:
     return Operations(sum(p.numel() for p in vae.parameters()), multiply_adds)
 
 
-def step_seconds(e: Experiment, image_shape: ImageShape, batches: tuple[int, int] = SMALL_BATCHES) -> float:
-    """Returns the estimated seconds of a step at the experiment's batch size, on images of this shape (channel, height,
-    width), from a step at each of two batch sizes."""
-    vae, objective = e.build(image_shape), e.objective.build()
+def step_seconds(
+    e: Experiment,
+    image_shape: ImageShape,
+    batches: tuple[int, int] = SMALL_BATCHES,
+    device: torch.device | str = "cpu",
+) -> float:
+    """Returns the estimated seconds of a step on `device` at the experiment's batch size, on images of this shape (channel,
+    height, width), from a step at each of two batch sizes."""
+    vae, objective = e.build(image_shape).to(device), e.objective.build()
     with seeded("plan"):
-        vae.initialise(_random_images(e, image_shape, batches[-1]))  # without it some networks overflow
+        vae.initialise(_random_images(e, image_shape, batches[-1]).to(device))  # without it some networks overflow
+
+    def step(x: torch.Tensor) -> None:
+        total = objective(vae, x).total
+        total.backward()
+        total.item()  # a GPU has then done all that it was asked before
+
     seconds = []
     for batch in batches:
         with seeded("plan"):
-            x = _random_images(e, image_shape, batch)
-            objective(vae, x).total.backward()  # warm-up: the first pass includes one-time setup
+            x = _random_images(e, image_shape, batch).to(device)
+            step(x)  # warm-up: the first pass includes one-time setup
             started = time.perf_counter()
-            objective(vae, x).total.backward()
+            step(x)
             seconds.append(time.perf_counter() - started)
     small, large = batches
     per_image = max((seconds[1] - seconds[0]) / (large - small), seconds[1] / (4 * large))

@@ -44,8 +44,9 @@ from mpdvae.runs.model_folder import load
 from mpdvae.runs.observer import owned_by_first
 from mpdvae.runs.run_folder import Run
 from mpdvae.seeding import seeded
+from mpdvae.system.devices import AUTO, device_for
 from mpdvae.vae import VAE
-from mpdvae.workflows.job import check_fit, complete, load_data, on_device, train_only
+from mpdvae.workflows.job import check_fit, complete, load_data, made_on, on_device, train_only
 from mpdvae.workflows.precision_choice import decided, noted
 from mpdvae.workflows.progress_display import Watcher
 
@@ -68,7 +69,7 @@ def fit(
     images: Data | Mapping[str, Any] | None = None,
     evaluation: Evaluation | Mapping[str, Any] | None = None,
     name: str | None = None,
-    device: str | None = None,
+    device: str = AUTO,
     verbose: bool = False,
     **training: Any,
 ) -> VAE:
@@ -92,7 +93,7 @@ def fit(
             redrawn black and white pixels, levels or intensities, whichever the decoder models.
         evaluation: what to measure after training, as an `Evaluation` or its fields; {} for everything. None: nothing.
         name: name of the model in tables; default: that of the function.
-        device: cpu, cuda, ...; default: cpu.
+        device: cpu, cuda, ...; auto: a GPU if there is one, for a run that was begun the kind that it was made on.
         verbose: whether to show the progress.
         training: fields of `mpdvae.experiments.training_config.Training`: `batch_size`, `learning_rate`, `precision`, ...
 
@@ -122,7 +123,7 @@ def fit(
         **parts,
     )
     check_fit(experiment, splits)
-    splits = on_device(splits, device)  # before a folder is created
+    splits = on_device(splits, device_for(device, made_on(into)))  # before a folder is created
     experiment, choice = decided(into, experiment, lambda: splits)
     return _trained(noted(Run.create(into, experiment), choice), splits, evaluation is not None, verbose)
 
