@@ -8,7 +8,7 @@ import tokenize
 from pathlib import Path
 
 import numpy as np
-from jaxtyping import UInt8
+from jaxtyping import UInt
 
 from mpdvae.data.arrays import channels_first, grey_levels
 from mpdvae.data.preparation import AS_STORED, Preparation
@@ -52,10 +52,11 @@ class ArraySource:
     def __len__(self) -> int:
         return self._shape[0]
 
-    def read(self, rows: np.ndarray) -> UInt8[np.ndarray, "n channel height width"]:
+    def read(self, rows: np.ndarray) -> UInt[np.ndarray, "n channel height width"]:
         """Returns the images with these numbers, in this order."""
         x = self._stored(rows)
-        levels = x.astype(np.uint8) if x.dtype.kind in "iu" else grey_levels(x, str(self.path))
+        kind = np.uint8 if x.dtype == np.uint8 else self.preparation.dtype
+        levels = x.astype(kind) if x.dtype.kind in "iu" else grey_levels(x, str(self.path), self.preparation.bits)
         images = channels_first(levels, str(self.path)).numpy()
         return np.stack([self.preparation.apply(image) for image in images])
 
@@ -68,7 +69,7 @@ class ArraySource:
             if piece.dtype.kind == "f" and np.isnan(piece).any():
                 grey_levels(piece, f"{self.path} from image {start} on")
             bounds += [piece.min(), piece.max()]
-        grey_levels(np.array(bounds, self._dtype)[None, None], str(self.path))
+        grey_levels(np.array(bounds, self._dtype)[None, None], str(self.path), self.preparation.bits)
 
     def _stored(self, rows: np.ndarray) -> np.ndarray:
         """Returns the images as they are stored."""

@@ -2,20 +2,23 @@
 
     [n height width]   [n channel height width]   [n height width channel]     with 1 or 3 channels
 
-of bytes 0..255, floats 0..1 or booleans. Nothing is guessed: an array that does not fit is rejected with one sentence that
-states what was found.
+of bytes 0..255, floats 0..1 or booleans; for levels of 16 bits, integers other than bytes are 0..65535. Nothing is guessed:
+an array that does not fit is rejected with one sentence that states what was found.
 """
 
 import numpy as np
 import torch
+from jaxtyping import UInt
 
+from mpdvae.data.preparation import TO_16_BITS, Bits
 from mpdvae.errors import InputError
 
 _CHUNK_VALUES = 1 << 20
 
 
-def grey_levels(x: np.ndarray, where: str) -> np.ndarray:
-    """Converts images [n ...] to bytes 0..255; `where` names the array in errors. Raises `InputError` for other arrays."""
+def grey_levels(x: np.ndarray, where: str, bits: Bits = 8) -> UInt[np.ndarray, "..."]:
+    """Converts images [n ...] to levels 0..255 or, of 16 bits, 0..65535; `where` names the array in errors. Raises
+    `InputError` for other arrays."""
     if x.ndim not in (3, 4):
         raise InputError(
             f"{where} has {x.ndim} axes, shape {x.shape}: expected [n height width], [n channel height width] or "
@@ -24,28 +27,32 @@ def grey_levels(x: np.ndarray, where: str) -> np.ndarray:
         )
     if x.size == 0:
         raise InputError(f"{where} is empty: shape {x.shape}.", topic="own-data")
+    if bits == 16 and x.dtype == np.uint8:
+        return np.multiply(grey_levels(x, where), np.uint16(TO_16_BITS), dtype=np.uint16)
+    kind, highest = (np.uint16, 65_535) if bits == 16 else (np.uint8, 255)
     if x.dtype == np.bool_:
-        return np.multiply(x, np.uint8(255), dtype=np.uint8)
+        return np.multiply(x, kind(highest), dtype=kind)
     if np.issubdtype(x.dtype, np.floating):
         _require_finite(x, where)
         _require_range(x, 1, "floats must lie in 0..1 (divide by 255?)", where)
-        return _rounded(x)
+        return _rounded(x, kind, highest)
     if np.issubdtype(x.dtype, np.integer):
-        _require_range(x, 255, "integers must lie in 0..255", where)
+        deep = "" if bits == 16 else " (for levels of 16 bits, 0..65535, use --data.levels 65536)"
+        _require_range(x, highest, f"integers must lie in 0..{highest}{deep}", where)
         if x.max() == 1:
             raise InputError(
                 f"{where} holds integers 0 and 1, which are nearly black where 255 is white: for binary images give "
                 "booleans, x.astype(bool).",
                 topic="own-data",
             )
-        return x.astype(np.uint8)
+        return x.astype(kind)
     raise InputError(f"{where} has dtype {x.dtype}: expected uint8 0..255, floats 0..1 or booleans.", topic="own-data")
 
 
-def _rounded(x: np.ndarray) -> np.ndarray:
-    levels = np.empty(x.shape, np.uint8)
+def _rounded(x: np.ndarray, kind: type[np.unsignedinteger], highest: int) -> np.ndarray:
+    levels = np.empty(x.shape, kind)
     for rows in _chunks(x):
-        levels[rows] = np.round(x[rows] * 255.0)
+        levels[rows] = np.round(x[rows] * float(highest))
     return levels
 
 

@@ -11,7 +11,7 @@ from typing import Any
 
 import numpy as np
 import torch
-from jaxtyping import UInt8
+from jaxtyping import UInt
 from torch import Tensor
 
 from mpdvae.data.arrays import channels_first, grey_levels
@@ -54,9 +54,9 @@ class DatasetSource:
     def __len__(self) -> int:
         return len(self.dataset)
 
-    def read(self, rows: np.ndarray) -> UInt8[np.ndarray, "n channel height width"]:
+    def read(self, rows: np.ndarray) -> UInt[np.ndarray, "n channel height width"]:
         """Returns the images with these numbers, in this order. Raises `InputError` for one that differs from the first."""
-        pixels = np.empty((len(rows), *self.image_shape), np.uint8)
+        pixels = np.empty((len(rows), *self.image_shape), self.preparation.dtype)
         for place, row in enumerate(rows):
             image = self._image(int(row))
             if image.shape != self.image_shape:
@@ -81,7 +81,7 @@ class DatasetSource:
                 f"{', '.join(IMAGE_NAMES)}, got a {type(image).__name__}.",
                 topic="own-data",
             )
-        levels = array[None] if array.dtype == np.uint8 else grey_levels(array[None], where)
+        levels = array[None] if array.dtype == np.uint8 else grey_levels(array[None], where, self.preparation.bits)
         return self.preparation.apply(channels_first(levels, where).numpy()[0])
 
     def _parts(self, row: int) -> tuple[Any, Any]:

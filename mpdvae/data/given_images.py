@@ -1,11 +1,12 @@
-"""Images in whatever form they are at hand, as bytes: arrays, tensors, pictures, files, folders, and lists of these.
+"""Images in whatever form they are at hand, as levels: arrays, tensors, pictures, files, folders, and lists of these.
 
     read_images(path)            a folder of pictures, a picture, a numpy archive (.npz) or a numpy array (.npy)
     given_images(images, ...)    the same by path, Pillow images, arrays, torch tensors, lists of these, and data sets of
                                  other libraries (given_dataset.py)
 
 The shape of the model's images tells which axis is the channel, whether there is an axis of images, and the shape of flat
-rows. Values are booleans, integers 0..255 or floats 0..1, or numbers for which `value_range` gives black and white. The
+rows. Values are booleans, integers 0..255 (for a model of more levels than 256: bytes, or other integers 0..65535) or floats
+0..1, or numbers for which `value_range` gives black and white. The
 preparation of the model's training images is applied. Nothing else is guessed or scaled to fit: what does not fit is
 rejected.
 """
@@ -19,7 +20,7 @@ from typing import Any
 
 import numpy as np
 import torch
-from jaxtyping import UInt8
+from jaxtyping import UInt
 from torch import Tensor
 
 from mpdvae.data.array_file import mapped_array
@@ -44,7 +45,7 @@ ValueRange = tuple[float, float]
 class GivenImages:
     """Images with what is known of them."""
 
-    pixels: UInt8[Tensor, "n channel height width"]
+    pixels: UInt[Tensor, "n channel height width"]
     labels: Tensor | None = None
     names: list[str] | None = None
     """Name of each image's file, relative to the folder; None if the images had no files of their own."""
@@ -84,7 +85,7 @@ def read_images(
             topic="own-data",
         )
     if path.suffix.lower() == ".npz":
-        found = _part_of(read_npz(path), split, path)
+        found = _part_of(read_npz(path, preparation.bits), split, path)
         return GivenImages(_prepared(found.pixels, preparation), found.labels)
     if path.suffix.lower() == ".npy":
         return GivenImages(_levels(mapped_array(path), image_shape, value_range, str(path), preparation))
@@ -98,7 +99,7 @@ def given_images(
     where: str = "images",
     preparation: Preparation = AS_STORED,
 ) -> GivenImages:
-    """Returns `images` as bytes.
+    """Returns `images` as levels.
 
     Arguments:
         images: see the head of this file.
@@ -200,7 +201,7 @@ def _picture(image: Any, image_shape: ImageShape, where: str, preparation: Prepa
 def _levels(
     x: np.ndarray, image_shape: ImageShape, value_range: ValueRange | None, where: str, preparation: Preparation
 ) -> Tensor:
-    """Returns the array as bytes [n channel height width], prepared."""
+    """Returns the array as levels [n channel height width], prepared."""
     if x.dtype.kind not in "biuf":
         raise InputError(f"{where}: expected images, got {_kind(x)}.", topic="own-data")
     x = _with_axis_of_images(x, image_shape, where, preparation)
@@ -208,7 +209,7 @@ def _levels(
         raise InputError(f"{where}: expected at least one image, got shape {x.shape}.", topic="own-data")
     if value_range is not None or x.dtype.kind == "f":
         x = in_unit_range(x, (0.0, 1.0) if value_range is None else value_range, where)
-    return _prepared(torch.from_numpy(np.ascontiguousarray(grey_levels(x, where))), preparation)
+    return _prepared(torch.from_numpy(np.ascontiguousarray(grey_levels(x, where, preparation.bits))), preparation)
 
 
 def _prepared(pixels: Tensor, preparation: Preparation) -> Tensor:
@@ -230,7 +231,7 @@ def _with_axis_of_images(x: np.ndarray, image_shape: ImageShape, where: str, pre
     flat = {2: x.shape[1:] == (prod(image_shape),), 3: channel == 1 and x.shape[1:] == (height, width)}
     if flat.get(x.ndim) or (channel == 1 and x.shape == (height, width)):
         return x.reshape(-1, *image_shape)
-    if preparation != AS_STORED and (found := _of_any_size(x)) is not None:
+    if preparation.changes_form and (found := _of_any_size(x)) is not None:
         return found
     raise InputError(
         f"{where}: expected images of shape {image_shape} (channel, height, width), which the model takes, got an array of "

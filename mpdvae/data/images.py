@@ -1,8 +1,8 @@
 """Images in memory, and their split into training, validation and test images.
 
-The data sets of this field fit into memory, so they are kept there as `uint8`, the form in which they were published: grey
-levels 0..255, channels before height and width. Own images that are too many have a class of their own
-(stored_images.py), which reads them when they are asked for. Nothing is normalised or binarised here; a protocol
+The data sets of this field fit into memory, so they are kept there in the form in which they were published: grey levels
+0..255 of `uint8`, channels before height and width. Own images may have 16 bits, and if they are too many a class of their
+own (stored_images.py), which reads them when they are asked for. Nothing is normalised or binarised here; a protocol
 (protocols.py) defines how pixels become the input of a model. A batch is then a gather and a draw on the device that holds
 the pixels.
 
@@ -17,7 +17,7 @@ from typing import NamedTuple
 
 import numpy as np
 import torch
-from jaxtyping import Int64, UInt8
+from jaxtyping import Int64, UInt
 from torch import Tensor
 
 from mpdvae.errors import InputError
@@ -37,7 +37,8 @@ class Factor(NamedTuple):
 class Images:
     """Images with or without labels. Compared by identity, so that an instance can be a cache key."""
 
-    pixels: UInt8[Tensor, "n channel height width"]
+    pixels: UInt[Tensor, "n channel height width"]
+    """Levels 0..255 or, of 16 bits, 0..65535."""
     labels: Int64[Tensor, " n"] | None = None
     factors: Int64[Tensor, "n factor"] | None = None
     """Numbers of the values of the factors of variation (`Splits.factors`), if these are known."""
@@ -77,7 +78,7 @@ class Images:
     def expect(self, indices: Int64[Tensor, " batch"]) -> None:
         """Says which images will be taken next, so that those that are not in memory can be read meanwhile."""
 
-    def pieces(self) -> Iterator[UInt8[np.ndarray, "_n channel height width"]]:
+    def pieces(self) -> Iterator[UInt[np.ndarray, "_n channel height width"]]:
         """Yields all pixels, in order."""
         yield self.pixels.cpu().numpy()
 
@@ -158,8 +159,9 @@ def hash_images(*parts: Images) -> str:
     """Returns the SHA-256 over shape, dtype and bytes of the pixels, labels and factors of all `parts`, in hexadecimal."""
     digest = sha256()
     for part in parts:
-        digest.update(f"torch.uint8 {(len(part), *part.image_shape)};".encode())
-        for piece in part.pieces():
+        for number, piece in enumerate(part.pieces()):
+            if number == 0:
+                digest.update(f"torch.{piece.dtype} {(len(part), *part.image_shape)};".encode())
             digest.update(piece.reshape(-1).data)
         if part.labels is None:
             digest.update(b"no labels;")

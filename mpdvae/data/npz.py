@@ -4,8 +4,8 @@
     x_train, x_test     already split
     y, y_train, y_test  their labels, optional: integers, names or one-hot (labels.py)
 
-Images are [n height width], [n channel height width] or [n height width channel] with 1 or 3 channels; bytes 0..255, floats
-0..1 or booleans. Nothing is guessed: an array that does not fit is rejected with one sentence that states what was found.
+Images are [n height width], [n channel height width] or [n height width channel] with 1 or 3 channels, of the values that
+arrays.py takes. Nothing is guessed: an array that does not fit is rejected with one sentence that states what was found.
 """
 
 import math
@@ -22,6 +22,7 @@ from mpdvae.data.arrays import channels_first, grey_levels
 from mpdvae.data.files import check_method
 from mpdvae.data.images import Images
 from mpdvae.data.labels import class_numbers
+from mpdvae.data.preparation import Bits
 from mpdvae.data.tar import Stream
 from mpdvae.errors import InputError
 from mpdvae.system.available_memory import check_room
@@ -34,29 +35,30 @@ _MOST_AXES = 8
 _PIECE = 1 << 20  # bytes
 
 
-def read_npz(path: Path) -> dict[str, Images]:
-    """Reads the images in `path`: under "all", or under "train" and "test". Raises `InputError` if they cannot be used."""
+def read_npz(path: Path, bits: Bits = 8) -> dict[str, Images]:
+    """Reads the images in `path`, as levels of so many bits: under "all", or under "train" and "test". Raises `InputError`
+    if they cannot be used."""
     arrays = _read_arrays(path)
     if "x" in arrays and "x_train" in arrays:
         raise InputError(f"{path} holds both x and x_train: give x alone, or x_train with x_test.", topic="own-data")
     if "x_test" in arrays and "x_train" not in arrays:
         raise InputError(f"{path} holds x_test but no x_train.", topic="own-data")
     if "x" in arrays:
-        return {"all": _images(arrays, "x", _labels(arrays, ["y"], path)[0], path)}
+        return {"all": _images(arrays, "x", _labels(arrays, ["y"], path)[0], path, bits)}
     if "x_train" not in arrays:
         raise InputError(
             f"{path} holds no images: expected an array x, or x_train and x_test; found {sorted(arrays)}.",
             topic="own-data",
         )
     if "x_test" not in arrays:
-        return {"all": _images(arrays, "x_train", _labels(arrays, ["y_train"], path)[0], path)}
+        return {"all": _images(arrays, "x_train", _labels(arrays, ["y_train"], path)[0], path, bits)}
     if ("y_train" in arrays) != ("y_test" in arrays):
         there, absent = ("y_train", "y_test") if "y_train" in arrays else ("y_test", "y_train")
         raise InputError(
             f"{path} holds labels {there}, but {absent} is missing: give both or neither.", topic="own-data"
         )
     train, test = _labels(arrays, ["y_train", "y_test"], path)
-    return {"train": _images(arrays, "x_train", train, path), "test": _images(arrays, "x_test", test, path)}
+    return {"train": _images(arrays, "x_train", train, path, bits), "test": _images(arrays, "x_test", test, path, bits)}
 
 
 def _read_arrays(path: Path) -> dict[str, np.ndarray]:
@@ -127,9 +129,9 @@ def _labels(arrays: dict[str, np.ndarray], keys: list[str], path: Path) -> list[
     return [*class_numbers({f"{key} in {path}": arrays[key] for key in keys})]
 
 
-def _images(arrays: dict[str, np.ndarray], key: str, labels: torch.Tensor | None, path: Path) -> Images:
+def _images(arrays: dict[str, np.ndarray], key: str, labels: torch.Tensor | None, path: Path, bits: Bits) -> Images:
     where = f"{key} in {path}"
-    pixels = channels_first(grey_levels(arrays.pop(key), where), where)
+    pixels = channels_first(grey_levels(arrays.pop(key), where, bits), where)
     if labels is not None and len(labels) != len(pixels):
         raise InputError(
             f"labels are missing: {path} holds {len(pixels)} images in {key}, {len(labels)} labels in "

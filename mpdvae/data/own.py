@@ -62,7 +62,7 @@ def load_own(path: Path, validation_size: int | None, split_seed: int, preparati
     if path.suffix.lower() == ".npy":
         parts = {"all": _held(ArraySource(path, preparation), None)}
     else:
-        parts = {name: prepared(images, preparation) for name, images in read_npz(path).items()}
+        parts = {name: prepared(images, preparation) for name, images in read_npz(path, preparation.bits).items()}
     return split_own(parts, str(path), title, validation_size, split_seed)
 
 
@@ -95,7 +95,8 @@ def from_dataset(
 def _held(source: Source, labels: torch.Tensor | None) -> Images:
     """Returns the images in memory, or in their files if they are too many."""
     stored = StoredImages(source, labels)
-    return stored if len(source) * math.prod(source.image_shape) > IN_MEMORY else Images(stored.pixels, labels)
+    size = len(source) * math.prod(source.image_shape) * source.preparation.bits // 8
+    return stored if size > IN_MEMORY else Images(stored.pixels, labels)
 
 
 def prepared(images: Images, preparation: Preparation) -> Images:

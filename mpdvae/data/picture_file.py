@@ -109,7 +109,7 @@ def _refuse_pages(file: Path) -> NoReturn:
 
 
 class PictureReader:
-    """Reads pictures as uint8 [channel height width]. A file of several stays open until another one is read, so that its
+    """Reads pictures as levels [channel height width]. A file of several stays open until another one is read, so that its
     pages are found quickly. For one thread at a time."""
 
     def __init__(self, preparation: Preparation = AS_STORED, channels: int | None = None) -> None:

@@ -1,8 +1,8 @@
-"""One picture as Pillow holds it, as levels 0..255: upright, opaque, grey or colour, of 8 bits.
+"""One picture as Pillow holds it, as levels: upright, opaque, grey or colour, of 8 bits or, if the preparation says so, 16.
 
     orientation      applied as EXIF states it, as every viewer does
     transparency     blended with the background of the preparation, white by default: round(a x + (1 - a) background)
-    16 bits, grey    rounded to 8: round(x / 257), so that 0 stays black and 65535 white
+    16 bits, grey    kept, or rounded to 8: round(x / 257), so that 0 stays black and 65535 white
     16 bits, colour  Pillow keeps the upper 8 of each channel
     palette, GIF     grey if all colours in use are; `channels` decides where that leaves a choice
     1 bit            0 and 255
@@ -17,9 +17,9 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, Literal
 
 import numpy as np
-from jaxtyping import UInt8
+from jaxtyping import UInt
 
-from mpdvae.data.preparation import AS_STORED, Preparation
+from mpdvae.data.preparation import AS_STORED, TO_16_BITS, Preparation
 from mpdvae.errors import InputError
 
 if TYPE_CHECKING:
@@ -52,7 +52,7 @@ _TURNS: dict[int, Callable[[np.ndarray], np.ndarray]] = {
 class PictureLevels:
     """A picture, and what was changed to read it."""
 
-    levels: UInt8[np.ndarray, "channel height width"]
+    levels: UInt[np.ndarray, "channel height width"]
     changes: tuple[Change, ...] = ()
 
 
@@ -84,7 +84,7 @@ def levels_of_picture(
     Raises:
         InputError: for pixels whose black and white are not known, or another colour mode.
     """
-    kind, (levels, changes) = kind_of(image), _opaque(image, name, preparation.background)
+    kind, (levels, changes) = kind_of(image), _opaque(image, name, preparation)
     if kind == "palette" and channels != 3 and len(levels) == 3 and (levels == levels[:1]).all():
         levels = levels[:1]
     if kind == "palette" and channels == 3 and len(levels) == 1:
@@ -102,10 +102,10 @@ def _orientation(image: "Image") -> int:
         return 1  # Pillow raises any of these for damaged metadata, which leave the pixels as good as they were
 
 
-def _opaque(image: "Image", name: object, background: int) -> tuple[np.ndarray, tuple[Change, ...]]:
+def _opaque(image: "Image", name: object, preparation: Preparation) -> tuple[np.ndarray, tuple[Change, ...]]:
     """Returns levels [channel height width], and what was changed for that."""
     if image.mode.startswith("I;16") or (image.mode == "I" and image.format in ("PNG", "PPM")):
-        return _rounded(image, background)
+        return _of_16_bits(image, preparation)
     changes: tuple[Change, ...] = ()
     if image.has_transparency_data:
         image = image.convert("LA" if image.mode in ("1", "L", "LA", "La") else "RGBA")
@@ -113,7 +113,7 @@ def _opaque(image: "Image", name: object, background: int) -> tuple[np.ndarray, 
         levels = _channels_first(np.asarray(image))[:-1]
         if (alpha == 255).all():
             return levels, changes
-        return ((levels * alpha + (255 - alpha) * background + 127) // 255).astype(np.uint8), ("blended",)
+        return ((levels * alpha + (255 - alpha) * preparation.background + 127) // 255).astype(np.uint8), ("blended",)
     if image.mode in ("1", "L"):
         return _channels_first(np.asarray(image.convert("L"))), changes
     if image.mode in ("CMYK", "YCbCr"):
@@ -127,14 +127,17 @@ def _opaque(image: "Image", name: object, background: int) -> tuple[np.ndarray, 
     return _channels_first(np.asarray(image.convert("RGB"))), changes
 
 
-def _rounded(image: "Image", background: int) -> tuple[np.ndarray, tuple[Change, ...]]:
-    """Rounds 16 bits to 8. A transparent grey level is a number of 16 bits, which Pillow's own conversion would clip."""
-    deep = np.asarray(image).astype(np.uint32)
-    levels, clear = ((deep + 128) // 257).astype(np.uint8), image.info.get("transparency")
+def _of_16_bits(image: "Image", preparation: Preparation) -> tuple[np.ndarray, tuple[Change, ...]]:
+    """Keeps 16 bits, or rounds them to 8. A transparent grey level is a number of 16 bits, which Pillow's own conversion
+    would clip."""
+    deep, clear = np.asarray(image).astype(np.uint32), image.info.get("transparency")
+    keep = preparation.bits == 16
+    levels = deep.astype(np.uint16) if keep else ((deep + 128) // TO_16_BITS).astype(np.uint8)
+    changes: tuple[Change, ...] = () if keep else ("rounded",)
     if not isinstance(clear, int) or not (deep == clear).any():
-        return levels[None], ("rounded",)
-    levels[deep == clear] = background
-    return levels[None], ("rounded", "blended")
+        return levels[None], changes
+    levels[deep == clear] = preparation.background * (TO_16_BITS if keep else 1)
+    return levels[None], (*changes, "blended")
 
 
 def _channels_first(x: np.ndarray) -> np.ndarray:

@@ -1,4 +1,4 @@
-"""Pictures of files, read together or a few at a time as bytes [n channel height width].
+"""Pictures of files, read together or a few at a time as levels [n channel height width].
 
 Whether a palette stands for grey or colour is a matter of all pictures: palettes that hold only grey are grey, unless there
 is colour beside them.
@@ -8,7 +8,7 @@ from collections import Counter
 from collections.abc import Sequence
 
 import numpy as np
-from jaxtyping import UInt8
+from jaxtyping import UInt
 
 from mpdvae.data.picture_file import Picture, PictureReader
 from mpdvae.data.picture_levels import IN_WORDS, Change
@@ -35,7 +35,7 @@ class PictureSource:
         Raises:
             InputError: if some are grey and others colour, or the first one cannot be read.
         """
-        self.pictures, self.background = pictures, preparation.background
+        self.pictures, self.preparation = pictures, preparation
         self.reader = PictureReader(preparation)
         self._changes: Counter[Change] = Counter()
         self._read_before = np.zeros(len(pictures), np.bool_)
@@ -46,18 +46,18 @@ class PictureSource:
     def __len__(self) -> int:
         return len(self.pictures)
 
-    def read(self, rows: np.ndarray) -> UInt8[np.ndarray, "n channel height width"]:
+    def read(self, rows: np.ndarray) -> UInt[np.ndarray, "n channel height width"]:
         """Returns the pictures with these numbers, in this order. Raises `InputError` for one that is damaged, or unlike the
         first."""
-        pixels = np.empty((len(rows), *self.image_shape), np.uint8)
+        pixels = np.empty((len(rows), *self.image_shape), self.preparation.dtype)
         for place, row in enumerate(rows):
             pixels[place] = self._alike(int(row))
         return pixels
 
-    def read_all(self) -> UInt8[np.ndarray, "n channel height width"]:
+    def read_all(self) -> UInt[np.ndarray, "n channel height width"]:
         """Returns all pictures. Raises `InputError` as `read` does, or if there is no room for them in memory."""
         height, width = self.image_shape[1:]
-        size = len(self) * int(np.prod(self.image_shape))
+        size = len(self) * int(np.prod(self.image_shape)) * self.preparation.bits // 8
         check_room(size, f"{self.pictures[0].file.parent} with {len(self)} pictures of {height}x{width}")
         pixels = self.read(np.arange(len(self)))
         self.reader.close()
@@ -66,7 +66,7 @@ class PictureSource:
     def changes(self) -> list[str]:
         """Returns what was changed in the pictures read so far, counted, in words."""
         return [
-            words.format(f"{self._changes[change]:,}", background=self.background)
+            words.format(f"{self._changes[change]:,}", background=self.preparation.background)
             for change, words in IN_WORDS.items()
             if self._changes[change]
         ]

@@ -6,7 +6,9 @@
                 pad: scaled until it lies within the size, then surrounded by the background
                 stretch: scaled in both directions to the size
                 unscaled: not scaled; what is too large is cut around the middle, what is too small is surrounded
-    background  grey level behind transparent pixels and around padded pictures
+    background  grey level behind transparent pixels and around padded pictures, of 8 bits
+    bits        levels 0..255, or 0..65535 for models of more than 256 levels: level k of 8 bits is then 257 k, so that white
+                stays white
 
 Pictures are scaled by Pillow's Lanczos filter, whose support grows with the reduction, so that nothing is aliased. A picture
 that has the form already stays as it is, so preparing twice is preparing once: a model's `preprocess` and `mpdvae encode`
@@ -17,7 +19,7 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, Literal, get_args
 
 import numpy as np
-from jaxtyping import UInt8
+from jaxtyping import UInt
 
 from mpdvae.errors import InputError, refuse_unknown
 
@@ -26,7 +28,11 @@ if TYPE_CHECKING:
 
 Colours = Literal["stored", "grey", "rgb"]
 Fit = Literal["crop", "pad", "stretch", "unscaled"]
+Bits = Literal[8, 16]
 WHITE = 255
+TO_16_BITS = 257
+"""65535 / 255"""
+LUMA = (0.299, 0.587, 0.114)
 _CHANNELS = {"grey": 1, "rgb": 3}
 _FITTED = {
     "crop": "scaled and cropped to {}",
@@ -45,6 +51,7 @@ class Preparation:
     fit: Fit = "crop"
     colours: Colours = "stored"
     background: int = WHITE
+    bits: Bits = 8
 
     def __post_init__(self) -> None:
         for name, value, known in (("fit", self.fit, get_args(Fit)), ("colours", self.colours, get_args(Colours))):
@@ -61,6 +68,16 @@ class Preparation:
         return _CHANNELS.get(self.colours)
 
     @property
+    def changes_form(self) -> bool:
+        """Whether pictures of another size, or other channels, get those of the result."""
+        return self.size is not None or self.channels is not None
+
+    @property
+    def dtype(self) -> type[np.uint8] | type[np.uint16]:
+        """Type of the levels of the result."""
+        return np.uint16 if self.bits == 16 else np.uint8
+
+    @property
     def in_words(self) -> str:
         """What it does, for the name of the data: "grey, scaled and cropped to 32x32"; empty if it leaves opaque pictures as
         they are."""
@@ -70,10 +87,15 @@ class Preparation:
         words += [fitted + (f" on grey level {self.background}" if surrounded else "")] if fitted else []
         return ", ".join(words)
 
-    def apply(self, levels: UInt8[np.ndarray, "channel height width"]) -> UInt8[np.ndarray, "_channel _height _width"]:
-        """Returns the prepared picture."""
+    def apply(self, levels: UInt[np.ndarray, "channel height width"]) -> UInt[np.ndarray, "_channel _height _width"]:
+        """Returns the prepared picture, of 8 or 16 bits, from one of at most as many."""
+        if levels.dtype != self.dtype:
+            levels = levels.astype(self.dtype) * self.dtype(TO_16_BITS)
         if self.channels in (None, len(levels)) and self.size in (None, levels.shape[1:]):
             return levels
+        return self._of_8_bits(levels) if self.bits == 8 else self._of_16_bits(levels)
+
+    def _of_8_bits(self, levels: np.ndarray) -> np.ndarray:
         from PIL.Image import fromarray  # needed only here
 
         image = fromarray(levels[0] if len(levels) == 1 else np.ascontiguousarray(levels.transpose(1, 2, 0)))
@@ -83,6 +105,19 @@ class Preparation:
             image = self._fitted(image, self.size)
         prepared = np.asarray(image)
         return prepared[None] if prepared.ndim == 2 else np.ascontiguousarray(prepared.transpose(2, 0, 1))
+
+    def _of_16_bits(self, levels: np.ndarray) -> np.ndarray:
+        """Pillow has no colours of 16 bits, but it scales single channels of floating-point numbers."""
+        if self.channels == 1 and len(levels) == 3:
+            levels = np.tensordot(LUMA, levels, 1)[None]
+        elif self.channels == 3 and len(levels) == 1:
+            levels = levels.repeat(3, axis=0)
+        if self.size is not None and self.size != levels.shape[1:]:
+            from PIL.Image import fromarray
+
+            scaled = [self._fitted(fromarray(channel.astype(np.float32)), self.size) for channel in levels]
+            levels = np.stack([np.asarray(channel) for channel in scaled])
+        return levels.round().clip(0, WHITE * TO_16_BITS).astype(np.uint16)
 
     def _fitted(self, image: "Image", size: tuple[int, int]) -> "Image":
         from PIL import ImageOps
@@ -97,8 +132,8 @@ class Preparation:
             scale = min(height / image.height, width / image.width)
             within = (max(1, round(scale * image.width)), max(1, round(scale * image.height)))
             image = image.resize(within, Resampling.LANCZOS)
-        grey = self.background
-        sheet = new(image.mode, (width, height), grey if image.mode == "L" else (grey, grey, grey))
+        grey = self.background * (TO_16_BITS if image.mode == "F" else 1)
+        sheet = new(image.mode, (width, height), (grey, grey, grey) if image.mode == "RGB" else grey)
         sheet.paste(image, ((width - image.width) // 2, (height - image.height) // 2))
         return sheet
 

@@ -31,7 +31,7 @@ from typing import Literal, get_args
 
 import numpy as np
 import torch
-from jaxtyping import Float32, Int64, Integer, Shaped, UInt8
+from jaxtyping import Float32, Int64, Integer, Shaped, UInt, UInt8
 from torch import Tensor
 
 from mpdvae.data.images import Images, Splits
@@ -104,7 +104,10 @@ class Protocol:
     def check(self, data: Splits) -> None:
         """Raises `InputError` if `data` does not fit this protocol, before anything is trained on it."""
         self.check_shape(data.image_shape)
-        if self.levels > (most := 2 ** _bits(data.train.take(torch.zeros(1, dtype=torch.long)).pixels)):
+        bits = _bits(data.train.take(torch.zeros(1, dtype=torch.long)).pixels)
+        if self.binarises and bits != 8:
+            raise InputError(f"{data.title} has levels of {bits} bits: binarisation {self.binarisation} draws from 8.")
+        if self.levels > (most := 2**bits):
             raise InputError(
                 f"data.levels: {data.title} has images of {most} levels, expected at most so many, got {self.levels}; use "
                 f"--data.levels {most}.",
@@ -240,7 +243,7 @@ def evaluation_images(
 
 
 def images_by_content(
-    pixels: UInt8[Tensor, "n channel height width"], protocol: Protocol, labels: Int64[Tensor, " n"] | None = None
+    pixels: UInt[Tensor, "n channel height width"], protocol: Protocol, labels: Int64[Tensor, " n"] | None = None
 ) -> tuple[Float32[Tensor, "n channel_or_labelled height width"], list[int]]:
     """Returns the model input for images that belong to no data set, and a key for each. Both are functions of the image,
     and of its label where the model is conditioned on classes, independent of the other images and of their order."""
@@ -254,7 +257,7 @@ def images_by_content(
 
 
 def expected_images(
-    pixels: UInt8[Tensor, "n channel height width"], protocol: Protocol, labels: Int64[Tensor, " n"] | None = None
+    pixels: UInt[Tensor, "n channel height width"], protocol: Protocol, labels: Int64[Tensor, " n"] | None = None
 ) -> Float32[Tensor, "n channel_or_labelled height width"]:
     """Returns the mean of the model input over its draws: grey, where a protocol makes pixels black and white. A model has no
     likelihood of grey pixels, but its encoder makes codes of them, without the noise of a draw."""

@@ -11,10 +11,11 @@ from typing import Protocol, runtime_checkable
 
 import numpy as np
 import torch
-from jaxtyping import Int64, UInt8
+from jaxtyping import Int64, UInt
 from torch import Tensor
 
 from mpdvae.data.images import Images
+from mpdvae.data.preparation import Preparation
 from mpdvae.system.available_memory import check_room
 
 PIECE = 1 << 24
@@ -26,10 +27,11 @@ class Source(Protocol):
     """Images in files."""
 
     image_shape: tuple[int, int, int]
+    preparation: Preparation
 
     def __len__(self) -> int: ...
 
-    def read(self, rows: np.ndarray) -> UInt8[np.ndarray, "n channel height width"]:
+    def read(self, rows: np.ndarray) -> UInt[np.ndarray, "n channel height width"]:
         """Returns the images with these numbers, in this order; called by one thread at a time."""
         ...
 
@@ -94,11 +96,12 @@ class StoredImages(Images):
         return self._device
 
     @property
-    def pixels(self) -> UInt8[Tensor, "n channel height width"]:  # pyright: ignore[reportIncompatibleVariableOverride]
+    def pixels(self) -> UInt[Tensor, "n channel height width"]:  # pyright: ignore[reportIncompatibleVariableOverride]
         """All images, read now. Raises `InputError` if there is no room for them in memory."""
         channel, height, width = self.image_shape
-        check_room(len(self) * channel * height * width, f"{len(self):,} images of {height}x{width}")
-        pixels, at = np.empty((len(self), channel, height, width), np.uint8), 0
+        size = len(self) * channel * height * width * self._reading.source.preparation.bits // 8
+        check_room(size, f"{len(self):,} images of {height}x{width}")
+        pixels, at = np.empty((len(self), channel, height, width), self._reading.source.preparation.dtype), 0
         for piece in self.pieces():
             pixels[at : at + len(piece)] = piece
             at += len(piece)

@@ -32,7 +32,8 @@ class Data(GrownConfig):
     """dynamic: training images are redrawn at every visit; static: one fixed draw per image; levels: no binarisation, the
     levels as numbers in [-1, 1], for grey and colour; intensities: the same as numbers in [0, 1], for densities."""
     levels: Annotated[int, Field(ge=2, le=2**16)] = 256
-    """Levels of a pixel, a power of two: images of more are reduced to so many (32: the 5 bits of some benchmarks)."""
+    """Levels of a pixel, a power of two: images of more are reduced to so many (32: the 5 bits of some benchmarks). Own
+    images have 16 bits where it is above 256."""
     evaluation_draws: Count = 5
     """Fixed binary draws of each validation and test image (paper: 5)."""
     validation_size: Count | None = None
@@ -130,7 +131,12 @@ class Data(GrownConfig):
 
         height, _, width = (self.resize or "").partition("x")
         size = (int(height), int(width or height)) if height else None
-        return Preparation(size, self.fit, self.colours, self.background)
+        return Preparation(size, self.fit, self.colours, self.background, 16 if self._deep else 8)
+
+    @property
+    def _deep(self) -> bool:
+        """Whether images keep levels of 16 bits."""
+        return self.dataset == "own" and self.levels > 256
 
 
 PREPARING = {"resize": None, "fit": "crop", "colours": "stored", "background": 255}

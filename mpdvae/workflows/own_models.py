@@ -50,7 +50,7 @@ from mpdvae.workflows.job import check_fit, complete, load_data, made_on, on_dev
 from mpdvae.workflows.precision_choice import decided, noted
 from mpdvae.workflows.progress_display import Watcher
 
-BINARY_ONCE = {"binarisation": "static", "evaluation_draws": 1}
+ANY_LEVELS = {"binarisation": "levels", "evaluation_draws": 1}
 """A valid protocol, for reading images whose protocol is not known yet."""
 DEFAULTS = {"batch_size": 64, "learning_rate": 2e-3}
 
@@ -154,14 +154,14 @@ def _loaded(data: Any, protocol: dict[str, Any]) -> tuple[Splits, dict[str, Any]
     if isinstance(data, str | os.PathLike):
         is_path = isinstance(data, os.PathLike) or os.path.exists(os.path.expanduser(data))
         protocol = protocol | ({"dataset": "own", "path": os.fsdecode(data)} if is_path else {"dataset": data})
-        return load_data(_experiment(data=protocol | BINARY_ONCE)), protocol
+        return load_data(_experiment(data=protocol | ANY_LEVELS)), protocol
     protocol = protocol | {"dataset": "own"}
-    told = _experiment(data=protocol | BINARY_ONCE).data
+    told = _experiment(data=protocol | ANY_LEVELS).data
     title, preparation = "own images", told.preparation()
     if is_dataset(data):
         options = {"validation_size": told.validation_size, "split_seed": told.split_seed}
         return from_dataset(data, title, preparation=preparation, **options), protocol
-    pixels = channels_first(grey_levels(plain_array(data, "data"), "data"), "data")
+    pixels = channels_first(grey_levels(plain_array(data, "data"), "data", preparation.bits), "data")
     parts = {"all": prepared(Images(pixels), preparation)}
     return split_own(parts, "data", titled(title, preparation), told.validation_size, told.split_seed), protocol
 

@@ -205,6 +205,7 @@ def no_connection(*_: object) -> None:
 
 def test_data_commands(capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
     monkeypatch.setattr(published, "download", no_connection)
+    monkeypatch.setenv("COLUMNS", "1000")
     here = ["--data-dir", str(tmp_path)]
     assert main(["data", "list", *here]) == 0
     listed = capsys.readouterr().out

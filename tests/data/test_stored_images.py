@@ -16,7 +16,7 @@ from mpdvae import data
 from mpdvae.data import Splits, batch_indices, evaluation_images, own, training_batch
 from mpdvae.data.given_images import given_images
 from mpdvae.data.own import from_dataset
-from mpdvae.data.preparation import Preparation
+from mpdvae.data.preparation import AS_STORED, Preparation
 from mpdvae.data.protocols import Protocol
 from mpdvae.data.stored_images import StoredImages
 from mpdvae.errors import InputError
@@ -262,6 +262,8 @@ def test_stored_images_take_little_memory(form, tmp_path):
 
 class Blank:
     """A source of black pictures."""
+
+    preparation = AS_STORED
 
     def __init__(self, count: int, *image_shape: int) -> None:
         self.count, self.image_shape = count, image_shape
