@@ -15,7 +15,7 @@ from mpdvae.experiments import own_parts
 
 ROOT = Path(__file__).parents[1]
 README = (ROOT / "README.md").read_text()
-REPORT = ROOT / "docs" / "results" / "minutes.md"
+HOURS, MINUTES = ROOT / "docs" / "results" / "hours" / "report.md", ROOT / "docs" / "results" / "minutes.md"
 
 
 DOCS = ROOT / "docs"
@@ -117,12 +117,21 @@ def test_commands_within_lines_are_accepted(page: str, tmp_path: Path, monkeypat
             assert code_of([name, *arguments]) == 0, f"{command}\n{capsys.readouterr().err}"
 
 
-def test_table_is_the_generated_one() -> None:
-    generated = set(REPORT.read_text().splitlines())
+def verdicts_in(report: Path) -> dict[str, str]:
+    """By claim, the row of its verdict in a report, without its end."""
+    rows = re.findall(r"^(\| ([CV]\d) \| .*) \|$", report.read_text(), flags=re.M)
+    return {claim: row for row, claim in rows}
+
+
+def test_tables_are_the_generated_ones() -> None:
+    generated, hours, minutes = set(HOURS.read_text().splitlines()), verdicts_in(HOURS), verdicts_in(MINUTES)
     section = README.split("## What came out")[1].split("\n## ")[0]
     rows = [line for line in section.splitlines() if line.startswith("|")]
-    assert len(rows) > 10
-    assert [row for row in rows if row not in generated] == []
+    with_verdicts = [f"{row} | {minutes[claim].rsplit(' | ', 1)[1]} |" for claim, row in hours.items()]
+    assert rows[-len(with_verdicts) :] == with_verdicts
+    numbers = rows[: -len(with_verdicts) - 2]  # without the head of the claims
+    assert len(numbers) > 10
+    assert [row for row in numbers if row not in generated] == []
 
 
 def test_the_comparison_of_two_matrices_is_the_generated_one(capsys, monkeypatch: pytest.MonkeyPatch) -> None:

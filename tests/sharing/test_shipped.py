@@ -213,7 +213,8 @@ def test_a_model_is_explored_without_data_and_network(name, alone):
     assert shown.images(shown.mixed(0, 1, 2), 2).startswith(b"\x89PNG")
 
 
-def test_the_list_has_a_line_for_each(capsys):
+def test_the_list_has_a_line_for_each(capsys, monkeypatch):
+    monkeypatch.setenv("COLUMNS", "1000")
     code, out, err = call(capsys, "models")
     assert (code, err) == (0, "")
     head, *lines = out.splitlines()

@@ -322,8 +322,9 @@ def test_a_run_made_again_is_equal_byte_for_byte(capsys, finished, tmp_path):
     assert out.splitlines()[-1] == f"{tmp_path / 'again'}: agrees with {finished}."
 
 
-def test_where_a_run_departs_from_the_first_is_told(capsys, own_copy, finished, tmp_path):
+def test_where_a_run_departs_from_the_first_is_told(capsys, monkeypatch, own_copy, finished, tmp_path):
     """A first run that was tampered with: its second point is another, and so is a weight."""
+    monkeypatch.setenv("COLUMNS", "1000")
     from safetensors.torch import load, save
 
     run, again = Run(own_copy), Path(shutil.copytree(finished, tmp_path / "again"))
