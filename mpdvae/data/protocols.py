@@ -36,12 +36,15 @@ from torch import Tensor
 
 from mpdvae.data.images import Images, Splits
 from mpdvae.data.labelled import refuse_other_classes, with_labels
+from mpdvae.data.preparation import TO_16_BITS
 from mpdvae.errors import InputError, refuse_unknown
 from mpdvae.seeding import derive_seed, seeded
 
 Binarisation = Literal["dynamic", "static", "levels", "intensities"]
 PARTS = ["train", "validation", "test"]
 PAPER_SPLIT_SEED = 524287
+EXAMINED = 100
+"""Training images whose levels tell whether all have 8 bits, although they are held in 16."""
 
 
 @dataclass(frozen=True)
@@ -104,10 +107,12 @@ class Protocol:
     def check(self, data: Splits) -> None:
         """Raises `InputError` if `data` does not fit this protocol, before anything is trained on it."""
         self.check_shape(data.image_shape)
-        bits = _bits(data.train.take(torch.zeros(1, dtype=torch.long)).pixels)
-        if self.binarises and bits != 8:
-            raise InputError(f"{data.title} has levels of {bits} bits: binarisation {self.binarisation} draws from 8.")
-        if self.levels > (most := 2**bits):
+        some = data.train.take(torch.arange(min(EXAMINED, len(data.train)))).pixels
+        if self.binarises and _bits(some) != 8:
+            raise InputError(
+                f"{data.title} has levels of {_bits(some)} bits: binarisation {self.binarisation} draws from 8."
+            )
+        if self.levels > (most := _levels_of(some)):
             raise InputError(
                 f"data.levels: {data.title} has images of {most} levels, expected at most so many, got {self.levels}; use "
                 f"--data.levels {most}.",
@@ -304,6 +309,11 @@ def split_train_validation(n: int, validation_size: int, seed: int) -> tuple[Int
 
 def _bits(pixels: Tensor) -> int:
     return 8 * pixels.element_size()
+
+
+def _levels_of(pixels: UInt[Tensor, "n channel height width"]) -> int:
+    """Returns how many levels such images have: those of 8 bits that are held in 16 have 256."""
+    return 256 if _bits(pixels) == 16 and not (pixels.long() % TO_16_BITS).any() else 2 ** _bits(pixels)
 
 
 def _draw(pixels: UInt8[Tensor, "*shape"], generator: torch.Generator | None = None) -> Tensor:

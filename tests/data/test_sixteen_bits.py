@@ -17,6 +17,7 @@ from mpdvae.data.preparation import Preparation
 from mpdvae.data.protocols import Protocol, scaled
 from mpdvae.errors import InputError
 from mpdvae.experiments.experiment import Experiment, with_changes
+from mpdvae.sklearn import MPDVAE
 
 DEEP = Preparation(bits=16)
 X = np.random.default_rng(0).integers(0, 2**16, (20, 6, 5)).astype(np.uint16)
@@ -145,6 +146,17 @@ def test_levels_become_numbers_from_minus_one_to_one():
     torch.testing.assert_close(upper, torch.tensor([0, 0, 128, 255]) * 2 / 255 - 1)
 
 
+def test_images_of_8_bits_are_no_images_of_more_levels(tmp_path):
+    """Held in 16 bits, all levels are multiples of 257: a likelihood of 65,536 levels would be one of those gaps."""
+    coarse = (X >> 8).astype(np.uint8)
+    for path in saved(tmp_path, coarse).values():
+        with pytest.raises(InputError, match="has images of 256 levels, expected at most so many, got 65536"):
+            Protocol("levels", 1, levels=2**16).check(load_own(path, None, 0, DEEP))
+    mixed = np.concatenate([X[:2], coarse.astype(np.uint16) * np.uint16(257)])
+    np.save(tmp_path / "mixed.npy", mixed)
+    Protocol("levels", 1, levels=2**16).check(load_own(tmp_path / "mixed.npy", None, 0, DEEP))
+
+
 def test_16_bits_are_not_binarised():
     part = Images(torch.from_numpy(X)[:, None])
     data = Splits.of("own", "scans", part, part, part)
@@ -164,6 +176,12 @@ def test_a_model_takes_new_images_as_it_took_those_for_training(tmp_path):
         torch.testing.assert_close(vae.preprocess(given), expected, rtol=0, atol=1e-6)
     vae.check_images(expected)
     assert torch.isfinite(vae.elbo(expected)).all()
+    vae.save_pretrained(tmp_path / "model")
+    estimator = MPDVAE.from_pretrained(tmp_path / "model", value_range=(0, 65535))
+    np.testing.assert_allclose(estimator.transform(X), vae.encode(expected).numpy(), rtol=1e-5, atol=1e-6)
+    assert estimator.transform(np.full((1, 6, 5), 255, np.uint8)) == pytest.approx(
+        vae.encode(torch.ones(1, 1, 6, 5)).numpy()
+    )
 
 
 def test_a_model_of_ones_own_is_fitted_to_them(tmp_path):
