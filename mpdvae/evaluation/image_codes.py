@@ -116,10 +116,11 @@ def encode_images(
     """
     check_samples(samples)
     given = _input(vae, images, split, value_range, labels, data_dir)
+    expected = given.expected()
     with torch.no_grad(), density.evaluating(vae), parametrize.cached():
 
         def moments(rows: slice) -> torch.Tensor:
-            q = diagonal_normal(vae.encoder(given.expected[rows]))
+            q = diagonal_normal(vae.encoder(expected[rows]))
             return torch.stack([q.loc, q.scale])
 
         mean, scale = in_pieces(moments, len(given.x), IMAGES_AT_ONCE, 1).cpu().float().numpy()

@@ -13,12 +13,12 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from jaxtyping import Float
+from jaxtyping import Float, UInt
 from torch import Tensor
 
 from mpdvae.data.given_images import GivenImages, ValueRange, given_images, path_of, read_images
 from mpdvae.data.labelled import checked_labels
-from mpdvae.data.protocols import evaluation_images, expected_images, images_by_content
+from mpdvae.data.protocols import Protocol, evaluation_images, expected_images, images_by_content
 from mpdvae.errors import InputError
 from mpdvae.experiments.experiment import origin_of
 
@@ -31,8 +31,9 @@ class ModelInput:
     """Images as a model takes them."""
 
     x: Float[Tensor, "batch channel height width"]
-    expected: Float[Tensor, "batch channel height width"]
-    """The mean of x over its draws, which codes are made of: the grey image where x is a black and white draw of it."""
+    pixels: UInt[Tensor, "batch channel height width"]
+    """Levels that x was made of."""
+    protocol: Protocol
     keys: list[int]
     """Key of each image, for the noise of its samples."""
     labels: Tensor | None = None
@@ -42,6 +43,13 @@ class ModelInput:
     """What was read of a folder of pictures, changed and left out, in one line."""
     omission: str = ""
     """What was left out alone."""
+
+    def expected(self) -> Float[Tensor, "batch channel height width"]:
+        """Returns the mean of x over its draws, which codes are made of: grey images where x is black and white draws of
+        them."""
+        if not self.protocol.binarises:
+            return self.x
+        return expected_images(self.pixels, self.protocol, self.labels).to(self.x.device)
 
 
 def preprocess(
@@ -90,8 +98,8 @@ def of_given(vae: "VAE", given: GivenImages, where: str, labels: Any = None) -> 
     own = given.labels if labels is None else _labels(vae, labels, len(given.pixels))
     protocol = origin_of(vae).experiment.data.protocol()
     x, keys = images_by_content(given.pixels, protocol, own)
-    expected = _on_device(vae, expected_images(given.pixels, protocol, own))
-    return ModelInput(_on_device(vae, x), expected, keys, own, given.names, given.reading, given.omission)
+    x = _on_device(vae, x)
+    return ModelInput(x, given.pixels, protocol, keys, own, given.names, given.reading, given.omission)
 
 
 def of_data_set(vae: "VAE", name: str, split: str, root: Path | None = None) -> ModelInput:
@@ -116,8 +124,7 @@ def of_data_set(vae: "VAE", name: str, split: str, root: Path | None = None) -> 
     images = splits.part(split)
     _check_shape(vae, images.pixels, name)
     x, labels = evaluation_images(images, data.protocol(), split, draws=1)
-    expected = expected_images(images.pixels, data.protocol(), images.labels)
-    return ModelInput(_on_device(vae, x), _on_device(vae, expected), list(range(len(x))), labels)
+    return ModelInput(_on_device(vae, x), images.pixels, data.protocol(), list(range(len(x))), labels)
 
 
 def _labels(vae: "VAE", labels: Any, count: int) -> Tensor:
