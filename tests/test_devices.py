@@ -106,6 +106,8 @@ def test_the_device_of_choice(monkeypatch, capsys, here, asked, made, device):
     monkeypatch.setattr("torch.cuda.get_device_name", lambda i: f"Card {i}")
     monkeypatch.setattr("torch.backends.mps.is_available", lambda: apple)
     devices._say.cache_clear()
+    assert devices.device_for(asked, made, told=False) == device
+    assert capsys.readouterr().err == ""
     assert [devices.device_for(asked, made) for _ in range(2)] == [device, device]
     said = capsys.readouterr().err.splitlines()
     names, advice = (
@@ -199,7 +201,7 @@ def test_the_estimator():
             assert (estimator.inverse_transform(Z[:2]) == first.inverse_transform(Z[:2])).all()
             assert (estimator.sample(2, random_state=1) == first.sample(2, random_state=1)).all()
     """
-    assert program("-c", textwrap.dedent(lines)) == "elsewhere\n"
+    assert program("-c", textwrap.dedent(lines)) == ""  # without `verbose`
 
 
 def test_the_command_that_resumes_names_the_device(tmp_path):

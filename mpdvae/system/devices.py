@@ -20,18 +20,20 @@ WITHOUT_FLOAT64 = {"mps"}
 """Types of devices that have no float64."""
 
 
-def device_for(asked: str | None, made_on: str | None = None) -> str | None:
+def device_for(asked: str | None, made_on: str | None = None, told: bool = True) -> str | None:
     """Returns the device for `asked`; None stands for the CPU. If that is a GPU nobody asked for, one line says so.
 
     Arguments:
         asked: auto, or a device.
         made_on: type of the device that the run was made on; None: a new run.
+        told: whether that line is printed.
     """
     if asked != AUTO:
         return asked
     if made_on == "cpu" or (kind := _gpu_here()) is None:
         return None
-    _say(kind)
+    if told:
+        _say(kind)
     return kind
 
 

@@ -296,8 +296,7 @@ class MPDVAE(ClassNamePrefixFeaturesOutMixin, TransformerMixin, DensityMixin, Ba
 
         Returns:
             The posterior mean of each image: float32 [n, latent]. Maps are flattened to rows. Grey images are encoded as they
-            are, without drawing black and white pixels: 5-NN on codes of 8x8 digits is right in 0.987 of cases, against 0.864
-            with a draw (PCA 0.985), and in 0.931 against 0.928 on 2,000 images of MNIST (PCA 0.931).
+            are, without the noise of drawing black and white pixels (docs/own-images.md says how good codes are).
         """
         check_is_fitted(self, "vae_")
         x = self._to_model(expected_images(self._pixels(X, fitting=False), self.experiment_.data.protocol()))
@@ -410,7 +409,8 @@ class MPDVAE(ClassNamePrefixFeaturesOutMixin, TransformerMixin, DensityMixin, Ba
             self._dtype, self._rows = rows.dtype, layout is None
             self._layout = axes_of_image(rows.shape[1], layout, self.image_shape)
         images = rows.reshape(-1, *(self._layout if fitting or layout is None else layout))
-        pixels = channels_first(grey_levels(in_unit_range(images, self.value_range), "X"), "X")
+        bits = 8 if fitting else self.experiment_.data.preparation().bits
+        pixels = channels_first(grey_levels(in_unit_range(images, self.value_range), "X", bits), "X")
         if not fitting and tuple(pixels.shape[1:]) != self.image_shape_:
             raise InputError(
                 f"X: expected images of shape {self._layout} as in fit, got {layout}.", topic="image-shape"
@@ -462,7 +462,7 @@ class MPDVAE(ClassNamePrefixFeaturesOutMixin, TransformerMixin, DensityMixin, Ba
     def _checked_device(self) -> str:
         """Returns the device. Raises `InputError` if torch cannot use it here."""
         begun = None if self.run_folder is None else made_on(Path(os.fsdecode(self.run_folder)))
-        device = device_for(self.device, begun) or "cpu"
+        device = device_for(self.device, begun, told=bool(self.verbose)) or "cpu"
         check_device(device, "device")
         return device
 

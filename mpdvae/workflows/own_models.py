@@ -123,7 +123,7 @@ def fit(
         **parts,
     )
     check_fit(experiment, splits)
-    splits = on_device(splits, device_for(device, made_on(into)))  # before a folder is created
+    splits = on_device(splits, device_for(device, made_on(into), told=verbose))  # before a folder is created
     experiment, choice = decided(into, experiment, lambda: splits)
     return _trained(noted(Run.create(into, experiment), choice), splits, evaluation is not None, verbose)
 
