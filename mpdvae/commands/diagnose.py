@@ -106,7 +106,7 @@ def _print_advice(found: "Diagnosis", directory: Path, all: bool) -> None:
     called_for = [advice for advice in found.advice if advice.remedy.against in found.causes]
     shown = found.advice if all else called_for[:FIRST]
     if not shown:
-        console.print(plain(_nothing(found, directory)))
+        print_line(_nothing(found, directory), console)
         return
     rest = len(found.advice) - len(shown)
     console.print(plain(f"\nWhat to try, {'those against the findings' if all else 'these'} first, with"))
