@@ -30,7 +30,7 @@ if TYPE_CHECKING:
 class ModelInput:
     """Images as a model takes them."""
 
-    x: Float[Tensor, "batch channel height width"]
+    x: Float[Tensor, "batch channel_or_labelled height width"]
     pixels: UInt[Tensor, "batch channel height width"]
     """Levels that x was made of."""
     protocol: Protocol
@@ -44,7 +44,7 @@ class ModelInput:
     omission: str = ""
     """What was left out alone."""
 
-    def expected(self) -> Float[Tensor, "batch channel height width"]:
+    def expected(self) -> Float[Tensor, "batch channel_or_labelled height width"]:
         """Returns the mean of x over its draws, which codes are made of: grey images where x is black and white draws of
         them."""
         if not self.protocol.binarises:
