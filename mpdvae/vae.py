@@ -21,12 +21,20 @@ from pathlib import Path
 from typing import Any, ClassVar, Literal, NamedTuple
 
 import torch
-from jaxtyping import Float, Int64
+from jaxtyping import Float
 from torch import Tensor, nn
 from torch.distributions import Distribution, kl_divergence
 
-from mpdvae.data.labelled import Labels, checked_labels, split_labels
-from mpdvae.distributions.given_class import GivenClass
+from mpdvae.data.conditions import (
+    Condition,
+    Covariates,
+    Labels,
+    checked_covariates,
+    checked_labels,
+    split_condition,
+    told_numbers,
+)
+from mpdvae.distributions.given_condition import GivenCondition
 from mpdvae.distributions.support import check_values, like_parameters, refuse_out_of_range, refuse_outside, tensor_for
 from mpdvae.errors import InputError
 from mpdvae.networks.weight_norm import initialising_by_data
@@ -116,9 +124,14 @@ class VAE(nn.Module):
         return self.latent_shape[0]
 
     @property
+    def condition(self) -> Condition:
+        """What the model is told of each image; nothing, unless it is conditional."""
+        return getattr(self.decoder, "condition", Condition())
+
+    @property
     def classes(self) -> int:
-        """Number of classes that the model is conditioned on; 0 for a model that is not conditional."""
-        return getattr(self.decoder, "classes", 0)
+        """Number of classes that the model is conditioned on; 0: the class is not told."""
+        return self.condition.classes
 
     def log_weights(
         self, x: Float[Tensor, "batch channel height width"], samples: int = 1
@@ -180,13 +193,25 @@ class VAE(nn.Module):
 
     @torch.no_grad()
     def decode(
-        self, z: Float[Tensor, "..."], greedy: bool = True, labels: Labels | None = None
+        self,
+        z: Float[Tensor, "..."],
+        greedy: bool = True,
+        labels: Labels | None = None,
+        covariates: Covariates | None = None,
     ) -> Float[Tensor, "*batch channel height width"]:
         """Returns images for codes. With `greedy`, independent pixels take their mean, and autoregressive pixels each take
         their more probable value given the pixels before them; otherwise images are drawn. A conditional model gives them the
-        class `labels`, one for all or one for each of the first axis, or else draws a class. Raises `InputError` for anything
-        but codes of the model's shape and its classes."""
-        p = self.decoded(self._codes(z), labels)
+        class `labels` and the `covariates`, of all or of each of the first axis, or else draws a condition. Raises
+        `InputError` for anything but codes of the model's shape and conditions that it knows."""
+        z = self._codes(z)
+        return self.decode_told(z, self._told(labels, covariates, z), greedy)
+
+    @torch.no_grad()
+    def decode_told(
+        self, z: Float[Tensor, "count *latent"], told: Float[Tensor, "count number"] | None, greedy: bool = True
+    ) -> Float[Tensor, "*batch channel height width"]:
+        """Does what `decode` does, with the condition as `told_of` returns it, for each of the first axis."""
+        p = self.decoded(z, told)
         if not greedy:
             return p.sample()
         try:
@@ -197,15 +222,19 @@ class VAE(nn.Module):
     def reconstruct(
         self, x: Float[Tensor, "batch channel height width"], greedy: bool = True
     ) -> Float[Tensor, "batch channel height width"]:
-        """Decodes the posterior mean of each image with `decode`; a conditional model, with the class of the image."""
-        return self.decode(self.encode(x), greedy, self.labels_of(x))
+        """Decodes the posterior mean of each image with `decode`; a conditional model, with the image's condition."""
+        return self.decode_told(self.encode(x), self.told_of(x), greedy)
 
     @torch.no_grad()
-    def sample(self, count: int, labels: Labels | None = None) -> Float[Tensor, "count channel height width"]:
+    def sample(
+        self, count: int, labels: Labels | None = None, covariates: Covariates | None = None
+    ) -> Float[Tensor, "count channel height width"]:
         """Draws images from the model: z from the prior, then x from the decoder (with torch's default generator). `labels`
-        are the classes that a conditional model gives them, one for all or one for each; None: drawn, all alike."""
+        and `covariates` are the condition that a conditional model gives them, one for all or one for each. None: drawn,
+        classes all alike; where there are covariates, the conditions of training images."""
         check_samples(count, "count")
-        return self.decoded(self.prior().sample((count,)), labels).sample()
+        z = self.prior().sample((count,))
+        return self.decoded(z, self._told(labels, covariates, z)).sample()
 
     def initialise(self, x: Float[Tensor, "batch channel height width"]) -> None:
         """Initialises every weight-normalised layer from data in one pass, with z = m (no noise).
@@ -252,10 +281,16 @@ class VAE(nn.Module):
         return import_module(cls.sharing).load(source, **options)
 
     def preprocess(
-        self, images: Any, *, value_range: tuple[float, float] | None = None, labels: Labels | None = None
+        self,
+        images: Any,
+        *,
+        value_range: tuple[float, float] | None = None,
+        labels: Labels | None = None,
+        covariates: Covariates | None = None,
     ) -> Float[Tensor, "batch channel height width"]:
         """Returns images as the model takes them; see `mpdvae.experiments.model_input.preprocess`."""
-        return import_module(self.preparation).preprocess(self, images, value_range=value_range, labels=labels)
+        module = import_module(self.preparation)
+        return module.preprocess(self, images, value_range=value_range, labels=labels, covariates=covariates)
 
     def __getattr__(self, name: str) -> Tensor | nn.Module:
         if name in OTHER_NAMES:
@@ -277,26 +312,58 @@ class VAE(nn.Module):
         refuse_out_of_range(None, images)
         return images
 
-    def labels_of(self, x: Float[Tensor, "batch channel height width"]) -> Int64[Tensor, " batch"] | None:
-        """Returns the classes in the labelled images of a conditional model; None for another model."""
-        return split_labels(x).labels if self.classes else None
+    def told_of(self, x: Float[Tensor, "batch channel height width"]) -> Float[Tensor, "batch number"] | None:
+        """Returns what a conditional model is told of the images `x`, the class first; None for another model."""
+        return split_condition(x, self.condition).told if self.condition.channels else None
 
-    def decoded(self, z: Float[Tensor, "count *latent"], labels: Labels | None = None) -> Distribution:
-        """Returns p(x|z) of a batch of codes. `labels` are the classes that a conditional model gives to the images that are
-        drawn, one for all or one for each of the first axis; None: drawn. Raises `InputError` for other labels."""
+    def decoded(
+        self, z: Float[Tensor, "count *latent"], told: Float[Tensor, "count number"] | None = None
+    ) -> Distribution:
+        """Returns p(x|z) of a batch of codes. `told` is the condition that a conditional model gives to images that are
+        drawn, for each of the first axis, as `told_of` returns it; None: drawn."""
         p = self.decoder(z)
-        if labels is None:
+        if told is None or not isinstance(p, GivenCondition):
             return p
-        if not isinstance(p, GivenClass):
+        return p.given(told.view(len(told), *[1] * (len(p.batch_shape) - 1), -1))
+
+    def refuse_unused(self, labels: object, covariates: object) -> None:
+        """Raises `InputError` if labels or covariates are given to a model that is not conditioned on them."""
+        for name, given, used in (
+            ("classes", labels, self.condition.classes),
+            ("covariates", covariates, self.condition.covariates),
+        ):
+            if given is not None and not used:
+                raise InputError(
+                    f"{'labels' if name == 'classes' else name}: this model is not conditioned on {name}; leave them out, or "
+                    f"train one with --data.condition-{name} COUNT.",
+                    topic="conditional",
+                )
+
+    def _told(self, labels: Labels | None, covariates: Covariates | None, z: Tensor) -> Tensor | None:
+        """Returns the given condition for each of the first axis of the codes `z`; None if none is given. Raises `InputError`
+        for one that the model does not know, or a part of one."""
+        self.refuse_unused(labels, covariates)
+        if labels is None and covariates is None:
+            return None
+        if not z.ndim > len(self.latent_shape):
             raise InputError(
-                "labels: this model is not conditioned on classes; leave them out, or train one with "
-                "--data.condition-classes COUNT.",
+                "z: expected a batch of codes where a condition is given, got a single one; use z[None].",
                 topic="conditional",
             )
-        if not z.ndim > len(self.latent_shape):
-            raise InputError("z: expected a batch of codes where labels are given, got a single one; use z[None].")
-        given = checked_labels(labels, p.classes, len(z)).to(z.device)
-        return p.given(given.view(-1, *[1] * (len(p.batch_shape) - 1)))
+        classes, numbers = self.condition
+        if (labels is None and classes) or (covariates is None and numbers):
+            missing = "labels" if labels is None else "covariates"
+            raise InputError(
+                f"{missing}: expected them, too, as this model is conditioned on {self.condition.in_words}, got none; give "
+                "both, or neither.",
+                topic="conditional",
+            )
+        told = told_numbers(
+            self.condition,
+            None if labels is None else checked_labels(labels, classes, len(z)),
+            None if covariates is None else checked_covariates(covariates, numbers, len(z)),
+        )
+        return told.to(z)
 
     def _codes(self, z: object) -> Tensor:
         """Returns the codes `z` in the model's precision. Raises `InputError` for anything else."""

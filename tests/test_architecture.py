@@ -121,7 +121,7 @@ def test_the_vae_receives_its_parts():
     while new:
         reached |= new
         new = set().union(*(IMPORTS[module] for module in new)) - reached
-    known = {"mpdvae.distributions.support", "mpdvae.distributions.given_class", "mpdvae.data.labelled"}
+    known = {"mpdvae.distributions.support", "mpdvae.distributions.given_condition", "mpdvae.data.conditions"}
     assert {wing(module) for module in reached - known} <= {"vae", "networks", "errors"}
 
 

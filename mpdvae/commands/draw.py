@@ -24,6 +24,7 @@ def sample(
     count: int = 64,
     seed: int = 0,
     label: int | None = None,
+    covariates: tuple[float, ...] | None = None,
     pixel_noise: bool = True,
     device: str = AUTO,
 ) -> None:
@@ -35,6 +36,7 @@ def sample(
         count: Number of images.
         seed: Random seed of the samples.
         label: Class of the images, of a model that is conditioned on classes; default: a column of each.
+        covariates: Covariates of the images, of a model that is conditioned on them; default: those of training images.
         pixel_noise: Whether pixels are drawn given the code. Without, they take their mean, or their more probable value.
         device: auto, cpu, cuda, mps, ... auto: a GPU if there is one.
     """
@@ -43,10 +45,15 @@ def sample(
 
     image_grids.check_png_path(out)
     vae = _model(source, device)
-    columns = vae.classes or max(1, round(count**0.5))
-    labels = [i % vae.classes for i in range(count)] if vae.classes and label is None else label
+    vae.refuse_unused(label, covariates)
+    by_class = label is None and vae.classes and (covariates is not None or not vae.condition.covariates)
+    columns = vae.classes if by_class else max(1, round(count**0.5))
+    labels = [i % vae.classes for i in range(count)] if by_class else label
     with _drawing(f"drawing {count} images"), seeded(seed, "sample"):
-        images = vae.sample(count, labels) if pixel_noise else vae.decode(_codes(vae, count), labels=labels)
+        if pixel_noise:
+            images = vae.sample(count, labels, covariates)
+        else:
+            images = vae.decode(_codes(vae, count), labels=labels, covariates=covariates)
     _save(out, image_grids.png(image_grids.in_rows(_shown(vae, images), columns)))
 
 
@@ -113,8 +120,8 @@ def traverse(
     vae = _model(source, device)
     with seeded(seed, "traverse"), _drawing("traversing the latent space"):
         x = _some_images(source, vae, None, data_dir)
-        labels = vae.labels_of(x[:1])
-        images = vae.decode(traversal(vae, x, dimensions, columns), labels=None if labels is None else labels[0])
+        z, told = traversal(vae, x, dimensions, columns), vae.told_of(x[:1])
+        images = vae.decode_told(z, None if told is None else told.expand(len(z), -1))
     _save(out, image_grids.png(_shown(vae, images)))
 
 

@@ -17,6 +17,7 @@ def encode(
     split: Literal["train", "validation", "test"] = "test",
     value_range: tuple[float, float] | None = None,
     label: int | None = None,
+    covariates: tuple[float, ...] | None = None,
     seed: int = 0,
     device: str = AUTO,
     data_dir: Path | None = None,
@@ -35,6 +36,7 @@ def encode(
         split: Part of the data set, or of an archive that holds x_train and x_test.
         value_range: Values of black and white in an array, if they are not 0 and 1 for floats, 0 and 255 for integers.
         label: Class of the images, for a model that is conditioned on classes; default: that of their folder, or data set.
+        covariates: Covariates of the images, for a model that is conditioned on them; default: those that came with them.
         seed: Random seed of the importance samples.
         device: auto, cpu, cuda, mps, ... auto: a GPU if there is one.
         data_dir: Folder of the data sets.
@@ -58,6 +60,7 @@ def encode(
             seed=seed,
             value_range=value_range,
             labels=label,
+            covariates=covariates,
             data_dir=data_dir,
             progress=lambda done, total: watcher.update(done / total, {}),
         )

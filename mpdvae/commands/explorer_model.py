@@ -79,10 +79,10 @@ class Live:
 
     def images(self, z: Float[Tensor, "n *latent"], columns: int, point: int | None = None) -> bytes:
         """Returns a PNG of the images of codes: means, or draws if pixels depend on each other. Those of a conditional model
-        have the class of the image `point`; None: classes that are drawn."""
-        labels = None if point is None else self.vae.labels_of(self.x[[point]])
+        have the condition of the image `point`; None: conditions that are drawn."""
+        told = None if point is None else self.vae.told_of(self.x[[point]])
         with seeded("explore"):
-            return self.png(image_of(self.vae, z, None if labels is None else labels[0])[0], columns)
+            return self.png(image_of(self.vae, z, None if told is None else told.expand(len(z), -1))[0], columns)
 
     def png(self, images: Tensor, columns: int) -> bytes:
         """Returns a PNG of images in the value range of the model."""

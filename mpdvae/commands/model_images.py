@@ -27,7 +27,7 @@ def model_images(folder: Path, vae: "VAE", data_dir: Path | None) -> "tuple[Tens
 
     examples = read_examples(Inside(folder), origin_of(vae)) if data_dir is None else None
     if examples is not None:
-        return examples.x, examples.labels
+        return examples.x, examples.known.labels
     run = Run(folder)
     data = data_of(run, data_dir)
     check_same_data(run, data)

@@ -8,9 +8,9 @@ images and the splits are part of every published number: they must not change.
 
 from mpdvae.data.batches import batch_indices, steps_per_epoch
 from mpdvae.data.catalogue import ENTRIES, check, data_dir, entry, fetch, load, names
+from mpdvae.data.conditions import split_labels, with_labels
 from mpdvae.data.entry import Entry
 from mpdvae.data.images import Factor, Images, Splits
-from mpdvae.data.labelled import split_labels, with_labels
 from mpdvae.data.progress import Lines, Listener
 from mpdvae.data.protocols import (
     Protocol,

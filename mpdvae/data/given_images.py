@@ -47,6 +47,8 @@ class GivenImages:
 
     pixels: UInt[Tensor, "n channel height width"]
     labels: Tensor | None = None
+    covariates: Tensor | None = None
+    """Numbers that are known of each image [n covariate]."""
     names: list[str] | None = None
     """Name of each image's file, relative to the folder; None if the images had no files of their own."""
     reading: str = ""
@@ -86,7 +88,7 @@ def read_images(
         )
     if path.suffix.lower() == ".npz":
         found = _part_of(read_npz(path, preparation.bits), split, path)
-        return GivenImages(_prepared(found.pixels, preparation), found.labels)
+        return GivenImages(_prepared(found.pixels, preparation), found.labels, found.covariates)
     if path.suffix.lower() == ".npy":
         return GivenImages(_levels(mapped_array(path), image_shape, value_range, str(path), preparation))
     return _of_pictures(PictureFolder(path.parent, pictures_in(path), None, []), image_shape, preparation)
@@ -179,7 +181,7 @@ def _part_of(parts: dict[str, Images], split: str, path: Path) -> Images:
 def _of_pictures(found: PictureFolder, image_shape: ImageShape, preparation: Preparation) -> GivenImages:
     source = PictureSource(found.pictures, preparation, image_shape[0])
     pixels = torch.from_numpy(source.read_all())
-    return GivenImages(pixels, found.labels, found.names, found.reading(source), found.omission)
+    return GivenImages(pixels, found.labels, found.covariates, found.names, found.reading(source), found.omission)
 
 
 def _is_image(x: Any) -> bool:

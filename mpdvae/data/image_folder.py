@@ -3,6 +3,8 @@
     FOLDER/*.png            images without labels, or
     FOLDER/CLASS/**/*.png   one sub-folder per class; classes are numbered in the order of their names
 
+A table FOLDER/covariates.csv adds numbers that are known of each (covariates.py).
+
 Pictures are read in the order of their paths, those of one file in their own order. They must have the same size and be
 either all grey or all colour, unless a `Preparation` makes them so. Hidden files are ignored; all other files that hold no
 pictures are counted and named.
@@ -15,6 +17,7 @@ from pathlib import Path
 
 import torch
 
+from mpdvae.data import covariates
 from mpdvae.data.images import Images
 from mpdvae.data.picture_file import ENDINGS, Picture, pictures_in, refuse_way_out
 from mpdvae.data.picture_source import PictureSource
@@ -50,6 +53,11 @@ class PictureFolder:
         number = {name: label for label, name in enumerate(self.class_names)}
         return torch.tensor([number[picture.file.relative_to(self.folder).parts[0]] for picture in self.pictures])
 
+    @cached_property
+    def covariates(self) -> torch.Tensor | None:
+        """Numbers that are known of each picture [n covariate]; None without a table of them."""
+        return covariates.of_folder(self.folder, self.names)
+
     def reading(self, source: PictureSource) -> str:
         """Returns what was read, changed and left out, in one line; `source` has read the pictures."""
         height, width = source.image_shape[1:]
@@ -73,7 +81,11 @@ def read_image_folder(folder: Path, preparation: Preparation = AS_STORED) -> Ima
     """Reads the pictures in `folder`, prepared; warns of files that are left out. Raises `InputError` if the pictures cannot
     be used together."""
     found = picture_folder(folder)
-    images = Images(torch.from_numpy(PictureSource(found.pictures, preparation).read_all()), found.labels)
+    images = Images(
+        torch.from_numpy(PictureSource(found.pictures, preparation).read_all()),
+        found.labels,
+        covariates=found.covariates,
+    )
     if found.left_out:
         warnings.warn(f"{folder}: {found.omission}", stacklevel=2)
     return images
@@ -84,7 +96,7 @@ def picture_folder(folder: Path) -> PictureFolder:
     classes are."""
     entries = _visible(folder)
     classes = [path for path in entries if path.is_dir()]
-    files = [path for path in entries if not path.is_dir()]
+    files = [path for path in entries if not path.is_dir() and path.name != covariates.TABLE]
     loose = [path for path in files if _is_picture(path)]
     if classes and loose:
         raise InputError(

@@ -17,7 +17,7 @@ from typing import NamedTuple
 
 import numpy as np
 import torch
-from jaxtyping import Int64, UInt
+from jaxtyping import Float32, Int64, UInt
 from torch import Tensor
 
 from mpdvae.errors import InputError
@@ -42,6 +42,8 @@ class Images:
     labels: Int64[Tensor, " n"] | None = None
     factors: Int64[Tensor, "n factor"] | None = None
     """Numbers of the values of the factors of variation (`Splits.factors`), if these are known."""
+    covariates: Float32[Tensor, "n covariate"] | None = None
+    """Numbers that are known of each image, in any units, which a conditional model is told."""
 
     def __len__(self) -> int:
         return len(self.pixels)
@@ -63,13 +65,9 @@ class Images:
         return self.pixels.device
 
     def take(self, indices: Int64[Tensor, " batch"]) -> "Images":
-        """Returns the images with these indices, in this order, with their labels and factors."""
+        """Returns the images with these indices, in this order, with their labels, factors and covariates."""
         indices = indices.to(self.pixels.device)
-        return Images(
-            self.pixels[indices],
-            None if self.labels is None else self.labels[indices],
-            None if self.factors is None else self.factors[indices],
-        )
+        return Images(self.pixels[indices], *(None if table is None else table[indices] for table in self._tables))
 
     def part(self, indices: Int64[Tensor, " part"]) -> "Images":
         """Returns the images with these indices, in this order, held as these are held."""
@@ -84,11 +82,12 @@ class Images:
 
     def to(self, device: torch.device | str) -> "Images":
         """Returns the same images on `device`."""
-        return Images(
-            self.pixels.to(device),
-            None if self.labels is None else self.labels.to(device),
-            None if self.factors is None else self.factors.to(device),
-        )
+        return Images(self.pixels.to(device), *(None if table is None else table.to(device) for table in self._tables))
+
+    @property
+    def _tables(self) -> tuple[Tensor | None, ...]:
+        """What is known of each image, in the order of the fields."""
+        return self.labels, self.factors, self.covariates
 
 
 @dataclass(frozen=True, eq=False)
@@ -156,7 +155,7 @@ class Splits:
 
 
 def hash_images(*parts: Images) -> str:
-    """Returns the SHA-256 over shape, dtype and bytes of the pixels, labels and factors of all `parts`, in hexadecimal."""
+    """Returns the SHA-256 over shape, dtype and bytes of the pixels, labels, factors and covariates of all `parts`."""
     digest = sha256()
     for part in parts:
         for number, piece in enumerate(part.pieces()):
@@ -165,7 +164,11 @@ def hash_images(*parts: Images) -> str:
             digest.update(piece.reshape(-1).data)
         if part.labels is None:
             digest.update(b"no labels;")
-        for table in (part.labels, part.factors):  # images without factors have the hash that they had before
+        for table in (
+            part.labels,
+            part.factors,
+            part.covariates,
+        ):  # what is missing leaves the hash as it was without it
             if table is not None:
                 digest.update(f"{table.dtype} {tuple(table.shape)};".encode())
                 digest.update(table.contiguous().cpu().numpy().reshape(-1).data)

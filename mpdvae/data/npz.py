@@ -3,6 +3,7 @@
     x                   all images, or
     x_train, x_test     already split
     y, y_train, y_test  their labels, optional: integers, names or one-hot (labels.py)
+    covariates, covariates_train, covariates_test    numbers that are known of them, optional (covariates.py)
 
 Images are [n height width], [n channel height width] or [n height width channel] with 1 or 3 channels, of the values that
 arrays.py takes. Nothing is guessed: an array that does not fit is rejected with one sentence that states what was found.
@@ -18,6 +19,7 @@ from pathlib import Path
 import numpy as np
 import torch
 
+from mpdvae.data import covariates
 from mpdvae.data.arrays import channels_first, grey_levels
 from mpdvae.data.files import check_method
 from mpdvae.data.images import Images
@@ -28,7 +30,7 @@ from mpdvae.errors import InputError
 from mpdvae.system.available_memory import check_room
 from mpdvae.system.untrusted_files import in_short
 
-_KEYS = {"x", "y", "x_train", "y_train", "x_test", "y_test"}
+_KEYS = {f"{name}{part}" for name in ("x", "y", "covariates") for part in ("", "_train", "_test")}
 _NPY = b"\x93NUMPY"
 """First bytes of a file that holds a single array."""
 _MOST_AXES = 8
@@ -52,11 +54,12 @@ def read_npz(path: Path, bits: Bits = 8) -> dict[str, Images]:
         )
     if "x_test" not in arrays:
         return {"all": _images(arrays, "x_train", _labels(arrays, ["y_train"], path)[0], path, bits)}
-    if ("y_train" in arrays) != ("y_test" in arrays):
-        there, absent = ("y_train", "y_test") if "y_train" in arrays else ("y_test", "y_train")
-        raise InputError(
-            f"{path} holds labels {there}, but {absent} is missing: give both or neither.", topic="own-data"
-        )
+    for kind, train, test in (("labels", "y_train", "y_test"), ("covariates", "covariates_train", "covariates_test")):
+        if (train in arrays) != (test in arrays):
+            there, absent = (train, test) if train in arrays else (test, train)
+            raise InputError(
+                f"{path} holds {kind} {there}, but {absent} is missing: give both or neither.", topic="own-data"
+            )
     train, test = _labels(arrays, ["y_train", "y_test"], path)
     return {"train": _images(arrays, "x_train", train, path, bits), "test": _images(arrays, "x_test", test, path, bits)}
 
@@ -138,4 +141,6 @@ def _images(arrays: dict[str, np.ndarray], key: str, labels: torch.Tensor | None
             f"{key.replace('x', 'y', 1)}.",
             topic="own-data",
         )
-    return Images(pixels, labels)
+    numbers = key.replace("x", "covariates", 1)
+    told = covariates.of_array(arrays[numbers], len(pixels), f"{numbers} in {path}") if numbers in arrays else None
+    return Images(pixels, labels, covariates=told)

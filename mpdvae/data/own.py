@@ -17,6 +17,8 @@ import numpy as np
 import torch
 
 from mpdvae.data.array_file import ArraySource
+from mpdvae.data.conditions import NOTHING, Covariates, Known
+from mpdvae.data.covariates import of_array
 from mpdvae.data.given_dataset import DatasetSource
 from mpdvae.data.image_folder import picture_folder
 from mpdvae.data.images import Images, Splits
@@ -50,7 +52,7 @@ def load_own(path: Path, validation_size: int | None, split_seed: int, preparati
     if path.is_dir():
         found = picture_folder(path)
         source = PictureSource(found.pictures, preparation)
-        parts = {"all": _held(source, found.labels)}
+        parts = {"all": _held(source, Known(found.labels, found.covariates))}
         splits = split_own(parts, str(path), title, validation_size, split_seed)
         return replace(splits, reading=found.reading(source), omission=found.omission)
     if not path.is_file():
@@ -60,7 +62,7 @@ def load_own(path: Path, validation_size: int | None, split_seed: int, preparati
             topic="own-data",
         )
     if path.suffix.lower() == ".npy":
-        parts = {"all": _held(ArraySource(path, preparation), None)}
+        parts = {"all": _held(ArraySource(path, preparation))}
     else:
         parts = {name: prepared(images, preparation) for name, images in read_npz(path, preparation.bits).items()}
     return split_own(parts, str(path), title, validation_size, split_seed)
@@ -73,6 +75,7 @@ def from_dataset(
     validation_size: int | None = None,
     split_seed: int = PAPER_SPLIT_SEED,
     preparation: Preparation = AS_STORED,
+    covariates: Covariates | None = None,
 ) -> Splits:
     """Returns the images of a data set of another library, split as those of a folder.
 
@@ -83,26 +86,28 @@ def from_dataset(
         validation_size: number of images set aside for validation; None: a tenth, within the bound of this module.
         split_seed: seed of the split.
         preparation: what is done to each picture.
+        covariates: numbers that are known of each image, [n] or [n covariate].
 
     Raises:
-        InputError: if its items are no images, or differ in shape.
+        InputError: if its items are no images, or differ in shape, or covariates are no finite numbers.
     """
     source = DatasetSource(dataset, preparation)
-    parts = {"all": _held(source, source.labels)}
+    told = None if covariates is None else of_array(np.asarray(covariates), len(source), "covariates")
+    parts = {"all": _held(source, Known(source.labels, told))}
     return split_own(parts, title, titled(title, preparation), validation_size, split_seed)
 
 
-def _held(source: Source, labels: torch.Tensor | None) -> Images:
+def _held(source: Source, known: Known = NOTHING) -> Images:
     """Returns the images in memory, or in their files if they are too many."""
-    stored = StoredImages(source, labels)
+    stored = StoredImages(source, known.labels, covariates=known.covariates)
     size = len(source) * math.prod(source.image_shape) * source.preparation.bits // 8
-    return stored if size > IN_MEMORY else Images(stored.pixels, labels)
+    return stored if size > IN_MEMORY else Images(stored.pixels, known.labels, covariates=known.covariates)
 
 
 def prepared(images: Images, preparation: Preparation) -> Images:
     """Returns images in memory, each of them prepared."""
     pixels = np.stack([preparation.apply(levels) for levels in images.pixels.numpy()])
-    return Images(torch.from_numpy(pixels), images.labels)
+    return replace(images, pixels=torch.from_numpy(pixels))
 
 
 def titled(name: str, preparation: Preparation) -> str:

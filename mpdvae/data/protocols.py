@@ -34,8 +34,8 @@ import torch
 from jaxtyping import Float32, Int64, Integer, Shaped, UInt, UInt8
 from torch import Tensor
 
+from mpdvae.data.conditions import NOTHING, Condition, Known, told_numbers, with_condition
 from mpdvae.data.images import Images, Splits
-from mpdvae.data.labelled import refuse_other_classes, with_labels
 from mpdvae.data.preparation import TO_16_BITS
 from mpdvae.errors import InputError, refuse_unknown
 from mpdvae.seeding import derive_seed, seeded
@@ -67,7 +67,9 @@ class Protocol:
     shift: int = 0
     """Most pixels by which training images are shifted in each direction; the border is repeated."""
     condition_classes: int = 0
-    """Number of classes that the model is conditioned on: its input is labelled images; 0: images alone."""
+    """Number of classes that the model is told of; 0: the class is not told."""
+    condition_covariates: int = 0
+    """Number of covariates that the model is told; with these or classes, its input is conditioned images."""
 
     def __post_init__(self) -> None:
         if self.binarisation not in get_args(Binarisation):
@@ -94,6 +96,11 @@ class Protocol:
     def binarises(self) -> bool:
         """Whether the input of a model is binary, 0 and 1."""
         return self.binarisation in ("dynamic", "static")
+
+    @property
+    def condition(self) -> Condition:
+        """What the model is told of each image."""
+        return Condition(self.condition_classes, self.condition_covariates)
 
     def check_shape(self, image_shape: tuple[int, int, int]) -> None:
         """Raises `InputError` if the protocol binarises, and images of this shape (channel, height, width) cannot be."""
@@ -124,7 +131,7 @@ class Protocol:
                 f"--data.shift: expected less than the size of the images, {height}x{width}, got {self.shift}.",
                 topic="options",
             )
-        self._check_labels(data)
+        self._check_condition(data)
         if data.binarised and self.evaluation_draws != 1:
             raise InputError(
                 f"{data.title} is black and white already, so its {self.evaluation_draws} draws would be the same images "
@@ -132,12 +139,13 @@ class Protocol:
                 topic="options",
             )
 
-    def _check_labels(self, data: Splits) -> None:
-        """Raises `InputError` if labels are to be given to a model, and there are none, or some of other classes."""
-        if not self.condition_classes:
-            return
+    def _check_condition(self, data: Splits) -> None:
+        """Raises `InputError` if labels or covariates are to be given to a model, and there are none, or others."""
         for images in (data.train, data.validation, data.test):
+            self._check_covariates(images, data.title)
             labels = images.labels
+            if not self.condition_classes:
+                continue
             if labels is None or labels.min() < 0 or labels.max() >= self.condition_classes:
                 least, most = (-1, -1) if labels is None else (int(labels.min()), int(labels.max()) + 1)
                 found = "no labels" if labels is None else f"labels from {least} to {most - 1}"
@@ -147,6 +155,16 @@ class Protocol:
                     f"{data.title} has {found}; {advice}.",
                     topic="conditional",
                 )
+
+    def _check_covariates(self, images: Images, title: str) -> None:
+        found = 0 if images.covariates is None else images.covariates.shape[1]
+        if self.condition_covariates and found != self.condition_covariates:
+            advice = f"use --data.condition-covariates {found}" if found else "leave it out"
+            raise InputError(
+                f"--data.condition-covariates: expected images with {self.condition_covariates} covariates, but {title} has "
+                f"{found or 'none'}; {advice}.",
+                topic="conditional",
+            )
 
     def describe(self, data: Splits) -> str:
         """Returns the protocol's name, which is stored with results on `data`.
@@ -177,7 +195,7 @@ class Protocol:
         else:
             plural = "s" if self.evaluation_draws > 1 else ""
             draws = f"dynamic binarisation, {self.evaluation_draws} fixed test draw{plural}"
-        draws += f", given one of {self.condition_classes} classes" if self.condition_classes else ""
+        draws += f", given {self.condition.in_words}" if self.condition.channels else ""
         by = f" (seed {data.split_seed})" if data.split_seed is not None else ""
         return f"{data.title} {height}x{width}{colour}, {draws}, split {'/'.join(map(str, data.sizes))}{by}"
 
@@ -200,20 +218,19 @@ def scaled(pixels: Integer[Tensor, "*shape"], protocol: Protocol) -> Float32[Ten
 
 def training_batch(
     images: Images, indices: Int64[Tensor, " batch"], protocol: Protocol, seed: int, step: int
-) -> Float32[Tensor, "batch channel_or_labelled height width"]:
+) -> Float32[Tensor, "batch channel_or_more height width"]:
     """Returns the input of training step `step` of the run with seed `seed`, on the device of `images`: 0 and 1,
     -1..1, or 0..1."""
     protocol.check_shape(images.image_shape)
     if protocol.binarisation == "static":
         x = _static_training_images(images, protocol.split_seed)[indices.to(images.device)].float()
-        labels = None if images.labels is None else images.labels[indices.to(images.device)]
-        return labelled(_augmented(x, protocol, seed, step), labels, protocol)
+        return conditioned(_augmented(x, protocol, seed, step), images.take(indices), protocol)
     batch = images.take(indices)
     levels = _augmented(batch.pixels, protocol, seed, step)
     if not protocol.binarises:
-        return labelled(scaled(levels, protocol), batch.labels, protocol)
+        return conditioned(scaled(levels, protocol), batch, protocol)
     with seeded(seed, "binarise", step):
-        return labelled(binarise(levels), batch.labels, protocol)
+        return conditioned(binarise(levels), batch, protocol)
 
 
 def evaluation_images(
@@ -238,53 +255,49 @@ def evaluation_images(
         raise InputError(f"draws must be 1 to {protocol.evaluation_draws} (evaluation_draws), but {draws} was given.")
     if not protocol.binarises:
         part = images if chosen is None else images.take(chosen)
-        return labelled(scaled(part.pixels, protocol), part.labels, protocol), part.labels
+        return conditioned(scaled(part.pixels, protocol), part, protocol), part.labels
     x = torch.cat([_fixed_draw(images, protocol.split_seed, split, draw) for draw in range(draws)])
-    labels = None if images.labels is None else images.labels.repeat(draws)
+    known = Known(
+        None if images.labels is None else images.labels.repeat(draws),
+        None if images.covariates is None else images.covariates.repeat(draws, 1),
+    )
     if chosen is not None:
         chosen = chosen.to(x.device)
-        x, labels = x[chosen], None if labels is None else labels[chosen]
-    return labelled(x.float(), labels, protocol), labels
+        x, known = x[chosen], Known(*(None if table is None else table[chosen] for table in known))
+    return conditioned(x.float(), known, protocol), known.labels
 
 
 def images_by_content(
-    pixels: UInt[Tensor, "n channel height width"], protocol: Protocol, labels: Int64[Tensor, " n"] | None = None
-) -> tuple[Float32[Tensor, "n channel_or_labelled height width"], list[int]]:
+    pixels: UInt[Tensor, "n channel height width"], protocol: Protocol, known: Known = NOTHING
+) -> tuple[Float32[Tensor, "n channel_or_more height width"], list[int]]:
     """Returns the model input for images that belong to no data set, and a key for each. Both are functions of the image,
-    and of its label where the model is conditioned on classes, independent of the other images and of their order."""
+    and of what the model is told of it, independent of the other images and of their order."""
     protocol.check_shape((pixels.shape[1], pixels.shape[2], pixels.shape[3]))
     keys = [derive_seed("content", sha256(image.tobytes()).hexdigest()) for image in pixels.cpu().numpy()]
     if not protocol.binarises:
-        return labelled(scaled(pixels, protocol), labels, protocol), keys
+        return conditioned(scaled(pixels, protocol), known, protocol), keys
     generator = torch.Generator()
     draws = [_draw(image, generator.manual_seed(key)) for image, key in zip(pixels.cpu(), keys, strict=True)]
-    return labelled(torch.stack(draws).float().to(pixels.device), labels, protocol), keys
+    return conditioned(torch.stack(draws).float().to(pixels.device), known, protocol), keys
 
 
 def expected_images(
-    pixels: UInt[Tensor, "n channel height width"], protocol: Protocol, labels: Int64[Tensor, " n"] | None = None
-) -> Float32[Tensor, "n channel_or_labelled height width"]:
+    pixels: UInt[Tensor, "n channel height width"], protocol: Protocol, known: Known = NOTHING
+) -> Float32[Tensor, "n channel_or_more height width"]:
     """Returns the mean of the model input over its draws: grey, where a protocol makes pixels black and white. A model has no
     likelihood of grey pixels, but its encoder makes codes of them, without the noise of a draw."""
     protocol.check_shape((pixels.shape[1], pixels.shape[2], pixels.shape[3]))
-    return labelled(scaled(pixels, protocol), labels, protocol)
+    return conditioned(scaled(pixels, protocol), known, protocol)
 
 
-def labelled(
-    x: Float32[Tensor, "n channel height width"], labels: Int64[Tensor, " n"] | None, protocol: Protocol
-) -> Float32[Tensor, "n channel_or_labelled height width"]:
-    """Returns the images as they are or, for a model that is conditioned on classes, with their labels
-    (`mpdvae.data.labelled`). Raises `InputError` if it needs labels and there are none, or others."""
-    if not protocol.condition_classes:
+def conditioned(
+    x: Float32[Tensor, "n channel height width"], known: Known | Images, protocol: Protocol
+) -> Float32[Tensor, "n channel_or_more height width"]:
+    """Returns the images as they are or, for a conditional model, with what it is told of them (`mpdvae.data.conditions`).
+    Raises `InputError` if it needs labels or covariates and there are none, or others."""
+    if not protocol.condition.channels:
         return x
-    if labels is None:
-        raise InputError(
-            f"images: expected a label for each, as the model is conditioned on {protocol.condition_classes} classes, got "
-            "none; give labels, or pictures in a folder of each class.",
-            topic="conditional",
-        )
-    refuse_other_classes(labels, protocol.condition_classes, "labels")
-    return with_labels(x, labels)
+    return with_condition(x, told_numbers(protocol.condition, known.labels, known.covariates))
 
 
 def split_train_validation(n: int, validation_size: int, seed: int) -> tuple[Int64[Tensor, " a"], Int64[Tensor, " b"]]:

@@ -11,7 +11,7 @@ from typing import Protocol, runtime_checkable
 
 import numpy as np
 import torch
-from jaxtyping import Int64, UInt
+from jaxtyping import Float32, Int64, UInt
 from torch import Tensor
 
 from mpdvae.data.images import Images
@@ -61,7 +61,8 @@ class _Reading:
 
 
 class StoredImages(Images):
-    """Images of a `source`, all or those with the numbers `rows`, with or without labels; batches go to `device`."""
+    """Images of a `source`, all or those with the numbers `rows`, with or without labels and
+    covariates; batches go to `device`."""
 
     def __init__(
         self,
@@ -69,10 +70,12 @@ class StoredImages(Images):
         labels: Int64[Tensor, " n"] | None = None,
         rows: np.ndarray | None = None,
         device: torch.device | str = "cpu",
+        covariates: Float32[Tensor, "n covariate"] | None = None,
     ) -> None:
         reading = source if isinstance(source, _Reading) else _Reading(source)
         rows = np.arange(len(reading.source)) if rows is None else rows
-        fields = {"labels": labels, "_reading": reading, "_rows": rows, "_device": torch.device(device)}
+        known = {"labels": labels, "covariates": covariates}
+        fields = known | {"_reading": reading, "_rows": rows, "_device": torch.device(device)}
         for name, value in fields.items():
             object.__setattr__(self, name, value)  # the class is frozen
 
@@ -110,11 +113,11 @@ class StoredImages(Images):
     def take(self, indices: Int64[Tensor, " batch"]) -> Images:
         indices = indices.cpu()
         pixels = torch.from_numpy(self._reading.read(self._rows[indices.numpy()])).to(self._device)
-        return Images(pixels, None if self.labels is None else self.labels[indices.to(self.labels.device)])
+        return Images(pixels, labels=_rows_of(self.labels, indices), covariates=_rows_of(self.covariates, indices))
 
     def part(self, indices: Int64[Tensor, " part"]) -> "StoredImages":
-        labels = None if self.labels is None else self.labels[indices.to(self.labels.device)]
-        return StoredImages(self._reading, labels, self._rows[indices.cpu().numpy()], self._device)
+        labels, covariates = _rows_of(self.labels, indices), _rows_of(self.covariates, indices)
+        return StoredImages(self._reading, labels, self._rows[indices.cpu().numpy()], self._device, covariates)
 
     def expect(self, indices: Int64[Tensor, " batch"]) -> None:
         self._reading.expect(self._rows[indices.cpu().numpy()])
@@ -125,5 +128,9 @@ class StoredImages(Images):
             yield self._reading.read(self._rows[start : start + count])
 
     def to(self, device: torch.device | str) -> "StoredImages":
-        labels = None if self.labels is None else self.labels.to(device)
-        return StoredImages(self._reading, labels, self._rows, device)
+        labels, covariates = (None if table is None else table.to(device) for table in (self.labels, self.covariates))
+        return StoredImages(self._reading, labels, self._rows, device, covariates)
+
+
+def _rows_of(table: Tensor | None, indices: Tensor) -> Tensor | None:
+    return None if table is None else table[indices.to(table.device)]

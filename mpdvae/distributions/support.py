@@ -15,8 +15,8 @@ from jaxtyping import Float
 from torch import Tensor, nn
 from torch.distributions import constraints
 
-from mpdvae.data.labelled import refuse_other_classes, split_labels
-from mpdvae.distributions.given_class import LabelledSupport
+from mpdvae.data.conditions import refuse_other_classes, refuse_other_covariates, split_condition
+from mpdvae.distributions.given_condition import ConditionedSupport
 from mpdvae.errors import InputError
 
 BINARY = "0 and 1"
@@ -47,8 +47,8 @@ def refuse_outside(
     indices: Sequence[int] | None = None,
 ) -> None:
     """Raises `InputError`, naming the image and a value, unless all images lie in `support`."""
-    if isinstance(support, LabelledSupport):
-        x, support = _unlabelled(support, x), support.images
+    if isinstance(support, ConditionedSupport):
+        x, support = _unconditioned(support, x), support.images
     inside = support.check(x)
     if inside.all():
         return
@@ -110,8 +110,8 @@ def refuse_out_of_range(support: constraints.Constraint | None, x: Float[Tensor,
     """Raises `InputError`, naming the image and a value, for a pixel that is not finite or beyond the smallest and largest
     value in `support`. Between them every value is taken: grey levels of an image of black and white pixels, for example,
     which have no likelihood but a code."""
-    if isinstance(support, LabelledSupport):
-        x, support = _unlabelled(support, x), support.images
+    if isinstance(support, ConditionedSupport):
+        x, support = _unconditioned(support, x), support.images
     single = getattr(support, "base_constraint", support)
     binary = isinstance(single, type(constraints.boolean))
     lowest, highest = (0.0, 1.0) if binary else getattr(single, "bounds", (-math.inf, math.inf))
@@ -126,16 +126,24 @@ def refuse_out_of_range(support: constraints.Constraint | None, x: Float[Tensor,
     )
 
 
-def _unlabelled(support: LabelledSupport, x: Tensor) -> Tensor:
-    """Returns the images of labelled images. Raises `InputError` for an image without a class, or of another."""
-    images, labels = split_labels(x)
-    if not (x[..., -1, :, :] == labels.to(x)[..., None, None]).all():
+def _unconditioned(support: ConditionedSupport, x: Tensor) -> Tensor:
+    """Returns the images of conditioned images. Raises `InputError` for an image without its condition, or of another
+    class."""
+    condition = support.condition
+    images, told = split_condition(x, condition)
+    planes = x[..., -condition.channels :, :, :]
+    labels = told[..., 0] if condition.classes else told[..., :0]
+    if not (planes.isnan() | (planes == told[..., None, None])).all() or not (labels == labels.round()).all():
+        last = "its last channel" if condition.channels == 1 else f"each of its last {condition.channels} channels"
         raise InputError(
-            "x: expected labelled images, with the number of a class in all of its last channel, got other numbers; "
-            "vae.preprocess(images, labels=labels) makes them.",
+            f"x: expected images with {condition.in_words}, the same number in all of {last}, got other numbers; "
+            "vae.preprocess(images, labels=..., covariates=...) makes them.",
             topic="conditional",
         )
-    refuse_other_classes(labels, support.classes, "x")
+    if condition.classes:
+        refuse_other_classes(labels, condition.classes, "x")
+    if condition.covariates:
+        refuse_other_covariates(told[..., -condition.covariates :], condition.covariates)
     return images
 
 

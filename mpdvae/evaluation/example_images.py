@@ -1,7 +1,7 @@
 """Images in a model folder, with which the model can be explored without its data set.
 
     images.png     the images side by side without gaps, 8 bits per channel, in rows of `columns`
-    images.json    their positions in the test split, their labels, and log p(x) of the first of them as it was measured
+    images.json    their positions in the test split, labels, covariates, and the measured log p(x) of the first
 
 They are test images, or images drawn from the model where the data may not be passed on. The image of position i has the
 noise of position i (`mpdvae.measures.density`), so that log p(x) can be computed again from the weights and these files
@@ -13,12 +13,13 @@ from dataclasses import dataclass
 from typing import Any
 
 import torch
-from jaxtyping import Float, Int64
+from jaxtyping import Float
 from pydantic import Field, FiniteFloat
 from torch import Tensor
 
+from mpdvae.data.conditions import Known
 from mpdvae.data.picture_file import read_picture
-from mpdvae.data.protocols import labelled, scaled
+from mpdvae.data.protocols import conditioned, scaled
 from mpdvae.errors import InputError
 from mpdvae.evaluation import image_grids
 from mpdvae.experiments.data_config import Data
@@ -39,7 +40,8 @@ class Examples:
     x: Float[Tensor, "n channel height width"]
     indices: list[int]
     """Position of each image in the test split; of drawn images: 0, 1, ..."""
-    labels: Int64[Tensor, " n"] | None
+    known: Known
+    """Labels and covariates; of drawn images, those that they were drawn for."""
     log_prob_nats: list[float]
     """Measured importance-weighted log p(x) of the first images."""
     drawn: bool
@@ -53,13 +55,16 @@ class _About(Part):
     drawn: bool
     indices: list[Whole] = Field(min_length=1)
     labels: list[Whole] | None = None
+    covariates: list[list[FiniteFloat]] | None = None
     log_prob_nats: list[FiniteFloat]
 
 
 def write(folder: Inside, examples: Examples, data: Data) -> None:
     """Writes the two files."""
-    labels = None if examples.labels is None else examples.labels.tolist()
+    labels = None if examples.known.labels is None else examples.known.labels.tolist()
     about: dict[str, Any] = {"columns": COLUMNS, "drawn": examples.drawn, "indices": examples.indices, "labels": labels}
+    if examples.known.covariates is not None:
+        about["covariates"] = examples.known.covariates.tolist()
     about["log_prob_nats"] = examples.log_prob_nats
     write_atomically(folder / SHEET, image_grids.sheet(data.shown(examples.x), COLUMNS))
     write_atomically(folder / ABOUT, json.dumps(about, allow_nan=False) + "\n")
@@ -76,7 +81,8 @@ def read_examples(folder: Inside, origin: Origin) -> Examples | None:
         return None
     about = read(_About, path, ADVICE)
     count = len(about.indices)
-    if len(about.log_prob_nats) > count or (about.labels is not None and len(about.labels) != count):
+    tables = [table for table in (about.labels, about.covariates) if table is not None]
+    if len(about.log_prob_nats) > count or any(len(table) != count for table in tables) or not _even(about.covariates):
         raise InputError(f"{path} is broken (its lists do not have {count} images): {ADVICE}.", topic="damaged")
     levels = torch.from_numpy(read_picture(folder / SHEET).copy())
     channel, height, width = origin.image_shape
@@ -88,11 +94,16 @@ def read_examples(folder: Inside, origin: Origin) -> Examples | None:
             topic="damaged",
         )
     tiles = levels.unflatten(2, (-1, width)).unflatten(1, (-1, height)).permute(1, 3, 0, 2, 4).flatten(0, 1)[:count]
-    protocol, labels = origin.experiment.data.protocol(), None if about.labels is None else torch.tensor(about.labels)
+    protocol = origin.experiment.data.protocol()
+    known = Known(*(None if table is None else torch.tensor(table) for table in (about.labels, about.covariates)))
     return Examples(
-        x=labelled(scaled(tiles, protocol), labels, protocol),
+        x=conditioned(scaled(tiles, protocol), known, protocol),
         indices=about.indices,
-        labels=labels,
+        known=known,
         log_prob_nats=about.log_prob_nats,
         drawn=about.drawn,
     )
+
+
+def _even(rows: list[list[float]] | None) -> bool:
+    return rows is None or len({len(row) for row in rows}) == 1

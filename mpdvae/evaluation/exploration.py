@@ -97,25 +97,25 @@ def _rounded(values: Tensor, digits: int) -> list[float]:
 
 @torch.no_grad()
 def image_of(
-    vae: VAE, z: Float[Tensor, "n *latent"], labels: Tensor | None = None
+    vae: VAE, z: Float[Tensor, "n *latent"], told: Tensor | None = None
 ) -> tuple[Float[Tensor, "n channel height width"], bool]:
     """Returns an image for each code, and whether it was sampled (with the ambient generator): the mean of its pixels, or a
-    sample if pixels depend on each other, because the most probable image is then often an empty one. `labels` are the
-    classes that a conditional model gives them; None: drawn."""
-    p = vae.decoded(z, labels)
+    sample if pixels depend on each other, because the most probable image is then often an empty one. `told` is the
+    condition that a conditional model gives them; None: drawn."""
+    p = vae.decoded(z, told)
     try:
         return p.mean, False
     except NotImplementedError:
         return p.sample(), True
 
 
-def _images_of(vae: VAE, z: Tensor, labels: Tensor | None) -> tuple[Tensor, bool]:
+def _images_of(vae: VAE, z: Tensor, told: Tensor | None) -> tuple[Tensor, bool]:
     """Calls `image_of` in chunks that fit in memory."""
     drawn = False
 
     def part(rows: slice) -> Tensor:
         nonlocal drawn
-        images, drawn = image_of(vae, z[rows], None if labels is None else labels[rows])
+        images, drawn = image_of(vae, z[rows], None if told is None else told[rows])
         return images
 
     images = drawn_in_pieces(part, len(z), "walks")
@@ -125,15 +125,15 @@ def _images_of(vae: VAE, z: Tensor, labels: Tensor | None) -> tuple[Tensor, bool
 @torch.no_grad()
 def _walks(vae: VAE, x: Tensor) -> tuple[Tensor, Tensor, bool]:
     """Returns images [walk step ...] and [row column ...], and whether they were sampled. All are decoded together. Those of
-    a conditional model have the class of the image where the walk begins."""
+    a conditional model have the condition of the image where the walk begins."""
     ends = x[torch.arange(max(4, 2 * LINEAR_WALKS)) % len(x)]
     z = in_pieces(lambda rows: vae.encode(ends[rows]), len(ends))
     pairs = z[: 2 * min(LINEAR_WALKS, len(x) // 2)]
     straight = interpolation.linear(pairs[0::2], pairs[1::2], STEPS).transpose(0, 1)
     surface = interpolation.bilinear(z[:4], BILINEAR, BILINEAR)
-    first, labels = straight.shape[0] * STEPS, vae.labels_of(ends)
-    if labels is not None:
-        starts = labels[: len(pairs)][0::2].repeat_interleave(STEPS)
-        labels = torch.cat([starts, labels[:1].expand(BILINEAR**2)])
-    images, drawn = _images_of(vae, torch.cat([straight.flatten(0, 1), surface.flatten(0, 1)]), labels)
+    first, told = straight.shape[0] * STEPS, vae.told_of(ends)
+    if told is not None:
+        starts = told[: len(pairs)][0::2].repeat_interleave(STEPS, 0)
+        told = torch.cat([starts, told[:1].expand(BILINEAR**2, -1)])
+    images, drawn = _images_of(vae, torch.cat([straight.flatten(0, 1), surface.flatten(0, 1)]), told)
     return images[:first].unflatten(0, (-1, STEPS)), images[first:].unflatten(0, (BILINEAR, BILINEAR)), drawn

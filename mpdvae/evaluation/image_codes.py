@@ -22,8 +22,8 @@ from jaxtyping import Float32, Float64, Int64
 from torch.nn.utils import parametrize
 
 from mpdvae.data import ENTRIES
+from mpdvae.data.conditions import Covariates, Labels
 from mpdvae.data.given_images import ValueRange
-from mpdvae.data.labelled import Labels
 from mpdvae.divergence import diagonal_normal
 from mpdvae.errors import InputError
 from mpdvae.evaluation.code_files import write_table
@@ -93,6 +93,7 @@ def encode_images(
     seed: int = 0,
     value_range: ValueRange | None = None,
     labels: Labels | None = None,
+    covariates: Covariates | None = None,
     data_dir: Path | None = None,
     progress: Callable[[int, int], None] | None = None,
 ) -> ImageCodes:
@@ -107,6 +108,7 @@ def encode_images(
         seed: seed of the samples.
         value_range: values of black and white, as in `vae.preprocess`.
         labels: classes of the images, as in `vae.preprocess`; the labels of a data set cannot be replaced.
+        covariates: numbers that a conditional model is told, as in `vae.preprocess`; those of a data set cannot be replaced.
         data_dir: folder of the data sets; None: the default.
         progress: called with the number of decoder evaluations done, and the total.
 
@@ -115,7 +117,7 @@ def encode_images(
         RunError: if the model gives a non-finite weight, or a data set cannot be fetched.
     """
     check_samples(samples)
-    given = _input(vae, images, split, value_range, labels, data_dir)
+    given = _input(vae, images, split, value_range, labels, covariates, data_dir)
     expected = given.expected()
     with torch.no_grad(), density.evaluating(vae), parametrize.cached():
 
@@ -127,7 +129,7 @@ def encode_images(
     measured = density.estimate(
         vae, given.x, samples, seed=seed, progress=progress, indices=given.keys, proposal="encoder"
     )
-    classes = None if given.labels is None else given.labels.numpy()
+    classes = None if given.known.labels is None else given.known.labels.numpy()
     kl, log_prob = measured.kl.numpy(), measured.log_prob.numpy()
     return ImageCodes(given.names, classes, mean, scale, kl, log_prob, samples, given.reading)
 
@@ -138,14 +140,16 @@ def _input(
     split: str,
     value_range: ValueRange | None,
     labels: Labels | None,
+    covariates: Covariates | None,
     data_dir: Path | None,
 ) -> ModelInput:
     if not isinstance(images, str) or Path(images).expanduser().exists():
-        return model_input(vae, images, value_range, split, labels)
+        return model_input(vae, images, value_range, split, labels, covariates)
     known = [entry.name for entry in ENTRIES]
     if images in known:
-        if labels is not None:
-            raise InputError(f"labels: {images} has labels of its own; leave them out.", topic="conditional")
+        for name, given in {"labels": labels, "covariates": covariates}.items():
+            if given is not None:
+                raise InputError(f"{name}: {images} is used with its own, if any; leave them out.", topic="conditional")
         return of_data_set(vae, images, split, data_dir)
     near = get_close_matches(images[:200], known, n=1, cutoff=0.7)
     raise InputError(

@@ -23,7 +23,7 @@ from torch import Tensor
 from torch.distributions import Independent
 
 from mpdvae.data import Images, Splits, data_dir, evaluation_images
-from mpdvae.data.protocols import labelled
+from mpdvae.data.protocols import conditioned
 from mpdvae.evaluation.result_cache import shared
 from mpdvae.experiments.evaluation_config import Evaluation
 from mpdvae.experiments.experiment import Experiment
@@ -72,7 +72,7 @@ def code_images(
     thresholded at one half, or levels."""
     if _thresholded(e):
         taken = images if chosen is None else images.take(chosen)
-        return labelled((taken.pixels >= GREY_HALF).float(), taken.labels, e.data.protocol())
+        return conditioned((taken.pixels >= GREY_HALF).float(), taken, e.data.protocol())
     return evaluation_images(images, e.data.protocol(), split, draws=1, chosen=chosen)[0]
 
 
@@ -150,7 +150,7 @@ def _settings(evaluation: Evaluation) -> dict[str, Any]:
 
 def _baselines(e: Experiment, data: Splits, split: str, x: Scored) -> dict[str, Any]:
     """Returns the scores of each baseline and its number of dimensions."""
-    pixels = e.data.without_labels(x.train[0]).numel()
+    pixels = e.data.without_condition(x.train[0]).numel()
     dimensions = int(np.prod(e.encoder.latent_shape(data.image_shape, e.latent_dim)))
     components = min(dimensions, pixels, len(x.train))
     features = {
@@ -186,7 +186,7 @@ def _pieces(evaluation: Evaluation, labelled: Callable[[], Labelled]) -> Mapping
 
 
 def _raw_pixels(e: Experiment, x: Scored) -> Labelled:
-    return x.labelled(*(e.data.without_labels(images).flatten(1).cpu().numpy() for images in (x.train, x.test)))
+    return x.labelled(*(e.data.without_condition(images).flatten(1).cpu().numpy() for images in (x.train, x.test)))
 
 
 def _components(e: Experiment, x: Scored, components: int) -> Labelled:

@@ -27,8 +27,8 @@ def draw_pictures(run: Run, vae: VAE, x: Float[Tensor, "n channel height width"]
     with torch.no_grad(), seeded("pictures"):
         chosen = x[torch.randperm(len(x))[:COLUMNS].to(x.device)]
         codes = vae.prior().sample((SAMPLE_ROWS * COLUMNS,))
-    between, own = interpolations(vae, chosen), vae.labels_of(chosen)
-    starts = None if own is None else own[: 2 * len(between)][0::2].repeat_interleave(COLUMNS)
+    between, own = interpolations(vae, chosen), vae.told_of(chosen)
+    starts = None if own is None else own[: 2 * len(between)][0::2].repeat_interleave(COLUMNS, 0)
     grids = {
         "samples": image_grids.in_rows(_drawn(vae, codes, "samples"), COLUMNS),
         "reconstructions": torch.stack([chosen, _drawn(vae, _encoded(vae, chosen), "reconstructions", own)]),
@@ -71,11 +71,11 @@ def _encoded(vae: VAE, x: Tensor) -> Tensor:
     return in_pieces(lambda rows: vae.encode(x[rows]), len(x))
 
 
-def _drawn(vae: VAE, z: Tensor, name: str, labels: Tensor | None = None) -> Tensor:
-    """Draws an image for each code, in chunks that fit in memory; `name` is a key of the noise, `labels` the classes that a
-    conditional model gives them."""
+def _drawn(vae: VAE, z: Tensor, name: str, told: Tensor | None = None) -> Tensor:
+    """Draws an image for each code, in chunks that fit in memory; `name` is a key of the noise, `told` the condition that
+    a conditional model gives them."""
 
     def part(rows: slice) -> Tensor:
-        return vae.decode(z[rows], greedy=False, labels=None if labels is None else labels[rows])
+        return vae.decode_told(z[rows], None if told is None else told[rows], greedy=False)
 
     return drawn_in_pieces(part, len(z), "pictures", name)

@@ -16,13 +16,26 @@ if TYPE_CHECKING:
     from torch import Tensor
 
     from mpdvae.data import Protocol
+    from mpdvae.data.conditions import Condition
     from mpdvae.data.preparation import Preparation
 
 
 class Data(GrownConfig):
     """Training data and protocol."""
 
-    later = frozenset({"resize", "fit", "colours", "background", "levels", "flip", "shift", "condition_classes"})
+    later = frozenset(
+        {
+            "resize",
+            "fit",
+            "colours",
+            "background",
+            "levels",
+            "flip",
+            "shift",
+            "condition_classes",
+            "condition_covariates",
+        }
+    )
 
     dataset: Text = "mnist"
     """Name in `mpdvae data list`, or `own` together with a path."""
@@ -57,6 +70,9 @@ class Data(GrownConfig):
     condition_classes: Annotated[int, Field(ge=0, le=256)] = 0  # 256 classes have exact numbers in bfloat16, too
     """Number of classes whose labels encoder, decoder and prior are told (MNIST: 10): a conditional VAE, with likelihoods of
     an image given its class; 0: none."""
+    condition_covariates: Annotated[int, Field(ge=0, le=256)] = 0
+    """Number of covariates of each image, such as an age or an angle, that encoder, decoder and prior are told: those of own
+    data, in `covariates` of an archive or in covariates.csv of a folder; 0: none."""
 
     @model_validator(mode="after")
     def _static_draws_once(self) -> "Data":
@@ -100,15 +116,22 @@ class Data(GrownConfig):
         return RANGES[self.pixel_values]
 
     def shown(self, images: "Tensor") -> "Tensor":
-        """Maps images from the model's value range to [0, 1], for display, without labels; Gaussian pixels beyond it are
-        shown at its end."""
-        images = self.without_labels(images)
+        """Maps images from the model's value range to [0, 1], for display, without what a conditional model is told; Gaussian
+        pixels beyond it are shown at its end."""
+        images = self.without_condition(images)
         lowest, highest = self.image_range
         return ((images - lowest) / (highest - lowest)).clamp(0, 1)
 
-    def without_labels(self, x: "Tensor") -> "Tensor":
-        """Returns the images of the model's input [... channel height width], without the labels of a conditional model."""
-        return x[..., :-1, :, :] if self.condition_classes else x
+    @property
+    def condition(self) -> "Condition":
+        """What the model is told of each image."""
+        from mpdvae.data.conditions import Condition
+
+        return Condition(self.condition_classes, self.condition_covariates)
+
+    def without_condition(self, x: "Tensor") -> "Tensor":
+        """Returns the images of the model's input [... channel height width], without what a conditional model is told."""
+        return x[..., : x.shape[-3] - self.condition.channels, :, :]
 
     def protocol(self) -> "Protocol":
         """Returns the protocol that is applied to the images."""
@@ -123,6 +146,7 @@ class Data(GrownConfig):
             self.flip,
             self.shift,
             self.condition_classes,
+            self.condition_covariates,
         )
 
     def preparation(self) -> "Preparation":

@@ -137,10 +137,11 @@ class Experiment(Config):
         unfit = "prior vamp" if isinstance(self.prior, VampPrior) else ""
         unfit = "a whole model" if isinstance(self.encoder, OwnEncoder) and self.encoder.whole else unfit
         unfit = "objective.latent_reconstruction_weight" if self.objective.latent_reconstruction_weight else unfit
-        if self.data.condition_classes and unfit:
+        if unfit and (self.data.condition_classes or self.data.condition_covariates):
+            option = "classes" if self.data.condition_classes else "covariates"
             raise ValueError(
-                f"data.condition_classes: {unfit} has no place for a class, got {self.data.condition_classes} classes; "
-                "leave it out, or choose another part"
+                f"data.condition_{option}: {unfit} has no place for a condition, got {self.data.condition.in_words}; leave "
+                "it out, or choose another part"
             )
 
     def _check_pieces(self) -> None:
@@ -181,21 +182,21 @@ class Experiment(Config):
         return self._with_origin(VAE(encoder, decoder, prior), image_shape)
 
     def _build_networks(self, image_shape: ImageShape) -> "tuple[nn.Module, nn.Module]":
-        """Returns the encoder and the decoder, of labelled images if the model is conditioned on classes."""
-        law, classes = self.decoder.law(self.data.pixel_values, self.data.levels), self.data.condition_classes
-        if not classes:
+        """Returns the encoder and the decoder, of conditioned images if the model is told anything of them."""
+        law, condition = self.decoder.law(self.data.pixel_values, self.data.levels), self.data.condition
+        if not condition.channels:
             return self.encoder.build(image_shape, self.latent_dim), self.decoder.build(
                 image_shape, self.latent_dim, law
             )
-        from mpdvae.models.class_conditional import WIDTH, ClassConditionalDecoder, ClassConditionalEncoder
+        from mpdvae.models.conditional import WIDTH, ConditionalDecoder, ConditionalEncoder
 
         channel, height, width = image_shape
         encoder = self.encoder.build((channel + WIDTH, height, width), self.latent_dim)
         decoder = self.decoder.build(image_shape, self.latent_dim + WIDTH, law)
         latent_shape = self.encoder.latent_shape(image_shape, self.latent_dim)
         return (
-            ClassConditionalEncoder(encoder, classes),
-            ClassConditionalDecoder(decoder, classes, latent_shape, image_shape),
+            ConditionalEncoder(encoder, condition),
+            ConditionalDecoder(decoder, condition, latent_shape, image_shape),
         )
 
     def _with_origin(self, vae: "VAE", image_shape: ImageShape) -> "VAE":
@@ -217,9 +218,9 @@ class Origin:
 
     @property
     def input_shape(self) -> ImageShape:
-        """Shape of the model's input: of an image or, if the model is conditioned on classes, of a labelled one."""
+        """Shape of the model's input: of an image or, if it is conditional, of a conditioned one."""
         channel, height, width = self.image_shape
-        return channel + bool(self.experiment.data.condition_classes), height, width
+        return channel + self.experiment.data.condition.channels, height, width
 
 
 def origin_of(vae: "VAE") -> Origin:

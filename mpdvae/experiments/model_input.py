@@ -16,8 +16,8 @@ from typing import TYPE_CHECKING, Any
 from jaxtyping import Float, UInt
 from torch import Tensor
 
+from mpdvae.data.conditions import NOTHING, Covariates, Known, Labels, checked_covariates, checked_labels
 from mpdvae.data.given_images import GivenImages, ValueRange, given_images, path_of, read_images
-from mpdvae.data.labelled import checked_labels
 from mpdvae.data.protocols import Protocol, evaluation_images, expected_images, images_by_content
 from mpdvae.errors import InputError
 from mpdvae.experiments.experiment import origin_of
@@ -30,13 +30,14 @@ if TYPE_CHECKING:
 class ModelInput:
     """Images as a model takes them."""
 
-    x: Float[Tensor, "batch channel_or_labelled height width"]
+    x: Float[Tensor, "batch channel_or_more height width"]
     pixels: UInt[Tensor, "batch channel height width"]
     """Levels that x was made of."""
     protocol: Protocol
     keys: list[int]
     """Key of each image, for the noise of its samples."""
-    labels: Tensor | None = None
+    known: Known = NOTHING
+    """Labels and covariates, given or those that the images came with."""
     names: list[str] | None = None
     """Name of each image's file, if it had one."""
     reading: str = ""
@@ -44,16 +45,21 @@ class ModelInput:
     omission: str = ""
     """What was left out alone."""
 
-    def expected(self) -> Float[Tensor, "batch channel_or_labelled height width"]:
+    def expected(self) -> Float[Tensor, "batch channel_or_more height width"]:
         """Returns the mean of x over its draws, which codes are made of: grey images where x is black and white draws of
         them."""
         if not self.protocol.binarises:
             return self.x
-        return expected_images(self.pixels, self.protocol, self.labels).to(self.x.device)
+        return expected_images(self.pixels, self.protocol, self.known).to(self.x.device)
 
 
 def preprocess(
-    vae: "VAE", images: Any, *, value_range: ValueRange | None = None, labels: Any = None
+    vae: "VAE",
+    images: Any,
+    *,
+    value_range: ValueRange | None = None,
+    labels: Labels | None = None,
+    covariates: Covariates | None = None,
 ) -> Float[Tensor, "batch channel height width"]:
     """Returns `images` as `vae` takes them, on its device. Warns of files in a folder that are no pictures.
 
@@ -66,36 +72,52 @@ def preprocess(
             have their own.
         labels: classes of the images, for a conditional model: integers, one for all or one for each; None: those that the
             images come with.
+        covariates: numbers that a conditional model is told of the images: a row for all or one for each; None: those that
+            the images come with.
 
     Raises:
-        InputError: for images of another shape or range, labels of other classes, damaged files, or a model whose data are
-            not known.
+        InputError: for images of another shape or range, labels or covariates that do not fit, damaged files, or a model
+            whose data are not known.
     """
-    given = model_input(vae, images, value_range, labels=labels)
+    given = model_input(vae, images, value_range, labels=labels, covariates=covariates)
     if given.omission:
         warnings.warn(f"{images}: {given.omission}", stacklevel=3)  # the caller of vae.preprocess
     return given.x
 
 
 def model_input(
-    vae: "VAE", images: Any, value_range: ValueRange | None = None, split: str = "test", labels: Any = None
+    vae: "VAE",
+    images: Any,
+    value_range: ValueRange | None = None,
+    split: str = "test",
+    labels: Labels | None = None,
+    covariates: Covariates | None = None,
 ) -> ModelInput:
-    """Returns `images` as `vae` takes them, with their labels and names; see `preprocess`.
+    """Returns `images` as `vae` takes them, with what is known of them; see `preprocess`.
 
     Arguments:
         split: part of an archive that holds x_train and x_test.
     """
     shape, preparation = origin_of(vae).image_shape, origin_of(vae).experiment.data.preparation()
     if (path := path_of(images)) is not None:
-        return of_given(vae, read_images(path, shape, value_range, split, preparation), str(path), labels)
-    return of_given(vae, given_images(images, shape, value_range, preparation=preparation), "images", labels)
+        return of_given(vae, read_images(path, shape, value_range, split, preparation), str(path), labels, covariates)
+    return of_given(
+        vae, given_images(images, shape, value_range, preparation=preparation), "images", labels, covariates
+    )
 
 
-def of_given(vae: "VAE", given: GivenImages, where: str, labels: Any = None) -> ModelInput:
-    """Returns images that belong to no data set as `vae` takes them, with `labels` or, by default, their own. Raises
-    `InputError`, which calls them `where`, if they have another shape, or labels that are none."""
+def of_given(
+    vae: "VAE", given: GivenImages, where: str, labels: Labels | None = None, covariates: Covariates | None = None
+) -> ModelInput:
+    """Returns images that belong to no data set as `vae` takes them, with `labels` and `covariates` or, by default, their
+    own. Raises `InputError`, which calls them `where`, if they have another shape, or labels that are none."""
     _check_shape(vae, given.pixels, where)
-    own = given.labels if labels is None else _labels(vae, labels, len(given.pixels))
+    vae.refuse_unused(labels, covariates)
+    known, count = vae.condition, len(given.pixels)
+    own = Known(
+        given.labels if labels is None else checked_labels(labels, known.classes, count),
+        given.covariates if covariates is None else checked_covariates(covariates, known.covariates, count),
+    )
     protocol = origin_of(vae).experiment.data.protocol()
     x, keys = images_by_content(given.pixels, protocol, own)
     x = _on_device(vae, x)
@@ -124,17 +146,8 @@ def of_data_set(vae: "VAE", name: str, split: str, root: Path | None = None) -> 
     images = splits.part(split)
     _check_shape(vae, images.pixels, name)
     x, labels = evaluation_images(images, data.protocol(), split, draws=1)
-    return ModelInput(_on_device(vae, x), images.pixels, data.protocol(), list(range(len(x))), labels)
-
-
-def _labels(vae: "VAE", labels: Any, count: int) -> Tensor:
-    if not vae.classes:
-        raise InputError(
-            "labels: this model is not conditioned on classes; leave them out, or train one with "
-            "--data.condition-classes COUNT.",
-            topic="conditional",
-        )
-    return checked_labels(labels, vae.classes, count)
+    known = Known(labels, images.covariates)
+    return ModelInput(_on_device(vae, x), images.pixels, data.protocol(), list(range(len(x))), known)
 
 
 def _check_shape(vae: "VAE", pixels: Tensor, where: str) -> None:

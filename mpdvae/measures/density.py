@@ -38,6 +38,7 @@ from jaxtyping import Float, Float64, Int64
 from torch import Tensor, nn
 from torch.nn.utils import parametrize
 
+from mpdvae.data.conditions import split_condition
 from mpdvae.distributions.support import tensor_for
 from mpdvae.errors import InputError, RunError, refuse_unknown
 from mpdvae.measures import weight_intervals
@@ -206,8 +207,8 @@ def estimate(
 
 
 def data_dimensions(vae: VAE, x: Float[Tensor, "batch channel height width"]) -> int:
-    """Returns the number of values of an image, without its class."""
-    return (x[0, :-1] if vae.classes else x[0]).numel()
+    """Returns the number of values of an image, without its condition."""
+    return split_condition(x[0], vae.condition).images.numel()
 
 
 def gives_densities(vae: VAE) -> bool:

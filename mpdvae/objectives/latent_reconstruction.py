@@ -49,9 +49,9 @@ class LatentReconstruction:
 
 
 def _mean_image(forward: ForwardPass) -> Float[Tensor, "samples own channel height width"]:
-    if forward.vae.classes:
+    if forward.vae.condition.channels:
         raise InputError(
-            "latent_reconstruction_weight: decoded images have no class, which this model is conditioned on; use a model "
+            "latent_reconstruction_weight: decoded images have no condition, which this model is told; use a model "
             "that is not, or a weight of 0."
         )
     try:

@@ -139,7 +139,7 @@ def _computes(vae: "VAE") -> bool:
     """Returns whether the model gives two images, and two codes of its own, finite densities."""
     import torch
 
-    from mpdvae.data.protocols import labelled
+    from mpdvae.data.conditions import with_condition
     from mpdvae.seeding import seeded
 
     assert isinstance(vae.origin, Origin)
@@ -148,7 +148,10 @@ def _computes(vae: "VAE") -> bool:
     vae.eval()
     try:
         with seeded("weights that compute"):
-            x = labelled(torch.full((2, *vae.origin.image_shape), darkest), torch.zeros(2).long(), data.protocol())
+            x = torch.full((2, *vae.origin.image_shape), darkest)
+            if vae.condition.channels:
+                draw_told = getattr(vae.decoder, "draw_told")  # noqa: B009 - a method that type checkers do not know
+                x = with_condition(x, draw_told(torch.Size((2,))))
             q, p = vae.encoder(x), vae.prior()
             for z in (q.mean, q.sample(), p.sample((2,))):
                 parts = (vae.decoder(z).log_prob(x), q.log_prob(z), p.log_prob(z))

@@ -269,10 +269,10 @@ class MPDVAE(ClassNamePrefixFeaturesOutMixin, TransformerMixin, DensityMixin, Ba
         """
         vae = load(source, revision=revision, token=token)
         origin, known = origin_of(vae), cls().get_params()
-        if vae.classes:
+        if vae.condition.channels:
             raise InputError(
-                f"{source}: this model is conditioned on the classes of images, which methods of an estimator are not given; "
-                "use mpdvae.load(source), vae.preprocess(images, labels=labels) and vae.encode.",
+                f"{source}: this model is conditioned on {vae.condition.in_words}, which methods of an estimator are not "
+                "given; use mpdvae.load(source), vae.preprocess(images, labels=..., covariates=...) and vae.encode.",
                 topic="conditional",
             )
         for name in parameters:

@@ -23,7 +23,8 @@ from dataclasses import dataclass
 import torch
 from torch.utils.flop_counter import FlopCounterMode
 
-from mpdvae.data.protocols import labelled, scaled
+from mpdvae.data.conditions import with_condition
+from mpdvae.data.protocols import scaled
 from mpdvae.experiments.experiment import Experiment, ImageShape, ObjectiveConfig
 from mpdvae.seeding import seeded
 
@@ -105,11 +106,7 @@ def count_operations(e: Experiment, device: str = "meta") -> Operations:
     counter = FlopCounterMode(display=False)
     with torch.device(device), seeded("plan"):
         vae = e.build(image_shape_of(e))
-        x = labelled(
-            torch.zeros(e.training.batch_size, *image_shape_of(e)),
-            torch.zeros(e.training.batch_size, dtype=torch.long),
-            e.data.protocol(),
-        )
+        x = _conditioned(e, torch.zeros(e.training.batch_size, *image_shape_of(e)))
         with counter:
             elbo(vae, x).total.backward()
     multiply_adds = counter.get_total_flops() // 2  # torch counts a multiply-add as two operations
@@ -150,4 +147,10 @@ def step_seconds(
 def _random_images(e: Experiment, image_shape: ImageShape, count: int) -> torch.Tensor:
     levels, protocol = torch.randint(0, 256, (count, *image_shape), dtype=torch.uint8), e.data.protocol()
     x = (levels > 200).float() if protocol.binarises else scaled(levels, protocol)
-    return labelled(x, torch.zeros(count, dtype=torch.long), protocol)
+    return _conditioned(e, x)
+
+
+def _conditioned(e: Experiment, x: torch.Tensor) -> torch.Tensor:
+    """Returns the images with class 0, and covariates of 0, where the model is told any."""
+    channels = e.data.condition.channels
+    return with_condition(x, torch.zeros(len(x), channels)) if channels else x

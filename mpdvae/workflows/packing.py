@@ -17,6 +17,7 @@ from tempfile import TemporaryDirectory
 from typing import TYPE_CHECKING, Any
 
 from mpdvae.data import ENTRIES, Splits, evaluation_images
+from mpdvae.data.conditions import NOTHING, Known, known_from
 from mpdvae.errors import InputError
 from mpdvae.evaluation import example_images
 from mpdvae.evaluation.example_images import Examples
@@ -169,7 +170,7 @@ def _test_images(run: Run, data: Splits) -> Examples:
     return Examples(
         x=x[chosen],
         indices=indices,
-        labels=None if labels is None else labels[chosen],
+        known=Known(*(None if table is None else table[chosen] for table in (labels, data.test.covariates))),
         log_prob_nats=[log_prob[i] for i in takewhile(log_prob.__contains__, indices)],
         drawn=False,
     )
@@ -191,7 +192,7 @@ def _drawn_images(vae: "VAE", results: Results) -> Examples:
     return Examples(
         x=x,
         indices=list(range(DRAWN_IMAGES)),
-        labels=vae.labels_of(x),
+        known=NOTHING if (told := vae.told_of(x)) is None else known_from(told, vae.condition),
         log_prob_nats=measured.log_prob.tolist(),
         drawn=True,
     )

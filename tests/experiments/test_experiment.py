@@ -277,7 +277,7 @@ REFUSED = {
     ),
     "decoded images without a class": (
         {"objective__latent_reconstruction_weight": 1.0, "data__condition_classes": 10},
-        r"^data\.condition_classes: objective\.latent_reconstruction_weight has no place for a class, got 10 classes; leave",
+        r"^data\.condition_classes: objective\.latent_reconstruction_weight has no place for a condition, got one of 10 cl",
     ),
     "refined posteriors of decoded images": (
         {"objective__latent_reconstruction_weight": 1.0, "encoder__refinement_steps": 1},

@@ -26,6 +26,7 @@ from report_folders import make_matrix
 from small_runs import files, finish, trained
 from strangers import DRAWING, PLAIN, RELEASED, ROWS, _saved
 
+from mpdvae.data.conditions import NOTHING
 from mpdvae.evaluation.example_images import Examples, write
 from mpdvae.experiments.experiment import with_changes
 from mpdvae.runs.model_folder import load, save_model
@@ -64,7 +65,7 @@ def _model() -> Files:
             (run / name).parent.mkdir(parents=True, exist_ok=True)
             (run / name).write_bytes(content)
         save_model(Inside(folder) / "model", load(run), PLAIN, (1, 8, 8))
-        images = Examples(torch.eye(8).expand(20, 1, 8, 8), list(range(20)), None, [-1.0], False)
+        images = Examples(torch.eye(8).expand(20, 1, 8, 8), list(range(20)), NOTHING, [-1.0], False)
         write(Inside(folder) / "model", images, PLAIN.data)
 
     return {name.removeprefix("model/"): content for name, content in _made(make).items() if name.startswith("model/")}

@@ -76,10 +76,15 @@ def digits() -> Splits:
     return load_data(tiny())
 
 
+def images_of(experiment: Experiment) -> Splits:
+    """Returns the experiment's own images, or else digits."""
+    return load_data(experiment) if experiment.data.path else digits()
+
+
 def trained(folder: Path, experiment: Experiment, watch: Watch = lambda done, entry: None) -> Run:
     """Trains a run of `experiment` in `folder`, without evaluating it."""
     run = Run.create(folder, experiment)
-    train(run, digits(), watch)
+    train(run, images_of(experiment), watch)
     return run
 
 
@@ -97,7 +102,7 @@ def results(folder: Path) -> dict[str, bytes]:
 
 def finish(folder: Path, experiment: Experiment) -> Path:
     """Trains and evaluates a run of `experiment` in `folder`; returns the folder."""
-    complete(Run.create(folder, experiment), digits(), "mpdvae train")
+    complete(Run.create(folder, experiment), images_of(experiment), "mpdvae train")
     return folder
 
 

@@ -1,4 +1,4 @@
-"""Runs of models that are conditioned on classes: from training to codes and pictures, by commands."""
+"""Runs of models that are conditioned on classes or covariates: from training to codes and pictures, by commands."""
 
 import csv
 import json
@@ -14,7 +14,7 @@ from small_runs import RUN_FILES, TINY_OPTIONS, digits, files, finish, interrupt
 import mpdvae
 from mpdvae.commands.explorer_model import live
 from mpdvae.commands.model_images import model_images
-from mpdvae.data.labelled import split_labels, with_labels
+from mpdvae.data.conditions import split_condition, split_labels, with_labels
 from mpdvae.data.picture_file import read_picture
 from mpdvae.errors import InputError
 from mpdvae.evaluation.image_codes import encode_images
@@ -96,7 +96,7 @@ def test_codes_take_the_class_from_the_folder_or_from_the_caller(run, tmp_path, 
     assert call(capsys, "encode", run, picture, "--out", tmp_path / "c.csv", "--samples", "4", "--label", "1")[0] == 0
     row = next(csv.DictReader((tmp_path / "c.csv").read_text().splitlines()))
     assert float(row["mean_0"]) == pytest.approx(float(of_folders.mean[1, 0]), rel=1e-5)
-    with pytest.raises(InputError, match="digits has labels of its own"):
+    with pytest.raises(InputError, match="labels: digits is used with its own"):
         encode_images(vae, "digits", labels=1)
 
 
@@ -132,7 +132,8 @@ def test_data_without_fitting_labels_are_refused_before_training(tmp_path, capsy
 def test_the_explorer_moves_an_image_within_its_class(run):
     vae = mpdvae.load(run)
     shown = live(tiny(data__condition_classes=10), vae, *model_images(run, vae, None))
-    kept = vae.decoded(shown.moved(3, 1, 1.0), shown.vae.labels_of(shown.x[[3]])[0]).sample()
+    z = shown.moved(3, 1, 1.0)
+    kept = vae.decoded(z, shown.vae.told_of(shown.x[[3]]).expand(len(z), -1)).sample()
     assert (split_labels(kept).labels == int(shown.labels[3])).all()
     assert shown.images(shown.moved(3, 1, 1.0), 2, 3) == shown.images(shown.moved(3, 1, 1.0), 2, 3)
 
@@ -144,5 +145,115 @@ def test_a_saved_model_is_loaded_with_its_classes_and_makes_no_estimator(run, tm
     x = with_labels(torch.zeros(3, 1, 8, 8), torch.tensor([1, 2, 3]))
     assert again.classes == 10
     assert torch.equal(again.encode(x), vae.encode(x))
-    with pytest.raises(InputError, match="this model is conditioned on the classes of images"):
+    with pytest.raises(
+        InputError, match="this model is conditioned on one of 10 classes, which methods of an estimator"
+    ):
         mpdvae.MPDVAE.from_pretrained(run)
+
+
+def turned(path):
+    """Writes an archive of bars at an angle, of two thicknesses, with both as covariates."""
+    draws = np.random.default_rng(0)
+    angle, thickness = draws.uniform(0, 180, 120), draws.integers(1, 3, 120)
+    at = np.linspace(-1, 1, 8)
+    radians = np.deg2rad(angle)[:, None, None]
+    distance = np.abs(at[:, None] * np.cos(radians) - at * np.sin(radians))
+    x = np.where(distance < 0.2 * thickness[:, None, None], 255, 0).astype(np.uint8)
+    np.savez(path, x=x, covariates=np.stack([angle, thickness], 1))
+    return path
+
+
+def on_bars(folder, **changes):
+    return tiny("vae-digits-smoke", data__dataset="own", data__path=turned(folder / "bars.npz"), **changes)
+
+
+@pytest.fixture(scope="module")
+def of_angles(tmp_path_factory):
+    """The folder of a finished run on bars, conditioned on their covariates."""
+    folder = tmp_path_factory.mktemp("angles")
+    return finish(folder / "run", on_bars(folder, data__condition_covariates=2))
+
+
+def test_a_run_says_that_covariates_are_given(of_angles):
+    measured = json.loads((of_angles / "density.json").read_text())
+    assert "given 2 covariates" in measured["protocol"]
+    nll, bits = measured["nll_nats"]["mean"], measured["bits_per_dim"]["mean"]
+    assert bits == pytest.approx(nll / (64 * math.log(2)))
+    for name in ("samples", "reconstructions", "linear_walks"):
+        assert read_picture(of_angles / "figures" / f"{name}.png").shape[0] == 1
+
+
+def test_an_interrupted_run_with_covariates_ends_with_the_same_bytes(tmp_path):
+    experiment = on_bars(tmp_path, data__condition_covariates=2)
+    whole = trained(tmp_path / "whole", experiment)
+    assert results(interrupted(tmp_path / "resumed", experiment, 2, 5).path) == results(whole.path)
+
+
+def test_the_covariates_of_a_loaded_model_are_those_of_its_training(of_angles, tmp_path):
+    vae = mpdvae.load(of_angles)
+    known = np.load(of_angles.parent / "bars.npz")["covariates"].astype(np.float32)
+    drawn = vae.told_of(vae.sample(200)).numpy()
+    assert {tuple(row) for row in drawn} <= {tuple(row) for row in known}
+    vae.save_pretrained(tmp_path / "model")
+    again = mpdvae.load(tmp_path / "model")
+    assert again.condition == vae.condition == (0, 2)
+    x = vae.preprocess(of_angles.parent / "bars.npz")
+    assert torch.equal(again.encode(x), vae.encode(x))
+    assert torch.equal(split_condition(x, vae.condition).told, torch.from_numpy(known))
+    with pytest.raises(InputError, match="conditioned on 2 covariates, which methods of an estimator"):
+        mpdvae.MPDVAE.from_pretrained(of_angles)
+
+
+def test_images_are_drawn_and_encoded_for_covariates_by_commands(of_angles, tmp_path, capsys):
+    sample = ("sample", of_angles, "--count", "6", "--out", tmp_path / "x.png")
+    assert call(capsys, *sample, "--covariates", "90", "1")[0] == 0
+    assert call(capsys, *sample)[0] == 0
+    code, _, said = call(capsys, *sample, "--covariates", "90")
+    assert code == 2
+    assert "covariates: expected 2 numbers for all images, or [6 2], got shape (1,)" in " ".join(said.split())
+    code, _, said = call(capsys, *sample, "--label", "1")
+    assert code == 2
+    assert "labels: this model is not conditioned on classes" in " ".join(said.split())
+    assert call(capsys, "traverse", of_angles, "--out", tmp_path / "t.png", "--dimensions", "2")[0] == 0
+    assert call(capsys, "reconstruct", of_angles, "--out", tmp_path / "r.png")[0] == 0
+
+    x = np.load(of_angles.parent / "bars.npz")["x"][:4]
+    np.save(tmp_path / "alone.npy", x)
+    encode = ("encode", of_angles, tmp_path / "alone.npy", "--out", tmp_path / "c.csv", "--samples", "4")
+    code, _, said = call(capsys, *encode)
+    assert code == 2
+    assert "expected 2 covariates of each, on which the model is conditioned, got none" in " ".join(said.split())
+    assert call(capsys, *encode, "--covariates", "90", "1")[0] == 0
+    codes = encode_images(mpdvae.load(of_angles), x, 4, covariates=[90.0, 1.0])
+    row = next(csv.DictReader((tmp_path / "c.csv").read_text().splitlines()))
+    assert float(row["mean_0"]) == pytest.approx(float(codes.mean[0, 0]), rel=1e-5)
+    elsewhere = encode_images(mpdvae.load(of_angles), x, 4, covariates=[10.0, 2.0])
+    assert not np.allclose(codes.mean, elsewhere.mean)
+
+
+def test_the_explorer_moves_an_image_within_its_covariates(of_angles):
+    vae = mpdvae.load(of_angles)
+    run_images = model_images(of_angles, vae, None)
+    shown = live(on_bars(of_angles.parent, data__condition_covariates=2), vae, *run_images)
+    assert shown.images(shown.moved(3, 1, 1.0), 2, 3) == shown.images(shown.moved(3, 1, 1.0), 2, 3)
+    assert len(shown.images(shown.drawn(4, 1.0, 0), 2)) > 0
+
+
+@pytest.mark.parametrize(
+    ("asked", "message"),
+    {1: "has 2; use --data.condition-covariates 2", 3: "has 2; use --data.condition-covariates 2"}.items(),
+)
+def test_data_with_other_covariates_are_refused_before_training(tmp_path, capsys, asked, message):
+    own = ("--data.dataset", "own", "--data.path", turned(tmp_path / "bars.npz"))
+    option = ("--data.condition-covariates", asked)
+    code, _, said = call(capsys, "train", "vae-digits-smoke", *TINY_OPTIONS, *own, *option, "--out", tmp_path / "run")
+    assert code == 2
+    assert message in " ".join(said.split())
+    assert not (tmp_path / "run").exists()
+
+
+def test_public_data_have_no_covariates(tmp_path, capsys):
+    option = ("--data.condition-covariates", 1)
+    code, _, said = call(capsys, "train", "vae-digits-smoke", *TINY_OPTIONS, *option, "--out", tmp_path / "run")
+    assert code == 2
+    assert "has none; leave it out" in " ".join(said.split())

@@ -1,0 +1,186 @@
+"""Conditioned images: an image and what a conditional model is told of it, in one tensor.
+
+A model may be told the class of an image, the values of covariates (an age, an angle, a dose), or both. A conditioned image
+has one channel more than the image for each of these numbers, the class first, with the number in each of its pixels. Every
+function that takes images [batch channel height width] therefore takes conditioned ones, too, and whatever splits a batch,
+moves or repeats it keeps each image with its condition. They are the input of conditional models
+(`mpdvae.models.conditional`).
+"""
+
+from collections.abc import Sequence
+from typing import NamedTuple
+
+import numpy as np
+import torch
+from jaxtyping import Float, Int64
+from torch import Tensor
+
+from mpdvae.errors import InputError
+
+Labels = int | Sequence[int] | Tensor
+"""One class for all images, or the class of each."""
+Covariates = float | Sequence[float] | Sequence[Sequence[float]] | np.ndarray | Tensor
+"""The covariates of all images, or a row of them for each."""
+
+
+class Condition(NamedTuple):
+    """What a model is told of every image."""
+
+    classes: int = 0
+    """Number of classes; 0: the class is not told."""
+    covariates: int = 0
+    """Number of covariates."""
+
+    @property
+    def channels(self) -> int:
+        """Channels that a conditioned image has beyond those of the image."""
+        return bool(self.classes) + self.covariates
+
+    @property
+    def in_words(self) -> str:
+        """What is told: "one of 10 classes and 2 covariates"."""
+        numbers = f"{self.covariates} covariate{'s' if self.covariates > 1 else ''}"
+        told = [(self.classes, f"one of {self.classes} classes"), (self.covariates, numbers)]
+        return " and ".join(words for there, words in told if there)
+
+
+class Known(NamedTuple):
+    """What is known of some images."""
+
+    labels: Int64[Tensor, " n"] | None = None
+    covariates: Float[Tensor, "n covariate"] | None = None
+
+
+NOTHING = Known()
+
+
+class Conditioned(NamedTuple):
+    """A conditioned image in its two parts."""
+
+    images: Float[Tensor, "*batch channel height width"]
+    told: Float[Tensor, "*batch number"]
+
+
+class Labelled(NamedTuple):
+    """An image conditioned on its class alone, in its two parts."""
+
+    images: Float[Tensor, "*batch channel height width"]
+    labels: Int64[Tensor, "*batch"]
+
+
+def with_condition(
+    images: Float[Tensor, "*batch channel height width"], told: Float[Tensor, "*batch number"]
+) -> Float[Tensor, "*batch channel+number height width"]:
+    """Returns conditioned images."""
+    planes = told.to(images)[..., None, None].expand(*told.shape, *images.shape[-2:])
+    return torch.cat([images, planes], -3)
+
+
+def split_condition(x: Float[Tensor, "*batch channel height width"], condition: Condition) -> Conditioned:
+    """Returns conditioned images in their two parts."""
+    at = x.shape[-3] - condition.channels
+    return Conditioned(x[..., :at, :, :], x[..., at:, 0, 0])
+
+
+def known_from(told: Float[Tensor, "n number"], condition: Condition) -> Known:
+    """Returns labels and covariates from the numbers that a model is told."""
+    labels = told[:, 0].long() if condition.classes else None
+    return Known(labels, told[:, bool(condition.classes) :] if condition.covariates else None)
+
+
+def with_labels(
+    images: Float[Tensor, "*batch channel height width"], labels: Int64[Tensor, "*batch"]
+) -> Float[Tensor, "*batch channel+1 height width"]:
+    """Returns images conditioned on their class."""
+    return with_condition(images, labels[..., None].to(images))
+
+
+def split_labels(x: Float[Tensor, "*batch channel height width"]) -> Labelled:
+    """Returns images conditioned on their class in their two parts."""
+    images, told = split_condition(x, Condition(classes=1))
+    return Labelled(images, told[..., 0].long())
+
+
+def told_numbers(
+    condition: Condition, labels: Int64[Tensor, " n"] | None, covariates: Float[Tensor, "n covariate"] | None
+) -> Float[Tensor, "n number"]:
+    """Returns the numbers that a model is told, the class first. Raises `InputError` if labels or covariates are needed and
+    missing, or do not fit."""
+    parts = []
+    if condition.classes:
+        if labels is None:
+            raise InputError(
+                f"images: expected a label for each, as the model is conditioned on {condition.classes} classes, got none; "
+                "give labels, or pictures in a folder of each class.",
+                topic="conditional",
+            )
+        refuse_other_classes(labels, condition.classes, "labels")
+        parts.append(labels.float()[:, None])
+    if condition.covariates:
+        if covariates is None:
+            raise InputError(
+                f"images: expected {condition.covariates} covariates of each, on which the model is conditioned, got none; "
+                "give covariates, an archive that holds them, or a folder of pictures with a covariates.csv.",
+                topic="conditional",
+            )
+        refuse_other_covariates(covariates, condition.covariates)
+        parts.append(covariates.float())
+    return torch.cat([part.to(parts[0].device) for part in parts], 1)
+
+
+def checked_labels(labels: Labels, classes: int, count: int) -> Int64[Tensor, " count"]:
+    """Returns the class of each of `count` images. Raises `InputError` unless there is one number of a class for all, or
+    one for each."""
+    given = torch.as_tensor(labels)
+    if given.is_floating_point() or given.dtype == torch.bool or tuple(given.shape) not in ((), (count,)):
+        raise InputError(
+            f"labels: expected the number of a class, or {count} of them, got {given.dtype} of shape {tuple(given.shape)}.",
+            topic="options",
+        )
+    refuse_other_classes(given, classes, "labels")
+    return given.long().expand(count)
+
+
+def checked_covariates(covariates: Covariates, number: int, count: int) -> Float[Tensor, "count number"]:
+    """Returns the `number` covariates of each of `count` images. Raises `InputError` unless there is one row of finite
+    numbers for all, or one for each; a single covariate may be a number instead of a row."""
+    wrong = f"covariates: expected {number} numbers for all images, or [{count} {number}]"
+    try:
+        given = torch.as_tensor(covariates)
+    except (ValueError, TypeError, RuntimeError):
+        raise InputError(f"{wrong}, got a {type(covariates).__name__}.", topic="conditional") from None
+    if given.is_complex() or given.dtype == torch.bool:
+        raise InputError(f"{wrong}, got {given.dtype}.", topic="conditional")
+    if number == 1 and tuple(given.shape) in ((), (count,)):
+        given = given.view(-1, 1)
+    if tuple(given.shape) not in ((number,), (1, number), (count, number)):
+        raise InputError(f"{wrong}, got shape {tuple(given.shape)}.", topic="conditional")
+    refuse_other_covariates(given.float().view(-1, number), number)
+    return given.float().expand(count, number)
+
+
+def refuse_other_classes(labels: Tensor, classes: int, name: str) -> None:
+    """Raises `InputError`, which calls the labels `name`, for a number that is none of the classes 0, 1, ..."""
+    wrong = labels[(labels < 0) | (labels >= classes)]
+    if len(wrong.flatten()):
+        raise InputError(
+            f"{name}: expected classes 0 to {classes - 1}, as the model was conditioned on {classes}, got "
+            f"{wrong.flatten()[0].item():g}.",
+            topic="conditional",
+        )
+
+
+def refuse_other_covariates(covariates: Float[Tensor, "n covariate"], number: int) -> None:
+    """Raises `InputError` unless there are as many covariates as `number`, and all are finite."""
+    if covariates.shape[1] != number:
+        raise InputError(
+            f"covariates: expected {number}, on which the model is conditioned, got {covariates.shape[1]}.",
+            topic="conditional",
+        )
+    if not covariates.isfinite().all():
+        image = int((~covariates.isfinite()).any(1).nonzero()[0])
+        raise InputError(
+            f"covariates: expected finite numbers, got {covariates[image].tolist()} for image {image}; leave the image out, "
+            "or fill in the value.",
+            topic="conditional",
+        )
