@@ -25,15 +25,7 @@ from jaxtyping import Float
 from torch import Tensor, nn
 from torch.distributions import Distribution, kl_divergence
 
-from mpdvae.data.conditions import (
-    Condition,
-    Covariates,
-    Labels,
-    checked_covariates,
-    checked_labels,
-    split_condition,
-    told_numbers,
-)
+from mpdvae.data.conditions import Condition, Covariates, Labels, split_condition, told_for
 from mpdvae.distributions.given_condition import GivenCondition
 from mpdvae.distributions.support import check_values, like_parameters, refuse_out_of_range, refuse_outside, tensor_for
 from mpdvae.errors import InputError
@@ -326,44 +318,17 @@ class VAE(nn.Module):
             return p
         return p.given(told.view(len(told), *[1] * (len(p.batch_shape) - 1), -1))
 
-    def refuse_unused(self, labels: object, covariates: object) -> None:
-        """Raises `InputError` if labels or covariates are given to a model that is not conditioned on them."""
-        for name, given, used in (
-            ("classes", labels, self.condition.classes),
-            ("covariates", covariates, self.condition.covariates),
-        ):
-            if given is not None and not used:
-                raise InputError(
-                    f"{'labels' if name == 'classes' else name}: this model is not conditioned on {name}; leave them out, or "
-                    f"train one with --data.condition-{name} COUNT.",
-                    topic="conditional",
-                )
-
     def _told(self, labels: Labels | None, covariates: Covariates | None, z: Tensor) -> Tensor | None:
         """Returns the given condition for each of the first axis of the codes `z`; None if none is given. Raises `InputError`
         for one that the model does not know, or a part of one."""
-        self.refuse_unused(labels, covariates)
-        if labels is None and covariates is None:
-            return None
-        if not z.ndim > len(self.latent_shape):
+        given = labels is not None or covariates is not None
+        if given and self.condition.channels and not z.ndim > len(self.latent_shape):
             raise InputError(
                 "z: expected a batch of codes where a condition is given, got a single one; use z[None].",
                 topic="conditional",
             )
-        classes, numbers = self.condition
-        if (labels is None and classes) or (covariates is None and numbers):
-            missing = "labels" if labels is None else "covariates"
-            raise InputError(
-                f"{missing}: expected them, too, as this model is conditioned on {self.condition.in_words}, got none; give "
-                "both, or neither.",
-                topic="conditional",
-            )
-        told = told_numbers(
-            self.condition,
-            None if labels is None else checked_labels(labels, classes, len(z)),
-            None if covariates is None else checked_covariates(covariates, numbers, len(z)),
-        )
-        return told.to(z)
+        told = told_for(self.condition, labels, covariates, len(z))
+        return None if told is None else told.to(z)
 
     def _codes(self, z: object) -> Tensor:
         """Returns the codes `z` in the model's precision. Raises `InputError` for anything else."""

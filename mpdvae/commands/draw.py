@@ -45,7 +45,6 @@ def sample(
 
     image_grids.check_png_path(out)
     vae = _model(source, device)
-    vae.refuse_unused(label, covariates)
     by_class = label is None and vae.classes and (covariates is not None or not vae.condition.covariates)
     columns = vae.classes if by_class else max(1, round(count**0.5))
     labels = [i % vae.classes for i in range(count)] if by_class else label

@@ -8,7 +8,7 @@ moves or repeats it keeps each image with its condition. They are the input of c
 """
 
 from collections.abc import Sequence
-from typing import NamedTuple
+from typing import NamedTuple, NoReturn
 
 import numpy as np
 import torch
@@ -126,6 +126,51 @@ def told_numbers(
         refuse_other_covariates(covariates, condition.covariates)
         parts.append(covariates.float())
     return torch.cat([part.to(parts[0].device) for part in parts], 1)
+
+
+def told_for(
+    condition: Condition, labels: Labels | None, covariates: Covariates | None, count: int
+) -> Float[Tensor, "count number"] | None:
+    """Returns the condition of `count` images that a caller gives, one for all or one for each; None if none is given. Raises
+    `InputError` for one that a model is not told, or a part of what it is told."""
+    refuse_unused(condition, labels, covariates)
+    if labels is None and covariates is None:
+        return None
+    missing = "labels" if condition.classes and labels is None else ""
+    missing = "covariates" if condition.covariates and covariates is None else missing
+    if missing:
+        raise InputError(
+            f"{missing}: expected them, too, as this model is conditioned on {condition.in_words}, got none; give both, or "
+            "neither.",
+            topic="conditional",
+        )
+    known = checked(condition, labels, covariates, count)
+    return told_numbers(condition, known.labels, known.covariates)
+
+
+def checked(condition: Condition, labels: Labels | None, covariates: Covariates | None, count: int) -> Known:
+    """Returns the labels and covariates of each of `count` images, those that are given. Raises `InputError` as `told_for`
+    does."""
+    refuse_unused(condition, labels, covariates)
+    return Known(
+        None if labels is None else checked_labels(labels, condition.classes, count),
+        None if covariates is None else checked_covariates(covariates, condition.covariates, count),
+    )
+
+
+def refuse_unused(condition: Condition, labels: object, covariates: object) -> None:
+    """Raises `InputError` if labels or covariates are given to a model that is not conditioned on them."""
+    if labels is not None and not condition.classes:
+        _refuse_unused("labels", "classes")
+    if covariates is not None and not condition.covariates:
+        _refuse_unused("covariates", "covariates")
+
+
+def _refuse_unused(name: str, what: str) -> NoReturn:
+    raise InputError(
+        f"{name}: this model is not conditioned on {what}; leave them out, or train one with --data.condition-{what} COUNT.",
+        topic="conditional",
+    )
 
 
 def checked_labels(labels: Labels, classes: int, count: int) -> Int64[Tensor, " count"]:

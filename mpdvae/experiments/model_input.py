@@ -16,7 +16,7 @@ from typing import TYPE_CHECKING, Any
 from jaxtyping import Float, UInt
 from torch import Tensor
 
-from mpdvae.data.conditions import NOTHING, Covariates, Known, Labels, checked_covariates, checked_labels
+from mpdvae.data.conditions import NOTHING, Covariates, Known, Labels, checked
 from mpdvae.data.given_images import GivenImages, ValueRange, given_images, path_of, read_images
 from mpdvae.data.protocols import Protocol, evaluation_images, expected_images, images_by_content
 from mpdvae.errors import InputError
@@ -112,11 +112,10 @@ def of_given(
     """Returns images that belong to no data set as `vae` takes them, with `labels` and `covariates` or, by default, their
     own. Raises `InputError`, which calls them `where`, if they have another shape, or labels that are none."""
     _check_shape(vae, given.pixels, where)
-    vae.refuse_unused(labels, covariates)
-    known, count = vae.condition, len(given.pixels)
+    said = checked(vae.condition, labels, covariates, len(given.pixels))
     own = Known(
-        given.labels if labels is None else checked_labels(labels, known.classes, count),
-        given.covariates if covariates is None else checked_covariates(covariates, known.covariates, count),
+        given.labels if said.labels is None else said.labels,
+        given.covariates if said.covariates is None else said.covariates,
     )
     protocol = origin_of(vae).experiment.data.protocol()
     x, keys = images_by_content(given.pixels, protocol, own)
