@@ -156,9 +156,10 @@ def _part(role: str, given: Any, words: Mapping[str, Config]) -> Config:
     )
 
 
-def values_for(decoder: Config, channels: int) -> PixelValues:
+def values_for(decoder: Config, channels: int, levels: int = 256) -> PixelValues:
     """Returns the values that pixels of images with so many channels are given: grey ones are made black and white, those of
-    colour stay levels, unless the decoder has chosen a distribution of other values."""
-    usual: PixelValues = "binary" if channels == 1 else "levels"
+    colour, and of other numbers of levels than 256, stay levels, unless the decoder has chosen a distribution of other
+    values."""
+    usual: PixelValues = "binary" if channels == 1 and levels == 256 else "levels"
     pixels = getattr(decoder, "pixels", None)
     return usual if pixels is None or usual in MODELLED[pixels] else MODELLED[pixels][0]

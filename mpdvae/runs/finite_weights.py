@@ -30,6 +30,8 @@ if TYPE_CHECKING:
 
     from mpdvae.vae import VAE
 
+SHADES = 65
+"""Number of grey images that are tried."""
 USUAL = 20.0
 """Magnitude that weights, and logarithms of gains, of trained networks hardly ever exceed."""
 LEAST_LOG_GAIN = -104.0
@@ -136,32 +138,43 @@ def _check_effective(vae: "VAE", weights: Path | Inside) -> None:
 
 
 def _computes(vae: "VAE") -> bool:
-    """Returns whether the model gives two images, and two codes of its own, finite densities."""
+    """Returns whether the model gives a black image, or else one of some shade, and codes of its own, finite densities. Of a
+    model that was trained on images of low contrast, other shades than theirs may have none."""
     import torch
 
-    from mpdvae.data.conditions import with_condition
     from mpdvae.seeding import seeded
 
     assert isinstance(vae.origin, Origin)
-    data = vae.origin.experiment.data
-    darkest, training = data.image_range[0], vae.training
+    lowest, highest = vae.origin.experiment.data.image_range
+    training = vae.training
     vae.eval()
     try:
         with seeded("weights that compute"):
-            x = torch.full((2, *vae.origin.image_shape), darkest)
-            if vae.condition.channels:
-                draw_told = getattr(vae.decoder, "draw_told")  # noqa: B009 - a method that type checkers do not know
-                x = with_condition(x, draw_told(torch.Size((2,))))
-            q, p = vae.encoder(x), vae.prior()
-            for z in (q.mean, q.sample(), p.sample((2,))):
-                parts = (vae.decoder(z).log_prob(x), q.log_prob(z), p.log_prob(z))
-                if not all(bool(part.isfinite().all()) for part in parts):
-                    return False
+            return any(_gives_density(vae, shade) for shade in torch.linspace(lowest, highest, SHADES).tolist())
+    finally:
+        vae.train(training)
+
+
+def _gives_density(vae: "VAE", shade: float) -> bool:
+    """Returns whether an image of one shade, and codes for it and of the prior, have finite densities."""
+    import torch
+
+    from mpdvae.data.conditions import with_condition
+
+    assert isinstance(vae.origin, Origin)
+    x = torch.full((1, *vae.origin.image_shape), shade)
+    if vae.condition.channels:
+        draw_told = getattr(vae.decoder, "draw_told")  # noqa: B009 - a method that type checkers do not know
+        x = with_condition(x, draw_told(torch.Size((1,))))
+    try:
+        q, p = vae.encoder(x), vae.prior()
+        for z in (q.mean, q.sample(), p.sample((1,))):
+            parts = (q.log_prob(z), p.log_prob(z), vae.decoder(z).log_prob(x))
+            if not all(bool(part.isfinite().all()) for part in parts):
+                return False
         return True
     except ValueError:  # torch's distributions refuse parameters that are not finite
         return False
-    finally:
-        vae.train(training)
 
 
 def _refuse(weights: Path | Inside, name: str, what: str) -> NoReturn:

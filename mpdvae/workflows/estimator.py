@@ -97,6 +97,9 @@ class MPDVAE(ClassNamePrefixFeaturesOutMixin, TransformerMixin, DensityMixin, Ba
             channel); one of the numbers may be -1.
         value_range: values of black and white; for colour images, of none and all of a colour. Booleans and bytes (uint8,
             0 to 255) have their own range.
+        levels: levels of a pixel, a power of two. With another number than 256, grey images are modelled by their levels,
+            too, instead of in black and white. Above 256, images of 16 bits keep them: floats, or integers with
+            `value_range=(0, 65535)`.
         max_iter: maximum number of epochs; "auto": as many as make 2,000 steps, but at least 20, or as fit in `time_budget`.
             With a larger value the learning rate also falls more slowly.
         batch_size: number of images per training step; all training images if there are fewer.
@@ -158,6 +161,7 @@ class MPDVAE(ClassNamePrefixFeaturesOutMixin, TransformerMixin, DensityMixin, Ba
         *,
         image_shape: tuple[int, ...] | None = None,
         value_range: tuple[float, float] = (0.0, 1.0),
+        levels: int = 256,
         max_iter: int | str = "auto",
         batch_size: int = 64,
         learning_rate: float = 4e-3,
@@ -179,6 +183,7 @@ class MPDVAE(ClassNamePrefixFeaturesOutMixin, TransformerMixin, DensityMixin, Ba
         self.prior = prior
         self.image_shape = image_shape
         self.value_range = value_range
+        self.levels = levels
         self.max_iter = max_iter
         self.batch_size = batch_size
         self.learning_rate = learning_rate
@@ -396,7 +401,7 @@ class MPDVAE(ClassNamePrefixFeaturesOutMixin, TransformerMixin, DensityMixin, Ba
     # -- images ----------------------------------------------------------------------------------------------------------
 
     def _pixels(self, X: Any, fitting: bool) -> torch.Tensor:
-        """Returns X as levels, uint8 [n channel height width]."""
+        """Returns X as levels [n channel height width]: bytes, or of 16 bits if the model has more levels than 256."""
         layout = None
         if isinstance(X, torch.Tensor | list | tuple):
             X = plain_array(X, "X")
@@ -409,7 +414,8 @@ class MPDVAE(ClassNamePrefixFeaturesOutMixin, TransformerMixin, DensityMixin, Ba
             self._dtype, self._rows = rows.dtype, layout is None
             self._layout = axes_of_image(rows.shape[1], layout, self.image_shape)
         images = rows.reshape(-1, *(self._layout if fitting or layout is None else layout))
-        bits = 8 if fitting else self.experiment_.data.preparation().bits
+        levels = self.levels if fitting else self.experiment_.data.levels
+        bits = 16 if levels > 256 else 8
         pixels = channels_first(grey_levels(in_unit_range(images, self.value_range), "X", bits), "X")
         if not fitting and tuple(pixels.shape[1:]) != self.image_shape_:
             raise InputError(
@@ -446,6 +452,7 @@ class MPDVAE(ClassNamePrefixFeaturesOutMixin, TransformerMixin, DensityMixin, Ba
     def _check_numbers(self) -> None:
         """Raises `InputError` for parameters that are computed with before they are validated, and are no numbers."""
         others = {"max_iter": (AUTO,), "batch_size": (), "importance_samples": (), "n_iter_no_change": (None, AUTO)}
+        others |= {"levels": ()}
         for name, also in others.items():
             if not isinstance(value := getattr(self, name), Integral) and value not in also:
                 raise InputError(

@@ -17,7 +17,7 @@ from mpdvae.experiments.experiment import Experiment, Origin, in_words
 from mpdvae.experiments.presets import AUTO, are_drawings, enough_epochs, parts, patience_of, short_training, values_for
 from mpdvae.workflows.matrix_cost import step_seconds
 
-PARAMETERS = {"training.steps": "max_iter", "training.": "", "objective.": ""}
+PARAMETERS = {"training.steps": "max_iter", "training.": "", "objective.": "", "data.levels": "levels"}
 """Names of experiment fields, and the parameter names that replace them in messages."""
 TIMINGS = 3
 """Number of times that a step is timed; the median counts."""
@@ -81,6 +81,7 @@ def parameters_of(origin: Origin) -> dict[str, Any]:
         "decoder": e.decoder,
         "encoder": e.encoder,
         "prior": e.prior,
+        "levels": e.data.levels,
         "batch_size": e.training.batch_size,
         "learning_rate": e.training.learning_rate,
         "image_shape": (height, width) if channel == 1 else origin.image_shape,
@@ -97,15 +98,17 @@ def _seconds_per_step(experiment: Experiment, data: Splits) -> float:
 
 def _experiment(given: dict[str, Any], name: str, data: Splits, seed: int, epochs: int, epoch_steps: int) -> Experiment:
     channels = data.image_shape[0]
-    networks = parts(given, channels, channels != 1 or are_drawings(next(data.train.pieces())))
-    values = values_for(networks["decoder"], channels)
+    networks = parts(
+        given, channels, channels != 1 or (given["levels"] == 256 and are_drawings(next(data.train.pieces())))
+    )
+    values = values_for(networks["decoder"], channels, given["levels"])
     binarisation = {} if values == "binary" else {"binarisation": values}
     tree = {
         "name": "own-images",
         "model": name,
         "seed": seed,
         "latent_dim": given["latent_dim"],
-        "data": {"dataset": "own", "evaluation_draws": 1, "split_seed": seed} | binarisation,
+        "data": {"dataset": "own", "evaluation_draws": 1, "split_seed": seed, "levels": given["levels"]} | binarisation,
         "objective": {name: given[name] for name in ("diversity_weight", "smoothness_weight")},
         "training": short_training(epochs, epoch_steps, _patience(given["n_iter_no_change"], epochs))
         | {

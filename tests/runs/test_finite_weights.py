@@ -4,6 +4,7 @@ import json
 import os
 from pathlib import Path
 
+import numpy as np
 import pytest
 import torch
 from command_line import call
@@ -120,3 +121,24 @@ def test_a_file_of_any_size_is_looked_through_in_pieces(own_copy):
         assert memory_bytes(peak=True) - before < 1 << 26
     with pytest.raises(InputError):
         load(own_copy)
+
+
+def test_a_model_of_images_of_low_contrast_is_left_alone(tmp_path):
+    """Its first layer multiplies by hundreds, so that black, far from all its images, overflows."""
+    rng = np.random.default_rng(0)
+    np.save(tmp_path / "faint.npy", (32_768 + 1_000 * rng.random((60, 8, 8))).astype(np.uint16))
+    faint = {
+        "data__dataset": "own",
+        "data__path": tmp_path / "faint.npy",
+        "data__binarisation": "levels",
+        "data__evaluation_draws": 1,
+        "data__levels": 2**16,
+        "training__steps": 60,
+        "training__evaluate_every": 60,
+    }
+    run = trained(tmp_path / "run", tiny("vae-digits-smoke", **faint))
+    vae = load(run.path)  # does not raise
+    with torch.no_grad():
+        black = vae.encoder(-torch.ones(2, 1, 8, 8)).variance
+    assert not black.isfinite().all() or black.max() > 1e9
+    assert vae.encode(vae.sample(2)).isfinite().all()

@@ -606,3 +606,56 @@ def test_a_precision_is_given_or_measured(monkeypatch):
     assert auto.history_ == given.history_
     with pytest.raises(InputError, match=r"precision: input should be 'float32', 'bfloat16' or 'auto', got 'half'"):
         MPDVAE(**settings, precision="half").fit(X)
+
+
+# -- levels ------------------------------------------------------------------------------------------------------------
+
+
+def deep(n: int = 24) -> np.ndarray:
+    """Scans of little contrast, in integers of 16 bits: in 8 bits, they would have some 20 levels."""
+    return (32_768 + np.random.default_rng(0).integers(0, 5_000, (n, 4, 5))).astype(np.uint16)
+
+
+def test_images_of_16_bits_keep_their_levels():
+    model = small(levels=2**16, value_range=(0, 65_535)).fit(deep())
+    assert model.experiment_.data.levels == 2**16
+    assert model.experiment_.data.pixel_values == "levels"
+    assert model._pixels(deep(), fitting=False).dtype == torch.uint16
+    assert (model._pixels(deep(), fitting=False)[:, 0].numpy() == deep()).all()
+    codes = model.transform(deep())
+    assert np.isfinite(model.score_samples(deep())).all()
+    back = model.inverse_transform(codes)
+    assert back.shape == (24, 4, 5)
+    assert back.min() >= 0
+    assert back.max() <= 65_535
+    as_floats = small(levels=2**16).fit(deep() / 65_535)
+    np.testing.assert_array_equal(as_floats.transform(deep() / 65_535), codes)
+
+
+@pytest.mark.parametrize("decoder", ["auto", "pixelcnn", "convnet", "mlp"])
+def test_other_numbers_of_levels_are_not_made_black_and_white(decoder):
+    X = (np.arange(20 * 64).reshape(20, 8, 8) % 256).astype(np.uint8)
+    model = small(levels=32, decoder=decoder, encoder="convnet").fit(X)
+    assert model.experiment_.data.levels == 32
+    assert len(np.unique(model._model_input(X)[0])) == 32
+    assert model.sample(2, random_state=0).dtype == np.uint8
+
+
+def test_levels_that_do_not_fit_are_refused():
+    for levels, message in {
+        "many": "levels: expected a whole number, got 'many'",
+        100: "levels: expected a power of two, got 100",
+        2**17: "levels: .*less than or equal to 65536",
+        2**16: "has images of 256 levels, expected at most so many, got 65536",
+    }.items():
+        with pytest.raises(InputError, match=message):
+            small(levels=levels).fit((grey() * 255).astype(np.uint8))
+    with pytest.raises(InputError, match="levels: dynamic binarisation draws from 256 levels, got 32"):
+        small(levels=32, decoder=MLPDecoder(pixels="bernoulli")).fit(grey())
+
+
+def test_an_estimator_of_a_trained_model_has_its_levels(tmp_path):
+    small(levels=2**16, value_range=(0, 65_535), run_folder=tmp_path / "run").fit(deep())
+    again = MPDVAE.from_pretrained(tmp_path / "run", value_range=(0, 65_535))
+    assert again.levels == 2**16
+    assert again.transform(deep()).shape == (24, 2)
