@@ -8,7 +8,7 @@ images and the splits are part of every published number: they must not change.
 
 from mpdvae.data.batches import batch_indices, steps_per_epoch
 from mpdvae.data.catalogue import ENTRIES, check, data_dir, entry, fetch, load, names
-from mpdvae.data.conditions import split_labels, with_labels
+from mpdvae.data.conditions import Condition, split_condition, split_labels, with_condition, with_labels
 from mpdvae.data.entry import Entry
 from mpdvae.data.images import Factor, Images, Splits
 from mpdvae.data.progress import Lines, Listener
@@ -23,6 +23,7 @@ from mpdvae.data.protocols import (
 
 __all__ = [
     "ENTRIES",
+    "Condition",
     "Entry",
     "Factor",
     "Images",
@@ -40,9 +41,11 @@ __all__ = [
     "images_by_content",
     "load",
     "names",
+    "split_condition",
     "split_labels",
     "split_train_validation",
     "steps_per_epoch",
     "training_batch",
+    "with_condition",
     "with_labels",
 ]
