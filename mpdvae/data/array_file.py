@@ -11,6 +11,7 @@ import numpy as np
 from jaxtyping import UInt
 
 from mpdvae.data.arrays import channels_first, grey_levels
+from mpdvae.data.files import headers_of_any_age
 from mpdvae.data.preparation import AS_STORED, Preparation
 from mpdvae.errors import InputError
 from mpdvae.system.untrusted_files import in_short
@@ -86,6 +87,7 @@ def mapped_array(path: Path) -> np.ndarray:
     """Maps the array into memory: the length that its header claims is then compared with the file before it is read.
     Raises `InputError` if it is damaged."""
     try:
-        return np.load(path, mmap_mode="r", allow_pickle=False)
+        with headers_of_any_age():
+            return np.load(path, mmap_mode="r", allow_pickle=False)
     except _BROKEN as error:
         raise InputError(f"{path} cannot be read as a numpy array ({in_short(error)}).", topic="own-data") from error

@@ -7,6 +7,8 @@ holds.
 
 import gzip
 import hashlib
+import re
+import warnings
 import zipfile
 import zlib
 from collections.abc import Iterator
@@ -17,6 +19,8 @@ from mpdvae.errors import InputError
 from mpdvae.system.atomic_files import write_atomically
 from mpdvae.system.untrusted_files import in_short, opened
 
+OF_PYTHON_2 = "Reading `.npy` or `.npz` file required additional header parsing"
+"""What numpy warns of where an array was saved by Python 2, or its header is damaged so that it looks like it."""
 _LARGEST = 1 << 30  # bytes; no supported file is larger
 _LARGEST_UNPACKED = 1 << 26  # bytes; the largest idx file has 47 million
 
@@ -94,6 +98,14 @@ def read_unpacked(path: Path, largest: int = _LARGEST_UNPACKED) -> bytes | bytea
             f"{path} is a damaged gzip file ({in_short(error)}): delete it and fetch it again.", topic="downloads"
         ) from error
     return unpacked
+
+
+@contextmanager
+def headers_of_any_age() -> Iterator[None]:
+    """Has numpy read headers of arrays that were saved by Python 2 without a warning: they are as good as others."""
+    with warnings.catch_warnings():
+        warnings.filterwarnings("ignore", message=re.escape(OF_PYTHON_2), category=UserWarning)
+        yield
 
 
 def check_method(member: zipfile.ZipInfo) -> None:

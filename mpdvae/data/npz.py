@@ -21,7 +21,7 @@ import torch
 
 from mpdvae.data import covariates
 from mpdvae.data.arrays import channels_first, grey_levels
-from mpdvae.data.files import check_method
+from mpdvae.data.files import check_method, headers_of_any_age
 from mpdvae.data.images import Images
 from mpdvae.data.labels import class_numbers
 from mpdvae.data.preparation import Bits
@@ -96,7 +96,8 @@ def _array(archive: zipfile.ZipFile, name: str, path: Path) -> np.ndarray:
         try:
             version = np.lib.format.read_magic(stream)
             read = np.lib.format.read_array_header_1_0 if version == (1, 0) else np.lib.format.read_array_header_2_0
-            shape, in_columns, dtype = read(stream)
+            with headers_of_any_age():
+                shape, in_columns, dtype = read(stream)
         except (SyntaxError, TypeError, tokenize.TokenError, RecursionError) as error:
             raise ValueError(f"{name} has no array header ({in_short(error)})") from error
         count = math.prod(shape)

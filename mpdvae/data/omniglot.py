@@ -29,7 +29,7 @@ import torch
 from jaxtyping import UInt8
 
 from mpdvae.data.entry import Entry
-from mpdvae.data.files import check_method, write_data_file
+from mpdvae.data.files import check_method, headers_of_any_age, write_data_file
 from mpdvae.data.images import Images, Splits
 from mpdvae.data.protocols import split_train_validation
 from mpdvae.data.published import Arrays, ArraySet, Form, PublishedFile, array_hash
@@ -151,7 +151,8 @@ def _read_kept(paths: Sequence[Path]) -> Arrays:
 def _right(place: Path) -> Arrays | None:
     """Returns the reduced images in `place`, or None if they are missing or wrong."""
     try:
-        both = np.load(place, mmap_mode="r", allow_pickle=False)  # allocates no memory for what the header claims
+        with headers_of_any_age():
+            both = np.load(place, mmap_mode="r", allow_pickle=False)  # allocates no memory for what the header claims
     except (OSError, ValueError, EOFError, SyntaxError, TypeError, OverflowError, tokenize.TokenError):
         return None
     first = _PARTS["images_background"]

@@ -131,7 +131,7 @@ class Data(GrownConfig):
 
     def without_condition(self, x: "Tensor") -> "Tensor":
         """Returns the images of the model's input [... channel height width], without what a conditional model is told."""
-        return x[..., : x.shape[-3] - self.condition.channels, :, :]
+        return x[..., : -self.condition.channels, :, :] if self.condition.channels else x
 
     def protocol(self) -> "Protocol":
         """Returns the protocol that is applied to the images."""

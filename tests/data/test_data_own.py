@@ -1,5 +1,6 @@
 """Own data: what is read as what, and one clear sentence for everything that cannot be used."""
 
+import zipfile
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -14,6 +15,7 @@ from mpdvae import data
 from mpdvae.data import Splits
 from mpdvae.data.image_folder import read_image_folder
 from mpdvae.data.npz import read_npz
+from mpdvae.data.own import load_own
 from mpdvae.data.preparation import Preparation
 from mpdvae.data.protocols import split_train_validation
 from mpdvae.errors import InputError
@@ -333,3 +335,17 @@ def test_images_that_have_moved_are_found_where_they_are_now(tmp_path):
     assert data_of(run, tmp_path / "there.npz").sha256 == before.sha256
     with pytest.raises(InputError, match=missing):
         data_of(run)
+
+
+@pytest.mark.parametrize("ending", ["npy", "npz"])
+def test_an_array_of_python_2_is_read_without_a_warning(tmp_path, ending):
+    x = np.random.default_rng(0).integers(0, 256, (20, 4, 4), dtype=np.uint8)
+    np.save(tmp_path / "x.npy", x)
+    of_python_2 = (tmp_path / "x.npy").read_bytes().replace(b"(20, 4, 4), }  ", b"(20L, 4L, 4), }")
+    assert b"20L" in of_python_2
+    if ending == "npy":
+        (tmp_path / "x.npy").write_bytes(of_python_2)
+    else:
+        with zipfile.ZipFile(tmp_path / "x.npz", "w") as archive:
+            archive.writestr("x.npy", of_python_2)
+    assert sum(load_own(tmp_path / f"x.{ending}", None, 0).sizes) == 20  # warnings are errors here

@@ -8,6 +8,7 @@ from constructors import AUTOREGRESSIVE_DECODERS, DECODERS, ENCODERS, TWO_LOGIST
 from torch import nn
 from torch.distributions import Independent, Normal
 
+from mpdvae.data.conditions import Condition
 from mpdvae.errors import InputError
 from mpdvae.models.decoders import mlp_decoder
 from mpdvae.models.priors import StandardNormal
@@ -137,6 +138,6 @@ def test_pixels_without_a_mean_are_refused():
 
 def test_models_conditioned_on_classes_are_refused():
     vae = vae_with("mlp")
-    vae.decoder.classes = 10  # as those of conditional models are
-    with pytest.raises(InputError, match="decoded images have no class, which this model is conditioned on"):
+    vae.decoder.condition = Condition(classes=10)  # as those of conditional models
+    with pytest.raises(InputError, match="decoded images have no condition, which this model is told"):
         value_of(vae, binary_images(2, *SHAPE))

@@ -191,7 +191,9 @@ def test_the_images_are_those_of_the_test_set(name):
     assert record.manifest["data"]["sha256"] == data.sha256
     x, labels = evaluation_images(data.test, run.experiment.data.protocol(), "test", draws=1)
     assert torch.equal(examples.x, x[examples.indices])
-    assert labels is None or (examples.labels is not None and torch.equal(examples.labels, labels[examples.indices]))
+    assert labels is None or (
+        examples.known.labels is not None and torch.equal(examples.known.labels, labels[examples.indices])
+    )
 
 
 # -- by name -----------------------------------------------------------------------------------------------------------

@@ -39,8 +39,10 @@ from safetensors.torch import save
 from small_runs import digits, files, tiny, trained
 
 from mpdvae.commands.diagnose import diagnose
+from mpdvae.data import covariates
 from mpdvae.data.caltech101 import read_silhouettes
 from mpdvae.data.cifar10 import batch_from_pickle, batch_from_records, read_members
+from mpdvae.data.conditions import NOTHING
 from mpdvae.data.frey_faces import faces_from_mat, faces_from_npz, faces_from_pickle
 from mpdvae.data.idx import idx_bytes, read_idx
 from mpdvae.data.image_folder import read_image_folder
@@ -155,11 +157,11 @@ def _turned() -> bytes:
     return packed.getvalue()
 
 
-def _append_to_npz(y: bytes) -> bytes:
+def _append_to_npz(name: str, array: bytes) -> bytes:
     packed = io.BytesIO()
     with zipfile.ZipFile(packed, "w") as archive:
         archive.writestr("x.npy", _npy(FACES))
-        archive.writestr("y.npy", y)
+        archive.writestr(name, array)
     return packed.getvalue()
 
 
@@ -187,7 +189,13 @@ DATA = {
     ),
     "npz": Reader(lambda: _npz(x=FACES), faces_from_npz),
     "npz, inside": Reader(lambda: _npy(FACES), read_npz, seal=partial(_zip_of, "x.npy")),
-    "npz, labels inside": Reader(lambda: _npy(np.arange(2)), read_npz, seal=_append_to_npz),
+    "npz, labels inside": Reader(lambda: _npy(np.arange(2)), read_npz, seal=partial(_append_to_npz, "y.npy")),
+    "npz, covariates inside": Reader(lambda: _npy(np.eye(2)), read_npz, seal=partial(_append_to_npz, "covariates.npy")),
+    "covariates": Reader(
+        lambda: b"file,age\na.png,3.5\nb.png,1e-3\n",
+        lambda path: covariates.of_folder(path.parent, ["a.png", "b.png"]),
+        covariates.TABLE,
+    ),
     "pickle": Reader(lambda: pickle.dumps([ROWS], protocol=3), faces_from_pickle),
     "pickle, protocol 4": Reader(lambda: pickle.dumps([ROWS], protocol=4), faces_from_pickle),
     "pickle, Python 2": Reader(lambda: f"(l{python2_array(ROWS)}a.".encode("latin1"), faces_from_pickle),
@@ -306,7 +314,9 @@ def _examples() -> dict[str, bytes]:
 
     with tempfile.TemporaryDirectory() as folder:
         write(
-            Inside(Path(folder)), Examples(torch.eye(8).expand(3, 1, 8, 8), [2, 0, 1], None, [-1.0], False), PLAIN.data
+            Inside(Path(folder)),
+            Examples(torch.eye(8).expand(3, 1, 8, 8), [2, 0, 1], NOTHING, [-1.0], False),
+            PLAIN.data,
         )
         return files(Path(folder))
 
