@@ -229,7 +229,7 @@ class VAE(nn.Module):
         return self.decoded(z, self._told(labels, covariates, z)).sample()
 
     def initialise(self, x: Float[Tensor, "batch channel height width"]) -> None:
-        """Initialises every weight-normalised layer from data in one pass, with z = m (no noise).
+        """Initialises every weight-normalised layer from data in one pass, with z = m (no noise), after `keep_conditions`.
 
         Raises:
             InputError: for fewer than two images, whose outputs have no spread to rescale by, or an image that the decoder
@@ -238,12 +238,22 @@ class VAE(nn.Module):
         x = self._measurable(x)
         if len(x) < 2:
             raise InputError(f"x: data-dependent initialisation needs at least 2 images, got {len(x)}.")
+        self.keep_conditions(x)
         with initialising_by_data(self):
             z = self.encoder(x).mean
             self.prior().log_prob(z)
             p = self.decoder(z)
             check_values(p, x)
             p.log_prob(x)
+
+    def keep_conditions(self, x: Float[Tensor, "batch channel height width"]) -> None:
+        """Has the parts of a conditional model keep what they are told of the training images `x`. Covariates are
+        standardised by it, and images are drawn for it where no condition is given."""
+        told = self.told_of(x)
+        for part in self.modules() if told is not None else ():
+            keep = getattr(part, "keep_examples", None)
+            if keep is not None:
+                keep(told)
 
     def check_images(
         self, x: Float[Tensor, "batch channel height width"], indices: Sequence[int] | None = None

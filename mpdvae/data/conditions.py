@@ -50,6 +50,18 @@ class Known(NamedTuple):
     labels: Int64[Tensor, " n"] | None = None
     covariates: Float[Tensor, "n covariate"] | None = None
 
+    def take(self, indices: Int64[Tensor, " chosen"]) -> "Known":
+        """Returns what is known of the images with these indices, in this order."""
+        return Known(*(None if table is None else table[indices.to(table.device)] for table in self))
+
+    def repeat(self, times: int) -> "Known":
+        """Returns what is known of the images, `times` times one after the other."""
+        return Known(*(None if table is None else torch.cat([table] * times) for table in self))
+
+    def to(self, device: torch.device | str) -> "Known":
+        """Returns the same on `device`."""
+        return Known(*(None if table is None else table.to(device) for table in self))
+
 
 NOTHING = Known()
 
@@ -101,11 +113,10 @@ def split_labels(x: Float[Tensor, "*batch channel height width"]) -> Labelled:
     return Labelled(images, told[..., 0].long())
 
 
-def told_numbers(
-    condition: Condition, labels: Int64[Tensor, " n"] | None, covariates: Float[Tensor, "n covariate"] | None
-) -> Float[Tensor, "n number"]:
+def told_numbers(condition: Condition, known: Known) -> Float[Tensor, "n number"]:
     """Returns the numbers that a model is told, the class first. Raises `InputError` if labels or covariates are needed and
     missing, or do not fit."""
+    labels, covariates = known
     parts = []
     if condition.classes:
         if labels is None:
@@ -144,11 +155,10 @@ def told_for(
             "neither.",
             topic="conditional",
         )
-    known = checked(condition, labels, covariates, count)
-    return told_numbers(condition, known.labels, known.covariates)
+    return told_numbers(condition, checked_known(condition, labels, covariates, count))
 
 
-def checked(condition: Condition, labels: Labels | None, covariates: Covariates | None, count: int) -> Known:
+def checked_known(condition: Condition, labels: Labels | None, covariates: Covariates | None, count: int) -> Known:
     """Returns the labels and covariates of each of `count` images, those that are given. Raises `InputError` as `told_for`
     does."""
     refuse_unused(condition, labels, covariates)

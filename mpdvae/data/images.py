@@ -20,6 +20,7 @@ import torch
 from jaxtyping import Float32, Int64, UInt
 from torch import Tensor
 
+from mpdvae.data.conditions import Known
 from mpdvae.errors import InputError
 
 
@@ -49,6 +50,11 @@ class Images:
         return len(self.pixels)
 
     @property
+    def known(self) -> Known:
+        """Labels and covariates, what a conditional model can be told."""
+        return Known(self.labels, self.covariates)
+
+    @property
     def image_shape(self) -> tuple[int, int, int]:
         """Channels, height and width of one image."""
         channel, height, width = self.pixels.shape[1:]
@@ -67,7 +73,8 @@ class Images:
     def take(self, indices: Int64[Tensor, " batch"]) -> "Images":
         """Returns the images with these indices, in this order, with their labels, factors and covariates."""
         indices = indices.to(self.pixels.device)
-        return Images(self.pixels[indices], *(None if table is None else table[indices] for table in self._tables))
+        known, factors = self.known.take(indices), None if self.factors is None else self.factors[indices]
+        return Images(self.pixels[indices], known.labels, factors, known.covariates)
 
     def part(self, indices: Int64[Tensor, " part"]) -> "Images":
         """Returns the images with these indices, in this order, held as these are held."""
@@ -82,12 +89,8 @@ class Images:
 
     def to(self, device: torch.device | str) -> "Images":
         """Returns the same images on `device`."""
-        return Images(self.pixels.to(device), *(None if table is None else table.to(device) for table in self._tables))
-
-    @property
-    def _tables(self) -> tuple[Tensor | None, ...]:
-        """What is known of each image, in the order of the fields."""
-        return self.labels, self.factors, self.covariates
+        known, factors = self.known.to(device), None if self.factors is None else self.factors.to(device)
+        return Images(self.pixels.to(device), known.labels, factors, known.covariates)
 
 
 @dataclass(frozen=True, eq=False)
@@ -164,11 +167,7 @@ def hash_images(*parts: Images) -> str:
             digest.update(piece.reshape(-1).data)
         if part.labels is None:
             digest.update(b"no labels;")
-        for table in (
-            part.labels,
-            part.factors,
-            part.covariates,
-        ):  # what is missing leaves the hash as it was without it
+        for table in (part.labels, part.factors, part.covariates):  # what is missing leaves no trace in the hash
             if table is not None:
                 digest.update(f"{table.dtype} {tuple(table.shape)};".encode())
                 digest.update(table.contiguous().cpu().numpy().reshape(-1).data)

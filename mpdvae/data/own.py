@@ -99,7 +99,7 @@ def from_dataset(
 
 def _held(source: Source, known: Known = NOTHING) -> Images:
     """Returns the images in memory, or in their files if they are too many."""
-    stored = StoredImages(source, known.labels, covariates=known.covariates)
+    stored = StoredImages(source, known)
     size = len(source) * math.prod(source.image_shape) * source.preparation.bits // 8
     return stored if size > IN_MEMORY else Images(stored.pixels, known.labels, covariates=known.covariates)
 

@@ -224,13 +224,13 @@ def training_batch(
     protocol.check_shape(images.image_shape)
     if protocol.binarisation == "static":
         x = _static_training_images(images, protocol.split_seed)[indices.to(images.device)].float()
-        return conditioned(_augmented(x, protocol, seed, step), images.take(indices), protocol)
+        return conditioned(_augmented(x, protocol, seed, step), images.known.take(indices), protocol)
     batch = images.take(indices)
     levels = _augmented(batch.pixels, protocol, seed, step)
     if not protocol.binarises:
-        return conditioned(scaled(levels, protocol), batch, protocol)
+        return conditioned(scaled(levels, protocol), batch.known, protocol)
     with seeded(seed, "binarise", step):
-        return conditioned(binarise(levels), batch, protocol)
+        return conditioned(binarise(levels), batch.known, protocol)
 
 
 def evaluation_images(
@@ -255,15 +255,12 @@ def evaluation_images(
         raise InputError(f"draws must be 1 to {protocol.evaluation_draws} (evaluation_draws), but {draws} was given.")
     if not protocol.binarises:
         part = images if chosen is None else images.take(chosen)
-        return conditioned(scaled(part.pixels, protocol), part, protocol), part.labels
+        return conditioned(scaled(part.pixels, protocol), part.known, protocol), part.labels
     x = torch.cat([_fixed_draw(images, protocol.split_seed, split, draw) for draw in range(draws)])
-    known = Known(
-        None if images.labels is None else images.labels.repeat(draws),
-        None if images.covariates is None else images.covariates.repeat(draws, 1),
-    )
+    known = images.known.repeat(draws)
     if chosen is not None:
         chosen = chosen.to(x.device)
-        x, known = x[chosen], Known(*(None if table is None else table[chosen] for table in known))
+        x, known = x[chosen], known.take(chosen)
     return conditioned(x.float(), known, protocol), known.labels
 
 
@@ -291,13 +288,13 @@ def expected_images(
 
 
 def conditioned(
-    x: Float32[Tensor, "n channel height width"], known: Known | Images, protocol: Protocol
+    x: Float32[Tensor, "n channel height width"], known: Known, protocol: Protocol
 ) -> Float32[Tensor, "n channel_or_more height width"]:
     """Returns the images as they are or, for a conditional model, with what it is told of them (`mpdvae.data.conditions`).
     Raises `InputError` if it needs labels or covariates and there are none, or others."""
     if not protocol.condition.channels:
         return x
-    return with_condition(x, told_numbers(protocol.condition, known.labels, known.covariates))
+    return with_condition(x, told_numbers(protocol.condition, known))
 
 
 def split_train_validation(n: int, validation_size: int, seed: int) -> tuple[Int64[Tensor, " a"], Int64[Tensor, " b"]]:

@@ -11,9 +11,10 @@ from typing import Protocol, runtime_checkable
 
 import numpy as np
 import torch
-from jaxtyping import Float32, Int64, UInt
+from jaxtyping import Int64, UInt
 from torch import Tensor
 
+from mpdvae.data.conditions import NOTHING, Known
 from mpdvae.data.images import Images
 from mpdvae.data.preparation import Preparation
 from mpdvae.system.available_memory import check_room
@@ -61,21 +62,19 @@ class _Reading:
 
 
 class StoredImages(Images):
-    """Images of a `source`, all or those with the numbers `rows`, with or without labels and
-    covariates; batches go to `device`."""
+    """Images of a `source`, all or those with the numbers `rows`, with what is known of them; batches go to
+    `device`."""
 
     def __init__(
         self,
         source: Source | _Reading,
-        labels: Int64[Tensor, " n"] | None = None,
+        known: Known = NOTHING,
         rows: np.ndarray | None = None,
         device: torch.device | str = "cpu",
-        covariates: Float32[Tensor, "n covariate"] | None = None,
     ) -> None:
         reading = source if isinstance(source, _Reading) else _Reading(source)
         rows = np.arange(len(reading.source)) if rows is None else rows
-        known = {"labels": labels, "covariates": covariates}
-        fields = known | {"_reading": reading, "_rows": rows, "_device": torch.device(device)}
+        fields = known._asdict() | {"_reading": reading, "_rows": rows, "_device": torch.device(device)}
         for name, value in fields.items():
             object.__setattr__(self, name, value)  # the class is frozen
 
@@ -113,11 +112,11 @@ class StoredImages(Images):
     def take(self, indices: Int64[Tensor, " batch"]) -> Images:
         indices = indices.cpu()
         pixels = torch.from_numpy(self._reading.read(self._rows[indices.numpy()])).to(self._device)
-        return Images(pixels, labels=_rows_of(self.labels, indices), covariates=_rows_of(self.covariates, indices))
+        known = self.known.take(indices)
+        return Images(pixels, known.labels, covariates=known.covariates)
 
     def part(self, indices: Int64[Tensor, " part"]) -> "StoredImages":
-        labels, covariates = _rows_of(self.labels, indices), _rows_of(self.covariates, indices)
-        return StoredImages(self._reading, labels, self._rows[indices.cpu().numpy()], self._device, covariates)
+        return StoredImages(self._reading, self.known.take(indices), self._rows[indices.cpu().numpy()], self._device)
 
     def expect(self, indices: Int64[Tensor, " batch"]) -> None:
         self._reading.expect(self._rows[indices.cpu().numpy()])
@@ -128,9 +127,4 @@ class StoredImages(Images):
             yield self._reading.read(self._rows[start : start + count])
 
     def to(self, device: torch.device | str) -> "StoredImages":
-        labels, covariates = (None if table is None else table.to(device) for table in (self.labels, self.covariates))
-        return StoredImages(self._reading, labels, self._rows, device, covariates)
-
-
-def _rows_of(table: Tensor | None, indices: Tensor) -> Tensor | None:
-    return None if table is None else table[indices.to(table.device)]
+        return StoredImages(self._reading, self.known.to(device), self._rows, device)

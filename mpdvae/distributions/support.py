@@ -133,7 +133,10 @@ def _unconditioned(support: ConditionedSupport, x: Tensor) -> Tensor:
     images, told = split_condition(x, condition)
     planes = x[..., -condition.channels :, :, :]
     labels = told[..., 0] if condition.classes else told[..., :0]
-    if not (planes.isnan() | (planes == told[..., None, None])).all() or not (labels == labels.round()).all():
+    if (
+        not ((planes == told[..., None, None]) | (planes.isnan() & told.isnan()[..., None, None])).all()
+        or not (labels == labels.round()).all()
+    ):
         last = "its last channel" if condition.channels == 1 else f"each of its last {condition.channels} channels"
         raise InputError(
             f"x: expected images with {condition.in_words}, the same number in all of {last}, got other numbers; "

@@ -72,7 +72,7 @@ def code_images(
     thresholded at one half, or levels."""
     if _thresholded(e):
         taken = images if chosen is None else images.take(chosen)
-        return conditioned((taken.pixels >= GREY_HALF).float(), taken, e.data.protocol())
+        return conditioned((taken.pixels >= GREY_HALF).float(), taken.known, e.data.protocol())
     return evaluation_images(images, e.data.protocol(), split, draws=1, chosen=chosen)[0]
 
 

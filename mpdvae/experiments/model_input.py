@@ -16,7 +16,7 @@ from typing import TYPE_CHECKING, Any
 from jaxtyping import Float, UInt
 from torch import Tensor
 
-from mpdvae.data.conditions import NOTHING, Covariates, Known, Labels, checked
+from mpdvae.data.conditions import NOTHING, Covariates, Known, Labels, checked_known
 from mpdvae.data.given_images import GivenImages, ValueRange, given_images, path_of, read_images
 from mpdvae.data.protocols import Protocol, evaluation_images, expected_images, images_by_content
 from mpdvae.errors import InputError
@@ -112,7 +112,7 @@ def of_given(
     """Returns images that belong to no data set as `vae` takes them, with `labels` and `covariates` or, by default, their
     own. Raises `InputError`, which calls them `where`, if they have another shape, or labels that are none."""
     _check_shape(vae, given.pixels, where)
-    said = checked(vae.condition, labels, covariates, len(given.pixels))
+    said = checked_known(vae.condition, labels, covariates, len(given.pixels))
     own = Known(
         given.labels if said.labels is None else said.labels,
         given.covariates if said.covariates is None else said.covariates,
@@ -144,8 +144,8 @@ def of_data_set(vae: "VAE", name: str, split: str, root: Path | None = None) -> 
     splits = load(name, root=root, validation_size=validation_size, split_seed=data.split_seed)
     images = splits.part(split)
     _check_shape(vae, images.pixels, name)
-    x, labels = evaluation_images(images, data.protocol(), split, draws=1)
-    known = Known(labels, images.covariates)
+    x, _ = evaluation_images(images, data.protocol(), split, draws=1)
+    known = images.known
     return ModelInput(_on_device(vae, x), images.pixels, data.protocol(), list(range(len(x))), known)
 
 

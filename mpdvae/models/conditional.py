@@ -40,7 +40,7 @@ class ConditionEmbedding(nn.Module):
 
     Learned numbers of the class, plus features of the covariates: standardised, then two linear maps with an ELU between.
     Covariates come in any units. Their mean and standard deviation are those of `examples`: conditions of training images,
-    which data-dependent initialisation sets, and zeros before. A covariate that is the same in all of them is only shifted.
+    which `VAE.keep_conditions` sets, and zeros before. A covariate that is the same in all of them is only shifted.
     """
 
     examples: Tensor
@@ -56,7 +56,7 @@ class ConditionEmbedding(nn.Module):
             )
             self.register_buffer("examples", torch.zeros(EXAMPLES, condition.channels))
 
-    def initialise_by_data(self, told: Float[Tensor, "*batch number"]) -> None:
+    def keep_examples(self, told: Float[Tensor, "*batch number"]) -> None:
         """Keeps conditions of training images."""
         if self.condition.covariates:
             rows = told.flatten(0, -2)

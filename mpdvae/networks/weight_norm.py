@@ -14,8 +14,7 @@ A plain gain can reach the other sign without help; in masked layers, where the 
 leaves such a v a gradient.
 
 Initialisation: during one forward pass on data, each layer in turn is rescaled so that each output unit has mean 0 and
-standard deviation `init_scale` over the batch and all positions; the next layer sees the rescaled output. Other modules that
-adapt to data take part in the same pass by a method `initialise_by_data`.
+standard deviation `init_scale` over the batch and all positions; the next layer sees the rescaled output.
 
 Salimans & Kingma, "Weight Normalization", NeurIPS 2016, https://arxiv.org/abs/1602.07868.
 """
@@ -34,8 +33,6 @@ Layer = TypeVar("Layer", bound=nn.Module)
 DIRECTION_STD = 0.05
 MASKED_NORM_FLOOR = 1e-8
 STD_FLOOR = 1e-6
-TOLD = "initialise_by_data"
-"""Method of a module that is called with its first inputs."""
 
 
 class WeightNorm(nn.Module):
@@ -97,21 +94,14 @@ def weight_norm(layer: Layer, mask: Tensor | None = None, init_scale: float = 1.
 
 @contextmanager
 def initialising_by_data(module: nn.Module) -> Iterator[None]:
-    """Makes the first forward pass through each weight-normalised layer of `module` set its gain and bias from the data, and
-    calls `initialise_by_data` of every module that has it with its first inputs."""
+    """Makes the first forward pass through each weight-normalised layer of `module` set its gain and bias from the data."""
     hooks: dict[nn.Module, RemovableHandle] = {}
-
-    def tell_once(layer: nn.Module, inputs: tuple[Tensor, ...]) -> None:
-        hooks.pop(layer).remove()
-        getattr(layer, TOLD)(*inputs)
 
     def rescale_once(layer: nn.Module, inputs: tuple[Tensor, ...], output: Tensor) -> Tensor:
         hooks.pop(layer).remove()
         return _rescale_to_unit_outputs(layer, inputs, output)
 
     for layer in module.modules():
-        if hasattr(layer, TOLD):
-            hooks[layer] = layer.register_forward_pre_hook(tell_once)
         if parametrize.is_parametrized(layer, "weight"):
             hooks[layer] = layer.register_forward_hook(rescale_once)
     was_training = module.training

@@ -30,8 +30,8 @@ if TYPE_CHECKING:
 
     from mpdvae.vae import VAE
 
-SHADES = 65
-"""Number of grey images that are tried."""
+SHADES, NEAREST = 65, 3
+"""Number of grey images that are encoded, and of those whose densities are computed."""
 USUAL = 20.0
 """Magnitude that weights, and logarithms of gains, of trained networks hardly ever exceed."""
 LEAST_LOG_GAIN = -104.0
@@ -115,12 +115,24 @@ def check_model(vae: "VAE", weights: Path | Inside) -> None:
     import torch
 
     check_tensors(vae.state_dict(), weights)
+    _check_examples(vae, weights)
     with torch.no_grad():
         _check_effective(vae, weights)
         sizes = {name: value.abs().amax().item() for name, value in vae.named_parameters() if value.numel()}
         name = max(sizes, key=lambda name: sizes[name], default="")
         if name and sizes[name] > USUAL and not _computes(vae):
             _refuse(weights, name, f"has values up to {sizes[name]:.3g}, with which the model's outputs are not finite")
+
+
+def _check_examples(vae: "VAE", weights: Path | Inside) -> None:
+    """Raises `InputError` if a conditional model would draw images of a class that it does not have."""
+    classes, covariates = vae.condition
+    if not classes or not covariates:
+        return
+    name = "decoder.embedding.examples"
+    labels = vae.get_buffer(name)[:, 0]
+    if not ((labels >= 0) & (labels < classes) & (labels == labels.round())).all():
+        _refuse(weights, name, f"has other classes than 0 to {classes - 1}")
 
 
 def _check_effective(vae: "VAE", weights: Path | Inside) -> None:
@@ -138,8 +150,8 @@ def _check_effective(vae: "VAE", weights: Path | Inside) -> None:
 
 
 def _computes(vae: "VAE") -> bool:
-    """Returns whether the model gives a black image, or else one of some shade, and codes of its own, finite densities. Of a
-    model that was trained on images of low contrast, other shades than theirs may have none."""
+    """Returns whether the model gives a black image, or else one of the shades with the smallest codes, and codes of its own,
+    finite densities. Black is far from all images of a model that was trained on images of low contrast."""
     import torch
 
     from mpdvae.seeding import seeded
@@ -150,22 +162,42 @@ def _computes(vae: "VAE") -> bool:
     vae.eval()
     try:
         with seeded("weights that compute"):
-            return any(_gives_density(vae, shade) for shade in torch.linspace(lowest, highest, SHADES).tolist())
+            if _gives_density(vae, lowest):
+                return True
+            sizes = {shade: _size_of_code(vae, shade) for shade in torch.linspace(lowest, highest, SHADES).tolist()}
+            nearest = sorted(sizes, key=lambda shade: sizes[shade])[:NEAREST]
+            return any(_gives_density(vae, shade) for shade in nearest if math.isfinite(sizes[shade]))
     finally:
         vae.train(training)
 
 
-def _gives_density(vae: "VAE", shade: float) -> bool:
-    """Returns whether an image of one shade, and codes for it and of the prior, have finite densities."""
+def _size_of_code(vae: "VAE", shade: float) -> float:
+    """Returns the largest number in the code of an image of one shade; infinity if it has no valid code."""
+    try:
+        q = vae.encoder(_of_shade(vae, shade))
+    except ValueError:  # torch's distributions refuse parameters that are not finite
+        return math.inf
+    largest = max(float(q.mean.abs().max()), float(q.variance.max()))
+    return largest if math.isfinite(largest) else math.inf
+
+
+def _of_shade(vae: "VAE", shade: float) -> "torch.Tensor":
+    """Returns an image of one shade, with what a conditional model is told."""
     import torch
 
     from mpdvae.data.conditions import with_condition
 
     assert isinstance(vae.origin, Origin)
     x = torch.full((1, *vae.origin.image_shape), shade)
-    if vae.condition.channels:
-        draw_told = getattr(vae.decoder, "draw_told")  # noqa: B009 - a method that type checkers do not know
-        x = with_condition(x, draw_told(torch.Size((1,))))
+    if not vae.condition.channels:
+        return x
+    draw_told = getattr(vae.decoder, "draw_told")  # noqa: B009 - a method that type checkers do not know
+    return with_condition(x, draw_told(torch.Size((1,))))
+
+
+def _gives_density(vae: "VAE", shade: float) -> bool:
+    """Returns whether an image of one shade, and codes for it and of the prior, have finite densities."""
+    x = _of_shade(vae, shade)
     try:
         q, p = vae.encoder(x), vae.prior()
         for z in (q.mean, q.sample(), p.sample((1,))):
@@ -173,7 +205,7 @@ def _gives_density(vae: "VAE", shade: float) -> bool:
             if not all(bool(part.isfinite().all()) for part in parts):
                 return False
         return True
-    except ValueError:  # torch's distributions refuse parameters that are not finite
+    except ValueError:  # as above
         return False
 
 

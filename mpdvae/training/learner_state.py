@@ -198,12 +198,14 @@ def averaging(decay: float, warm_up: bool) -> MultiAverage:
 
 def initialise(vae: VAE, e: Experiment, data: Splits) -> None:
     """Applies data-dependent initialisation to the model that `e` builds, on random training images; a function of the
-    seed. With fewer than `FEWEST_INITIAL_IMAGES` the weights stay as they were drawn."""
-    if min(len(data.train), e.training.initial_images) < FEWEST_INITIAL_IMAGES:
-        return
+    seed. With fewer than `FEWEST_INITIAL_IMAGES` the weights stay as they were drawn, and only conditions are kept."""
     with seeded(e.seed, "initial images"):
         indices = torch.randperm(len(data.train))[: e.training.initial_images]
-    vae.initialise(training_batch(data.train, indices, e.data.protocol(), e.seed, step=-1))
+    x = training_batch(data.train, indices, e.data.protocol(), e.seed, step=-1)
+    if len(x) < FEWEST_INITIAL_IMAGES:
+        vae.keep_conditions(x)
+    else:
+        vae.initialise(x)
 
 
 def optimizer_of(settings: Training, vae: VAE, learning_rate: float | None = None) -> optim.Optimizer:

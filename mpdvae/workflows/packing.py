@@ -17,7 +17,7 @@ from tempfile import TemporaryDirectory
 from typing import TYPE_CHECKING, Any
 
 from mpdvae.data import ENTRIES, Splits, evaluation_images
-from mpdvae.data.conditions import NOTHING, Known, known_from
+from mpdvae.data.conditions import NOTHING, known_from
 from mpdvae.errors import InputError
 from mpdvae.evaluation import example_images
 from mpdvae.evaluation.example_images import Examples
@@ -163,14 +163,14 @@ def _test_images(run: Run, data: Splits) -> Examples:
     """Returns random test images, those of a random subset whose likelihood was measured first, with their likelihoods."""
     count = min(TEST_IMAGES, LARGEST_SHEET // data.test.pixels[0].numel(), len(data.test))
     chosen = random_subset(count, len(data.test))
-    x, labels = evaluation_images(data.test, run.experiment.data.protocol(), "test", draws=1)
+    x, _ = evaluation_images(data.test, run.experiment.data.protocol(), "test", draws=1)
     lines = (run.folder / "density.csv").read_bytes(LARGEST_CSV).decode().splitlines()
     log_prob = {int(row["image"]): float(row["log_prob_nats"]) for row in csv.DictReader(lines) if row["draw"] == "0"}
     indices: list[int] = chosen.tolist()
     return Examples(
         x=x[chosen],
         indices=indices,
-        known=Known(*(None if table is None else table[chosen] for table in (labels, data.test.covariates))),
+        known=data.test.known.take(chosen),
         log_prob_nats=[log_prob[i] for i in takewhile(log_prob.__contains__, indices)],
         drawn=False,
     )

@@ -13,6 +13,7 @@ from torch.distributions import Independent, MultivariateNormal, Normal
 
 from mpdvae.data.conditions import (
     Condition,
+    Known,
     known_from,
     split_condition,
     split_labels,
@@ -38,7 +39,7 @@ each_condition = pytest.mark.parametrize("condition", by_name(CONDITIONS))
 def some_told(condition: Condition, count: int) -> torch.Tensor:
     """Conditions: classes in turn, and covariates in units of their own."""
     labels, covariates = torch.arange(count) % CLASSES, torch.randn(count, 2) * torch.tensor([1e-3, 40.0]) + 20
-    return told_numbers(condition, labels, covariates.float())
+    return told_numbers(condition, Known(labels, covariates.float()))
 
 
 def conditional_decoder(build, image_shape, condition=CONDITIONS["classes"], latent=2) -> ConditionalDecoder:
@@ -48,7 +49,7 @@ def conditional_decoder(build, image_shape, condition=CONDITIONS["classes"], lat
             parameter.normal_(std=1.0 if name == "shift" else 0.3)
         if condition.covariates:
             decoder.move.weight.normal_(std=0.1)
-            decoder.embedding.initialise_by_data(some_told(condition, 30))
+            decoder.embedding.keep_examples(some_told(condition, 30))
     return decoder
 
 
@@ -72,7 +73,7 @@ def test_a_conditioned_image_keeps_what_is_told_of_it(condition):
     assert torch.equal(found.told, told)
     labels, covariates = known_from(told, condition)
     assert (labels is not None, covariates is not None) == (condition.classes > 0, condition.covariates > 0)
-    assert torch.equal(told_numbers(condition, labels, covariates), told)
+    assert torch.equal(told_numbers(condition, Known(labels, covariates)), told)
 
 
 ON_FOUR_PIXELS = [
@@ -122,7 +123,7 @@ def test_classes_that_are_not_given_are_drawn_alike():
 def test_covariates_that_are_not_given_are_those_of_images_the_model_was_initialised_with(name):
     condition = CONDITIONS[name]
     decoder, known = conditional_decoder(DECODERS["mlp"].build, (1, 2, 2), condition), some_told(condition, 30)
-    decoder.embedding.initialise_by_data(known)
+    decoder.embedding.keep_examples(known)
     drawn = split_condition(decoder(torch.zeros(2_000, 2)).sample(), condition).told
     assert {tuple(row) for row in drawn.tolist()} == {tuple(row) for row in known.tolist()}
 
@@ -133,7 +134,7 @@ def test_the_units_of_covariates_do_not_matter():
     years = torch.randn(EXAMPLES, 2)
     found = []
     for told in (years, 365 * years + 10_000):
-        decoder.embedding.initialise_by_data(told)
+        decoder.embedding.keep_examples(told)
         found.append(decoder.embedding(told))
     torch.testing.assert_close(*found, atol=1e-3, rtol=1e-3)
 
@@ -141,7 +142,7 @@ def test_the_units_of_covariates_do_not_matter():
 def test_a_covariate_that_is_always_the_same_is_taken():
     decoder = conditional_decoder(DECODERS["mlp"].build, (1, 2, 2), CONDITIONS["covariates"])
     told = torch.tensor([3.0, -7.0]).expand(40, 2)
-    decoder.embedding.initialise_by_data(told)
+    decoder.embedding.keep_examples(told)
     assert decoder.embedding(told).isfinite().all()
     assert decoder(torch.zeros(40, 2)).log_prob(with_condition(torch.zeros(40, 1, 2, 2), told)).isfinite().all()
 
@@ -273,6 +274,8 @@ def test_what_is_no_condition_is_refused():
     uneven, lost = x.clone(), x.clone()
     uneven[2, 3, 0, 1] += 1
     lost[1, 2] = torch.nan
+    partly_lost = x.clone()
+    partly_lost[1, 2, 3, 3] = torch.nan
     for call in (vae, vae.encode):
         with pytest.raises(
             InputError, match="one of 3 classes and 2 covariates, the same number in all of each of its"

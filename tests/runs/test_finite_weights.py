@@ -142,3 +142,12 @@ def test_a_model_of_images_of_low_contrast_is_left_alone(tmp_path):
         black = vae.encoder(-torch.ones(2, 1, 8, 8)).variance
     assert not black.isfinite().all() or black.max() > 1e9
     assert vae.encode(vae.sample(2)).isfinite().all()
+
+
+@pytest.mark.parametrize("label", [-1.0, 3.0, 0.5, 1e9])
+def test_a_class_that_the_model_does_not_have_is_refused(label):
+    vae = tiny("vae-digits-smoke", data__condition_classes=3, data__condition_covariates=1).build((1, 8, 8))
+    check_model(vae, Path("weights"))
+    vae.decoder.embedding.examples[5, 0] = label
+    with pytest.raises(InputError, match=r"weights: decoder\.embedding\.examples has other classes than 0 to 2"):
+        check_model(vae, Path("weights"))

@@ -257,3 +257,12 @@ def test_public_data_have_no_covariates(tmp_path, capsys):
     code, _, said = call(capsys, "train", "vae-digits-smoke", *TINY_OPTIONS, *option, "--out", tmp_path / "run")
     assert code == 2
     assert "has none; leave it out" in " ".join(said.split())
+
+
+def test_with_few_initial_images_the_conditions_are_kept_all_the_same(tmp_path):
+    experiment = on_bars(tmp_path, data__condition_covariates=2, training__initial_images=4)
+    vae = mpdvae.load(trained(tmp_path / "run", experiment).path)
+    known = np.load(tmp_path / "bars.npz")["covariates"].astype(np.float32)
+    drawn = {tuple(row) for row in vae.told_of(vae.sample(50)).tolist()}
+    assert len(drawn) == 4
+    assert drawn <= {tuple(row) for row in known.tolist()}
