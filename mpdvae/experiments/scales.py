@@ -134,7 +134,7 @@ COMPACT_MNIST = Study(
     ),
     evaluation=Evaluation(
         density_images=300,
-        density_samples=64,
+        density_samples=128,
         representation_images=20_000,
         label_subsets=3,
         cluster_seeds=2,
