@@ -27,6 +27,7 @@ from mpdvae.training.learner_state import optimizer_of
 from mpdvae.training.validation import probe, validate
 
 MODEL, BATCH = "mae-mnist-paper", 100
+TO_REACH = {"uncompiled": "1.8x", "compiled": "2.1x"}
 EVALUATION, EVALUATED = "mae-mnist-days", 200
 """Recipe whose evaluation points are timed, and number of validation images in the measurement."""
 VALIDATED = 10_000
@@ -37,7 +38,7 @@ CONVOLUTIONS = nn.Conv2d | nn.ConvTranspose2d | nn.Linear
 def training() -> tuple[list[Row], list[Curve]]:
     needed, peak = needed_operations(_model(), _images(BATCH)), matrix_rate()
     rows, curves = [], []
-    for what in ("uncompiled", "compiled"):
+    for what, to_reach in TO_REACH.items():
         if what == "compiled" and not compile_networks(_model()):
             continue
         both = pair_apart(_plain_step, partial(_own_step, what == "compiled"), rounds=9)
@@ -48,7 +49,7 @@ def training() -> tuple[list[Row], list[Curve]]:
             f"page faults: {both.faults:,} (plain: {both.plain_faults:,})"
         )
         rows.append(
-            Row(f"training step, batch {BATCH}, {what}", plain_rate, rate, round(both.ratio, 2), "1.8x", "", share)
+            Row(f"training step, batch {BATCH}, {what}", plain_rate, rate, round(both.ratio, 2), to_reach, "", share)
         )
     rows.append(_evaluation_row())
     curves.append(Curve("training step", "images", "s", apart(_growth)))
