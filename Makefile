@@ -15,7 +15,7 @@ help:
 	@echo "make reproduce   train VAE, VLAE and MAE on MNIST and write a report (about 23 minutes)"
 	@echo "make test        the test suite (about 4 minutes)"
 	@echo "make test-slow   what takes longer: clusters, killed processes, browsers, files from strangers"
-	@echo "make test-oldest the oldest versions of all libraries that are supported (about 5 minutes)"
+	@echo "make test-oldest the oldest versions of all libraries but torch that are supported (about 5 minutes)"
 	@echo "make check       lint, types and tests: run it before you commit"
 	@echo "make docs        the documentation as a site, in site/"
 	@echo "make bench       how fast it is, against plain methods (about 25 minutes)"

@@ -198,7 +198,9 @@ def _binary(study: Study) -> dict[str, Variant]:
         reach: PixelCNNDecoder(kernel_sizes=kernels) for reach, kernels in ((1, (3,)), (3, (5, 3)), (6, (7, 5, 3)))
     }
     variants = {
-        f"vlae-field{reach}": Variant(f"VLAE whose pixels see {reach} rows and columns: a lossy code", decoder, flow)
+        f"vlae-field{reach}": Variant(
+            f"VLAE whose pixels see only those up to {reach} away: a lossy code", decoder, flow
+        )
         for reach, decoder in fields.items()
     }
     original = FlowPrior(blocks=2, hidden_features=640, hidden_layers=3, mean_only=True)
@@ -222,7 +224,7 @@ def _binary(study: Study) -> dict[str, Variant]:
             optimizer="adamax",
         ),
         "report-mlp": Variant(
-            "Fully connected MAE with the weights of the student report (1 and 0.01, 15 dimensions); layer sizes are ours",
+            "Fully connected MAE with the weights of an earlier reproduction (1 and 0.01, 15 dimensions); our layer sizes",
             MLPDecoder(hidden_features=(400,)),
             normal,
             1.0,
@@ -231,7 +233,7 @@ def _binary(study: Study) -> dict[str, Variant]:
             latent_dim=15,
         ),
         "report-convnet": Variant(
-            "ConvNet MAE with the weights of the student report (1 and 0.01, 15 dimensions); layer sizes are ours",
+            "ConvNet MAE with the weights of an earlier reproduction (1 and 0.01, 15 dimensions); our layer sizes",
             ConvNetDecoder(),
             normal,
             1.0,

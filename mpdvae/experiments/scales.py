@@ -1,7 +1,7 @@
 """Settings shared by the models compared on one data set, at each scale: networks, training, evaluation.
 
     smoke     tests: 8x8 digits, hardly any training
-    minutes   a laptop: MNIST, compact networks, half an epoch; images with known factors of variation
+    minutes   a laptop: MNIST, compact networks, half an epoch; drawn images with known factors, 1,200 steps
     hours     a workstation: compact networks on MNIST, OMNIGLOT and CIFAR-10, trained until they are good
     days      a workstation: the paper's 28x28 networks, twenty epochs
     paper     GPUs: the released code's configurations and training, unchanged
@@ -324,7 +324,7 @@ SCALES = {
         ),
         Scale(
             "minutes",
-            "a laptop: real MNIST, compact networks, half an epoch",
+            "a laptop: compact networks, half an epoch of MNIST, 13 epochs of drawn images",
             (COMPACT_MNIST, SPRITES),
             ("mnist",),
             remedies=("mnist",),

@@ -15,8 +15,11 @@ The report reads run folders and nothing else: no model, no data set, no torch.
     setup       differences from the released set-up     noise       of subsets, of seeds, of both
     scores      scores of codes and of their baselines   families    models that differ in one setting
     plane       models by rate and distortion            sensitivity numbers by both weights
-    development curves and collapse verdicts             page, markdown, results: the three output formats
-    tables, grid, charts, figures, explorer              content, independent of the output format
+    development curves and collapse verdicts             opening     the first screen: asked, found, how far to trust it
+    leaderboard remedies against collapse, ranked        explored    explore.json and its sheets of images
+    pilots      noise of earlier matrices, for `power`   per_image   density.csv: numbers by test image
+    pictures    image grids that runs wrote              page, markdown, results: the three output formats
+    tables, grid, charts, figures, labels, palette, explorer   content, independent of the output format
 
 For anyone who shows a number. A number carries its unit, its interval and its protocol; numbers of different protocols are
 never put in one table. The format of results.json is read by other programs: fields may be added, not changed.
