@@ -26,9 +26,7 @@ MEASURES = {
     "bits_per_dim": "Bits per dimension",
 }
 """Measures from density.json: means over images, with a standard error."""
-CODE_TEST_DRAWS = r", \d+ fixed test draws?"
-"""Part of a protocol that training has nothing to do with."""
-MEASURES = {
+CODE_MEASURES = {
     "mutual_information_nats": "Mutual information, lower bound (nats)",
     "mutual_information_upper_nats": "Mutual information, upper bound (nats)",
     "mpd_mean_nats": "MPD, mean over pairs (nats)",
