@@ -26,7 +26,7 @@ from mpdvae.experiments.fields import (
 )
 from mpdvae.experiments.head_config import BY_BATCH
 from mpdvae.experiments.objective_config import ObjectiveConfig
-from mpdvae.experiments.own_part_configs import OwnEncoder
+from mpdvae.experiments.own_part_configs import OwnEncoder, OwnPart
 from mpdvae.experiments.own_parts import OF_PACKAGE, check_model, own_or_builtin
 from mpdvae.experiments.prior_config import PriorConfig, StandardNormalPrior, VampPrior
 from mpdvae.experiments.training_config import Training
@@ -156,6 +156,11 @@ class Experiment(Config):
         for what, used in unfit.items():
             if self.training.images_at_once and used:
                 raise ValueError(f"training.images_at_once: does not go with {what}; leave one of the two out")
+
+    @property
+    def own_parts(self) -> list[OwnPart]:
+        """The parts of the model that code of the user's builds."""
+        return [part for part in (self.encoder, self.decoder, self.prior) if isinstance(part, OwnPart)]
 
     def build(self, image_shape: ImageShape) -> "VAE":
         """Builds the untrained model, whose weights are a function of the seed, in float32 whatever torch's default is.

@@ -44,14 +44,15 @@ class OwnPart(Config):
     """Whether the function returns a model, of which this part is one."""
     kind: Text
     defined_in: Text
-    """Module and name of the function that defines it, for people: nothing is imported by it."""
+    """Module and name of the function that defines it; nothing is imported by it."""
 
     def call(self, *positional: Any) -> Any:
         """Calls the function. Raises `InputError` if it is not known here."""
         if self.make is None:
             raise InputError(
                 f"{self.role}: the kind {self.kind} ({self.defined_in}) is not one of the package's and not known here; name "
-                f"the file that defines it with --parts FILE, or in Python run the code that does.",
+                "the file that defines it with --parts FILE or in MPDVAE_PARTS, or in Python run the code that defines it under "
+                "@mpdvae.part.",
                 topic="own-parts",
             )
         return self.make(*positional, **{name: getattr(self, name) for name in self.options})

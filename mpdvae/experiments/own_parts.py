@@ -13,9 +13,10 @@ A kind is found if this process knows it: because the decorator ran, because the
 variable `MPDVAE_PARTS`, or because an installed package has an entry point of that name in the group `mpdvae.parts`
 (https://packaging.python.org/en/latest/specifications/entry-points/).
 
-A run folder or a model holds the kind's name, its options and, for people, where it was defined. No import path is ever taken
-from a file, so a folder from a stranger cannot choose what is executed: a kind that is not known here can be reported on but
-not built.
+A run folder or a model holds the kind's name, its options and where it was defined. No import path is ever taken from a file,
+so a folder from a stranger cannot choose what is executed: a kind that is not known here can be reported on but not built.
+Functions without a decorator, which `mpdvae.fit` takes too, are found by where they were defined, but only in files that were
+named by `--parts` or MPDVAE_PARTS.
 '''
 
 import importlib.util
@@ -30,6 +31,7 @@ from functools import partial
 from importlib.metadata import entry_points
 from pathlib import Path
 from traceback import extract_tb
+from types import ModuleType
 from typing import Any, Literal, TypeVar, get_args
 
 from pydantic import create_model
@@ -39,7 +41,7 @@ from mpdvae.distributions.pixel_values import PixelValues
 from mpdvae.errors import InputError
 from mpdvae.experiments.decoder_config import DecoderConfig
 from mpdvae.experiments.encoder_config import EncoderConfig
-from mpdvae.experiments.fields import Codes, Config, Text
+from mpdvae.experiments.fields import Codes, Config, ImageShape, Text
 from mpdvae.experiments.own_part_configs import BASES, UNKNOWN, OwnPart
 from mpdvae.experiments.prior_config import PriorConfig
 
@@ -74,6 +76,8 @@ class _Known:
     """Configurations by role and kind."""
     read: set[str] = field(default_factory=set)
     """Files that were executed, and names of entry points that were loaded."""
+    modules: dict[str, ModuleType] = field(default_factory=dict)
+    """The modules that executing the files made, by the files' names."""
 
 
 _KNOWN = _Known()
@@ -183,6 +187,7 @@ def read_file(path: Path) -> None:
             sys.modules[path.stem] = before
         raise
     _KNOWN.read.add(key)
+    _KNOWN.modules[path.stem] = module
 
 
 def own_or_builtin(role: str) -> Callable[[Any, Callable[[Any], Any]], Any]:
@@ -196,10 +201,59 @@ def own_or_builtin(role: str) -> Callable[[Any, Callable[[Any], Any]], Any]:
         kind = value.get("kind") if isinstance(value, Mapping) else None
         if not isinstance(kind, str) or kind in OF_PACKAGE[role]:
             return builtin(value)
-        member = find(role, kind) or (UNKNOWN[role] if "defined_in" in value else None)
+        member = find(role, kind)
+        if member is None and "defined_in" in value:
+            member = _undecorated(role, kind, value["defined_in"]) or UNKNOWN[role]
         return builtin(value) if member is None else member.model_validate(value)
 
     return validate
+
+
+def _undecorated(role: str, kind: str, defined_in: Any) -> type[OwnPart] | None:
+    """Returns the configuration of a model that `mpdvae.fit` was given as a function without a decorator, if that function
+    is one of a file that the user named; None if there is no such function."""
+    module, _, name = str(defined_in).rpartition(".")
+    function = vars(_KNOWN.modules[module]).get(name) if module in _KNOWN.modules else None
+    if not inspect.isfunction(function) or function.__module__ != module or kind_named(name) != kind:
+        return None
+    part("model", name=kind)(of_shapes(function))
+    return _KNOWN.members.get((role, kind))
+
+
+def kind_named(name: str) -> str:
+    """Returns the kind that `mpdvae.fit` makes of a function of this name; a lambda has none."""
+    return name.strip("_").replace("_", "-").lower() if name.isidentifier() else "model"
+
+
+def of_shapes(function: Callable[..., Any]) -> Callable[..., Any]:
+    """Returns a function that makes a model as one of (image_shape, latent_dim), which one of nothing is not.
+
+    Raises `InputError` for a function of anything else.
+    """
+    if _takes(function, 2):
+        return function
+    if not _takes(function, 0):
+        raise InputError(
+            f"vae: expected a function of (image_shape, latent_dim), or of nothing, got one of "
+            f"{inspect.signature(function)}.",
+            topic="own-parts",
+        )
+
+    def called(image_shape: ImageShape, latent_dim: int) -> Any:
+        return function()
+
+    for about in ("__name__", "__qualname__", "__module__", "__doc__"):
+        setattr(called, about, getattr(function, about, getattr(called, about)))
+    return called
+
+
+def _takes(function: Callable[..., Any], count: int) -> bool:
+    """Returns whether a function can be called with so many arguments by position."""
+    try:
+        inspect.signature(function).bind(*range(count))
+    except TypeError:
+        return False
+    return True
 
 
 def check_model(*parts: Config) -> None:
@@ -245,7 +299,7 @@ def _member(
     told = {name: value for name, value in values.items() if name in base.model_fields and value is not None}
     fixed = {name: (base.model_fields[name].annotation, value) for name, value in told.items()}
     make: Any = create_model  # its overloads know no computed types
-    about = f"{function.__module__}.{getattr(function, '__qualname__', kind)}"
+    about = f"{_module_of(function)}.{getattr(function, '__qualname__', kind)}"
     try:
         member = make(
             kind,
@@ -261,6 +315,13 @@ def _member(
     member.make, member.options, member.whole = staticmethod(function), tuple(options), whole
     pickle(member, _reduced)
     return member
+
+
+def _module_of(function: Callable[..., Any]) -> str:
+    """Returns the name of the module that defines a function; of a script, that of its file, as for those who import it."""
+    module = function.__module__
+    script = getattr(sys.modules.get("__main__"), "__file__", None) if module == "__main__" else None
+    return Path(script).stem if script else str(module)
 
 
 def _reduced(part: OwnPart) -> tuple[Any, ...]:

@@ -30,6 +30,11 @@ EncoderStep = Callable[[int], float]
 """Updates only the encoder on the batch with the given number; returns its loss on that batch."""
 
 
+def trainable(*modules: nn.Module) -> list[nn.Parameter]:
+    """Returns the parameters of the modules that are to be trained: all but frozen ones, as of a backbone trained before."""
+    return [parameter for module in modules for parameter in module.parameters() if parameter.requires_grad]
+
+
 @runtime_checkable
 class StepRule(Protocol):
     """What happens around the update of each step."""
@@ -60,7 +65,7 @@ class Joint:
         pass
 
     def moving(self, vae: VAE) -> list[nn.Parameter]:
-        return list(vae.parameters())
+        return trainable(vae)
 
     def evaluated(self, vae: VAE, x: Float[Tensor, "n channel height width"]) -> None:
         pass
@@ -104,8 +109,8 @@ class Lagging:
 
     def moving(self, vae: VAE) -> list[nn.Parameter]:
         if self.state["aggressive"]:
-            return [*vae.decoder.parameters(), *vae.prior.parameters()]
-        return list(vae.parameters())
+            return trainable(vae.decoder, vae.prior)
+        return trainable(vae)
 
     def evaluated(self, vae: VAE, x: Float[Tensor, "n channel height width"]) -> None:
         if not self.state["aggressive"]:

@@ -72,7 +72,8 @@ def _gradients(
 def _per_image(term: Tensor, mean: Tensor, scale: Tensor) -> Float[Tensor, "images twice_latent"]:
     """Returns N dT / d(m, log s^2) of each image: zero for outputs unaffected by the term or by the encoder's weights."""
     learned = [output for output in (mean, scale) if output.requires_grad]
-    found = torch.autograd.grad(term, learned, retain_graph=True, allow_unused=True) if term.requires_grad else ()
+    needed = term.requires_grad and learned  # nothing, where the term is constant or the encoder frozen
+    found = torch.autograd.grad(term, learned, retain_graph=True, allow_unused=True) if needed else ()
     by_output = {id(output): gradient for output, gradient in zip(learned, found, strict=False) if gradient is not None}
     by_mean, by_scale = (by_output.get(id(output), torch.zeros_like(output)) for output in (mean, scale))
     return len(mean) * torch.cat([by_mean.flatten(1), (by_scale * scale / 2).flatten(1)], 1)

@@ -188,7 +188,7 @@ def _of_shade(vae: "VAE", shade: float) -> "torch.Tensor":
     from mpdvae.data.conditions import with_condition
 
     assert isinstance(vae.origin, Origin)
-    x = torch.full((1, *vae.origin.image_shape), shade)
+    x = torch.full((1, *vae.origin.image_shape), shade, dtype=torch.float32)  # whatever torch's default type is
     if not vae.condition.channels:
         return x
     draw_told = getattr(vae.decoder, "draw_told")  # noqa: B009 - a method that type checkers do not know

@@ -14,13 +14,15 @@ import json
 import math
 import os
 import re
+from contextlib import nullcontext
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from mpdvae.errors import InputError
 from mpdvae.experiments.experiment import Experiment, ImageShape, Origin, recorded
 from mpdvae.runs.finite_weights import check_model
 from mpdvae.runs.model_card import model_card
+from mpdvae.runs.own_code import answers, check_answers
 from mpdvae.runs.tensor_file import Header, read_header, read_tensors
 from mpdvae.system.atomic_files import write_atomically
 from mpdvae.system.closed_folder import Inside
@@ -47,7 +49,9 @@ def save_model(
     from safetensors.torch import save
 
     tensors = {name: tensor.cpu().contiguous() for name, tensor in vae.state_dict().items()}
-    about = {"format": MODEL_FORMAT, "image_shape": list(image_shape), "version": __version__}
+    about: dict[str, Any] = {"format": MODEL_FORMAT, "image_shape": list(image_shape), "version": __version__}
+    if experiment.own_parts:
+        about["answers"] = answers(vae, experiment, image_shape)
     write_atomically(folder / "experiment.json", experiment.to_json())
     write_atomically(folder / "README.md", card or model_card(experiment, image_shape))
     # One entry: safetensors writes several entries in an order that varies between processes.
@@ -91,6 +95,9 @@ def load(path: Path | str) -> "VAE":
             topic="damaged",
         ) from None
     check_model(vae, weights)
+    if experiment.own_parts:
+        given = parse_json(header.metadata[METADATA]).get("answers")
+        check_answers(given, vae.eval(), experiment, image_shape, weights)
     if folder.parts:
         vae.origin = Origin(experiment, image_shape, run)
     return vae.eval()
@@ -112,10 +119,13 @@ def _file(folder: Inside, name: str) -> Inside:
 
 def _check_shapes(experiment: Experiment, image_shape: ImageShape, header: Header, weights: Inside) -> None:
     """Raises `InputError` unless the shapes in the header of a file are those of the network of `experiment`, before memory
-    is allocated for either."""
+    is allocated for either.
+
+    Parts that users write are built in full, since their code may compute with numbers, which tensors on the device "meta"
+    do not have."""
     import torch
 
-    with torch.device("meta"):
+    with nullcontext() if experiment.own_parts else torch.device("meta"):
         expected = {name: list(tensor.shape) for name, tensor in experiment.build(image_shape).state_dict().items()}
     found = header.shapes
     for name in sorted(found.keys() | expected.keys()):

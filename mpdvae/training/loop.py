@@ -29,6 +29,7 @@ from mpdvae.experiments.training_config import Training
 from mpdvae.measures import collapse
 from mpdvae.measures.memory_budget import shortage_ends, shortage_told
 from mpdvae.models.acceleration import compile_networks, run_in_bfloat16
+from mpdvae.objectives.step_rules import trainable
 from mpdvae.objectives.terms import Loss
 from mpdvae.runs.checksums import recording
 from mpdvae.runs.model_folder import load
@@ -248,7 +249,7 @@ def _encoder_step(learner: Learner, data: Splits, number: int) -> float:
     x = training_batch(data.train, indices, e.data.protocol(), seed, step)
     loss = batch_loss(learner, x, seed)
     check_loss(loss)
-    _update(loss, list(learner.vae.encoder.parameters()), learner.optimizer, e.training.clip_norm)
+    _update(loss, trainable(learner.vae.encoder), learner.optimizer, e.training.clip_norm)
     return loss.total.item()
 
 

@@ -14,7 +14,6 @@ in processes only that call `fit` with the same model.
 
 import copy
 import hashlib
-import inspect
 import math
 import os
 import warnings
@@ -38,7 +37,7 @@ from mpdvae.experiments.evaluation_config import Evaluation
 from mpdvae.experiments.experiment import Experiment, in_words
 from mpdvae.experiments.fields import ImageShape
 from mpdvae.experiments.objective_config import ObjectiveConfig
-from mpdvae.experiments.own_parts import kind_of, part
+from mpdvae.experiments.own_parts import kind_named, kind_of, of_shapes, part
 from mpdvae.experiments.presets import enough_epochs, patience_of, short_training
 from mpdvae.runs.model_folder import load
 from mpdvae.runs.observer import owned_by_first
@@ -129,6 +128,8 @@ def fit(
 
 
 def _trained(run: Run, splits: Splits, measured: bool, verbose: bool) -> VAE:
+    if (run.path / "model" / "model.safetensors").is_file():
+        load(run.path)  # refuses weights of code that has changed since
     finish, command = complete if measured else train_only, "mpdvae.fit"
     if not verbose:
         with owned_by_first(run.path, lambda _: None):
@@ -179,8 +180,7 @@ def _kind(
         raise InputError(f"vae: expected a function that returns an mpdvae.VAE, got a {type(made).__name__}.")
     form = made.latent_shape
     codes, halvings = ("maps", round(math.log2(image_shape[1] / form[1]))) if len(form) == 3 else ("vectors", 0)
-    name = f"given_{_hash(made)}" if isinstance(vae, VAE) else getattr(vae, "__name__", "")
-    kind = name.strip("_").replace("_", "-").lower() if name.isidentifier() else "model"  # a lambda has no name
+    kind = kind_named(f"given_{_hash(made)}" if isinstance(vae, VAE) else getattr(vae, "__name__", ""))
     part("model", name=kind, codes=codes, halvings=halvings, pixel_values=_values(made))(function)
     known = kind_of(function)
     assert known is not None
@@ -189,35 +189,13 @@ def _kind(
 
 def _uniform(vae: VAE | Callable[..., VAE]) -> Callable[..., Any]:
     """Returns `vae` as a function of (image_shape, latent_dim)."""
-    if isinstance(vae, VAE):
+    if not isinstance(vae, VAE):
+        return of_shapes(vae)
 
-        def given(image_shape: ImageShape, latent_dim: int) -> VAE:
-            return copy.deepcopy(vae)
+    def given(image_shape: ImageShape, latent_dim: int) -> VAE:
+        return copy.deepcopy(vae)
 
-        return given
-    if _takes(vae, 2):
-        return vae
-    if not _takes(vae, 0):
-        raise InputError(
-            f"vae: expected a function of (image_shape, latent_dim), or of nothing, got one of {inspect.signature(vae)}.",
-            topic="own-parts",
-        )
-
-    def called(image_shape: ImageShape, latent_dim: int) -> Any:
-        return vae()
-
-    for about in ("__name__", "__qualname__", "__module__", "__doc__"):
-        setattr(called, about, getattr(vae, about, getattr(called, about)))
-    return called
-
-
-def _takes(function: Callable[..., VAE], count: int) -> bool:
-    """Returns whether a function can be called with so many arguments by position."""
-    try:
-        inspect.signature(function).bind(*range(count))
-    except TypeError:
-        return False
-    return True
+    return given
 
 
 @torch.no_grad()

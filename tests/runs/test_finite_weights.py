@@ -97,6 +97,16 @@ def test_untrained_and_trained_models_compute(tmp_path, recipe):
         check_model(vae, Path("x"))
 
 
+def test_the_default_type_of_torch_does_not_matter(own_copy):
+    """Weights so large that the model has to compute something to be judged."""
+    change(own_copy, a_bias(own_copy), 50.0)
+    torch.set_default_dtype(torch.float64)
+    try:
+        assert load(own_copy).encoder is not None
+    finally:
+        torch.set_default_dtype(torch.float32)
+
+
 def test_large_weights_that_compute_are_taken(own_copy):
     """The outputs decide, not the size."""
     run = Run(own_copy)

@@ -9,6 +9,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 import torch
+import zuko
 from command_line import call
 from PIL import Image
 from torch import nn
@@ -20,6 +21,7 @@ from mpdvae.experiments import own_parts
 from mpdvae.experiments.experiment import origin_of
 from mpdvae.models import StandardNormal, mlp_decoder
 from mpdvae.runs.run_folder import Run
+from mpdvae.seeding import seeded
 from mpdvae.training import loop
 from mpdvae.vae import VAE
 from mpdvae.workflows.own_models import fit
@@ -103,6 +105,80 @@ def test_a_ready_made_model_starts_with_its_weights(images, tmp_path):
     for name, tensor in before.items():
         torch.testing.assert_close(after[name], tensor)
         assert torch.equal(weights(vae)[name], tensor)  # the one that was given is left as it was
+
+
+def activated(name):
+    """A function called `changing`, whose model has this activation."""
+
+    def changing(image_shape, latent_dim):
+        encoder = Encoder(latent_dim)
+        encoder.net.append(getattr(nn, name)())
+        return VAE(encoder, Decoder(latent_dim), StandardNormal((latent_dim,)))
+
+    return changing
+
+
+@pytest.mark.parametrize("finished", [True, False])
+def test_code_that_has_changed_is_told_from_the_code_that_was_trained(images, tmp_path, monkeypatch, finished):
+    """The name is the same, and so are the shapes of all weights."""
+    original = loop.training_step
+
+    def run(activation: str) -> VAE:
+        monkeypatch.setattr(own_parts, "_KNOWN", own_parts._Known())
+        return fit(activated(activation), images, out=tmp_path / "run", latent_dim=3, **TRAINING)
+
+    def stopping(learner, data):
+        if learner.progress.step == 7:  # after the first evaluation point
+            raise KeyboardInterrupt
+        return original(learner, data)
+
+    if finished:
+        run("SiLU")
+    else:
+        monkeypatch.setattr(loop, "training_step", stopping)
+        with pytest.raises(KeyboardInterrupt):
+            run("SiLU")
+        monkeypatch.setattr(loop, "training_step", original)
+    told = r"code of changing \(.*changing\) has changed since these weights were saved: log q\(z\|x\) of a fixed image"
+    with pytest.raises(InputError, match=told):
+        run("Sigmoid")
+    with pytest.raises(InputError, match=told):
+        mpdvae.load(tmp_path / "run")
+    assert run("SiLU").latent_shape == (3,)
+
+
+def with_flow(image_shape, latent_dim):
+    """The prior computes with numbers while it is built."""
+    return VAE(Encoder(latent_dim), Decoder(latent_dim), zuko.flows.MAF(latent_dim, transforms=1, hidden_features=(8,)))
+
+
+def test_a_flow_of_another_library_is_a_prior(images, tmp_path):
+    made = fit(with_flow, images, out=tmp_path / "run", latent_dim=3, **TRAINING)
+    assert same(mpdvae.load(tmp_path / "run"), made)
+
+
+def with_frozen_encoder(image_shape, latent_dim):
+    vae = foreign(image_shape, latent_dim)
+    vae.encoder.requires_grad_(False)
+    return vae
+
+
+@pytest.mark.parametrize("inference", [{}, {"inference": {"kind": "lagging", "encoder_steps": 2, "check_every": 1}}])
+def test_frozen_parameters_keep_their_values(images, tmp_path, inference):
+    """As those of a backbone that was trained before; the lagging encoder has a layer that is trained."""
+
+    def made(image_shape, latent_dim):
+        vae = with_frozen_encoder(image_shape, latent_dim)
+        vae.encoder.net[1].bias.requires_grad_(bool(inference))
+        return vae
+
+    trained = fit(made, images, out=tmp_path / "run", latent_dim=3, **TRAINING, **inference)
+    with seeded(0, "weights"):
+        before = weights(made((1, 8, 8), 3))
+    changed = {name for name, tensor in weights(trained).items() if not torch.equal(tensor, before[name])}
+    moving = {name for name, parameter in trained.named_parameters() if parameter.requires_grad}
+    assert changed == moving
+    assert "encoder.net.1.weight" not in changed
 
 
 def test_another_ready_made_model_is_another_run(images, tmp_path):
@@ -247,17 +323,24 @@ if __name__ == "__main__":
 '''
 
 
-def test_the_command_line_takes_what_a_script_trained(tmp_path, monkeypatch, capsys):
+UNDECORATED = (
+    PARTS.replace('@mpdvae.part("model")\n', "").replace(", *, width: int = 6", "").replace("(width,)", "(4,)")
+)
+UNDECORATED = UNDECORATED.replace(', options={"width": 4}', "")
+
+
+@pytest.mark.parametrize("content", [PARTS, UNDECORATED], ids=["decorated", "undecorated"])
+def test_the_command_line_takes_what_a_script_trained(tmp_path, monkeypatch, capsys, content):
     """With `--parts` every command, without it those that build nothing."""
     monkeypatch.chdir(tmp_path)
     monkeypatch.setenv(own_parts.PATHS, "")
-    Path("mine.py").write_text(PARTS)
+    Path("mine.py").write_text(content)
     done = subprocess.run([sys.executable, "mine.py"], capture_output=True, text=True, check=False)
     assert done.stdout == "torch.Size([1, 3])\n", done.stderr
     options = ["--samples", "3", "--images", "4"]
     code, _, err = call(capsys, "evaluate", "run", *options)
     assert code == 2
-    assert "the kind shared-file (__main__.shared_file) is not one of the package's and not known here" in err
+    assert "the kind shared-file (mine.shared_file) is not one of the package's and not known here" in err
     named = ["--parts", "mine.py"]  # before the command, or after it
     for words in (
         [*named, "evaluate", "run", *options],

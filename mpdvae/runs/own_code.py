@@ -1,0 +1,78 @@
+"""Whether the code of a model's own parts still computes what it did when its weights were saved.
+
+A run folder holds weights and the name of the function that builds their network, not the network: code of the user's that
+has changed since gives another model of the same name, silently wherever the shapes still match. Therefore three numbers are
+kept beside the weights, for one fixed image x and one fixed code z:
+
+    log q(z|x)   log p(z)   log p(x|z)
+
+They are computed again when the weights are loaded. They may differ in their last digits from one processor to another.
+"""
+
+import math
+from typing import TYPE_CHECKING, Any
+
+from mpdvae.errors import InputError
+from mpdvae.experiments.experiment import Experiment
+from mpdvae.experiments.fields import ImageShape
+from mpdvae.system.closed_folder import Inside
+
+if TYPE_CHECKING:
+    import torch
+
+    from mpdvae.vae import VAE
+
+NAMES = ("log q(z|x)", "log p(z)", "log p(x|z)")
+TOLERANCE = 1e-2
+"""Relative difference that processors and precisions may cause; other code differs by more in at least one of the numbers."""
+
+
+def answers(vae: "VAE", experiment: Experiment, image_shape: ImageShape) -> list[float]:
+    """Returns the three numbers, of the model in eval mode."""
+    import torch
+
+    from mpdvae.seeding import seeded
+
+    training = vae.training
+    vae.eval()
+    try:
+        with torch.no_grad(), seeded("code of own parts"):
+            x, z = _image(vae, experiment, image_shape), torch.randn((1, *vae.latent_shape), dtype=torch.float32)
+            at = next(iter(vae.parameters()), x)
+            x, z = x.to(at.device), z.to(at.device)
+            parts = vae.encoder(x).log_prob(z), vae.prior().log_prob(z), vae.decoder(z).log_prob(x)
+            return [float(part.sum()) for part in parts]
+    finally:
+        vae.train(training)
+
+
+def check_answers(given: Any, vae: "VAE", experiment: Experiment, image_shape: ImageShape, weights: Inside) -> None:
+    """Raises `InputError` if the model gives other answers than those that were `given` with the file `weights`. Files of
+    earlier versions have none."""
+    if not isinstance(given, list) or len(given) != len(NAMES):
+        return
+    for name, before, now in zip(NAMES, given, answers(vae, experiment, image_shape), strict=True):
+        if type(before) is float and not _agree(before, now):
+            parts = " or ".join(sorted({f"{part.kind} ({part.defined_in})" for part in experiment.own_parts}))
+            raise InputError(
+                f"{weights}: the code of {parts} has changed since these weights were saved: {name} of a fixed image and code "
+                f"was {before:.6g} and is {now:.6g}; take the code as it was, or train in another folder.",
+                topic="own-parts",
+            )
+
+
+def _agree(before: float, now: float) -> bool:
+    if not (math.isfinite(before) and math.isfinite(now)):
+        return True
+    return abs(before - now) <= TOLERANCE * max(1.0, abs(before))
+
+
+def _image(vae: "VAE", experiment: Experiment, image_shape: ImageShape) -> "torch.Tensor":
+    """Returns black and white noise, which is an image of every kind of pixels, with a condition if the model is told one."""
+    import torch
+
+    from mpdvae.data.conditions import with_condition
+
+    lowest, highest = experiment.data.image_range
+    x = torch.where(torch.rand((1, *image_shape)) < 0.5, lowest, highest).float()
+    return with_condition(x, torch.zeros(1, vae.condition.channels)) if vae.condition.channels else x
