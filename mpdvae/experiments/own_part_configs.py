@@ -51,8 +51,8 @@ class OwnPart(Config):
         if self.make is None:
             raise InputError(
                 f"{self.role}: the kind {self.kind} ({self.defined_in}) is not one of the package's and not known here; name "
-                "the file that defines it with --parts FILE or in MPDVAE_PARTS, or in Python run the code that defines it under "
-                "@mpdvae.part.",
+                "the file that defines it with --parts FILE or in MPDVAE_PARTS, or in Python run the code that defines it "
+                "under @mpdvae.part.",
                 topic="own-parts",
             )
         return self.make(*positional, **{name: getattr(self, name) for name in self.options})

@@ -55,8 +55,8 @@ def check_answers(given: Any, vae: "VAE", experiment: Experiment, image_shape: I
         if type(before) is float and not _agree(before, now):
             parts = " or ".join(sorted({f"{part.kind} ({part.defined_in})" for part in experiment.own_parts}))
             raise InputError(
-                f"{weights}: the code of {parts} has changed since these weights were saved: {name} of a fixed image and code "
-                f"was {before:.6g} and is {now:.6g}; take the code as it was, or train in another folder.",
+                f"{weights}: the code of {parts} has changed since these weights were saved: {name} of a fixed image and "
+                f"code was {before:.6g} and is {now:.6g}; take the code as it was, or train in another folder.",
                 topic="own-parts",
             )
 
