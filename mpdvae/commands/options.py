@@ -52,11 +52,21 @@ def parse(collect: Callable[..., Options], arguments: Sequence[str], command: st
 
 
 def validated(experiment: Experiment) -> Experiment:
-    """Validates the experiment built by `parse`. Raises `InputError`, naming the field, if it is invalid."""
+    """Validates the experiment built by `parse`. Raises `InputError`, naming the option, if it is invalid."""
     try:
         return Experiment.model_validate(experiment.model_dump(warnings=False))
     except ValidationError as error:
-        raise InputError(in_words(error), topic="options") from None
+        raise InputError(_of_option(in_words(error), experiment), topic="options") from None
+
+
+def _of_option(sentence: str, experiment: Experiment) -> str:
+    """Returns a sentence about a field as one about its option; groups of fields have none."""
+    field, colon, rest = sentence.partition(": ")
+    value: Any = experiment
+    for name in field.split("."):
+        value = getattr(value, name, None)
+    is_option = bool(colon) and value is not None and not isinstance(value, Config)
+    return f"--{field.replace('_', '-')}: {rest}" if is_option else sentence
 
 
 def _unvalidated(short: bool) -> ConstructorRegistry:

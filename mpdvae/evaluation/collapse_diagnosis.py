@@ -15,6 +15,8 @@ from dataclasses import dataclass
 from itertools import groupby
 from typing import Any
 
+import numpy as np
+
 from mpdvae.evaluation.advice import Advice, advise
 from mpdvae.experiments.experiment import Experiment
 from mpdvae.experiments.remedies import Cause, as_options
@@ -232,12 +234,13 @@ def _longer(experiment: Experiment, history: Sequence[Record]) -> tuple[str, ...
 
 def fall_at_the_end(experiment: Experiment, history: Sequence[Record]) -> float | None:
     """Returns by how much the negative ELBO fell over the last quarter of the steps, on validation images; None before the
-    end, and with a single point there."""
+    end, and with a single evaluation point. Between two points it is taken to fall evenly."""
     steps = experiment.training.steps
-    points = [entry for entry in history if "negative_elbo_nats" in entry and entry["step"] >= 0.75 * steps]
-    if len(points) < 2 or points[-1]["step"] < steps:
+    points = [(entry["step"], entry["negative_elbo_nats"]) for entry in history if "negative_elbo_nats" in entry]
+    if len(points) < 2 or points[-1][0] < steps:
         return None
-    return float(points[0]["negative_elbo_nats"] - points[-1]["negative_elbo_nats"])
+    at, nats = zip(*points, strict=True)
+    return float(np.interp(0.75 * steps, at, nats) - nats[-1])
 
 
 def _causes(newest: Record) -> frozenset[Cause]:

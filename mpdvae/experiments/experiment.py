@@ -272,6 +272,13 @@ def with_changes(experiment: Experiment, **changes: Any) -> Experiment:
         raise InputError(in_words(error), topic="options") from None
 
 
+_BOUNDS = {
+    "greater than or equal to ": "at least ",
+    "greater than ": "more than ",
+    "less than or equal to ": "at most ",
+    "less than ": "less than ",
+}
+"""Words of pydantic, and ours."""
 _UNIONS = {"encoder", "head", "decoder", "prior", "kl_weight", "inference", "regulariser"}
 
 
@@ -293,5 +300,14 @@ def in_words(error: ValidationError) -> str:
     if first["type"] == "value_error":
         return f"{field + ': ' if field else ''}{message}."
     if first["type"] == "extra_forbidden":
-        return f"{field}: there is no such field; see `mpdvae train RECIPE --help` for the available ones."
-    return f"{field}: {message[0].lower()}{message[1:]}, got {in_short(repr(first['input']))}."
+        return f"{field}: there is no such field; see `mpdvae train RECIPE --help-all` for the available ones."
+    return f"{field}: {_expected(message)}, got {in_short(repr(first['input']))}."
+
+
+def _expected(message: str) -> str:
+    """Returns what pydantic says of a value, in the form of our other messages."""
+    if not message.startswith("Input should be "):
+        return f"{message[0].lower()}{message[1:]}"
+    what = message.removeprefix("Input should be ")
+    words = next((words for words in _BOUNDS if what.startswith(words)), "")
+    return f"expected {_BOUNDS.get(words, '')}{what.removeprefix(words)}"

@@ -71,6 +71,8 @@ class Manifest(_Record):
     """SHA-256 by path; see `mpdvae.runs.checksums`."""
     damaged_checkpoints: list[Word] = []
     command: Word = ""
+    time_budget_seconds: Real | None = None
+    """What set the number of epochs of an estimator's fit."""
     training_seconds: Real = 0.0
     environments: list[Environment] | None = None
     fastest_step: FastestStep | None = None

@@ -232,15 +232,19 @@ class MPDVAE(ClassNamePrefixFeaturesOutMixin, TransformerMixin, DensityMixin, Ba
             with self._following(folder, data, experiment) as watch:
                 run = noted(Run.create(folder, experiment), choice)
                 describe_run(run, data, "mpdvae.sklearn.MPDVAE.fit")
+                if self.time_budget is not None:
+                    run.note(time_budget_seconds=float(self.time_budget))
                 self.vae_ = train(run, data, watch).to(device)
                 self.history_ = run.history
         self.experiment_, self.image_shape_ = experiment, data.image_shape
         self.n_iter_ = round(self.history_[-1]["epoch"])
         fall = fall_at_the_end(experiment, self.history_)
         if fall is not None and fall > FALLING_NATS:
+            limits = ["max_iter"] if self.time_budget is None or self.max_iter != AUTO else []
+            limits += [] if self.time_budget is None else ["time_budget"]
             warnings.warn(
-                f"max_iter: after {self.n_iter_} epochs the model still improved, by {fall:.2g} nats of the validation ELBO "
-                "in the last quarter; set a larger max_iter.",
+                f"{', '.join(limits)}: after {self.n_iter_} epochs the model still improved, by {fall:.2g} nats of the "
+                f"validation ELBO in the last quarter; set a larger {' or '.join(limits)}.",
                 ConvergenceWarning,
                 stacklevel=2,
             )
@@ -476,7 +480,17 @@ class MPDVAE(ClassNamePrefixFeaturesOutMixin, TransformerMixin, DensityMixin, Ba
     def _begun(self) -> Experiment | None:
         """Returns the experiment of the run in the given folder; None if there is none."""
         folder = None if self.run_folder is None else Path(os.fsdecode(self.run_folder))
-        return Run(folder).experiment if folder is not None and (folder / "experiment.json").is_file() else None
+        if folder is None or not (folder / "experiment.json").is_file():
+            return None
+        run = Run(folder)
+        before = run.manifest.get("time_budget_seconds")
+        if before is not None and self.time_budget is not None and before != self.time_budget:
+            raise InputError(
+                f"time_budget: the fit in {folder} was given {before:g} s, got {self.time_budget:g}; give the same, or "
+                "another run_folder.",
+                topic="options",
+            )
+        return run.experiment
 
     @contextmanager
     def _folder(self) -> Iterator[Path]:

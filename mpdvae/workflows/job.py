@@ -19,6 +19,7 @@ from mpdvae.runs.run_folder import Run
 from mpdvae.runs.trackers import Trackers, tracking
 from mpdvae.system.process_group import is_first, world
 from mpdvae.system.signals import Stop, Stopped, heeded
+from mpdvae.system.untrusted_files import in_short
 from mpdvae.system.untrusted_text import encodable
 from mpdvae.version import __version__
 
@@ -81,7 +82,7 @@ def check_device(device: str | None, argument: str = "--device") -> None:
         NotImplementedError,
         TypeError,
     ) as error:  # torch has no specific error for this
-        reason = str(error).strip().split("\n")[0].rstrip(".")
+        reason = in_short(str(error).strip().split("\n")[0].rstrip("."), 200)
         raise InputError(
             f"{argument}: torch cannot use {device!r} here ({reason}); try cpu, or leave it out.", topic="device"
         ) from None

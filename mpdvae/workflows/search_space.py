@@ -79,7 +79,7 @@ def space(experiment: Experiment, texts: Sequence[str]) -> Space:
         if not equals or not values:
             raise InputError(f"--vary: expected {FORM}, got {text!r}.", topic="options")
         if field not in known:
-            refuse_unknown("field", name, list(known), "`mpdvae train RECIPE --help` lists them all.")
+            refuse_unknown("field", name, list(known), "`mpdvae train RECIPE --help-all` lists them all.")
         if field in found:
             raise InputError(f"--vary: {field} is given twice; give it once.", topic="options")
         if field == "training.precision" and "auto" in values.split(","):

@@ -24,14 +24,14 @@ MISTAKES = {
     "misspelt field": (TRAIN + "--objective.diversity-weigth 1",
                        r"unknown option --objective\.diversity-weigth: did you mean --objective\.diversity-weight"),
     "stray word": (TRAIN + "thing", r"got the further argument 'thing'"),
-    "negative weight": (TRAIN + "--objective.diversity-weight -1", r"objective\.diversity_weight: .* to 0, got -1\.0\. `"),
+    "negative weight": (TRAIN + "--objective.diversity-weight -1", r"--objective\.diversity-weight: expected at least 0, got -1\.0\. `"),
     "wrong type": (TRAIN + "--latent-dim many", r"--latent-dim: expected a whole number, got 'many'"),
     "value missing": (TRAIN + "--latent-dim", r"--latent-dim"),
-    "latent_dim 0": (TRAIN + "--latent-dim 0", r"latent_dim: .* equal to 1, got 0\. `"),
-    "no steps": (TRAIN + "--training.steps 0", r"training\.steps: .* equal to 1, got 0\. `"),
-    "not finite": (TRAIN + "--training.learning-rate nan", r"training\.learning_rate: .*finite number, got nan\. `"),
+    "latent_dim 0": (TRAIN + "--latent-dim 0", r"--latent-dim: expected at least 1, got 0\. `"),
+    "no steps": (TRAIN + "--training.steps 0", r"--training\.steps: expected at least 1, got 0\. `"),
+    "not finite": (TRAIN + "--training.learning-rate nan", r"--training\.learning-rate: expected a finite number, got nan\. `"),
     "unknown choice": (TRAIN + "--training.optimizer sgd", r"--training\.optimizer: expected adam or adamax, got 'sgd'"),
-    "no layers": (TRAIN + "--encoder.channels", r"encoder\.channels: tuple should have at least 1 item"),
+    "no layers": (TRAIN + "--encoder.channels", r"--encoder\.channels: tuple should have at least 1 item"),
     "static draws": (TRAIN + "--data.binarisation static", r"evaluation_draws: static .* expected 1, got 5; set it to 1"),
     "no threads": (TRAIN + "--threads 0", r"--threads: expected a number from 1 to \d+, got 0"),
     "batch larger than data": (TRAIN + "--training.batch-size 2000", r"batch_size is 2000, but there are only 1297"),
@@ -133,7 +133,7 @@ def test_mistakes_show_no_traceback_in_a_process_of_their_own(tmp_path):
     process = start("train", "vae-digits-smoke", "--out", tmp_path / "new", "--objective.diversity-weight", "-1")
     out, err = process.communicate(timeout=60)
     assert (process.returncode, out) == (2, "")
-    sentence = "objective.diversity_weight: input should be greater than or equal to 0, got -1.0."
+    sentence = "--objective.diversity-weight: expected at least 0, got -1.0."
     assert err == f"mpdvae: {sentence} `mpdvae explain options` says more.\n"
 
 

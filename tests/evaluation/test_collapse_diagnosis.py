@@ -329,7 +329,10 @@ def test_remedies_against_what_was_found_come_first():
         ({100: 99.0, 225: 90.0, 300: 89.0}, True),
         ({100: 99.0, 225: 90.0, 300: 89.8}, False),
         ({100: 99.0, 225: 90.0, 300: 91.0}, False),
-        ({100: 99.0, 200: 95.0, 300: 89.0}, False),  # one point in the last quarter
+        ({200: 90.0, 300: 89.0}, True),  # 0.75 of 1 nat
+        ({200: 89.5, 300: 89.0}, False),  # 0.375 nats
+        ({240: 90.0, 300: 89.0}, True),
+        ({300: 89.0}, False),
         ({100: 99.0, 225: 90.0, 280: 80.0}, False),  # not at the end yet
     ],
 )

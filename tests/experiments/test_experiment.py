@@ -178,55 +178,58 @@ REFUSED = {
         r"^objective\.diversity_weigth: there is no such field; see",
     ),
     "unknown top field": ({"sed": 1}, r"^sed: there is no such field"),
-    "wrong type": ({"training__steps": "many"}, r"^training\.steps: input should be a valid integer.*, got 'many'\.$"),
+    "wrong type": ({"training__steps": "many"}, r"^training\.steps: expected a valid integer.*, got 'many'\.$"),
     "a fraction of a step": (
         {"training__steps": 1.5},
-        r"^training\.steps: input should be a valid integer.*, got 1\.5\.$",
+        r"^training\.steps: expected a valid integer.*, got 1\.5\.$",
     ),
     "unknown word": (
         {"training__optimizer": "sgd"},
-        r"^training\.optimizer: input should be 'adam' or 'adamax', got 'sgd'",
+        r"^training\.optimizer: expected 'adam' or 'adamax', got 'sgd'",
     ),
     "unknown kind": ({"encoder__kind": "vit"}, r"^encoder: .*'vit'.*'mlp', 'convnet', 'resnet'"),
     "field of another kind": ({"encoder__features": 3}, r"^encoder\.features: there is no such field"),
     "unknown scale": (
         {"scale": "tiny"},
-        r"^scale: input should be 'smoke', 'minutes', 'hours', 'days' or 'paper', got 'tiny'",
+        r"^scale: expected 'smoke', 'minutes', 'hours', 'days' or 'paper', got 'tiny'",
     ),
     "negative diversity": (
         {"objective__diversity_weight": -1.0},
-        r"^objective\.diversity_weight: .*equal to 0, got -1\.0\.$",
+        r"^objective\.diversity_weight: expected at least 0, got -1\.0\.$",
     ),
     "negative smoothness": (
         {"objective__smoothness_weight": -0.5},
-        r"^objective\.smoothness_weight: .*to 0, got -0\.5\.$",
+        r"^objective\.smoothness_weight: expected at least 0, got -0\.5\.$",
     ),
     "negative KL weight": (
         {"objective__kl_weight__value": -2.0},
-        r"^objective\.kl_weight\.value: .*to 0, got -2\.0\.$",
+        r"^objective\.kl_weight\.value: expected at least 0, got -2\.0\.$",
     ),
     "infinite weight": (
         {"objective__diversity_weight": float("inf")},
         r"^objective\.diversity_weight: .*finite number, got inf",
     ),
-    "latent_dim 0": ({"latent_dim": 0}, r"^latent_dim: input should be greater than or equal to 1, got 0\.$"),
-    "no steps": ({"training__steps": 0}, r"^training\.steps: .*equal to 1, got 0\.$"),
-    "batch of one": ({"training__batch_size": 1}, r"^training\.batch_size: .*equal to 2, got 1\.$"),
+    "latent_dim 0": ({"latent_dim": 0}, r"^latent_dim: expected at least 1, got 0\.$"),
+    "no steps": ({"training__steps": 0}, r"^training\.steps: expected at least 1, got 0\.$"),
+    "batch of one": ({"training__batch_size": 1}, r"^training\.batch_size: expected at least 2, got 1\.$"),
     "one validation image": (
         {"training__validation_images": 1},
-        r"^training\.validation_images: .*equal to 2, got 1\.$",
+        r"^training\.validation_images: expected at least 2, got 1\.$",
     ),
-    "one label": ({"evaluation__label_counts": (1,)}, r"^evaluation\.label_counts\.0: .*equal to 2, got 1\.$"),
+    "one label": ({"evaluation__label_counts": (1,)}, r"^evaluation\.label_counts\.0: expected at least 2, got 1\.$"),
     "no layers": ({"encoder__channels": ()}, r"^encoder\.channels: tuple should have at least 1 item"),
-    "layer of nothing": ({"encoder__channels": (4, 0)}, r"^encoder\.channels\.1: .*equal to 1, got 0\.$"),
-    "negative seed": ({"seed": -1}, r"^seed: .*equal to 0, got -1\.$"),
-    "learning rate 0": ({"training__learning_rate": 0.0}, r"^training\.learning_rate: .*greater than 0, got 0\.0\.$"),
+    "layer of nothing": ({"encoder__channels": (4, 0)}, r"^encoder\.channels\.1: expected at least 1, got 0\.$"),
+    "negative seed": ({"seed": -1}, r"^seed: expected at least 0, got -1\.$"),
+    "learning rate 0": (
+        {"training__learning_rate": 0.0},
+        r"^training\.learning_rate: expected more than 0, got 0\.0\.$",
+    ),
     "learning rate that overflows": (
         {"training__learning_rate": 1e38},
-        r"^training\.learning_rate: .*to 1000000, got 1e\+38",
+        r"^training\.learning_rate: expected at most 1000000, got 1e\+38",
     ),
-    "averaging 1": ({"training__averaging": 1.0}, r"^training\.averaging: .*less than 1, got 1\.0\.$"),
-    "beta": ({"training__betas": (0.9, 1.5)}, r"^training\.betas\.1: .*less than 1, got 1\.5\.$"),
+    "averaging 1": ({"training__averaging": 1.0}, r"^training\.averaging: expected less than 1, got 1\.0\.$"),
+    "beta": ({"training__betas": (0.9, 1.5)}, r"^training\.betas\.1: expected less than 1, got 1\.5\.$"),
     "schedule longer than the run": (
         {"objective__kl_weight": {"kind": "linear", "warm_up_steps": 41}},
         r"^objective\.kl_weight: its schedule of 41 steps is longer than the run of 40 \(training\.steps\).*shorten",
@@ -293,16 +296,16 @@ REFUSED = {
     ),
     "correlation 1": (
         {"prior": {"kind": "ar1", "correlation": 1.0}},
-        r"^prior\.correlation: input should be less than 1, got 1\.0\.$",
+        r"^prior\.correlation: expected less than 1, got 1\.0\.$",
     ),
     "rate of a head": (
         {"encoder__head": {"kind": "delta", "rate_nats": 0.0}},
-        r"^encoder\.head\.rate_nats: .*greater than 0, got 0\.0\.$",
+        r"^encoder\.head\.rate_nats: expected more than 0, got 0\.0\.$",
     ),
     "unknown head": ({"encoder__head": {"kind": "vmf"}}, r"^encoder\.head: .*'vmf'.*'gaussian', 'delta', 'batch-norm'"),
     "no encoder steps": (
         {"training__inference": {"kind": "lagging", "encoder_steps": 0}},
-        r"^training\.inference\.encoder_steps: .*equal to 1, got 0\.$",
+        r"^training\.inference\.encoder_steps: expected at least 1, got 0\.$",
     ),
     "IWAE of one sample": (
         {"objective__importance_weighted": True},
@@ -371,7 +374,7 @@ def test_a_list_is_no_experiment():
 def test_errors_are_raised_by_the_constructors_too():
     with pytest.raises(ValidationError) as refusal:
         ObjectiveConfig(diversity_weight=-1)
-    assert in_words(refusal.value) == "diversity_weight: input should be greater than or equal to 0, got -1."
+    assert in_words(refusal.value) == "diversity_weight: expected at least 0, got -1."
 
 
 def test_static_binarisation_with_one_draw_is_taken():

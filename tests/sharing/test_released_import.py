@@ -98,8 +98,8 @@ AF = {"type": "af_made", "input_size": 32, "num_blocks": 4}
         (COLOUR, "decoder.nmix", 2.5, "decoder.nmix: expected a whole number >= 1, got 2.5"),
         (COLOUR, "decoder.h_channels", ..., "decoder.h_channels: expected a whole number >= 1, got None"),
         (COLOUR, "decoder.activation", "relu", "unknown decoder.activation 'relu'"),
-        (COLOUR, "decoder.dropout", 1.5, "dropout: input should be less than 1, got 1.5"),
-        (COLOUR, "decoder.dropout", "much", "dropout: input should be a valid number.* got 'much'"),
+        (COLOUR, "decoder.dropout", 1.5, "dropout: expected less than 1, got 1.5"),
+        (COLOUR, "decoder.dropout", "much", "dropout: expected a valid number.* got 'much'"),
         (COLOUR, "decoder.type", "pixelcnn++_color_64x64", "does not fit the encoder's 32x32 images of 3 channels"),
         (
             COLOUR,

@@ -406,6 +406,10 @@ def test_a_fit_with_a_budget_is_resumed_with_the_epochs_that_it_began_with(tmp_p
         assert model.experiment_.training.steps == 4 * 5
         codes.append(model.transform(grey(40)))
     assert np.array_equal(*codes)
+    with pytest.raises(
+        InputError, match=r"time_budget: the fit in .*run was given 2 s, got 9; give the same, or another"
+    ):
+        small(batch_size=9, max_iter="auto", time_budget=9.0, run_folder=tmp_path / "run").fit(grey(40))
 
 
 def test_an_estimate_of_the_time_is_said_and_leaves_the_estimator_as_it_was(capsys):
@@ -483,9 +487,9 @@ REFUSED = {
         r"encoder: 'mlp' has no preset for colour images with codes that are maps; choose convnet",
     ),
     "a part of another kind": (GREY, {"encoder": ConvNetDecoder()}, r"encoder"),
-    "no latent dimension": (GREY, {"latent_dim": 0}, r"latent_dim: input should be greater than or equal to 1"),
+    "no latent dimension": (GREY, {"latent_dim": 0}, r"latent_dim: expected at least 1"),
     "a negative weight": (GREY, {"diversity_weight": -1}, r"^diversity_weight: .* got -1"),
-    "no epoch": (GREY, {"max_iter": 0}, r"max_iter: input should be greater"),
+    "no epoch": (GREY, {"max_iter": 0}, r"max_iter: expected at least 1"),
     "all for validation": (
         GREY,
         {"validation_fraction": 1.0},
@@ -536,11 +540,18 @@ REFUSED = {
 }
 
 
-def test_a_fit_that_ends_too_early_is_told():
+def test_a_fit_that_ends_too_early_is_told(monkeypatch):
+    from mpdvae.workflows import estimator_experiment
+
     halves = np.zeros((40, 8, 8))
     halves[:, :4] = 1.0  # easy to learn
     with pytest.warns(ConvergenceWarning, match=r"max_iter: after 8 epochs the model still improved, by [\d.]+ nats"):
         small(max_iter=8, learning_rate=0.02, n_iter_no_change=None).fit(halves)
+    with pytest.warns(ConvergenceWarning, match=r"^max_iter: after 2 epochs .* set a larger max_iter\."):
+        small(max_iter=2, learning_rate=0.05, batch_size=5, n_iter_no_change=None).fit(halves)
+    monkeypatch.setattr(estimator_experiment, "step_seconds", lambda *_: 0.1)  # 20 steps fit in the budget
+    with pytest.warns(ConvergenceWarning, match=r"^time_budget: .* set a larger time_budget\."):
+        small(max_iter="auto", time_budget=3.0, learning_rate=0.05, batch_size=5, n_iter_no_change=None).fit(halves)
     with warnings.catch_warnings():
         warnings.simplefilter("error", ConvergenceWarning)
         small(max_iter=8, learning_rate=1e-12, n_iter_no_change=None).fit(halves)
@@ -604,7 +615,7 @@ def test_a_precision_is_given_or_measured(monkeypatch):
     assert auto.experiment_ == given.experiment_
     assert auto.experiment_.training.precision == "bfloat16"
     assert auto.history_ == given.history_
-    with pytest.raises(InputError, match=r"precision: input should be 'float32', 'bfloat16' or 'auto', got 'half'"):
+    with pytest.raises(InputError, match=r"precision: expected 'float32', 'bfloat16' or 'auto', got 'half'"):
         MPDVAE(**settings, precision="half").fit(X)
 
 
@@ -645,7 +656,7 @@ def test_levels_that_do_not_fit_are_refused():
     for levels, message in {
         "many": "levels: expected a whole number, got 'many'",
         100: "levels: expected a power of two, got 100",
-        2**17: "levels: .*less than or equal to 65536",
+        2**17: "levels: expected at most 65536",
         2**16: "has images of 256 levels, expected at most so many, got 65536",
     }.items():
         with pytest.raises(InputError, match=message):

@@ -100,8 +100,8 @@ def test_the_default_is_learning_rate_both_weights_and_beta():
         ("training.learning_rate=a:b", "--vary: expected numbers as ends of the range, got"),
         ("latent_dim=1.5:3", "--vary: expected whole numbers as ends of the range, got"),
         ("training.optimizer=1:2", "--vary: training.optimizer is not a number; list its choices: FIELD=a,b,c."),
-        ("training.optimizer=adam,sgd", "training.optimizer: input should be 'adam' or 'adamax', got 'sgd'."),
-        ("training.learning_rate=-1:1", "training.learning_rate: input should be greater than 0, got -1.0."),
+        ("training.optimizer=adam,sgd", "training.optimizer: expected 'adam' or 'adamax', got 'sgd'."),
+        ("training.learning_rate=-1:1", "training.learning_rate: expected more than 0, got -1.0."),
     ],
 )
 def test_what_cannot_be_varied_is_told_in_a_sentence(tmp_path, capsys, text, sentence):
