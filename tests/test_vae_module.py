@@ -1,16 +1,11 @@
 """The VAE as a module among others: one pass with a named result, in torch's and accelerate's wrappers, with gradients where
 they are wanted, and one sentence for what it does not take."""
 
-import json
-import subprocess
-import sys
-from pathlib import Path
-from typing import Any
-
 import pytest
 import torch
 from small_runs import tiny
 from torch import nn
+from unchecked_types import as_users_run_it
 
 import mpdvae
 from mpdvae.errors import InputError
@@ -93,17 +88,6 @@ def test_wrapped_it_has_the_same_loss_and_gradients(wrap, x, process_group):
     assert before.keys() == after.keys() == dict(vae.named_parameters()).keys()
     for name, gradient in before.items():
         torch.testing.assert_close(after[name], gradient)
-
-
-def as_users_run_it(code: str) -> Any:
-    """Returns what `code` prints as JSON, in a process in which types are not checked: a sentence is reached before the check
-    of types, and torch.compile traces no such checks."""
-    support = str(Path(__file__).parent / "support")
-    head = f"import json, sys, numpy as np, torch\nsys.path.insert(0, {support!r})\n"
-    head += "import mpdvae\nfrom small_runs import tiny\n"
-    done = subprocess.run([sys.executable, "-c", head + code], capture_output=True, text=True, check=False)
-    assert done.returncode == 0, done.stderr
-    return json.loads(done.stdout)
 
 
 def test_compiled_it_has_the_same_loss_and_gradients():

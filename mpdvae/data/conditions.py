@@ -17,7 +17,7 @@ from torch import Tensor
 
 from mpdvae.errors import InputError
 
-Labels = int | Sequence[int] | Tensor
+Labels = int | Sequence[int] | np.ndarray | Tensor
 """One class for all images, or the class of each."""
 Covariates = float | Sequence[float] | Sequence[Sequence[float]] | np.ndarray | Tensor
 """The covariates of all images, or a row of them for each."""
@@ -186,32 +186,40 @@ def _refuse_unused(name: str, what: str) -> NoReturn:
 def checked_labels(labels: Labels, classes: int, count: int) -> Int64[Tensor, " count"]:
     """Returns the class of each of `count` images. Raises `InputError` unless there is one number of a class for all, or
     one for each."""
-    given = torch.as_tensor(labels)
-    if given.is_floating_point() or given.dtype == torch.bool or tuple(given.shape) not in ((), (count,)):
-        raise InputError(
-            f"labels: expected the number of a class, or {count} of them, got {given.dtype} of shape {tuple(given.shape)}.",
-            topic="options",
-        )
+    wrong = f"labels: expected the number of a class, or {count} of them"
+    given = _as_numbers(labels, wrong)
+    if given.is_floating_point() or tuple(given.shape) not in ((), (count,)):
+        raise InputError(f"{wrong}, got {given.dtype} of shape {tuple(given.shape)}.", topic="conditional")
+    given = given.long()
     refuse_other_classes(given, classes, "labels")
-    return given.long().expand(count)
+    return given.expand(count)
 
 
 def checked_covariates(covariates: Covariates, number: int, count: int) -> Float[Tensor, "count number"]:
     """Returns the `number` covariates of each of `count` images. Raises `InputError` unless there is one row of finite
     numbers for all, or one for each; a single covariate may be a number instead of a row."""
     wrong = f"covariates: expected {number} numbers for all images, or [{count} {number}]"
-    try:
-        given = torch.as_tensor(covariates)
-    except (ValueError, TypeError, RuntimeError):
-        raise InputError(f"{wrong}, got a {type(covariates).__name__}.", topic="conditional") from None
-    if given.is_complex() or given.dtype == torch.bool:
-        raise InputError(f"{wrong}, got {given.dtype}.", topic="conditional")
+    given = _as_numbers(covariates, wrong)
     if number == 1 and tuple(given.shape) in ((), (count,)):
         given = given.view(-1, 1)
     if tuple(given.shape) not in ((number,), (1, number), (count, number)):
         raise InputError(f"{wrong}, got shape {tuple(given.shape)}.", topic="conditional")
     refuse_other_covariates(given.float().view(-1, number), number)
     return given.float().expand(count, number)
+
+
+def _as_numbers(given: object, wrong: str) -> Tensor:
+    """Returns real numbers as a tensor. Raises `InputError`, which begins with `wrong`, for anything else."""
+    try:
+        # A copy: torch takes no array with a negative step.
+        numbers = torch.as_tensor(given.copy() if isinstance(given, np.ndarray) else given)
+    except (ValueError, TypeError, RuntimeError):
+        raise InputError(
+            f"{wrong}, got a {type(given).__name__} that is no table of them.", topic="conditional"
+        ) from None
+    if numbers.is_complex() or numbers.dtype == torch.bool:
+        raise InputError(f"{wrong}, got {numbers.dtype} of shape {tuple(numbers.shape)}.", topic="conditional")
+    return numbers
 
 
 def refuse_other_classes(labels: Tensor, classes: int, name: str) -> None:

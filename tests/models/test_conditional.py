@@ -10,6 +10,7 @@ from linear_gaussian import SHAPE, SIGMA, B, LinearDecoder, W
 from small_runs import digits, tiny
 from torch import nn
 from torch.distributions import Independent, MultivariateNormal, Normal
+from unchecked_types import sentences
 
 from mpdvae.data.conditions import (
     Condition,
@@ -266,6 +267,32 @@ def test_what_is_no_labelled_image_is_refused(vae):
     for call in (lambda: plain.sample(2, labels=1), lambda: plain.preprocess(images, labels=1)):
         with pytest.raises(InputError, match="this model is not conditioned on classes"):
             call()
+
+
+NO_NUMBERS = ["'square'", "['a', 'b']", "{1: 2}", "{1}", "[[1], [2, 3]]", "[10**30] * 3", "[None] * 2", "1j", "b'ab'", "True",
+              "np.array(['a', 'b'])", "np.array([1, 'b'], object)"]  # fmt: skip
+
+
+@pytest.mark.parametrize("part", ["labels", "covariates"])
+def test_what_are_no_numbers_is_refused_wherever_a_condition_is_given(part):
+    option = {"labels": "data__condition_classes=3", "covariates": "data__condition_covariates=2"}[part]
+    setup = f"vae = tiny('vae-digits-smoke', {option}).build((1, 8, 8))"
+    calls = [
+        f"vae.preprocess(np.zeros((2, 8, 8)), {part}=given)",
+        f"vae.sample(2, {part}=given)",
+        f"vae.decode(torch.zeros(2, vae.latent_dim), {part}=given)",
+    ]
+    said = sentences(setup, calls, NO_NUMBERS)
+    assert len(said) == len(calls) * len(NO_NUMBERS)
+    for case, sentence in said.items():
+        assert sentence.startswith(f"{part}: expected "), case
+        assert ", got " in sentence
+
+
+@pytest.mark.parametrize("kind", ["uint8", "uint16", "int32", "int64"])
+def test_labels_may_be_integers_of_any_kind_in_any_order_of_memory(vae, kind):
+    labels = np.array([2, 0, 9], kind)[::-1]
+    assert split_labels(vae.sample(3, labels=labels)).labels.tolist() == [9, 0, 2]
 
 
 def test_what_is_no_condition_is_refused():
