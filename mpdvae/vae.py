@@ -314,6 +314,13 @@ class VAE(nn.Module):
         refuse_out_of_range(None, images)
         return images
 
+    def check_asked(self, told: Float[Tensor, "n number"] | None) -> None:
+        """Raises `InputError` for conditions, as `told_of` returns them, that lie far from those of training images, and
+        warns of some that lie beyond (docs/conditional.md)."""
+        check = getattr(self.decoder, "check_asked", None)
+        if told is not None and check is not None:
+            check(told)
+
     def told_of(self, x: Float[Tensor, "batch channel height width"]) -> Float[Tensor, "batch number"] | None:
         """Returns what a conditional model is told of the images `x`, the class first; None for another model."""
         return split_condition(x, self.condition).told if self.condition.channels else None
@@ -338,6 +345,7 @@ class VAE(nn.Module):
                 topic="conditional",
             )
         told = told_for(self.condition, labels, covariates, len(z))
+        self.check_asked(told)
         return None if told is None else told.to(z)
 
     def _codes(self, z: object) -> Tensor:

@@ -110,7 +110,8 @@ def of_given(
     vae: "VAE", given: GivenImages, where: str, labels: Labels | None = None, covariates: Covariates | None = None
 ) -> ModelInput:
     """Returns images that belong to no data set as `vae` takes them, with `labels` and `covariates` or, by default, their
-    own. Raises `InputError`, which calls them `where`, if they have another shape, or labels that are none."""
+    own. Raises `InputError`, which calls them `where`, if they have another shape, labels that are none, or covariates far
+    from those of training."""
     _check_shape(vae, given.pixels, where)
     said = checked_known(vae.condition, labels, covariates, len(given.pixels))
     own = Known(
@@ -120,6 +121,7 @@ def of_given(
     protocol = origin_of(vae).experiment.data.protocol()
     x, keys = images_by_content(given.pixels, protocol, own)
     x = _on_device(vae, x)
+    vae.check_asked(vae.told_of(x))
     return ModelInput(x, given.pixels, protocol, keys, own, given.names, given.reading, given.omission)
 
 

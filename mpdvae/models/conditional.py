@@ -20,6 +20,8 @@ https://papers.nips.cc/paper/5775 (equation 4); Kingma et al., "Semi-supervised 
 NeurIPS 2014, https://arxiv.org/abs/1406.5298 (model M2, whose prior has no class).
 """
 
+import warnings
+
 import torch
 from jaxtyping import Float
 from torch import Size, Tensor, nn
@@ -27,12 +29,18 @@ from torch.distributions import Distribution, constraints
 
 from mpdvae.data.conditions import Condition, split_condition
 from mpdvae.distributions.given_condition import ConditionedSupport, GivenCondition
+from mpdvae.errors import InputError
 from mpdvae.models.encoders import ImageShape
 
 WIDTH = 24
 """Numbers that describe a condition."""
 EXAMPLES = 256
 """Conditions of training images that a model with covariates keeps, to draw from."""
+FARTHEST = 5
+"""Widths of a covariate's range by which one that is asked for may lie outside, at most. Shifts and scales grow with the
+distance, until codes overflow."""
+FAR = 1
+"""Widths from which on a warning says that nothing was learned there."""
 
 
 class ConditionEmbedding(nn.Module):
@@ -61,6 +69,33 @@ class ConditionEmbedding(nn.Module):
         if self.condition.covariates:
             rows = told.flatten(0, -2)
             self.examples.copy_(rows[torch.arange(EXAMPLES, device=rows.device) % len(rows)])
+
+    def check_asked(self, told: Float[Tensor, "n number"]) -> None:
+        """Raises `InputError` for a covariate that lies outside the range of those in `examples` by more than `FARTHEST`
+        widths of that range, and warns of one beyond `FAR` widths. Without examples, everything is taken."""
+        if not self.condition.covariates or not self.examples.any():
+            return
+        given, known = (x[:, -self.condition.covariates :] for x in (told.to(self.examples), self.examples))
+        low, high = known.amin(0), known.amax(0)
+        width = torch.where(high > low, high - low, torch.ones_like(low))
+        outside = torch.maximum(low - given, given - high) / width
+        image, covariate = divmod(int(outside.argmax()), self.condition.covariates)
+        farthest = outside[image, covariate].item()
+        if farthest <= FAR:
+            return
+        value, ends = given[image, covariate].item(), f"{low[covariate].item():g} to {high[covariate].item():g}"
+        if farthest > FARTHEST:
+            raise InputError(
+                f"covariates: expected numbers near those of training images, {ends} for covariate {covariate + 1}, got "
+                f"{value:g} for image {image}, outside by more than {FARTHEST} times that range; give covariates in the "
+                "units of training.",
+                topic="conditional",
+            )
+        warnings.warn(
+            f"covariates: {value:g} is far from those of training images, {ends} for covariate {covariate + 1}: the model "
+            "has learned nothing there.",
+            stacklevel=2,
+        )
 
     def forward(self, told: Float[Tensor, "*batch number"]) -> Float[Tensor, "*batch feature"]:
         parts = [self.of_class(told[..., 0].long())] if self.condition.classes else []
@@ -133,6 +168,11 @@ class ConditionalDecoder(nn.Module):
         return GivenCondition(
             self._decoded, e, batch_shape, self.image_shape, self.condition, self.support, self.draw_told
         )
+
+    def check_asked(self, told: Float[Tensor, "n number"]) -> None:
+        """Raises `InputError` for conditions far from those of training, and warns before, as
+        `ConditionEmbedding.check_asked` does."""
+        self.embedding.check_asked(told)
 
     def draw_told(self, shape: Size) -> Tensor:
         """Returns conditions [*shape number]: those of training images where there are covariates, otherwise classes, all

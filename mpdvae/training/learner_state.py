@@ -18,6 +18,7 @@ from torch.optim.swa_utils import AveragedModel, get_ema_multi_avg_fn
 from mpdvae.data import Splits, training_batch
 from mpdvae.experiments.experiment import Experiment
 from mpdvae.experiments.training_config import Training
+from mpdvae.models.conditional import EXAMPLES
 from mpdvae.objectives.step_rules import StepRule
 from mpdvae.objectives.terms import Objective
 from mpdvae.seeding import seeded
@@ -198,11 +199,14 @@ def averaging(decay: float, warm_up: bool) -> MultiAverage:
 
 def initialise(vae: VAE, e: Experiment, data: Splits) -> None:
     """Applies data-dependent initialisation to the model that `e` builds, on random training images; a function of the
-    seed. With fewer than `FEWEST_INITIAL_IMAGES` the weights stay as they were drawn, and only conditions are kept."""
+    seed. With fewer than `FEWEST_INITIAL_IMAGES` the weights stay as they were drawn, and only conditions are kept: not of
+    these few, which tell neither the spread nor the range of covariates."""
     with seeded(e.seed, "initial images"):
-        indices = torch.randperm(len(data.train))[: e.training.initial_images]
-    x = training_batch(data.train, indices, e.data.protocol(), e.seed, step=-1)
-    if len(x) < FEWEST_INITIAL_IMAGES:
+        indices = torch.randperm(len(data.train))
+    few = min(e.training.initial_images, len(indices)) < FEWEST_INITIAL_IMAGES
+    chosen = indices[: EXAMPLES if few else e.training.initial_images]
+    x = training_batch(data.train, chosen, e.data.protocol(), e.seed, step=-1)
+    if few:
         vae.keep_conditions(x)
     else:
         vae.initialise(x)

@@ -1,6 +1,7 @@
 """Conditional VAEs: laws of conditioned images, a likelihood known in closed form, and conditions that are learned."""
 
 import itertools
+from collections.abc import Callable
 
 import numpy as np
 import pytest
@@ -140,6 +141,60 @@ def test_the_units_of_covariates_do_not_matter():
     torch.testing.assert_close(*found, atol=1e-3, rtol=1e-3)
 
 
+def told_of_range() -> torch.Tensor:
+    """Covariates of training: one from 0 to 180, one from 0.15 to 0.4."""
+    return torch.stack([torch.linspace(0, 180, EXAMPLES), torch.linspace(0.15, 0.4, EXAMPLES)], 1)
+
+
+def given_covariates(covariates: list[float]) -> dict[str, Callable[[], object]]:
+    """Calls that give a trained model covariates, by name."""
+    vae = tiny("vae-digits-smoke", data__condition_covariates=2).build((1, 8, 8))
+    vae.keep_conditions(with_condition(torch.zeros(EXAMPLES, 1, 8, 8), told_of_range()))
+    z, images = torch.zeros(2, vae.latent_dim), np.zeros((2, 8, 8))
+    return {
+        "sample": lambda: vae.sample(2, covariates=covariates),
+        "decode": lambda: vae.decode(z, covariates=[[90.0, 0.3], covariates]),
+        "preprocess": lambda: vae(vae.preprocess(images, covariates=covariates)),
+    }
+
+
+@pytest.mark.parametrize("covariates", [[0.0, 0.15], [180.0, 0.4], [-179.0, 0.3], [90.0, 0.6]])
+def test_covariates_near_those_of_training_are_taken_without_a_word(covariates):
+    for call in given_covariates(covariates).values():
+        call()
+
+
+@pytest.mark.parametrize("covariates", [[400.0, 0.3], [-800.0, 0.3], [90.0, 0.7]])
+def test_a_warning_says_that_covariates_are_far_from_those_of_training(covariates):
+    for call in given_covariates(covariates).values():
+        with pytest.warns(
+            UserWarning, match=r"covariates: .* is far from those of training images, .* for covariate [12]"
+        ):
+            call()
+
+
+@pytest.mark.parametrize(
+    ("covariates", "message"),
+    [
+        ([1e6, 0.3], r"0 to 180 for covariate 1, got 1e\+06 for image \d, outside by more than 5 times that range"),
+        ([-1e4, 0.3], r"0 to 180 for covariate 1, got -10000 for image \d"),
+        ([1.0, 2.0], r"0\.15 to 0\.4 for covariate 2, got 2 for image \d"),
+        ([1e38, -1e38], r"covariate 2, got -1e\+38"),
+    ],
+)
+def test_covariates_whose_codes_would_overflow_are_refused(covariates, message):
+    for call in given_covariates(covariates).values():
+        with pytest.raises(
+            InputError, match=f"covariates: expected numbers near those of training images, .*{message}"
+        ):
+            call()
+
+
+def test_a_model_that_knows_no_range_takes_every_covariate():
+    vae = tiny("vae-digits-smoke", data__condition_covariates=2).build((1, 8, 8))
+    assert (vae.told_of(vae.sample(2, covariates=[1e3, -1e3])) == torch.tensor([1e3, -1e3])).all()
+
+
 def test_a_covariate_that_is_always_the_same_is_taken():
     decoder = conditional_decoder(DECODERS["mlp"].build, (1, 2, 2), CONDITIONS["covariates"])
     told = torch.tensor([3.0, -7.0]).expand(40, 2)
@@ -227,8 +282,8 @@ def test_every_recipe_takes_covariates(recipe):
         assert part.embedding.of_covariates[0].weight.grad.abs().sum(0).min() > 0
     assert made.decoder.move.weight.grad.abs().max() > 0
     assert (made.classes, made.condition.covariates) == (3, 2)
-    drawn = split_condition(made.sample(4, labels=1, covariates=[20.5, -3.0]), made.condition).told
-    assert torch.equal(drawn, torch.tensor([1.0, 20.5, -3.0]).expand(4, 3))
+    drawn = split_condition(made.sample(4, labels=1, covariates=[20.001, -3.0]), made.condition).told
+    assert torch.equal(drawn, torch.tensor([1.0, 20.001, -3.0]).expand(4, 3))
     assert torch.equal(made.told_of(made.reconstruct(x, greedy=False)), made.told_of(x))
 
 

@@ -24,8 +24,8 @@ def as_users_run_it(code: str) -> Any:
 
 
 def sentences(setup: str, calls: Sequence[str], given: Sequence[str]) -> dict[tuple[str, str], str]:
-    """Returns the sentence with which each of `calls`, expressions of the name `given`, refuses each of these values, by both;
-    empty for one that is taken. Fails for any other error."""
+    """Returns by call and value the sentence with which each of `calls`, expressions of the name `given`, refuses each of
+    these values; empty for one that is taken. Fails for any other error."""
     code = f"""
 {setup}
 said = []
