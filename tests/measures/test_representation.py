@@ -268,11 +268,19 @@ def test_bad_codes_and_labels_get_a_sentence():
         ((z, labels, z, labels[:3]), "test_labels: expected one for each of 50 codes, got 3"),
         ((z, labels, z[:, :2], labels), "test_codes: expected 4 dimensions as in train_codes, got 2"),
         ((z, labels, z[:0], labels[:0]), "test_codes: expected at least one code, got none"),
+        ((z[0], labels, z, labels), r"train_codes, train_labels: expected codes .* got shape \(4,\)"),
+        ((z, z, z, labels), r"train_codes, train_labels: expected .* integers \[image\], got .* float32 of shape"),
         ((z, 0 * labels + 3, z, labels), "train_labels: expected at least 2 classes, got only the label 3"),
     ]
     for data, sentence in cases:
         with pytest.raises(InputError, match=sentence):
             evaluate(*data)
+
+
+@pytest.mark.parametrize("form", [torch.from_numpy, np.ndarray.tolist])
+def test_tensors_and_lists_are_scored_as_arrays_are(form):
+    data = [*blobs(50, 1.0), *blobs(40, 1.0)]
+    assert evaluate(*map(form, data), label_counts=("all",), **QUICK) == evaluate(*data, label_counts=("all",), **QUICK)
 
 
 @pytest.mark.parametrize(

@@ -18,7 +18,7 @@ from jaxtyping import Float64, Integer
 from sklearn.metrics import mutual_info_score
 
 from mpdvae.errors import InputError
-from mpdvae.measures.disentanglement.factored import Factored, check
+from mpdvae.measures.disentanglement.factored import Factored, checked
 
 BINS = 20
 BIAS = 0.1
@@ -34,9 +34,9 @@ class BinnedInformation(NamedTuple):
 
 
 def information_per_unit(data: Factored, bins: int = BINS) -> BinnedInformation:
-    """Returns the mutual information of every unit and factor. Raises `InputError` as `check` does, for fewer than 2 bins,
+    """Returns the mutual information of every unit and factor. Raises `InputError` as `checked` does, for fewer than 2 bins,
     and for too few images."""
-    check(data)
+    data = checked(data)
     if bins < 2:
         raise InputError(f"bins: expected at least 2, got {bins}.")
     entropy = np.array([mutual_info_score(values, values) for values in data.factors.T])

@@ -7,19 +7,22 @@ import numpy as np
 from jaxtyping import Float, Integer
 
 from mpdvae.errors import InputError
+from mpdvae.measures.tables import array_of
 
 
 class Factored(NamedTuple):
-    """Codes with their factors; checked by `check`."""
+    """Codes with their factors: arrays, or tensors or lists, of which `checked` makes arrays."""
 
     codes: Float[np.ndarray, "n unit"]
     factors: Integer[np.ndarray, "n factor"]
 
 
-def check(data: Factored, where: str = "") -> None:
-    """Raises `InputError`, which begins the names of the arrays with `where` ("train_"), for codes and factors that do not
-    match, non-finite codes, a factor with a single value, or fewer than two units or factors."""
+def checked(data: Factored, where: str = "") -> Factored:
+    """Returns codes and factors as arrays. Raises `InputError`, which begins the names of the arrays with `where` ("train_"),
+    for anything but numbers, codes and factors that do not match, non-finite codes, a factor with a single value, or fewer
+    than two units or factors."""
     codes, factors = f"{where}codes", f"{where}factors"
+    data = Factored(array_of(data.codes, codes), array_of(data.factors, factors))
     if data.codes.ndim != 2 or data.codes.shape[1] < 2:
         raise InputError(f"{codes}: expected [image unit] with at least 2 units, got shape {data.codes.shape}.")
     if data.factors.ndim != 2 or data.factors.shape[1] < 2:
@@ -46,12 +49,13 @@ def check(data: Factored, where: str = "") -> None:
             f"{factors}: expected at least 2 values of each factor, got only {data.factors[0, constant[0]]} in column "
             f"{constant[0]}; leave this factor out."
         )
+    return data
 
 
-def check_both(train: Factored, test: Factored) -> None:
-    """Raises `InputError` as `check` does for each, and if they differ in units, in factors or in a factor's values."""
-    check(train, "train_")
-    check(test, "test_")
+def checked_both(train: Factored, test: Factored) -> tuple[Factored, Factored]:
+    """Returns both as arrays. Raises `InputError` as `checked` does for each, and if they differ in units, in factors or in a
+    factor's values."""
+    train, test = checked(train, "train_"), checked(test, "test_")
     for name, columns, expected in (
         ("test_codes", test.codes.shape[1], train.codes.shape[1]),
         ("test_factors", test.factors.shape[1], train.factors.shape[1]),
@@ -65,6 +69,7 @@ def check_both(train: Factored, test: Factored) -> None:
                 f"test_factors: expected the values of the training set in column {k}, but {odd[0]} is in one of them only; "
                 "give more images."
             )
+    return train, test
 
 
 def check_names(names: Sequence[str], ordered: Sequence[bool], factors: int) -> None:

@@ -25,7 +25,7 @@ import numpy as np
 from jaxtyping import Float64
 from sklearn.ensemble import RandomForestClassifier
 
-from mpdvae.measures.disentanglement.factored import Factored, check_both
+from mpdvae.measures.disentanglement.factored import Factored, checked_both
 from mpdvae.seeding import derive_seed
 
 TREES = 30
@@ -101,7 +101,7 @@ def measure_importance(train: Factored, test: Factored, seed: int = 0) -> Import
     Raises:
         InputError: for codes and factors that do not match or are no such.
     """
-    check_both(train, test)
+    train, test = checked_both(train, test)
     count = train.factors.shape[1]
     depths, forests = zip(*(_best(train, k, derive_seed(seed, "forest") % 2**32) for k in range(count)), strict=True)
     accuracies = [forest.score(test.codes, test.factors[:, k]) for k, forest in enumerate(forests)]

@@ -23,7 +23,7 @@ from sklearn.metrics import roc_auc_score
 from threadpoolctl import threadpool_limits
 
 from mpdvae.measures.disentanglement.binned_information import BINS, BinnedInformation, information_per_unit
-from mpdvae.measures.disentanglement.factored import Factored, check_both
+from mpdvae.measures.disentanglement.factored import Factored, checked_both
 from mpdvae.measures.representation.classifiers import logistic_regression
 
 
@@ -85,7 +85,7 @@ def measure_explicitness(train: Factored, test: Factored) -> Explicitness:
     Raises:
         InputError: for codes and factors that do not match or are no such.
     """
-    check_both(train, test)
+    train, test = checked_both(train, test)
     with threadpool_limits(limits=1):  # sums over several threads have no fixed order
         areas = [_mean_area(train, test, k) for k in range(train.factors.shape[1])]
     return Explicitness(np.array(areas))

@@ -4,15 +4,13 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
 
-import numpy as np
-from jaxtyping import Float, Shaped
-
 from mpdvae.measures.disentanglement.binned_information import BINS, BinnedInformation, information_per_unit
-from mpdvae.measures.disentanglement.factored import Factored, check_both, check_names
+from mpdvae.measures.disentanglement.factored import Factored, check_names, checked_both
 from mpdvae.measures.disentanglement.importance import Importance, measure_importance
 from mpdvae.measures.disentanglement.information_gap import InformationGap, gap_of
 from mpdvae.measures.disentanglement.modularity import Explicitness, Modularity, measure_explicitness, modularity_of
 from mpdvae.measures.disentanglement.separability import Separability, measure_separability
+from mpdvae.measures.tables import Table, array_of
 
 
 @dataclass(frozen=True)
@@ -48,20 +46,20 @@ class Disentanglement:
 
 
 def measure(
-    train_codes: Float[np.ndarray, "_train _unit"],
-    train_factors: Shaped[np.ndarray, "_train _factor"],
-    test_codes: Float[np.ndarray, "_test _unit"],
-    test_factors: Shaped[np.ndarray, "_test _factor"],
+    train_codes: Table,
+    train_factors: Table,
+    test_codes: Table,
+    test_factors: Table,
     names: Sequence[str] | None = None,
     ordered: Sequence[bool] | None = None,
     bins: int = BINS,
     seed: int = 0,
 ) -> Disentanglement:
-    """Computes all measures: MIG, DCI, SAP, modularity and explicitness.
+    """Computes all measures: MIG, DCI, SAP, modularity and explicitness. Codes and factors are arrays, tensors or lists.
 
     Arguments:
-        train_codes: codes that predictors are trained on.
-        train_factors: numbers of the values of the factors of the training images, as integers.
+        train_codes: codes [image unit] that predictors are trained on.
+        train_factors: numbers of the values of the factors of the training images, as integers [image factor].
         test_codes: codes on which predictors are scored, and of which MIG and modularity are measured.
         test_factors: numbers of the values of the factors of the test images, as integers.
         names: names of the factors; None: "0", "1", ...
@@ -73,17 +71,18 @@ def measure(
         InputError: for codes and factors that do not match, fewer than two units or factors, non-finite codes, a factor with
             a single value, values that only one set has, or too few images.
     """
-    train, test = Factored(train_codes, train_factors), Factored(test_codes, test_factors)
-    check_both(train, test)
-    count = train_factors.shape[1]
+    train = Factored(array_of(train_codes, "train_codes"), array_of(train_factors, "train_factors"))
+    test = Factored(array_of(test_codes, "test_codes"), array_of(test_factors, "test_factors"))
+    train, test = checked_both(train, test)
+    count = train.factors.shape[1]
     names = tuple(map(str, range(count)) if names is None else names)
     kinds = [False] * count if ordered is None else list(ordered)
     check_names(names, kinds, count)
     known = information_per_unit(test, bins)
     return Disentanglement(
         names=names,
-        train_images=len(train_codes),
-        test_images=len(test_codes),
+        train_images=len(train.codes),
+        test_images=len(test.codes),
         information=known,
         mig=gap_of(known),
         dci=measure_importance(train, test, seed),

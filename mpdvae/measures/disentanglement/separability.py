@@ -23,7 +23,7 @@ from jaxtyping import Float64
 from sklearn.metrics import balanced_accuracy_score
 from sklearn.tree import DecisionTreeClassifier
 
-from mpdvae.measures.disentanglement.factored import Factored, check_both, check_names
+from mpdvae.measures.disentanglement.factored import Factored, check_names, checked_both
 
 
 @dataclass(frozen=True)
@@ -60,7 +60,7 @@ def measure_separability(train: Factored, test: Factored, ordered: Sequence[bool
     Raises:
         InputError: for codes and factors that do not match or are no such.
     """
-    check_both(train, test)
+    train, test = checked_both(train, test)
     factors = train.factors.shape[1]
     kinds = [False] * factors if ordered is None else list(ordered)
     check_names([str(k) for k in range(factors)], kinds, factors)

@@ -18,11 +18,16 @@ class Labelled(NamedTuple):
 
 
 def check(data: Labelled) -> None:
-    """Raises `InputError` for codes and labels that do not match, non-finite codes, or a single class."""
+    """Raises `InputError` for codes and labels of other forms or that do not match, non-finite codes, or a single class."""
     for name, z, labels in (
         ("train", data.train_codes, data.train_labels),
         ("test", data.test_codes, data.test_labels),
     ):
+        if z.ndim != 2 or labels.ndim != 1 or labels.dtype.kind not in "iu":
+            raise InputError(
+                f"{name}_codes, {name}_labels: expected codes [image latent] and integers [image], got shape {z.shape} and "
+                f"{labels.dtype} of shape {labels.shape}."
+            )
         if len(z) == 0:
             raise InputError(f"{name}_codes: expected at least one code, got none.")
         if len(z) != len(labels):

@@ -9,7 +9,6 @@ from collections.abc import Sequence
 from typing import Any
 
 import numpy as np
-from jaxtyping import Float, Integer
 from threadpoolctl import threadpool_limits
 
 from mpdvae.errors import InputError
@@ -17,6 +16,7 @@ from mpdvae.measures.intervals import estimate
 from mpdvae.measures.representation.classifiers import CLASSIFIERS, FAMILIES, SVMS, LabelCount, label_subsets
 from mpdvae.measures.representation.clusters import cluster
 from mpdvae.measures.representation.labelled import Labelled, check
+from mpdvae.measures.tables import Table, array_of
 from mpdvae.seeding import derive_seed
 
 CLUSTER_MEASURES = ("kmeans_accuracy", "kmeans_hungarian_accuracy", "kmeans_nmi", "kmeans_ari")
@@ -24,10 +24,10 @@ CLUSTER_MEASURES = ("kmeans_accuracy", "kmeans_hungarian_accuracy", "kmeans_nmi"
 
 
 def evaluate(
-    train_codes: Float[np.ndarray, "_train _latent"],
-    train_labels: Integer[np.ndarray, " _train"],
-    test_codes: Float[np.ndarray, "_test _latent"],
-    test_labels: Integer[np.ndarray, " _test"],
+    train_codes: Table,
+    train_labels: Table,
+    test_codes: Table,
+    test_labels: Table,
     label_counts: Sequence[LabelCount] = (100, 1_000, 10_000, "all"),
     subsets: int = 5,
     clusters: Sequence[int] = (10, 20, 30),
@@ -36,11 +36,12 @@ def evaluate(
     svm_labels: int | None = None,
     seed: int = 0,
 ) -> dict[str, Any]:
-    """Computes all scores of the protocol, ready for JSON: accuracies in [0, 1], NMI and ARI.
+    """Computes all scores of the protocol, ready for JSON: accuracies in [0, 1], NMI and ARI. Codes and labels are
+    arrays, tensors or lists.
 
     Arguments:
-        train_codes: codes that classifiers and clusters are fitted to.
-        train_labels: labels of the training codes.
+        train_codes: codes [image latent] that classifiers and clusters are fitted to.
+        train_labels: labels of the training codes, as integers [image].
         test_codes: codes that they are scored on.
         test_labels: labels of the test codes.
         label_counts: sizes of the labelled subsets, drawn uniformly without replacement; redrawn if only one class occurs.
@@ -57,9 +58,15 @@ def evaluate(
         "left_out": [sentences]}`; see the module docstring. `std` and `half_width_95` are null for one value.
 
     Raises:
-        InputError: for codes and labels that do not match, non-finite codes, a single class, or counts below their minimum.
+        InputError: for anything but numbers, codes and labels that do not match, non-finite codes, a single class, or counts
+            below their minimum.
     """
-    data = Labelled(train_codes, train_labels, test_codes, test_labels)
+    data = Labelled(
+        array_of(train_codes, "train_codes"),
+        array_of(train_labels, "train_labels"),
+        array_of(test_codes, "test_codes"),
+        array_of(test_labels, "test_labels"),
+    )
     check(data)
     _check_counts(label_counts, clusters)
     _check_positive(subsets=subsets, cluster_seeds=cluster_seeds, cluster_restarts=cluster_restarts)

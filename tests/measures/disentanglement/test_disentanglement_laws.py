@@ -2,14 +2,23 @@
 
 import json
 from collections.abc import Callable
+from typing import Any
 
 import numpy as np
 import pytest
+import torch
 from factor_tables import SIZES, mixed, noisy, perfect, unrelated
 
 from mpdvae.errors import InputError
 from mpdvae.measures import Disentanglement, measure_disentanglement
-from mpdvae.measures.disentanglement import Factored
+from mpdvae.measures.disentanglement import (
+    Factored,
+    measure_explicitness,
+    measure_gap,
+    measure_importance,
+    measure_modularity,
+    measure_separability,
+)
 
 Change = Callable[[Factored], Factored]
 
@@ -180,6 +189,48 @@ REFUSED: dict[str, tuple[Change, Change, str]] = {
         r"expected at least 238 images to estimate .* the 5 values of factor 2 with 20 bins, got 200; give more images",
     ),
 }
+
+
+OTHER_FORMS: dict[str, Callable[[np.ndarray], Any]] = {
+    "tensors": torch.from_numpy,
+    "tensors with gradients": lambda x: torch.tensor(x, requires_grad=x.dtype.kind == "f"),
+    "lists": np.ndarray.tolist,
+}
+
+
+@pytest.mark.parametrize("form", OTHER_FORMS)
+def test_tensors_and_lists_are_measured_as_arrays_are(form):
+    train, test = perfect(0), perfect(1)
+    in_form = [Factored(*map(OTHER_FORMS[form], data)) for data in (train, test)]
+    assert scores(*in_form) == scores(train, test)
+    assert measure_gap(in_form[1]).score == measure_gap(test).score
+    assert measure_modularity(in_form[1]).score == measure_modularity(test).score
+    for measure in (measure_importance, measure_separability, measure_explicitness):
+        np.testing.assert_equal(vars_of(measure(*in_form)), vars_of(measure(train, test)))
+
+
+def vars_of(result: Any) -> dict[str, Any]:
+    """The fields of a result."""
+    return result._asdict() if hasattr(result, "_asdict") else vars(result)
+
+
+@pytest.mark.parametrize("form", OTHER_FORMS)
+def test_codes_that_are_not_finite_are_refused_in_every_form(form):
+    codes, factors = perfect(0)
+    codes[7, 1] = np.nan
+    with pytest.raises(InputError, match="train_codes: the code of image 7 is not finite"):
+        measure_disentanglement(OTHER_FORMS[form](codes), factors, *perfect(1))
+
+
+@pytest.mark.parametrize("given", [[[1.0], [1.0, 2.0]], [["a", "b"]], np.array([[1j, 2j]]), torch.ones(2, 2) * 1j])
+def test_what_are_no_numbers_is_refused(given):
+    for place, name in enumerate(("train_codes", "train_factors", "test_codes", "test_factors")):
+        arguments = [*perfect(0), *perfect(1)]
+        arguments[place] = given
+        with pytest.raises(
+            InputError, match=f"{name}: expected numbers, as an array, a tensor or lists of one length, got "
+        ):
+            measure_disentanglement(*arguments)
 
 
 @pytest.mark.parametrize("what", REFUSED)
