@@ -124,9 +124,46 @@ def test_both_parts_of_an_archive_have_covariates_or_none(tmp_path):
     ("table", "message"),
     [
         ({"rows": ["a/0.png,1,2"]}, r"expected a row for each picture, found none for a/10\.png"),
-        ({"count": 2, "rows": ["a/0.png,1,2", "b/1.png,1"]}, "expected 2 numbers in each row"),
-        ({"count": 2, "rows": ["a/0.png,1,2", "b/1.png,1,old"]}, "expected 2 numbers in each row.*old"),
-        ({"count": 2, "rows": ["a/0.png,1,2", "b/1.png,1,inf"]}, "expected finite numbers"),
+        ({"rows": ["b/1.png,1,2"], "count": 2}, r"expected a row for each picture, found none for a/0\.png"),
+        *(
+            (
+                {"count": 2, "rows": ["a/0.png,1,2", "", f"b/1.png{cells}"]},
+                rf"expected 2 numbers in each row, as the header names, got {given} in line 4 \(b/1\.png\)",
+            )
+            for cells, given in {
+                "": "nothing",
+                ",1": "'1'",
+                ",1,2,3": "'1,2,3'",
+                ",1,old": "'1,old'",
+                ",1,": "'1,'",
+            }.items()
+        ),
+        (
+            {"count": 2, "rows": ["a/0.png,1,2,3", "b/1.png,1,2,3"]},
+            r"expected 2 numbers in each row, as the header names, got '1,2,3' in line 2 \(a/0\.png\)",
+        ),
+        (
+            {"count": 2, "rows": ["a/0.png,1", "b/1.png,1"]},
+            "expected 2 numbers in each row, as the header names, got '1' in",
+        ),
+        *(
+            (
+                {"count": 2, "rows": ["a/0.png,1,2", f"b/1.png,1,{wrong}"]},
+                rf"expected finite numbers, got '1,{wrong}' in line 3 \(b/1\.png\); leave the picture out",
+            )
+            for wrong in ("nan", "inf", "1e300")
+        ),
+        *(
+            (
+                {"count": 2, "rows": ["a/0.png,1,2", "b/1.png,1,2", f"{again},3,4"]},
+                r"expected one row for each picture, but line 4 \(.*a/+0\.png\) is of the same one as line 2",
+            )
+            for again in ("a/0.png", "./a/0.png", "a//0.png")
+        ),
+        (
+            {"count": 2, "rows": ["a/0.png,1,2", "a/5.png,1,2", "b/1.png,1,2", "a/4.png,1,2"]},
+            r"expected rows of pictures in the folder, but line 3 \(a/5\.png\) is of none; delete the row",
+        ),
         ({"count": 2, "header": "file"}, "expected a header with the column of files and the names of covariates"),
     ],
 )
