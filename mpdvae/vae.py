@@ -194,7 +194,7 @@ class VAE(nn.Module):
         """Returns images for codes. With `greedy`, independent pixels take their mean, and autoregressive pixels each take
         their more probable value given the pixels before them; otherwise images are drawn. A conditional model gives them the
         class `labels` and the `covariates`, of all or of each of the first axis, or else draws a condition. Raises
-        `InputError` for anything but codes of the model's shape and conditions that it knows."""
+        `InputError` for anything but finite codes of the model's shape and conditions that it knows."""
         z = self._codes(z)
         return self.decode_told(z, self._told(labels, covariates, z), greedy)
 
@@ -202,7 +202,8 @@ class VAE(nn.Module):
     def decode_told(
         self, z: Float[Tensor, "count *latent"], told: Float[Tensor, "count number"] | None, greedy: bool = True
     ) -> Float[Tensor, "*batch channel height width"]:
-        """Does what `decode` does, with the condition as `told_of` returns it, for each of the first axis."""
+        """Does what `decode` does, with the condition as `told_of` returns it, for each of the first axis. Raises
+        `InputError` for anything but finite codes of the model's shape."""
         p = self.decoded(z, told)
         if not greedy:
             return p.sample()
@@ -226,7 +227,7 @@ class VAE(nn.Module):
         classes all alike; where there are covariates, the conditions of training images."""
         check_samples(count, "count")
         z = self.prior().sample((count,))
-        return self.decoded(z, self._told(labels, covariates, z)).sample()
+        return self._decoded(z, self._told(labels, covariates, z)).sample()
 
     def initialise(self, x: Float[Tensor, "batch channel height width"]) -> None:
         """Initialises every weight-normalised layer from data in one pass, with z = m (no noise), after `keep_conditions`.
@@ -329,7 +330,11 @@ class VAE(nn.Module):
         self, z: Float[Tensor, "count *latent"], told: Float[Tensor, "count number"] | None = None
     ) -> Distribution:
         """Returns p(x|z) of a batch of codes. `told` is the condition that a conditional model gives to images that are
-        drawn, for each of the first axis, as `told_of` returns it; None: drawn."""
+        drawn, for each of the first axis, as `told_of` returns it; None: drawn. Raises `InputError` for anything but finite
+        codes of the model's shape."""
+        return self._decoded(self._codes(z), told)
+
+    def _decoded(self, z: Tensor, told: Tensor | None) -> Distribution:
         p = self.decoder(z)
         if told is None or not isinstance(p, GivenCondition):
             return p
@@ -349,13 +354,22 @@ class VAE(nn.Module):
         return None if told is None else told.to(z)
 
     def _codes(self, z: object) -> Tensor:
-        """Returns the codes `z` in the model's precision. Raises `InputError` for anything else."""
+        """Returns the codes `z` in the model's precision. Raises `InputError` for anything else, and for numbers that are not
+        finite."""
         latent = self.latent_shape
         if not isinstance(z, Tensor) or not z.is_floating_point() or tuple(z.shape[-len(latent) :]) != latent:
             given = f"{z.dtype} of shape {tuple(z.shape)}" if isinstance(z, Tensor) else f"a {type(z).__name__}"
             raise InputError(
                 f"z: expected a tensor of floating-point codes [... {' '.join(map(str, latent))}], as vae.encode returns "
                 f"them, got {given}; torch.as_tensor(z, dtype=torch.float32) converts arrays."
+            )
+        broken = (~z.isfinite()).nonzero()
+        if len(broken):
+            at = broken[0].tolist()
+            raise InputError(
+                f"z: expected finite codes, got {z[tuple(at)].item():g} at z[{', '.join(map(str, at))}]; leave that code "
+                "out, or check that the model that gave it did not diverge.",
+                topic="not-a-number",
             )
         return like_parameters(self, z, "z")
 

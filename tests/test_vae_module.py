@@ -1,6 +1,8 @@
 """The VAE as a module among others: one pass with a named result, in torch's and accelerate's wrappers, with gradients where
 they are wanted, and one sentence for what it does not take."""
 
+import math
+
 import pytest
 import torch
 from small_runs import tiny
@@ -188,6 +190,23 @@ print(json.dumps(said))
         assert (
             REFUSED[image] if name != "decode" else "z: expected a tensor of floating-point codes [... "
         ) in message, given
+
+
+@pytest.mark.parametrize("shape", [(), (3,), (2, 3)], ids=str)
+@pytest.mark.parametrize("wrong", [math.nan, math.inf, -math.inf])
+def test_codes_that_are_not_finite_are_refused_by_every_method_that_decodes(wrong, shape):
+    vae = a_model()
+    z = torch.zeros(*shape, vae.latent_dim)
+    z[..., -1] = wrong
+    at = ", ".join(map(str, [*[0] * len(shape), vae.latent_dim - 1]))
+    for call in (
+        vae.decode,
+        lambda z: vae.decode(z, greedy=False),
+        lambda z: vae.decode_told(z, None),
+        lambda z: vae.decoded(z),
+    ):
+        with pytest.raises(InputError, match=rf"z: expected finite codes, got {wrong} at z\[{at}\]; "):
+            call(z)
 
 
 @pytest.mark.parametrize("name", ["log_prob", "save", "load", "fit", "loss", "generate", "transform"])
