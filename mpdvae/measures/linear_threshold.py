@@ -21,7 +21,9 @@ https://arxiv.org/abs/1911.02469; the criterion as a phase transition, also of d
 Transition in Variational Autoencoders", 2025, https://arxiv.org/abs/2510.01621.
 """
 
+import math
 from dataclasses import dataclass
+from numbers import Real
 from typing import Any
 
 import torch
@@ -29,8 +31,10 @@ from jaxtyping import Float, Float64
 from torch import Tensor
 
 from mpdvae.distributions.gaussian import GaussianPixels
+from mpdvae.distributions.support import floating
 from mpdvae.errors import InputError
 from mpdvae.measures.density import evaluating
+from mpdvae.measures.tables import Table, tensor_of
 from mpdvae.seeding import seeded
 from mpdvae.vae import VAE
 
@@ -78,37 +82,46 @@ class LinearThreshold:
         }
 
 
-def spectrum(x: Float[Tensor, "images channel height width"]) -> Float64[Tensor, " directions"]:
-    """Returns the eigenvalues of the covariance of images, the largest first: as many as there are images or values of
-    pixels, whichever are fewer.
+def spectrum(x: Table) -> Float64[Tensor, " directions"]:
+    """Returns the eigenvalues of the covariance of images [image ...], an array, a tensor or lists, the largest first: as
+    many as there are images or values of pixels, whichever are fewer.
 
     Raises:
-        InputError: for fewer than two images.
+        InputError: for fewer than two images, or images that are not finite.
     """
-    if len(x) < 2:
-        raise InputError(f"x: a covariance needs at least 2 images, got {len(x)}.")
-    centred = x.flatten(1).cpu().double()
+    images = tensor_of(x, "x")
+    if images.ndim < 2 or len(images) < 2 or images[0].numel() == 0:
+        raise InputError(
+            f"x: expected images [image ...], at least 2 for a covariance, got shape {tuple(images.shape)}."
+        )
+    broken = (~images.isfinite()).flatten(1).any(1).nonzero()
+    if len(broken):
+        raise InputError(
+            f"x: expected finite pixels, but image {int(broken[0])} has others ({len(broken):,} of {len(images):,} images "
+            "do); leave it out.",
+            topic="not-a-number",
+        )
+    centred = images.flatten(1).cpu().double()
     centred = centred - centred.mean(0)
-    gram = centred.mT @ centred if len(x) > centred.shape[1] else centred @ centred.mT
-    return torch.linalg.eigvalsh(gram / len(x)).flip(0).clamp_min(0)
+    gram = centred.mT @ centred if len(images) > centred.shape[1] else centred @ centred.mT
+    return torch.linalg.eigvalsh(gram / len(images)).flip(0).clamp_min(0)
 
 
-def linear_collapse_threshold(
-    x: Float[Tensor, "images channel height width"], decoder_variance: float, beta: float = 1.0
-) -> LinearThreshold:
+def linear_collapse_threshold(x: Table, decoder_variance: float, beta: float = 1.0) -> LinearThreshold:
     """Returns the spectrum of images and the threshold of a decoder.
 
     Arguments:
-        x: at least 2 images.
+        x: at least 2 images [image ...]: an array, a tensor or lists.
         decoder_variance: sigma^2 of its pixels, > 0.
         beta: weight of the KL, > 0.
 
     Raises:
-        InputError: for fewer than two images, or a number that is not above zero.
+        InputError: for fewer than two images, images that are not finite, or a number that is not above zero.
     """
-    if not (decoder_variance > 0 and beta > 0):
-        raise InputError(f"linear threshold: expected a variance and a beta > 0, got {decoder_variance} and {beta}.")
-    return LinearThreshold(spectrum(x), decoder_variance, beta)
+    for name, given in {"decoder_variance": decoder_variance, "beta": beta}.items():
+        if not isinstance(given, Real) or not 0 < given < math.inf:
+            raise InputError(f"{name}: expected a number > 0, got {given!r}.")
+    return LinearThreshold(spectrum(x), float(decoder_variance), float(beta))
 
 
 def measure_linear_threshold(
@@ -122,7 +135,11 @@ def measure_linear_threshold(
         x: at least 2 images, as the model takes them.
         beta: weight of the KL with which it was trained, > 0.
         seed: seed of the choice.
+
+    Raises:
+        InputError: for anything but a floating-point tensor of images, or as `linear_collapse_threshold` does.
     """
+    x = floating(x)
     with torch.no_grad(), evaluating(vae):
         p = vae.decoder(torch.zeros(1, *vae.latent_shape, dtype=x.dtype, device=x.device))
     if not isinstance(p, GaussianPixels):

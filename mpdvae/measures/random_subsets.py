@@ -22,6 +22,7 @@ from jaxtyping import Float64, Int64
 from torch import Tensor
 
 from mpdvae.errors import InputError
+from mpdvae.measures.tables import Table, tensor_of
 from mpdvae.seeding import seeded
 
 
@@ -37,12 +38,13 @@ def random_subset(count: int, of: int) -> Int64[Tensor, " count"]:
 
 
 def mean_and_error(
-    values: Float64[Tensor, " values"],
+    values: Table,
     draws: int = 1,
     population: int | None = None,
-    noise: Float64[Tensor, " values"] | None = None,
+    noise: Table | None = None,
 ) -> dict[str, Any]:
-    """Returns the mean and standard error, ready for JSON; null if undefined (the error from one image).
+    """Returns the mean and standard error, ready for JSON; null if undefined (the error from one image). Values and
+    noise are arrays, tensors or lists.
 
     Arguments:
         values: one per image; with several draws, all images of the first draw, then all of the second, and so on.
@@ -54,13 +56,14 @@ def mean_and_error(
         mean; standard_error: the standard deviation of the mean over another set of as many images; and, with
         `population`, interval_95_of_full_set: the interval for the mean over the full set.
     """
+    values = tensor_of(values, "values").double()
     per_image = values.unflatten(0, (draws, -1)).mean(0)
     n, mean = len(per_image), values.mean()
     variance = per_image.var(correction=0) / (n - 1)  # 0 / 0 for one image
     found: dict[str, Any] = {"mean": finite(mean), "standard_error": finite(variance.sqrt())}
     if population is None:
         return found
-    own = torch.zeros_like(values) if noise is None else noise
+    own = torch.zeros_like(values) if noise is None else tensor_of(noise, "noise").double()
     share, own_variance = n / population, own.square().sum() / len(values) ** 2
     # If the set holds every image, the spread over images does not matter, even if it is unknown.
     between = (1 - share) * variance if share < 1 else torch.zeros_like(variance)

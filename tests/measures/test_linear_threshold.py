@@ -5,6 +5,7 @@ import math
 import pytest
 import torch
 from torch import Tensor
+from unchecked_types import sentences
 
 from mpdvae.distributions.pixel_laws import bernoulli_pixels, gaussian_pixels
 from mpdvae.errors import InputError
@@ -139,11 +140,55 @@ def test_other_pixels_have_no_threshold(vae):
 
 
 def test_one_image_has_no_covariance():
-    with pytest.raises(InputError, match="a covariance needs at least 2 images, got 1"):
+    with pytest.raises(InputError, match=r"at least 2 for a covariance, got shape \(1, 1, 2, 3\)"):
         spectrum(torch.zeros(1, *SHAPE))
 
 
-@pytest.mark.parametrize(("variance", "beta"), [(0.0, 1.0), (1.0, 0.0), (math.nan, 1.0)])
-def test_noise_and_weight_are_above_zero(variance, beta):
-    with pytest.raises(InputError, match=f"expected a variance and a beta > 0, got {variance} and {beta}"):
-        linear_collapse_threshold(torch.zeros(2, *SHAPE), variance, beta)
+@pytest.mark.parametrize("wrong", [0.0, -1.0, math.nan, math.inf])
+@pytest.mark.parametrize("name", ["decoder_variance", "beta"])
+def test_noise_and_weight_are_above_zero(name, wrong):
+    with pytest.raises(InputError, match=f"{name}: expected a number > 0, got {wrong}"):
+        linear_collapse_threshold(torch.zeros(2, *SHAPE), **{"decoder_variance": 1.0, "beta": 1.0, name: wrong})
+
+
+OTHER_FORMS = {
+    "array": Tensor.numpy,
+    "array in another order": lambda x: x.numpy()[:, ::-1].astype(">f8")[:, ::-1],
+    "lists": Tensor.tolist,
+    "flat rows": lambda x: x.flatten(1),
+    "with gradients": lambda x: x.clone().requires_grad_(),
+}
+
+
+@pytest.mark.parametrize("form", OTHER_FORMS)
+def test_images_in_other_forms_have_the_same_spectrum(form):
+    x = images()
+    found = linear_collapse_threshold(OTHER_FORMS[form](x), 0.5)
+    torch.testing.assert_close(found.eigenvalues, linear_collapse_threshold(x, 0.5).eigenvalues)
+
+
+@pytest.mark.parametrize("wrong", [math.nan, math.inf])
+def test_images_that_are_not_finite_have_no_spectrum(wrong):
+    x = images()
+    x[7, 0, 1, 2] = wrong
+    for given in (x, x.numpy()):
+        with pytest.raises(
+            InputError, match=r"x: expected finite pixels, but image 7 has others \(1 of 50 images do\)"
+        ):
+            linear_collapse_threshold(given, 0.5)
+
+
+def test_what_are_no_images_or_no_numbers_is_refused():
+    head = "from mpdvae.measures import linear_collapse_threshold as threshold"
+    no_images = [
+        "np.array([['a', 'b']] * 2)",
+        "[[1.0], [1.0, 2.0]]",
+        "['a', 'b']",
+        "torch.ones(2, 3) * 1j",
+        "None",
+        "1.0",
+    ]
+    for case, said in sentences(head, ["threshold(given, 1.0)"], no_images).items():
+        assert said.startswith("x: expected "), case
+    for case, said in sentences(head, ["threshold(np.eye(3), given)"], ["'a'", "None", "[1.0]", "1j"]).items():
+        assert said.startswith("decoder_variance: expected a number > 0, got "), case

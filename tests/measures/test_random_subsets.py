@@ -17,6 +17,12 @@ def test_a_subset_is_random_and_begins_a_larger_one():
     assert torch.equal(random_subset(7, 7).sort().values, torch.arange(7))
 
 
+@pytest.mark.parametrize("form", [torch.Tensor.numpy, torch.Tensor.tolist])
+def test_the_mean_of_arrays_and_lists_is_that_of_tensors(form):
+    values, noise = torch.rand(2, 6, dtype=torch.float64)
+    assert mean_and_error(form(values), 2, 10, form(noise)) == mean_and_error(values, 2, 10, noise)
+
+
 @pytest.mark.parametrize("count", [0, -1, 8])
 def test_more_images_than_there_are_are_refused(count):
     with pytest.raises(InputError, match=rf"images: expected a number from 1 to 7, .* got {count}"):
