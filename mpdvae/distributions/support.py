@@ -20,6 +20,7 @@ from mpdvae.distributions.given_condition import ConditionedSupport
 from mpdvae.errors import InputError
 
 BINARY = "0 and 1"
+PREPARE = "vae.preprocess(images) prepares arrays, pictures, bytes and files."
 
 
 def check_values(
@@ -74,21 +75,26 @@ def tensor_for(model: nn.Module, x: object, image_shape: tuple[int, ...] | None 
     Raises:
         InputError: for anything else, with the way to convert it.
     """
-    prepare = "vae.preprocess(images) prepares arrays, pictures, bytes and files."
-    if not isinstance(x, Tensor) or not x.is_floating_point():
-        given = str(x.dtype) if isinstance(x, Tensor) else f"a {type(x).__name__}"
-        raise InputError(
-            f"x: expected a tensor of floating-point images in the model's value range, got {given}; {prepare}",
-            topic="own-data",
-        )
+    x = floating(x)
     expected = "[batch channel height width]" if image_shape is None else f"[batch {' '.join(map(str, image_shape))}]"
     if x.ndim != 4 or len(x) == 0 or image_shape not in (None, tuple(x.shape[1:])):
         raise InputError(
             f"x: expected images {expected} (batch, channel, height, width), at least one, got shape {tuple(x.shape)}; "
-            f"{prepare}",
+            f"{PREPARE}",
             topic="image-shape",
         )
     return like_parameters(model, x, "x")
+
+
+def floating(x: object) -> Tensor:
+    """Returns the images `x`. Raises `InputError` for anything but a floating-point tensor, with the way to convert it."""
+    if not isinstance(x, Tensor) or not x.is_floating_point():
+        given = str(x.dtype) if isinstance(x, Tensor) else f"a {type(x).__name__}"
+        raise InputError(
+            f"x: expected a tensor of floating-point images in the model's value range, got {given}; {PREPARE}",
+            topic="own-data",
+        )
+    return x
 
 
 def like_parameters(model: nn.Module, x: Tensor, name: str) -> Tensor:

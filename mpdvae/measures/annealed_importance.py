@@ -34,6 +34,7 @@ import torch
 from jaxtyping import Float, Float64
 from torch import Tensor
 
+from mpdvae.distributions.support import floating
 from mpdvae.errors import InputError
 from mpdvae.measures.annealing_chains import Plan, Report, annealed_density, pilot, prior_samples, schedule, weigh
 from mpdvae.measures.density import check_images, evaluating
@@ -113,7 +114,7 @@ def estimate(
         InputError: for no images, chains or steps, a non-finite pixel, or a budget too small for one image.
         RunError: if the model gives a non-finite weight; names the image.
     """
-    plan = _plan(chains, steps, leapfrog_steps, memory_budget, seed, _reporter(progress, 2 * len(x) * steps))
+    plan = _plan(chains, steps, leapfrog_steps, memory_budget, seed, _reporter(progress, 2 * len(floating(x)) * steps))
     indices = list(range(len(x)) if indices is None else indices)
     check_images(x, indices)
     vae.check_images(x, indices)

@@ -36,6 +36,7 @@ from jaxtyping import Float, Float64
 from torch import Tensor
 from torch.distributions import Distribution, Independent, Normal, kl_divergence
 
+from mpdvae.distributions.support import floating
 from mpdvae.divergence import diagonal_normal, mutual_posterior_divergence
 from mpdvae.errors import InputError
 from mpdvae.measures import collapse
@@ -133,7 +134,7 @@ def measure(
         InputError: for fewer than two images, a batch size below one, or a posterior that is not a diagonal Gaussian.
         RunError: for a posterior that is not finite; names the image.
     """
-    if x.ndim != 4 or len(x) < 2:
+    if floating(x).ndim != 4 or len(x) < 2:
         raise InputError(f"x: expected images [images channel height width], at least 2, got shape {tuple(x.shape)}.")
     q = posteriors(vae, x, batch_size)
     with torch.no_grad():

@@ -27,6 +27,7 @@ from jaxtyping import Float, Float64
 from torch import Tensor
 from torch.distributions import Independent
 
+from mpdvae.distributions.support import floating
 from mpdvae.errors import InputError
 from mpdvae.measures.density import evaluating
 from mpdvae.measures.finite import refuse_not_finite
@@ -122,7 +123,7 @@ def increase_by_another(
 
 
 def _check_images(x: Tensor) -> None:
-    if x.ndim != 4 or len(x) < 2:
+    if floating(x).ndim != 4 or len(x) < 2:
         raise InputError(f"x: expected images [images channel height width], at least 2, got shape {tuple(x.shape)}.")
 
 

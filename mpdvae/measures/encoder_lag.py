@@ -33,6 +33,7 @@ from torch import Tensor
 from torch.distributions import Independent, Normal, kl_divergence
 from torch.nn.utils import parametrize
 
+from mpdvae.distributions.support import floating
 from mpdvae.divergence import diagonal_normal
 from mpdvae.errors import InputError
 from mpdvae.measures.density import evaluating
@@ -85,7 +86,7 @@ def encoder_lag(
         InputError: for fewer than two images, no steps, no pairs, or a posterior that is not a diagonal Gaussian.
         RunError: if a posterior or a gain is not finite; names the image.
     """
-    if x.ndim != 4 or len(x) < 2:
+    if floating(x).ndim != 4 or len(x) < 2:
         raise InputError(f"x: expected images [images channel height width], at least 2, got shape {tuple(x.shape)}.")
     check_samples(steps, "steps")
     check_samples(pairs, "pairs")

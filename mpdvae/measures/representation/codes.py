@@ -12,6 +12,7 @@ from threadpoolctl import threadpool_limits
 from torch import Tensor
 from torch.distributions import Independent, Normal
 
+from mpdvae.distributions.support import floating
 from mpdvae.divergence import diagonal_normal
 from mpdvae.errors import InputError
 from mpdvae.measures.density import evaluating
@@ -63,7 +64,7 @@ def posteriors(vae: VAE, x: Float[Tensor, "n channel height width"], batch_size:
         InputError: for no images, a batch size below one, or a posterior that is not a diagonal Gaussian.
         RunError: for a posterior that is not finite; names the image.
     """
-    if x.ndim != 4 or len(x) == 0:
+    if floating(x).ndim != 4 or len(x) == 0:
         raise InputError(f"x: expected images [n channel height width], at least one, got shape {tuple(x.shape)}.")
     if batch_size < 1:
         raise InputError(f"batch_size: expected at least 1, got {batch_size}.")
