@@ -17,6 +17,7 @@ from typing import TYPE_CHECKING, Any
 
 from mpdvae.errors import InputError, RunError
 from mpdvae.runs.records import CheckpointState, check, check_written
+from mpdvae.runs.tensor_file import apart
 from mpdvae.system.atomic_files import read_json, write_atomically, write_json
 from mpdvae.system.closed_folder import Inside
 
@@ -48,7 +49,7 @@ def save(folder: Inside, step: int, tensors: Mapping[str, "Tensor"], state: dict
     from safetensors.torch import save as to_bytes
 
     check_written(CheckpointState, state, folder)
-    data = to_bytes({name: tensor.cpu() for name, tensor in tensors.items()})
+    data = to_bytes(apart(tensors))
     path = folder / f"{'passing' if passing else 'step'}-{step:08d}.json"
     write_atomically(path.with_suffix(".safetensors"), data)
     write_json(path, {"sha256": hashlib.sha256(data).hexdigest(), "state_sha256": _checksum(state)} | state)

@@ -23,7 +23,7 @@ from mpdvae.experiments.experiment import Experiment, ImageShape, Origin, record
 from mpdvae.runs.finite_weights import check_model
 from mpdvae.runs.model_card import model_card
 from mpdvae.runs.own_code import answers, check_answers
-from mpdvae.runs.tensor_file import Header, read_header, read_tensors
+from mpdvae.runs.tensor_file import Header, apart, read_header, read_tensors
 from mpdvae.system.atomic_files import write_atomically
 from mpdvae.system.closed_folder import Inside
 from mpdvae.system.untrusted_files import LARGEST_JSON, in_short, parse_json, read_bytes
@@ -48,7 +48,7 @@ def save_model(
     """Writes `vae` as a folder of safetensors, JSON and a model card, from which `load` rebuilds it."""
     from safetensors.torch import save
 
-    tensors = {name: tensor.cpu().contiguous() for name, tensor in vae.state_dict().items()}
+    tensors = apart(vae.state_dict())
     about: dict[str, Any] = {"format": MODEL_FORMAT, "image_shape": list(image_shape), "version": __version__}
     if experiment.own_parts:
         about["answers"] = answers(vae, experiment, image_shape)

@@ -7,6 +7,7 @@ before memory is taken (https://huggingface.co/docs/safetensors).
 """
 
 import math
+from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
@@ -21,6 +22,18 @@ if TYPE_CHECKING:
 METADATA = "__metadata__"
 WIDEST = 8
 """Bytes of the widest number."""
+
+
+def apart(tensors: "Mapping[str, Tensor]") -> "dict[str, Tensor]":
+    """Returns the tensors on the CPU, each with memory of its own: the format has no place for weights that parts of a model
+    share, which are written once for each."""
+    seen: set[int] = set()
+    result: dict[str, Tensor] = {}
+    for name, tensor in tensors.items():
+        at = tensor.untyped_storage().data_ptr()
+        result[name] = (tensor.detach().clone() if at in seen else tensor).cpu().contiguous()
+        seen.add(at)
+    return result
 
 
 @dataclass(frozen=True)

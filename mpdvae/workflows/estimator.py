@@ -41,6 +41,7 @@ from mpdvae.experiments.experiment import Experiment, origin_of
 from mpdvae.experiments.fields import Config
 from mpdvae.measures import density
 from mpdvae.runs.run_folder import Run
+from mpdvae.runs.tensor_file import apart
 from mpdvae.seeding import seeded
 from mpdvae.sharing.pretrained import load
 from mpdvae.system.devices import device_for
@@ -391,7 +392,7 @@ class MPDVAE(ClassNamePrefixFeaturesOutMixin, TransformerMixin, DensityMixin, Ba
         state = dict(cast("dict[str, Any]", super().__getstate__()))
         vae = state.pop("vae_", None)
         if vae is not None:
-            state["_weights"] = bytes_of({name: tensor.cpu().contiguous() for name, tensor in vae.state_dict().items()})
+            state["_weights"] = bytes_of(apart(vae.state_dict()))
         return state
 
     def __setstate__(self, state: dict[str, Any]) -> None:
