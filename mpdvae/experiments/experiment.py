@@ -168,6 +168,7 @@ class Experiment(Config):
         Raises `InputError` if parts and images do not match, or if the network exceeds the size limit.
         """
         from mpdvae.experiments.size_limit import Bounded
+        from mpdvae.models.lazy import materialise
         from mpdvae.models.semi_amortised import SemiAmortised
         from mpdvae.networks.precision import in_float32
         from mpdvae.seeding import seeded
@@ -175,12 +176,16 @@ class Experiment(Config):
 
         with Bounded(), in_float32(), seeded(self.seed, "weights"):
             if isinstance(self.encoder, OwnEncoder) and self.encoder.whole:
-                return self._with_origin(self.encoder.build_model(image_shape, self.latent_dim), image_shape)
+                vae = self.encoder.build_model(image_shape, self.latent_dim)
+                materialise(vae, image_shape)
+                return self._with_origin(vae, image_shape)
             encoder, decoder = self._build_networks(image_shape)
             if isinstance(self.prior, VampPrior):
                 prior = self.prior.build(encoder, image_shape, self.data.image_range)
             else:
                 prior = self.prior.build(self.encoder.latent_shape(image_shape, self.latent_dim))
+            channel, height, width = image_shape
+            materialise(VAE(encoder, decoder, prior), (channel + self.data.condition.channels, height, width))
         if self.encoder.refinement_steps:
             steps, rate = self.encoder.refinement_steps, self.encoder.refinement_rate
             encoder = SemiAmortised(encoder, decoder, prior, steps, rate)

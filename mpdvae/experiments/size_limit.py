@@ -9,6 +9,7 @@ from typing import Any
 
 import torch
 from torch import Tensor
+from torch.nn.parameter import is_lazy
 from torch.utils._python_dispatch import TorchDispatchMode
 
 from mpdvae.errors import InputError
@@ -49,7 +50,7 @@ def _asked(name: str, args: Any) -> int:
         return math.prod(next((arg for arg in args if isinstance(arg, list | tuple)), [1]))
     if name in _BY_LENGTH:
         return math.prod(abs(int(arg)) for arg in args if isinstance(arg, int | float) and arg)
-    shapes = [arg.shape for arg in args if isinstance(arg, Tensor)]
+    shapes = [arg.shape for arg in args if isinstance(arg, Tensor) and not is_lazy(arg)]
     if len(shapes) < 2 or shapes[0] == shapes[1]:
         return 0
     try:
