@@ -177,11 +177,20 @@ class VAE(nn.Module):
         it with another loss or to explain a code by its pixels.
 
         Raises:
-            InputError: for anything but images of the model's shape on its device, or a pixel beyond the model's value range.
+            InputError: for anything but images of the model's shape on its device, or a pixel beyond the model's value range;
+                for a posterior without a mean, such as a flow.
         """
         x = self._images(x)
         with torch.set_grad_enabled(gradients and torch.is_grad_enabled()):
-            return self.encoder(x).mean
+            q = self.encoder(x)
+            try:
+                return q.mean
+            except NotImplementedError:
+                raise InputError(
+                    f"x: the posterior {type(q).__name__} has no mean that is known, got {len(x)} images to encode; average "
+                    "draws, vae.encoder(x).sample((1000,)).mean(0), or give the distribution a mean.",
+                    topic="own-parts",
+                ) from None
 
     @torch.no_grad()
     def decode(

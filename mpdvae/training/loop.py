@@ -276,6 +276,8 @@ def _measure(learner: Learner, x: Tensor, step: int) -> dict[str, Any]:
     try:
         validation = validate(learner.averaged, x, samples, seed=0)
         measured = measured_together(validation, probe(learner.averaged, learner.objective, x, step))
+    except InputError:
+        raise  # of a model that does not have what is measured; its sentence says so
     except (ValueError, RunError) as error:  # a distribution or a measure was given a non-finite value
         raise NotFinite("what was measured of the averaged model") from error
     check_measured(measured)

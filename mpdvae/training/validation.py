@@ -27,7 +27,7 @@ from torch.nn.utils import parametrize
 
 from mpdvae.distributions.codes import diagonal_gaussian
 from mpdvae.divergence import diagonal_normal
-from mpdvae.errors import InputError
+from mpdvae.errors import InputError, RunError
 from mpdvae.measures import code_diagnostics, collapse
 from mpdvae.measures.code_use import increase_by_another
 from mpdvae.measures.density import evaluating
@@ -162,6 +162,8 @@ def validate(
         measured = code_diagnostics.of_posteriors(
             Independent(Normal(torch.cat(means), torch.cat(scales)), 1), vae.prior()
         )
+    if not measured.information_per_dimension.isfinite().all():
+        raise RunError("the information per dimension is not finite; check that training did not diverge.")
     per_dimension = measured.kl_per_dimension
     return Validation(
         negative_elbo_nats=reconstruction + kl,

@@ -110,6 +110,10 @@ def check_fit(experiment: Experiment, data: Splits) -> None:
                 topic="own-data",
             )
     experiment.build(data.image_shape)
+    from mpdvae.workflows.part_trial import has_own_parts, try_parts
+
+    if has_own_parts(experiment):
+        try_parts(experiment, data)
 
 
 def check_same_data(run: Run, data: Splits) -> None:

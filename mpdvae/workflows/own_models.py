@@ -39,6 +39,7 @@ from mpdvae.experiments.fields import ImageShape
 from mpdvae.experiments.objective_config import ObjectiveConfig
 from mpdvae.experiments.own_parts import kind_named, kind_of, of_shapes, part
 from mpdvae.experiments.presets import enough_epochs, patience_of, short_training
+from mpdvae.models.lazy import lazy_weights, materialise
 from mpdvae.runs.model_folder import load
 from mpdvae.runs.observer import owned_by_first
 from mpdvae.runs.run_folder import Run
@@ -46,6 +47,7 @@ from mpdvae.seeding import seeded
 from mpdvae.system.devices import AUTO, device_for
 from mpdvae.vae import VAE
 from mpdvae.workflows.job import check_fit, complete, load_data, made_on, on_device, train_only
+from mpdvae.workflows.part_trial import check_decoder, check_prior
 from mpdvae.workflows.precision_choice import decided, noted
 from mpdvae.workflows.progress_display import Watcher
 
@@ -121,8 +123,8 @@ def fit(
         evaluation=evaluation or {},
         **parts,
     )
-    check_fit(experiment, splits)
     splits = on_device(splits, device_for(device, made_on(into), told=verbose))  # before a folder is created
+    check_fit(experiment, splits)
     experiment, choice = decided(into, experiment, lambda: splits)
     return _trained(noted(Run.create(into, experiment), choice), splits, evaluation is not None, verbose)
 
@@ -145,6 +147,12 @@ def _checked(vae: Any) -> VAE | Callable[..., VAE]:
     if not callable(vae):
         raise InputError(
             f"vae: expected an mpdvae.VAE or a function that returns one, got a {type(vae).__name__}.",
+            topic="own-parts",
+        )
+    if isinstance(vae, VAE) and (lazy := lazy_weights(vae)):  # such a model cannot even be copied
+        raise InputError(
+            f"vae: expected a model whose layers have their sizes, got a lazy layer, {lazy[0]}; pass images through the "
+            "model before, vae(x), or give a function that returns the model.",
             topic="own-parts",
         )
     return cast("VAE | Callable[..., VAE]", vae)
@@ -178,6 +186,10 @@ def _kind(
         made = function(image_shape, latent_dim)
     if not isinstance(made, VAE):
         raise InputError(f"vae: expected a function that returns an mpdvae.VAE, got a {type(made).__name__}.")
+    with seeded(seed, "weights"):
+        materialise(made, image_shape)
+    check_prior(made)
+    check_decoder(made, image_shape)
     form = made.latent_shape
     codes, halvings = ("maps", round(math.log2(image_shape[1] / form[1]))) if len(form) == 3 else ("vectors", 0)
     kind = kind_named(f"given_{_hash(made)}" if isinstance(vae, VAE) else getattr(vae, "__name__", ""))
