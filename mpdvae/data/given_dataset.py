@@ -15,11 +15,13 @@ from jaxtyping import UInt
 from torch import Tensor
 
 from mpdvae.data.arrays import channels_first, grey_levels
+from mpdvae.data.class_names import Classes, ClassNames
 from mpdvae.data.labels import class_numbers
 from mpdvae.data.picture_file import damage_told
 from mpdvae.data.picture_levels import levels_of_picture
 from mpdvae.data.preparation import AS_STORED, Preparation
 from mpdvae.errors import InputError
+from mpdvae.system.untrusted_text import encodable
 
 IMAGE_NAMES = ("image", "img", "pixel_values", "picture", "x")
 LABEL_NAMES = ("label", "labels", "class", "target", "y")
@@ -49,7 +51,7 @@ class DatasetSource:
             raise InputError("dataset: expected at least one image, got none.", topic="own-data")
         self.dataset, self.preparation, self.channels = dataset, preparation, channels
         self.image_shape = self._image(0).shape
-        self.labels = self._labels()
+        self.labels, self.class_names = self._classes() or (None, ())
 
     def __len__(self) -> int:
         return len(self.dataset)
@@ -100,12 +102,24 @@ class DatasetSource:
         of_kind = [name for name, kind in features.items() if type(kind).__name__ == feature]
         return next((name for name in (*of_kind, *usual) if name in item), None)
 
-    def _labels(self) -> torch.Tensor | None:
+    def _classes(self) -> Classes | None:
         if self._parts(0)[1] is None:
             return None
         labels = [self._parts(row)[1] for row in range(len(self))]
         plain = [label.tolist() if isinstance(label, Tensor) else label for label in labels]
         try:
-            return class_numbers({"the labels of dataset": np.asarray(plain)})[0]
+            classes = class_numbers({"the labels of dataset": np.asarray(plain)})[0]
         except ValueError:
             raise InputError("dataset: its labels differ in form: give all as integers, or all as names.") from None
+        return classes if classes.names else Classes(classes.labels, self._names(classes.labels))
+
+    def _names(self, labels: torch.Tensor) -> ClassNames:
+        """Returns the names that the data set itself gives to the numbers of its classes, as Hugging Face does in ClassLabel
+        and torchvision in `classes`; none if it gives no name to one of `labels`."""
+        features, item = getattr(self.dataset, "features", None) or {}, self.dataset[0]
+        column = self._column(item, "ClassLabel", LABEL_NAMES) if isinstance(item, Mapping) else None
+        given = getattr(features.get(column), "names", None) or getattr(self.dataset, "classes", None)
+        named = isinstance(given, list | tuple) and all(isinstance(name, str) for name in given)
+        if not named or labels.min() < 0 or labels.max() >= len(given):
+            return ()
+        return tuple(map(encodable, given))

@@ -25,6 +25,7 @@ from torch import Tensor
 
 from mpdvae.data.array_file import mapped_array
 from mpdvae.data.arrays import grey_levels
+from mpdvae.data.class_names import ClassNames
 from mpdvae.data.given_dataset import DatasetSource, is_dataset
 from mpdvae.data.image_folder import PictureFolder, picture_folder
 from mpdvae.data.images import Images
@@ -55,6 +56,8 @@ class GivenImages:
     """What was read, changed and left out, in one line, for a folder of pictures."""
     omission: str = ""
     """What was left out alone."""
+    class_names: ClassNames = ()
+    """Names of the classes, in the order of their labels; empty: they have none."""
 
     def __len__(self) -> int:
         return len(self.pixels)
@@ -88,7 +91,9 @@ def read_images(
         )
     if path.suffix.lower() == ".npz":
         found = _part_of(read_npz(path, preparation.bits), split, path)
-        return GivenImages(_prepared(found.pixels, preparation), found.labels, found.covariates)
+        return GivenImages(
+            _prepared(found.pixels, preparation), found.labels, found.covariates, class_names=found.class_names
+        )
     if path.suffix.lower() == ".npy":
         return GivenImages(_levels(mapped_array(path), image_shape, value_range, str(path), preparation))
     return _of_pictures(PictureFolder(path.parent, pictures_in(path), None, []), image_shape, preparation)
@@ -118,7 +123,8 @@ def given_images(
         return read_images(path, image_shape, value_range, preparation=preparation)
     if is_dataset(images):
         source = DatasetSource(images, preparation, image_shape[0])
-        return GivenImages(torch.from_numpy(source.read(np.arange(len(source)))), source.labels)
+        pixels = torch.from_numpy(source.read(np.arange(len(source))))
+        return GivenImages(pixels, source.labels, class_names=source.class_names)
     if _is_picture(images):
         return GivenImages(torch.from_numpy(_picture(images, image_shape, where, preparation))[None])
     if not isinstance(images, list | tuple) or not images:
@@ -181,7 +187,8 @@ def _part_of(parts: dict[str, Images], split: str, path: Path) -> Images:
 def _of_pictures(found: PictureFolder, image_shape: ImageShape, preparation: Preparation) -> GivenImages:
     source = PictureSource(found.pictures, preparation, image_shape[0])
     pixels = torch.from_numpy(source.read_all())
-    return GivenImages(pixels, found.labels, found.covariates, found.names, found.reading(source), found.omission)
+    known = found.labels, found.covariates, found.names
+    return GivenImages(pixels, *known, found.reading(source), found.omission, found.recorded_names)
 
 
 def _is_image(x: Any) -> bool:

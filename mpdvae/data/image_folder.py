@@ -18,12 +18,14 @@ from pathlib import Path
 import torch
 
 from mpdvae.data import covariates
+from mpdvae.data.class_names import ClassNames
 from mpdvae.data.images import Images
 from mpdvae.data.picture_file import ENDINGS, Picture, pictures_in, refuse_way_out
 from mpdvae.data.picture_source import PictureSource
 from mpdvae.data.preparation import AS_STORED, Preparation
 from mpdvae.errors import InputError
 from mpdvae.system.untrusted_files import in_short
+from mpdvae.system.untrusted_text import encodable
 
 NAMED = 3
 """Number of files left out that are named."""
@@ -52,6 +54,11 @@ class PictureFolder:
             return None
         number = {name: label for label, name in enumerate(self.class_names)}
         return torch.tensor([number[picture.file.relative_to(self.folder).parts[0]] for picture in self.pictures])
+
+    @property
+    def recorded_names(self) -> ClassNames:
+        """Names of the classes as a run records them, in the order of their numbers; empty without classes."""
+        return tuple(map(encodable, self.class_names or ()))
 
     @cached_property
     def covariates(self) -> torch.Tensor | None:
@@ -85,6 +92,7 @@ def read_image_folder(folder: Path, preparation: Preparation = AS_STORED) -> Ima
         torch.from_numpy(PictureSource(found.pictures, preparation).read_all()),
         found.labels,
         covariates=found.covariates,
+        class_names=found.recorded_names,
     )
     if found.left_out:
         warnings.warn(f"{folder}: {found.omission}", stacklevel=2)

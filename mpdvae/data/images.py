@@ -20,6 +20,7 @@ import torch
 from jaxtyping import Float32, Int64, UInt
 from torch import Tensor
 
+from mpdvae.data.class_names import ClassNames
 from mpdvae.data.conditions import Known
 from mpdvae.errors import InputError
 
@@ -45,6 +46,8 @@ class Images:
     """Numbers of the values of the factors of variation (`Splits.factors`), if these are known."""
     covariates: Float32[Tensor, "n covariate"] | None = None
     """Numbers that are known of each image, in any units, which a conditional model is told."""
+    class_names: ClassNames = ()
+    """Names of the classes, in the order of their numbers; empty: they have none. Not part of the hash."""
 
     def __len__(self) -> int:
         return len(self.pixels)
@@ -74,7 +77,7 @@ class Images:
         """Returns the images with these indices, in this order, with their labels, factors and covariates."""
         indices = indices.to(self.pixels.device)
         known, factors = self.known.take(indices), None if self.factors is None else self.factors[indices]
-        return Images(self.pixels[indices], known.labels, factors, known.covariates)
+        return Images(self.pixels[indices], known.labels, factors, known.covariates, self.class_names)
 
     def part(self, indices: Int64[Tensor, " part"]) -> "Images":
         """Returns the images with these indices, in this order, held as these are held."""
@@ -90,7 +93,7 @@ class Images:
     def to(self, device: torch.device | str) -> "Images":
         """Returns the same images on `device`."""
         known, factors = self.known.to(device), None if self.factors is None else self.factors.to(device)
-        return Images(self.pixels.to(device), known.labels, factors, known.covariates)
+        return Images(self.pixels.to(device), known.labels, factors, known.covariates, self.class_names)
 
 
 @dataclass(frozen=True, eq=False)
@@ -144,6 +147,11 @@ class Splits:
     def image_shape(self) -> tuple[int, int, int]:
         """Channels, height and width of one image."""
         return self.train.image_shape
+
+    @property
+    def class_names(self) -> ClassNames:
+        """Names of the classes, in the order of their numbers; empty: they have none."""
+        return self.train.class_names
 
     @property
     def sizes(self) -> tuple[int, int, int]:

@@ -9,21 +9,22 @@ from collections.abc import Mapping
 
 import numpy as np
 import torch
-from jaxtyping import Int64
-from torch import Tensor
 
+from mpdvae.data.class_names import Classes, ClassNames
 from mpdvae.errors import InputError
+from mpdvae.system.untrusted_text import encodable
 
 
-def class_numbers(labels: Mapping[str, np.ndarray]) -> list[Int64[Tensor, " _n"]]:
-    """Returns the numbers of the classes in each of several arrays that share their classes, each under the name by which
-    errors call it. Raises `InputError` for an array of another form."""
-    columns = {where: _column(array, where) for where, array in labels.items()}
+def class_numbers(labels: Mapping[str, np.ndarray]) -> list[Classes]:
+    """Returns the classes in each of several arrays that share their numbers and names, each under the name by which errors
+    call it. Raises `InputError` for an array of another form."""
+    columns, called = {where: _column(array, where) for where, array in labels.items()}, ClassNames()
     if any(column.dtype.kind in "US" for column in columns.values()):
         names = {where: _names(column) for where, column in columns.items()}
         known = np.unique(np.concatenate(list(names.values())))
         columns = {where: np.searchsorted(known, column) for where, column in names.items()}
-    return [torch.from_numpy(column.astype(np.int64)) for column in columns.values()]
+        called = tuple(map(encodable, known.tolist()))
+    return [Classes(torch.from_numpy(column.astype(np.int64)), called) for column in columns.values()]
 
 
 def _column(labels: np.ndarray, where: str) -> np.ndarray:

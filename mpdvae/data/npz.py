@@ -17,10 +17,10 @@ import zlib
 from pathlib import Path
 
 import numpy as np
-import torch
 
 from mpdvae.data import covariates
 from mpdvae.data.arrays import channels_first, grey_levels
+from mpdvae.data.class_names import Classes
 from mpdvae.data.files import check_method, headers_of_any_age
 from mpdvae.data.images import Images
 from mpdvae.data.labels import class_numbers
@@ -126,16 +126,17 @@ def _fill(content: memoryview, stream: Stream, name: str) -> None:
         raise EOFError(f"{name} has {at:,} of {len(content):,} bytes")
 
 
-def _labels(arrays: dict[str, np.ndarray], keys: list[str], path: Path) -> list[torch.Tensor | None]:
-    """Returns the labels under `keys`, which share their classes; None if there are none."""
+def _labels(arrays: dict[str, np.ndarray], keys: list[str], path: Path) -> list[Classes | None]:
+    """Returns the classes under `keys`, which share their names; None if there are none."""
     if keys[0] not in arrays:
         return [None] * len(keys)
     return [*class_numbers({f"{key} in {path}": arrays[key] for key in keys})]
 
 
-def _images(arrays: dict[str, np.ndarray], key: str, labels: torch.Tensor | None, path: Path, bits: Bits) -> Images:
+def _images(arrays: dict[str, np.ndarray], key: str, classes: Classes | None, path: Path, bits: Bits) -> Images:
     where = f"{key} in {path}"
     pixels = channels_first(grey_levels(arrays.pop(key), where, bits), where)
+    labels, names = (None, ()) if classes is None else classes
     if labels is not None and len(labels) != len(pixels):
         raise InputError(
             f"labels are missing: {path} holds {len(pixels)} images in {key}, {len(labels)} labels in "
@@ -144,4 +145,4 @@ def _images(arrays: dict[str, np.ndarray], key: str, labels: torch.Tensor | None
         )
     numbers = key.replace("x", "covariates", 1)
     told = covariates.of_array(arrays[numbers], len(pixels), f"{numbers} in {path}") if numbers in arrays else None
-    return Images(pixels, labels, covariates=told)
+    return Images(pixels, labels, covariates=told, class_names=names)

@@ -17,6 +17,7 @@ import numpy as np
 import torch
 
 from mpdvae.data.array_file import ArraySource
+from mpdvae.data.class_names import ClassNames
 from mpdvae.data.conditions import NOTHING, Covariates, Known
 from mpdvae.data.covariates import of_array
 from mpdvae.data.given_dataset import DatasetSource
@@ -52,7 +53,7 @@ def load_own(path: Path, validation_size: int | None, split_seed: int, preparati
     if path.is_dir():
         found = picture_folder(path)
         source = PictureSource(found.pictures, preparation)
-        parts = {"all": _held(source, Known(found.labels, found.covariates))}
+        parts = {"all": _held(source, Known(found.labels, found.covariates), found.recorded_names)}
         splits = split_own(parts, str(path), title, validation_size, split_seed)
         return replace(splits, reading=found.reading(source), omission=found.omission)
     if not path.is_file():
@@ -93,15 +94,16 @@ def from_dataset(
     """
     source = DatasetSource(dataset, preparation)
     told = None if covariates is None else of_array(np.asarray(covariates), len(source), "covariates")
-    parts = {"all": _held(source, Known(source.labels, told))}
+    parts = {"all": _held(source, Known(source.labels, told), source.class_names)}
     return split_own(parts, title, titled(title, preparation), validation_size, split_seed)
 
 
-def _held(source: Source, known: Known = NOTHING) -> Images:
+def _held(source: Source, known: Known = NOTHING, names: ClassNames = ()) -> Images:
     """Returns the images in memory, or in their files if they are too many."""
-    stored = StoredImages(source, known)
-    size = len(source) * math.prod(source.image_shape) * source.preparation.bits // 8
-    return stored if size > IN_MEMORY else Images(stored.pixels, known.labels, covariates=known.covariates)
+    stored = StoredImages(source, known, class_names=names)
+    if len(source) * math.prod(source.image_shape) * source.preparation.bits // 8 > IN_MEMORY:
+        return stored
+    return Images(stored.pixels, known.labels, covariates=known.covariates, class_names=names)
 
 
 def prepared(images: Images, preparation: Preparation) -> Images:

@@ -14,6 +14,7 @@ import torch
 from jaxtyping import Int64, UInt
 from torch import Tensor
 
+from mpdvae.data.class_names import ClassNames
 from mpdvae.data.conditions import NOTHING, Known
 from mpdvae.data.images import Images
 from mpdvae.data.preparation import Preparation
@@ -71,10 +72,12 @@ class StoredImages(Images):
         known: Known = NOTHING,
         rows: np.ndarray | None = None,
         device: torch.device | str = "cpu",
+        class_names: ClassNames = (),
     ) -> None:
         reading = source if isinstance(source, _Reading) else _Reading(source)
         rows = np.arange(len(reading.source)) if rows is None else rows
         fields = known._asdict() | {"_reading": reading, "_rows": rows, "_device": torch.device(device)}
+        fields |= {"class_names": class_names}
         for name, value in fields.items():
             object.__setattr__(self, name, value)  # the class is frozen
 
@@ -113,10 +116,11 @@ class StoredImages(Images):
         indices = indices.cpu()
         pixels = torch.from_numpy(self._reading.read(self._rows[indices.numpy()])).to(self._device)
         known = self.known.take(indices)
-        return Images(pixels, known.labels, covariates=known.covariates)
+        return Images(pixels, known.labels, covariates=known.covariates, class_names=self.class_names)
 
     def part(self, indices: Int64[Tensor, " part"]) -> "StoredImages":
-        return StoredImages(self._reading, self.known.take(indices), self._rows[indices.cpu().numpy()], self._device)
+        rows = self._rows[indices.cpu().numpy()]
+        return StoredImages(self._reading, self.known.take(indices), rows, self._device, self.class_names)
 
     def expect(self, indices: Int64[Tensor, " batch"]) -> None:
         self._reading.expect(self._rows[indices.cpu().numpy()])
@@ -127,4 +131,4 @@ class StoredImages(Images):
             yield self._reading.read(self._rows[start : start + count])
 
     def to(self, device: torch.device | str) -> "StoredImages":
-        return StoredImages(self._reading, self.known.to(device), self._rows, device)
+        return StoredImages(self._reading, self.known.to(device), self._rows, device, self.class_names)

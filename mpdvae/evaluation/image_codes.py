@@ -22,6 +22,7 @@ from jaxtyping import Float32, Float64, Int64
 from torch.nn.utils import parametrize
 
 from mpdvae.data import ENTRIES
+from mpdvae.data.class_names import ClassNames
 from mpdvae.data.conditions import Covariates, Labels
 from mpdvae.data.given_images import ValueRange
 from mpdvae.divergence import diagonal_normal
@@ -54,29 +55,32 @@ class ImageCodes:
     samples: int
     reading: str = ""
     """What was read of a folder of pictures, changed and left out, in one line."""
+    classes: list[str] | None = None
+    """Name of the class of each image; None if classes have no names."""
 
     def columns(self) -> dict[str, np.ndarray]:
-        """Returns the columns of a table, by name: image, name and label if there are any, mean_0 ..., scale_0 ...,
+        """Returns the columns of a table, by name: image, name, label and class if there are any, mean_0 ..., scale_0 ...,
         kl_nats, and log_prob_nats or, with one sample, elbo_nats."""
         n = len(self.mean)
         table: dict[str, np.ndarray] = {"image": np.arange(n)}
-        table |= {} if self.names is None else {"name": np.array(self.names)}
-        table |= {} if self.labels is None else {"label": self.labels}
+        table |= self._known()
         for field, values in (("mean", self.mean), ("scale", self.scale)):
             table |= {f"{field}_{i}": column for i, column in enumerate(values.reshape(n, -1).T)}
         return table | self._measured()
 
     def arrays(self) -> dict[str, np.ndarray]:
         """Returns the same by field, each with its own axes: mean and scale [n, latent...]."""
-        known = {"name": None if self.names is None else np.array(self.names), "label": self.labels}
-        codes = {"mean": self.mean, "scale": self.scale}
-        return {name: x for name, x in known.items() if x is not None} | codes | self._measured()
+        return self._known() | {"mean": self.mean, "scale": self.scale} | self._measured()
 
     def write(self, path: Path | str) -> None:
         """Writes a table: .csv or .parquet (`columns`, with the samples), or .npz (`arrays`). Raises `InputError` for another
         ending, or for .parquet without the extra of that name."""
         path = Path(path)
         write_table(path, self.arrays() if path.suffix.lower() == ".npz" else self.columns())
+
+    def _known(self) -> dict[str, np.ndarray]:
+        known = {"name": self.names, "label": self.labels, "class": self.classes}
+        return {name: np.array(x) for name, x in known.items() if x is not None}
 
     def _measured(self) -> dict[str, np.ndarray]:
         log_prob = "elbo_nats" if self.samples == 1 else "log_prob_nats"
@@ -129,9 +133,18 @@ def encode_images(
     measured = density.estimate(
         vae, given.x, samples, seed=seed, progress=progress, indices=given.keys, proposal="encoder"
     )
-    classes = None if given.known.labels is None else given.known.labels.numpy()
+    labels = None if given.known.labels is None else given.known.labels.numpy()
     kl, log_prob = measured.kl.numpy(), measured.log_prob.numpy()
-    return ImageCodes(given.names, classes, mean, scale, kl, log_prob, samples, given.reading)
+    return ImageCodes(
+        given.names, labels, mean, scale, kl, log_prob, samples, given.reading, _called(labels, given.class_names)
+    )
+
+
+def _called(labels: np.ndarray | None, names: ClassNames) -> list[str] | None:
+    """Returns the name of the class of each image: that of a number beyond the names is empty."""
+    if labels is None or not names:
+        return None
+    return [names[label] if label < len(names) else "" for label in labels.tolist()]
 
 
 def _input(

@@ -225,6 +225,15 @@ class Origin:
     image_shape: ImageShape
     run: Path | None = None
     """Folder of the run it was loaded from."""
+    class_names: tuple[str, ...] | None = None
+    """Names of the classes of the training images, in the order of their numbers; empty: they had numbers only; None: not
+    recorded."""
+
+    @property
+    def known_names(self) -> tuple[str, ...] | None:
+        """The same; classes of a published data set have numbers only, whether that was recorded or not."""
+        published = self.class_names is None and self.experiment.data.dataset != "own"
+        return () if published else self.class_names
 
     @property
     def input_shape(self) -> ImageShape:

@@ -16,6 +16,7 @@ from typing import TYPE_CHECKING, Any
 from jaxtyping import Float, UInt
 from torch import Tensor
 
+from mpdvae.data.class_names import Classes, ClassNames, as_trained
 from mpdvae.data.conditions import NOTHING, Covariates, Known, Labels, checked_known
 from mpdvae.data.given_images import GivenImages, ValueRange, given_images, path_of, read_images
 from mpdvae.data.protocols import Protocol, evaluation_images, expected_images, images_by_content
@@ -44,6 +45,8 @@ class ModelInput:
     """What was read of a folder of pictures, changed and left out, in one line."""
     omission: str = ""
     """What was left out alone."""
+    class_names: ClassNames = ()
+    """Names of the classes, in the order of their numbers; empty: they have none."""
 
     def expected(self) -> Float[Tensor, "batch channel_or_more height width"]:
         """Returns the mean of x over its draws, which codes are made of: grey images where x is black and white draws of
@@ -71,7 +74,7 @@ def preprocess(
         value_range: values of black and white; None: 0 and 1 for floats, 0 and 255 for integers. Booleans and bytes (uint8)
             have their own.
         labels: classes of the images, for a conditional model: integers, one for all or one for each; None: those that the
-            images come with.
+            images come with, by name where the classes of the training images had names.
         covariates: numbers that a conditional model is told of the images: a row for all or one for each; None: those that
             the images come with.
 
@@ -114,15 +117,19 @@ def of_given(
     from those of training."""
     _check_shape(vae, given.pixels, where)
     said = checked_known(vae.condition, labels, covariates, len(given.pixels))
-    own = Known(
-        given.labels if said.labels is None else said.labels,
-        given.covariates if said.covariates is None else said.covariates,
-    )
+    own_classes = Classes(given.labels, given.class_names) if said.labels is None else Classes(said.labels)
+    classes = _as_trained(vae, own_classes)
+    own = Known(classes.labels, given.covariates if said.covariates is None else said.covariates)
     protocol = origin_of(vae).experiment.data.protocol()
     x, keys = images_by_content(given.pixels, protocol, own)
     x = _on_device(vae, x)
     vae.check_asked(vae.told_of(x))
-    return ModelInput(x, given.pixels, protocol, keys, own, given.names, given.reading, given.omission)
+    return ModelInput(x, given.pixels, protocol, keys, own, given.names, given.reading, given.omission, classes.names)
+
+
+def _as_trained(vae: "VAE", classes: Classes) -> Classes:
+    """Returns the classes of images with the numbers and names that they had in the training of `vae`."""
+    return as_trained(classes, origin_of(vae).known_names, vae.classes)
 
 
 def of_data_set(vae: "VAE", name: str, split: str, root: Path | None = None) -> ModelInput:
@@ -147,8 +154,10 @@ def of_data_set(vae: "VAE", name: str, split: str, root: Path | None = None) -> 
     images = splits.part(split)
     _check_shape(vae, images.pixels, name)
     x, _ = evaluation_images(images, data.protocol(), split, draws=1)
-    known = images.known
-    return ModelInput(_on_device(vae, x), images.pixels, data.protocol(), list(range(len(x))), known)
+    known, classes = images.known, _as_trained(vae, Classes(images.labels))
+    return ModelInput(
+        _on_device(vae, x), images.pixels, data.protocol(), list(range(len(x))), known, class_names=classes.names
+    )
 
 
 def _check_shape(vae: "VAE", pixels: Tensor, where: str) -> None:

@@ -1,6 +1,7 @@
 """A model as a folder of files that can be read without this package.
 
-    model.safetensors   the weights; its header records the format, the image shape and the version that wrote it
+    model.safetensors   the weights; its header records the format, the image shape, the names of classes and the
+                        version that wrote it
     experiment.json     the configuration from which the network is rebuilt          README.md   the model card
 
 A run folder contains one as `model/`; `mpdvae.sharing` writes others. A model folder contains no pickles. The shapes of the
@@ -23,6 +24,7 @@ from mpdvae.experiments.experiment import Experiment, ImageShape, Origin, record
 from mpdvae.runs.finite_weights import check_model
 from mpdvae.runs.model_card import model_card
 from mpdvae.runs.own_code import answers, check_answers
+from mpdvae.runs.recorded_names import checked_names
 from mpdvae.runs.tensor_file import Header, apart, read_header, read_tensors
 from mpdvae.system.atomic_files import write_atomically
 from mpdvae.system.closed_folder import Inside
@@ -36,6 +38,8 @@ MODEL_FORMAT = "1"
 """Format of a model folder. It changes when older versions would misread the folder; `load` still reads earlier formats."""
 METADATA = "mpdvae"
 """Key of the model's metadata, as JSON, in the header of the weights file."""
+NAMES = "class_names"
+"""Key in that metadata, absent from models of earlier versions."""
 BLOB = re.compile(r"\.\./\.\./blobs/([0-9a-f]{40,64})")
 """Links of the hub's cache, from snapshots/REVISION/ (https://huggingface.co/docs/huggingface_hub/guides/manage-cache)."""
 LARGEST_SIDE = 4_096
@@ -43,15 +47,22 @@ LARGEST_SIDE = 4_096
 
 
 def save_model(
-    folder: Inside, vae: "VAE", experiment: Experiment, image_shape: ImageShape, card: str | None = None
+    folder: Inside,
+    vae: "VAE",
+    experiment: Experiment,
+    image_shape: ImageShape,
+    card: str | None = None,
+    class_names: tuple[str, ...] | None = None,
 ) -> None:
-    """Writes `vae` as a folder of safetensors, JSON and a model card, from which `load` rebuilds it."""
+    """Writes `vae` as a folder of safetensors, JSON and a model card, from which `load` rebuilds it. `class_names` are as in
+    `Origin`."""
     from safetensors.torch import save
 
     tensors = apart(vae.state_dict())
     about: dict[str, Any] = {"format": MODEL_FORMAT, "image_shape": list(image_shape), "version": __version__}
     if experiment.own_parts:
         about["answers"] = answers(vae, experiment, image_shape)
+    about |= {} if class_names is None else {NAMES: list(class_names)}
     write_atomically(folder / "experiment.json", experiment.to_json())
     write_atomically(folder / "README.md", card or model_card(experiment, image_shape))
     # One entry: safetensors writes several entries in an order that varies between processes.
@@ -81,7 +92,7 @@ def load(path: Path | str) -> "VAE":
     try:
         with weights.open() as file:
             header = read_header(file, weights)
-            image_shape = _image_shape(header.metadata, weights)
+            image_shape, class_names = _described(header.metadata, weights)
             _check_shapes(experiment, image_shape, header, weights)
             tensors = read_tensors(file, header, weights)
     except OSError as error:
@@ -98,8 +109,7 @@ def load(path: Path | str) -> "VAE":
     if experiment.own_parts:
         given = parse_json(header.metadata[METADATA]).get("answers")
         check_answers(given, vae.eval(), experiment, image_shape, weights)
-    if folder.parts:
-        vae.origin = Origin(experiment, image_shape, run)
+    vae.origin = Origin(experiment, image_shape, run if folder.parts else None, class_names)
     return vae.eval()
 
 
@@ -140,7 +150,8 @@ def _form(shape: list[int] | None) -> str:
     return "none" if shape is None else f"{math.prod(shape):,} numbers {in_short(shape, 60)}"
 
 
-def _image_shape(metadata: dict[str, str], weights: Inside) -> ImageShape:
+def _described(metadata: dict[str, str], weights: Inside) -> tuple[ImageShape, tuple[str, ...] | None]:
+    """Returns the shape of the images and the names of their classes, which may not be recorded."""
     try:
         about = parse_json(metadata[METADATA])
         format, (channel, height, width) = about["format"], about["image_shape"]
@@ -160,7 +171,11 @@ def _image_shape(metadata: dict[str, str], weights: Inside) -> ImageShape:
             raise InputError(
                 f"{weights}: expected channels, height and width from 1 to {LARGEST_SIDE}, got {str(length)[:20]!r}."
             )
-    return channel, height, width
+    try:
+        names = None if about.get(NAMES) is None else checked_names(about[NAMES])
+    except ValueError as error:
+        raise InputError(f"{weights}: {NAMES}: {in_short(error)}.", topic="damaged") from None
+    return (channel, height, width), names
 
 
 def read_experiment(folder: Inside) -> Experiment:

@@ -16,6 +16,7 @@ from typing import Annotated, Any, Literal
 from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_validator
 
 from mpdvae.errors import InputError, RunError
+from mpdvae.runs.recorded_names import LONGEST_NAME, MOST_NAMES
 from mpdvae.system.untrusted_files import LARGEST_JSON, in_short, parse_json
 
 LARGEST = 1e15
@@ -23,6 +24,7 @@ LARGEST = 1e15
 Real = Annotated[float, Field(ge=-LARGEST, le=LARGEST)]
 Step = Annotated[int, Field(ge=0, le=10**12)]
 Word = Annotated[str, Field(max_length=10_000)]
+ClassNames = Annotated[list[Annotated[str, Field(max_length=LONGEST_NAME)]], Field(max_length=MOST_NAMES)]
 
 
 class _Record(BaseModel):
@@ -36,6 +38,8 @@ class _Exact(_Record):
 class DataOrigin(_Record):
     sha256: Word
     protocol: Word
+    class_names: ClassNames | None = None
+    """Names of the classes, in the order of their numbers; absent if they have none, and from earlier versions."""
 
 
 class Environment(_Record):

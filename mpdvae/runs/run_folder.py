@@ -232,9 +232,9 @@ class Run:
 
     # -- model ---------------------------------------------------------------------------------------------------------
 
-    def save_model(self, vae: "VAE", image_shape: ImageShape) -> None:
+    def save_model(self, vae: "VAE", image_shape: ImageShape, class_names: tuple[str, ...] | None = None) -> None:
         self.check_there()
-        save_model(self.folder / "model", vae, self.experiment, image_shape)
+        save_model(self.folder / "model", vae, self.experiment, image_shape, class_names=class_names)
 
 
 def _identity_of(run: Run) -> os.stat_result:

@@ -33,6 +33,7 @@ from mpdvae.objectives.step_rules import trainable
 from mpdvae.objectives.terms import Loss
 from mpdvae.runs.checksums import recording
 from mpdvae.runs.model_folder import load
+from mpdvae.runs.recorded_names import recordable
 from mpdvae.runs.run_folder import Run
 from mpdvae.seeding import derive_seed, seeded
 from mpdvae.system import process_group
@@ -177,7 +178,7 @@ def _evaluation_point(run: Run, course: Course, data: Splits, x: Tensor) -> dict
     with overflow_is_told():
         learner.rule.evaluated(learner.vae, x)
     if learner.judge(entry["negative_elbo_nats"]):
-        run.save_model(learner.averaged, data.image_shape)
+        run.save_model(learner.averaged, data.image_shape, recordable(data.class_names))
     run.write_history(course.history)
     course.tally = LossSums()
     # A skipped step may belong to a series that ends in a rollback, which must not lead here.

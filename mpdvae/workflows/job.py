@@ -11,10 +11,12 @@ from pathlib import Path
 from typing import Any
 
 from mpdvae.data import Splits, load, steps_per_epoch
+from mpdvae.data.class_names import SHOWN
 from mpdvae.data.own import own_path
-from mpdvae.errors import InputError, RunError, ToldToStop, in_words
+from mpdvae.errors import InputError, RunError, ToldToStop, in_words, listed
 from mpdvae.experiments.experiment import Experiment, with_changes
 from mpdvae.runs.environment import EVALUATION, TRAINING, describe, noted
+from mpdvae.runs.recorded_names import recordable
 from mpdvae.runs.run_folder import Run
 from mpdvae.runs.trackers import Trackers, tracking
 from mpdvae.system.process_group import is_first, world
@@ -125,6 +127,17 @@ def check_same_data(run: Run, data: Splits) -> None:
             f"(hash {data.sha256[:12]}); put the former data back, or train in another --out.",
             topic="other-data",
         )
+    names = (noted or {}).get("class_names")
+    if names is not None and tuple(names) != data.class_names:
+        raise InputError(
+            f"{run.path}: was made on classes that were called {_called(names)}, but now they are called "
+            f"{_called(data.class_names)}; give them their former names, or train in another --out.",
+            topic="other-data",
+        )
+
+
+def _called(names: Sequence[str]) -> str:
+    return listed([in_short(name, 60) for name in names], SHOWN) if names else "by numbers only"
 
 
 def describe_run(run: Run, data: Splits, command: str) -> None:
@@ -137,6 +150,8 @@ def describe_run(run: Run, data: Splits, command: str) -> None:
     protocol = run.experiment.data.protocol()
     origin = {"name": run.experiment.data.dataset, "sha256": data.sha256, "protocol": protocol.describe(data)}
     origin |= {"reading": encodable(data.reading)} if data.reading else {}
+    names = recordable(data.class_names)
+    origin |= {"class_names": list(names)} if names else {}
     vae = run.experiment.build(data.image_shape)
     parts = {name: sum(p.numel() for p in part.parameters()) for name, part in vae.named_children()}
     run.note(

@@ -3,6 +3,7 @@
 import csv
 import json
 import math
+from dataclasses import replace
 
 import numpy as np
 import pytest
@@ -19,6 +20,9 @@ from mpdvae.data.picture_file import read_picture
 from mpdvae.errors import InputError
 from mpdvae.evaluation.image_codes import encode_images
 from mpdvae.experiments.recipes import recipe
+from mpdvae.runs.recorded_names import recordable
+from mpdvae.runs.run_folder import Run
+from mpdvae.workflows.job import check_same_data, describe_run, load_data
 
 OPTION = "--data.condition-classes"
 
@@ -81,7 +85,7 @@ def test_a_model_without_classes_refuses_a_label(finished, tmp_path, capsys):
 
 
 def test_codes_take_the_class_from_the_folder_or_from_the_caller(run, tmp_path, capsys):
-    for name in ("a", "b"):
+    for name in ("0", "1"):
         (tmp_path / "pictures" / name).mkdir(parents=True)
         Image.fromarray(np.full((8, 8), 255, np.uint8)).save(tmp_path / "pictures" / name / "white.png")
     vae = mpdvae.load(run)
@@ -89,7 +93,7 @@ def test_codes_take_the_class_from_the_folder_or_from_the_caller(run, tmp_path, 
     assert of_folders.labels is not None
     assert of_folders.labels.tolist() == [0, 1]
     assert not np.allclose(*of_folders.mean)  # the same picture in two classes
-    picture = tmp_path / "pictures" / "a" / "white.png"
+    picture = tmp_path / "pictures" / "0" / "white.png"
     code, _, said = call(capsys, "encode", run, picture, "--out", tmp_path / "c.csv", "--samples", "4")
     assert code == 2
     assert "expected a label for each, as the model is conditioned on 10 classes" in said
@@ -149,6 +153,99 @@ def test_a_saved_model_is_loaded_with_its_classes_and_makes_no_estimator(run, tm
         InputError, match="this model is conditioned on one of 10 classes, which methods of an estimator"
     ):
         mpdvae.MPDVAE.from_pretrained(run)
+
+
+NAMES = ("cat", "dog", "owl")
+
+
+def pets(folder, names=NAMES):
+    """Writes pictures of each class."""
+    for level, name in enumerate(names):
+        (folder / name).mkdir(parents=True)
+        for i in range(12):
+            Image.fromarray(np.full((8, 8), 60 * level + i, np.uint8)).save(folder / name / f"{i:02}.png")
+    return folder
+
+
+@pytest.fixture(scope="module")
+def of_pets(tmp_path_factory):
+    """The folder of a trained run on folders of cats, dogs and owls."""
+    folder = tmp_path_factory.mktemp("pets")
+    own = {"data__dataset": "own", "data__path": pets(folder / "pictures"), "data__condition_classes": 3}
+    run = trained(folder / "run", tiny("vae-digits-smoke", **own))
+    describe_run(run, load_data(run.experiment), "mpdvae train")
+    return run.path
+
+
+def test_a_folder_of_one_class_is_told_as_that_class(of_pets, tmp_path, capsys):
+    owls, vae = pets(tmp_path / "other", ("owl",)), mpdvae.load(of_pets)
+    all_owls = vae.preprocess(owls / "owl", labels=2)
+    assert torch.equal(vae.preprocess(owls), all_owls)
+    np.savez(tmp_path / "owls.npz", x=split_labels(all_owls).images.numpy(), y=["owl"] * 12)
+    assert split_labels(vae.preprocess(tmp_path / "owls.npz")).labels.tolist() == [2] * 12
+    assert call(capsys, "encode", of_pets, owls, "--out", tmp_path / "c.csv", "--samples", "1")[0] == 0
+    rows = list(csv.DictReader((tmp_path / "c.csv").read_text().splitlines()))
+    assert {(row["label"], row["class"]) for row in rows} == {("2", "owl")}
+
+
+def test_a_class_without_a_known_name_is_refused_and_known_ones_are_listed(of_pets, tmp_path, capsys):
+    apes = pets(tmp_path / "other", ("ape", "dog"))
+    code, _, said = call(capsys, "encode", of_pets, apes, "--out", tmp_path / "c.csv")
+    assert code == 2
+    assert "conditioned on (cat, dog and owl), got ape" in " ".join(said.split())
+    assert not (tmp_path / "c.csv").exists()
+
+
+def test_the_names_of_classes_are_in_the_run_and_in_every_copy_of_its_model(of_pets, tmp_path):
+    assert json.loads((of_pets / "manifest.json").read_text())["data"]["class_names"] == list(NAMES)
+    owls, vae = pets(tmp_path / "other", ("owl",)), mpdvae.load(of_pets)
+    vae.save_pretrained(tmp_path / "model")
+    again = mpdvae.load(tmp_path / "model")
+    assert again.origin.class_names == vae.origin.class_names == NAMES
+    assert torch.equal(again.preprocess(owls), vae.preprocess(owls))
+
+
+def rewritten(folder, **changes):
+    """Changes what the model in `folder` says of itself; None: says nothing of it."""
+    content = (folder / "model.safetensors").read_bytes()
+    size = int.from_bytes(content[:8], "little")
+    header = json.loads(content[8 : 8 + size])
+    about = json.loads(header["__metadata__"]["mpdvae"]) | changes
+    about = {name: value for name, value in about.items() if value is not None}
+    text = json.dumps(header | {"__metadata__": {"mpdvae": json.dumps(about)}}).encode()
+    (folder / "model.safetensors").write_bytes(len(text).to_bytes(8, "little") + text + content[8 + size :])
+
+
+def test_a_model_without_recorded_names_is_loaded_and_takes_folders_of_all_its_classes(of_pets, tmp_path):
+    vae = mpdvae.load(of_pets)
+    vae.save_pretrained(tmp_path / "model")
+    rewritten(tmp_path / "model", class_names=None)
+    old, whole = mpdvae.load(tmp_path / "model"), of_pets.parent / "pictures"
+    assert old.origin.class_names is None
+    assert torch.equal(old.preprocess(whole), vae.preprocess(whole))
+    with pytest.raises(InputError, match="names of its classes are not recorded"):
+        old.preprocess(pets(tmp_path / "other", ("owl",)))
+
+
+@pytest.mark.parametrize("names", ["cat", [1], [["cat"]], {"cat": 0}, ["x" * 1001], ["x"] * 10_001, 3, True])
+def test_names_that_no_run_records_are_refused(of_pets, tmp_path, names):
+    mpdvae.load(of_pets).save_pretrained(tmp_path / "model")
+    rewritten(tmp_path / "model", class_names=names)
+    with pytest.raises(InputError, match=r"model.safetensors: class_names: expected"):
+        mpdvae.load(tmp_path / "model")
+
+
+def test_a_run_goes_on_only_on_classes_of_the_same_names(of_pets, tmp_path):
+    run, data = Run(of_pets), load_data(Run(of_pets).experiment)
+    check_same_data(run, data)
+    called = replace(data, train=replace(data.train, class_names=("ape", "dog", "owl")))
+    with pytest.raises(InputError, match="were called cat, dog and owl, but now they are called ape, dog and owl"):
+        check_same_data(run, called)
+
+
+def test_names_too_many_or_too_long_for_a_record_are_not_recorded():
+    assert recordable(NAMES) == NAMES
+    assert recordable(("x" * 1001,)) is recordable(("x",) * 10_001) is None
 
 
 def turned(path):
