@@ -6,14 +6,44 @@ of bytes 0..255, floats 0..1 or booleans; for levels of 16 bits, integers other 
 an array that does not fit is rejected with one sentence that states what was found.
 """
 
+from typing import Any
+
 import numpy as np
 import torch
 from jaxtyping import UInt
+from torch import Tensor
 
 from mpdvae.data.preparation import TO_16_BITS, Bits
 from mpdvae.errors import InputError
+from mpdvae.system.untrusted_files import in_short
 
 _CHUNK_VALUES = 1 << 20
+
+
+def plain_array(x: Any, where: str) -> np.ndarray:
+    """Returns `x` - an array, a tensor on any device and in any precision, or nested lists - as a numpy array.
+
+    Raises:
+        InputError: if it is none, or its rows differ in length.
+    """
+    if isinstance(x, Tensor):
+        if x.is_meta:
+            raise InputError(f"{where}: expected values, got a tensor on the device meta, which has none.")
+        x = x.detach().cpu()
+        return (x.float() if x.dtype in (torch.bfloat16, torch.float16) else x).numpy()
+    if isinstance(x, list | tuple):
+        x = [plain_array(part, where) if isinstance(part, Tensor | list | tuple) else part for part in x]
+    try:
+        return np.asarray(x)
+    except ValueError as error:
+        raise InputError(
+            f"{where}: expected images of one shape, got lists of different lengths ({in_short(error)}).",
+            topic="own-data",
+        ) from None
+    except TypeError as error:
+        raise InputError(
+            f"{where}: expected images, got a {type(x).__name__} ({in_short(error)}).", topic="own-data"
+        ) from None
 
 
 def grey_levels(x: np.ndarray, where: str, bits: Bits = 8) -> UInt[np.ndarray, "..."]:

@@ -10,7 +10,6 @@ from collections.abc import Mapping
 from typing import Any
 
 import numpy as np
-import torch
 from jaxtyping import UInt
 from torch import Tensor
 
@@ -18,13 +17,24 @@ from mpdvae.data.arrays import channels_first, grey_levels
 from mpdvae.data.class_names import Classes, ClassNames
 from mpdvae.data.labels import class_numbers
 from mpdvae.data.picture_file import damage_told
-from mpdvae.data.picture_levels import levels_of_picture
+from mpdvae.data.picture_levels import kind_of, levels_of_picture
 from mpdvae.data.preparation import AS_STORED, Preparation
 from mpdvae.errors import InputError
 from mpdvae.system.untrusted_text import encodable
 
 IMAGE_NAMES = ("image", "img", "pixel_values", "picture", "x")
 LABEL_NAMES = ("label", "labels", "class", "target", "y")
+
+
+def is_picture(x: Any) -> bool:
+    """Returns whether `x` is a picture of Pillow."""
+    return hasattr(x, "getbands")
+
+
+def holds_pictures(x: Any) -> bool:
+    """Returns whether `x` is a list with pictures of Pillow, which as an array would be numbers of palettes, lying on their
+    sides."""
+    return isinstance(x, list | tuple) and any(map(is_picture, x))
 
 
 def is_dataset(x: Any) -> bool:
@@ -36,20 +46,29 @@ def is_dataset(x: Any) -> bool:
 class DatasetSource:
     """The images of `dataset`, prepared, and their labels."""
 
-    def __init__(self, dataset: Any, preparation: Preparation = AS_STORED, channels: int | None = None) -> None:
+    def __init__(
+        self,
+        dataset: Any,
+        preparation: Preparation = AS_STORED,
+        channels: int | None = None,
+        where: str = "dataset",
+    ) -> None:
         """Reads the first image, and all labels if there are any.
 
         Arguments:
             dataset: see the head of this file.
             preparation: what is done to each picture.
-            channels: 3 if palettes of grey shall be read as colour.
+            channels: of a model, 3 if palettes of grey shall be read as colour; None: if there is colour beside them.
+            where: name of the argument, for messages.
 
         Raises:
             InputError: if it is empty, or its items are no images.
         """
         if len(dataset) == 0:
-            raise InputError("dataset: expected at least one image, got none.", topic="own-data")
-        self.dataset, self.preparation, self.channels = dataset, preparation, channels
+            raise InputError(f"{where}: expected at least one image, got none.", topic="own-data")
+        self.dataset, self.preparation, self.channels, self.where = dataset, preparation, channels, where
+        if channels is None and preparation.channels is None and self._has_colour():
+            self.channels = 3
         self.image_shape = self._image(0).shape
         self.labels, self.class_names = self._classes() or (None, ())
 
@@ -63,16 +82,24 @@ class DatasetSource:
             image = self._image(int(row))
             if image.shape != self.image_shape:
                 raise InputError(
-                    f"dataset[{row}]: expected the shape of dataset[0], {self.image_shape} (channel, height, width), got "
-                    f"{image.shape}; make all images alike, such as by preparation=Preparation(size=(32, 32)).",
+                    f"{self.where}[{row}]: expected the shape of {self.where}[0], {self.image_shape} (channel, height, "
+                    f"width), got {image.shape}; make all images alike, such as by preparation=Preparation(size=(32, 32)).",
                     topic="own-data",
                 )
             pixels[place] = image
         return pixels
 
+    def _has_colour(self) -> bool:
+        """Returns whether palettes of grey stand for colour here: where the first image is in colour, or is such a
+        palette and another one is in colour."""
+        first = self._parts(0)[0]
+        if len(self._image(0)) == 1 and not (is_picture(first) and kind_of(first) == "palette"):
+            return False
+        return any(len(self._image(row)) == 3 for row in range(len(self)))
+
     def _image(self, row: int) -> np.ndarray:
-        image, where = self._parts(row)[0], f"dataset[{row}]"
-        if hasattr(image, "getbands"):  # of Pillow
+        image, where = self._parts(row)[0], f"{self.where}[{row}]"
+        if is_picture(image):
             with damage_told(where):
                 image.load()
                 return levels_of_picture(image, where, self.preparation, self.channels).levels
@@ -108,18 +135,20 @@ class DatasetSource:
         labels = [self._parts(row)[1] for row in range(len(self))]
         plain = [label.tolist() if isinstance(label, Tensor) else label for label in labels]
         try:
-            classes = class_numbers({"the labels of dataset": np.asarray(plain)})[0]
+            classes = class_numbers({f"the labels of {self.where}": np.asarray(plain)})[0]
         except ValueError:
-            raise InputError("dataset: its labels differ in form: give all as integers, or all as names.") from None
-        return classes if classes.names else Classes(classes.labels, self._names(classes.labels))
+            raise InputError(
+                f"{self.where}: its labels differ in form: give all as integers, or all as names."
+            ) from None
+        numbers, names = classes.labels, classes.names or self._names()
+        fit = numbers is not None and numbers.min() >= 0 and numbers.max() < len(names)
+        return Classes(numbers, names if fit else ())
 
-    def _names(self, labels: torch.Tensor) -> ClassNames:
+    def _names(self) -> ClassNames:
         """Returns the names that the data set itself gives to the numbers of its classes, as Hugging Face does in ClassLabel
-        and torchvision in `classes`; none if it gives no name to one of `labels`."""
+        and torchvision in `classes`."""
         features, item = getattr(self.dataset, "features", None) or {}, self.dataset[0]
         column = self._column(item, "ClassLabel", LABEL_NAMES) if isinstance(item, Mapping) else None
-        given = getattr(features.get(column), "names", None) or getattr(self.dataset, "classes", None)
+        given: Any = getattr(features.get(column), "names", None) or getattr(self.dataset, "classes", None)
         named = isinstance(given, list | tuple) and all(isinstance(name, str) for name in given)
-        if not named or labels.min() < 0 or labels.max() >= len(given):
-            return ()
-        return tuple(map(encodable, given))
+        return tuple(map(encodable, given)) if named else ()

@@ -12,7 +12,6 @@ rejected.
 """
 
 import os
-import sys
 from dataclasses import dataclass
 from math import prod
 from pathlib import Path
@@ -24,9 +23,9 @@ from jaxtyping import UInt
 from torch import Tensor
 
 from mpdvae.data.array_file import mapped_array
-from mpdvae.data.arrays import grey_levels
+from mpdvae.data.arrays import grey_levels, plain_array
 from mpdvae.data.class_names import ClassNames
-from mpdvae.data.given_dataset import DatasetSource, is_dataset
+from mpdvae.data.given_dataset import DatasetSource, is_dataset, is_picture
 from mpdvae.data.image_folder import PictureFolder, picture_folder
 from mpdvae.data.images import Images
 from mpdvae.data.layout import in_unit_range
@@ -36,10 +35,9 @@ from mpdvae.data.picture_levels import levels_of_picture
 from mpdvae.data.picture_source import PictureSource
 from mpdvae.data.preparation import AS_STORED, Preparation
 from mpdvae.errors import InputError
-from mpdvae.system.untrusted_files import in_short
 
 ImageShape = tuple[int, int, int]
-ValueRange = tuple[float, float]
+ValueRange = tuple[float | int, float | int]
 
 
 @dataclass(frozen=True)
@@ -125,7 +123,7 @@ def given_images(
         source = DatasetSource(images, preparation, image_shape[0])
         pixels = torch.from_numpy(source.read(np.arange(len(source))))
         return GivenImages(pixels, source.labels, class_names=source.class_names)
-    if _is_picture(images):
+    if is_picture(images):
         return GivenImages(torch.from_numpy(_picture(images, image_shape, where, preparation))[None])
     if not isinstance(images, list | tuple) or not images:
         return GivenImages(_levels(plain_array(images, where), image_shape, value_range, where, preparation))
@@ -145,30 +143,6 @@ def given_images(
     names = [name for part, path in zip(parts, paths, strict=True) if path for name in (part.names or [str(path)])]
     pixels = torch.cat([part.pixels for part in parts])
     return GivenImages(pixels, names=names if len(names) == len(pixels) else None)
-
-
-def plain_array(x: Any, where: str) -> np.ndarray:
-    """Returns `x` - an array, a tensor on any device and in any precision, or nested lists - as a numpy array.
-
-    Raises:
-        InputError: if it is none, or its rows differ in length.
-    """
-    if isinstance(x, Tensor):
-        if x.is_meta:
-            raise InputError(f"{where}: expected values, got a tensor on the device meta, which has none.")
-        x = x.detach().cpu()
-        return (x.float() if x.dtype in (torch.bfloat16, torch.float16) else x).numpy()
-    if isinstance(x, list | tuple):
-        x = [plain_array(part, where) if isinstance(part, Tensor | list | tuple) else part for part in x]
-    try:
-        return np.asarray(x)
-    except ValueError as error:
-        raise InputError(
-            f"{where}: expected images of one shape, got lists of different lengths ({in_short(error)}).",
-            topic="own-data",
-        ) from None
-    except TypeError as error:
-        raise InputError(f"{where}: expected images, got {_kind(x)} ({in_short(error)}).", topic="own-data") from None
 
 
 def path_of(images: Any) -> Path | None:
@@ -192,12 +166,7 @@ def _of_pictures(found: PictureFolder, image_shape: ImageShape, preparation: Pre
 
 
 def _is_image(x: Any) -> bool:
-    return isinstance(x, Tensor | np.ndarray) or _is_picture(x)
-
-
-def _is_picture(x: Any) -> bool:
-    pillow = sys.modules.get("PIL.Image")  # without it there are no such pictures
-    return pillow is not None and isinstance(x, pillow.Image)
+    return isinstance(x, Tensor | np.ndarray) or is_picture(x)
 
 
 def _picture(image: Any, image_shape: ImageShape, where: str, preparation: Preparation) -> np.ndarray:

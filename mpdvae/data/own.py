@@ -77,6 +77,7 @@ def from_dataset(
     split_seed: int = PAPER_SPLIT_SEED,
     preparation: Preparation = AS_STORED,
     covariates: Covariates | None = None,
+    where: str = "dataset",
 ) -> Splits:
     """Returns the images of a data set of another library, split as those of a folder.
 
@@ -88,11 +89,12 @@ def from_dataset(
         split_seed: seed of the split.
         preparation: what is done to each picture.
         covariates: numbers that are known of each image, [n] or [n covariate].
+        where: name of the argument, for messages.
 
     Raises:
         InputError: if its items are no images, or differ in shape, or covariates are no finite numbers.
     """
-    source = DatasetSource(dataset, preparation)
+    source = DatasetSource(dataset, preparation, where=where)
     told = None if covariates is None else of_array(np.asarray(covariates), len(source), "covariates")
     parts = {"all": _held(source, Known(source.labels, told), source.class_names)}
     return split_own(parts, title, titled(title, preparation), validation_size, split_seed)

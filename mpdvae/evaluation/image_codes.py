@@ -133,10 +133,10 @@ def encode_images(
     measured = density.estimate(
         vae, given.x, samples, seed=seed, progress=progress, indices=given.keys, proposal="encoder"
     )
-    labels = None if given.known.labels is None else given.known.labels.numpy()
+    numbers = None if given.known.labels is None else given.known.labels.numpy()
     kl, log_prob = measured.kl.numpy(), measured.log_prob.numpy()
     return ImageCodes(
-        given.names, labels, mean, scale, kl, log_prob, samples, given.reading, _called(labels, given.class_names)
+        given.names, numbers, mean, scale, kl, log_prob, samples, given.reading, _called(numbers, given.class_names)
     )
 
 

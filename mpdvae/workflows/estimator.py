@@ -31,9 +31,11 @@ from sklearn.utils import Tags, check_array, check_random_state
 from sklearn.utils.validation import check_is_fitted, validate_data
 
 from mpdvae.data import Images, Splits, images_by_content, split_train_validation
-from mpdvae.data.arrays import channels_first, grey_levels
-from mpdvae.data.given_images import plain_array
+from mpdvae.data.arrays import channels_first, grey_levels, plain_array
+from mpdvae.data.given_dataset import DatasetSource, holds_pictures, is_picture
+from mpdvae.data.given_images import given_images
 from mpdvae.data.layout import axes_of_image, in_range, in_unit_range, with_axes
+from mpdvae.data.preparation import Preparation
 from mpdvae.data.protocols import expected_images
 from mpdvae.errors import InputError, listed, refuse_unknown
 from mpdvae.evaluation.collapse_diagnosis import FALLING_NATS, fall_at_the_end
@@ -76,7 +78,8 @@ class MPDVAE(ClassNamePrefixFeaturesOutMixin, TransformerMixin, DensityMixin, Ba
     `decoder="pixelcnn", prior="flow"` a Variational Lossy Autoencoder.
 
     X holds images [n height width], [n channel height width] or [n height width channel], with 1 or 3 channels, or flat
-    rows with `image_shape`. Returned images have the form and value range of the images given to `fit`.
+    rows with `image_shape`, or is a list of pictures of Pillow, which are read as they look (docs/own-images.md). Returned
+    images have the form and value range of the images given to `fit`; for pictures, bytes.
 
     Grey images are modelled as black and white, as in the paper, unless the decoder is one of other values: during training
     a pixel is white with the probability given by its grey level, drawn anew at every visit. `transform` encodes grey levels
@@ -407,7 +410,13 @@ class MPDVAE(ClassNamePrefixFeaturesOutMixin, TransformerMixin, DensityMixin, Ba
 
     def _pixels(self, X: Any, fitting: bool) -> torch.Tensor:
         """Returns X as levels [n channel height width]: bytes, or of 16 bits if the model has more levels than 256."""
+        if is_picture(X):
+            X = [X]
+        if not fitting and holds_pictures(X):
+            return self._prepared(X)
         layout = None
+        if holds_pictures(X):
+            X = self._of_pictures(X)
         if isinstance(X, torch.Tensor | list | tuple):
             X = plain_array(X, "X")
         if getattr(X, "ndim", 2) > 2:  # scikit-learn converts, or rejects, what has no axes
@@ -422,10 +431,28 @@ class MPDVAE(ClassNamePrefixFeaturesOutMixin, TransformerMixin, DensityMixin, Ba
         levels = self.levels if fitting else self.experiment_.data.levels
         bits = 16 if levels > 256 else 8
         pixels = channels_first(grey_levels(in_unit_range(images, self.value_range), "X", bits), "X")
-        if not fitting and tuple(pixels.shape[1:]) != self.image_shape_:
-            raise InputError(
-                f"X: expected images of shape {self._layout} as in fit, got {layout}.", topic="image-shape"
-            )
+        return pixels if fitting else self._alike(pixels, layout)
+
+    def _of_pictures(self, X: Any) -> np.ndarray:
+        """Returns pictures of Pillow as an array [n height width] or [n height width channel], as they look: bytes or, of 16
+        bits, numbers in `value_range`."""
+        source = DatasetSource(X, Preparation(bits=16 if self.levels > 256 else 8), where="X")
+        levels = source.read(np.arange(len(source)))
+        levels = levels[:, 0] if levels.shape[1] == 1 else levels.transpose(0, 2, 3, 1)
+        return in_range(levels / 65535, levels.dtype, self.value_range) if levels.dtype == np.uint16 else levels
+
+    def _prepared(self, X: Any) -> torch.Tensor:
+        """Returns images as `vae_.preprocess` reads them: prepared as those that the model was trained on."""
+        preparation = self.experiment_.data.preparation()
+        pixels = given_images(X, self.image_shape_, self.value_range, "X", preparation).pixels
+        channel, height, width = pixels.shape[1:]
+        return self._alike(pixels, (height, width) if channel == 1 else (height, width, channel))
+
+    def _alike(self, pixels: torch.Tensor, given: tuple[int, ...] | None) -> torch.Tensor:
+        """Returns images, which have the shape of those that the model was trained on. Raises `InputError`, which calls their
+        shape `given`, if they have not."""
+        if tuple(pixels.shape[1:]) != self.image_shape_:
+            raise InputError(f"X: expected images of shape {self._layout} as in fit, got {given}.", topic="image-shape")
         return pixels
 
     def _model_input(self, X: Any) -> tuple[torch.Tensor, list[int]]:

@@ -26,9 +26,8 @@ from pydantic import ValidationError
 from torch.distributions import constraints
 
 from mpdvae.data import Images, Splits, steps_per_epoch
-from mpdvae.data.arrays import channels_first, grey_levels
-from mpdvae.data.given_dataset import is_dataset
-from mpdvae.data.given_images import plain_array
+from mpdvae.data.arrays import channels_first, grey_levels, plain_array
+from mpdvae.data.given_dataset import holds_pictures, is_dataset
 from mpdvae.data.own import from_dataset, prepared, split_own, titled
 from mpdvae.distributions.pixel_values import RANGES, PixelValues
 from mpdvae.errors import InputError
@@ -81,8 +80,8 @@ def fit(
         vae: a model; or a function that returns one, called with nothing, or with (image_shape, latent_dim). It is called
             under the seed, so that the initial weights are a function of it. A ready-made model starts with its own weights.
         data: name of a data set (`mpdvae data list`), path of a folder of pictures, an .npz archive or an .npy array; images
-            in an array: [n height width], [n channel height width] or [n height width channel], bytes or in [0, 1]; or a
-            data set of torch or Hugging Face (`mpdvae.data.own.from_dataset`).
+            in an array: [n height width], [n channel height width] or [n height width channel], bytes or in [0, 1]; a list of
+            pictures of Pillow; or a data set of torch or Hugging Face (`mpdvae.data.own.from_dataset`).
         objective: terms of the loss, as an `ObjectiveConfig` or its fields: {"diversity_weight": 1.0}. None: the ELBO.
         out: the run folder.
         epochs: maximum number of epochs; None: as many as make 2,000 steps, but at least 20. Training stops after a fifth of
@@ -167,9 +166,9 @@ def _loaded(data: Any, protocol: dict[str, Any]) -> tuple[Splits, dict[str, Any]
     protocol = protocol | {"dataset": "own"}
     told = _experiment(data=protocol | ANY_LEVELS).data
     title, preparation = "own images", told.preparation()
-    if is_dataset(data):
+    if is_dataset(data) or holds_pictures(data):
         options = {"validation_size": told.validation_size, "split_seed": told.split_seed}
-        return from_dataset(data, title, preparation=preparation, **options), protocol
+        return from_dataset(data, title, preparation=preparation, where="data", **options), protocol
     pixels = channels_first(grey_levels(plain_array(data, "data"), "data", preparation.bits), "data")
     parts = {"all": prepared(Images(pixels), preparation)}
     return split_own(parts, "data", titled(title, preparation), told.validation_size, told.split_seed), protocol

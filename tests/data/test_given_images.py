@@ -8,7 +8,9 @@ import pytest
 import torch
 from PIL import Image
 
-from mpdvae.data.given_images import given_images, plain_array
+from mpdvae.data.arrays import plain_array
+from mpdvae.data.given_dataset import DatasetSource, holds_pictures
+from mpdvae.data.given_images import given_images
 from mpdvae.data.layout import in_unit_range
 from mpdvae.errors import InputError
 
@@ -185,3 +187,51 @@ def test_arrays_of_tables_are_plain_too():
     table = pandas.DataFrame(GREY.reshape(3, -1))
     assert np.array_equal(given_images(table, SHAPE).pixels.numpy(), GREY[:, None])
     assert np.array_equal(plain_array(table, "X"), GREY.reshape(3, -1))
+
+
+# -- lists of pictures -------------------------------------------------------------------------------------------------
+
+TURNED = 0x0112
+"""Tag of the orientation in EXIF."""
+
+
+def of_colours(*colours):
+    """A picture with a palette, whose indices say nothing of its colours."""
+    picture = Image.new("P", (5, 4), len(colours) - 1)
+    picture.putpalette([level for colour in colours for level in colour])
+    return picture
+
+
+def lying():
+    """A picture that a camera stored on its side: upright, its first column is white."""
+    levels = np.zeros((5, 4), np.uint8)
+    levels[-1] = 255
+    picture = Image.fromarray(levels)
+    picture.getexif()[TURNED] = 6
+    return picture
+
+
+PICTURES = {
+    "palettes of grey": [of_colours((9, 9, 9), (200, 200, 200)), of_colours((0, 0, 0))],
+    "palettes in colour": [of_colours((9, 9, 9), (200, 0, 0)), of_colours((0, 9, 0))],
+    "palettes, some in colour": [of_colours((9, 9, 9)), of_colours((200, 0, 0))],
+    "a palette of grey beside colour": [Image.new("RGB", (5, 4), (1, 2, 3)), of_colours((9, 9, 9))],
+    "on its side": [lying(), Image.new("L", (5, 4), 3)],
+    "transparent": [Image.new("LA", (5, 4), (0, 0)), Image.new("LA", (5, 4), (0, 255))],
+    "black and white": [Image.new("1", (5, 4), 1), Image.new("1", (5, 4), 0)],
+    "beside an array": [lying(), np.full((4, 5), 7, np.uint8)],
+}
+
+
+@pytest.mark.parametrize("pictures", PICTURES.values(), ids=PICTURES)
+def test_pictures_are_read_in_a_list_for_training_as_they_are_for_a_model(pictures):
+    source = DatasetSource(pictures)
+    pixels = source.read(np.arange(len(pictures)))
+    assert np.array_equal(pixels, given_images(pictures, source.image_shape).pixels.numpy())
+    alone = [given_images(picture, source.image_shape).pixels.numpy() for picture in pictures]
+    assert np.array_equal(pixels, np.concatenate(alone))
+
+
+def test_lists_of_pictures_are_told_from_other_lists():
+    assert all(map(holds_pictures, PICTURES.values()))
+    assert not any(map(holds_pictures, [[], [GREY], GREY, "pictures", lying(), None, [[1]]]))

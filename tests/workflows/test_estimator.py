@@ -10,6 +10,7 @@ import joblib
 import numpy as np
 import pytest
 import torch
+from PIL import Image
 from sklearn.base import clone
 from sklearn.datasets import load_digits
 from sklearn.decomposition import PCA
@@ -72,6 +73,44 @@ def test_rows_are_taken_with_the_shape_of_their_images_only_and_tags_say_so():
     assert not get_tags(MPDVAE()).input_tags.two_d_array
     with pytest.warns(SkipTestWarning, match="Can't test estimator MPDVAE"):
         check_estimator(MPDVAE())
+
+
+def pictures(levels, mode="P"):
+    """Pictures whose palettes run from white to black, or whose levels are what they say."""
+    made = [Image.fromarray(255 - image if mode == "P" else image) for image in levels]
+    for picture in made if mode == "P" else ():
+        picture.putpalette([level for level in range(255, -1, -1) for _ in range(3)])
+    return made
+
+
+@pytest.mark.parametrize("channels", [1, 3])
+def test_pictures_are_fitted_and_encoded_as_they_look(channels):
+    levels = np.round(grey() * 255).astype(np.uint8)
+    X = levels if channels == 1 else np.stack([levels, levels[::-1], levels], -1)
+    given = pictures(X, "P" if channels == 1 else "RGB")
+    model, of_pictures = small().fit(X), small().fit(given)
+    codes = model.transform(X)
+    for codes_too in (of_pictures.transform(X), of_pictures.transform(given), model.transform(given)):
+        np.testing.assert_array_equal(codes_too, codes)
+    np.testing.assert_array_equal(of_pictures.score_samples(given), model.score_samples(X))
+    np.testing.assert_allclose(of_pictures.transform(given[0]), codes[:1], rtol=1e-4)
+    drawn = of_pictures.sample(3, random_state=0)
+    assert (drawn.dtype, drawn.shape) == (np.uint8, (3, *X.shape[1:]))
+
+
+def test_pictures_that_do_not_fit_are_refused():
+    given = pictures(np.round(grey() * 255).astype(np.uint8))
+    with pytest.raises(InputError, match=r"X\[19\]: expected the shape of X\[0\], \(1, 4, 5\)"):
+        small().fit([*given[:19], Image.new("L", (5, 5))])
+    with pytest.raises(InputError, match=r"X: expected images of shape \(4, 5\) as in fit, got \(5, 5\)"):
+        small().fit(given).transform([Image.new("L", (5, 5))])
+
+
+def test_pictures_of_16_bits_keep_them():
+    X = np.random.default_rng(0).integers(0, 65536, (20, 4, 5)).astype(np.uint16)
+    given = [Image.fromarray(image) for image in X]
+    model = small(levels=65536, value_range=(0, 65535), decoder=ConvNetDecoder(channels=(4,)))
+    np.testing.assert_array_equal(clone(model).fit(given).transform(given), model.fit(X).transform(X))
 
 
 def test_labels_change_nothing():

@@ -355,3 +355,13 @@ def test_the_command_line_takes_what_a_script_trained(tmp_path, monkeypatch, cap
     assert code == 0, err
     assert "shared-file" in Path("report.html").read_text()
     sys.modules.pop("mine", None)
+
+
+def test_pictures_in_a_list_are_trained_on_as_they_look(images, tmp_path):
+    pixels = np.round(images * 255).astype(np.uint8)
+    pictures = [Image.fromarray(255 - image) for image in pixels]
+    for picture in pictures:
+        picture.putpalette([level for level in range(255, -1, -1) for _ in range(3)])
+    of_arrays = fit(foreign, pixels, out=tmp_path / "arrays", **TRAINING)
+    assert same(fit(foreign, pictures, out=tmp_path / "pictures", **TRAINING), of_arrays)
+    assert torch.equal(of_arrays.preprocess(pictures), of_arrays.preprocess(pixels))
