@@ -5,7 +5,8 @@
                                  other libraries (given_dataset.py)
 
 The shape of the model's images tells which axis is the channel, whether there is an axis of images, and the shape of flat
-rows. Values are booleans, integers 0..255 (for a model of more levels than 256: bytes, or other integers 0..65535) or floats
+rows. Where images are brought to one size, an array [a b 3] is a picture in colour, [a b c] for a grey model a images, and
+[3 b c] for a model in colour one with its channels first. Values are booleans, integers 0..255 (for a model of more levels than 256: bytes, or other integers 0..65535) or floats
 0..1, or numbers for which `value_range` gives black and white. The
 preparation of the model's training images is applied. Nothing else is guessed or scaled to fit: what does not fit is
 rejected.
@@ -209,7 +210,7 @@ def _with_axis_of_images(x: np.ndarray, image_shape: ImageShape, where: str, pre
     flat = {2: x.shape[1:] == (prod(image_shape),), 3: channel == 1 and x.shape[1:] == (height, width)}
     if flat.get(x.ndim) or (channel == 1 and x.shape == (height, width)):
         return x.reshape(-1, *image_shape)
-    if preparation.changes_form and (found := _of_any_size(x)) is not None:
+    if preparation.changes_form and (found := _of_any_size(x, channel)) is not None:
         return found
     raise InputError(
         f"{where}: expected images of shape {image_shape} (channel, height, width), which the model takes, got an array of "
@@ -218,14 +219,16 @@ def _with_axis_of_images(x: np.ndarray, image_shape: ImageShape, where: str, pre
     )
 
 
-def _of_any_size(x: np.ndarray) -> np.ndarray | None:
-    """Returns one image or several of any size as [n channel height width]; None if `x` cannot be that."""
+def _of_any_size(x: np.ndarray, channel: int) -> np.ndarray | None:
+    """Returns one image or several of any size as [n channel height width] for a model of images with so many channels; None
+    if `x` cannot be that. Three axes are one picture in colour if the last one has three numbers or, for a model in colour,
+    the first one; otherwise they are grey images, however many."""
     if x.ndim == 2:
         return x[None, None]
-    if x.ndim == 3 and (x.shape[0] == 3 or x.shape[2] == 3):
-        x = x[None]
+    if x.ndim == 3 and x.shape[2] == 3:
+        return x.transpose(2, 0, 1)[None]
     if x.ndim == 3:
-        return x[:, None]
+        return x[None] if (channel, x.shape[0]) == (3, 3) else x[:, None]
     if x.ndim != 4 or not {x.shape[1], x.shape[3]} & {1, 3}:
         return None
     return x if x.shape[1] in (1, 3) else x.transpose(0, 3, 1, 2)

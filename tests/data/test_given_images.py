@@ -12,6 +12,7 @@ from mpdvae.data.arrays import plain_array
 from mpdvae.data.given_dataset import DatasetSource, holds_pictures
 from mpdvae.data.given_images import given_images
 from mpdvae.data.layout import in_unit_range
+from mpdvae.data.preparation import Preparation
 from mpdvae.errors import InputError
 
 SHAPE = (1, 4, 5)
@@ -235,3 +236,30 @@ def test_pictures_are_read_in_a_list_for_training_as_they_are_for_a_model(pictur
 def test_lists_of_pictures_are_told_from_other_lists():
     assert all(map(holds_pictures, PICTURES.values()))
     assert not any(map(holds_pictures, [[], [GREY], GREY, "pictures", lying(), None, [[1]]]))
+
+
+# -- arrays of any size ------------------------------------------------------------------------------------------------
+
+COLOURS = {1: "grey", 3: "rgb"}
+
+
+@pytest.mark.parametrize("channels", COLOURS)
+@pytest.mark.parametrize("n", range(1, 8))
+@pytest.mark.parametrize(("height", "width"), [(12, 12), (7, 9), (3, 8), (1, 5)])
+def test_three_axes_are_grey_images_however_many(channels, n, height, width):
+    small = Preparation(size=(8, 8), colours=COLOURS[channels])
+    x = np.random.default_rng(n).integers(0, 256, (n, height, width), dtype=np.uint8)
+    given = given_images(x, (channels, 8, 8), preparation=small).pixels
+    if (channels, n) == (3, 3):  # one in colour, with its channels first
+        assert torch.equal(given, given_images(x[None], (3, 8, 8), preparation=small).pixels)
+    else:
+        assert torch.equal(given, given_images(x[:, None], (channels, 8, 8), preparation=small).pixels)
+
+
+@pytest.mark.parametrize("channels", COLOURS)
+@pytest.mark.parametrize("height", range(1, 8))
+def test_three_axes_of_which_the_last_has_three_numbers_are_a_picture_in_colour(channels, height):
+    small = Preparation(size=(8, 8), colours=COLOURS[channels])
+    x = np.random.default_rng(height).integers(0, 256, (height, 9, 3), dtype=np.uint8)
+    given = given_images(x, (channels, 8, 8), preparation=small).pixels
+    assert torch.equal(given, given_images(Image.fromarray(x), (channels, 8, 8), preparation=small).pixels)
