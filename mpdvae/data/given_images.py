@@ -6,8 +6,8 @@
 
 The shape of the model's images tells which axis is the channel, whether there is an axis of images, and the shape of flat
 rows. Where images are brought to one size, an array [a b 3] is a picture in colour, [a b c] for a grey model a images, and
-[3 b c] for a model in colour one with its channels first. Values are booleans, integers 0..255 (for a model of more levels than 256: bytes, or other integers 0..65535) or floats
-0..1, or numbers for which `value_range` gives black and white. The
+[3 b c] for a model in colour one with its channels first. Values are booleans, integers 0..255 (for a model of more levels
+than 256: bytes, or other integers 0..65535) or floats 0..1, or numbers for which `value_range` gives black and white. The
 preparation of the model's training images is applied. Nothing else is guessed or scaled to fit: what does not fit is
 rejected.
 """

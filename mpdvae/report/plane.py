@@ -40,9 +40,10 @@ INSET = 0.02
 LEAST_SCALE = 3
 """Minimum number of points on a line for which strengths are shown instead of names."""
 CAPTION = (
-    "Rate is the KL from the prior, distortion the reconstruction term, both on test images. In the chart above, dotted lines "
-    "mark equal negative ELBO, rate + distortion; other lines join models that differ in one setting, whose value labels the "
-    "points of lines with at least three; small dots are seeds. Click a point, or a link in the table, to see its run."
+    "Rate is the KL from the prior, distortion the reconstruction term, both on test images. In the chart above, dotted "
+    "lines mark equal negative ELBO, rate + distortion; other lines join models that differ in one setting, whose value "
+    "labels the points of lines with at least three; small dots are seeds. Click a point, or a link in the table, to see its "
+    "run."
 )
 
 

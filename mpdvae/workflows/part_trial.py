@@ -27,6 +27,7 @@ from mpdvae.divergence import diagonal_normal
 from mpdvae.errors import InputError
 from mpdvae.experiments.experiment import Experiment
 from mpdvae.experiments.own_part_configs import OwnPart
+from mpdvae.objectives.step_rules import trainable
 from mpdvae.objectives.terms import Loss, Objective
 from mpdvae.seeding import seeded
 from mpdvae.training.learner_state import initialise
@@ -43,8 +44,7 @@ Result = TypeVar("Result")
 
 def has_own_parts(experiment: Experiment) -> bool:
     """Returns whether a part of the model, or a term of its loss, is a user's."""
-    parts = (experiment.encoder, experiment.decoder, experiment.prior, experiment.objective.regulariser)
-    return any(isinstance(part, OwnPart) for part in parts)
+    return bool(experiment.own_parts) or isinstance(experiment.objective.regulariser, OwnPart)
 
 
 def try_parts(experiment: Experiment, data: Splits) -> None:
@@ -152,7 +152,10 @@ def _check_step(vae: VAE, objective: Objective, x: Tensor) -> None:
                 "white pixels.",
                 topic="own-parts",
             )
-    moving = [parameter for parameter in vae.parameters() if parameter.requires_grad]
+    if not (moving := trainable(vae)):
+        raise InputError(
+            "vae: expected parameters to train, got a model whose parameters are all frozen.", topic="own-parts"
+        )
     _tried("objective", lambda: loss.forward.backward(loss.total, moving), "the gradient of the loss")
 
 
