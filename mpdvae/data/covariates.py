@@ -4,10 +4,11 @@
     FOLDER/covariates.csv                            a row per picture, with a header: the picture's file, then numbers
 
 The file is the path within the folder as `mpdvae encode` writes it, such as CLASS/1.png. Rows may come in any order; every
-picture has one, and nothing else has.
+picture has one. Rows of no picture are left out with a warning.
 """
 
 import csv
+import warnings
 from pathlib import Path
 from typing import NamedTuple
 
@@ -48,7 +49,7 @@ def of_array(x: np.ndarray, count: int, where: str) -> Float32[Tensor, "n covari
 
 def of_folder(folder: Path, names: list[str]) -> Float32[Tensor, "n covariate"] | None:
     """Returns the covariates of the pictures `names` in `folder`; None if it has no table of them. Raises `InputError` if the
-    table is damaged, or does not have one row of finite numbers for each picture and for nothing else."""
+    table is damaged, or does not have one row of finite numbers for each picture; warns of rows of no picture."""
     path = folder / TABLE
     if not path.is_file():
         return None
@@ -61,13 +62,12 @@ def of_folder(folder: Path, names: list[str]) -> Float32[Tensor, "n covariate"] 
             "names within the folder.",
             topic="own-data",
         )
-    others = rows.keys() - set(expected)
-    if others:
+    if others := rows.keys() - set(expected):
         line = min((rows[name] for name in others), key=lambda line: line.number)
-        raise InputError(
-            f"{path}: expected rows of pictures in the folder, but {line.where} is of none; delete the row, or add the "
-            "picture.",
-            topic="own-data",
+        warnings.warn(
+            f"{path}: left out {len(others):,} {'row' if len(others) == 1 else 'rows'} of no picture in the folder, the first "
+            f"in {line.where}",
+            stacklevel=2,
         )
     numbers = [_numbers(path, rows[name], len(head.cells) - 1) for name in expected]
     return of_array(np.array(numbers), len(names), str(path))

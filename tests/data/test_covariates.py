@@ -160,16 +160,23 @@ def test_both_parts_of_an_archive_have_covariates_or_none(tmp_path):
             )
             for again in ("a/0.png", "./a/0.png", "a//0.png")
         ),
-        (
-            {"count": 2, "rows": ["a/0.png,1,2", "a/5.png,1,2", "b/1.png,1,2", "a/4.png,1,2"]},
-            r"expected rows of pictures in the folder, but line 3 \(a/5\.png\) is of none; delete the row",
-        ),
         ({"count": 2, "header": "file"}, "expected a header with the column of files and the names of covariates"),
     ],
 )
 def test_a_table_that_does_not_fit_the_pictures_is_refused(tmp_path, table, message):
     with pytest.raises(InputError, match=message):
         load_own(folder_of(tmp_path, **table), None, SEED)
+
+
+def test_rows_of_no_picture_are_counted(tmp_path):
+    table = folder_of(tmp_path) / "covariates.csv"
+    head, *rows = table.read_text().splitlines()
+    table.write_text("\n".join([head, "a/99.png,1,2", *rows, "b/98.png,1,2"]) + "\n")
+    with pytest.warns(
+        UserWarning, match=r"covariates\.csv: left out 2 rows of no picture in the folder, the first in line 2"
+    ):
+        splits = load_own(tmp_path, None, SEED)
+    assert kept(splits.train)
 
 
 @pytest.mark.parametrize("content", [b"", b"\xff\xfe\x00", b'file,age\n"a/0.png', b"file,age\n" + b"x" * 200_000])
