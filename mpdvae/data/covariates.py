@@ -65,8 +65,8 @@ def of_folder(folder: Path, names: list[str]) -> Float32[Tensor, "n covariate"] 
     if others := rows.keys() - set(expected):
         line = min((rows[name] for name in others), key=lambda line: line.number)
         warnings.warn(
-            f"{path}: left out {len(others):,} {'row' if len(others) == 1 else 'rows'} of no picture in the folder, the first "
-            f"in {line.where}",
+            f"{path}: left out {len(others):,} {'row' if len(others) == 1 else 'rows'} of no picture in the folder, the "
+            f"first in {line.where}",
             stacklevel=2,
         )
     numbers = [_numbers(path, rows[name], len(head.cells) - 1) for name in expected]
