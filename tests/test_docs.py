@@ -138,9 +138,10 @@ def test_tables_are_the_generated_ones() -> None:
     assert [row for row in numbers if row not in generated] == []
 
 
-def test_the_comparison_of_two_matrices_is_the_generated_one(capsys, monkeypatch: pytest.MonkeyPatch) -> None:
+@pytest.mark.parametrize("name", ["comparison.md", "precision.md"])
+def test_the_comparison_of_two_matrices_is_the_generated_one(capsys, monkeypatch: pytest.MonkeyPatch, name: str) -> None:
     monkeypatch.chdir(ROOT)
-    page = (ROOT / "docs" / "results" / "comparison.md").read_text()
+    page = (ROOT / "docs" / "results" / name).read_text()
     (block,) = re.findall(r"```text\n\$ (mpdvae compare .*?)\n(.*?)```", page, flags=re.S)
     command, printed = block
     assert code_of(shlex.split(command)[1:]) == 0
