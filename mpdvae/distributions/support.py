@@ -11,6 +11,7 @@ and rejects everything else, which would otherwise fail somewhere within torch.
 import math
 from collections.abc import Sequence
 
+import torch
 from jaxtyping import Float
 from torch import Tensor, nn
 from torch.distributions import constraints
@@ -50,14 +51,17 @@ def refuse_outside(
     """Raises `InputError`, naming the image and a value, unless all images lie in `support`."""
     if isinstance(support, ConditionedSupport):
         x, support = _unconditioned(support, x), support.images
-    inside = support.check(x)
-    if inside.all():
+    if support.check(x).all():
         return
-    index = int((~inside).flatten(1).any(1).nonzero()[0]) if inside.ndim > 1 else int((~inside).nonzero()[0])
     single = getattr(support, "base_constraint", support)
-    value = x[index][~single.check(x[index])].flatten()[0].item()
+    inside = single.check(x)
+    inside = (
+        inside.flatten(0, inside.ndim - x.ndim - 1).all(0) if inside.ndim > x.ndim else inside
+    )  # limits of each code
+    index = int((~inside).flatten(1).any(1).nonzero()[0])
+    value = x[index][~inside[index]].flatten()[0].item()
     raise InputError(
-        f"x: expected images of {_in_words(single)}, as the decoder's pixels are distributed, but image "
+        f"x: expected images of {in_words(single)}, as the decoder's pixels are distributed, but image "
         f"{index if indices is None else indices[index]} has the value {value:.4g}, for which log p(x|z) would be no "
         "likelihood; give images in the model's value range, or build the decoder with a distribution of such pixels.",
         topic="own-data",
@@ -118,9 +122,9 @@ def refuse_out_of_range(support: constraints.Constraint | None, x: Float[Tensor,
     which have no likelihood but a code."""
     if isinstance(support, ConditionedSupport):
         x, support = _unconditioned(support, x), support.images
-    single = getattr(support, "base_constraint", support)
-    binary = isinstance(single, type(constraints.boolean))
-    lowest, highest = (0.0, 1.0) if binary else getattr(single, "bounds", (-math.inf, math.inf))
+    lowest, highest = (
+        (-math.inf, math.inf) if support is None else _bounds(getattr(support, "base_constraint", support))
+    )
     inside = (x >= lowest) & (x <= highest) & x.isfinite()
     if inside.all():
         return
@@ -156,5 +160,24 @@ def _unconditioned(support: ConditionedSupport, x: Tensor) -> Tensor:
     return images
 
 
-def _in_words(constraint: constraints.Constraint) -> str:
-    return BINARY if isinstance(constraint, type(constraints.boolean)) else str(constraint)
+def in_words(support: constraints.Constraint) -> str:
+    """Returns the values in `support`, as the end of a sentence."""
+    single = getattr(support, "base_constraint", support)
+    if isinstance(single, type(constraints.boolean)):
+        return BINARY
+    lowest, highest = _bounds(single)
+    if hasattr(single, "bounds") or math.isinf(lowest):
+        return str(single)
+    if math.isinf(highest):
+        return f"whole numbers from {lowest:g} on" if single.is_discrete else str(single)
+    return f"{'whole ' if single.is_discrete else ''}numbers from {lowest:g} to {highest:g}"
+
+
+def _bounds(single: constraints.Constraint) -> tuple[float, float]:
+    """Returns the smallest and the largest value in the support of a pixel."""
+    if isinstance(single, type(constraints.boolean)):
+        return 0.0, 1.0
+    if (own := getattr(single, "bounds", None)) is not None:
+        return own
+    lowest, highest = getattr(single, "lower_bound", -math.inf), getattr(single, "upper_bound", math.inf)
+    return float(torch.as_tensor(lowest).min()), float(torch.as_tensor(highest).max())

@@ -23,13 +23,14 @@ from typing import Any, cast, no_type_check
 
 import torch
 from pydantic import ValidationError
-from torch.distributions import constraints
 
 from mpdvae.data import Images, Splits, steps_per_epoch
 from mpdvae.data.arrays import channels_first, grey_levels, plain_array
 from mpdvae.data.given_dataset import holds_pictures, is_dataset
 from mpdvae.data.own import from_dataset, prepared, split_own, titled
-from mpdvae.distributions.pixel_values import RANGES, PixelValues
+from mpdvae.distributions.own_laws import values_within
+from mpdvae.distributions.pixel_values import PixelValues
+from mpdvae.distributions.support import in_words as support_in_words
 from mpdvae.errors import InputError
 from mpdvae.experiments.data_config import Data
 from mpdvae.experiments.evaluation_config import Evaluation
@@ -106,7 +107,9 @@ def fit(
     splits, protocol = _loaded(data, protocol)
     if splits.omission:
         warnings.warn(f"{data}: {splits.omission}", stacklevel=2)
-    kind, values = _kind(given, splits.image_shape, latent_dim, seed)
+    chosen = "binarisation" in protocol
+    wanted = _experiment(data=protocol | {"evaluation_draws": 1}).data.pixel_values if chosen else None
+    kind, values = _kind(given, splits.image_shape, latent_dim, seed, wanted)
     if "binarisation" not in protocol and values != "binary":
         protocol |= {"binarisation": values, "evaluation_draws": 1}
     parts = {role: {"kind": kind} for role in ("encoder", "decoder", "prior")}
@@ -175,10 +178,12 @@ def _loaded(data: Any, protocol: dict[str, Any]) -> tuple[Splits, dict[str, Any]
 
 
 def _kind(
-    vae: VAE | Callable[..., VAE], image_shape: ImageShape, latent_dim: int, seed: int
+    vae: VAE | Callable[..., VAE], image_shape: ImageShape, latent_dim: int, seed: int, wanted: PixelValues | None
 ) -> tuple[str, PixelValues]:
-    """Returns the kind of the model, which it becomes if it is none, and the values of the pixels that it models."""
-    if (known := kind_of(vae)) is not None:
+    """Returns the kind of the model, which it becomes if it is none, and the values of the pixels that it models: those
+    `wanted`, if its distribution is one of them too."""
+    known = kind_of(vae)
+    if known is not None and wanted in (None, known[1]):
         return known
     function = _uniform(vae)
     with seeded(seed, "weights"):
@@ -192,7 +197,9 @@ def _kind(
     form = made.latent_shape
     codes, halvings = ("maps", round(math.log2(image_shape[1] / form[1]))) if len(form) == 3 else ("vectors", 0)
     kind = kind_named(f"given_{_hash(made)}" if isinstance(vae, VAE) else getattr(vae, "__name__", ""))
-    part("model", name=kind, codes=codes, halvings=halvings, pixel_values=_values(made))(function)
+    kind = kind if known is None else known[0]
+    values = _values(made, image_shape, wanted)
+    part("model", name=kind, codes=codes, halvings=halvings, pixel_values=values)(function)
     known = kind_of(function)
     assert known is not None
     return known
@@ -210,13 +217,22 @@ def _uniform(vae: VAE | Callable[..., VAE]) -> Callable[..., Any]:
 
 
 @torch.no_grad()
-def _values(vae: VAE) -> PixelValues:
-    """Returns the values of the pixels that a model has a distribution of: black and white, unless it says otherwise."""
-    support = vae.decoder(vae.prior().sample((1,))).support
-    single = getattr(support, "base_constraint", support)
-    if isinstance(single, type(constraints.boolean)):
-        return "binary"
-    return "intensities" if getattr(single, "bounds", None) == RANGES["intensities"] else "levels"
+def _values(vae: VAE, image_shape: ImageShape, wanted: PixelValues | None) -> PixelValues:
+    """Returns the values of the pixels that a model has a distribution of: those `wanted` if it has one of them, black and
+    white if it does not say what it has. Raises `InputError` for a distribution of other values."""
+    try:
+        support = vae.decoder(vae.prior().sample((1,))).support
+    except (NotImplementedError, AttributeError):
+        return wanted or "binary"
+    found = values_within(support, image_shape)
+    if not found:
+        raise InputError(
+            f"vae: expected a decoder of pixels that are 0 or 1, levels from -1 to 1, or intensities from 0 to 1, got "
+            f"a distribution of {support_in_words(support)}; return a distribution whose log_prob takes one of these and "
+            "maps them to its own, as in docs/likelihoods.md.",
+            topic="own-parts",
+        )
+    return wanted if wanted in found else found[0]
 
 
 def _hash(vae: VAE) -> str:

@@ -5,7 +5,7 @@ import pytest
 import torch
 import zuko
 from torch import nn
-from torch.distributions import Bernoulli, Independent, Laplace, MultivariateNormal, Normal
+from torch.distributions import Bernoulli, Beta, Independent, Laplace, MultivariateNormal, Normal
 
 import mpdvae
 from mpdvae.errors import InputError
@@ -187,6 +187,16 @@ def test_a_mistake_is_a_sentence_before_anything_is_written(make, message, image
     with pytest.raises(InputError, match=message):
         fit(make, images, out=tmp_path / "run", latent_dim=LATENT, epochs=1)
     assert not (tmp_path / "run").exists()
+
+
+def test_a_density_that_is_infinite_at_black_is_told(images, tmp_path):
+    images[:, 0] = 0
+    beta = decoder(lambda h: Independent(Beta(h.exp() + 2, h.exp() + 2, validate_args=False), 3))
+    with pytest.raises(
+        InputError,
+        match=r"^objective: the term reconstruction of the first 3 training images is inf before any training",
+    ):
+        fit(lambda: model(decoder=beta), images, out=tmp_path / "run", latent_dim=LATENT, epochs=1)
 
 
 def test_the_command_line_tries_parts_too(images, tmp_path):
