@@ -139,7 +139,9 @@ def test_tables_are_the_generated_ones() -> None:
 
 
 @pytest.mark.parametrize("name", ["comparison.md", "precision.md"])
-def test_the_comparison_of_two_matrices_is_the_generated_one(capsys, monkeypatch: pytest.MonkeyPatch, name: str) -> None:
+def test_the_comparison_of_two_matrices_is_the_generated_one(
+    capsys, monkeypatch: pytest.MonkeyPatch, name: str
+) -> None:
     monkeypatch.chdir(ROOT)
     page = (ROOT / "docs" / "results" / name).read_text()
     (block,) = re.findall(r"```text\n\$ (mpdvae compare .*?)\n(.*?)```", page, flags=re.S)

@@ -33,11 +33,11 @@ _BROKEN = (
 
 
 class ArraySource:
-    """The images of an .npy file, prepared."""
+    """The images of an .npy file, or of an array that is a map of a file (`is_streamed`), prepared."""
 
-    def __init__(self, path: Path, preparation: Preparation = AS_STORED) -> None:
+    def __init__(self, given: Path | np.memmap, preparation: Preparation = AS_STORED) -> None:
         """Reads the file once. Raises `InputError` if it is damaged, or holds no images."""
-        mapped = mapped_array(path)
+        mapped, path = (mapped_array(given), given) if isinstance(given, Path) else (given, Path(given.filename or ""))
         if mapped.ndim not in (3, 4) or mapped.size == 0 or mapped.dtype.kind not in "biuf":
             grey_levels(mapped, str(path))  # raises: that names what is wrong
         if not mapped.flags.c_contiguous:
@@ -45,8 +45,8 @@ class ArraySource:
                 f"{path} is stored column by column: save numpy.ascontiguousarray(x) instead.", topic="own-data"
             )
         self.path, self.preparation = path, preparation
-        self._shape, self._dtype, self._start = mapped.shape, mapped.dtype, getattr(mapped, "offset", 0)
-        del mapped
+        self._shape, self._dtype, self._start = mapped.shape, mapped.dtype, _start(mapped)
+        del mapped, given
         self._check_values()
         self.image_shape = self.read(np.zeros(1, np.int64)).shape[1:]
 
@@ -81,6 +81,20 @@ class ArraySource:
                 if file.readinto(x[place].reshape(-1).view(np.uint8).data) != size * self._dtype.itemsize:
                     raise InputError(f"{self.path} has become shorter while it was read.", topic="own-data")
         return x
+
+
+def is_streamed(x: object) -> bool:
+    """Returns whether `x` is a map of a file whose rows can be read from it: of a part in columns, or one that was changed
+    without changing the file, they cannot."""
+    return isinstance(x, np.memmap) and bool(x.filename) and x.flags.c_contiguous and x.mode != "c"
+
+
+def _start(mapped: np.ndarray) -> int:
+    """Returns where in its file a mapped array begins. A part of a map has the offset of the whole."""
+    whole = mapped
+    while isinstance(whole.base, np.ndarray):
+        whole = whole.base
+    return getattr(mapped, "offset", 0) + mapped.ctypes.data - whole.ctypes.data
 
 
 def mapped_array(path: Path) -> np.ndarray:

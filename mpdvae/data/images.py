@@ -22,6 +22,7 @@ from torch import Tensor
 
 from mpdvae.data.class_names import ClassNames
 from mpdvae.data.conditions import Known
+from mpdvae.data.preparation import AS_STORED, Preparation
 from mpdvae.errors import InputError
 
 
@@ -119,6 +120,8 @@ class Splits:
     """What was left out alone."""
     factors: tuple[Factor, ...] = ()
     """Factors of variation whose values are known for every image; empty: none."""
+    preparation: Preparation = AS_STORED
+    """What was done to own pictures."""
 
     @classmethod
     def of(

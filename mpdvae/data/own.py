@@ -16,7 +16,8 @@ from typing import Any
 import numpy as np
 import torch
 
-from mpdvae.data.array_file import ArraySource
+from mpdvae.data.array_file import ArraySource, is_streamed
+from mpdvae.data.arrays import channels_first, grey_levels, plain_array
 from mpdvae.data.class_names import ClassNames
 from mpdvae.data.conditions import NOTHING, Covariates, Known
 from mpdvae.data.covariates import of_array
@@ -97,7 +98,17 @@ def from_dataset(
     source = DatasetSource(dataset, preparation, where=where)
     told = None if covariates is None else of_array(np.asarray(covariates), len(source), "covariates")
     parts = {"all": _held(source, Known(source.labels, told), source.class_names)}
-    return split_own(parts, title, titled(title, preparation), validation_size, split_seed)
+    splits = split_own(parts, title, titled(title, preparation), validation_size, split_seed)
+    return replace(splits, preparation=preparation)
+
+
+def images_of_array(x: Any, where: str, preparation: Preparation = AS_STORED) -> Images:
+    """Returns the images of an array, a tensor or nested lists, prepared. Those of a memory-mapped array stay in its file if
+    they are too many. Raises `InputError`, calling them `where`, if they are no images."""
+    if is_streamed(x):
+        return _held(ArraySource(x, preparation))
+    pixels = channels_first(grey_levels(plain_array(x, where), where, preparation.bits), where)
+    return prepared(Images(pixels), preparation)
 
 
 def _held(source: Source, known: Known = NOTHING, names: ClassNames = ()) -> Images:

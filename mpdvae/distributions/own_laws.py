@@ -13,6 +13,9 @@ def values_within(support: constraints.Constraint, image_shape: tuple[int, int, 
     def has(*values: float) -> bool:
         return all(bool(support.check(torch.full(image_shape, value)).all()) for value in values)
 
-    found: list[PixelValues] = ["levels"] if has(*RANGES["levels"]) else []
-    found += ["intensities"] if has(*RANGES["intensities"], 0.5) else []
+    found: list[PixelValues] = []
+    if has(*RANGES["levels"]):
+        found.append("levels")
+    if has(*RANGES["intensities"], 0.5):
+        found.append("intensities")
     return ("binary",) if has(*RANGES["binary"]) and not found and not has(2.0) else tuple(found)

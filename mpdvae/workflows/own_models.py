@@ -24,15 +24,14 @@ from typing import Any, cast, no_type_check
 import torch
 from pydantic import ValidationError
 
-from mpdvae.data import Images, Splits, steps_per_epoch
-from mpdvae.data.arrays import channels_first, grey_levels, plain_array
+from mpdvae.data import Splits, steps_per_epoch
 from mpdvae.data.given_dataset import holds_pictures, is_dataset
-from mpdvae.data.own import from_dataset, prepared, split_own, titled
+from mpdvae.data.own import from_dataset, images_of_array, split_own, titled
 from mpdvae.distributions.own_laws import values_within
 from mpdvae.distributions.pixel_values import PixelValues
 from mpdvae.distributions.support import in_words as support_in_words
 from mpdvae.errors import InputError
-from mpdvae.experiments.data_config import Data
+from mpdvae.experiments.data_config import PREPARING, Data
 from mpdvae.experiments.evaluation_config import Evaluation
 from mpdvae.experiments.experiment import Experiment, in_words
 from mpdvae.experiments.fields import ImageShape
@@ -81,8 +80,9 @@ def fit(
         vae: a model; or a function that returns one, called with nothing, or with (image_shape, latent_dim). It is called
             under the seed, so that the initial weights are a function of it. A ready-made model starts with its own weights.
         data: name of a data set (`mpdvae data list`), path of a folder of pictures, an .npz archive or an .npy array; images
-            in an array: [n height width], [n channel height width] or [n height width channel], bytes or in [0, 1]; a list of
-            pictures of Pillow; or a data set of torch or Hugging Face (`mpdvae.data.own.from_dataset`).
+            in an array: [n height width], [n channel height width] or [n height width channel], bytes or in [0, 1], of which
+            a large memory-mapped file stays on disk; a list of pictures of Pillow; a data set of torch or Hugging Face; or
+            what `mpdvae.data.own.from_dataset` and `mpdvae.data.load` return.
         objective: terms of the loss, as an `ObjectiveConfig` or its fields: {"diversity_weight": 1.0}. None: the ELBO.
         out: the run folder.
         epochs: maximum number of epochs; None: as many as make 2,000 steps, but at least 20. Training stops after a fifth of
@@ -103,6 +103,7 @@ def fit(
         RunError: if the loss becomes non-finite, or the process was asked to stop; the state is saved.
     """
     into, given = Path(os.fsdecode(out)), _checked(vae)
+    _check_objective(objective)
     protocol = {"split_seed": seed} | (images.model_dump() if isinstance(images, Data) else dict(images or {}))
     splits, protocol = _loaded(data, protocol)
     if splits.omission:
@@ -166,15 +167,48 @@ def _loaded(data: Any, protocol: dict[str, Any]) -> tuple[Splits, dict[str, Any]
         is_path = isinstance(data, os.PathLike) or os.path.exists(os.path.expanduser(data))
         protocol = protocol | ({"dataset": "own", "path": os.fsdecode(data)} if is_path else {"dataset": data})
         return load_data(_experiment(data=protocol | ANY_LEVELS)), protocol
+    if isinstance(data, Splits):
+        return data, _protocol_of(data, protocol)
     protocol = protocol | {"dataset": "own"}
     told = _experiment(data=protocol | ANY_LEVELS).data
     title, preparation = "own images", told.preparation()
     if is_dataset(data) or holds_pictures(data):
         options = {"validation_size": told.validation_size, "split_seed": told.split_seed}
         return from_dataset(data, title, preparation=preparation, where="data", **options), protocol
-    pixels = channels_first(grey_levels(plain_array(data, "data"), "data", preparation.bits), "data")
-    parts = {"all": prepared(Images(pixels), preparation)}
+    parts = {"all": images_of_array(data, "data", preparation)}
     return split_own(parts, "data", titled(title, preparation), told.validation_size, told.split_seed), protocol
+
+
+def _protocol_of(data: Splits, protocol: dict[str, Any]) -> dict[str, Any]:
+    """Returns the protocol with what was done to the data. Raises `InputError` if it asks for something else."""
+    if done := [name for name in (*PREPARING, "validation_size") if name in protocol]:
+        raise InputError(
+            f"images: {done[0]} is for data that are not split yet, got {data.title}, which are prepared and split; leave it "
+            "out, or give it to the function that made them, such as mpdvae.data.own.from_dataset.",
+            topic="own-data",
+        )
+    known: dict[str, Any] = {"dataset": data.name}
+    if data.split_seed is not None:
+        known |= {"split_seed": data.split_seed, "validation_size": len(data.validation)}
+    prepared = data.preparation
+    if data.name == "own":
+        known |= {"fit": prepared.fit, "colours": prepared.colours, "background": prepared.background}
+        known |= {} if prepared.size is None else {"resize": "x".join(map(str, prepared.size))}
+    if prepared.bits == 16 and "levels" not in protocol:
+        known |= {"binarisation": "levels", "evaluation_draws": 1, "levels": 65_536}
+    return protocol | known
+
+
+def _check_objective(objective: object) -> None:
+    """Raises `InputError` for an objective in Python: a run folder holds names and numbers, from which it is built again."""
+    parts = objective.values() if isinstance(objective, Mapping) else [objective]
+    if given := [part for part in parts if callable(part)]:
+        raise InputError(
+            f"objective: expected the weights of terms, such as {{'diversity_weight': 1.0}}, got one "
+            f"in Python ({type(given[0]).__name__}); a term of your own is a regulariser: return it from a function under "
+            "@mpdvae.part('regulariser', name='mine') and pass {'regulariser': {'kind': 'mine'}}.",
+            topic="own-parts",
+        )
 
 
 def _kind(

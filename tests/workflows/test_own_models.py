@@ -16,14 +16,19 @@ from torch import nn
 from torch.distributions import Bernoulli, Independent, Normal
 
 import mpdvae
+from mpdvae.data import load
+from mpdvae.data.own import from_dataset, images_of_array, split_own
+from mpdvae.data.preparation import Preparation
 from mpdvae.errors import InputError
 from mpdvae.experiments import own_parts
 from mpdvae.experiments.experiment import origin_of
 from mpdvae.models import StandardNormal, mlp_decoder
+from mpdvae.objectives import Objective, reconstruction
 from mpdvae.runs.run_folder import Run
 from mpdvae.seeding import seeded
 from mpdvae.training import loop
 from mpdvae.vae import VAE
+from mpdvae.workflows.job import data_of
 from mpdvae.workflows.own_models import fit
 
 TRAINING = {"epochs": 2, "batch_size": 20, "learning_rate": 1e-3}
@@ -257,6 +262,51 @@ def test_a_data_set_of_another_library_is_data_too(images, tmp_path):
     assert same(given, fit(foreign, images, out=tmp_path / "array", **TRAINING))
 
 
+def test_data_that_are_split_are_data_too(images, tmp_path):
+    """With what was done to them: what is encoded later is prepared alike."""
+    larger = Pairs(np.kron(images, np.ones((2, 2))))
+    options = {"split_seed": 3, "preparation": Preparation(size=(8, 8), fit="stretch"), "covariates": np.arange(120.0)}
+    splits = from_dataset(larger, **options)
+    made = fit(foreign, splits, out=tmp_path / "own", latent_dim=3, **TRAINING)
+    recorded = origin_of(made).experiment.data
+    assert (recorded.dataset, recorded.preparation(), recorded.split_seed) == ("own", options["preparation"], 3)
+    assert made.preprocess(np.zeros((2, 16, 16))).shape == (2, 1, 8, 8)
+    assert splits.train.covariates is not None
+    with pytest.raises(InputError, match=r"^images: resize is for data that are not split yet, got own images"):
+        fit(foreign, splits, images={"resize": "8"}, out=tmp_path / "again", latent_dim=3, **TRAINING)
+
+
+def test_a_data_set_that_was_loaded_is_that_of_its_name(tmp_path):
+    loaded = load("digits", validation_size=100)
+    given = fit(foreign, loaded, out=tmp_path / "loaded", latent_dim=3, epochs=1)
+    assert data_of(Run(tmp_path / "loaded")).sha256 == loaded.sha256
+    named = fit(foreign, "digits", images={"validation_size": 100, "split_seed": 524287}, out=tmp_path / "named",
+                latent_dim=3, epochs=1)  # fmt: skip
+    assert same(given, named)
+
+
+@pytest.mark.parametrize("part", [slice(None), slice(10, 110)], ids=["whole", "part"])
+def test_a_mapped_file_stays_on_disk(part, images, tmp_path, monkeypatch):
+    monkeypatch.setattr("mpdvae.data.own.IN_MEMORY", 0)
+    np.save(tmp_path / "x.npy", (images * 255).astype(np.uint8))
+    mapped, held = np.load(tmp_path / "x.npy", mmap_mode="r")[part], []
+    monkeypatch.setattr(
+        "mpdvae.workflows.own_models.split_own", lambda parts, *a: held.append(parts) or split_own(parts, *a)
+    )
+    given = fit(foreign, mapped, out=tmp_path / "mapped", latent_dim=3, **TRAINING)
+    assert not held[0]["all"].in_memory
+    assert same(given, fit(foreign, np.array(mapped), out=tmp_path / "array", latent_dim=3, **TRAINING))
+
+
+def test_a_map_that_differs_from_its_file_is_read(images, tmp_path):
+    """A private copy with changes, and a part in columns."""
+    np.save(tmp_path / "x.npy", images)
+    private = np.load(tmp_path / "x.npy", mmap_mode="c")
+    private[0] = 0
+    for x in (private, np.load(tmp_path / "x.npy", mmap_mode="r")[:, :, ::2]):
+        assert (images_of_array(x, "x").pixels[:, 0].numpy() == np.round(np.array(x) * 255)).all()
+
+
 def test_pictures_of_every_size_are_prepared_for_a_model_made_in_python(images, tmp_path):
     for number, image in enumerate(images):
         height, width = 8 + number % 3, 9 + number % 2
@@ -291,6 +341,14 @@ def test_options_are_recorded_and_passed_on(images, tmp_path):
         ({"data": np.zeros((5, 8, 8))}, "data has too few images: 5"),
         ({"data": object()}, "data has"),
         ({"objective": {"diversity": 1}}, r"objective\.diversity: there is no such field"),
+        (
+            {"objective": Objective({"reconstruction": reconstruction})},
+            r"expected the weights .* in Python \(Objective\); a",
+        ),
+        (
+            {"objective": {"regulariser": reconstruction}},
+            r"\(function\); .*@mpdvae\.part\('regulariser', name='mine'\)",
+        ),
         ({"epochs": 0}, "epochs: expected a whole number from 1, got 0"),
         ({"stepz": 3}, r"training\.stepz: there is no such field"),
         ({"batch_size": "many"}, r"training\.batch_size"),
