@@ -63,8 +63,8 @@ def check_answers(given: Any, vae: "VAE", experiment: Experiment, image_shape: I
 
 
 def _image(vae: "VAE", experiment: Experiment, image_shape: ImageShape) -> "torch.Tensor":
-    """Returns noise of two values, with a condition if the model is told one: black and white, or the quartiles of intensities,
-    whose law may have no density at their ends."""
+    """Returns noise of two values, with a condition if the model is told one: black and white, or, as the law of intensities
+    may have no density at their ends, their quartiles."""
     import torch
 
     from mpdvae.data.conditions import with_condition
