@@ -101,7 +101,6 @@ class DatasetSource:
         image, where = self._parts(row)[0], f"{self.where}[{row}]"
         if is_picture(image):
             with damage_told(where):
-                image.load()
                 return levels_of_picture(image, where, self.preparation, self.channels).levels
         array = image.detach().cpu().numpy() if isinstance(image, Tensor) else np.asarray(image)
         if array.dtype.kind not in "biuf" or array.ndim not in (2, 3):

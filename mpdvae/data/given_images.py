@@ -6,10 +6,11 @@
 
 The shape of the model's images tells which axis is the channel, whether there is an axis of images, and the shape of flat
 rows. Where images are brought to one size, an array [a b 3] is a picture in colour, [a b c] for a grey model a images, and
-[3 b c] for a model in colour one with its channels first. Values are booleans, integers 0..255 (for a model of more levels
-than 256: bytes, or other integers 0..65535) or floats 0..1, or numbers for which `value_range` gives black and white. The
-preparation of the model's training images is applied. Nothing else is guessed or scaled to fit: what does not fit is
-rejected.
+[3 b c] for a model in colour one with its channels first.
+
+Values are booleans, integers 0..255 (for a model of more levels than 256: bytes, or other integers 0..65535) or floats 0..1,
+or numbers for which `value_range` gives black and white. The preparation of the model's training images is applied. Nothing
+else is guessed or scaled to fit: what does not fit is rejected.
 """
 
 import os
@@ -173,7 +174,6 @@ def _is_image(x: Any) -> bool:
 def _picture(image: Any, image_shape: ImageShape, where: str, preparation: Preparation) -> np.ndarray:
     """Returns a picture of Pillow as [channel height width]."""
     with damage_told(where):  # Pillow reads the file only now
-        image.load()
         return levels_of_picture(image, where, preparation, image_shape[0]).levels
 
 

@@ -18,7 +18,7 @@ from typing import TYPE_CHECKING, NoReturn
 
 import numpy as np
 
-from mpdvae.data.picture_levels import Kind, PictureLevels, is_deep, kind_of, levels_of_picture
+from mpdvae.data.picture_levels import Kind, PictureLevels, kind_of, levels_of_picture
 from mpdvae.data.preparation import AS_STORED, Preparation
 from mpdvae.errors import InputError
 from mpdvae.system.available_memory import check_room
@@ -167,10 +167,7 @@ def _read(image: "Image", name: object, preparation: Preparation, channels: int 
             topic="own-data",
         )
     check_room(_BYTES_PER_PIXEL * image.width * image.height, f"{name}, {image.height}x{image.width}")
-    deep = is_deep(image)
-    image.load()
-    found = levels_of_picture(image, name, preparation, channels)
-    return PictureLevels(found.levels, (*found.changes, "rounded")) if deep else found
+    return levels_of_picture(image, name, preparation, channels)
 
 
 @contextmanager

@@ -1,5 +1,7 @@
 """Pictures as people have them: each form is read as it looks, and what is changed or left out is said."""
 
+import struct
+import zlib
 from collections.abc import Callable
 from pathlib import Path
 
@@ -12,6 +14,7 @@ from mpdvae import data
 from mpdvae.data.given_images import given_images
 from mpdvae.data.image_folder import picture_folder, read_image_folder
 from mpdvae.data.picture_levels import levels_of_picture
+from mpdvae.data.picture_source import PictureSource
 from mpdvae.data.preparation import Preparation
 from mpdvae.errors import InputError
 
@@ -32,6 +35,13 @@ def first(path: Path) -> np.ndarray:
 def reading(folder: Path) -> str:
     """What loading says of a folder."""
     return data.load("own", path=folder).reading
+
+
+def reading_of_one(path: Path) -> str:
+    """What reading a folder of this picture says of it."""
+    source = PictureSource(picture_folder(path.parent).pictures)
+    source.read_all()
+    return "; ".join(source.changes())
 
 
 # forms of one picture -------------------------------------------------------------------------------------------------
@@ -123,6 +133,81 @@ def test_a_palette_of_colour_beside_grey_pictures_is_refused(tmp_path):
         read_image_folder(tmp_path)
     assert read_image_folder(tmp_path, Preparation(colours="grey")).image_shape == (1, 4, 3)
     assert read_image_folder(tmp_path, Preparation(colours="rgb")).image_shape == (3, 4, 3)
+
+
+# forms that Pillow does not write -----------------------------------------------------------------------------------------
+
+
+def png(path: Path, kind: int, x: np.ndarray, bits: int, clear: tuple[int, ...] = ()) -> Path:
+    """Writes numbers [height width channel] of so many bits, of a colour type of PNG, and what is transparent."""
+    height, width, _ = x.shape
+    if bits == 16:
+        rows = [row.astype(">u2").tobytes() for row in x]
+    else:
+        packed = np.unpackbits(x.astype(np.uint8)[..., None], axis=-1)[..., -bits:].reshape(height, -1)
+        rows = [row.tobytes() for row in np.packbits(packed, axis=1)]
+    parts = {b"IHDR": struct.pack(">IIBBBBB", width, height, bits, kind, 0, 0, 0)}
+    parts |= {b"tRNS": struct.pack(f">{len(clear)}H", *clear)} if clear else {}
+    parts |= {b"IDAT": zlib.compress(b"".join(b"\0" + row for row in rows)), b"IEND": b""}
+    chunks = [
+        struct.pack(">I", len(data)) + name + data + struct.pack(">I", zlib.crc32(name + data))
+        for name, data in parts.items()
+    ]
+    path.write_bytes(b"\x89PNG\r\n\x1a\n" + b"".join(chunks))
+    return path
+
+
+@pytest.mark.parametrize("bits", [1, 2, 4, 8, 16])
+def test_a_transparent_grey_level_shows_the_background_whatever_its_bits(bits, tmp_path):
+    highest = 2**bits - 1
+    x = np.random.default_rng(0).integers(0, highest + 1, (6, 8, 1))
+    clear = int(x[2, 3, 0])
+    path = png(tmp_path / "a.png", 0, x, bits, (clear,))
+    levels = np.round(x[..., 0] * (255 / highest))
+    for background in (255, 0, 99):
+        shown = read_image_folder(tmp_path, Preparation(background=background)).pixels[0, 0].numpy()
+        assert np.array_equal(shown, np.where(x[..., 0] == clear, background, levels))
+    assert "put 1 with transparency on grey level 255" in reading_of_one(path)
+
+
+def test_grey_of_16_bits_with_transparency_is_grey(tmp_path):
+    x = np.stack([DEEP, ALPHA.astype(np.int64) * 257], -1)
+    path = png(tmp_path / "a.png", 4, x, 16)
+    levels = first(path)[0]
+    assert np.abs(levels - (DEEP // 256 * (ALPHA / 255) + 255 * (1 - ALPHA / 255))).max() <= 0.5
+    assert "reduced 1 from 16 bits to 8" in reading_of_one(path)
+    Image.fromarray(GREY).save(tmp_path / "b.png")  # grey, too
+    assert read_image_folder(tmp_path).image_shape[0] == 1
+    held = Image.open(path)
+    for _ in range(2):
+        assert np.array_equal(given_images([held], (1, 4, 3)).pixels[0, 0].numpy(), levels)
+
+
+def test_a_transparent_colour_of_16_bits_is_refused_where_it_is_not_known_which_pixels_it_is(tmp_path):
+    x = np.random.default_rng(0).integers(0, 65536, (4, 3, 3))
+    x[0, 0] = 18  # upper bits 0
+    path = png(tmp_path / "a.png", 2, x, 16, (18, 0x1200, 18))
+    assert np.array_equal(first(path), x.transpose(2, 0, 1) // 256)
+    png(path, 2, x, 16, (20, 18, 18))
+    with pytest.raises(InputError, match=r"a\.png has colours of 16 bits, of which \(20, 18, 18\) is transparent"):
+        first(path)
+
+
+@pytest.mark.parametrize("bits", [8, 16])
+def test_a_tiff_with_white_as_zero_is_no_negative(bits, tmp_path):
+    Image.fromarray(DEEP).save(tmp_path / "a.tif", tiffinfo={262: 0})
+    levels = read_image_folder(tmp_path, Preparation(bits=bits)).pixels[0, 0].numpy()
+    assert np.array_equal(levels, np.round((65535 - DEEP.astype(np.int64)) / (257 if bits == 8 else 1)))
+
+
+def test_a_tiff_that_is_turned_is_counted(tmp_path):
+    for name, turn in {"a": 6, "b": 1, "c": 6}.items():
+        Image.fromarray(GREY if turn == 6 else GREY.T.copy()).save(
+            tmp_path / f"{name}.tif", tiffinfo={ORIENTATION: turn}
+        )
+    source = PictureSource(picture_folder(tmp_path).pictures)
+    source.read_all()
+    assert "turned 2 as EXIF states" in source.changes()
 
 
 # several pictures in a file -------------------------------------------------------------------------------------------
