@@ -12,7 +12,7 @@ export PYTHONDONTWRITEBYTECODE := 1
 .PHONY: help reproduce test test-slow test-oldest lint check docs bench bench-step bench-gpu ship clean
 
 help:
-	@echo "make reproduce   train VAE, VLAE and MAE on MNIST and write a report (about 23 minutes)"
+	@echo "make reproduce   train VAE, VLAE and MAE on MNIST and write a report (about 26 minutes)"
 	@echo "make test        the test suite (about 4 minutes)"
 	@echo "make test-slow   what takes longer: clusters, killed processes, browsers, files from strangers"
 	@echo "make test-oldest the oldest versions of all libraries but torch that are supported (about 5 minutes)"

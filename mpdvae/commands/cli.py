@@ -43,7 +43,7 @@ from mpdvae.version import __version__
 HELP = """\
 mpdvae {version}: variational autoencoders whose latent code stays informative
 
-  mpdvae reproduce                          the paper on MNIST: train, measure, report (23 minutes)
+  mpdvae reproduce                          the paper on MNIST: train, measure, report (26 minutes)
   mpdvae train mae-mnist-minutes --out DIR  train one model
   mpdvae sample DIR --count 64 --out x.png  sample images from it, or from one of `mpdvae models`
 

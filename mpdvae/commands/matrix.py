@@ -48,7 +48,7 @@ def reproduce(
     With --figure, train the sweeps behind that figure instead.
 
     Args:
-        scale: smoke (a minute), minutes (23 minutes), hours, days or paper.
+        scale: smoke (a minute), minutes (26 minutes), hours, days or paper.
         datasets: Names of data sets, separated by commas. Default: those of the scale.
         seeds: Number of seeds per model. Default: that of the scale, 5 or (smoke, days, paper, CIFAR-10, --figure) 3.
         first_seed: The first seed. Two matrices without a common seed are independent; mpdvae compare sets them side by side.
