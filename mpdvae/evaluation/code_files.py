@@ -1,5 +1,7 @@
 """Tables as files: CSV, numpy archives, Parquet. A file appears whole or not at all.
 
+Names of files that are no UTF-8 have their other bytes written out in each format alike: none has a place for them.
+
 Parquet is written by pyarrow, the reference implementation; it is an extra, imported where it is used.
 """
 
@@ -12,6 +14,7 @@ import numpy as np
 
 from mpdvae.errors import InputError
 from mpdvae.system.atomic_files import write_atomically
+from mpdvae.system.untrusted_text import encodable
 
 ENDINGS = (".npz", ".csv", ".parquet")
 
@@ -36,7 +39,12 @@ def write_table(path: Path, columns: Mapping[str, np.ndarray]) -> None:
     """Writes `columns`, each with a value (in an archive: an array) per row, in the format of the ending of `path`. Raises
     `InputError` as `check_path` does."""
     check_path(path)
+    columns = {name: _encodable(column) for name, column in columns.items()}
     write_atomically(path, {".csv": _csv, ".npz": _npz, ".parquet": _parquet}[path.suffix.lower()](columns))
+
+
+def _encodable(column: np.ndarray) -> np.ndarray:
+    return np.array([encodable(text) for text in column.tolist()]) if column.dtype.kind == "U" else column
 
 
 def _csv(columns: Mapping[str, np.ndarray]) -> bytes:

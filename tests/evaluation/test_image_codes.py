@@ -2,6 +2,7 @@
 
 import csv
 import io
+import os
 from contextlib import suppress
 from pathlib import Path
 
@@ -17,6 +18,7 @@ import mpdvae
 from mpdvae.data import evaluation_images
 from mpdvae.data.protocols import images_by_content
 from mpdvae.errors import InputError
+from mpdvae.evaluation.code_files import write_table
 from mpdvae.evaluation.image_codes import encode_images
 from mpdvae.experiments.experiment import Experiment, with_changes
 from mpdvae.measures import density
@@ -181,3 +183,21 @@ def test_without_pyarrow_a_sentence_says_how_to_get_it(monkeypatch, capsys, fini
     assert code == 2
     assert "needs pyarrow: pip install 'mpdvae[parquet]'" in err
     assert err.count("\n") == 1
+
+
+@pytest.mark.parametrize("ending", [".csv", ".npz", ".parquet"])
+def test_names_that_are_not_utf8_are_written_out_in_every_format_alike(ending, tmp_path):
+    if ending == ".parquet":
+        pytest.importorskip("pyarrow")
+    names = np.array(["plain.png", os.fsdecode(b"caf\xe9.png"), "caf\u00e9.png"])
+    path = tmp_path / f"codes{ending}"
+    write_table(path, {"name": names, "mean_0": np.arange(3.0)})
+    if ending == ".csv":
+        read = [row["name"] for row in csv.DictReader(path.read_text(encoding="utf-8").splitlines())]
+    elif ending == ".npz":
+        read = np.load(path)["name"].tolist()
+    else:
+        from pyarrow import parquet
+
+        read = parquet.read_table(path)["name"].to_pylist()
+    assert read == ["plain.png", "caf\\udce9.png", "caf\u00e9.png"]
