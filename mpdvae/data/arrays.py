@@ -20,8 +20,9 @@ from mpdvae.system.untrusted_files import in_short
 _CHUNK_VALUES = 1 << 20
 
 
-def plain_array(x: Any, where: str) -> np.ndarray:
-    """Returns `x` - an array, a tensor on any device and in any precision, or nested lists - as a numpy array.
+def plain_array(x: Any, where: str, what: str = "images of one shape") -> np.ndarray:
+    """Returns `x` - an array, a tensor on any device and in any precision, or nested lists - as a numpy array; `where` and
+    `what` say in messages what it is, and what it should hold.
 
     Raises:
         InputError: if it is none, or its rows differ in length.
@@ -32,12 +33,12 @@ def plain_array(x: Any, where: str) -> np.ndarray:
         x = x.detach().cpu()
         return (x.float() if x.dtype in (torch.bfloat16, torch.float16) else x).numpy()
     if isinstance(x, list | tuple):
-        x = [plain_array(part, where) if isinstance(part, Tensor | list | tuple) else part for part in x]
+        x = [plain_array(part, where, what) if isinstance(part, Tensor | list | tuple) else part for part in x]
     try:
         return np.asarray(x)
     except ValueError as error:
         raise InputError(
-            f"{where}: expected images of one shape, got lists of different lengths ({in_short(error)}).",
+            f"{where}: expected {what}, got lists of different lengths ({in_short(error)}).",
             topic="own-data",
         ) from None
     except TypeError as error:

@@ -13,7 +13,7 @@ import numpy as np
 from jaxtyping import UInt
 from torch import Tensor
 
-from mpdvae.data.arrays import channels_first, grey_levels
+from mpdvae.data.arrays import channels_first, grey_levels, plain_array
 from mpdvae.data.class_names import Classes, ClassNames
 from mpdvae.data.labels import class_numbers
 from mpdvae.data.picture_file import damage_told
@@ -43,6 +43,27 @@ def is_dataset(x: Any) -> bool:
     return not plain and hasattr(type(x), "__getitem__") and hasattr(type(x), "__len__")
 
 
+def refuse_unnumbered(x: Any, where: str) -> None:
+    """Raises `InputError`, which calls it `where`, for what holds images and gives none by number: a stream, a loader, a
+    dictionary of the parts of a data set."""
+    stream = any(kind.__name__ == "IterableDataset" for kind in type(x).__mro__)
+    if isinstance(x, Mapping):
+        advice = f"give one of its parts, such as {where}[{next(iter(x), 'train')!r}]"
+    elif not stream and hasattr(type(x), "__getitem__") and hasattr(type(x), "__len__"):
+        return
+    elif hasattr(x, "batch_size") and hasattr(x, "dataset"):
+        advice = f"give what it loads, {where}.dataset"
+    elif stream or hasattr(type(x), "__iter__"):
+        advice = f"give a map-style data set or, if it ends and fits into memory, list({where})"
+    else:
+        return
+    raise InputError(
+        f"{where}: expected images, or a data set that has a length and gives items by number, got a {type(x).__name__}; "
+        f"{advice}.",
+        topic="own-data",
+    )
+
+
 class DatasetSource:
     """The images of `dataset`, prepared, and their labels."""
 
@@ -64,6 +85,12 @@ class DatasetSource:
         Raises:
             InputError: if it is empty, or its items are no images.
         """
+        refuse_unnumbered(dataset, where)
+        if not (hasattr(type(dataset), "__getitem__") and hasattr(type(dataset), "__len__")):
+            raise InputError(
+                f"{where}: expected a data set that has a length and gives items by number, got a {type(dataset).__name__}.",
+                topic="own-data",
+            )
         if len(dataset) == 0:
             raise InputError(f"{where}: expected at least one image, got none.", topic="own-data")
         self.dataset, self.preparation, self.channels, self.where = dataset, preparation, channels, where
@@ -102,7 +129,7 @@ class DatasetSource:
         if is_picture(image):
             with damage_told(where):
                 return levels_of_picture(image, where, self.preparation, self.channels).levels
-        array = image.detach().cpu().numpy() if isinstance(image, Tensor) else np.asarray(image)
+        array = plain_array(image, where)
         if array.dtype.kind not in "biuf" or array.ndim not in (2, 3):
             raise InputError(
                 f"{where}: expected an image, or (image, label), or a dictionary with one of the keys "
@@ -132,9 +159,10 @@ class DatasetSource:
         if self._parts(0)[1] is None:
             return None
         labels = [self._parts(row)[1] for row in range(len(self))]
-        plain = [label.tolist() if isinstance(label, Tensor) else label for label in labels]
+        called = f"the labels of {self.where}"
+        plain = [plain_array(label, called) if isinstance(label, Tensor) else label for label in labels]
         try:
-            classes = class_numbers({f"the labels of {self.where}": np.asarray(plain)})[0]
+            classes = class_numbers({called: np.asarray(plain)})[0]
         except ValueError:
             raise InputError(
                 f"{self.where}: its labels differ in form: give all as integers, or all as names."

@@ -27,7 +27,7 @@ from torch import Tensor
 from mpdvae.data.array_file import mapped_array
 from mpdvae.data.arrays import grey_levels, plain_array
 from mpdvae.data.class_names import ClassNames
-from mpdvae.data.given_dataset import DatasetSource, is_dataset, is_picture
+from mpdvae.data.given_dataset import DatasetSource, is_dataset, is_picture, refuse_unnumbered
 from mpdvae.data.image_folder import PictureFolder, picture_folder
 from mpdvae.data.images import Images
 from mpdvae.data.layout import in_unit_range
@@ -121,6 +121,8 @@ def given_images(
     """
     if (path := path_of(images)) is not None:
         return read_images(path, image_shape, value_range, preparation=preparation)
+    if not hasattr(images, "__array__"):
+        refuse_unnumbered(images, where)
     if is_dataset(images):
         source = DatasetSource(images, preparation, image_shape[0])
         pixels = torch.from_numpy(source.read(np.arange(len(source))))

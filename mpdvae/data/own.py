@@ -15,6 +15,8 @@ from typing import Any
 
 import numpy as np
 import torch
+from jaxtyping import Float
+from torch import Tensor
 
 from mpdvae.data.array_file import ArraySource, is_streamed
 from mpdvae.data.arrays import channels_first, grey_levels, plain_array
@@ -96,7 +98,7 @@ def from_dataset(
         InputError: if its items are no images, or differ in shape, or covariates are no finite numbers.
     """
     source = DatasetSource(dataset, preparation, where=where)
-    told = None if covariates is None else of_array(np.asarray(covariates), len(source), "covariates")
+    told = None if covariates is None else _numbers(covariates, len(source))
     parts = {"all": _held(source, Known(source.labels, told), source.class_names)}
     splits = split_own(parts, title, titled(title, preparation), validation_size, split_seed)
     return replace(splits, preparation=preparation)
@@ -109,6 +111,10 @@ def images_of_array(x: Any, where: str, preparation: Preparation = AS_STORED) ->
         return _held(ArraySource(x, preparation))
     pixels = channels_first(grey_levels(plain_array(x, where), where, preparation.bits), where)
     return prepared(Images(pixels), preparation)
+
+
+def _numbers(covariates: Covariates, count: int) -> Float[Tensor, "n covariate"]:
+    return of_array(plain_array(covariates, "covariates", "rows of as many numbers each"), count, "covariates")
 
 
 def _held(source: Source, known: Known = NOTHING, names: ClassNames = ()) -> Images:

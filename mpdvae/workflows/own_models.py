@@ -25,7 +25,7 @@ import torch
 from pydantic import ValidationError
 
 from mpdvae.data import Splits, steps_per_epoch
-from mpdvae.data.given_dataset import holds_pictures, is_dataset
+from mpdvae.data.given_dataset import holds_pictures, is_dataset, refuse_unnumbered
 from mpdvae.data.own import from_dataset, images_of_array, split_own, titled
 from mpdvae.distributions.own_laws import values_within
 from mpdvae.distributions.pixel_values import PixelValues
@@ -172,6 +172,8 @@ def _loaded(data: Any, protocol: dict[str, Any]) -> tuple[Splits, dict[str, Any]
     protocol = protocol | {"dataset": "own"}
     told = _experiment(data=protocol | ANY_LEVELS).data
     title, preparation = "own images", told.preparation()
+    if not hasattr(data, "__array__"):
+        refuse_unnumbered(data, "data")
     if is_dataset(data) or holds_pictures(data):
         options = {"validation_size": told.validation_size, "split_seed": told.split_seed}
         return from_dataset(data, title, preparation=preparation, where="data", **options), protocol

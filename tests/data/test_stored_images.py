@@ -12,6 +12,7 @@ import torch
 from data_files import picture
 from PIL import Image
 
+import mpdvae
 from mpdvae import data
 from mpdvae.data import Splits, batch_indices, evaluation_images, own, training_batch
 from mpdvae.data.given_images import given_images
@@ -330,3 +331,59 @@ def test_a_run_on_many_pictures_takes_little_more_memory_than_one_on_few(tmp_pat
         taken.append(float(mebibytes))
     assert taken[1] < taken[0] + 256
     assert taken[1] < 1024
+
+
+class Stream(torch.utils.data.IterableDataset):
+    def __len__(self):
+        return len(GREY)
+
+    def __iter__(self):
+        yield from GREY
+
+
+UNNUMBERED = {
+    "stream": (Stream, r"got a Stream; give a map-style data set or, if it ends and fits into memory, list\(dataset\)"),
+    "generator": (lambda: (image for image in GREY), r"got a generator; give a map-style data set"),
+    "loader": (
+        lambda: torch.utils.data.DataLoader(Items(GREY)),
+        r"got a DataLoader; give what it loads, dataset\.dataset",
+    ),
+    "parts": (lambda: {"train": Items(GREY)}, r"got a dict; give one of its parts, such as dataset\['train'\]"),
+    "no parts": (dict, r"got a dict; give one of its parts"),
+    "number": (lambda: 3, r"expected a data set that has a length and gives items by number, got a int"),
+}
+
+
+@pytest.mark.parametrize(("made", "words"), UNNUMBERED.values(), ids=UNNUMBERED)
+def test_what_gives_no_images_by_number_is_refused_in_a_sentence(made, words):
+    with pytest.raises(InputError, match=f"dataset: expected .*{words}"):
+        from_dataset(made())
+    if not isinstance(made(), int):
+        with pytest.raises(InputError, match=words.replace("dataset", "images", 1) if "list" in words else ""):
+            given_images(made(), (1, *GREY.shape[1:]))
+        with pytest.raises(InputError, match="data: expected images"):
+            mpdvae.fit(lambda: None, made(), out="never")
+
+
+def test_a_stream_that_ends_is_taken_as_a_list():
+    assert torch.equal(from_dataset(list(Stream())).train.pixels, from_dataset(Items(GREY)).train.pixels)
+
+
+def test_tensors_of_half_precision_are_images_and_those_without_values_are_refused():
+    x = torch.from_numpy(GREY / 255)
+    half = from_dataset([image.to(torch.bfloat16) for image in x]).train.pixels.int()
+    assert (half - from_dataset(list(x)).train.pixels.int()).abs().max() <= 1
+    with pytest.raises(InputError, match=r"dataset\[0\]: expected values, got a tensor on the device meta"):
+        from_dataset([image.to("meta") for image in x])
+    with pytest.raises(InputError, match="the labels of dataset: expected values, got a tensor on the device meta"):
+        from_dataset([(image, torch.zeros((), device="meta")) for image in x])
+
+
+def test_covariates_of_different_lengths_or_without_values_are_refused():
+    ragged = [[1.0], *[[1.0, 2.0]] * (len(GREY) - 1)]
+    with pytest.raises(InputError, match="covariates: expected rows of as many numbers each, got lists of different"):
+        from_dataset(Items(GREY), covariates=ragged)
+    with pytest.raises(InputError, match="covariates: expected values, got a tensor on the device meta"):
+        from_dataset(Items(GREY), covariates=torch.zeros(len(GREY), 2, device="meta"))
+    half = from_dataset(Items(GREY), covariates=torch.ones(len(GREY), dtype=torch.bfloat16))
+    assert half.train.covariates.unique().tolist() == [1]
