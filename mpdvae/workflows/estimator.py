@@ -412,7 +412,7 @@ class MPDVAE(ClassNamePrefixFeaturesOutMixin, TransformerMixin, DensityMixin, Ba
         """Returns X as levels [n channel height width]: bytes, or of 16 bits if the model has more levels than 256."""
         if is_picture(X):
             X = [X]
-        if not fitting and holds_pictures(X):
+        if not fitting and (holds_pictures(X) or self._brings_to_form(X)):
             return self._prepared(X)
         layout = None
         if holds_pictures(X):
@@ -440,6 +440,12 @@ class MPDVAE(ClassNamePrefixFeaturesOutMixin, TransformerMixin, DensityMixin, Ba
         levels = source.read(np.arange(len(source)))
         levels = levels[:, 0] if levels.shape[1] == 1 else levels.transpose(0, 2, 3, 1)
         return in_range(levels / 65535, levels.dtype, self.value_range) if levels.dtype == np.uint16 else levels
+
+    def _brings_to_form(self, X: Any) -> bool:
+        """Returns whether images X, in an array or in lists, are brought to the form of the model's, as those of its training
+        were."""
+        held = isinstance(X, np.ndarray | torch.Tensor | list | tuple)
+        return held and self.experiment_.data.preparation().changes_form and not _are_rows(X)
 
     def _prepared(self, X: Any) -> torch.Tensor:
         """Returns images as `vae_.preprocess` reads them: prepared as those that the model was trained on."""
@@ -549,6 +555,14 @@ def _mean_image(vae: VAE, z: torch.Tensor) -> torch.Tensor:
         return p.mean
     except NotImplementedError:  # pixels that depend on each other
         return p.sample((DRAWS,)).mean(0)
+
+
+def _are_rows(X: Any) -> bool:
+    """Returns whether X has two axes: flat rows."""
+    axes = getattr(X, "ndim", None)
+    if axes is None:  # of lists, the length of the first ones tells
+        return not X or np.ndim(X[0]) == 1
+    return axes == 2
 
 
 def _check_layout(layout: tuple[int, ...], image_shape: tuple[int, int, int]) -> None:

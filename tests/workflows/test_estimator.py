@@ -21,6 +21,7 @@ from sklearn.pipeline import make_pipeline
 from sklearn.preprocessing import MinMaxScaler
 from sklearn.utils import get_tags
 from sklearn.utils.estimator_checks import check_estimator, parametrize_with_checks
+from small_runs import tiny
 
 import mpdvae
 from mpdvae.data import Images, Splits
@@ -709,3 +710,29 @@ def test_an_estimator_of_a_trained_model_has_its_levels(tmp_path):
     again = MPDVAE.from_pretrained(tmp_path / "run", value_range=(0, 65_535))
     assert again.levels == 2**16
     assert again.transform(deep()).shape == (24, 2)
+
+
+@pytest.mark.parametrize("colours", ["grey", "rgb"])
+def test_a_trained_model_brings_images_to_the_form_of_its_training_images(colours, tmp_path):
+    levels = {"data__binarisation": "levels", "data__evaluation_draws": 1}
+    own = {"data__dataset": "own", "data__resize": "8", "data__colours": colours}
+    shape = (1 if colours == "grey" else 3, 8, 8)
+    vae = tiny("vae-digits-smoke", **own, **levels).build(shape)
+    vae.save_pretrained(tmp_path / "model")
+    model = MPDVAE.from_pretrained(tmp_path / "model")
+    rng = np.random.default_rng(0)
+    for X in (
+        rng.integers(0, 256, (3, 12, 10), dtype=np.uint8),
+        rng.random((2, 12, 10)),
+        rng.integers(0, 256, (2, 12, 10, 3), dtype=np.uint8),
+        [rng.integers(0, 256, (n, 9), dtype=np.uint8) for n in (7, 12)],
+        [Image.new("RGB", (9, 20), (1, 200, 3)), Image.new("L", (5, 4), 9)],
+        torch.zeros(2, 9, 9, dtype=torch.uint8),
+        rng.integers(0, 256, (2, *shape), dtype=np.uint8),
+    ):
+        with torch.no_grad():
+            expected = vae.encode(vae.preprocess(X)).flatten(1).numpy()
+        np.testing.assert_allclose(model.transform(X), expected, rtol=1e-4, atol=1e-6)
+        assert len(model.score_samples(X)) == len(expected)
+    rows = rng.random((2, int(np.prod(shape))))
+    assert model.transform(rows).shape == (2, vae.latent_dim)
