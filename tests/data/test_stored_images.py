@@ -342,27 +342,30 @@ class Stream(torch.utils.data.IterableDataset):
 
 
 UNNUMBERED = {
-    "stream": (Stream, r"got a Stream; give a map-style data set or, if it ends and fits into memory, list\(dataset\)"),
-    "generator": (lambda: (image for image in GREY), r"got a generator; give a map-style data set"),
-    "loader": (
-        lambda: torch.utils.data.DataLoader(Items(GREY)),
-        r"got a DataLoader; give what it loads, dataset\.dataset",
-    ),
-    "parts": (lambda: {"train": Items(GREY)}, r"got a dict; give one of its parts, such as dataset\['train'\]"),
-    "no parts": (dict, r"got a dict; give one of its parts"),
-    "number": (lambda: 3, r"expected a data set that has a length and gives items by number, got a int"),
+    "stream": (Stream, "got a Stream; give a map-style data set or, if it ends and fits into memory, list({})"),
+    "generator": (lambda: (image for image in GREY), "got a generator; give a map-style data set"),
+    "loader": (lambda: torch.utils.data.DataLoader(Items(GREY)), "got a DataLoader; give what it loads, {}.dataset"),
+    "parts": (lambda: {"train": Items(GREY)}, "got a dict; give one of its parts, such as {}['train']"),
+    "no parts": (dict, "got a dict; give one of its parts, such as {}['train']"),
+}
+TAKEN = {
+    "dataset": from_dataset,
+    "images": lambda given: given_images(given, (1, *GREY.shape[1:])),
+    "data": lambda given: mpdvae.fit(lambda: None, given, out="never"),
 }
 
 
+@pytest.mark.parametrize("argument", TAKEN)
 @pytest.mark.parametrize(("made", "words"), UNNUMBERED.values(), ids=UNNUMBERED)
-def test_what_gives_no_images_by_number_is_refused_in_a_sentence(made, words):
-    with pytest.raises(InputError, match=f"dataset: expected .*{words}"):
-        from_dataset(made())
-    if not isinstance(made(), int):
-        with pytest.raises(InputError, match=words.replace("dataset", "images", 1) if "list" in words else ""):
-            given_images(made(), (1, *GREY.shape[1:]))
-        with pytest.raises(InputError, match="data: expected images"):
-            mpdvae.fit(lambda: None, made(), out="never")
+def test_what_gives_no_images_by_number_is_refused_in_a_sentence(made, words, argument):
+    with pytest.raises(InputError, match=f"^{argument}: expected images, or a data set") as error:
+        TAKEN[argument](made())
+    assert words.format(argument) in str(error.value)
+
+
+def test_a_number_is_no_data_set():
+    with pytest.raises(InputError, match="dataset: expected a data set that has a length and gives items by number"):
+        from_dataset(3)
 
 
 def test_a_stream_that_ends_is_taken_as_a_list():
