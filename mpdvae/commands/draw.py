@@ -146,6 +146,10 @@ def _shown(vae: "VAE", images: "Tensor") -> "Tensor":
     """Maps images from the value range of the model to [0, 1]."""
     from mpdvae.experiments.experiment import origin_of
 
+    channels = origin_of(vae).image_shape[0]
+    if channels not in (1, 3):
+        seen = "the first three as red, green and blue" if channels > 3 else "the first, in grey"
+        tell(f"The images have {channels} channels; the picture shows {seen}.")
     return origin_of(vae).experiment.data.shown(images)
 
 

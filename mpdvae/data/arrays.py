@@ -1,9 +1,10 @@
 """Images in numpy arrays: which shapes and values are accepted, wherever the array came from.
 
-    [n height width]   [n channel height width]   [n height width channel]     with 1 or 3 channels
+    [n height width]   [n channel height width]   [n height width channel]     with up to 64 channels
 
-of bytes 0..255, floats 0..1 or booleans; for levels of 16 bits, integers other than bytes are 0..65535. Nothing is guessed:
-an array that does not fit is rejected with one sentence that states what was found.
+The channels are the axis of 1 or 3; else the one beside two that are alike, or shorter than both others; otherwise the array
+is ambiguous. Values are bytes 0..255, floats 0..1 or booleans; for levels of 16 bits, integers other than bytes are 0..65535.
+Nothing is guessed: an array that does not fit is rejected with one sentence that states what was found.
 """
 
 from typing import Any
@@ -17,6 +18,7 @@ from mpdvae.data.preparation import TO_16_BITS, Bits
 from mpdvae.errors import InputError
 from mpdvae.system.untrusted_files import in_short
 
+MOST_CHANNELS = 64
 _CHUNK_VALUES = 1 << 20
 
 
@@ -112,11 +114,24 @@ def channels_first(x: np.ndarray, where: str) -> torch.Tensor:
     for other shapes."""
     if x.ndim == 3:
         return torch.from_numpy(x)[:, None]
-    if x.shape[1] in (1, 3):
-        return torch.from_numpy(np.ascontiguousarray(x))
-    if x.shape[3] in (1, 3):
-        return torch.from_numpy(np.ascontiguousarray(x.transpose(0, 3, 1, 2)))
-    raise InputError(
-        f"{where} has shape {x.shape}: the second or the last axis must be the channels, 1 or 3 of them.",
-        topic="own-data",
-    )
+    axis = channel_axis(x.shape)
+    if axis is None:
+        raise InputError(
+            f"{where} has shape {x.shape}: the channels, up to {MOST_CHANNELS} of them on the second or last axis, cannot "
+            "be told from height and width; give 1 or 3 channels, fewer than height and width, or square images of "
+            "another size than the number of channels (numpy.pad).",
+            topic="own-data",
+        )
+    return torch.from_numpy(np.ascontiguousarray(np.moveaxis(x, axis, 1)))
+
+
+def channel_axis(shape: tuple[int, ...]) -> int | None:
+    """Returns which axis of images [n channel height width] or [n height width channel] is the channels, 1 or 3; None if it
+    cannot be told."""
+    _, first, middle, last = shape
+    if first in (1, 3) or last in (1, 3):
+        return 1 if first in (1, 3) else 3
+    for axis, channels, other in ((1, first, last), (3, last, first)):
+        if channels <= MOST_CHANNELS and (channels < min(middle, other) or middle == other != channels):
+            return axis
+    return None

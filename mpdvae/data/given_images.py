@@ -25,7 +25,7 @@ from jaxtyping import UInt
 from torch import Tensor
 
 from mpdvae.data.array_file import mapped_array
-from mpdvae.data.arrays import grey_levels, plain_array
+from mpdvae.data.arrays import channel_axis, grey_levels, plain_array
 from mpdvae.data.class_names import ClassNames
 from mpdvae.data.given_dataset import DatasetSource, is_dataset, is_picture, refuse_unnumbered
 from mpdvae.data.image_folder import PictureFolder, picture_folder
@@ -231,9 +231,8 @@ def _of_any_size(x: np.ndarray, channel: int) -> np.ndarray | None:
         return x.transpose(2, 0, 1)[None]
     if x.ndim == 3:
         return x[None] if (channel, x.shape[0]) == (3, 3) else x[:, None]
-    if x.ndim != 4 or not {x.shape[1], x.shape[3]} & {1, 3}:
-        return None
-    return x if x.shape[1] in (1, 3) else x.transpose(0, 3, 1, 2)
+    axis = channel_axis(x.shape) if x.ndim == 4 else None
+    return None if axis is None else np.moveaxis(x, axis, 1)
 
 
 def _kind(x: Any) -> str:

@@ -5,8 +5,8 @@
     y, y_train, y_test  their labels, optional: integers, names or one-hot (labels.py)
     covariates, covariates_train, covariates_test    numbers that are known of them, optional (covariates.py)
 
-Images are [n height width], [n channel height width] or [n height width channel] with 1 or 3 channels, of the values that
-arrays.py takes. Nothing is guessed: an array that does not fit is rejected with one sentence that states what was found.
+Images have the shapes and values of arrays.py. Nothing is guessed: an array that does not fit is rejected with one sentence
+that states what was found.
 """
 
 import math

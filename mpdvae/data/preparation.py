@@ -93,7 +93,19 @@ class Preparation:
             levels = levels.astype(self.dtype) * self.dtype(TO_16_BITS)
         if self.channels in (None, len(levels)) and self.size in (None, levels.shape[1:]):
             return levels
+        if len(levels) not in (1, 3):
+            return self._of_each_channel(levels)
         return self._of_8_bits(levels) if self.bits == 8 else self._of_16_bits(levels)
+
+    def _of_each_channel(self, levels: np.ndarray) -> np.ndarray:
+        """Pillow has pictures of one and of three channels."""
+        if self.channels is not None:
+            raise InputError(
+                f"colours: {self.colours} is made of pictures of 1 or 3 channels, got {len(levels)} channels; leave it out, "
+                "or choose the channels before.",
+                topic="own-data",
+            )
+        return np.concatenate([self.apply(channel[None]) for channel in levels])
 
     def _of_8_bits(self, levels: np.ndarray) -> np.ndarray:
         from PIL.Image import fromarray  # needed only here

@@ -1,4 +1,5 @@
-"""Image grids as PNG files, enlarged by an integer factor without interpolation."""
+"""Image grids as PNG files, enlarged by an integer factor without interpolation. Of images with other than one or three
+channels, a picture shows the first three, or of two the first, in grey."""
 
 import io
 from pathlib import Path
@@ -47,9 +48,10 @@ def sheet(images: Float[Tensor, "n channel height width"], columns: int) -> byte
 
 
 def _picture(canvas: Float[Tensor, "channel canvas_height canvas_width"]) -> "Picture":
-    """Returns a picture with 8 bits for each of one or three channels."""
+    """Returns a picture with 8 bits for each of one or three channels, the first ones."""
     from PIL import Image
 
+    canvas = canvas[: 3 if len(canvas) >= 3 else 1]
     levels = (canvas.clamp(0, 1) * 255).round().byte().permute(1, 2, 0).numpy()
     return Image.fromarray(levels[..., 0] if levels.shape[-1] == 1 else levels)
 

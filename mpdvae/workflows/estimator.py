@@ -77,7 +77,7 @@ class MPDVAE(ClassNamePrefixFeaturesOutMixin, TransformerMixin, DensityMixin, Ba
     With both weights 0 the regulariser is off: `decoder="convnet", prior="standard-normal"` is then a plain VAE, and
     `decoder="pixelcnn", prior="flow"` a Variational Lossy Autoencoder.
 
-    X holds images [n height width], [n channel height width] or [n height width channel], with 1 or 3 channels, or flat
+    X holds images [n height width], [n channel height width] or [n height width channel], with up to 64 channels, or flat
     rows with `image_shape`, or is a list of pictures of Pillow, which are read as they look (docs/own-images.md). Returned
     images have the form and value range of the images given to `fit`; for pictures, bytes.
 

@@ -248,7 +248,7 @@ def with_nan() -> np.ndarray:
 OWN_MISTAKES = {
     "NaN": ({"x": with_nan()}, r"x in .* has NaN pixels in 1 of 60 images, the first is image 7"),
     "range": ({"x": GREY * 3 - 1}, r"has values from -0\.9.* to 1\.9.*: floats must lie in 0\.\.1 \(divide by 255\?\)"),
-    "channels": ({"x": np.zeros((60, 2, 8, 8))}, r"the second or the last axis must be the channels, 1 or 3 of them"),
+    "channels": ({"x": np.zeros((60, 8, 8, 8))}, r"the channels, up to 64 .* cannot be told from height and width; give"),
     "colour for a PixelCNN": ({"x": np.zeros((60, 3, 8, 8))}, r"is for grey images, but these have 3 channels; use"),
     "labels missing": ({"x": GREY, "y": LABELS[:50]}, r"labels are missing: .* holds 60 images in x, 50 labels in y"),
     "fractional labels": ({"x": GREY, "y": LABELS + 0.5}, r"y in .* must be one integer per image"),

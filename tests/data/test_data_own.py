@@ -117,7 +117,10 @@ def test_an_array_is_read_like_the_same_in_an_archive(tmp_path: Path, x: np.ndar
         (GREY[:0], "is empty"),
         (GREY.astype(complex), "dtype complex128"),
         (np.asfortranarray(GREY), "is stored column by column: save numpy.ascontiguousarray"),
-        (COLOUR[..., :2], "must be the channels, 1 or 3"),
+        (
+            COLOUR[..., [0, 1, 2, 0]],
+            r"shape \(20, 4, 5, 4\): the channels, up to 64 .* cannot be told from height and width",
+        ),
         (GREY[:9], "too few images: 9"),
     ],
     ids=["0 and 1", "floats", "integers", "axes", "empty", "complex", "columns", "channels", "few"],
@@ -179,7 +182,10 @@ BAD_ARCHIVES: dict[str, tuple[dict[str, np.ndarray], str]] = {
     "integers 0 and 1": ({"x": GREY // 128}, r"integers 0 and 1, .* give booleans, x.astype\(bool\)"),
     "complex": ({"x": GREY.astype(complex)}, "type complex128: expected uint8"),
     "objects": ({"x": GREY.astype(object)}, r"cannot be read as a numpy archive; it may be truncated \(object arrays"),
-    "two channels": ({"x": COLOUR[..., :2]}, r"shape \(20, 4, 5, 2\): .* channels, 1 or 3"),
+    "ambiguous channels": (
+        {"x": COLOUR[..., [0, 1, 2, 0]]},
+        r"shape \(20, 4, 5, 4\): the channels, up to 64 .* cannot be told",
+    ),
     "labels missing": ({"x": GREY, "y": LABELS[:19]}, "labels are missing: .* 20 images in x, 19 labels in y"),
     "labels not integers": (
         {"x": GREY, "y": LABELS / 2},
