@@ -108,7 +108,7 @@ def test_commands_within_lines_are_accepted(page: str, tmp_path: Path, monkeypat
     monkeypatch.setattr(cli, "processes_asked_for", lambda arguments: 1)  # one is enough to read options
     for number, command in enumerate(commands_within_lines(page)):
         _, name, *arguments = [WORDS.get(word, word) for word in shlex.split(command)]
-        if "--help" in arguments or not arguments:
+        if {"--help", "--help-all"} & set(arguments) or not arguments:
             assert name in cli.COMMANDS
         elif name == "train":
             named = [

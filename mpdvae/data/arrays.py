@@ -126,8 +126,8 @@ def channels_first(x: np.ndarray, where: str) -> torch.Tensor:
 
 
 def channel_axis(shape: tuple[int, ...]) -> int | None:
-    """Returns which axis of images [n channel height width] or [n height width channel] is the channels, 1 or 3; None if it
-    cannot be told."""
+    """Returns which axis of images [n channel height width] or [n height width channel] is the channels: one of 1 or 3, else
+    one beside two equal sides or shorter than both; None if it cannot be told."""
     _, first, middle, last = shape
     if first in (1, 3) or last in (1, 3):
         return 1 if first in (1, 3) else 3

@@ -30,8 +30,9 @@ def apart(tensors: "Mapping[str, Tensor]") -> "dict[str, Tensor]":
     seen: set[int] = set()
     result: dict[str, Tensor] = {}
     for name, tensor in tensors.items():
-        at = tensor.untyped_storage().data_ptr()
-        result[name] = (tensor.detach().clone() if at in seen else tensor).cpu().contiguous()
+        here = tensor.detach().cpu().contiguous()
+        at = here.untyped_storage().data_ptr()
+        result[name] = here.clone() if at in seen else here
         seen.add(at)
     return result
 

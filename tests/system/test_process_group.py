@@ -189,7 +189,7 @@ def test_cores_are_those_that_the_process_may_use():
 def test_what_is_wrong_is_told_once(tmp_path):
     code, _, err = done(start("train", RECIPE, *TINY_OPTIONS, "--seed", "-1", "--out", tmp_path, "--processes", "2"))
     assert code == 2
-    assert err.startswith("mpdvae: seed: ")
+    assert err.startswith("mpdvae: --seed: ")
     assert err.count("\n") == 1
 
 

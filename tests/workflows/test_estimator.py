@@ -509,7 +509,11 @@ REFUSED = {
         {"image_shape": (5, 4)},
         r"image_shape: expected the shape of the images in X, \(4, 5\)",
     ),
-    "two channels": (np.zeros((20, 2, 4, 5)), {}, r"X has shape \(20, 2, 4, 5\): the second or the last axis"),
+    "no axis of channels": (
+        np.zeros((20, 4, 5, 4)),
+        {},
+        r"X has shape \(20, 4, 5, 4\): the channels, up to 64 of them on the second or last axis, cannot be told",
+    ),
     "bytes 0 and 1": ((GREY > 0.5).astype(np.uint8), {}, r"X holds integers 0 and 1, which are nearly black"),
     "five axes": (np.zeros((20, 1, 1, 4, 5)), {}, r"X has 5 axes"),
     "a range upside down": (GREY, {"value_range": (1, 0)}, r"value_range: expected \(black, white\)"),
