@@ -155,10 +155,11 @@ def _opaque(
         return _of_16_bits(image, preparation)
     changes: tuple[Change, ...] = ()
     clear = image.info.get("transparency")
-    if image.mode == "L" and isinstance(clear, int) and stored.step > 1:
-        levels = _channels_first(np.asarray(image))
-        shown = np.where(levels == clear * stored.step, np.uint8(preparation.background), levels)
-        return shown, ("blended",) if (levels == clear * stored.step).any() else ()
+    if isinstance(clear, int) and (image.mode == "1" or (image.mode == "L" and stored.step > 1)):
+        levels = _channels_first(np.asarray(image.convert("L")))
+        # Of white in black and white, Pillow says 1 or, in later versions, 255.
+        hidden = levels == (255 * bool(clear) if image.mode == "1" else clear * stored.step)
+        return np.where(hidden, np.uint8(preparation.background), levels), ("blended",) if hidden.any() else ()
     if image.mode == "RGB" and isinstance(clear, tuple) and stored.reduced:
         levels = _channels_first(np.asarray(image))
         if (levels == np.array(clear).reshape(3, 1, 1) >> 8).all(0).any():
