@@ -324,10 +324,10 @@ class VAE(nn.Module):
         refuse_out_of_range(None, images)
         return images
 
-    def check_asked(self, told: Float[Tensor, "n number"] | None) -> None:
+    def check_near_training(self, told: Float[Tensor, "n number"] | None) -> None:
         """Raises `InputError` for conditions, as `told_of` returns them, that lie far from those of training images, and
         warns of some that lie beyond (docs/conditional.md)."""
-        check = getattr(self.decoder, "check_asked", None)
+        check = getattr(self.decoder, "check_near_training", None)
         if told is not None and check is not None:
             check(told)
 
@@ -359,7 +359,7 @@ class VAE(nn.Module):
                 topic="conditional",
             )
         told = told_for(self.condition, labels, covariates, len(z))
-        self.check_asked(told)
+        self.check_near_training(told)
         return None if told is None else told.to(z)
 
     def _codes(self, z: object) -> Tensor:

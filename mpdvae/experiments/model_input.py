@@ -123,7 +123,7 @@ def of_given(
     protocol = origin_of(vae).experiment.data.protocol()
     x, keys = images_by_content(given.pixels, protocol, own)
     x = _on_device(vae, x)
-    vae.check_asked(vae.told_of(x))
+    vae.check_near_training(vae.told_of(x))
     return ModelInput(x, given.pixels, protocol, keys, own, given.names, given.reading, given.omission, classes.names)
 
 

@@ -70,7 +70,7 @@ class ConditionEmbedding(nn.Module):
             rows = told.flatten(0, -2)
             self.examples.copy_(rows[torch.arange(EXAMPLES, device=rows.device) % len(rows)])
 
-    def check_asked(self, told: Float[Tensor, "n number"]) -> None:
+    def check_near_training(self, told: Float[Tensor, "n number"]) -> None:
         """Raises `InputError` for a covariate that lies outside the range of those in `examples` by more than `FARTHEST`
         widths of that range, and warns of one beyond `FAR` widths. Without examples, everything is taken."""
         if not self.condition.covariates or not self.examples.any():
@@ -169,10 +169,10 @@ class ConditionalDecoder(nn.Module):
             self._decoded, e, batch_shape, self.image_shape, self.condition, self.support, self.draw_told
         )
 
-    def check_asked(self, told: Float[Tensor, "n number"]) -> None:
+    def check_near_training(self, told: Float[Tensor, "n number"]) -> None:
         """Raises `InputError` for conditions far from those of training, and warns before, as
-        `ConditionEmbedding.check_asked` does."""
-        self.embedding.check_asked(told)
+        `ConditionEmbedding.check_near_training` does."""
+        self.embedding.check_near_training(told)
 
     def draw_told(self, shape: Size) -> Tensor:
         """Returns conditions [*shape number]: those of training images where there are covariates, otherwise classes, all

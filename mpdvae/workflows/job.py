@@ -15,6 +15,7 @@ from mpdvae.data.class_names import SHOWN
 from mpdvae.data.own import own_path
 from mpdvae.errors import InputError, RunError, ToldToStop, in_words, listed
 from mpdvae.experiments.experiment import Experiment, with_changes
+from mpdvae.runs import model_folder
 from mpdvae.runs.environment import EVALUATION, TRAINING, describe, noted
 from mpdvae.runs.recorded_names import recordable
 from mpdvae.runs.run_folder import Run
@@ -273,6 +274,9 @@ def _begin(run: Run, data: Splits, command: str) -> "_ProgressNoter":
 
 def _train(run: Run, data: Splits, noter: "_ProgressNoter", watch: Any, warn: Say, stop: Stop) -> None:
     from mpdvae.training.loop import train
+
+    if run.experiment.own_parts and (run.folder / "model" / "model.safetensors").is_file():
+        model_folder.load(run.path)  # refuses weights of code that has changed since, before it replaces them
 
     def watch_both(done: int, entry: dict[str, Any] | None) -> None:
         noter.step(done, entry)

@@ -133,8 +133,6 @@ def fit(
 
 
 def _trained(run: Run, splits: Splits, measured: bool, verbose: bool) -> VAE:
-    if (run.folder / "model" / "model.safetensors").is_file():
-        load(run.path)  # refuses weights of code that has changed since
     finish, command = complete if measured else train_only, "mpdvae.fit"
     if not verbose:
         with owned_by_first(run.path, lambda _: None):

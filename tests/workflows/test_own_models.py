@@ -152,6 +152,49 @@ def test_code_that_has_changed_is_told_from_the_code_that_was_trained(images, tm
     assert run("SiLU").latent_shape == (3,)
 
 
+CHANGING = '''
+import mpdvae
+from mpdvae.models import GaussianEncoder, StandardNormal, mlp_decoder
+from torch import nn
+
+@mpdvae.part("model")
+def activated_file(image_shape, latent_dim):
+    """A model of a file."""
+    net = nn.Sequential(nn.Flatten(), nn.Linear(64, 5), nn.SiLU(), nn.Linear(5, 2 * latent_dim))
+    decoder = mlp_decoder(image_shape, latent_dim, (4,))
+    return mpdvae.VAE(GaussianEncoder(net, image_shape), decoder, StandardNormal((latent_dim,)))
+'''
+
+
+def test_resuming_does_not_replace_weights_of_code_that_has_changed(images, tmp_path, monkeypatch, capsys):
+    """By the command line, too, and though another evaluation point would come before the end."""
+    original = loop.training_step
+
+    def stopping(learner, data):
+        if learner.progress.step == 7:  # after the first evaluation point
+            raise KeyboardInterrupt
+        return original(learner, data)
+
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setenv(own_parts.PATHS, "")
+    Path("mine.py").write_text(CHANGING)
+    np.save("images.npy", images)
+    own_parts.read_file(Path("mine.py"))
+    function = sys.modules.pop("mine").activated_file
+    monkeypatch.setattr(loop, "training_step", stopping)
+    with pytest.raises(KeyboardInterrupt):
+        fit(function, Path("images.npy"), out="run", latent_dim=3, **TRAINING)
+    monkeypatch.setattr(loop, "training_step", original)
+    before = Path("run/model/model.safetensors").read_bytes()
+    Path("changed.py").write_text(CHANGING.replace("SiLU", "Sigmoid"))
+    monkeypatch.setattr(own_parts, "_KNOWN", own_parts._Known())
+    code, _, err = call(capsys, "resume", "run", "--parts", "changed.py")
+    assert code == 2
+    assert "has changed since these weights were saved" in err
+    assert Path("run/model/model.safetensors").read_bytes() == before
+    sys.modules.pop("changed", None)
+
+
 def with_flow(image_shape, latent_dim):
     """The prior computes with numbers while it is built."""
     return VAE(Encoder(latent_dim), Decoder(latent_dim), zuko.flows.MAF(latent_dim, transforms=1, hidden_features=(8,)))
