@@ -9,7 +9,7 @@
     flow               autoregressive flow over vectors                the same over maps
     standard-normal    N(0, I)                 N(0, I)                 N(0, I)
 
-Grey networks are those of scale `minutes` (`mpdvae.experiments.scales`), with two changes that save time: a PixelCNN of two
+Grey networks are those of scale `minutes` (`mpdvae.experiments.studies`), with two changes that save time: a PixelCNN of two
 layers instead of three, whose smaller receptive field leaves more to the code, and a flow of one block instead of two. A
 configuration of `mpdvae.experiments` can be given instead of a word and is used as is.
 
@@ -35,7 +35,7 @@ from mpdvae.experiments.decoder_config import ColourResNetDecoder, MLPDecoder, P
 from mpdvae.experiments.encoder_config import ColourResNetEncoder, MLPEncoder
 from mpdvae.experiments.fields import Config
 from mpdvae.experiments.prior_config import MapFlowPrior, StandardNormalPrior
-from mpdvae.experiments.scales import COMPACT_MNIST
+from mpdvae.experiments.studies import COMPACT_MNIST
 
 QUICK_PIXELCNN = PixelCNNDecoder(channels=16, kernel_sizes=(5, 3), condition_channels=2)
 QUICK_FLOW = COMPACT_MNIST.flow.model_copy(update={"blocks": 1})

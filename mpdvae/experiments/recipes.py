@@ -8,7 +8,7 @@
     mae-no-diversity    vlae + smoothness                            ablation
 
 A recipe is named MODEL-DATASET-SCALE. At one scale all models on a data set share encoder, training and evaluation
-(`mpdvae.experiments.scales`), so that they differ only in what is compared. Every scale has the grid of the two weights.
+(`mpdvae.experiments.studies`), so that they differ only in what is compared. Every scale has the grid of the two weights.
 Scales `days` and `paper` have further models: the paper's larger PixelCNN, restricted receptive fields, and variants from
 the literature. Scales `smoke`, `minutes` and `hours` have the remedies for collapse (`mpdvae.experiments.remedies`), each
 applied to the model that collapses; these scales and `days` have sweeps of single parameters of it
@@ -33,7 +33,8 @@ from mpdvae.experiments.encoder_config import ConvNetEncoder, EncoderConfig, MLP
 from mpdvae.experiments.experiment import Experiment, ObjectiveConfig, with_changes
 from mpdvae.experiments.prior_config import FlowPrior, PriorConfig, StandardNormalPrior
 from mpdvae.experiments.remedies import REMEDIES
-from mpdvae.experiments.scales import SCALES, Scale, Study
+from mpdvae.experiments.scales import SCALES, Scale
+from mpdvae.experiments.studies import Study
 
 DIVERSITY_WEIGHT = 1.0
 SMOOTHNESS_WEIGHT = 0.5
