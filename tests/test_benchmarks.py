@@ -101,11 +101,11 @@ def gpu(monkeypatch):
 def task(monkeypatch, tmp_path):
     """Makes tasks of the processes that measure."""
     monkeypatch.syspath_prepend(ROOT)
-    parts = import_module("benchmarks.gpu_parts")
-    monkeypatch.setattr(parts, "MOST_SECONDS", 0.2)
+    parts, epochs = import_module("benchmarks.gpu_parts"), import_module("benchmarks.gpu_epochs")
+    monkeypatch.setattr(import_module("benchmarks.gpu_task"), "MOST_SECONDS", 0.2)
     monkeypatch.setattr(parts, "POSTERIORS", 100)
-    monkeypatch.setattr(parts, "TEST_IMAGES", 20)
-    monkeypatch.setattr(parts, "TEST_SAMPLES", 4)
+    monkeypatch.setattr(epochs, "TEST_IMAGES", 20)
+    monkeypatch.setattr(epochs, "TEST_SAMPLES", 4)
     monkeypatch.setattr(parts, "DRAWN", 10)
     return lambda part, name, seconds=60.0, **known: parts.Task(
         part, name, "cpu", "mae-digits-smoke", seconds, str(tmp_path), known
@@ -219,13 +219,13 @@ def test_every_part_measures_and_the_table_shows_it(gpu, task, tmp_path, capsys)
 
 
 def test_without_data_the_epochs_are_skipped(gpu, task, monkeypatch):
-    parts = import_module("benchmarks.gpu_parts")
+    module = import_module("benchmarks.gpu_epochs")
 
     def unreachable(*_):
         raise RunError("MNIST is not here and cannot be fetched.")
 
-    monkeypatch.setattr(parts, "load_data", unreachable)
-    assert parts.epochs(task("epochs", "epochs")) == {"skipped": "MNIST is not here and cannot be fetched."}
+    monkeypatch.setattr(module, "load_data", unreachable)
+    assert module.epochs(task("epochs", "epochs")) == {"skipped": "MNIST is not here and cannot be fetched."}
 
 
 def test_the_comparison_with_the_cpu_sees_differences():
