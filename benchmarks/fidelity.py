@@ -21,7 +21,8 @@ from mpdvae.experiments.remedies import as_options
 from mpdvae.measures.intervals import paired_difference
 from mpdvae.runs.run_folder import Run
 from mpdvae.system.atomic_files import read_json
-from mpdvae.workflows.matrix import Job, run_all
+from mpdvae.workflows.matrix import run_all
+from mpdvae.workflows.matrix_jobs import Job
 
 BASE = "mae-mnist-minutes"
 PAGE = pages.DOCS / "fidelity.md"

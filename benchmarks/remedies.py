@@ -18,7 +18,8 @@ from mpdvae.experiments.remedies import REMEDIES, as_options
 from mpdvae.report.collect import Variant, collect
 from mpdvae.report.metrics import over_seeds
 from mpdvae.report.numbers import with_interval
-from mpdvae.workflows.matrix import Job, jobs, run_all
+from mpdvae.workflows.matrix import run_all
+from mpdvae.workflows.matrix_jobs import Job, jobs
 
 PAGE = pages.DOCS / "remedies.md"
 STUDY = "mnist-minutes"

@@ -16,7 +16,8 @@ from mpdvae import load
 from mpdvae.errors import InputError, RunError
 from mpdvae.evaluation.result_cache import shared
 from mpdvae.runs.run_folder import FAILURE_LOG, Run
-from mpdvae.workflows.matrix import jobs, run_all
+from mpdvae.workflows.matrix import run_all
+from mpdvae.workflows.matrix_jobs import jobs
 from mpdvae.workflows.packing import pack
 
 SECRET = b"the user's secret"

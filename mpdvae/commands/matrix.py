@@ -74,7 +74,7 @@ def reproduce(
     from mpdvae.experiments import recipes
     from mpdvae.experiments.scales import SCALES
     from mpdvae.report.looks import read_looks
-    from mpdvae.workflows import matrix as matrix
+    from mpdvae.workflows import matrix, matrix_jobs
     from mpdvae.workflows.growing_matrix import AT_MOST, Growth
     from mpdvae.workflows.job import this_command
 
@@ -95,7 +95,9 @@ def reproduce(
     growth = Growth(experiments, seeds, at_most or AT_MOST, out, first_seed) if until_decided else None
     used = device_for(device)
     while True:
-        to_do = matrix.jobs(experiments, growth.counts if growth else seeds, out, track, used, precision, first_seed)
+        to_do = matrix_jobs.jobs(
+            experiments, growth.counts if growth else seeds, out, track, used, precision, first_seed
+        )
         failures = matrix.run_all(to_do, data_dir, jobs, backend, address)
         if growth:
             growth.record()

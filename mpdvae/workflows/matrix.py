@@ -1,20 +1,15 @@
-"""Runs the matrix behind the report: models x data sets x seeds, as jobs with one training thread each.
+"""Runs the matrix behind the report (`matrix_jobs`), with one training thread per job.
 
-Seed k gives every model the same order of images, binarisation and noise. Jobs are idempotent: finished run folders are used
-as they are, interrupted ones resume from their checkpoint.
+Jobs are idempotent: finished run folders are used as they are, interrupted ones resume from their checkpoint.
 
 Workers are started by a backend (`mpdvae.workflows.worker_backends`) and get the whole list of jobs. Each goes through the
 list and does the work that is left: it claims the folder of a run (`mpdvae.system.folder_lock`), completes the run, and
 takes the next. Several calls of one matrix, on one machine or on several that share the folder, therefore share the work,
 and none repeats the work of another. Progress and failures are read from the folders, however the workers were started.
 
-With precision auto, training steps of each network are timed once, in a worker, before its runs begin; seeds, and recipes
-that differ in the weights of MAE's terms alone, share the choice. Folders that exist keep theirs.
-
 A job that fails, or whose worker dies, is retried once after the others are done; then it counts as failed.
 """
 
-import shlex
 import sys
 import threading
 import time
@@ -26,101 +21,23 @@ from datetime import UTC, datetime
 from pathlib import Path
 
 from mpdvae.errors import InputError, RunError, ToldToStop, printable, why
-from mpdvae.experiments.experiment import Experiment, with_changes
-from mpdvae.experiments.recipes import seed_counts
-from mpdvae.experiments.remedies import as_options
 from mpdvae.runs.records import ProgressNote, check
 from mpdvae.runs.run_folder import FAILURE_LOG, PROGRESS, Run
 from mpdvae.system.atomic_files import read_json, write_atomically
-from mpdvae.system.closed_folder import Inside
 from mpdvae.system.folder_lock import InUse, left_by, owned, owner_of
-from mpdvae.system.turn_lock import turn_lock
 from mpdvae.system.untrusted_files import LARGEST_JSON, read_bytes
 from mpdvae.workflows import gpu_assignment, worker_backends
 from mpdvae.workflows.job import check_device, complete, load_data, on_device
-from mpdvae.workflows.progress_display import RunProgress, Watcher, busy, print_line
+from mpdvae.workflows.matrix_jobs import Job
+from mpdvae.workflows.matrix_precision import decided, keeping
+from mpdvae.workflows.progress_display import RunProgress, Watcher
 
 LOOK_SECONDS = 0.5
 """Seconds between two looks at the run folders."""
-INDEPENDENT_PIXELS_COST = 0.3
-"""Cost of a run without a PixelCNN relative to a run with one; for the ETA."""
 TRAINING_SHARE = 0.75
 """Fraction of a run's time that is spent on training; for the ETA."""
-MAE_WEIGHTS = ("objective__diversity_weight", "objective__smoothness_weight")
 TRIES = 2
 """Number of attempts at a job before it counts as failed."""
-
-
-@dataclass(frozen=True)
-class Job:
-    """One run of the matrix."""
-
-    experiment: Experiment
-    folder: Path
-    command: str
-    """Command line that makes this run alone."""
-    track: tuple[str, ...] = ()
-    """Names of the trackers that record the run."""
-    device: str | None = None
-    """Device for training and evaluation; "cuda": one of the worker's GPUs; None: the CPU."""
-
-    @property
-    def name(self) -> str:
-        return self.folder.name
-
-    @property
-    def files(self) -> Inside:
-        """The folder as a part of that of the matrix, which may come from a stranger."""
-        return Inside(self.folder.parents[1]) / self.folder.parent.name / self.folder.name
-
-    @property
-    def cost(self) -> float:
-        return 1.0 if self.experiment.decoder.kind.endswith("pixelcnn") else INDEPENDENT_PIXELS_COST
-
-    @property
-    def undecided(self) -> bool:
-        """Whether its precision is still to be chosen."""
-        return self.experiment.training.precision == "auto"
-
-    @property
-    def finished(self) -> bool:
-        return (self.files / "experiment.json").exists() and Run(self.folder).status == "finished"
-
-
-def jobs(
-    experiments: Sequence[Experiment],
-    seeds: int | Sequence[int] | None,
-    out: Path,
-    track: Sequence[str] = (),
-    device: str | None = None,
-    precision: str | None = None,
-    first_seed: int = 0,
-) -> list[Job]:
-    """Returns the matrix: every experiment with `seeds` seeds (one number for all or for each; None: that of its study) from
-    `first_seed` on, in folders under `out`/runs, recorded by the trackers in `track`, in the given `precision` if any. Seeds
-    vary slowest, so that an interrupted matrix has complete seeds. Raises `InputError` for a negative seed or no seeds."""
-    if first_seed < 0:
-        raise InputError(f"--first-seed: expected a number >= 0, got {first_seed}.")
-    where = ["--device", device] if device else []
-    counts = list(seeds) if isinstance(seeds, Sequence) else seed_counts(experiments, seeds)
-    made = []
-    for place in range(max(counts, default=0)):
-        seed = first_seed + place
-        for experiment in (e for e, count in zip(experiments, counts, strict=True) if place < count):
-            folder = out / "runs" / f"{experiment.name}-seed{seed}"
-            command = ["mpdvae", "train", experiment.name, "--seed", str(seed), "--threads", "1", "--out", str(folder)]
-            command = shlex.join([*command, *where])
-            job = Job(with_changes(experiment, seed=seed), folder, command, tuple(track), device)
-            made.append(job if precision is None else _in_precision(job, precision))
-    return made
-
-
-def _in_precision(job: Job, precision: str, compiled: bool | None = None) -> Job:
-    """Returns `job` in the given precision, compiled or not; None: as in its experiment."""
-    compiled = job.experiment.training.compile if compiled is None else compiled
-    changes = {"training__precision": precision, "training__compile": compiled}
-    decided = "" if precision == "auto" else f" {shlex.join(as_options(changes))}"
-    return replace(job, experiment=with_changes(job.experiment, **changes), command=job.command + decided)
 
 
 @dataclass(frozen=True)
@@ -164,7 +81,7 @@ def run_all(
     worker_backends.check(backend, workers, address)
     for job in matrix:
         job.files.exists()  # raises for a link to elsewhere
-    matrix = _keeping(matrix)
+    matrix = keeping(matrix)
     for job in matrix:
         (Run.check_free if job.undecided else Run.create)(job.folder, job.experiment)
     to_do = [job for job in matrix if not job.finished]
@@ -177,70 +94,11 @@ def run_all(
     asked = min(workers, len(to_do)) if workers else workers
     with worker_backends.backend(backend, asked, address, gpu_assignment.are_shared(to_do[0].device)) as count:
         if any(job.undecided for job in matrix):
-            matrix = _decided(matrix, data_root)
+            matrix = decided(matrix, data_root)
             to_do = [job for job in matrix if not job.finished]
         title = f"{len(to_do)} of {len(matrix)} runs to do, {min(count, len(to_do))} in parallel"
         with Watcher(title, _share(matrix)) as watcher:
             return _rounds(to_do, matrix, data_root, min(count, len(to_do)), watcher)
-
-
-def _keeping(matrix: Sequence[Job]) -> list[Job]:
-    """Returns the matrix, in which undecided jobs whose folder exists have its precision."""
-    from mpdvae.training.fastest_step import kept_in
-
-    return [
-        _in_precision(job, kept.training.precision, kept.training.compile)
-        if job.undecided and (kept := kept_in(job.folder, job.experiment))
-        else job
-        for job in matrix
-    ]
-
-
-def _decided(matrix: Sequence[Job], data_root: Path | None) -> list[Job]:
-    """Chooses the precision of each undecided job by timing each recipe once, and creates the folders.
-
-    Another call of the same matrix waits meanwhile, and then finds the folders.
-    """
-    from mpdvae.report.numbers import plural
-    from mpdvae.workflows.precision_choice import TIMING, by_worker, noted
-
-    first = next(job for job in matrix if job.undecided)
-    folder = first.folder.parent
-    folder.mkdir(parents=True, exist_ok=True)
-    with turn_lock(Inside(folder) / ".choice.lock"):
-        matrix = _keeping(matrix)
-        recipes: dict[str, Experiment] = {}
-        for job in matrix:
-            if job.undecided:
-                known = recipes.setdefault(_step_of(job), job.experiment)
-                recipes[_step_of(job)] = max(known, job.experiment, key=_mae_terms)
-        if not recipes:
-            return matrix
-        with busy(f"{TIMING}, of {plural(len(recipes), 'network')}"):
-            found = by_worker(list(recipes.values()), data_root, first.device, folder)
-        choices = dict(zip(recipes, found, strict=True))
-        for experiment, choice in zip(recipes.values(), found, strict=True):
-            print_line(f"{experiment.name}: {choice.in_words()}")
-        decided = []
-        for job in matrix:
-            if job.undecided:
-                choice = choices[_step_of(job)]
-                job = _in_precision(job, choice.precision, choice.compile)
-                noted(Run.create(job.folder, job.experiment), choice)
-            decided.append(job)
-    return decided
-
-
-def _step_of(job: Job) -> str:
-    """Returns a key that is the same for all jobs whose training steps take the same time: seeds of a recipe, and recipes
-    that differ only in the weights of MAE's two terms, which cost next to nothing beside the networks."""
-    alike = dict.fromkeys(MAE_WEIGHTS, 0.0)
-    return with_changes(job.experiment, name="", model="", reproduces="", seed=0, **alike).to_json()
-
-
-def _mae_terms(experiment: Experiment) -> int:
-    """Returns how many of MAE's terms the loss has: where recipes share a choice, that with most is timed."""
-    return sum(getattr(experiment.objective, name.removeprefix("objective__")) > 0 for name in MAE_WEIGHTS)
 
 
 def refuse_failures(failures: Sequence[Failure], of: int) -> None:

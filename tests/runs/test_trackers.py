@@ -301,7 +301,8 @@ def test_no_command_begins_runs_whose_tracker_is_not_there(capsys, tmp_path, mon
 
 
 def test_a_tracker_that_fails_in_a_worker_is_told_of(capsys, tmp_path, stand_in):
-    from mpdvae.workflows.matrix import _run_one, jobs
+    from mpdvae.workflows.matrix import _run_one
+    from mpdvae.workflows.matrix_jobs import jobs
 
     stand_in("wandb").broken = True
     (job,) = jobs([tiny("vae-digits-smoke")], 1, tmp_path, ("wandb",))

@@ -5,7 +5,8 @@ from pathlib import Path
 
 from small_runs import tiny
 
-from mpdvae.workflows.matrix import Job, jobs, refuse_failures, run_all
+from mpdvae.workflows.matrix import refuse_failures, run_all
+from mpdvae.workflows.matrix_jobs import Job, jobs
 
 CHANGES = {"training__steps": 60, "training__evaluate_every": 10}
 

@@ -23,7 +23,8 @@ from torch.utils._python_dispatch import TorchDispatchMode
 from torch.utils._pytree import tree_map_only
 
 from mpdvae.runs.run_folder import Run
-from mpdvae.workflows.matrix import _run_one, jobs
+from mpdvae.workflows.matrix import _run_one
+from mpdvae.workflows.matrix_jobs import jobs
 
 TOLERANCE = 1e-4
 """Largest difference of results that counts as agreement; on the CPU, other kernels make a difference of 2e-6."""

@@ -34,7 +34,8 @@ from torch import Tensor, nn
 from mpdvae.experiments.experiment import with_changes
 from mpdvae.models.priors import FlowPrior
 from mpdvae.runs.run_folder import Run
-from mpdvae.workflows.matrix import _run_one, jobs
+from mpdvae.workflows.matrix import _run_one
+from mpdvae.workflows.matrix_jobs import jobs
 
 LATENT, BATCH = 3, 4
 CODE_MAP = (MAP_CHANNELS, 3, 2)

@@ -22,8 +22,9 @@ from mpdvae.system import folder_lock
 from mpdvae.system.folder_lock import owned
 from mpdvae.training.fastest_step import Choice
 from mpdvae.workflows import matrix as room
-from mpdvae.workflows import precision_choice, worker_backends
-from mpdvae.workflows.matrix import Job, _share, jobs, run_all
+from mpdvae.workflows import matrix_precision, precision_choice, worker_backends
+from mpdvae.workflows.matrix import _share, run_all
+from mpdvae.workflows.matrix_jobs import Job, jobs
 
 MODELS = ("vae", "mae")
 
@@ -362,11 +363,11 @@ def test_recipes_that_differ_in_the_weights_of_mae_alone_share_a_measurement(tmp
     """What is timed has the most of MAE's terms."""
     experiments = matrix("minutes", ("mnist",))
     undecided = jobs(experiments, 2, tmp_path, precision="auto")
-    steps = {job.experiment.model: room._step_of(job) for job in undecided}
+    steps = {job.experiment.model: matrix_precision.step_of(job) for job in undecided}
     shared = {"vlae", "mae", "mae-no-smoothness", "mae-no-diversity"}
     assert len({steps[model] for model in shared}) == 1
     assert len(set(steps.values())) == 3
-    assert {e.model: room._mae_terms(e) for e in experiments}["mae"] == 2
+    assert {e.model: matrix_precision.mae_terms(e) for e in experiments}["mae"] == 2
 
 
 def test_a_given_precision_is_in_the_command_of_each_run(tmp_path, small_matrix):
