@@ -106,9 +106,14 @@ def listed(words: Sequence[str], most: int | None = None, last: str = "and") -> 
     return f"{', '.join(words[:-1])} {last} {words[-1]}" if len(words) > 1 else words[0]
 
 
+def meant(given: str, known: Sequence[str]) -> str:
+    """Returns "did you mean 'a' or 'b'?", with the known names nearest to the given one; empty if none is near."""
+    near = get_close_matches(given[:200], known, n=3, cutoff=0.4)
+    return f"did you mean {listed([repr(name) for name in near], last='or')}?" if near else ""
+
+
 def refuse_unknown(what: str, given: str, known: list[str], advice: str = "") -> NoReturn:
     """Raises `InputError` for a name that is not in `known`, with the nearest known names as a suggestion."""
-    near = get_close_matches(given[:200], known, n=3, cutoff=0.4)
-    hint = f"did you mean {' or '.join(repr(n) for n in near)}?" if near else f"expected one of: {', '.join(known)}."
+    hint = meant(given, known) or f"expected one of: {', '.join(known)}."
     shown = given if len(given) <= 200 else f"{given[:200]}..."
     raise InputError(f"unknown {what} {shown!r}: {hint}{' ' + advice if advice else ''}", topic="options")

@@ -125,6 +125,12 @@ class VAE(nn.Module):
         """Number of classes that the model is conditioned on; 0: the class is not told."""
         return self.condition.classes
 
+    @property
+    def class_names(self) -> tuple[str, ...]:
+        """Names of the classes of the training images, in the order of their numbers. Empty: they have none, or these are not
+        known. They are saved with the model, and `labels=` takes them."""
+        return getattr(self.origin, "known_names", None) or ()
+
     def log_weights(
         self, x: Float[Tensor, "batch channel height width"], samples: int = 1
     ) -> Float[Tensor, "samples batch"]:
@@ -358,9 +364,14 @@ class VAE(nn.Module):
                 "z: expected a batch of codes where a condition is given, got a single one; use z[None].",
                 topic="conditional",
             )
-        told = told_for(self.condition, labels, covariates, len(z))
+        told = told_for(self.condition, self._numbers(labels), covariates, len(z))
         self.check_near_training(told)
         return None if told is None else told.to(z)
+
+    def _numbers(self, labels: Labels | None) -> Labels | None:
+        """Returns labels that are names of classes as their numbers; a model of unknown origin knows no names."""
+        numbers = getattr(self.origin, "class_numbers", None)
+        return labels if labels is None or numbers is None else numbers(labels)
 
     def _codes(self, z: object) -> Tensor:
         """Returns the codes `z` in the model's precision. Raises `InputError` for anything else, and for numbers that are not

@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING
 
 from tyro.conf import Positional
 
+from mpdvae.commands.label_option import Label
 from mpdvae.errors import InputError
 from mpdvae.system.devices import AUTO, device_for
 from mpdvae.system.untrusted_text import tell
@@ -23,7 +24,7 @@ def sample(
     out: Path,
     count: int = 64,
     seed: int = 0,
-    label: int | None = None,
+    label: Label = None,
     covariates: tuple[float, ...] | None = None,
     pixel_noise: bool = True,
     device: str = AUTO,
@@ -35,7 +36,7 @@ def sample(
         out: Path of the PNG.
         count: Number of images.
         seed: Random seed of the samples.
-        label: Class of the images, of a model that is conditioned on classes; default: a column of each.
+        label: Class of the images, by name or number, of a model that is conditioned on classes; default: a column of each.
         covariates: Covariates of the images, of a model that is conditioned on them; default: those of training images.
         pixel_noise: Whether pixels are drawn given the code. Without, they take their mean, or their more probable value.
         device: auto, cpu, cuda, mps, ... auto: a GPU if there is one.

@@ -5,6 +5,7 @@ from typing import Literal
 
 from tyro.conf import Positional
 
+from mpdvae.commands.label_option import Label
 from mpdvae.system.devices import AUTO, device_for
 from mpdvae.system.untrusted_text import tell
 
@@ -16,7 +17,7 @@ def encode(
     samples: int = 64,
     split: Literal["train", "validation", "test"] = "test",
     value_range: tuple[float, float] | None = None,
-    label: int | None = None,
+    label: Label = None,
     covariates: tuple[float, ...] | None = None,
     seed: int = 0,
     device: str = AUTO,
@@ -35,7 +36,7 @@ def encode(
         samples: Importance samples per image for log p(x); 1: the ELBO.
         split: Part of the data set, or of an archive that holds x_train and x_test.
         value_range: Values of black and white in an array, if they are not 0 and 1 for floats, 0 and 255 for integers.
-        label: Class of the images, for a model that is conditioned on classes; default: that of their folder, or data set.
+        label: Class of the images, by name or number, for a conditional model; default: that of their folder, or data set.
         covariates: Covariates of the images, for a model that is conditioned on them; default: those that came with them.
         seed: Random seed of the importance samples.
         device: auto, cpu, cuda, mps, ... auto: a GPU if there is one.

@@ -50,6 +50,8 @@ def as_trained(own: Classes, known: ClassNames | None, told: int) -> Classes:
         return Classes(own.labels, (known or ()) if told else ())
     if told and known is None and len(own.names) == told:  # all of them: what else should they be
         return own
+    if own.names == known:  # the same number for each, even where two classes have one name
+        return own
     order = known or tuple(map(str, range(told)))
     if told:
         _refuse_unknown([own.names[label] for label in own.labels.unique().tolist()], order, bool(known))
@@ -60,13 +62,18 @@ def as_trained(own: Classes, known: ClassNames | None, told: int) -> Classes:
     return Classes(numbers[own.labels], order)
 
 
+def in_words(names: ClassNames, told: int) -> str:
+    """Returns what the classes of a model are called, of many the first ones; without names, their numbers."""
+    shown = listed([in_short(name, 60) for name in names or map(str, range(told))], SHOWN)
+    return shown if names else f"{shown}; names of its classes are not recorded"
+
+
 def _refuse_unknown(occurring: list[str], order: ClassNames, named: bool) -> None:
     for name in occurring:
         if name not in order:
-            known = listed([in_short(name, 60) for name in order], SHOWN)
-            why = "" if named else "; names of its classes are not recorded"
+            known = in_words(order if named else (), len(order))
             raise InputError(
-                f"labels: expected classes that the model was conditioned on ({known}{why}), got {in_short(name, 60)}; "
+                f"labels: expected classes that the model was conditioned on ({known}), got {in_short(name, 60)}; "
                 "rename the class, leave its images out, or give labels by number.",
                 topic="conditional",
             )

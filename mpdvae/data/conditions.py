@@ -8,7 +8,7 @@ moves or repeats it keeps each image with its condition. They are the input of c
 """
 
 from collections.abc import Sequence
-from typing import NamedTuple, NoReturn
+from typing import Any, NamedTuple, NoReturn, Protocol
 
 import numpy as np
 import torch
@@ -17,8 +17,16 @@ from torch import Tensor
 
 from mpdvae.errors import InputError
 
-Labels = int | Sequence[int] | np.ndarray | Tensor
-"""One class for all images, or the class of each."""
+
+class Column(Protocol):
+    """A column of a table, such as a Series or a Categorical of pandas."""
+
+    def __array__(self, dtype: Any = ..., /) -> np.ndarray: ...
+
+
+Labels = int | str | Sequence[int] | Sequence[str] | np.ndarray | Tensor | Column
+"""One class for all images, or the class of each: numbers or, where a model knows the names of its classes, names
+(`mpdvae.data.text_labels`)."""
 Covariates = float | Sequence[float] | Sequence[Sequence[float]] | np.ndarray | Tensor
 """The covariates of all images, or a row of them for each."""
 

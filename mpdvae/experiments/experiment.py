@@ -235,6 +235,14 @@ class Origin:
         published = self.class_names is None and self.experiment.data.dataset != "own"
         return () if published else self.class_names
 
+    def class_numbers(self, labels: Any) -> Any:
+        """Returns labels that are names of classes as numbers, others as `mpdvae.data.text_labels` does. Raises `InputError`
+        for a name that no class has."""
+        from mpdvae.data.text_labels import as_numbers
+
+        told = self.experiment.data.condition_classes
+        return as_numbers(labels, self.known_names or (), told) if told else labels
+
     @property
     def input_shape(self) -> ImageShape:
         """Shape of the model's input: of an image or, if it is conditional, of a conditioned one."""

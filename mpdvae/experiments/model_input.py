@@ -73,8 +73,8 @@ def preprocess(
             flat rows; a list of images; or a data set of torch or Hugging Face.
         value_range: values of black and white; None: 0 and 1 for floats, 0 and 255 for integers. Booleans and bytes (uint8)
             have their own.
-        labels: classes of the images, for a conditional model: integers, one for all or one for each; None: those that the
-            images come with, by name where the classes of the training images had names.
+        labels: classes of the images, for a conditional model: numbers or names (`vae.class_names`), one for all or one for
+            each; None: those that the images come with, by name where the classes of the training images had names.
         covariates: numbers that a conditional model is told of the images: a row for all or one for each; None: those that
             the images come with.
 
@@ -116,7 +116,8 @@ def of_given(
     own. Raises `InputError`, which calls them `where`, if they have another shape, labels that are none, or covariates far
     from those of training."""
     _check_shape(vae, given.pixels, where)
-    said = checked_known(vae.condition, labels, covariates, len(given.pixels))
+    numbers = None if labels is None else origin_of(vae).class_numbers(labels)
+    said = checked_known(vae.condition, numbers, covariates, len(given.pixels))
     own_classes = Classes(given.labels, given.class_names) if said.labels is None else Classes(said.labels)
     classes = _as_trained(vae, own_classes)
     own = Known(classes.labels, given.covariates if said.covariates is None else said.covariates)

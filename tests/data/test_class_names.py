@@ -27,6 +27,7 @@ CASES = {
     "numbers by name, not recorded": ("2", [0], None, [2]),
     "all, not recorded": ("ape bee cow", [0, 2], None, [0, 2]),
     "numbers, not recorded": ("", [1, 2], None, [1, 2]),
+    "two of one name": ("cat dog cat", [0, 1, 2], ("cat", "dog", "cat"), [0, 1, 2]),
 }
 
 

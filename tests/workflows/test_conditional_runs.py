@@ -9,6 +9,7 @@ import numpy as np
 import pytest
 import torch
 from command_line import call
+from pets import NAMES, pets, trained_on_pets
 from PIL import Image
 from small_runs import RUN_FILES, TINY_OPTIONS, digits, files, finish, interrupted, results, tiny, trained
 
@@ -22,7 +23,7 @@ from mpdvae.evaluation.image_codes import encode_images
 from mpdvae.experiments.recipes import recipe
 from mpdvae.runs.recorded_names import recordable
 from mpdvae.runs.run_folder import Run
-from mpdvae.workflows.job import check_same_data, describe_run, load_data
+from mpdvae.workflows.job import check_same_data, load_data
 
 OPTION = "--data.condition-classes"
 
@@ -155,26 +156,10 @@ def test_a_saved_model_is_loaded_with_its_classes_and_makes_no_estimator(run, tm
         mpdvae.MPDVAE.from_pretrained(run)
 
 
-NAMES = ("cat", "dog", "owl")
-
-
-def pets(folder, names=NAMES):
-    """Writes pictures of each class."""
-    for level, name in enumerate(names):
-        (folder / name).mkdir(parents=True)
-        for i in range(12):
-            Image.fromarray(np.full((8, 8), 60 * level + i, np.uint8)).save(folder / name / f"{i:02}.png")
-    return folder
-
-
 @pytest.fixture(scope="module")
 def of_pets(tmp_path_factory):
     """The folder of a trained run on folders of cats, dogs and owls."""
-    folder = tmp_path_factory.mktemp("pets")
-    own = {"data__dataset": "own", "data__path": pets(folder / "pictures"), "data__condition_classes": 3}
-    run = trained(folder / "run", tiny("vae-digits-smoke", **own))
-    describe_run(run, load_data(run.experiment), "mpdvae train")
-    return run.path
+    return trained_on_pets(tmp_path_factory.mktemp("pets"))
 
 
 def test_a_folder_of_one_class_is_told_as_that_class(of_pets, tmp_path, capsys):
