@@ -208,8 +208,8 @@ class VAE(nn.Module):
     ) -> Float[Tensor, "*batch channel height width"]:
         """Returns images for codes. With `greedy`, independent pixels take their mean, and autoregressive pixels each take
         their more probable value given the pixels before them; otherwise images are drawn. A conditional model gives them the
-        class `labels` and the `covariates`, of all or of each of the first axis, or else draws a condition. Raises
-        `InputError` for anything but finite codes of the model's shape and conditions that it knows."""
+        class `labels` and the `covariates`, of all or of each of the first axis, or else draws a condition, as `sample`
+        does. Raises `InputError` for anything but finite codes of the model's shape and conditions that it knows."""
         z = self._codes(z)
         return self.decode_told(z, self._told(labels, covariates, z), greedy)
 
@@ -239,7 +239,8 @@ class VAE(nn.Module):
     ) -> Float[Tensor, "count channel height width"]:
         """Draws images from the model: z from the prior, then x from the decoder (with torch's default generator). `labels`
         and `covariates` are the condition that a conditional model gives them, one for all or one for each. None: drawn,
-        classes all alike; where there are covariates, the conditions of training images."""
+        classes all alike; where there are covariates, the conditions of training images, with `labels` alone of images of
+        these classes."""
         check_samples(count, "count")
         z = self.prior().sample((count,))
         return self._decoded(z, self._told(labels, covariates, z)).sample()
@@ -364,7 +365,8 @@ class VAE(nn.Module):
                 "z: expected a batch of codes where a condition is given, got a single one; use z[None].",
                 topic="conditional",
             )
-        told = told_for(self.condition, self._numbers(labels), covariates, len(z))
+        drawn = getattr(self.decoder, "draw_covariates", None)
+        told = told_for(self.condition, self._numbers(labels), covariates, len(z), drawn)
         self.check_near_training(told)
         return None if told is None else told.to(z)
 

@@ -7,7 +7,7 @@ moves or repeats it keeps each image with its condition. They are the input of c
 (`mpdvae.models.conditional`).
 """
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from typing import Any, NamedTuple, NoReturn, Protocol
 
 import numpy as np
@@ -29,6 +29,9 @@ Labels = int | str | Sequence[int] | Sequence[str] | np.ndarray | Tensor | Colum
 (`mpdvae.data.text_labels`)."""
 Covariates = float | Sequence[float] | Sequence[Sequence[float]] | np.ndarray | Tensor
 """The covariates of all images, or a row of them for each."""
+
+CovariatesOf = Callable[[Int64[Tensor, " n"]], Float[Tensor, "n covariate"]]
+"""Draws covariates for images of given classes."""
 
 
 class Condition(NamedTuple):
@@ -148,22 +151,27 @@ def told_numbers(condition: Condition, known: Known) -> Float[Tensor, "n number"
 
 
 def told_for(
-    condition: Condition, labels: Labels | None, covariates: Covariates | None, count: int
+    condition: Condition,
+    labels: Labels | None,
+    covariates: Covariates | None,
+    count: int,
+    covariates_of: CovariatesOf | None = None,
 ) -> Float[Tensor, "count number"] | None:
-    """Returns the condition of `count` images that a caller gives, one for all or one for each; None if none is given. Raises
-    `InputError` for one that a model is not told, or a part of what it is told."""
-    refuse_unused(condition, labels, covariates)
-    if labels is None and covariates is None:
+    """Returns the condition of `count` images that a caller gives, one for all or one for each; None if none is given.
+    Covariates that are missing beside labels are drawn by `covariates_of`. Raises `InputError` for a condition that a model
+    is not told, and for covariates without labels."""
+    known = checked_known(condition, labels, covariates, count)
+    if known.labels is None and known.covariates is None:
         return None
-    missing = "labels" if condition.classes and labels is None else ""
-    missing = "covariates" if condition.covariates and covariates is None else missing
-    if missing:
+    if condition.classes and known.labels is None:
         raise InputError(
-            f"{missing}: expected them, too, as this model is conditioned on {condition.in_words}, got none; give both, or "
-            "neither.",
+            f"labels: expected them, too, as this model is conditioned on {condition.in_words}, got covariates alone; give "
+            "both, or labels alone, or neither.",
             topic="conditional",
         )
-    return told_numbers(condition, checked_known(condition, labels, covariates, count))
+    if known.labels is not None and condition.covariates and covariates is None and covariates_of is not None:
+        known = known._replace(covariates=covariates_of(known.labels))
+    return told_numbers(condition, known)
 
 
 def checked_known(condition: Condition, labels: Labels | None, covariates: Covariates | None, count: int) -> Known:

@@ -23,7 +23,7 @@ NeurIPS 2014, https://arxiv.org/abs/1406.5298 (model M2, whose prior has no clas
 import warnings
 
 import torch
-from jaxtyping import Float
+from jaxtyping import Float, Int64
 from torch import Size, Tensor, nn
 from torch.distributions import Distribution, constraints
 
@@ -181,6 +181,19 @@ class ConditionalDecoder(nn.Module):
             examples = self.embedding.examples
             return examples[torch.randint(EXAMPLES, shape, device=examples.device)]
         return torch.randint(self.condition.classes, shape, device=self.shift.device)[..., None].to(self.shift.dtype)
+
+    def draw_covariates(self, labels: Int64[Tensor, " n"]) -> Float[Tensor, "n covariate"]:
+        """Returns covariates of training images of these classes. Raises `InputError` for a class of which none are kept."""
+        examples = self.embedding.examples
+        fitting = examples[:, 0] == labels[:, None].to(examples)
+        if not fitting.any(1).all():
+            lacking = int(labels[(~fitting.any(1)).to(labels.device)][0])
+            raise InputError(
+                f"covariates: expected them, too, for class {lacking}, as none of the {EXAMPLES} training images whose "
+                "conditions the model keeps is of it, got labels alone; give both.",
+                topic="conditional",
+            )
+        return examples[torch.multinomial(fitting.float(), 1)[:, 0], 1:]
 
     def _decoded(self, e: Tensor, told: Tensor) -> Distribution:
         def as_code(numbers: Tensor) -> Tensor:

@@ -130,6 +130,37 @@ def test_covariates_that_are_not_given_are_those_of_images_the_model_was_initial
     assert {tuple(row) for row in drawn.tolist()} == {tuple(row) for row in known.tolist()}
 
 
+def trained_on_both(known: torch.Tensor) -> VAE:
+    """A model that is told class and covariates, and keeps these conditions of its training."""
+    vae = tiny("vae-digits-smoke", data__condition_classes=4, data__condition_covariates=2).build((1, 8, 8))
+    vae.keep_conditions(with_condition(torch.zeros(len(known), 1, 8, 8), known))
+    return vae
+
+
+def test_with_the_class_alone_covariates_are_those_of_training_images_of_that_class():
+    """As often as among these images; so it is for codes, with the classes of the images in any order."""
+    known = some_told(CONDITIONS["both"], EXAMPLES)
+    vae = trained_on_both(known)
+    labels = torch.tensor([2, 0, 2, 1]).repeat(500)
+    for drawn in (vae.sample(2_000, labels), vae.decode(torch.zeros(2_000, vae.latent_dim), labels=labels)):
+        told = vae.told_of(drawn)
+        assert told is not None
+        assert torch.equal(told[:, 0].long(), labels)
+        rows, times = torch.unique(told, dim=0, return_counts=True)
+        assert {tuple(row) for row in rows.tolist()} == {tuple(row) for row in known.tolist()}
+        assert times.max() < 8 * times.float().mean()
+
+
+@pytest.mark.parametrize("labels", [3, [0, 3]])
+def test_of_a_class_without_kept_conditions_covariates_are_asked_for(labels):
+    vae = trained_on_both(some_told(CONDITIONS["both"], EXAMPLES))
+    with pytest.raises(
+        InputError, match="covariates: expected them, too, for class 3, as none of the 256 training images"
+    ):
+        vae.sample(2, labels)
+    assert vae.told_of(vae.sample(2, labels, [20.0, 20.0])) is not None
+
+
 def test_the_units_of_covariates_do_not_matter():
     """Features of covariates in years and of the same in days since some date agree."""
     decoder = conditional_decoder(DECODERS["mlp"].build, (1, 2, 2), CONDITIONS["covariates"])
@@ -370,11 +401,8 @@ def test_what_is_no_condition_is_refused():
             vae.sample(4, labels=1, covariates=wrong)
     with pytest.raises(InputError, match="covariates: expected finite numbers"):
         vae.sample(4, labels=1, covariates=[1.0, torch.inf])
-    for part, missing in (({"labels": 1}, "covariates"), ({"covariates": [1.0, 2.0]}, "labels")):
-        with pytest.raises(
-            InputError, match=f"{missing}: expected them, too, as this model is conditioned on one of 3"
-        ):
-            vae.sample(4, **part)
+    with pytest.raises(InputError, match="labels: expected them, too, as this model is conditioned on one of 3"):
+        vae.sample(4, covariates=[1.0, 2.0])
     with pytest.raises(InputError, match=r"expected a batch of codes where a condition is given"):
         vae.decode(torch.zeros(vae.latent_dim), labels=1, covariates=[1.0, 2.0])
     plain = tiny("vae-digits-smoke").build((1, 8, 8))
