@@ -23,6 +23,7 @@ from mpdvae.measures.random_subsets import random_subset
 from mpdvae.measures.representation import posteriors
 from mpdvae.measures.representation.maps import principal_map
 from mpdvae.seeding import seeded
+from mpdvae.system.untrusted_files import in_short
 from mpdvae.vae import VAE
 
 POINTS = 500
@@ -41,8 +42,10 @@ class Live:
     x: Float[Tensor, "point channel height width"]
     z: Float[Tensor, "point *latent"]
     """Posterior means."""
+    classes: list[int] | None
+    """Number of the class of each image; None if there are no labels."""
     labels: list[str]
-    """The class of each image; empty strings if there are no labels."""
+    """What these classes are called: by name where classes have names, otherwise by number; empty without labels."""
     places: Float[np.ndarray, "point 2"]
     """Coordinates in the map of principal components."""
     spread: Float[Tensor, " dimension"]
@@ -51,6 +54,10 @@ class Live:
     """All dimensions, most informative first."""
     pixels_are_drawn: bool
     """Whether pixels depend on each other, so that each image of a code is a new draw; otherwise it is the mean."""
+
+    def called(self, point: int) -> str:
+        """Returns what the class of an image is called, "class owl", or which image it is, on one line."""
+        return f"image {point}" if self.classes is None else f"class {in_short(self.labels[point], 60)}"
 
     def repeated(self, point: int) -> Float[Tensor, "repeat *latent"]:
         """Returns the code of an image, as often as its image is to be shown: several draws differ in what the code leaves
@@ -100,12 +107,15 @@ def live(
     z = vae.encode(x)
     with torch.no_grad(), seeded("explore"):
         pixels_are_drawn = image_of(vae, z[:1])[1]
+    classes = None if labels is None else labels[chosen].tolist()
+    names = dict(enumerate(vae.class_names))
     return Live(
         experiment=experiment,
         vae=vae,
         x=x,
         z=z,
-        labels=[""] * len(x) if labels is None else [str(label) for label in labels[chosen].tolist()],
+        classes=classes,
+        labels=[""] * len(x) if classes is None else [names.get(label, str(label)) for label in classes],
         places=principal_map(q.mean.numpy()).points,
         spread=spread,
         dimensions=code_diagnostics.information_per_dimension(q).argsort(descending=True).tolist(),

@@ -11,6 +11,7 @@ from typing import Any
 from mpdvae.commands.explorer_model import DRAWS, Live
 from mpdvae.errors import InputError, RunError
 from mpdvae.report.palette import class_style
+from mpdvae.system.untrusted_text import escape
 
 ADDRESS = "127.0.0.1"
 SAMPLES, MIX_STEPS = 16, 8
@@ -125,13 +126,14 @@ def _map(live: Live, chosen: Any) -> Any:
     from bokeh.models import ColumnDataSource
     from bokeh.plotting import figure
 
-    styles = [class_style(int(label)) if label else ("#888888", "circle") for label in live.labels]
+    count = len(live.x)
+    styles = [("#888888", "circle")] * count if live.classes is None else [class_style(c) for c in live.classes]
     data = {
         "x": live.places[:, 0],
         "y": live.places[:, 1],
         "colour": [colour for colour, _ in styles],
         "marker": [MARKERS.get(symbol, symbol) for _, symbol in styles],
-        "label": [f"class {label}" if label else f"image {i}" for i, label in enumerate(live.labels)],
+        "label": [live.called(i) for i in range(count)],
     }
     source = ColumnDataSource(data)
     ring = ColumnDataSource(_place(live, chosen.value))
@@ -171,9 +173,19 @@ def _pair(live: Live, chosen: Any) -> Any:
     decoded = pn.bind(lambda i: _png(live.images(live.repeated(i), 2, i), 140, "its code, decoded"), chosen)
     under = f"its code, drawn {DRAWS} times" if live.pixels_are_drawn else "its code, decoded"
     return pn.Row(
-        pn.Column(original, pn.pane.Markdown("the image", margin=(0, 10))),
-        pn.Column(decoded, pn.pane.Markdown(under, margin=(0, 10))),
+        pn.Column(original, pn.bind(lambda i: _caption(_of_class(live, i)), chosen)),
+        pn.Column(decoded, _caption(under)),
     )
+
+
+def _of_class(live: Live, point: int) -> str:
+    return "the image" if live.classes is None else f"the image: {escape(live.called(point))}"
+
+
+def _caption(markdown: str) -> Any:
+    import panel as pn
+
+    return pn.pane.Markdown(markdown, margin=(0, 10))
 
 
 def _along(live: Live, chosen: Any) -> list[Any]:

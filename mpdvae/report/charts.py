@@ -5,11 +5,12 @@ side by side or below each other, depending on the width. Backgrounds are transp
 that the page can follow the reader's light or dark colour scheme. Traces name their legend entry in `meta`.
 """
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from itertools import cycle
 from typing import Any
 
 from mpdvae.measures.intervals import Estimate
+from mpdvae.report.class_titles import class_titles, names_in
 from mpdvae.report.collect import Run, Study, Variant
 from mpdvae.report.development import development
 from mpdvae.report.figures import (
@@ -26,6 +27,7 @@ from mpdvae.report.figures import (
 )
 from mpdvae.report.metrics import MEASURES, counts, metric, over_seeds, values
 from mpdvae.report.palette import class_style, model_styles
+from mpdvae.report.schema import Codes
 from mpdvae.report.scores import baselines
 from mpdvae.report.sensitivity import sensitivity
 
@@ -116,22 +118,20 @@ def _used(run: Run) -> Sequence[float | None]:
 
 def code_map(study: Study, styles: Styles) -> Chart | None:
     """Returns a map per model of the first two principal components of test codes, coloured by class."""
-    panels, classes = [], set()
-    for variant in study.variants:
-        run = next((run for run in variant.runs if run.codes is not None), None)
-        if run is None or run.codes is None:
-            continue
-        classes |= set(run.codes.labels or [])
-        bare = {"visible": False}
+    chosen = [(v.label, next((run for run in v.runs if run.codes is not None), None)) for v in study.variants]
+    found = [(label, run, run.codes) for label, run in chosen if run is not None and run.codes is not None]
+    titles = class_titles((c for *_, codes in found for c in codes.labels or []), names_in(study.runs))
+    panels, bare = [], {"visible": False}
+    for label, run, codes in found:
         layout = {"xaxis": bare, "yaxis": bare | {"scaleanchor": "x"}}
-        explained = sum(run.codes.explained_variance)
-        title = f"{variant.label}, seed {run.seed}" + (f" ({explained:.0%} of variance)" if explained else "")
-        panels.append(make_panel(title, _points(run), layout, 320, margin_left=8))
+        explained = sum(codes.explained_variance)
+        title = f"{label}, seed {run.seed}" + (f" ({explained:.0%} of variance)" if explained else "")
+        panels.append(make_panel(title, _points(codes, titles), layout, 320, margin_left=8))
     caption = (
         f"Posterior means of up to {MAP_POINTS:,} test images, projected onto their first two principal components, which "
         "show only the stated share of the variance. Colour and shape: class."
     )
-    legend = tuple((str(label), *class_style(label)) for label in sorted(classes))
+    legend = tuple((title, *class_style(label)) for label, title in titles.items())
     return Chart("map", "Map of the codes", caption, legend, tuple(panels)) if panels else None
 
 
@@ -182,16 +182,14 @@ def _mean_profile(variant: Variant, values_of: Callable[[Run], Sequence[float | 
     return [sum(column) / len(column) for column in zip(*profiles, strict=False)]
 
 
-def _points(run: Run) -> list[dict[str, Any]]:
-    codes = run.codes
-    assert codes is not None
+def _points(codes: Codes, titles: Mapping[int, str]) -> list[dict[str, Any]]:
     shown = range(min(len(codes.x), MAP_POINTS))
     labels = [0 if codes.labels is None else codes.labels[i] for i in shown]
     traces = []
     for label in sorted(set(labels)):
         colour, symbol = class_style(label)
         mine = [i for i in shown if labels[i] == label]
-        name = "" if codes.labels is None else str(label)
+        name = "" if codes.labels is None else titles[label]
         traces.append(
             {
                 "type": "scatter",
@@ -201,7 +199,8 @@ def _points(run: Run) -> list[dict[str, Any]]:
                 "marker": {"color": colour, "symbol": symbol, "size": 5, "opacity": 0.75},
                 "name": name,
                 "meta": name,
-                "hovertemplate": f"class {name}<extra></extra>" if name else "<extra></extra>",
+                "text": name,  # a template would be interpreted
+                "hovertemplate": "class %{text}<extra></extra>" if name else "<extra></extra>",
             }
         )
     return traces

@@ -20,7 +20,7 @@ document.querySelectorAll(".explore").forEach((root) => {
   };
 
   const nats = (value) => (value === null ? "–" : `${value.toFixed(1)} nats`);
-  const name = (i) => (state.model.classes ? `class ${state.model.classes[i]}` : `image ${i + 1}`);
+  const name = (i) => (state.model.classes ? `class ${state.model.titles[state.model.classes[i]]}` : `image ${i + 1}`);
 
   const tile = (i) => {
     const button = document.createElement("button");
@@ -78,14 +78,14 @@ document.querySelectorAll(".explore").forEach((root) => {
   const walk = report.walks(root);
 
   const legend = () => {
-    const { styles } = state.model;
+    const { styles, titles } = state.model;
     const shown = state.colouring === "class" ? Object.keys(styles) : [];
     root.querySelector(".classes").replaceChildren(...shown.map((label) => {
       const button = document.createElement("button");
       const swatch = document.createElement("i");
       [swatch.style.background, swatch.className] = styles[label];
       button.type = "button";
-      button.append(swatch, label);
+      button.append(swatch, titles[label]);
       button.setAttribute("aria-pressed", String(!state.off.has(label)));
       button.addEventListener("click", () => {
         if (!state.off.delete(label)) state.off.add(label);

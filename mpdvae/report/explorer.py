@@ -9,6 +9,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
 
+from mpdvae.report.class_titles import class_titles, names_in
 from mpdvae.report.collect import Run, Study
 from mpdvae.report.explored import SHEETS, CodeMap, Explored
 from mpdvae.report.figures import script_safe
@@ -57,7 +58,8 @@ def explorer(study: Study) -> Explorer:
     chosen = [(v.label, next((run for run in v.runs if run.explored), None)) for v in study.variants]
     found = [(label, run, run.explored) for label, run in chosen if run is not None and run.explored is not None]
     sheets: dict[str, bytes] = {}
-    models = [_model(label, run, explored, sheets) for label, run, explored in found]
+    class_names = names_in(study.runs)
+    models = [_model(label, run, explored, sheets, class_names) for label, run, explored in found]
     everywhere = [name for name in MAP_TITLES if found and all(name in explored.file.maps for *_, explored in found)]
     labelled = any(explored.file.points.labels is not None for *_, explored in found)
     return Explorer(
@@ -70,9 +72,12 @@ def explorer(study: Study) -> Explorer:
     )
 
 
-def _model(label: str, run: Run, explored: Explored, sheets: dict[str, bytes]) -> dict[str, Any]:
-    """Returns the page's data of one run, and adds its sheets to `sheets`."""
+def _model(
+    label: str, run: Run, explored: Explored, sheets: dict[str, bytes], class_names: Sequence[str]
+) -> dict[str, Any]:
+    """Returns the page's data of one run whose classes have these names, and adds its sheets to `sheets`."""
     file = explored.file
+    titles = class_titles(file.points.labels or [], class_names)
     names = {sheet: hashlib.sha256(explored.sheets[sheet]).hexdigest()[:16] for sheet in SHEETS}
     sheets |= {name: explored.sheets[sheet] for sheet, name in names.items()}
     return {
@@ -81,7 +86,8 @@ def _model(label: str, run: Run, explored: Explored, sheets: dict[str, bytes]) -
         "image": file.image.model_dump(),
         "sheets": names,
         "classes": file.points.labels,
-        "styles": _styles(file.points.labels or []),
+        "styles": {str(number): class_style(number) for number in titles},
+        "titles": {str(number): title for number, title in titles.items()},
         "kl": file.points.kl_nats,
         "distortion": file.points.reconstruction_nats,
         "maps": {name: _coordinates(found) for name, found in file.maps.items()},
@@ -90,10 +96,6 @@ def _model(label: str, run: Run, explored: Explored, sheets: dict[str, bytes]) -
         "bilinear": file.bilinear_walk.model_dump(),
         "drawn": file.walks_drawn,
     }
-
-
-def _styles(labels: Sequence[int]) -> dict[str, tuple[str, str]]:
-    return {str(label): class_style(label) for label in sorted(set(labels))}
 
 
 def _coordinates(found: CodeMap) -> dict[str, Any]:

@@ -51,6 +51,8 @@ class DataOrigin(Part):
     name: str
     sha256: str = ""
     protocol: str
+    class_names: list[str] = []
+    """Names of the classes, in the order of their numbers; absent if they have none, and from earlier versions."""
 
 
 class NotedEnvironment(Part):

@@ -7,12 +7,14 @@ Values that were not measured, and a licence that was not given, are omitted.
 
 import json
 import re
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
+from mpdvae.errors import listed
 from mpdvae.experiments.experiment import Experiment
 from mpdvae.experiments.fields import ImageShape
+from mpdvae.system.untrusted_files import in_short
 from mpdvae.system.untrusted_text import code, escape
 from mpdvae.version import __version__
 
@@ -33,6 +35,10 @@ CODE_MEASURES = {
     "active_units": "Active units",
 }
 """Measures from diagnostics.json."""
+NAMED = 40
+"""Names of classes that a card lists."""
+PLAIN = re.compile("[A-Za-z0-9][A-Za-z0-9 _.-]{0,39}")
+"""A name of a class that example code contains."""
 CLASSIFIERS = {"knn10_accuracy": "10-NN accuracy", "linear_accuracy": "Linear accuracy"}
 """Measures from representation.json, by number of labels."""
 
@@ -63,6 +69,7 @@ def model_card(
     results: Results | None = None,
     source: str = ".",
     licence: str | None = None,
+    class_names: Sequence[str] = (),
 ) -> str:
     """Returns the card as Markdown.
 
@@ -72,17 +79,22 @@ def model_card(
         results: results of the model's run.
         source: argument of `mpdvae.load`: a folder, or the model's name on the hub.
         licence: licence of the weights, by its name on the hub (apache-2.0, cc-by-4.0, ...); None: not stated.
+        class_names: names of the classes, in the order of their numbers; empty: they have none, or these are not known.
     """
     results = results or Results()
     numbers = list(_numbers(results))
     parts = [
         _front(experiment, results, numbers, licence),
-        _about(experiment, image_shape),
+        _about(experiment, image_shape, class_names),
         _training(experiment, results),
     ]
     if numbers:
         parts.append(_table(results, numbers))
-    parts += [_licences(experiment, licence), _use(image_shape, source), _again(experiment, source)]
+    parts += [
+        _licences(experiment, licence),
+        _use(experiment, image_shape, source, class_names),
+        _again(experiment, source),
+    ]
     return "\n\n".join(parts) + "\n"
 
 
@@ -99,12 +111,14 @@ def _front(experiment: Experiment, results: Results, numbers: list[Measured], li
     return "\n".join(["---", *(f"{key}: {json.dumps(value)}" for key, value in metadata.items()), "---"])
 
 
-def _about(e: Experiment, image_shape: ImageShape) -> str:
+def _about(e: Experiment, image_shape: ImageShape, class_names: Sequence[str]) -> str:
     about = (
         f"# {escape(e.name)}\n\nA variational autoencoder from `mpdvae` {__version__}: {e.encoder.kind} encoder, "
         f"{e.decoder.kind} decoder, {e.prior.kind} prior, {e.latent_dim} latent dimensions, images {image_shape} "
         "(channel, height, width)."
     )
+    if e.data.condition.channels:
+        about += f" It is conditional: of each image it is told {e.data.condition.in_words}{_called(class_names)}."
     return f"{about}\n\n{escape(e.reproduces)}" if e.reproduces else about
 
 
@@ -142,10 +156,32 @@ def _licences(e: Experiment, licence: str | None) -> str:
     return f"## Licence\n\nWeights: {weights}. Data: {data.rstrip('.')}."
 
 
-def _use(image_shape: ImageShape, source: str) -> str:
-    shape = ", ".join(map(str, image_shape))
-    loaded = f"vae = mpdvae.load({json.dumps(source)})"
-    return f"```python\nimport mpdvae\n\n{loaded}\nimages = vae.sample(16)  # [16, {shape}]\n```"
+def _called(class_names: Sequence[str]) -> str:
+    """Returns what the classes are called, in brackets; of numbers, nothing."""
+    return f" ({escape(listed([in_short(name, 60) for name in class_names], NAMED))})" if class_names else ""
+
+
+def _use(e: Experiment, image_shape: ImageShape, source: str, class_names: Sequence[str]) -> str:
+    shape, condition = ", ".join(map(str, image_shape)), e.data.condition
+    lines = [
+        "import mpdvae",
+        "",
+        f"vae = mpdvae.load({json.dumps(source)})",
+        f"images = vae.sample(16)  # [16, {shape}]",
+    ]
+    if condition.channels:
+        lines[1] = "from mpdvae.data import split_condition\n"
+        # With the class alone, covariates are those of images of that class, of which the model may keep none.
+        given = "" if condition.covariates else f", labels={_literal(class_names)}"
+        lines[3] = f"images, told = split_condition(vae.sample(16{given}), vae.condition)  # [16, {shape}] and [16, "
+        lines[3] += f"{condition.channels}]"
+    return "\n".join(["```python", *lines, "```"])
+
+
+def _literal(class_names: Sequence[str]) -> str:
+    """Returns the first class as Python reads it: a plain name, otherwise its number."""
+    plain = bool(class_names) and class_names.count(class_names[0]) == 1 and PLAIN.fullmatch(class_names[0])
+    return json.dumps(class_names[0]) if plain else "0"
 
 
 def _again(e: Experiment, source: str) -> str:

@@ -64,7 +64,7 @@ def save_model(
         about["answers"] = answers(vae, experiment, image_shape)
     about |= {} if class_names is None else {NAMES: list(class_names)}
     write_atomically(folder / "experiment.json", experiment.to_json())
-    write_atomically(folder / "README.md", card or model_card(experiment, image_shape))
+    write_atomically(folder / "README.md", card or model_card(experiment, image_shape, class_names=class_names or ()))
     # One entry: safetensors writes several entries in an order that varies between processes.
     write_atomically(folder / "model.safetensors", save(tensors, {METADATA: json.dumps(about)}))
 

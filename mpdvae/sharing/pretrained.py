@@ -103,7 +103,7 @@ def save_pretrained(
             topic="not-a-run",
         )
     experiment = _without_whereabouts(origin.experiment)
-    card = model_card(experiment, origin.image_shape, measured, source, licence)
+    card = model_card(experiment, origin.image_shape, measured, source, licence, vae.class_names)
     into = Inside(Path(os.fsdecode(folder)))
     model_folder.save_model(into, vae, experiment, origin.image_shape, card, origin.class_names)
     write_atomically(into / CONFIG, _summary(experiment, origin.image_shape))

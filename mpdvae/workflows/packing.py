@@ -136,7 +136,7 @@ def _write(run: Run, folder: Path, data: Splits, manifest: dict[str, Any], licen
     assert results is not None
     examples = _test_images(run, data) if _may_be_passed_on(data.name) else _drawn_images(load(run.path), results)
     example_images.write(Inside(folder), examples, experiment.data)
-    card = model_card(experiment, data.image_shape, results, folder.name, licence)
+    card = model_card(experiment, data.image_shape, results, folder.name, licence, data.class_names)
     write_atomically(Inside(folder) / "README.md", f"{card}\n{_about_images(examples, data.name)}\n")
     return folder
 

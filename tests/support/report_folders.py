@@ -97,6 +97,7 @@ def make_run(
     probed: bool = True,
     explored: bool = True,
     factors: bool = False,
+    class_names: Sequence[str] = (),
 ) -> Path:
     """Writes a run folder.
 
@@ -107,6 +108,7 @@ def make_run(
         probed: if False, the folder is as written by versions without gradient norms and encoder lag.
         explored: if False, the folder is as written by versions without data for the explorer.
         factors: if True, the run was on data with known factors of variation.
+        class_names: names of the first classes.
     """
     n = {**MODELS.get(model, MODELS["mae"]), **(numbers or {})}
     common = np.random.default_rng(seed).normal() * noise * 4
@@ -115,7 +117,9 @@ def make_run(
     command = command or f"mpdvae train {model}-mnist-minutes --seed {seed} --out runs/{model}-{seed}"
     evaluate = f"mpdvae evaluate runs/{model}-{seed} --samples {samples}"
     _write(folder / "experiment.json", _experiment(model, scale, seed, dataset, samples, objective))
-    _write(folder / "manifest.json", _manifest(status, torch, dataset, protocol, seed, command))
+    manifest = _manifest(status, torch, dataset, protocol, seed, command)
+    manifest["data"] |= {"class_names": list(class_names)} if class_names else {}
+    _write(folder / "manifest.json", manifest)
     nll = n["nll"] + common + own[0]
     points = [_point(step, nll, n["kl"], common) for step in range(0, 301, 25)]
     points = [point | _probed(point["step"], n) | _noted(point["step"], n) if probed else point for point in points]

@@ -51,7 +51,8 @@ class Elements(HTMLParser):
 
 def page_of(folder: Path, text: str) -> tuple[report.Results, str, str]:
     """A report whose runs say `text` wherever a run can: what was found, and its page and Markdown."""
-    one = make_run(folder / "one", text, protocol=text, dataset=text, torch=text, command=text)
+    names = [text, HARMLESS]
+    one = make_run(folder / "one", text, protocol=text, dataset=text, torch=text, command=text, class_names=names)
     failed = make_run(folder / "two", text, 1, status=text)
     (failed / "failure.log").write_text(f"Traceback\n{text.splitlines()[-1]}\n")
     made = report.write(
@@ -125,8 +126,9 @@ def test_a_model_card_has_the_same_structure(text):
             representation={"knn10_accuracy": {said: {"mean": 0.5}}},
             manifest={"data": {"protocol": said, "sha256": said}},
         )
-        experiment = with_changes(tiny(), name=name, model=name, reproduces=name, data__dataset=name)
-        return model_card(experiment, (1, 8, 8), results, source=said, licence=said)
+        told = {"data__dataset": name, "data__condition_classes": 2}
+        experiment = with_changes(tiny(), name=name, model=name, reproduces=name, **told)
+        return model_card(experiment, (1, 8, 8), results, source=said, licence=said, class_names=[said, HARMLESS])
 
     try:
         with_changes(tiny(), name=text)

@@ -1,6 +1,7 @@
 """Classes by name where a user meets them: in Python, in commands, in copies of a model."""
 
 import csv
+import re
 
 import numpy as np
 import pytest
@@ -10,6 +11,8 @@ from pets import NAMES, pets, trained_on_pets
 from small_runs import tiny
 
 import mpdvae
+from mpdvae.commands.explorer_model import live
+from mpdvae.commands.model_images import model_images
 from mpdvae.data.conditions import split_labels
 from mpdvae.errors import InputError
 from mpdvae.evaluation.image_codes import encode_images
@@ -102,3 +105,41 @@ def test_a_class_that_is_called_by_a_numeral_is_meant_by_it(tmp_path, capsys):
     code, _, said = call(capsys, "encode", run, pictures, "--label", "1", "--out", path)
     assert code == 2
     assert "(3, 7 and None), got '1'; give one of these." in " ".join(said.split())
+
+
+def test_the_explorer_calls_an_image_by_the_name_of_its_class(run, vae):
+    x, labels = model_images(run, vae, None)
+    shown = live(vae.origin.experiment, vae, x, labels)
+    assert [NAMES[number] for number in shown.classes] == shown.labels
+    assert {shown.called(i) for i in range(len(x))} <= {f"class {name}" for name in NAMES}
+    nameless = live(vae.origin.experiment, vae, x, None)
+    assert (nameless.classes, nameless.called(1)) == (None, "image 1")
+
+
+def used(card):
+    """What the example code of a card leaves behind."""
+    (code,) = re.findall(r"```python\n(.*?)```", card, flags=re.DOTALL)
+    left: dict[str, object] = {}
+    exec(code, left)
+    return left
+
+
+def test_a_card_names_the_classes_and_its_code_draws_images_of_one(run, vae, tmp_path):
+    assert "it is told one of 3 classes (cat, dog and owl)." in (run / "model" / "README.md").read_text()
+    vae.save_pretrained(tmp_path / "model", source=str(tmp_path / "model"))
+    card = (tmp_path / "model" / "README.md").read_text()
+    assert "it is told one of 3 classes (cat, dog and owl)." in card
+    assert 'labels="cat"' in card
+    left = used(card)
+    assert left["images"].shape == (16, 1, 8, 8)
+    assert (left["told"] == 0).all()
+
+
+@pytest.mark.parametrize("told", [{"classes": 3}, {"covariates": 2}, {"classes": 3, "covariates": 2}, {}])
+def test_the_code_of_a_card_runs_whatever_a_model_is_told(told, tmp_path):
+    options = {f"data__condition_{what}": count for what, count in told.items()}
+    made = tiny("vae-digits-smoke", **options).build((1, 8, 8))
+    made.save_pretrained(tmp_path / "model", source=str(tmp_path / "model"))
+    card = (tmp_path / "model" / "README.md").read_text()
+    assert used(card)["images"].shape == (16, 1, 8, 8)
+    assert ("It is conditional" in card) is bool(told)
