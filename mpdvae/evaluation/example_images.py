@@ -1,6 +1,7 @@
 """Images in a model folder, with which the model can be explored without its data set.
 
-    images.png     the images side by side without gaps, 8 bits per channel, in rows of `columns`
+    images.png     the images side by side without gaps, 8 bits per channel, in rows of `columns`; a picture has one or three
+                   channels, so that of images with others the channels are side by side, in grey
     images.json    their positions in the test split, labels, covariates, and the measured log p(x) of the first
 
 They are test images, or images drawn from the model where the data may not be passed on. The image of position i has the
@@ -13,7 +14,7 @@ from dataclasses import dataclass
 from typing import Any
 
 import torch
-from jaxtyping import Float
+from jaxtyping import Float, UInt8
 from pydantic import Field, FiniteFloat
 from torch import Tensor
 
@@ -24,6 +25,7 @@ from mpdvae.errors import InputError
 from mpdvae.evaluation import image_grids
 from mpdvae.experiments.data_config import Data
 from mpdvae.experiments.experiment import Origin
+from mpdvae.experiments.fields import ImageShape
 from mpdvae.report.schema import Part, Whole, read
 from mpdvae.system.atomic_files import write_atomically
 from mpdvae.system.closed_folder import Inside
@@ -62,11 +64,14 @@ class _About(Part):
 def write(folder: Inside, examples: Examples, data: Data) -> None:
     """Writes the two files."""
     labels = None if examples.known.labels is None else examples.known.labels.tolist()
-    about: dict[str, Any] = {"columns": COLUMNS, "drawn": examples.drawn, "indices": examples.indices, "labels": labels}
+    shown = data.shown(examples.x)
+    apart = _apart(shown.shape[1])
+    columns = max(1, COLUMNS // apart)
+    about: dict[str, Any] = {"columns": columns, "drawn": examples.drawn, "indices": examples.indices, "labels": labels}
     if examples.known.covariates is not None:
         about["covariates"] = examples.known.covariates.tolist()
     about["log_prob_nats"] = examples.log_prob_nats
-    write_atomically(folder / SHEET, image_grids.sheet(data.shown(examples.x), COLUMNS))
+    write_atomically(folder / SHEET, image_grids.sheet(shown.unflatten(1, (apart, -1)).flatten(0, 1), columns * apart))
     write_atomically(folder / ABOUT, json.dumps(about, allow_nan=False) + "\n")
 
 
@@ -84,25 +89,39 @@ def read_examples(folder: Inside, origin: Origin) -> Examples | None:
     tables = [table for table in (about.labels, about.covariates) if table is not None]
     if len(about.log_prob_nats) > count or any(len(table) != count for table in tables) or not _even(about.covariates):
         raise InputError(f"{path} is broken (its lists do not have {count} images): {ADVICE}.", topic="damaged")
-    levels = torch.from_numpy(read_picture(folder / SHEET).copy())
-    channel, height, width = origin.image_shape
-    rows = -(-count // about.columns)
-    if levels.shape != (channel, rows * height, about.columns * width):
-        raise InputError(
-            f"{folder / SHEET} is broken (expected {count} images of {height}x{width} in rows of {about.columns}, got a "
-            f"picture of {levels.shape[1]}x{levels.shape[2]}): {ADVICE}.",
-            topic="damaged",
-        )
-    tiles = levels.unflatten(2, (-1, width)).unflatten(1, (-1, height)).permute(1, 3, 0, 2, 4).flatten(0, 1)[:count]
+    pixels = _cut(folder / SHEET, count, about.columns, origin.image_shape)
     protocol = origin.experiment.data.protocol()
     known = Known(*(None if table is None else torch.tensor(table) for table in (about.labels, about.covariates)))
     return Examples(
-        x=conditioned(scaled(tiles, protocol), known, protocol),
+        x=conditioned(scaled(pixels, protocol), known, protocol),
         indices=about.indices,
         known=known,
         log_prob_nats=about.log_prob_nats,
         drawn=about.drawn,
     )
+
+
+def _apart(channels: int) -> int:
+    """Returns the number of pictures that one image becomes."""
+    return 1 if channels in (1, 3) else channels
+
+
+def _cut(
+    path: Inside, count: int, columns: int, image_shape: ImageShape
+) -> UInt8[Tensor, "count channel height width"]:
+    """Returns the images of a sheet. Raises `InputError` for one of another size."""
+    levels = torch.from_numpy(read_picture(path).copy())
+    channels, height, width = image_shape
+    apart = _apart(channels)
+    rows = -(-count // columns)
+    if levels.shape != (channels // apart, rows * height, columns * apart * width):
+        raise InputError(
+            f"{path} is broken (expected {count} images of {height}x{width} with {channels} channels in rows of {columns}, "
+            f"got a picture of {levels.shape[1]}x{levels.shape[2]} with {levels.shape[0]}): {ADVICE}.",
+            topic="damaged",
+        )
+    tiles = levels.unflatten(2, (-1, width)).unflatten(1, (-1, height)).permute(1, 3, 0, 2, 4).flatten(0, 1)
+    return tiles[: count * apart].unflatten(0, (count, apart)).flatten(1, 2)
 
 
 def _even(rows: list[list[float]] | None) -> bool:

@@ -137,7 +137,8 @@ def _write(run: Run, folder: Path, data: Splits, manifest: dict[str, Any], licen
     examples = _test_images(run, data) if _may_be_passed_on(data.name) else _drawn_images(load(run.path), results)
     example_images.write(Inside(folder), examples, experiment.data)
     card = model_card(experiment, data.image_shape, results, folder.name, licence, data.class_names)
-    write_atomically(Inside(folder) / "README.md", f"{card}\n{_about_images(examples, data.name)}\n")
+    about = _about_images(examples, data)
+    write_atomically(Inside(folder) / "README.md", f"{card}\n{about}\n")
     return folder
 
 
@@ -198,16 +199,18 @@ def _drawn_images(vae: "VAE", results: Results) -> Examples:
     )
 
 
-def _about_images(examples: Examples, dataset: str) -> str:
+def _about_images(examples: Examples, data: Splits) -> str:
     count, measured = len(examples.x), len(examples.log_prob_nats)
     if examples.drawn:
         which, terms = f"{count} images drawn from the model", "the data may not be passed on"
     else:
-        licence = {entry.name: entry.licence for entry in ENTRIES}[dataset].rstrip(".")
+        licence = {entry.name: entry.licence for entry in ENTRIES}[data.name].rstrip(".")
         which, terms = f"{count} random test images, as the model sees them", f"licence: {licence}"
+    apart = "" if data.image_shape[0] in (1, 3) else ", the channels of each side by side, in grey"
     return (
-        f"## Images\n\n`images.png` holds {which} ({terms}); `images.json` their positions in the split, their labels and "
-        f"the measured log p(x) of the first {measured}, which can be computed again from the weights and these two files."
+        f"## Images\n\n`images.png` holds {which}{apart} ({terms}); `images.json` their positions in the split, their labels "
+        f"and the measured log p(x) of the first {measured}, which can be computed again from the weights and these two "
+        "files."
     )
 
 

@@ -1,6 +1,7 @@
 """Packing a run as a model that comes with the package: its files, what is refused, and rounded weights."""
 
 import json
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -9,6 +10,8 @@ from safetensors.torch import load_file
 from small_runs import finish, tiny
 
 import mpdvae
+from mpdvae.commands.explorer_model import live
+from mpdvae.data import Splits, digits
 from mpdvae.errors import InputError
 from mpdvae.evaluation.example_images import read_examples
 from mpdvae.experiments.experiment import origin_of, with_changes
@@ -18,6 +21,7 @@ from mpdvae.sharing import shipped
 from mpdvae.sharing.pretrained import FILES
 from mpdvae.system.closed_folder import Inside
 from mpdvae.workflows import packing
+from mpdvae.workflows.job import complete, data_of
 from mpdvae.workflows.packing import pack
 
 
@@ -147,3 +151,32 @@ def test_where_results_were_made_is_not_recorded(tmp_path, into):
     folder = pack(finish(tmp_path / "secret-place", tiny()), "mae-8x8", into=into)
     for path in folder.iterdir():
         assert b"secret-place" not in path.read_bytes(), path
+
+
+def with_channels(root, validation_size, split_seed):
+    """The digits in four channels, the last of which are turned."""
+    grey = digits.load_digits(root, validation_size, split_seed)
+
+    def coloured(images):
+        return replace(images, pixels=torch.cat([images.pixels.rot90(k, (-2, -1)) for k in range(4)], 1))
+
+    parts = (coloured(grey.train), coloured(grey.validation), coloured(grey.test))
+    return Splits.of("digits", "turned digits", *parts, split_seed)
+
+
+def test_a_model_of_images_with_other_channels_is_packed_with_all_of_them(tmp_path, into, monkeypatch):
+    turned = replace(digits.ENTRY, load=with_channels)
+    monkeypatch.setattr("mpdvae.data.catalogue.ENTRIES", (turned,))
+    levels = {"data__binarisation": "levels", "data__evaluation_draws": 1}
+    run = Run.create(tmp_path / "run", tiny("vae-digits-smoke", **levels))
+    complete(run, data_of(run), "mpdvae train")
+    folder = pack(run.path, "vae-8x8", into=into)
+    assert "the channels of each side by side, in grey" in (folder / "README.md").read_text()
+    vae = mpdvae.load("vae-8x8")
+    examples = read_examples(Inside(folder), origin_of(vae))
+    assert examples is not None
+    assert examples.x.shape == (300, 4, 8, 8)
+    found, measured = recomputed("vae-8x8")
+    torch.testing.assert_close(found, measured, rtol=1e-6, atol=0)
+    shown = live(origin_of(vae).experiment, vae, examples.x, examples.known.labels)
+    assert shown.images(shown.z[:4], 4, 0).startswith(b"\x89PNG")
