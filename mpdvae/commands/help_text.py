@@ -28,6 +28,8 @@ COMMON: Mapping[type[Config], tuple[str, ...]] = {
     Evaluation: ("density_images", "density_samples"),
 }
 """The fields that people change, by group. Of a part, this is its kind."""
+IN_PYTHON: Mapping[type[Config], tuple[str, ...]] = {ObjectiveConfig: ("further_regularisers",)}
+"""Fields that no option sets: lists of parts."""
 
 
 def is_common(group: type[Config], field: str) -> bool:

@@ -14,6 +14,7 @@ from typing import Annotated, Any, Literal, get_args, get_origin, get_type_hints
 
 from tyro.conf import Positional
 
+from mpdvae.commands.help_text import IN_PYTHON
 from mpdvae.commands.kind_options import is_chosen_by_kind
 from mpdvae.experiments.fields import Config
 
@@ -72,6 +73,8 @@ def field_offers(
     options: dict[str, Value] = {}
     flags: dict[str, str] = {}
     for name, field in config.model_fields.items():
+        if name in IN_PYTHON.get(config, ()):
+            continue
         path = f"{prefix}{name.replace('_', '-')}"
         leaves = list(_leaves(field.annotation))
         members = [leaf for leaf in leaves if isinstance(leaf, type) and issubclass(leaf, Config)]

@@ -14,7 +14,7 @@ import tyro
 from pydantic import ValidationError
 from tyro.constructors import ConstructorRegistry, StructConstructorSpec, StructFieldSpec, StructTypeInfo
 
-from mpdvae.commands.help_text import ALL, asked_for_all, is_common, one_default_each
+from mpdvae.commands.help_text import ALL, IN_PYTHON, asked_for_all, is_common, one_default_each
 from mpdvae.commands.kind_options import kinds_beside
 from mpdvae.commands.usage_errors import parsed
 from mpdvae.errors import InputError
@@ -91,6 +91,8 @@ def _unvalidated(short: bool) -> ConstructorRegistry:
             required = field.default is tyro.MISSING
             if short and not required and not is_common(info.type, field.name):
                 return replace(field, type=Annotated[field.type, tyro.conf.Suppress])
+            if field.name in IN_PYTHON.get(info.type, ()):
+                return replace(field, type=Annotated[Any, tyro.conf.Fixed, tyro.conf.Suppress])
             if kinds and field.name == "kind":
                 return replace(field, type=Literal[kinds])
             own = isinstance(field.default, OwnPart)

@@ -12,7 +12,7 @@ from typing import Any
 
 from mpdvae.errors import InputError
 from mpdvae.experiments.experiment import Experiment, with_changes
-from mpdvae.experiments.objective_config import ConstantWeight
+from mpdvae.experiments.kl_weight_config import ConstantWeight
 from mpdvae.experiments.recipes import DIVERSITY_WEIGHT, SMOOTHNESS_WEIGHT
 from mpdvae.experiments.remedies import REMEDIES, Changes, Remedy, as_options
 

@@ -42,7 +42,7 @@ from mpdvae.measures.memory_budget import shortage_told
 from mpdvae.models.acceleration import compile_networks
 from mpdvae.report import schema
 from mpdvae.runs.checksums import recording
-from mpdvae.runs.model_folder import load
+from mpdvae.runs.model_folder import check_terms, load
 from mpdvae.runs.records import Probed
 from mpdvae.runs.run_folder import Run
 from mpdvae.seeding import seeded
@@ -129,6 +129,7 @@ def _evaluate(
     watch: Watch,
 ) -> None:
     vae, settings = load(run.path).to(data.test.device), run.experiment.evaluation
+    check_terms(run.path, vae)
     measurement = prepare(run, data, split, request)
     requested = settings.density_precision if precision is None else precision
     kept = partial_results(run, measurement, compiled, requested)

@@ -1,8 +1,8 @@
-"""Configuration of the objective: its terms, their weights, and how the weight of the KL changes.
+"""Configuration of the objective: its terms and their weights.
 
-Each kind of KL weight gives the number of steps of its schedule and has a `build` method; torch is imported only there. The
-theory is in `mpdvae.objectives.terms`, `mpdvae.objectives.kl_weights`, `mpdvae.objectives.aggregate_terms` and
-`mpdvae.objectives.latent_reconstruction`.
+Its `build` method makes the objective; torch is imported only there. The theory is in `mpdvae.objectives.terms`,
+`mpdvae.objectives.aggregate_terms` and `mpdvae.objectives.latent_reconstruction`. What was built in Python becomes a
+configuration in `mpdvae.experiments.objective_in_python`.
 """
 
 from typing import TYPE_CHECKING, Annotated, Literal
@@ -12,112 +12,15 @@ from pydantic import Field, SerializeAsAny, WrapValidator, model_validator
 from mpdvae.distributions.pixel_values import PixelValues
 from mpdvae.experiments.decoder_config import DecoderConfig
 from mpdvae.experiments.encoder_config import EncoderConfig
-from mpdvae.experiments.fields import Config, Count, Fraction, GrownConfig, Nats, Rate, Weight
+from mpdvae.experiments.fields import Config, Count, GrownConfig, Nats, Weight
 from mpdvae.experiments.head_config import BY_BATCH
+from mpdvae.experiments.kl_weight_config import ADAPTIVE, ConstantWeight, KLWeightConfig
 from mpdvae.experiments.own_part_configs import OwnEncoder, OwnPart, OwnRegulariser
 from mpdvae.experiments.own_parts import own_or_builtin
 from mpdvae.experiments.prior_config import PriorConfig
 
 if TYPE_CHECKING:
-    from mpdvae.objectives.kl_weights import AdaptiveWeight, Schedule
     from mpdvae.objectives.terms import Objective, Term
-
-
-class ConstantWeight(Config):
-    """Constant weight of the KL: 1 is the ELBO, any other value a beta-VAE."""
-
-    kind: Literal["constant"] = "constant"
-    value: Weight = 1.0
-
-    @property
-    def steps(self) -> int:
-        return 0
-
-    def build(self) -> "Schedule":
-        from mpdvae.objectives.kl_weights import Constant
-
-        return Constant(self.value)
-
-
-class LinearWeight(Config):
-    """KL annealing: rises from `start` to 1 in `warm_up_steps`."""
-
-    kind: Literal["linear"] = "linear"
-    warm_up_steps: Count
-    start: Annotated[float, Field(ge=0, le=1)] = 0.0
-
-    @property
-    def steps(self) -> int:
-        return self.warm_up_steps
-
-    def build(self) -> "Schedule":
-        from mpdvae.objectives.kl_weights import Linear
-
-        return Linear(self.warm_up_steps, self.start)
-
-
-class CyclicalWeight(Config):
-    """Cyclical KL annealing over `total_steps`."""
-
-    kind: Literal["cyclical"] = "cyclical"
-    total_steps: Count
-    cycles: Count = 4
-    rising_fraction: Fraction = 0.5
-
-    @property
-    def steps(self) -> int:
-        return self.total_steps
-
-    def build(self) -> "Schedule":
-        from mpdvae.objectives.kl_weights import Cyclical
-
-        return Cyclical(self.total_steps, self.cycles, self.rising_fraction)
-
-
-class SoftFreeBitsWeight(Config):
-    """Weight of at most 1 that keeps the KL near a target: shrinks while the KL is below, grows while it is above."""
-
-    kind: Literal["soft-free-bits"] = "soft-free-bits"
-    target_nats: Annotated[float, Field(gt=0)]
-    """Target of the batch mean of the total KL."""
-    change: Annotated[float, Field(gt=0, lt=1)] = 0.1
-    """Relative change of the weight per step."""
-    tolerance: Weight = 0.05
-    """Relative excess of the KL over the target above which the weight grows."""
-
-    @property
-    def steps(self) -> int:
-        return 0
-
-    def build(self) -> "AdaptiveWeight":
-        from mpdvae.objectives.kl_weights import SoftFreeBits
-
-        return SoftFreeBits(self.target_nats, self.change, self.tolerance)
-
-
-class GECOWeight(Config):
-    """GECO: smallest KL for which the reconstruction meets a goal; the weight falls until it does, then rises."""
-
-    kind: Literal["geco"] = "geco"
-    goal_nats: float
-    """Goal of the batch mean of -log p(x|z)."""
-    rate: Annotated[float, Field(gt=0)] = 1e-3
-    """Change of the log multiplier per step and nat of violation."""
-    smoothing: Rate = 0.9
-    """Decay of the moving average of the violation."""
-
-    @property
-    def steps(self) -> int:
-        return 0
-
-    def build(self) -> "AdaptiveWeight":
-        from mpdvae.objectives.kl_weights import GECO
-
-        return GECO(self.goal_nats, self.rate, self.smoothing)
-
-
-KLWeightConfig = ConstantWeight | LinearWeight | CyclicalWeight | SoftFreeBitsWeight | GECOWeight
-ADAPTIVE = ("soft-free-bits", "geco")
 
 
 class NoRegulariser(Config):
@@ -132,7 +35,15 @@ Regulariser = SerializeAsAny[Annotated[NoRegulariser, WrapValidator(own_or_built
 class ObjectiveConfig(GrownConfig):
     """The terms of the loss, in nats per image; a weight of 0 leaves its term out."""
 
-    later = frozenset({"latent_reconstruction_weight", "density_gap_weight", "density_gap_over"})
+    later = frozenset(
+        {
+            "latent_reconstruction_weight",
+            "density_gap_weight",
+            "density_gap_over",
+            "elbo_terms",
+            "further_regularisers",
+        }
+    )
 
     diversity_weight: Weight = 0.0
     """The paper's eta: makes posteriors differ in every latent dimension."""
@@ -171,6 +82,10 @@ class ObjectiveConfig(GrownConfig):
     """No noise and no KL: a plain autoencoder."""
     regulariser: Regulariser = NoRegulariser()
     """A term of the user's, see `mpdvae.experiments.own_parts`."""
+    further_regularisers: tuple[Regulariser, ...] = ()
+    """More of them, where `mpdvae.fit` was given several; the command line has no option for these."""
+    elbo_terms: Literal["both", "reconstruction", "kl", "none"] = "both"
+    """Terms of the ELBO that are in the loss; regularisers of the user's may take the place of the others."""
 
     @model_validator(mode="after")
     def _autoencoder_is_alone(self) -> "ObjectiveConfig":
@@ -193,6 +108,35 @@ class ObjectiveConfig(GrownConfig):
         return self
 
     @model_validator(mode="after")
+    def _elbo_is_whole_or_replaced(self) -> "ObjectiveConfig":
+        if self.elbo_terms == "both":
+            return self
+        if self.importance_weighted:
+            raise ValueError("elbo_terms: the importance-weighted bound has neither of them; leave it at its default")
+        if self.elbo_terms != "reconstruction" and not self.own_terms:
+            raise ValueError(
+                f"elbo_terms: {self.elbo_terms} leaves out the reconstruction, and no term of your own replaces it; choose a "
+                "regulariser, or both"
+            )
+        kl = ("kl_weight", "free_bits_nats", "free_bits_per_dimension_nats")
+        changed = [name for name in kl if getattr(self, name) != type(self).model_fields[name].default]
+        if self.elbo_terms != "kl" and changed:
+            raise ValueError(
+                f"elbo_terms: {self.elbo_terms} leaves out the KL; leave {changed[0]} at its default, or choose both or kl"
+            )
+        return self
+
+    @model_validator(mode="after")
+    def _own_terms_have_names(self) -> "ObjectiveConfig":
+        kinds = [part.kind for part in self.own_terms]
+        if twice := [kind for kind in kinds if kinds.count(kind) > 1]:
+            raise ValueError(
+                f"further_regularisers: two terms are called {twice[0]}, which is their column in the learning curves; give "
+                "their functions different names"
+            )
+        return self
+
+    @model_validator(mode="after")
     def _one_floor(self) -> "ObjectiveConfig":
         if self.kl_weight.kind in ADAPTIVE and max(self.free_bits_nats, self.free_bits_per_dimension_nats) > 0:
             raise ValueError(
@@ -203,10 +147,18 @@ class ObjectiveConfig(GrownConfig):
 
     @property
     def last_kl_weight(self) -> float | None:
-        """Weight of the KL at the end of training; None if it adapts, or if the bound has no KL of its own."""
+        """Weight of the KL at the end of training; None if it adapts, or if the loss is no reconstruction and KL."""
         if self.kl_weight.kind in ADAPTIVE or self.importance_weighted or self.autoencoder:
             return None
+        if self.elbo_terms != "both":
+            return None
         return self.kl_weight.value if isinstance(self.kl_weight, ConstantWeight) else 1.0
+
+    @property
+    def own_terms(self) -> list[OwnRegulariser]:
+        """The terms that code of the user's computes."""
+        parts = (self.regulariser, *self.further_regularisers)
+        return [part for part in parts if isinstance(part, OwnRegulariser)]
 
     def check_parts(
         self,
@@ -235,7 +187,8 @@ class ObjectiveConfig(GrownConfig):
             return o.Objective(terms | self._regularisers(), self.samples)
         weight = self.kl_weight.build()
         kl = o.KL(weight, self.free_bits_nats, self.free_bits_per_dimension_nats)
-        terms = {"reconstruction": o.reconstruction, "kl": kl} | self._regularisers()
+        elbo: dict[str, o.Term] = {"reconstruction": o.reconstruction, "kl": kl}
+        terms = {name: term for name, term in elbo.items() if self.elbo_terms in ("both", name)} | self._regularisers()
         adaptive = weight if isinstance(weight, o.AdaptiveWeight) else None
         return o.Objective(terms, self.samples, estimator=self.estimator, adaptive=adaptive)
 
@@ -260,9 +213,7 @@ class ObjectiveConfig(GrownConfig):
             terms["latent_reconstruction"] = LatentReconstruction(self.latent_reconstruction_weight)
         if self.density_gap_weight > 0:
             terms["density_gap"] = a.DensityGap(self.density_gap_weight, self.density_gap_over)
-        if isinstance(self.regulariser, OwnRegulariser):
-            terms[self.regulariser.kind] = self.regulariser.build()
-        return terms
+        return terms | {part.kind: part.build() for part in self.own_terms}
 
 
 def _check_encoding_again(

@@ -28,6 +28,14 @@ Option = Plain | Annotated[list[Plain], Field(max_length=100)]
 """An option of a part whose function is not known here."""
 
 
+NAME_FILE = (
+    "name the file that defines it with --parts FILE or in MPDVAE_PARTS, or in Python run the code that defines it under "
+    "@mpdvae.part"
+)
+FIT_AGAIN = (
+    "it has no name in a file by which --parts could find it: run the code up to its @mpdvae.part or mpdvae.fit again, or "
+    "train with a function at the top of a file"
+)
 DECLARED = ("defined_in", "head", "codes", "halvings", "doublings", "pixel_values")
 """What the decorator of a function says of the part; not options."""
 
@@ -49,10 +57,13 @@ class OwnPart(Config):
     def call(self, *positional: Any) -> Any:
         """Calls the function. Raises `InputError` if it is not known here."""
         if self.make is None:
+            named = (
+                "<" not in self.defined_in
+            )  # a lambda, a function within another, or a ready-made model is found nowhere
+            advice = NAME_FILE if named else FIT_AGAIN
             raise InputError(
-                f"{self.role}: the kind {self.kind} ({self.defined_in}) is not one of the package's and not known here; name "
-                "the file that defines it with --parts FILE or in MPDVAE_PARTS, or in Python run the code that defines it "
-                "under @mpdvae.part.",
+                f"{self.role}: the kind {self.kind} ({self.defined_in}) is not one of the package's and not known here; "
+                f"{advice}.",
                 topic="own-parts",
             )
         return self.make(*positional, **{name: getattr(self, name) for name in self.options})

@@ -16,7 +16,7 @@ variable `MPDVAE_PARTS`, or because an installed package has an entry point of t
 A run folder or a model holds the kind's name, its options and where it was defined. No import path is ever taken from a file,
 so a folder from a stranger cannot choose what is executed: a kind that is not known here can be reported on but not built.
 Functions without a decorator, which `mpdvae.fit` takes too, are found by where they were defined, but only in files that were
-named by `--parts` or MPDVAE_PARTS.
+named by `--parts` or MPDVAE_PARTS (`mpdvae.experiments.plain_functions`).
 '''
 
 import importlib.util
@@ -41,8 +41,9 @@ from mpdvae.distributions.pixel_values import PixelValues
 from mpdvae.errors import InputError
 from mpdvae.experiments.decoder_config import DecoderConfig
 from mpdvae.experiments.encoder_config import EncoderConfig
-from mpdvae.experiments.fields import Codes, Config, ImageShape, Text
+from mpdvae.experiments.fields import Codes, Config, Text
 from mpdvae.experiments.own_part_configs import BASES, UNKNOWN, OwnPart
+from mpdvae.experiments.plain_functions import kind_named, of_options, of_shapes, parameters_of
 from mpdvae.experiments.prior_config import PriorConfig
 
 Made = TypeVar("Made", bound=Callable[..., Any])
@@ -63,9 +64,9 @@ OF_PACKAGE: Mapping[str, frozenset[str]] = {
     "encoder": frozenset(member.model_fields["kind"].default for member in get_args(EncoderConfig)),
     "decoder": frozenset(member.model_fields["kind"].default for member in get_args(DecoderConfig)),
     "prior": frozenset(member.model_fields["kind"].default for member in get_args(PriorConfig)),
-    "regulariser": frozenset({"none"}),
+    "regulariser": frozenset({"none", "reconstruction", "kl", "diversity", "smoothness", "mmd", "mpd", "total"}),
 }
-"""The kinds of each role that the package has."""
+"""The kinds of each role that the package has; of regularisers, the names of columns that theirs would be taken for."""
 
 
 @dataclass
@@ -155,6 +156,14 @@ def find(role: str, kind: str) -> type[OwnPart] | None:
     return _KNOWN.members.get((role, kind))
 
 
+def regulariser_of(function: object) -> str | None:
+    """Returns the kind of regulariser that a decorated function is; None if it is none."""
+    kinds = (
+        kind for (role, kind), member in _KNOWN.members.items() if role == "regulariser" and member.make is function
+    )
+    return next(kinds, None)
+
+
 def kind_of(function: object) -> tuple[str, PixelValues] | None:
     """Returns the kind of model that a function is, and the values of the pixels that it models; None if it is none."""
     for (role, kind), member in _KNOWN.members.items():
@@ -210,50 +219,17 @@ def own_or_builtin(role: str) -> Callable[[Any, Callable[[Any], Any]], Any]:
 
 
 def _undecorated(role: str, kind: str, defined_in: Any) -> type[OwnPart] | None:
-    """Returns the configuration of a model that `mpdvae.fit` was given as a function without a decorator, if that function
-    is one of a file that the user named; None if there is no such function."""
+    """Returns the configuration of a model or term that `mpdvae.fit` was given as a function without a decorator, if that
+    function is one of a file that the user named; None if there is no such function."""
     module, _, name = str(defined_in).rpartition(".")
     function = vars(_KNOWN.modules[module]).get(name) if module in _KNOWN.modules else None
-    if not inspect.isfunction(function) or function.__module__ != module or kind_named(name) != kind:
+    if not inspect.isfunction(function) or function.__module__ != module or kind_named(name, role) != kind:
         return None
-    part("model", name=kind)(of_shapes(function))
+    if role == "regulariser":
+        part(role, name=kind)(of_options(function))
+    else:
+        part("model", name=kind)(of_shapes(function))
     return _KNOWN.members.get((role, kind))
-
-
-def kind_named(name: str) -> str:
-    """Returns the kind that `mpdvae.fit` makes of a function of this name; a lambda has none."""
-    return name.strip("_").replace("_", "-").lower() if name.isidentifier() else "model"
-
-
-def of_shapes(function: Callable[..., Any]) -> Callable[..., Any]:
-    """Returns a function that makes a model as one of (image_shape, latent_dim), which one of nothing is not.
-
-    Raises `InputError` for a function of anything else.
-    """
-    if _takes(function, 2):
-        return function
-    if not _takes(function, 0):
-        raise InputError(
-            f"vae: expected a function of (image_shape, latent_dim), or of nothing, got one of "
-            f"{inspect.signature(function)}.",
-            topic="own-parts",
-        )
-
-    def called(image_shape: ImageShape, latent_dim: int) -> Any:
-        return function()
-
-    for about in ("__name__", "__qualname__", "__module__", "__doc__"):
-        setattr(called, about, getattr(function, about, getattr(called, about)))
-    return called
-
-
-def _takes(function: Callable[..., Any], count: int) -> bool:
-    """Returns whether a function can be called with so many arguments by position."""
-    try:
-        inspect.signature(function).bind(*range(count))
-    except TypeError:
-        return False
-    return True
 
 
 def check_model(*parts: Config) -> None:
@@ -268,10 +244,7 @@ def check_model(*parts: Config) -> None:
 
 def _options(function: Callable[..., Any], role: str, kind: str) -> dict[str, Any]:
     """Returns the options of a function: names, with types and defaults as pydantic takes them."""
-    try:
-        parameters = list(inspect.signature(function, eval_str=True).parameters.values())
-    except (NameError, TypeError, ValueError) as error:
-        raise InputError(f"{kind}: its parameters cannot be read ({error}).", topic="own-parts") from None
+    parameters = parameters_of(function, kind)
     count = len(POSITIONAL[role])
     positional, rest = parameters[:count], parameters[count:]
     if len(positional) < count or any(p.kind not in (p.POSITIONAL_ONLY, p.POSITIONAL_OR_KEYWORD) for p in positional):

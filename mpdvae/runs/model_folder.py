@@ -20,10 +20,10 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from mpdvae.errors import InputError
-from mpdvae.experiments.experiment import Experiment, ImageShape, Origin, recorded
+from mpdvae.experiments.experiment import Experiment, ImageShape, Origin, origin_of, recorded
 from mpdvae.runs.finite_weights import check_model
 from mpdvae.runs.model_card import model_card
-from mpdvae.runs.own_code import answers, check_answers
+from mpdvae.runs.own_code import answers, check_answers, check_term_answers, term_answers
 from mpdvae.runs.recorded_names import checked_names
 from mpdvae.runs.tensor_file import Header, apart, read_header, read_tensors
 from mpdvae.system.atomic_files import write_atomically
@@ -62,6 +62,8 @@ def save_model(
     about: dict[str, Any] = {"format": MODEL_FORMAT, "image_shape": list(image_shape), "version": __version__}
     if experiment.own_parts:
         about["answers"] = answers(vae, experiment, image_shape)
+    if experiment.objective.own_terms and all(part.make for part in experiment.objective.own_terms):
+        about["terms"] = term_answers(vae, experiment, image_shape)
     about |= {} if class_names is None else {NAMES: list(class_names)}
     write_atomically(folder / "experiment.json", experiment.to_json())
     write_atomically(folder / "README.md", card or model_card(experiment, image_shape, class_names=class_names or ()))
@@ -111,6 +113,20 @@ def load(path: Path | str) -> "VAE":
         check_answers(given, vae.eval(), experiment, image_shape, weights)
     vae.origin = Origin(experiment, image_shape, run if folder.parts else None, class_names)
     return vae.eval()
+
+
+def check_terms(path: Path, vae: "VAE") -> None:
+    """Raises `InputError` if code of the user's that computes terms of the loss is not known here, or has changed since the
+    model `vae` was saved in the run folder `path`."""
+    origin = origin_of(vae)
+    terms = origin.experiment.objective.own_terms
+    for part in terms:
+        part.build()
+    if terms:
+        weights = _file(_model_in(Inside(path)), "model.safetensors")
+        with weights.open() as file:
+            about = parse_json(read_header(file, weights).metadata[METADATA])
+        check_term_answers(about.get("terms"), vae, origin.experiment, origin.image_shape, weights)
 
 
 def _model_in(folder: Inside) -> Inside:

@@ -275,8 +275,10 @@ def _begin(run: Run, data: Splits, command: str) -> "_ProgressNoter":
 def _train(run: Run, data: Splits, noter: "_ProgressNoter", watch: Any, warn: Say, stop: Stop) -> None:
     from mpdvae.training.loop import train
 
-    if run.experiment.own_parts and (run.folder / "model" / "model.safetensors").is_file():
-        model_folder.load(run.path)  # refuses weights of code that has changed since, before it replaces them
+    own = run.experiment.own_parts or run.experiment.objective.own_terms
+    if own and (run.folder / "model" / "model.safetensors").is_file():
+        # Refuses weights of code that has changed since, before it replaces them.
+        model_folder.check_terms(run.path, model_folder.load(run.path).to(data.train.device))
 
     def watch_both(done: int, entry: dict[str, Any] | None) -> None:
         noter.step(done, entry)

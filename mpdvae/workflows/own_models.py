@@ -36,9 +36,12 @@ from mpdvae.experiments.evaluation_config import Evaluation
 from mpdvae.experiments.experiment import Experiment, in_words
 from mpdvae.experiments.fields import ImageShape
 from mpdvae.experiments.objective_config import ObjectiveConfig
-from mpdvae.experiments.own_parts import kind_named, kind_of, of_shapes, part
+from mpdvae.experiments.objective_in_python import configuration
+from mpdvae.experiments.own_parts import kind_of, part
+from mpdvae.experiments.plain_functions import kind_named, of_shapes
 from mpdvae.experiments.presets import enough_epochs, patience_of, short_training
 from mpdvae.models.lazy import lazy_weights, materialise
+from mpdvae.objectives.terms import Objective, Term
 from mpdvae.runs.model_folder import load
 from mpdvae.runs.observer import owned_by_first
 from mpdvae.runs.run_folder import Run
@@ -59,7 +62,7 @@ DEFAULTS = {"batch_size": 64, "learning_rate": 2e-3}
 def fit(
     vae: VAE | Callable[..., VAE],
     data: Any,
-    objective: ObjectiveConfig | Mapping[str, Any] | None = None,
+    objective: Objective | Term | ObjectiveConfig | Mapping[str, Any] | None = None,
     *,
     out: str | Path,
     epochs: int | None = None,
@@ -83,7 +86,9 @@ def fit(
             in an array: [n height width], [n channel height width] or [n height width channel], bytes or in [0, 1], of which
             a large memory-mapped file stays on disk; a list of pictures of Pillow; a data set of torch or Hugging Face; or
             what `mpdvae.data.own.from_dataset` and `mpdvae.data.load` return.
-        objective: terms of the loss, as an `ObjectiveConfig` or its fields: {"diversity_weight": 1.0}. None: the ELBO.
+        objective: terms of the loss, as an `ObjectiveConfig` or its fields: {"diversity_weight": 1.0}; as an `Objective`; or
+            a function of (forward) or (forward, step), a term that is added to the ELBO. None: the ELBO. Functions are told
+            from each other by name, which is their column in the learning curves.
         out: the run folder.
         epochs: maximum number of epochs; None: as many as make 2,000 steps, but at least 20. Training stops after a fifth of
             them, or ten, without progress, unless `plateau` says otherwise.
@@ -103,7 +108,7 @@ def fit(
         RunError: if the loss becomes non-finite, or the process was asked to stop; the state is saved.
     """
     into, given = Path(os.fsdecode(out)), _checked(vae)
-    _check_objective(objective)
+    objective = configuration(objective)
     protocol = {"split_seed": seed} | (images.model_dump() if isinstance(images, Data) else dict(images or {}))
     splits, protocol = _loaded(data, protocol)
     if splits.omission:
@@ -121,7 +126,7 @@ def fit(
         seed=seed,
         latent_dim=latent_dim,
         data=protocol,
-        objective=objective or {},
+        objective=objective,
         training=_training(given, epochs, len(splits.train), training),
         evaluation=evaluation or {},
         **parts,
@@ -197,18 +202,6 @@ def _protocol_of(data: Splits, protocol: dict[str, Any]) -> dict[str, Any]:
     if prepared.bits == 16 and "levels" not in protocol:
         known |= {"binarisation": "levels", "evaluation_draws": 1, "levels": 65_536}
     return protocol | known
-
-
-def _check_objective(objective: object) -> None:
-    """Raises `InputError` for an objective in Python: a run folder holds names and numbers, from which it is built again."""
-    parts = objective.values() if isinstance(objective, Mapping) else [objective]
-    if given := [part for part in parts if callable(part)]:
-        raise InputError(
-            f"objective: expected the weights of terms, such as {{'diversity_weight': 1.0}}, got one "
-            f"in Python ({type(given[0]).__name__}); a term of your own is a regulariser: return it from a function under "
-            "@mpdvae.part('regulariser', name='mine') and pass {'regulariser': {'kind': 'mine'}}.",
-            topic="own-parts",
-        )
 
 
 def _kind(

@@ -4,6 +4,7 @@ minutes and with a traceback of torch, is one sentence at the start.
     shapes     encoder, prior and decoder return distributions of the batch and event shapes of `mpdvae.vae.VAE`
     posterior  a diagonal Gaussian, which the divergence, the bounds on the information, the proposals of likelihoods and
                what is measured while training are formulas of
+    terms      each term of the user's is one finite number, at the first step of the run and at its end
     step       the loss of the run is a finite number, and has a gradient
     measures   what an evaluation point measures can be measured
 
@@ -13,6 +14,7 @@ The weights of the trial are thrown away.
 import copy
 from collections.abc import Callable
 from dataclasses import replace
+from functools import partial
 from pathlib import Path
 from traceback import extract_tb
 from typing import Any, TypeVar
@@ -26,7 +28,8 @@ from mpdvae.data import Splits, training_batch
 from mpdvae.divergence import diagonal_normal
 from mpdvae.errors import InputError
 from mpdvae.experiments.experiment import Experiment
-from mpdvae.experiments.own_part_configs import OwnPart
+from mpdvae.experiments.own_part_configs import OwnRegulariser
+from mpdvae.objectives.forward_pass import ForwardPass
 from mpdvae.objectives.step_rules import trainable
 from mpdvae.objectives.terms import Loss, Objective
 from mpdvae.seeding import seeded
@@ -38,13 +41,14 @@ IMAGES = 3
 SAMPLES = 2
 PRIOR_EXAMPLE = "Independent(Normal(mean, scale), 1)"
 PIXELS_EXAMPLE = "Independent(Bernoulli(logits=x), 3)"
+SHAPES = "mpdvae.VAE says which shapes the parts take and return"
 
 Result = TypeVar("Result")
 
 
 def has_own_parts(experiment: Experiment) -> bool:
     """Returns whether a part of the model, or a term of its loss, is a user's."""
-    return bool(experiment.own_parts) or isinstance(experiment.objective.regulariser, OwnPart)
+    return bool(experiment.own_parts or experiment.objective.own_terms)
 
 
 def try_parts(experiment: Experiment, data: Splits) -> None:
@@ -61,6 +65,9 @@ def try_parts(experiment: Experiment, data: Splits) -> None:
         _check_encoder(vae, x)
         check_decoder(vae, (x.shape[1], x.shape[2], x.shape[3]))
         initialise(vae, experiment, data)
+        forward = ForwardPass(vae, x, experiment.objective.samples, estimator=experiment.objective.estimator)
+        for part in experiment.objective.own_terms:
+            _check_term(part, forward, experiment.training.steps)
         objective = replace(experiment.objective.build(), images_at_once=experiment.training.images_at_once)
         _check_step(vae, objective, x)
         _tried(
@@ -135,16 +142,37 @@ def _check_distribution(p: Any, part: str, batch: tuple[int, ...], event: tuple[
     )
 
 
+def _check_term(part: OwnRegulariser, forward: ForwardPass, steps: int) -> None:
+    """Raises `InputError` unless a term of the user's is one finite number, at the first step and after the last one."""
+    term = part.build()
+    for step in (0, steps):
+        what = f"the term {part.kind} of {len(forward.x)} images at step {step}"
+        value: Any = _tried(
+            "objective", partial(term, forward, step), what, "mpdvae.objectives.ForwardPass says what it has"
+        )
+        if found := _unlike_a_term(value):
+            raise InputError(
+                f"objective: expected {what} to be a tensor of one finite number, its mean over the images in nats, got "
+                f"{found}; see {part.defined_in}.",
+                topic="own-parts",
+            )
+
+
+def _unlike_a_term(value: Any) -> str:
+    """Returns what `value` is, in words; empty if it is a tensor of one finite number."""
+    if not isinstance(value, Tensor):
+        return f"a {type(value).__name__}"
+    if value.shape != ():
+        return f"one of shape {tuple(value.shape)}"
+    if not value.is_floating_point():
+        return f"one of {value.dtype}"
+    return "" if value.isfinite() else str(value.item())
+
+
 def _check_step(vae: VAE, objective: Objective, x: Tensor) -> None:
     """Raises `InputError` unless the loss of the images is a finite number with a gradient."""
     loss: Loss = _tried("objective", lambda: objective(vae, x, 0), f"the loss of images of shape {tuple(x.shape)}")
     for name, term in loss.terms.items():
-        if term.numel() != 1:
-            raise InputError(
-                f"objective: the term {name} must be one number for all images, got shape {tuple(term.shape)}; return its "
-                "mean over the images.",
-                topic="own-parts",
-            )
         if not term.isfinite().all():
             raise InputError(
                 f"objective: the term {name} of the first {len(x)} training images is {term.item()} before any training; "
@@ -159,16 +187,16 @@ def _check_step(vae: VAE, objective: Objective, x: Tensor) -> None:
     _tried("objective", lambda: loss.forward.backward(loss.total, moving), "the gradient of the loss")
 
 
-def _tried(part: str, attempt: Callable[[], Result], what: str) -> Result:
-    """Returns what code of the user returns. Raises `InputError` in place of whatever it raises."""
+def _tried(part: str, attempt: Callable[[], Result], what: str, see: str = SHAPES) -> Result:
+    """Returns what code of the user returns. Raises `InputError`, which ends with what to `see`, in place of whatever it
+    raises."""
     try:
         return attempt()
     except InputError:
         raise
     except Exception as error:  # of any kind: the code is the user's
         raise InputError(
-            f"{part}: {what} failed{_line_of(error)} ({type(error).__name__}: {error}); mpdvae.VAE says which shapes "
-            "the parts take and return.",
+            f"{part}: {what} failed{_line_of(error)} ({type(error).__name__}: {error}); {see}.",
             topic="own-parts",
         ) from error
 

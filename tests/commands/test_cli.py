@@ -18,7 +18,8 @@ from mpdvae.commands import data as data_commands
 from mpdvae.commands.cli import COMMANDS
 from mpdvae.errors import InputError
 from mpdvae.experiments.experiment import with_changes
-from mpdvae.experiments.objective_config import LinearWeight, ObjectiveConfig
+from mpdvae.experiments.kl_weight_config import LinearWeight
+from mpdvae.experiments.objective_config import ObjectiveConfig
 from mpdvae.experiments.recipes import all_recipes, recipe
 from mpdvae.runs.run_folder import Run
 from mpdvae.version import __version__

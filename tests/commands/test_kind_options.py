@@ -10,7 +10,7 @@ from mpdvae.errors import InputError
 from mpdvae.experiments.encoder_config import MLPEncoder
 from mpdvae.experiments.experiment import Experiment, with_changes
 from mpdvae.experiments.head_config import DeltaHead
-from mpdvae.experiments.objective_config import GECOWeight, LinearWeight
+from mpdvae.experiments.kl_weight_config import GECOWeight, LinearWeight
 from mpdvae.experiments.prior_config import FlowPrior, StandardNormalPrior, VampPrior
 from mpdvae.experiments.recipes import recipe
 from mpdvae.experiments.training_config import LaggingInference

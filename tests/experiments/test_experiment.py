@@ -31,14 +31,14 @@ from mpdvae.experiments.encoder_config import (
 )
 from mpdvae.experiments.experiment import Experiment, from_json, in_words, with_changes
 from mpdvae.experiments.head_config import BatchNormHead, DeltaHead, DUHead
-from mpdvae.experiments.objective_config import (
+from mpdvae.experiments.kl_weight_config import (
     ConstantWeight,
     CyclicalWeight,
     GECOWeight,
     LinearWeight,
-    ObjectiveConfig,
     SoftFreeBitsWeight,
 )
+from mpdvae.experiments.objective_config import ObjectiveConfig
 from mpdvae.experiments.prior_config import AR1Prior, FlowPrior, MapFlowPrior, StandardNormalPrior, VampPrior
 from mpdvae.experiments.recipes import all_recipes, recipe
 from mpdvae.experiments.training_config import LaggingInference, Training

@@ -13,7 +13,8 @@ import torch
 from constructors import DECODERS, ENCODERS, FLOWS, HEADED_ENCODERS, MAP_DECODERS, MAP_ENCODERS, colour_images, shaken
 from torch import Tensor
 
-from mpdvae.experiments.objective_config import CyclicalWeight, ObjectiveConfig, SoftFreeBitsWeight
+from mpdvae.experiments.kl_weight_config import CyclicalWeight, SoftFreeBitsWeight
+from mpdvae.experiments.objective_config import ObjectiveConfig
 from mpdvae.models.priors import AR1Prior, FlowPrior, StandardNormal, VampPrior
 from mpdvae.models.semi_amortised import SemiAmortised
 from mpdvae.seeding import seeded
