@@ -135,7 +135,6 @@ class Experiment(Config):
 
     def _check_condition(self) -> None:
         unfit = "prior vamp" if isinstance(self.prior, VampPrior) else ""
-        unfit = "a whole model" if isinstance(self.encoder, OwnEncoder) and self.encoder.whole else unfit
         unfit = "objective.latent_reconstruction_weight" if self.objective.latent_reconstruction_weight else unfit
         if unfit and (self.data.condition_classes or self.data.condition_covariates):
             option = "classes" if self.data.condition_classes else "covariates"
@@ -176,20 +175,33 @@ class Experiment(Config):
 
         with Bounded(), in_float32(), seeded(self.seed, "weights"):
             if isinstance(self.encoder, OwnEncoder) and self.encoder.whole:
-                vae = self.encoder.build_model(image_shape, self.latent_dim)
-                materialise(vae, image_shape)
+                vae = self._build_whole(self.encoder, image_shape)
+                materialise(vae, self.input_shape(image_shape))
                 return self._with_origin(vae, image_shape)
             encoder, decoder = self._build_networks(image_shape)
             if isinstance(self.prior, VampPrior):
                 prior = self.prior.build(encoder, image_shape, self.data.image_range)
             else:
                 prior = self.prior.build(self.encoder.latent_shape(image_shape, self.latent_dim))
-            channel, height, width = image_shape
-            materialise(VAE(encoder, decoder, prior), (channel + self.data.condition.channels, height, width))
+            materialise(VAE(encoder, decoder, prior), self.input_shape(image_shape))
         if self.encoder.refinement_steps:
             steps, rate = self.encoder.refinement_steps, self.encoder.refinement_rate
             encoder = SemiAmortised(encoder, decoder, prior, steps, rate)
         return self._with_origin(VAE(encoder, decoder, prior), image_shape)
+
+    def _build_whole(self, encoder: OwnEncoder, image_shape: ImageShape) -> "VAE":
+        """Returns the model that a function of the user's makes, of conditioned images if it is told anything of them."""
+        condition = self.data.condition
+        if not condition.channels:
+            return encoder.build_model(image_shape, self.latent_dim)
+        from mpdvae.models.conditional_whole import conditioned
+
+        return conditioned(encoder.build_model, condition, image_shape, self.latent_dim, encoder.kind)
+
+    def input_shape(self, image_shape: ImageShape) -> ImageShape:
+        """Returns the shape of the model's input: of an image or, if it is conditional, of a conditioned one."""
+        channel, height, width = image_shape
+        return channel + self.data.condition.channels, height, width
 
     def _build_networks(self, image_shape: ImageShape) -> "tuple[nn.Module, nn.Module]":
         """Returns the encoder and the decoder, of conditioned images if the model is told anything of them."""
@@ -246,8 +258,7 @@ class Origin:
     @property
     def input_shape(self) -> ImageShape:
         """Shape of the model's input: of an image or, if it is conditional, of a conditioned one."""
-        channel, height, width = self.image_shape
-        return channel + self.experiment.data.condition.channels, height, width
+        return self.experiment.input_shape(self.image_shape)
 
 
 def origin_of(vae: "VAE") -> Origin:

@@ -38,7 +38,7 @@ from mpdvae.experiments.fields import ImageShape
 from mpdvae.experiments.objective_config import ObjectiveConfig
 from mpdvae.experiments.objective_in_python import configuration
 from mpdvae.experiments.own_parts import kind_of, part
-from mpdvae.experiments.plain_functions import kind_named, of_shapes
+from mpdvae.experiments.plain_functions import kind_named, of_shapes, takes
 from mpdvae.experiments.presets import enough_epochs, patience_of, short_training
 from mpdvae.models.lazy import lazy_weights, materialise
 from mpdvae.objectives.terms import Objective, Term
@@ -131,6 +131,7 @@ def fit(
         evaluation=evaluation or {},
         **parts,
     )
+    _check_told(given, experiment)
     splits = on_device(splits, device_for(device, made_on(into), told=verbose))  # before a folder is created
     check_fit(experiment, splits)
     experiment, choice = decided(into, experiment, lambda: splits)
@@ -162,6 +163,18 @@ def _checked(vae: Any) -> VAE | Callable[..., VAE]:
             topic="own-parts",
         )
     return cast("VAE | Callable[..., VAE]", vae)
+
+
+def _check_told(vae: VAE | Callable[..., VAE], experiment: Experiment) -> None:
+    """Raises `InputError` for a model that is to be told something of the images, but whose parts have one size."""
+    condition, ready = experiment.data.condition, isinstance(vae, VAE)
+    if condition.channels and (ready or not takes(vae, 2)):
+        raise InputError(
+            f"vae: expected a function of (image_shape, latent_dim) for a model that is told {condition.in_words}, since its "
+            f"parts are wider, got {'a ready-made model' if ready else 'one of nothing'}; give such a function, or leave the "
+            "condition out.",
+            topic="conditional",
+        )
 
 
 def _loaded(data: Any, protocol: dict[str, Any]) -> tuple[Splits, dict[str, Any]]:

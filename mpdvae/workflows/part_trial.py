@@ -29,6 +29,7 @@ from mpdvae.divergence import diagonal_normal
 from mpdvae.errors import InputError
 from mpdvae.experiments.experiment import Experiment
 from mpdvae.experiments.own_part_configs import OwnRegulariser
+from mpdvae.models.conditional import WIDTH, ConditionalDecoder, ConditionalEncoder
 from mpdvae.objectives.forward_pass import ForwardPass
 from mpdvae.objectives.step_rules import trainable
 from mpdvae.objectives.terms import Loss, Objective
@@ -41,6 +42,7 @@ IMAGES = 3
 SAMPLES = 2
 PRIOR_EXAMPLE = "Independent(Normal(mean, scale), 1)"
 PIXELS_EXAMPLE = "Independent(Bernoulli(logits=x), 3)"
+TOLD = f", {WIDTH} {{}} more than {{}} have, which say what the model is told,"
 SHAPES = "mpdvae.VAE says which shapes the parts take and return"
 
 Result = TypeVar("Result")
@@ -86,13 +88,21 @@ def check_decoder(vae: VAE, image_shape: tuple[int, int, int]) -> None:
     axes."""
     with torch.no_grad():
         z = vae.prior().sample((SAMPLES, IMAGES))
-        p = _tried("decoder", lambda: vae.decoder(z), f"decoding codes of shape {tuple(z.shape)}")
+        decoder, told = vae.decoder, ""
+        if isinstance(decoder, ConditionalDecoder):
+            about = z.new_zeros(SAMPLES, IMAGES, WIDTH, *decoder.latent_shape[1:])
+            z, told = torch.cat([z, about], 2), TOLD.format("numbers", "codes")
+            decoder, image_shape = decoder.decoder, decoder.image_shape
+        p = _tried("decoder", lambda: decoder(z), f"decoding codes of shape {tuple(z.shape)}{told}")
     _check_distribution(p, "decoder", (SAMPLES, IMAGES), image_shape)
 
 
 def _check_encoder(vae: VAE, x: Tensor) -> None:
+    shape, told = list(x.shape), ""
+    if isinstance(vae.encoder, ConditionalEncoder):
+        shape[1], told = shape[1] - vae.condition.channels + WIDTH, TOLD.format("channels", "images")
     with torch.no_grad():
-        q = _tried("encoder", lambda: vae.encoder(x), f"encoding images of shape {tuple(x.shape)}")
+        q = _tried("encoder", lambda: vae.encoder(x), f"encoding images of shape {tuple(shape)}{told}")
     shape = vae.latent_shape
     found = tuple(getattr(q, "batch_shape", ())) + tuple(getattr(q, "event_shape", ()))
     if isinstance(q, Distribution) and found[:1] == (len(x),) and found[1:] != shape:
