@@ -123,9 +123,14 @@ class ConditionalEncoder(nn.Module):
         self.encoder, self.condition, self.embedding = encoder, condition, ConditionEmbedding(condition)
 
     def forward(self, x: Float[Tensor, "batch channel height width"]) -> Distribution:
-        images, told = split_condition(x, self.condition)
+        return self.encoder(self.with_features(*split_condition(x, self.condition)))
+
+    def with_features(
+        self, images: Float[Tensor, "batch channel height width"], told: Float[Tensor, "batch number"]
+    ) -> Float[Tensor, "batch channel+feature height width"]:
+        """Returns what the encoder within takes: images with the features of their conditions."""
         features = self.embedding(told)[..., None, None].expand(*told.shape[:-1], WIDTH, *images.shape[-2:])
-        return self.encoder(torch.cat([images, features], -3))
+        return torch.cat([images, features], -3)
 
 
 class ConditionalDecoder(nn.Module):
@@ -195,7 +200,9 @@ class ConditionalDecoder(nn.Module):
             )
         return examples[torch.multinomial(fitting.float(), 1)[:, 0], 1:]
 
-    def _decoded(self, e: Tensor, told: Tensor) -> Distribution:
+    def with_features(self, e: Float[Tensor, "..."], told: Float[Tensor, "*batch number"]) -> Float[Tensor, "..."]:
+        """Returns what the decoder within takes: codes z of e given conditions, with the features of these."""
+
         def as_code(numbers: Tensor) -> Tensor:
             """[*batch number] as numbers, or maps, of a code."""
             return numbers.view(*numbers.shape, *[1] * (len(self.latent_shape) - 1))
@@ -204,7 +211,10 @@ class ConditionalDecoder(nn.Module):
         shift, log_scale = self._prior(told, features)
         z = as_code(shift) + as_code(log_scale).exp() * e
         about = as_code(features).expand(*told.shape[:-1], WIDTH, *self.latent_shape[1:])
-        return self.decoder(torch.cat([z, about], -len(self.latent_shape)))
+        return torch.cat([z, about], -len(self.latent_shape))
+
+    def _decoded(self, e: Tensor, told: Tensor) -> Distribution:
+        return self.decoder(self.with_features(e, told))
 
     def _prior(self, told: Tensor, features: Tensor) -> tuple[Tensor, Tensor]:
         """Returns m_c and l_c [*batch latent channel]."""

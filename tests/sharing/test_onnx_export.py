@@ -9,9 +9,10 @@ import numpy as np
 import pytest
 import torch
 from command_line import call
-from exported_models import GRAPHS, model_of
+from exported_models import CONDITIONAL, GRAPHS, SHAPE, model_of
 from small_runs import tiny
 
+from mpdvae.data.conditions import known_from, split_condition, with_condition
 from mpdvae.distributions import (
     CategoricalPixels,
     ContinuousBernoulliPixels,
@@ -31,7 +32,7 @@ def need_tools() -> None:
         pytest.importorskip(tool, reason="the extra `export` is not installed")
 
 
-QUICK = ("encoder convnet-2", "decoder convnet-2")
+QUICK = ("encoder convnet-2", "decoder convnet-2", "encoder given both", "decoder given both")
 
 # The graphs are made in one process of their own: torch's tracer does not go through the tests' type checks of shapes.
 SCRIPT = """
@@ -50,7 +51,9 @@ for name in {names!r}:
 def graphs(tmp_path_factory, request) -> Path:
     need_tools()
     folder = tmp_path_factory.mktemp("graphs")
-    chosen = [name for name in GRAPHS if any(f"[{name}]" in item.name for item in request.session.items)]
+    chosen = [
+        name for name in (*GRAPHS, *CONDITIONAL) if any(f"[{name}]" in item.name for item in request.session.items)
+    ]
     code = SCRIPT.format(support=str(Path(__file__).parents[1] / "support"), names=chosen, folder=str(folder))
     done = subprocess.run([sys.executable, "-W", "error", "-c", code], capture_output=True, text=True, check=False)
     assert (done.returncode, done.stderr) == (0, "")
@@ -75,9 +78,11 @@ def expected_of(part: str, vae: VAE, x: torch.Tensor) -> dict[str, torch.Tensor]
     return {"probabilities": p.mean}
 
 
-@pytest.mark.parametrize(
-    "name", [name if name in QUICK else pytest.param(name, marks=pytest.mark.slow) for name in GRAPHS]
-)
+def quick_and_slow(names) -> list:
+    return [name if name in QUICK else pytest.param(name, marks=pytest.mark.slow) for name in names]
+
+
+@pytest.mark.parametrize("name", quick_and_slow(GRAPHS))
 def test_a_graph_gives_the_numbers_of_the_model(graphs, name):
     import onnxruntime
 
@@ -92,6 +97,50 @@ def test_a_graph_gives_the_numbers_of_the_model(graphs, name):
         assert [output.name for output in session.get_outputs()] == list(expected)
         for theirs, ours in zip(found, expected.values(), strict=True):
             np.testing.assert_allclose(theirs, ours.numpy(), rtol=1e-3, atol=1e-4)
+
+
+@pytest.mark.parametrize("name", quick_and_slow(CONDITIONAL))
+def test_a_graph_of_a_conditional_model_is_told_the_condition_beside_the_image_or_code(graphs, name):
+    import onnxruntime
+
+    part, vae = model_of(name)
+    session = onnxruntime.InferenceSession(graphs / f"{name}.onnx", providers=["CPUExecutionProvider"])
+    inputs = [given.name for given in session.get_inputs()]
+    told_as = [told for told, there in zip(("labels", "covariates"), vae.condition, strict=True) if there]
+    assert inputs == ["x" if part == "encoder" else "z", *told_as]
+    about = json.loads(session.get_modelmeta().custom_metadata_map["mpdvae"])
+    assert about.get("class_names") == (["cat", "dog", "owl"] if vae.classes else None)
+    for batch in (1, 5):
+        given = torch.rand(batch, *(SHAPE if part == "encoder" else vae.latent_shape))
+        told = vae.decoder.draw_told(torch.Size((batch,)))
+        known = known_from(told, vae.condition)
+        feeds = dict(zip(inputs, [given, *(numbers for numbers in known if numbers is not None)], strict=True))
+        found = session.run(None, {name: numbers.numpy() for name, numbers in feeds.items()})
+        with torch.no_grad():
+            if part == "encoder":
+                expected = expected_of(part, vae, with_condition(given, told))
+            else:
+                p = vae.decoder.decoder(vae.decoder.with_features(given, told))
+                expected = {"means": p.location, "log_scales": p.log_scale}
+                shown = split_condition(
+                    vae.decode(given, labels=known.labels, covariates=known.covariates), vae.condition
+                )
+                torch.testing.assert_close(p.mean, shown.images)
+        assert [output.name for output in session.get_outputs()] == list(expected)
+        for theirs, ours in zip(found, expected.values(), strict=True):
+            np.testing.assert_allclose(theirs, ours.numpy(), rtol=1e-3, atol=1e-4)
+
+
+def test_a_model_is_left_as_it_was(tmp_path, monkeypatch):
+    need_tools()
+    vae, x = tiny("vae-digits-smoke").build((1, 8, 8)), torch.zeros(2, 1, 8, 8)
+    codes, images = vae.encode(x), vae.decode(torch.zeros(2, vae.latent_dim))
+    monkeypatch.setattr(torch.onnx, "export", lambda *_, **__: 1 / 0)
+    for part in ("encoder", "decoder"):
+        with pytest.raises(ZeroDivisionError):
+            export(vae, tmp_path / "x.onnx", part)
+    assert torch.equal(vae.encode(x), codes)
+    assert torch.equal(vae.decode(torch.zeros(2, vae.latent_dim)), images)
 
 
 @pytest.mark.slow

@@ -1,8 +1,12 @@
 """A table of models whose encoder or decoder is exported to ONNX, for testing laws."""
 
+from dataclasses import replace
+
 import torch
 from constructors import DECODERS, ENCODERS, HEADED_ENCODERS, MAP_DECODERS, MAP_ENCODERS, Images, shaken
+from small_runs import tiny
 
+from mpdvae.data.conditions import Condition, with_condition
 from mpdvae.distributions.pixel_laws import pixel_law
 from mpdvae.distributions.pixel_values import MODELLED
 from mpdvae.models.decoders import mlp_decoder
@@ -27,9 +31,36 @@ GRAPHS = {
     },
 }
 
+SHAPE = (2, 4, 6)
+CONDITIONAL = {
+    f"{part} given {told}": (part, condition)
+    for part in ("encoder", "decoder")
+    for told, condition in {
+        "classes": Condition(classes=3),
+        "covariates": Condition(covariates=2),
+        "both": Condition(3, 1),
+    }.items()
+}
+
+
+def conditional_model(condition: Condition) -> VAE:
+    """Returns a model of images of `SHAPE` that has kept the covariates of some, with weights that are not their initial
+    ones."""
+    told = {"data__condition_classes": condition.classes, "data__condition_covariates": condition.covariates}
+    levels = {"data__binarisation": "levels", "data__evaluation_draws": 1}
+    torch.manual_seed(0)
+    vae = shaken(tiny("vae-digits-smoke", data__dataset="own", **told, **levels).build(SHAPE), 0.1).eval()
+    columns = [torch.randint(condition.classes, (9, 1)).float()] if condition.classes else []
+    columns += [1950 + 40 * torch.rand(9, condition.covariates)] if condition.covariates else []
+    vae.origin = replace(vae.origin, class_names=("cat", "dog", "owl")) if condition.classes else vae.origin
+    vae.keep_conditions(with_condition(torch.rand(9, *SHAPE), torch.cat(columns, 1)))
+    return vae
+
 
 def model_of(name: str) -> tuple[str, VAE]:
     """Returns the part to export, and a model that has it; its other part is arbitrary."""
+    if name in CONDITIONAL:
+        return CONDITIONAL[name][0], conditional_model(CONDITIONAL[name][1])
     part, images = GRAPHS[name]
     torch.manual_seed(0)
     shape = images.takes[-1]
