@@ -12,12 +12,6 @@ scikit-learn's checks of it.
 """
 
 import math
-import os
-import tempfile
-import warnings
-from collections.abc import Iterator
-from contextlib import contextmanager
-from numbers import Integral, Real
 from pathlib import Path
 from typing import Any, cast, no_type_check
 
@@ -26,49 +20,30 @@ import torch
 from safetensors.torch import load as tensors_of
 from safetensors.torch import save as bytes_of
 from sklearn.base import BaseEstimator, ClassNamePrefixFeaturesOutMixin, DensityMixin, TransformerMixin, clone
-from sklearn.exceptions import ConvergenceWarning
 from sklearn.utils import Tags, check_array, check_random_state
-from sklearn.utils.validation import check_is_fitted, validate_data
+from sklearn.utils.validation import check_is_fitted
 
-from mpdvae.data import Images, Splits, images_by_content, split_train_validation
-from mpdvae.data.arrays import channels_first, grey_levels, plain_array
-from mpdvae.data.given_dataset import DatasetSource, holds_pictures, is_picture
-from mpdvae.data.given_images import given_images
-from mpdvae.data.layout import axes_of_image, in_range, in_unit_range, with_axes
-from mpdvae.data.preparation import Preparation
+from mpdvae.data import Images, images_by_content
 from mpdvae.data.protocols import expected_images
-from mpdvae.errors import InputError, listed, refuse_unknown
-from mpdvae.evaluation.collapse_diagnosis import FALLING_NATS, fall_at_the_end
-from mpdvae.experiments.experiment import Experiment, origin_of
+from mpdvae.errors import InputError, refuse_unknown
+from mpdvae.experiments.experiment import origin_of
 from mpdvae.experiments.fields import Config
 from mpdvae.measures import density
-from mpdvae.runs.run_folder import Run
 from mpdvae.runs.tensor_file import apart
 from mpdvae.seeding import seeded
 from mpdvae.sharing.pretrained import load
-from mpdvae.system.devices import device_for
-from mpdvae.training.loop import Watch, train
 from mpdvae.vae import VAE, check_samples
-from mpdvae.workflows.estimator_experiment import (
-    AUTO,
-    estimated_seconds,
-    experiment_of,
-    in_minutes,
-    parameters_of,
-)
-from mpdvae.workflows.job import check_device, check_fit, describe_run, made_on
-from mpdvae.workflows.precision_choice import decided, noted
-from mpdvae.workflows.progress_display import Watcher
+from mpdvae.workflows.estimator_experiment import estimated_seconds, experiment_of, parameters_of
+from mpdvae.workflows.estimator_fit import check_numbers, checked_device, divided, fitted, warn_of_early_end
+from mpdvae.workflows.estimator_images import ImagesInX
 
-FEWEST_IMAGES = 4
-"""Minimum number of images: two for training and two for validation, because divergences are between pairs."""
 IMAGES_AT_ONCE = 500
 """Images, or codes, in a chunk of `transform` and `inverse_transform`."""
 DRAWS = 8
 """Images drawn and averaged for one code, if the mean of p(x|z) has no formula."""
 
 
-class MPDVAE(ClassNamePrefixFeaturesOutMixin, TransformerMixin, DensityMixin, BaseEstimator):
+class MPDVAE(ImagesInX, ClassNamePrefixFeaturesOutMixin, TransformerMixin, DensityMixin, BaseEstimator):
     """Variational autoencoder with mutual posterior-divergence regularisation (MAE).
 
     Learns codes of images without labels (Ma, Zhou & Hovy, ICLR 2019, https://arxiv.org/abs/1901.01498). `transform`
@@ -218,49 +193,27 @@ class MPDVAE(ClassNamePrefixFeaturesOutMixin, TransformerMixin, DensityMixin, Ba
         Warns:
             ConvergenceWarning: if the model still improved at the last epoch.
         """
-        self._check_numbers()
-        device = self._checked_device()
-        pixels = self._pixels(X, fitting=True)
+        given = self.get_params()
+        check_numbers(given)
+        device = checked_device(given)
+        images = Images(self._pixels(X, fitting=True))
         seed = int(check_random_state(self.random_state).randint(2**31 - 1))
-        data = self._divided(pixels, seed).to(device)
-        experiment = experiment_of(self.get_params(), type(self).__name__, data, seed, self._begun())
-        check_fit(experiment, data)  # before a folder is created
-        with self._folder() as folder:
-            say = print if self.verbose else lambda line: None
-            if self.verbose:
-                seconds = estimated_seconds(experiment, data)
-                say(
-                    f"{experiment.training.steps:,} steps, about {in_minutes(seconds)} unless it stops improving before"
-                )
-            experiment, choice = decided(folder, experiment, lambda: data, say)
-            with self._following(folder, data, experiment) as watch:
-                run = noted(Run.create(folder, experiment), choice)
-                describe_run(run, data, "mpdvae.sklearn.MPDVAE.fit")
-                if self.time_budget is not None:
-                    run.note(time_budget_seconds=float(self.time_budget))
-                self.vae_ = train(run, data, watch).to(device)
-                self.history_ = run.history
-        self.experiment_, self.image_shape_ = experiment, data.image_shape
-        self.n_iter_ = round(self.history_[-1]["epoch"])
-        fall = fall_at_the_end(experiment, self.history_)
-        if fall is not None and fall > FALLING_NATS:
-            limits = ["max_iter"] if self.time_budget is None or self.max_iter != AUTO else []
-            limits += [] if self.time_budget is None else ["time_budget"]
-            warnings.warn(
-                f"{', '.join(limits)}: after {self.n_iter_} epochs the model still improved, by {fall:.2g} nats of the "
-                f"validation ELBO in the last quarter; set a larger {' or '.join(limits)}.",
-                ConvergenceWarning,
-                stacklevel=2,
-            )
+        data = divided(given, images, seed).to(device)
+        fit = fitted(given, type(self).__name__, data, seed)
+        self.vae_, self.experiment_, self.history_ = fit.vae, fit.experiment, fit.history
+        self.image_shape_, self.n_iter_ = data.image_shape, fit.epochs
+        warn_of_early_end(given, fit)
         return self
 
     def estimate_seconds(self, X: Any) -> float:
         """Returns about how many seconds `fit(X)` takes on this machine if it does not stop early, without fitting: a few
         training steps are timed. `precision="auto"` can be faster. Raises `InputError` as `fit` does."""
-        self._check_numbers()
-        device = self._checked_device()
-        data = self._divided(cast(MPDVAE, clone(self))._pixels(X, fitting=True), seed=0).to(device)
-        return estimated_seconds(experiment_of(self.get_params(), type(self).__name__, data, 0), data)
+        given = self.get_params()
+        check_numbers(given)
+        device = checked_device(given)
+        images = Images(cast(MPDVAE, clone(self))._pixels(X, fitting=True))
+        data = divided(given, images, seed=0).to(device)
+        return estimated_seconds(experiment_of(given, type(self).__name__, data, 0), data)
 
     @classmethod
     def from_pretrained(
@@ -292,14 +245,10 @@ class MPDVAE(ClassNamePrefixFeaturesOutMixin, TransformerMixin, DensityMixin, Ba
             if name not in known:
                 refuse_unknown("parameter", name, sorted(known))
         self = cls(**(parameters_of(origin) | parameters))
-        self._check_numbers()
-        self.vae_, self.experiment_ = vae.to(self._checked_device()), origin.experiment
-        self.image_shape_ = origin.image_shape
-        numbers = math.prod(origin.image_shape)
-        setattr(self, "n_features_in_", numbers)  # noqa: B010 - scikit-learn's name, which its classes do not declare
-        self._dtype, self._rows = np.dtype(np.float32), False
-        self._layout = axes_of_image(numbers, None, self.image_shape)
-        _check_layout(self._layout, self.image_shape_)
+        given = self.get_params()
+        check_numbers(given)
+        self.vae_, self.experiment_ = vae.to(checked_device(given)), origin.experiment
+        self._of_trained(origin.image_shape)
         self.history_ = []
         self.n_iter_ = 0
         return self
@@ -406,61 +355,6 @@ class MPDVAE(ClassNamePrefixFeaturesOutMixin, TransformerMixin, DensityMixin, Ba
             self.vae_.load_state_dict(tensors_of(weights))
             self.vae_.eval()
 
-    # -- images ----------------------------------------------------------------------------------------------------------
-
-    def _pixels(self, X: Any, fitting: bool) -> torch.Tensor:
-        """Returns X as levels [n channel height width]: bytes, or of 16 bits if the model has more levels than 256."""
-        if is_picture(X):
-            X = [X]
-        if not fitting and (holds_pictures(X) or self._brings_to_form(X)):
-            return self._prepared(X)
-        layout = None
-        if holds_pictures(X):
-            X = self._of_pictures(X)
-        if isinstance(X, torch.Tensor | list | tuple):
-            X = plain_array(X, "X")
-        if getattr(X, "ndim", 2) > 2:  # scikit-learn converts, or rejects, what has no axes
-            X = np.asarray(X)
-            layout = X.shape[1:]
-            X = X.reshape(len(X), math.prod(layout))
-        rows: Any = validate_data(self, X, reset=fitting, ensure_min_samples=FEWEST_IMAGES if fitting else 1)
-        if fitting:
-            self._dtype, self._rows = rows.dtype, layout is None
-            self._layout = axes_of_image(rows.shape[1], layout, self.image_shape)
-        images = rows.reshape(-1, *(self._layout if fitting or layout is None else layout))
-        levels = self.levels if fitting else self.experiment_.data.levels
-        bits = 16 if levels > 256 else 8
-        pixels = channels_first(grey_levels(in_unit_range(images, self.value_range), "X", bits), "X")
-        return pixels if fitting else self._alike(pixels, layout)
-
-    def _of_pictures(self, X: Any) -> np.ndarray:
-        """Returns pictures of Pillow as an array [n height width] or [n height width channel], as they look: bytes or, of 16
-        bits, numbers in `value_range`."""
-        source = DatasetSource(X, Preparation(bits=16 if self.levels > 256 else 8), where="X")
-        levels = source.read(np.arange(len(source)))
-        levels = levels[:, 0] if levels.shape[1] == 1 else levels.transpose(0, 2, 3, 1)
-        return in_range(levels / 65535, levels.dtype, self.value_range) if levels.dtype == np.uint16 else levels
-
-    def _brings_to_form(self, X: Any) -> bool:
-        """Returns whether images X, in an array or in lists, are brought to the form of the model's, as those of its training
-        were."""
-        held = isinstance(X, np.ndarray | torch.Tensor | list | tuple)
-        return held and self.experiment_.data.preparation().changes_form and not _are_rows(X)
-
-    def _prepared(self, X: Any) -> torch.Tensor:
-        """Returns images as `vae_.preprocess` reads them: prepared as those that the model was trained on."""
-        preparation = self.experiment_.data.preparation()
-        pixels = given_images(X, self.image_shape_, self.value_range, "X", preparation).pixels
-        channel, height, width = pixels.shape[1:]
-        return self._alike(pixels, (height, width) if channel == 1 else (height, width, channel))
-
-    def _alike(self, pixels: torch.Tensor, given: tuple[int, ...] | None) -> torch.Tensor:
-        """Returns images, which have the shape of those that the model was trained on. Raises `InputError`, which calls their
-        shape `given`, if they have not."""
-        if tuple(pixels.shape[1:]) != self.image_shape_:
-            raise InputError(f"X: expected images of shape {self._layout} as in fit, got {given}.", topic="image-shape")
-        return pixels
-
     def _model_input(self, X: Any) -> tuple[torch.Tensor, list[int]]:
         check_is_fitted(self, "vae_")
         x, keys = images_by_content(self._pixels(X, fitting=False), self.experiment_.data.protocol())
@@ -469,82 +363,6 @@ class MPDVAE(ClassNamePrefixFeaturesOutMixin, TransformerMixin, DensityMixin, Ba
     def _to_model(self, tensor: torch.Tensor) -> torch.Tensor:
         """Returns `tensor` on the model's device."""
         return tensor.to(next(self.vae_.parameters()).device)
-
-    def _as_given(self, images: torch.Tensor) -> np.ndarray:
-        """Returns images from the model in the form and value range of the images in `fit`."""
-        x = with_axes(self.experiment_.data.shown(images).cpu().numpy(), self._layout)
-        return in_range(x.reshape(len(x), -1) if self._rows else x, self._dtype, self.value_range)
-
-    # -- training --------------------------------------------------------------------------------------------------------
-
-    def _divided(self, pixels: torch.Tensor, seed: int) -> Splits:
-        """Splits images into training and validation images; there are no test images."""
-        fraction: Any = self.validation_fraction
-        if not (isinstance(fraction, Real) and 0 < float(fraction) < 1):
-            raise InputError(f"validation_fraction: expected a number between 0 and 1, got {fraction!r}.")
-        size = min(max(round(float(fraction) * len(pixels)), 2), len(pixels) - 2)
-        images = Images(pixels)
-        train, validation = (images.take(chosen) for chosen in split_train_validation(len(pixels), size, seed))
-        return Splits.of("own", "own images", train, validation, validation, seed)
-
-    def _check_numbers(self) -> None:
-        """Raises `InputError` for parameters that are computed with before they are validated, and are no numbers."""
-        others = {"max_iter": (AUTO,), "batch_size": (), "importance_samples": (), "n_iter_no_change": (None, AUTO)}
-        others |= {"levels": ()}
-        for name, also in others.items():
-            if not isinstance(value := getattr(self, name), Integral) and value not in also:
-                raise InputError(
-                    f"{name}: expected {listed(['a whole number', *map(repr, also)], last='or')}, got {value!r}."
-                )
-        budget = self.time_budget
-        if budget is not None and (
-            isinstance(budget, bool) or not (isinstance(budget, Real) and 0 < float(budget) < float("inf"))
-        ):
-            raise InputError(f"time_budget: expected seconds above 0, or None, got {budget!r}.")
-        if self.run_folder is not None and not isinstance(self.run_folder, str | bytes | os.PathLike):
-            raise InputError(f"run_folder: expected a path, or None, got {self.run_folder!r}.")
-
-    def _checked_device(self) -> str:
-        """Returns the device. Raises `InputError` if torch cannot use it here."""
-        begun = None if self.run_folder is None else made_on(Path(os.fsdecode(self.run_folder)))
-        device = device_for(self.device, begun, told=bool(self.verbose)) or "cpu"
-        check_device(device, "device")
-        return device
-
-    def _begun(self) -> Experiment | None:
-        """Returns the experiment of the run in the given folder; None if there is none."""
-        folder = None if self.run_folder is None else Path(os.fsdecode(self.run_folder))
-        if folder is None or not (folder / "experiment.json").is_file():
-            return None
-        run = Run(folder)
-        before = run.manifest.get("time_budget_seconds")
-        if before is not None and self.time_budget is not None and before != self.time_budget:
-            raise InputError(
-                f"time_budget: the fit in {folder} was given {before:g} s, got {self.time_budget:g}; give the same, or "
-                "another run_folder.",
-                topic="options",
-            )
-        return run.experiment
-
-    @contextmanager
-    def _folder(self) -> Iterator[Path]:
-        """Yields the given run folder, or a temporary one that is deleted afterwards."""
-        if self.run_folder is not None:
-            yield Path(os.fsdecode(self.run_folder))
-        else:
-            with tempfile.TemporaryDirectory(prefix="mpdvae-") as folder:
-                yield Path(folder)
-
-    @contextmanager
-    def _following(self, folder: Path, data: Splits, experiment: Experiment) -> Iterator[Watch]:
-        """Yields the progress callback of the training loop, which is silent unless `verbose`."""
-        if not self.verbose:
-            yield lambda done, entry: None
-            return
-        with Watcher(
-            f"{type(self).__name__}: {len(data.train)} training and {len(data.validation)} validation images"
-        ) as watcher:
-            yield watcher.following(folder.name, experiment.training.steps)
 
 
 @torch.no_grad()
@@ -555,22 +373,3 @@ def _mean_image(vae: VAE, z: torch.Tensor) -> torch.Tensor:
         return p.mean
     except NotImplementedError:  # pixels that depend on each other
         return p.sample((DRAWS,)).mean(0)
-
-
-def _are_rows(X: Any) -> bool:
-    """Returns whether X has two axes: flat rows."""
-    axes = getattr(X, "ndim", None)
-    if axes is None:  # of lists, the length of the first ones tells
-        return not X or np.ndim(X[0]) == 1
-    return axes == 2
-
-
-def _check_layout(layout: tuple[int, ...], image_shape: tuple[int, int, int]) -> None:
-    """Raises `InputError` unless images [n *layout] have `image_shape`."""
-    found = tuple(channels_first(np.zeros((1, *layout), np.uint8), "image_shape").shape[1:])
-    if found != image_shape:
-        raise InputError(
-            f"image_shape: expected the shape of the model's images, {image_shape} (channel, height, width), in any order of "
-            f"the channels, got {layout}.",
-            topic="image-shape",
-        )
