@@ -12,6 +12,7 @@ scikit-learn's checks of it.
 """
 
 import math
+from dataclasses import replace
 from pathlib import Path
 from typing import Any, cast, no_type_check
 
@@ -23,16 +24,19 @@ from sklearn.base import BaseEstimator, ClassNamePrefixFeaturesOutMixin, Density
 from sklearn.utils import Tags, check_array, check_random_state
 from sklearn.utils.validation import check_is_fitted
 
-from mpdvae.data import Images, images_by_content
+from mpdvae.data import images_by_content
+from mpdvae.data.conditions import Known, told_numbers
 from mpdvae.data.protocols import expected_images
 from mpdvae.errors import InputError, refuse_unknown
 from mpdvae.experiments.experiment import origin_of
 from mpdvae.experiments.fields import Config
 from mpdvae.measures import density
+from mpdvae.models.conditional import ConditionalDecoder
 from mpdvae.runs.tensor_file import apart
 from mpdvae.seeding import seeded
 from mpdvae.sharing.pretrained import load
 from mpdvae.vae import VAE, check_samples
+from mpdvae.workflows.estimator_conditions import classes_of, told_in_fit, told_later
 from mpdvae.workflows.estimator_experiment import estimated_seconds, experiment_of, parameters_of
 from mpdvae.workflows.estimator_fit import check_numbers, checked_device, divided, fitted, warn_of_early_end
 from mpdvae.workflows.estimator_images import ImagesInX
@@ -51,6 +55,12 @@ class MPDVAE(ImagesInX, ClassNamePrefixFeaturesOutMixin, TransformerMixin, Densi
 
     With both weights 0 the regulariser is off: `decoder="convnet", prior="standard-normal"` is then a plain VAE, and
     `decoder="pixelcnn", prior="flow"` a Variational Lossy Autoencoder.
+
+    Given `labels` (classes), `covariates` (numbers) or both, `fit` trains a conditional model: encoder, decoder and prior are
+    told them of each image (docs/conditional.md). Methods that take images or codes then take them, too: of each, or one for
+    all. A label is a class by value, an integer or text; y is ignored. In pipelines and searches scikit-learn's metadata
+    routing passes them on: `set_config(enable_metadata_routing=True)`, and `set_fit_request(labels=True)`,
+    `set_transform_request(labels=True)` and `set_score_request(labels=True)` of the estimator.
 
     X holds images [n height width], [n channel height width] or [n height width channel], with up to 64 channels, or flat
     rows with `image_shape`, or is a list of pictures of Pillow, which are read as they look (docs/own-images.md). Returned
@@ -107,6 +117,7 @@ class MPDVAE(ImagesInX, ClassNamePrefixFeaturesOutMixin, TransformerMixin, Densi
         vae_: the trained `mpdvae.VAE`, with the averaged weights of the best epoch.
         experiment_: the complete configuration of the fit.
         image_shape_: (channel, height, width).
+        classes_: the classes of `labels` in order; `vae_` knows them by their places. Only of models that are told the class.
         history_: measurements at each evaluation point: a list of dictionaries whose keys state the units.
         n_iter_: number of epochs trained.
         n_features_in_: number of values in an image.
@@ -176,18 +187,21 @@ class MPDVAE(ImagesInX, ClassNamePrefixFeaturesOutMixin, TransformerMixin, Densi
         self.verbose = verbose
         self.run_folder = run_folder
 
-    def fit(self, X: Any, y: Any = None) -> "MPDVAE":
+    def fit(self, X: Any, y: Any = None, *, labels: Any = None, covariates: Any = None) -> "MPDVAE":
         """Fits the model to images.
 
         Arguments:
             X: at least 4 images; see the class for the accepted shapes.
             y: ignored; exists for compatibility with scikit-learn.
+            labels: class of each image, which makes the model conditional: integers or text, [n], of at most 256 classes.
+            covariates: numbers that are known of each image, which make the model conditional: [n] or [n covariate].
 
         Returns:
             The fitted estimator itself.
 
         Raises:
-            InputError: if X does not hold images or holds too few, or a parameter is invalid; names which.
+            InputError: if X does not hold images or holds too few, labels or covariates are not one for each, or a parameter
+                is invalid; names which.
             RunError: if the loss becomes non-finite.
 
         Warns:
@@ -196,24 +210,33 @@ class MPDVAE(ImagesInX, ClassNamePrefixFeaturesOutMixin, TransformerMixin, Densi
         given = self.get_params()
         check_numbers(given)
         device = checked_device(given)
-        images = Images(self._pixels(X, fitting=True))
+        pixels = self._pixels(X, fitting=True)
+        told = told_in_fit(labels, covariates, len(pixels))
         seed = int(check_random_state(self.random_state).randint(2**31 - 1))
-        data = divided(given, images, seed).to(device)
-        fit = fitted(given, type(self).__name__, data, seed)
+        data = divided(given, told.images(pixels), seed).to(device)
+        fit = fitted(given, type(self).__name__, data, seed, told.condition)
         self.vae_, self.experiment_, self.history_ = fit.vae, fit.experiment, fit.history
         self.image_shape_, self.n_iter_ = data.image_shape, fit.epochs
+        self._keep_classes(told.classes)
         warn_of_early_end(given, fit)
         return self
 
-    def estimate_seconds(self, X: Any) -> float:
-        """Returns about how many seconds `fit(X)` takes on this machine if it does not stop early, without fitting: a few
+    def fit_transform(self, X: Any, y: Any = None, *, labels: Any = None, covariates: Any = None) -> np.ndarray:
+        """Fits the model to images and encodes them, told the same; see `fit` and `transform`."""
+        self.fit(X, y, labels=labels, covariates=covariates)
+        return self.transform(X, labels=labels, covariates=covariates)
+
+    def estimate_seconds(self, X: Any, *, labels: Any = None, covariates: Any = None) -> float:
+        """Returns about how many seconds `fit` takes on this machine if it does not stop early, without fitting: a few
         training steps are timed. `precision="auto"` can be faster. Raises `InputError` as `fit` does."""
         given = self.get_params()
         check_numbers(given)
         device = checked_device(given)
-        images = Images(cast(MPDVAE, clone(self))._pixels(X, fitting=True))
-        data = divided(given, images, seed=0).to(device)
-        return estimated_seconds(experiment_of(given, type(self).__name__, data, 0), data)
+        pixels = cast(MPDVAE, clone(self))._pixels(X, fitting=True)
+        told = told_in_fit(labels, covariates, len(pixels))
+        data = divided(given, told.images(pixels), seed=0).to(device)
+        experiment = experiment_of(given, type(self).__name__, data, 0, condition=told.condition)
+        return estimated_seconds(experiment, data)
 
     @classmethod
     def from_pretrained(
@@ -235,12 +258,6 @@ class MPDVAE(ImagesInX, ClassNamePrefixFeaturesOutMixin, TransformerMixin, Densi
         """
         vae = load(source, revision=revision, token=token)
         origin, known = origin_of(vae), cls().get_params()
-        if vae.condition.channels:
-            raise InputError(
-                f"{source}: this model is conditioned on {vae.condition.in_words}, which methods of an estimator are not "
-                "given; use mpdvae.load(source), vae.preprocess(images, labels=..., covariates=...) and vae.encode.",
-                topic="conditional",
-            )
         for name in parameters:
             if name not in known:
                 refuse_unknown("parameter", name, sorted(known))
@@ -249,23 +266,36 @@ class MPDVAE(ImagesInX, ClassNamePrefixFeaturesOutMixin, TransformerMixin, Densi
         check_numbers(given)
         self.vae_, self.experiment_ = vae.to(checked_device(given)), origin.experiment
         self._of_trained(origin.image_shape)
+        self._keep_classes(classes_of(origin))
         self.history_ = []
         self.n_iter_ = 0
         return self
 
-    def transform(self, X: Any) -> np.ndarray:
+    def transform(self, X: Any, *, labels: Any = None, covariates: Any = None) -> np.ndarray:
         """Encodes images.
+
+        Arguments:
+            X: images.
+            labels: for a conditional model, the class of each image, or one for all.
+            covariates: for a conditional model, the covariates of each image, or a row for all.
 
         Returns:
             The posterior mean of each image: float32 [n, latent]. Maps are flattened to rows. Grey images are encoded as they
             are, without the noise of drawing black and white pixels (docs/own-images.md says how good codes are).
+
+        Raises:
+            InputError: for other images than those of `fit`; and, as all methods do, for labels or covariates that the model
+                needs and are missing, that it does not know, or that it is not told.
         """
         check_is_fitted(self, "vae_")
-        x = self._to_model(expected_images(self._pixels(X, fitting=False), self.experiment_.data.protocol()))
+        pixels = self._pixels(X, fitting=False)
+        known = self._known(labels, covariates, len(pixels))
+        x = self._to_model(expected_images(pixels, self.experiment_.data.protocol(), known))
         return torch.cat([self.vae_.encode(images).flatten(1) for images in x.split(IMAGES_AT_ONCE)]).cpu().numpy()
 
-    def inverse_transform(self, X: Any) -> np.ndarray:
-        """Decodes codes [n, latent], deterministically.
+    def inverse_transform(self, X: Any, *, labels: Any = None, covariates: Any = None) -> np.ndarray:
+        """Decodes codes [n, latent], deterministically. `labels` and `covariates` are what a conditional model is told of the
+        images, as in `transform`: others than those of the encoded images give the same code in another class.
 
         Returns:
             One image per code, in the form and value range of the images in `fit`. Independent pixels: their mean (colour:
@@ -277,26 +307,26 @@ class MPDVAE(ImagesInX, ClassNamePrefixFeaturesOutMixin, TransformerMixin, Densi
         if codes.shape[1] != self._n_features_out:
             raise InputError(f"X: expected codes of {self._n_features_out} numbers, got {codes.shape[1]}.")
         z = self._to_model(torch.tensor(codes).view(-1, *self._latent_shape))
-        with seeded(self.experiment_.seed, "inverse_transform"):
-            return self._as_given(torch.cat([_mean_image(self.vae_, some) for some in z.split(IMAGES_AT_ONCE)]))
+        return self._means(z, self._numbers(self._known(labels, covariates, len(z))))
 
-    def score_samples(self, X: Any) -> np.ndarray:
-        """Estimates the log-likelihood log p(x) of each image, deterministically.
+    def score_samples(self, X: Any, *, labels: Any = None, covariates: Any = None) -> np.ndarray:
+        """Estimates the log-likelihood of each image, deterministically: log p(x), and of a conditional model log p(x|c) of
+        an image given its `labels` and `covariates`, which are as in `transform`.
 
         Returns:
             The importance-weighted bound with `importance_samples` draws, in nats, [n]; its expectation is below log p(x).
             For error bars, use `mpdvae.measures.density.estimate`.
         """
         check_samples(self.importance_samples, "importance_samples")
-        x, keys = self._model_input(X)
+        x, keys = self._model_input(X, labels, covariates)
         estimate = density.estimate(
             self.vae_, x, self.importance_samples, seed=self.experiment_.seed, indices=keys, proposal="encoder"
         )
         return estimate.log_prob.numpy()
 
-    def score(self, X: Any, y: Any = None) -> float:
+    def score(self, X: Any, y: Any = None, *, labels: Any = None, covariates: Any = None) -> float:
         """Returns the mean of `score_samples` in nats, which `GridSearchCV` maximises."""
-        return float(self.score_samples(X).mean())
+        return float(self.score_samples(X, labels=labels, covariates=covariates).mean())
 
     def sample(
         self,
@@ -304,6 +334,8 @@ class MPDVAE(ImagesInX, ClassNamePrefixFeaturesOutMixin, TransformerMixin, Densi
         random_state: int | np.random.RandomState | None = None,
         *,
         pixel_noise: bool = True,
+        labels: Any = None,
+        covariates: Any = None,
     ) -> np.ndarray:
         """Draws images from the model, in the form and value range of the images in `fit`.
 
@@ -312,15 +344,21 @@ class MPDVAE(ImagesInX, ClassNamePrefixFeaturesOutMixin, TransformerMixin, Densi
             random_state: as in `fit`.
             pixel_noise: whether pixels are drawn given the code, as the model says. Without, they are what
                 `inverse_transform` gives for codes drawn from the prior: smooth, where pixels are independent.
+            labels: for a conditional model, the class of each image, or one for all.
+            covariates: for a conditional model, the covariates of each image, or a row for all. With neither, classes are
+                drawn, all alike, and where there are covariates, what was told of training images.
         """
         check_is_fitted(self, "vae_")
         check_samples(n_samples, "n_samples")
-        with seeded(int(check_random_state(random_state).randint(2**31 - 1)), "sample"):
+        given = labels is not None or covariates is not None
+        told = self._numbers(self._known(labels, covariates, n_samples)) if given else None
+        with seeded(int(check_random_state(random_state).randint(2**31 - 1)), "sample"), torch.no_grad():
+            z = self.vae_.prior().sample((n_samples,))
+            if told is None and self.vae_.condition.channels:
+                told = cast(ConditionalDecoder, self.vae_.decoder).draw_told(torch.Size((n_samples,)))
             if pixel_noise:
-                return self._as_given(self.vae_.sample(n_samples))
-            with torch.no_grad():
-                codes = self.vae_.prior().sample((n_samples,)).flatten(1).cpu().numpy()
-        return self.inverse_transform(codes)
+                return self._as_given(self.vae_.decoded(z, told).sample())
+        return self._means(z, told)
 
     # -- scikit-learn's protocol -----------------------------------------------------------------------------------------
 
@@ -345,20 +383,55 @@ class MPDVAE(ImagesInX, ClassNamePrefixFeaturesOutMixin, TransformerMixin, Densi
         vae = state.pop("vae_", None)
         if vae is not None:
             state["_weights"] = bytes_of(apart(vae.state_dict()))
+            state["_class_names"] = origin_of(vae).class_names
         return state
 
     def __setstate__(self, state: dict[str, Any]) -> None:
-        weights = state.pop("_weights", None)
+        weights, names = state.pop("_weights", None), state.pop("_class_names", None)
         super().__setstate__(state)
         if weights is not None:
             self.vae_ = self.experiment_.build(self.image_shape_)
             self.vae_.load_state_dict(tensors_of(weights))
+            self.vae_.origin = replace(origin_of(self.vae_), class_names=names)
             self.vae_.eval()
 
-    def _model_input(self, X: Any) -> tuple[torch.Tensor, list[int]]:
+    # -- the model -------------------------------------------------------------------------------------------------------
+
+    @property
+    def _classes(self) -> np.ndarray | None:
+        return getattr(self, "classes_", None)
+
+    def _keep_classes(self, classes: np.ndarray | None) -> None:
+        if classes is not None:
+            self.classes_ = classes
+        elif hasattr(self, "classes_"):  # of an earlier fit
+            del self.classes_
+
+    def _known(self, labels: Any, covariates: Any, count: int) -> Known:
+        """Returns what the model is told of `count` images. Raises `InputError` for anything that it cannot be told."""
+        known = told_later(self.vae_.condition, self._classes, labels, covariates, count)
+        self.vae_.check_near_training(self._numbers(known))
+        return known
+
+    def _model_input(self, X: Any, labels: Any = None, covariates: Any = None) -> tuple[torch.Tensor, list[int]]:
+        """Returns images as the model has a likelihood of them, and the key of each."""
         check_is_fitted(self, "vae_")
-        x, keys = images_by_content(self._pixels(X, fitting=False), self.experiment_.data.protocol())
+        pixels = self._pixels(X, fitting=False)
+        known = self._known(labels, covariates, len(pixels))
+        x, keys = images_by_content(pixels, self.experiment_.data.protocol(), known)
         return self._to_model(x), keys
+
+    def _numbers(self, known: Known) -> torch.Tensor | None:
+        """Returns what the model is told as `vae_` takes it; None for a model that is told nothing."""
+        condition = self.vae_.condition
+        return self._to_model(told_numbers(condition, known)) if condition.channels else None
+
+    def _means(self, z: torch.Tensor, told: torch.Tensor | None) -> np.ndarray:
+        """Returns the mean image of each code, given what is told of it."""
+        chunks = torch.arange(len(z)).split(IMAGES_AT_ONCE)
+        with seeded(self.experiment_.seed, "inverse_transform"):
+            means = [_mean_image(self.vae_, z[some], None if told is None else told[some]) for some in chunks]
+        return self._as_given(torch.cat(means))
 
     def _to_model(self, tensor: torch.Tensor) -> torch.Tensor:
         """Returns `tensor` on the model's device."""
@@ -366,9 +439,9 @@ class MPDVAE(ImagesInX, ClassNamePrefixFeaturesOutMixin, TransformerMixin, Densi
 
 
 @torch.no_grad()
-def _mean_image(vae: VAE, z: torch.Tensor) -> torch.Tensor:
+def _mean_image(vae: VAE, z: torch.Tensor, told: torch.Tensor | None) -> torch.Tensor:
     """Returns the mean of p(x|z) for each code: exact, or over `DRAWS` draws."""
-    p = vae.decoder(z)
+    p = vae.decoded(z, told)
     try:
         return p.mean
     except NotImplementedError:  # pixels that depend on each other

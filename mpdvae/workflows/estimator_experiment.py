@@ -12,13 +12,22 @@ import numpy as np
 from pydantic import ValidationError
 
 from mpdvae.data import Splits, steps_per_epoch
+from mpdvae.data.conditions import Condition
 from mpdvae.errors import InputError
 from mpdvae.experiments.experiment import Experiment, Origin, in_words
 from mpdvae.experiments.presets import AUTO, are_drawings, enough_epochs, parts, patience_of, short_training, values_for
 from mpdvae.workflows.matrix_cost import step_seconds
 
-PARAMETERS = {"training.steps": "max_iter", "training.": "", "objective.": "", "data.levels": "levels"}
+PARAMETERS = {
+    "training.steps": "max_iter",
+    "training.": "",
+    "objective.": "",
+    "data.levels": "levels",
+    "data.condition_classes": "labels",
+    "data.condition_covariates": "covariates",
+}
 """Names of experiment fields, and the parameter names that replace them in messages."""
+TOLD_NOTHING = Condition()
 TIMINGS = 3
 """Number of times that a step is timed; the median counts."""
 OTHER_SHARE = 0.45
@@ -28,7 +37,12 @@ MOST_EPOCHS = 10_000
 
 
 def experiment_of(
-    given: dict[str, Any], name: str, data: Splits, seed: int, begun: Experiment | None = None
+    given: dict[str, Any],
+    name: str,
+    data: Splits,
+    seed: int,
+    begun: Experiment | None = None,
+    condition: Condition = TOLD_NOTHING,
 ) -> Experiment:
     """Returns the experiment of a fit.
 
@@ -38,20 +52,22 @@ def experiment_of(
         data: images to train on.
         seed: of the run and of the split.
         begun: experiment of the run that the fit continues: its number of epochs was set by a budget of time when it began.
+        condition: what the model is told of each image.
 
     Raises:
         InputError: for parameters that fit neither each other nor the images.
     """
     epoch_steps = steps_per_epoch(len(data.train), min(given["batch_size"], len(data.train)))
     epochs = enough_epochs(epoch_steps) if given["max_iter"] == AUTO else given["max_iter"]
-    experiment = _experiment(given, name, data, seed, epochs, epoch_steps)
+    experiment = _experiment(given, name, data, seed, epochs, epoch_steps, condition)
     if given["time_budget"] is None:
         return experiment
     if begun is not None:
-        return _experiment(given, name, data, seed, max(1, begun.training.steps // epoch_steps), epoch_steps)
+        epochs = max(1, begun.training.steps // epoch_steps)
+        return _experiment(given, name, data, seed, epochs, epoch_steps, condition)
     fitting = int(given["time_budget"] / (_seconds_per_step(experiment, data) * epoch_steps))
     epochs = min(max(1, fitting), MOST_EPOCHS if given["max_iter"] == AUTO else epochs)
-    return _experiment(given, name, data, seed, epochs, epoch_steps)
+    return _experiment(given, name, data, seed, epochs, epoch_steps, condition)
 
 
 def estimated_seconds(experiment: Experiment, data: Splits) -> float:
@@ -96,19 +112,24 @@ def _seconds_per_step(experiment: Experiment, data: Splits) -> float:
     return median(timed) * (1 + OTHER_SHARE)
 
 
-def _experiment(given: dict[str, Any], name: str, data: Splits, seed: int, epochs: int, epoch_steps: int) -> Experiment:
+def _experiment(
+    given: dict[str, Any], name: str, data: Splits, seed: int, epochs: int, epoch_steps: int, condition: Condition
+) -> Experiment:
     channels = data.image_shape[0]
     networks = parts(
         given, channels, channels != 1 or (given["levels"] == 256 and are_drawings(next(data.train.pieces())))
     )
     values = values_for(networks["decoder"], channels, given["levels"])
     binarisation = {} if values == "binary" else {"binarisation": values}
+    told = {f"condition_{what}": number for what, number in condition._asdict().items() if number}
     tree = {
         "name": "own-images",
         "model": name,
         "seed": seed,
         "latent_dim": given["latent_dim"],
-        "data": {"dataset": "own", "evaluation_draws": 1, "split_seed": seed, "levels": given["levels"]} | binarisation,
+        "data": {"dataset": "own", "evaluation_draws": 1, "split_seed": seed, "levels": given["levels"]}
+        | binarisation
+        | told,
         "objective": {name: given[name] for name in ("diversity_weight", "smoothness_weight")},
         "training": short_training(epochs, epoch_steps, _patience(given["n_iter_no_change"], epochs))
         | {

@@ -15,6 +15,7 @@ from typing import Any, NamedTuple
 from sklearn.exceptions import ConvergenceWarning
 
 from mpdvae.data import Images, Splits, split_train_validation
+from mpdvae.data.conditions import Condition
 from mpdvae.errors import InputError, listed
 from mpdvae.evaluation.collapse_diagnosis import FALLING_NATS, fall_at_the_end
 from mpdvae.experiments.experiment import Experiment
@@ -42,7 +43,7 @@ class Fit(NamedTuple):
         return round(self.history[-1]["epoch"])
 
 
-def fitted(given: dict[str, Any], name: str, data: Splits, seed: int) -> Fit:
+def fitted(given: dict[str, Any], name: str, data: Splits, seed: int, condition: Condition) -> Fit:
     """Trains a model on `data`, in the run folder that is given or in a temporary one.
 
     Arguments:
@@ -50,12 +51,13 @@ def fitted(given: dict[str, Any], name: str, data: Splits, seed: int) -> Fit:
         name: of the model.
         data: images, on the device for training.
         seed: of the run and of the split.
+        condition: what the model is told of each image.
 
     Raises:
         InputError: for parameters that fit neither each other nor the images.
         RunError: if the loss becomes non-finite.
     """
-    experiment = experiment_of(given, name, data, seed, _begun(given))
+    experiment = experiment_of(given, name, data, seed, _begun(given), condition)
     check_fit(experiment, data)  # before a folder is created
     with _folder(given) as folder:
         say = print if given["verbose"] else lambda line: None

@@ -143,17 +143,18 @@ def test_the_explorer_moves_an_image_within_its_class(run):
     assert shown.images(shown.moved(3, 1, 1.0), 2, 3) == shown.images(shown.moved(3, 1, 1.0), 2, 3)
 
 
-def test_a_saved_model_is_loaded_with_its_classes_and_makes_no_estimator(run, tmp_path):
+def test_a_saved_model_is_loaded_with_its_classes_and_makes_an_estimator(run, tmp_path):
     vae = mpdvae.load(run)
     vae.save_pretrained(tmp_path / "model")
     again = mpdvae.load(tmp_path / "model")
     x = with_labels(torch.zeros(3, 1, 8, 8), torch.tensor([1, 2, 3]))
     assert again.classes == 10
     assert torch.equal(again.encode(x), vae.encode(x))
-    with pytest.raises(
-        InputError, match="this model is conditioned on one of 10 classes, which methods of an estimator"
-    ):
-        mpdvae.MPDVAE.from_pretrained(run)
+    estimator, test = mpdvae.MPDVAE.from_pretrained(run), digits().test
+    assert estimator.classes_.tolist() == list(range(10))
+    codes = estimator.transform(test.pixels[:5], labels=test.labels[:5])
+    np.testing.assert_allclose(codes, encode_images(vae, test.pixels[:5], 4, labels=test.labels[:5]).mean, atol=1e-6)
+    assert estimator.sample(2, labels=[3, 7]).shape == (2, 8, 8)
 
 
 @pytest.fixture(scope="module")
@@ -171,6 +172,14 @@ def test_a_folder_of_one_class_is_told_as_that_class(of_pets, tmp_path, capsys):
     assert call(capsys, "encode", of_pets, owls, "--out", tmp_path / "c.csv", "--samples", "1")[0] == 0
     rows = list(csv.DictReader((tmp_path / "c.csv").read_text().splitlines()))
     assert {(row["label"], row["class"]) for row in rows} == {("2", "owl")}
+
+
+def test_an_estimator_of_a_run_on_folders_takes_labels_by_name(of_pets):
+    estimator, vae = mpdvae.MPDVAE.from_pretrained(of_pets), mpdvae.load(of_pets)
+    assert estimator.classes_.tolist() == list(NAMES)
+    images, labels = digits().test.pixels[:9], torch.arange(9) % 3
+    codes = estimator.transform(images, labels=np.array(NAMES)[labels])
+    np.testing.assert_allclose(codes, encode_images(vae, images, 4, labels=labels).mean, atol=1e-5)
 
 
 def test_a_class_without_a_known_name_is_refused_and_known_ones_are_listed(of_pets, tmp_path, capsys):
@@ -282,8 +291,10 @@ def test_the_covariates_of_a_loaded_model_are_those_of_its_training(of_angles, t
     x = vae.preprocess(of_angles.parent / "bars.npz")
     assert torch.equal(again.encode(x), vae.encode(x))
     assert torch.equal(split_condition(x, vae.condition).told, torch.from_numpy(known))
-    with pytest.raises(InputError, match="conditioned on 2 covariates, which methods of an estimator"):
-        mpdvae.MPDVAE.from_pretrained(of_angles)
+    estimator, bars = mpdvae.MPDVAE.from_pretrained(of_angles), np.load(of_angles.parent / "bars.npz")
+    codes = estimator.transform(bars["x"], covariates=bars["covariates"])
+    np.testing.assert_allclose(codes, encode_images(vae, of_angles.parent / "bars.npz", 4).mean, atol=1e-6)
+    assert not hasattr(estimator, "classes_")
 
 
 def test_images_are_drawn_and_encoded_for_covariates_by_commands(of_angles, tmp_path, capsys):
