@@ -43,6 +43,8 @@ from mpdvae.system.closed_folder import Inside
 ORDER = ["mae", "vlae", "vae-pixelcnn", "vae", "mae-no-smoothness", "mae-no-diversity"]
 """Models of the matrix, in display order; others follow by name. MAE, which the report is about, comes first."""
 
+DATASETS = ["mnist", "static-mnist", "omniglot", "omniglot-burda", "omniglot-burda-lying", "cifar10"]
+"""Data sets of the papers, in display order; others follow by name."""
 SCALES = ["smoke", "minutes", "hours", "days", "paper"]
 PICTURES = ["reconstructions", "samples", "interpolations"]
 LABELS_ONLY = {"name", "seed", "reproduces"}
@@ -180,7 +182,7 @@ def collect(folders: Sequence[Path]) -> Collection:
     studies = [Study(setting, tuple(_variants(runs))) for setting, runs in by_setting.items()]
     studies.sort(
         key=lambda study: (
-            study.setting.dataset,
+            *_rank(study.setting.dataset, DATASETS),
             *_rank(study.setting.scale, SCALES),
             study.setting.protocol,
             study.setting.measured,

@@ -102,7 +102,7 @@ def plan(noises: Mapping[Key, Noise], dataset: str, seeds: int, images: int) -> 
     """Returns the power of a matrix for each condition whose noise is known."""
     planned = []
     for claim in CLAIMS:
-        if claim.datasets and dataset.lower() not in claim.datasets:
+        if not claim.applies_to(dataset):
             continue
         for condition in (c.on(dataset) for c in claim.conditions):
             if (noise := noises.get(key_of(condition))) is not None:

@@ -136,8 +136,8 @@ def judge_all(study: Study, claims: Sequence[Claim] = CLAIMS, look: Look = FIXED
 
 def judge(claim: Claim, study: Study, look: Look = FIXED) -> Verdict:
     """Returns the verdict on one claim."""
-    if claim.datasets and study.setting.dataset.lower() not in claim.datasets:
-        return Verdict(claim, "not tested", f"not tested here: needs runs on {claim.datasets[0]}.", ())
+    if not claim.applies_to(study.setting.dataset):
+        return Verdict(claim, "not tested", f"not tested here: the claim is about {listed(claim.about)}.", ())
     present = {variant.model for variant in study.variants}
     absent = sorted({model for c in claim.conditions for model in c.models} - present)
     if absent:

@@ -277,6 +277,12 @@ def test_a_tolerance_makes_another_study(tmp_path: Path) -> None:
     assert sum("or an error of 0.05 nats" in study.setting.measured for study in studies) == 1
 
 
+def test_data_sets_are_in_the_order_of_the_papers(tmp_path: Path) -> None:
+    named = ["sprites", "cifar10", "digits", "omniglot", "mnist"]
+    found = collect([make_run(tmp_path / name, dataset=name, pictures=False) for name in named]).studies
+    assert [study.setting.dataset for study in found] == ["mnist", "omniglot", "cifar10", "digits", "sprites"]
+
+
 def test_one_seed_shows_no_interval(tmp_path: Path) -> None:
     made = write([make_run(tmp_path / "run")], tmp_path)
     table = made.markdown.read_text().split("### All models")[1].split("###")[0]

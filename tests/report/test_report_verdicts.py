@@ -11,7 +11,7 @@ import pytest
 from report_folders import MODELS, add_per_image, edit, make_run
 from report_folders import make_matrix as make_full_matrix
 
-from mpdvae.report.claims import CLAIMS, COLOUR_NLL_NATS, SMALLEST, Condition
+from mpdvae.report.claims import CLAIMS, COLOUR_NLL_NATS, NAMES, SMALLEST, Condition
 from mpdvae.report.collect import Study, collect
 from mpdvae.report.looks import ALPHA, Look
 from mpdvae.report.outcomes import conjunction, decide, repeated_word
@@ -108,6 +108,30 @@ def test_claims_on_runs_that_show_the_effects(tmp_path: Path) -> None:
 def test_c2_follows_the_likelihood(tmp_path: Path, nll: float, word: str) -> None:
     folders = make_matrix(tmp_path, ["vlae"]) + make_matrix(tmp_path, ["mae"], numbers={"nll": nll})
     assert words(judge_all(study(folders)))["C2"] == word
+
+
+@pytest.mark.parametrize(
+    ("claim", "dataset", "applies"),
+    [
+        ("C1", "anything", True),
+        ("C2", "MNIST", True),
+        ("C2", "omniglot", True),
+        ("C2", "omniglot-burda", True),
+        ("C2", "omniglot-burda-lying", True),
+        ("C2", "cifar10", False),
+        ("C3", "cifar10", True),
+        ("C3", "mnist", False),
+    ],
+)
+def test_a_claim_knows_its_data_sets(tmp_path: Path, claim: str, dataset: str, applies: bool) -> None:
+    found = next(
+        v for v in judge_all(study(make_matrix(tmp_path, ["mae", "vlae"], dataset=dataset))) if v.claim.id == claim
+    )
+    assert found.claim.applies_to(dataset) == applies
+    assert (found.word == "not tested") == ("the claim is about" in found.reason) == (not applies)
+    assert found.claim.unseen([dataset]) == [
+        title for title in found.claim.about if dataset.lower() not in NAMES[title]
+    ]
 
 
 def test_c4_holds_only_when_the_diversity_penalty_is_near_zero(tmp_path: Path) -> None:
