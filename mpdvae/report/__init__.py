@@ -16,6 +16,7 @@ The report reads run folders and nothing else: no model, no data set, no torch.
     scores      scores of codes and of their baselines   families    models that differ in one setting
     plane       models by rate and distortion            sensitivity numbers by both weights
     development curves and collapse verdicts             opening     the first screen: asked, found, how far to trust it
+    titles      short names that tell studies apart      overview    the first screen for several data sets
     leaderboard remedies against collapse, ranked        explored    explore.json and its sheets of images
     pilots      noise of earlier matrices, for `power`   per_image   density.csv: numbers by test image
     pictures    image grids that runs wrote              page, markdown, results: the three output formats

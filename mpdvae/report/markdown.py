@@ -14,7 +14,8 @@ from mpdvae.report.leaderboard import HEADING as LEADERBOARD_HEADING
 from mpdvae.report.leaderboard import TITLE as LEADERBOARD_TITLE
 from mpdvae.report.leaderboard import advice, places
 from mpdvae.report.numbers import number
-from mpdvae.report.opening import QUESTION, opening, unreliable
+from mpdvae.report.opening import QUESTION, half_seen, joined, opening, unreliable
+from mpdvae.report.overview import NOT_ABOUT, Cell, Overview, overview
 from mpdvae.report.page import commands, headline, summary
 from mpdvae.report.plane import HEADING as PLANE_HEADING
 from mpdvae.report.plane import points
@@ -22,6 +23,7 @@ from mpdvae.report.published import comparable, explanation
 from mpdvae.report.results import Results, differing, environments, shared
 from mpdvae.report.setup import differences
 from mpdvae.report.tables import tables
+from mpdvae.report.titles import titles
 from mpdvae.report.verdicts import Verdict, rule
 from mpdvae.system.untrusted_text import code, escape
 
@@ -30,8 +32,11 @@ def render(results: Results) -> str:
     """Returns the text of report.md."""
     parts = [f"<!-- {MARK} -->", f"# {escape(results.title)}", QUESTION, escape(headline(results))]
     pairs = list(zip(results.collection.studies, results.verdicts, strict=True))
-    for study, verdicts in pairs:
-        parts += _study(study, verdicts)
+    across = overview(results.collection.studies, results.verdicts)
+    parts += _overview(across) if across else []
+    for title, (study, verdicts) in zip(titles([study.setting for study, _ in pairs]), pairs, strict=True):
+        parts += _at_a_glance(title, study, verdicts) if across else _alone(study, verdicts)
+        parts += _detail(study, verdicts, [run.setting.dataset for run in results.collection.runs])
     parts += ["## How to reproduce", f"This report: {code(results.command)}", *_again(results), *_environments(results)]
     if results.collection.unfinished:
         lines = [
@@ -48,17 +53,51 @@ def grid(header: Sequence[str], rows: Sequence[Sequence[str]], align: str) -> st
     return "\n".join("| " + " | ".join(cells) + " |" for cells in [header, rule, *rows])
 
 
-def _study(study: Study, verdicts: Sequence[Verdict]) -> list[str]:
-    first = opening(study, verdicts)
-    parts = [
+def _overview(across: Overview) -> list[str]:
+    """Returns the judgement across several data sets: each claim once, with its rule."""
+    rows = []
+    for line in across.claims:
+        told = joined(line.claim.statement, f"({line.claim.source})", line.note)
+        rows.append([line.claim.id, escape(told), line.claim.whose, *map(_cell, line.cells)])
+    header = ["", "claim", "whose", *map(escape, across.titles)]
+    return [
+        *_lines(across.lines),
+        "## Do the claims hold?",
+        grid(header, rows, "l" * len(header)),
+        *map(escape, across.rules),
+    ]
+
+
+def _cell(cell: Cell | None) -> str:
+    return NOT_ABOUT if cell is None else _word(cell.verdict) + (f", {cell.caution}" if cell.caution else "")
+
+
+def _at_a_glance(title: str, study: Study, verdicts: Sequence[Verdict]) -> list[str]:
+    """Returns the beginning of one data set of several."""
+    glance = escape(opening(study, verdicts).glance)
+    return [f"## {escape(title)}", glance, escape(summary(study)), *leaderboard(study), "### Evidence for the claims"]
+
+
+def _alone(study: Study, verdicts: Sequence[Verdict]) -> list[str]:
+    """Returns the beginning of the only study."""
+    return [
         f"## {escape(study.setting.title)}",
-        *(f"**{title}.** {escape(text)}" for title, text in first.lines),
+        *_lines(opening(study, verdicts).lines),
         escape(summary(study)),
         *leaderboard(study),
         f"### Do the claims hold? (scale {escape(study.setting.scale)})",
         grid(["", "claim", "whose", "verdict"], [_claim(verdict) for verdict in verdicts], "llll"),
         escape(rule(verdicts[0].look)),
-        *_evidence(study, verdicts),
+    ]
+
+
+def _lines(lines: Sequence[tuple[str, str]]) -> list[str]:
+    return [f"**{title}.** {escape(text)}" for title, text in lines]
+
+
+def _detail(study: Study, verdicts: Sequence[Verdict], datasets: Sequence[str]) -> list[str]:
+    parts = [
+        *_evidence(study, verdicts, datasets),
         *(part for made in tables(study) for part in _table(made)),
         "### Comparison with published numbers",
         escape(explanation(study.setting)),
@@ -110,16 +149,19 @@ def _claim(verdict: Verdict) -> list[str]:
         verdict.claim.id,
         f"{escape(verdict.claim.statement)} ({escape(verdict.claim.source)})",
         verdict.claim.whose,
-        f"**{verdict.word}**" + (f", {escape(verdict.repeats)}" if verdict.repeats else ""),
+        _word(verdict),
     ]
 
 
-def _evidence(study: Study, verdicts: Sequence[Verdict]) -> list[str]:
+def _word(verdict: Verdict) -> str:
+    return f"**{verdict.word}**" + (f", {escape(verdict.repeats)}" if verdict.repeats else "")
+
+
+def _evidence(study: Study, verdicts: Sequence[Verdict], datasets: Sequence[str]) -> list[str]:
     lines = []
     for verdict in verdicts:
-        caution = unreliable(verdict, study)
         sentences = [item.sentence for item in verdict.evidence] or [verdict.reason]
-        sentences += [caution] if caution else []
+        sentences += filter(None, (half_seen(verdict, datasets), unreliable(verdict, study)))
         listed = [f"- {verdict.claim.id}: {escape(verdict.conditions)}"] if verdict.conditions else []
         lines += [*listed, *(f"- {verdict.claim.id}: {escape(sentence)}" for sentence in sentences)]
     return ["\n".join(lines)] if lines else []

@@ -4,7 +4,7 @@ The sentences compare `mae` with `vlae`, the same model without the two terms of
 how many claims hold. Every number stands in the tables, too, where it has its noise.
 """
 
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 
 from mpdvae.errors import listed
@@ -23,6 +23,7 @@ SHOWN = ("vae-pixelcnn", "vlae", "mae")
 """Models whose samples stand side by side: with neither remedy, with the flow prior, and with both."""
 TOLERATED_SHARE = 0.05
 """Fraction of images with an unreliable likelihood from which a sentence says so."""
+UNTESTED = "None of the claims can be tested with these runs."
 WORDS: tuple[tuple[Word, str, str], ...] = (
     ("holds", "holds", "hold"),
     ("does not hold", "does not hold", "do not hold"),
@@ -32,17 +33,37 @@ WORDS: tuple[tuple[Word, str, str], ...] = (
 
 @dataclass(frozen=True)
 class Opening:
-    """The answer in three lines, as sentences, with one picture."""
+    """What there is to say first about one study, as sentences, with one picture. A part may be empty."""
 
     asked: str
-    found: str
-    trust: str
+    comparison: str
+    """`mae` against `vlae`, in numbers."""
+    tally: str
+    """How many claims hold."""
+    likelihoods: str
+    """How likelihoods were measured, and whether they are reliable."""
+    stability: str
     samples: tuple[Picture, ...]
 
     @property
+    def found(self) -> str:
+        """The second line of the answer."""
+        return joined(self.comparison, self.tally)
+
+    @property
+    def trust(self) -> str:
+        """The third line of the answer."""
+        return joined(self.likelihoods, self.stability)
+
+    @property
     def lines(self) -> tuple[tuple[str, str], ...]:
-        """The three lines, each with its heading."""
-        return ("Asked", self.asked), ("Found", self.found), ("How far to trust it", self.trust)
+        """The answer in three lines, each with its heading."""
+        return three_lines(self.asked, self.found, self.trust)
+
+    @property
+    def glance(self) -> str:
+        """What a report on several data sets says about this one, beside its judgement across them."""
+        return joined(self.comparison, self.likelihoods)
 
 
 def opening(study: Study, verdicts: Sequence[Verdict]) -> Opening:
@@ -50,22 +71,74 @@ def opening(study: Study, verdicts: Sequence[Verdict]) -> Opening:
     shown = [variant for model in SHOWN for variant in study.of_model(model)[:1]]
     return Opening(
         asked=_asked(study),
-        found=" ".join([*_comparison(study), *_tally(verdicts)]),
-        trust=" ".join([*_likelihoods(study), *_stability(study, verdicts)]),
+        comparison=joined(*_comparison(study)),
+        tally=joined(*_tally(study, verdicts)),
+        likelihoods=joined(*_likelihoods(study)),
+        stability=joined(*_stability(study, verdicts)),
         samples=tuple(of_variants(shown, "samples")),
     )
+
+
+def three_lines(asked: str, found: str, trust: str) -> tuple[tuple[str, str], ...]:
+    """Returns the three lines of an answer, each with its heading."""
+    return ("Asked", asked), ("Found", found), ("How far to trust it", trust)
+
+
+def joined(*sentences: str) -> str:
+    """Returns the sentences that are not empty as one text."""
+    return " ".join(filter(None, sentences))
+
+
+def compared(study: Study) -> tuple[Variant, Variant] | None:
+    """Returns `mae` and `vlae`; None if one of them is missing, or there in several configurations."""
+    found = [study.of_model(model) for model in ("mae", "vlae")]
+    return (found[0][0], found[1][0]) if all(len(variants) == 1 for variants in found) else None
+
+
+def speaks_for_the_paper(ids: Sequence[str]) -> list[str]:
+    """Returns a sentence on each of these doubts, which do not hold."""
+    return [f"{doubt} is a reviewer's doubt: refuting it speaks for the paper." for doubt in ids]
+
+
+def is_refuted_doubt(verdict: Verdict) -> bool:
+    """Returns whether the verdict refutes a doubt about the paper."""
+    return verdict.claim.whose == "a reviewer's doubt" and verdict.word == "does not hold"
 
 
 def unreliable(verdict: Verdict, study: Study) -> str:
     """Returns a sentence about the likelihoods on which a verdict rests; empty if they are reliable, or it rests on none."""
     models = {m for item in verdict.evidence if item.metric == "nll_nats" for m in item.condition.models}
-    shares = _shares([variant for variant in study.variants if variant.model in models])
+    shares = shares_unreliable([variant for variant in study.variants if variant.model in models])
     return f"Rests on likelihoods of which {listed(shares)} are unreliable." if shares else ""
+
+
+def half_seen(verdict: Verdict, datasets: Iterable[str]) -> str:
+    """Returns a sentence on what a tested claim is about beside these data sets; empty if there is nothing else."""
+    unseen = verdict.claim.unseen(datasets)
+    if verdict.word == "not tested" or not unseen:
+        return ""
+    return f"{verdict.claim.id} is about {listed(unseen)}, too, which {was_not_run(unseen)}."
+
+
+def was_not_run(datasets: Sequence[str]) -> str:
+    """Returns a predicate of these data sets."""
+    return f"{'was' if len(datasets) == 1 else 'were'} not run"
+
+
+def shares_unreliable(variants: Sequence[Variant]) -> list[str]:
+    """Returns the share of images with an unreliable likelihood for each variant in which it is not small."""
+    told = []
+    for variant in variants:
+        shares = list(values(variant, "pareto_share").values())
+        mean = sum(shares) / len(shares) if shares else 0.0
+        if mean > TOLERATED_SHARE:
+            told.append(f"{mean:.0%} ({variant.label})")
+    return told
 
 
 def _asked(study: Study) -> str:
     others = [variant.label for variant in study.variants if variant.label not in ("mae", "vlae")]
-    if _pair(study) is None:
+    if compared(study) is None:
         labels = [variant.label for variant in study.variants]
         return f"{plural(len(labels), 'model')} on {study.setting.title}: {listed(labels)}."
     beside = f", beside {listed(others)}" if others else ""
@@ -73,7 +146,7 @@ def _asked(study: Study) -> str:
 
 
 def _comparison(study: Study) -> list[str]:
-    pair = _pair(study)
+    pair = compared(study)
     if pair is None:
         return []
     sentences = []
@@ -101,24 +174,24 @@ def _both(label: str, name: str, pair: Sequence[Variant], unit: str = "") -> str
     return f"{label}: {' against '.join(with_interval(estimate, digits) for estimate in found)}{unit}"
 
 
-def _tally(verdicts: Sequence[Verdict]) -> list[str]:
+def _tally(study: Study, verdicts: Sequence[Verdict]) -> list[str]:
     tested = [verdict for verdict in verdicts if verdict.word != "not tested"]
     if not tested:
-        return ["None of the claims can be tested with these runs."]
+        return [UNTESTED]
     parts = []
     for word, one, many in WORDS:
         named = [verdict.claim.id for verdict in tested if verdict.word == word]
         if named:
             parts.append(f"{listed(named)} {one if len(named) == 1 else many}")
-    doubts = [v.claim.id for v in tested if v.claim.whose == "a reviewer's doubt" and v.word == "does not hold"]
     told = [f"Of {plural(len(tested), 'claim')} tested, {'; '.join(parts)}."]
-    return [*told, *(f"{doubt} is a reviewer's doubt: refuting it speaks for the paper." for doubt in doubts)]
+    told += [half_seen(verdict, [study.setting.dataset]) for verdict in tested]
+    return [*told, *speaks_for_the_paper([v.claim.id for v in tested if is_refuted_doubt(v)])]
 
 
 def _likelihoods(study: Study) -> list[str]:
     setting = study.setting
     told = f"Likelihoods are of {setting.images:,} {setting.split} images with {setting.samples:,} importance samples each."
-    shares = _shares(study.variants)
+    shares = shares_unreliable(study.variants)
     if not shares:
         return [told]
     return [told, f"The weights of {listed(shares)} of the images are too heavy-tailed for a reliable estimate."]
@@ -138,19 +211,3 @@ def _stability(study: Study, verdicts: Sequence[Verdict]) -> list[str]:
             f"certain: {which})."
         )
     return told
-
-
-def _shares(variants: Sequence[Variant]) -> list[str]:
-    """Returns the share of images with an unreliable likelihood for each variant in which it is not small."""
-    told = []
-    for variant in variants:
-        shares = list(values(variant, "pareto_share").values())
-        mean = sum(shares) / len(shares) if shares else 0.0
-        if mean > TOLERATED_SHARE:
-            told.append(f"{mean:.0%} ({variant.label})")
-    return told
-
-
-def _pair(study: Study) -> tuple[Variant, Variant] | None:
-    found = [study.of_model(model) for model in ("mae", "vlae")]
-    return (found[0][0], found[1][0]) if all(len(variants) == 1 for variants in found) else None

@@ -10,6 +10,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from importlib.resources import files
 
+from mpdvae.errors import listed
 from mpdvae.report.charts import charts
 from mpdvae.report.collect import Run, Study
 from mpdvae.report.development import CAPTION, HEADING, Fate, fates, verdict_of
@@ -23,7 +24,8 @@ from mpdvae.report.leaderboard import HEADING as LEADERBOARD_HEADING
 from mpdvae.report.leaderboard import TITLE as LEADERBOARD_TITLE
 from mpdvae.report.leaderboard import Place, advice, places
 from mpdvae.report.numbers import duration, number, plural
-from mpdvae.report.opening import QUESTION, Opening, opening, unreliable
+from mpdvae.report.opening import QUESTION, Opening, half_seen, opening, unreliable
+from mpdvae.report.overview import NOT_ABOUT, overview
 from mpdvae.report.pictures import Gallery, galleries
 from mpdvae.report.plane import HEADING as PLANE_HEADING
 from mpdvae.report.plane import Point, plane, points
@@ -31,6 +33,7 @@ from mpdvae.report.published import Published, comparable, explanation
 from mpdvae.report.results import Results, differing, environments, shared
 from mpdvae.report.setup import SOURCE, Matter, differences
 from mpdvae.report.tables import tables
+from mpdvae.report.titles import titles
 from mpdvae.report.verdicts import Verdict, rule
 from mpdvae.version import __version__
 
@@ -44,6 +47,8 @@ class Card:
 
     verdict: Verdict
     caution: str
+    half_seen: str
+    """A sentence about data sets that the claim is about and that were not run; may be empty."""
 
 
 @dataclass(frozen=True)
@@ -51,6 +56,7 @@ class View:
     """The content that the template shows for one study."""
 
     name: str
+    title: str
     study: Study
     summary: str
     opening: Opening
@@ -72,6 +78,21 @@ class View:
     alike: str
     """Titles of the rows that do not."""
 
+    @property
+    def within(self) -> str:
+        """What there is below the first screen, in one line."""
+        parts = [
+            "leaderboard" if self.places else "",
+            "the evidence for each claim",
+            f"numbers of {plural(len(self.study.variants), 'model')}",
+            "diagnosis of collapse",
+            "codes to explore" if self.explorer.models else "",
+            plural(len(self.charts), "chart"),
+            "pictures" if self.galleries else "",
+            "set-up",
+        ]
+        return listed([part for part in parts if part])
+
 
 def render(results: Results) -> str:
     """Returns the text of the page."""
@@ -90,11 +111,14 @@ def render(results: Results) -> str:
     found = environments(results.collection.runs)
     anchors = {run.folder: f"#run{number}" for number, run in enumerate(results.collection.runs, start=1)}
     anchor = anchors.__getitem__
+    datasets = [run.setting.dataset for run in results.collection.runs]
     return environment.get_template("template.html").render(
         results=results,
-        views=[view(f"study{i}", *pair, anchor) for i, pair in enumerate(_pairs(results), start=1)],
+        overview=overview(results.collection.studies, results.verdicts),
+        views=[view(f"study{i}", *of, datasets, anchor) for i, of in enumerate(_studies(results), start=1)],
         anchor=anchor,
         question=QUESTION,
+        not_about=NOT_ABOUT,
         headline=headline(results),
         environments=found,
         differing=differing(found),
@@ -115,15 +139,18 @@ def render(results: Results) -> str:
     )
 
 
-def view(name: str, study: Study, verdicts: Sequence[Verdict], address: Address) -> View:
-    """Returns everything that is shown for one study."""
+def view(
+    name: str, title: str, study: Study, verdicts: Sequence[Verdict], datasets: Sequence[str], address: Address
+) -> View:
+    """Returns everything that is shown for one study of a report on these data sets."""
     found = places(study)
     return View(
         name=name,
+        title=title,
         study=study,
         summary=summary(study),
         opening=opening(study, verdicts),
-        cards=tuple(Card(verdict, unreliable(verdict, study)) for verdict in verdicts),
+        cards=tuple(Card(verdict, unreliable(verdict, study), half_seen(verdict, datasets)) for verdict in verdicts),
         rule=rule(verdicts[0].look),
         tables=tuple(tables(study)),
         published=comparable(study.setting),
@@ -150,7 +177,7 @@ def headline(results: Results) -> str:
     datasets = list(dict.fromkeys(run.setting.dataset for run in runs))
     seconds = sum((run.manifest.training_seconds or 0.0) + (run.manifest.evaluation_seconds or 0.0) for run in runs)
     return (
-        f"{plural(len(runs), 'run')} on {' and '.join(datasets)} at scale {' and '.join(scales)}; "
+        f"{plural(len(runs), 'run')} on {listed(datasets)} at scale {listed(scales)}; "
         f"{duration(seconds)} of computing time in total."
     )
 
@@ -185,8 +212,10 @@ def commands(run: Run) -> list[tuple[str, str]]:
     return [(", ".join(what), command) for command, what in made.items()]
 
 
-def _pairs(results: Results) -> list[tuple[Study, tuple[Verdict, ...]]]:
-    return list(zip(results.collection.studies, results.verdicts, strict=True))
+def _studies(results: Results) -> list[tuple[str, Study, tuple[Verdict, ...]]]:
+    """Returns each study with its title and verdicts."""
+    studies = results.collection.studies
+    return list(zip(titles([study.setting for study in studies]), studies, results.verdicts, strict=True))
 
 
 def _asset(name: str) -> str:

@@ -27,6 +27,12 @@ const report = (() => {
   };
   addEventListener("hashchange", reveal);
   addEventListener("load", reveal);
-  addEventListener("beforeprint", () => document.querySelectorAll("details.part").forEach((part) => { part.open = true; }));
+  // Paper cannot be unfolded; afterwards the page is as it was.
+  let unfolded = [];
+  addEventListener("beforeprint", () => {
+    unfolded = [...document.querySelectorAll("details:is(.part, .in-full):not([open])")];
+    unfolded.forEach((part) => { part.open = true; });
+  });
+  addEventListener("afterprint", () => unfolded.forEach((part) => { part.open = false; }));
   return { colour, onTheme: (listener) => listeners.push(listener) };
 })();

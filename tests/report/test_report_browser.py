@@ -15,6 +15,9 @@ pytestmark = pytest.mark.slow
 
 MODELS = ("mae", "vlae", "vae-pixelcnn", "vae", "mae-no-smoothness", "mae-no-diversity")
 """In the order in which they are shown."""
+DATASETS = ("mnist", "omniglot", "cifar10")
+CUT = "[...document.querySelectorAll('.scroll, .across')].filter((e) => e.scrollWidth > e.clientWidth + 1)"
+"""Tables of which something is out of sight."""
 OPEN_ALL = "document.querySelectorAll('details').forEach((part) => { part.open = true; })"
 PLOT = "document.querySelector('.map-plot')"
 FRAMES = "new Promise((done) => requestAnimationFrame(() => requestAnimationFrame(done)))"
@@ -41,6 +44,15 @@ def shared(browser: Any, address: str) -> Iterator[Opened]:
     """One page for all tests of controls: loading it takes longest."""
     with opened(browser, address) as found:
         yield found
+
+
+@pytest.fixture(scope="module")
+def several(tmp_path_factory: pytest.TempPathFactory) -> str:
+    """The report of three data sets, on each of which six models have five seeds."""
+    root = tmp_path_factory.mktemp("several")
+    folders = [f for d in DATASETS for f in make_matrix(root / d, MODELS, seeds=5, dataset=d)]
+    report.write(folders, html=root / "report.html", command="mpdvae report runs/*")
+    return (root / "report.html").as_uri()
 
 
 def unfold(tab: Opened, name: str) -> None:
@@ -125,8 +137,7 @@ def test_a_reader_sees_the_answer_first_and_scrolls_little(browser: Any, address
         assert wide.value("document.querySelector('.samples').getBoundingClientRect().top") < 850
         wide.value(OPEN_ALL)
         wide.value(FRAMES)
-        cut = "[...document.querySelectorAll('.scroll')].filter((e) => e.scrollWidth > e.clientWidth + 1)"
-        assert wide.value(f"{cut}.map((e) => e.getAttribute('aria-label'))") == []
+        assert wide.value(f"{CUT}.map((e) => e.getAttribute('aria-label'))") == []
     with opened(browser, address, width=380, height=800) as small:
         small.wait("document.querySelectorAll('.opening .main-svg').length")
         assert small.value("document.documentElement.scrollHeight") <= 12_000
@@ -144,6 +155,74 @@ def test_names_in_the_plane_do_not_overlap(tab: Opened) -> None:
     for i, one in enumerate(names):
         for other in names[:i]:
             assert min(one[2], other[2]) <= max(one[0], other[0]) or min(one[3], other[3]) <= max(one[1], other[1])
+
+
+def test_several_data_sets_are_read_as_soon(browser: Any, several: str) -> None:
+    """The claims across them begin on the first screen, the rest is folded, and nothing is cut, folded or not."""
+    with opened(browser, several, width=1280, height=900) as wide:
+        wide.wait("document.querySelectorAll('.glance .main-svg').length")
+        assert wide.value("document.querySelector('.across').getBoundingClientRect().top") < 500
+        assert wide.value("document.documentElement.scrollHeight") <= 8000
+        assert wide.value("document.querySelectorAll('.in-full[open]').length") == 0
+        wide.value(OPEN_ALL)
+        wide.value(FRAMES)
+        assert wide.value(f"{CUT}.map((e) => e.getAttribute('aria-label'))") == []
+        assert wide.value("document.documentElement.scrollWidth") <= 1280
+    with opened(browser, several, width=380, height=800) as small:
+        assert small.value("document.documentElement.scrollHeight") <= 12_000
+        small.page.locator("#study3-plane").scroll_into_view_if_needed()
+        small.wait("document.querySelectorAll('#study3-plane .main-svg').length")
+        assert small.value("document.documentElement.scrollWidth") <= 380
+
+
+def test_links_lead_into_folded_data_sets(browser: Any, several: str) -> None:
+    with opened(browser, several, width=1280, height=900) as tab:
+        tab.page.locator('.across a[href="#study2-C1"]').click()
+        tab.wait("document.getElementById('study2-in-full').open")
+        tab.value(FRAMES)
+        assert 0 <= tab.value("document.getElementById('study2-C1').getBoundingClientRect().top") < 900
+        assert tab.value("document.querySelectorAll('.in-full[open]').length") == 1
+    with opened(browser, f"{several}#study3-learning", width=1280, height=900) as tab:
+        tab.wait("document.getElementById('study3-learning').open && document.getElementById('study3-in-full').open")
+
+
+def test_charts_of_folded_data_sets_fit_whenever_they_are_unfolded(browser: Any, several: str) -> None:
+    """Drawn in a wide window, folded, and unfolded in a narrow one; or first drawn in the narrow one."""
+    first, second = "#study1-learning .plot", "#study2-learning .plot"
+    misfit = """[...document.querySelectorAll('.plot')].filter((e) => e.drawn && e.checkVisibility()).filter((e) =>
+        Math.abs(e.querySelector('.main-svg').getBoundingClientRect().width - e.clientWidth) > 1).length"""
+    with opened(browser, several, width=1280, height=900) as tab:
+        for selector, width in ((first, 1280), (second, 380), (first, 380)):
+            tab.value("document.querySelectorAll('.in-full').forEach((part) => { part.open = false; })")
+            tab.page.set_viewport_size({"width": width, "height": 800})
+            tab.value(f"location.hash = '{selector.split()[0]}'")
+            tab.wait(f"document.querySelector('{selector}').checkVisibility()")
+            tab.page.locator(selector).first.scroll_into_view_if_needed()
+            tab.wait(f"document.querySelector('{selector} .main-svg')")
+            tab.wait(f"{misfit} === 0")
+            assert tab.value("document.documentElement.scrollWidth") <= width
+
+
+def test_printing_unfolds_data_sets_and_folds_them_again(browser: Any, several: str) -> None:
+    folded = "document.querySelectorAll('details:is(.in-full, .part):not([open])').length"
+    with opened(browser, several, width=1280, height=900) as tab:
+        before = tab.value(folded)
+        tab.value("dispatchEvent(new Event('beforeprint'))")
+        assert tab.value(folded) == 0 < before
+        assert tab.value("[...document.querySelectorAll('.plot')].every((plot) => plot.drawn)")
+        tab.value("dispatchEvent(new Event('afterprint'))")
+        assert tab.value(folded) == before
+
+
+def test_data_sets_unfold_without_scripts(browser: Any, several: str) -> None:
+    context = browser.new_context(viewport={"width": 380, "height": 800}, java_script_enabled=False)
+    page = context.new_page()
+    page.goto(several)
+    page.locator('.across a[href="#study2-C1"]').click()
+    page.locator("#study2-in-full[open] #study2-C1").wait_for()
+    page.locator("#study1-in-full > summary").click()
+    page.locator("#study1-in-full[open] #study1-C1").wait_for()
+    context.close()
 
 
 def test_a_link_to_a_run_opens_what_it_is_folded_into(tab: Opened) -> None:

@@ -61,7 +61,7 @@ def opened(browser: Any, address: str, width: int = 1200, height: int = 900, sch
     found.page.on("pageerror", lambda error: found.errors.append(str(error)))
 
     def refuse(route: Any) -> None:
-        if route.request.url == address:
+        if route.request.url.partition("#")[0] == address.partition("#")[0]:
             route.continue_()
         else:
             found.requests.append(route.request.url)
