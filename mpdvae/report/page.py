@@ -83,9 +83,9 @@ class View:
         """What there is below the first screen, in one line."""
         parts = [
             "leaderboard" if self.places else "",
-            "the evidence for each claim",
+            "evidence for each claim",
             f"numbers of {plural(len(self.study.variants), 'model')}",
-            "diagnosis of collapse",
+            "collapse",
             "codes to explore" if self.explorer.models else "",
             plural(len(self.charts), "chart"),
             "pictures" if self.galleries else "",
