@@ -8,8 +8,9 @@ from typing import TYPE_CHECKING
 from tyro.conf import Positional
 
 from mpdvae.commands.label_option import Label
-from mpdvae.errors import InputError
+from mpdvae.errors import InputError, listed
 from mpdvae.system.devices import AUTO, device_for
+from mpdvae.system.untrusted_files import in_short
 from mpdvae.system.untrusted_text import tell
 
 if TYPE_CHECKING:
@@ -17,6 +18,9 @@ if TYPE_CHECKING:
     from torch import Tensor
 
     from mpdvae import VAE
+
+NAMED = 40
+"""Classes whose columns are named."""
 
 
 def sample(
@@ -55,6 +59,9 @@ def sample(
         else:
             images = vae.decode(_codes(vae, count), labels=labels, covariates=covariates)
     _save(out, image_grids.png(image_grids.in_rows(_shown(vae, images), columns)))
+    if by_class and vae.class_names:
+        columns_are = listed([in_short(name, 60) for name in vae.class_names[:count]], NAMED)
+        tell(f"The columns, from the left, are the classes {columns_are}.")
 
 
 def reconstruct(

@@ -96,6 +96,14 @@ def test_commands_take_the_name_or_the_number(run, tmp_path, capsys):
         assert not path.exists()
 
 
+@pytest.mark.parametrize(("count", "said"), [(6, "cat, dog and owl"), (3, "cat, dog and owl"), (2, "cat and dog")])
+def test_a_picture_whose_columns_are_classes_says_which(run, tmp_path, capsys, count, said):
+    code, out, _ = call(capsys, "sample", run, "--count", str(count), "--out", tmp_path / "x.png")
+    assert code == 0
+    assert f"The columns, from the left, are the classes {said}." in out
+    assert "The columns" not in call(capsys, "sample", run, "--label", "owl", "--out", tmp_path / "x.png")[1]
+
+
 def test_a_class_that_is_called_by_a_numeral_is_meant_by_it(tmp_path, capsys):
     run = trained_on_pets(tmp_path, ("3", "7", "None"))
     pictures, path = tmp_path / "pictures" / "3", tmp_path / "c.csv"
