@@ -8,7 +8,7 @@ moves or repeats it keeps each image with its condition. They are the input of c
 """
 
 from collections.abc import Callable, Sequence
-from typing import Any, NamedTuple, NoReturn, Protocol
+from typing import Any, NamedTuple, NoReturn, Protocol, runtime_checkable
 
 import numpy as np
 import torch
@@ -18,6 +18,7 @@ from torch import Tensor
 from mpdvae.errors import InputError
 
 
+@runtime_checkable
 class Column(Protocol):
     """A column of a table, such as a Series or a Categorical of pandas."""
 

@@ -127,7 +127,7 @@ class ConditionalEncoder(nn.Module):
 
     def with_features(
         self, images: Float[Tensor, "batch channel height width"], told: Float[Tensor, "batch number"]
-    ) -> Float[Tensor, "batch channel+feature height width"]:
+    ) -> Float[Tensor, "batch _wider height width"]:
         """Returns what the encoder within takes: images with the features of their conditions."""
         features = self.embedding(told)[..., None, None].expand(*told.shape[:-1], WIDTH, *images.shape[-2:])
         return torch.cat([images, features], -3)
