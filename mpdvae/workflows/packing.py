@@ -21,11 +21,12 @@ from mpdvae.data.conditions import NOTHING, known_from
 from mpdvae.errors import InputError
 from mpdvae.evaluation import example_images
 from mpdvae.evaluation.example_images import Examples
+from mpdvae.evaluation.representation_baselines import unscored_because
 from mpdvae.experiments.recipes import all_recipes
 from mpdvae.measures import density
 from mpdvae.measures.random_subsets import random_subset
 from mpdvae.report.per_image import LARGEST_CSV
-from mpdvae.report.schema import Density, Diagnostics, Scores, read
+from mpdvae.report.schema import Density, Diagnostics, Part, Scores, read
 from mpdvae.runs.checksums import LARGEST_FILE
 from mpdvae.runs.model_card import CLASSIFIERS, Results, model_card
 from mpdvae.runs.model_folder import load
@@ -128,10 +129,10 @@ def _rounded(run: Run, data: Splits) -> Iterator[Run]:
 
 
 def _write(run: Run, folder: Path, data: Splits, manifest: dict[str, Any], licence: str | None) -> Path:
-    experiment = run.experiment
+    experiment, record = run.experiment, _record(run.folder, data, manifest, licence)
     for name in ("model.safetensors", "experiment.json"):
         write_atomically(Inside(folder) / name, (run.folder / "model" / name).read_bytes(LARGEST_FILE))
-    write_json(Inside(folder) / shipped.RESULTS, _record(run.folder, manifest, licence))
+    write_json(Inside(folder) / shipped.RESULTS, record)
     results = shipped.recorded(folder)
     assert results is not None
     examples = _test_images(run, data) if _may_be_passed_on(data.name) else _drawn_images(load(run.path), results)
@@ -142,10 +143,12 @@ def _write(run: Run, folder: Path, data: Splits, manifest: dict[str, Any], licen
     return folder
 
 
-def _record(folder: Inside, manifest: dict[str, Any], licence: str | None) -> dict[str, Any]:
-    """Returns the content of results.json, without the commands, which may contain paths."""
-    results = {}
-    for file, kind in {"density": Density, "diagnostics": Diagnostics, "representation": Scores}.items():
+def _record(folder: Inside, data: Splits, manifest: dict[str, Any], licence: str | None) -> dict[str, Any]:
+    """Returns the content of results.json, without the commands, which may contain paths. Images without labels have no
+    scores. Raises `InputError` if a result is missing."""
+    results: dict[str, dict[str, Any]] = {"representation": {}}
+    kinds: dict[str, type[Part]] = {"density": Density, "diagnostics": Diagnostics}
+    for file, kind in (kinds if unscored_because(data, data.test) else kinds | {"representation": Scores}).items():
         path = folder / f"{file}.json"
         read(kind, path, f"`mpdvae evaluate {folder}` recreates it")
         results[file] = {key: value for key, value in read_json(path).items() if key != "command"}
@@ -207,10 +210,10 @@ def _about_images(examples: Examples, data: Splits) -> str:
         licence = {entry.name: entry.licence for entry in ENTRIES}[data.name].rstrip(".")
         which, terms = f"{count} random test images, as the model sees them", f"licence: {licence}"
     apart = "" if data.image_shape[0] in (1, 3) else ", the channels of each side by side, in grey"
+    labels = "" if examples.known.labels is None else ", their labels"
     return (
-        f"## Images\n\n`images.png` holds {which}{apart} ({terms}); `images.json` their positions in the split, their labels "
-        f"and the measured log p(x) of the first {measured}, which can be computed again from the weights and these two "
-        "files."
+        f"## Images\n\n`images.png` holds {which}{apart} ({terms}); `images.json` their positions in the split{labels} and "
+        f"the measured log p(x) of the first {measured}, which can be computed again from the weights and these two files."
     )
 
 

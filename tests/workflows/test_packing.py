@@ -153,6 +153,40 @@ def test_where_results_were_made_is_not_recorded(tmp_path, into):
         assert b"secret-place" not in path.read_bytes(), path
 
 
+def without_labels(root, validation_size, split_seed):
+    known = digits.load_digits(root, validation_size, split_seed)
+    parts = (replace(images, labels=None) for images in (known.train, known.validation, known.test))
+    return Splits.of("digits", "digits", *parts, split_seed)
+
+
+@pytest.fixture
+def unlabelled(tmp_path, monkeypatch):
+    """A run on digits without labels."""
+    monkeypatch.setattr("mpdvae.data.catalogue.ENTRIES", (replace(digits.ENTRY, load=without_labels),))
+    run = Run.create(tmp_path / "run", tiny())
+    complete(run, data_of(run), "mpdvae train")
+    return run.path
+
+
+def test_a_model_of_images_without_labels_is_packed_without_scores(unlabelled, into):
+    folder = pack(unlabelled, "mae-8x8", into=into)
+    record = shipped.recorded(folder)
+    assert record is not None
+    assert not any(record.representation.values())
+    card = (folder / "README.md").read_text()
+    assert "10-NN" not in card
+    assert "their labels" not in card
+    found, measured = recomputed("mae-8x8")
+    torch.testing.assert_close(found, measured, rtol=1e-6, atol=0)
+
+
+def test_nothing_is_written_of_a_run_that_lacks_a_result(unlabelled, into, monkeypatch):
+    monkeypatch.setattr(packing, "unscored_because", lambda *_: "")
+    with pytest.raises(InputError, match=r"representation\.json is missing: `mpdvae evaluate"):
+        pack(unlabelled, "mae-8x8", into=into)
+    assert not into.exists()
+
+
 def with_channels(root, validation_size, split_seed):
     """The digits in four channels, the last of which are turned."""
     grey = digits.load_digits(root, validation_size, split_seed)
