@@ -11,8 +11,9 @@ from mpdvae.system.untrusted_text import tell
 def export(source: Positional[str], out: Path, part: Literal["encoder", "decoder"] = "encoder") -> None:
     """Export the encoder, or a decoder with independent pixels, as an ONNX file.
 
-    Before the file is written, its outputs in onnxruntime are compared with those of the model. The graph of a conditional
-    model has the inputs labels and covariates beside the images or codes.
+    Before the file is written, its outputs in onnxruntime are compared with those of the model.
+
+    The graph of a conditional model has the inputs labels and covariates, too.
 
     Args:
         source: Folder of a run or of a model, name of a model that comes with the package (`mpdvae models`), or owner/name

@@ -14,7 +14,7 @@ from mpdvae.runs.run_folder import Run
 TRAIN = "train vae-digits-smoke --out NEW "
 
 MISTAKES = {
-    "unknown command": ("sampel", r"unknown command 'sampel': did you mean 'sample' or 'models' or 'compare'\?"),
+    "unknown command": ("sampel", r"unknown command 'sampel': did you mean 'sample', 'models' or 'compare'\?"),
     "far command": ("xyzzy", r"unknown command 'xyzzy': expected one of: reproduce, recipes"),
     "no recipe": ("train", r"train: expected the name of a recipe first; `mpdvae recipes` lists them"),
     "option for recipe": ("train --out NEW", r"train: expected the name of a recipe first"),
