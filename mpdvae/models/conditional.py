@@ -13,7 +13,9 @@ map is invertible; the code e is what z says beyond the condition. m and l are s
 linear map of the covariates' features; they start at 0.
 
 The condition reaches the encoder's body as `WIDTH` numbers, in constant maps beside the image's channels, and the decoder
-as others beside the code: the sum of learned numbers of the class and of features of the covariates.
+as others beside the code: the sum of learned numbers of the class and of features of the covariates. Those of the encoder
+start near 0 (`START`). So many maps would otherwise drown the image in the variance that layers are scaled by at
+initialisation, and move fully connected layers, where all positions add up, by steps so large that training diverges.
 
 Sohn, Lee & Yan, "Learning Structured Output Representation using Deep Conditional Generative Models", NeurIPS 2015,
 https://papers.nips.cc/paper/5775 (equation 4); Kingma et al., "Semi-supervised Learning with Deep Generative Models",
@@ -34,6 +36,8 @@ from mpdvae.models.encoders import ImageShape
 
 WIDTH = 24
 """Numbers that describe a condition."""
+START = 0.01
+"""Factor of the encoder's features at the start."""
 EXAMPLES = 256
 """Conditions of training images that a model with covariates keeps, to draw from."""
 FARTHEST = 5
@@ -63,6 +67,15 @@ class ConditionEmbedding(nn.Module):
                 nn.Linear(condition.covariates, WIDTH), nn.ELU(), nn.Linear(WIDTH, WIDTH)
             )
             self.register_buffer("examples", torch.zeros(EXAMPLES, condition.channels))
+
+    def start_near_zero(self) -> "ConditionEmbedding":
+        """Makes all features smaller by `START`, until training moves them; returns this module."""
+        outputs = [self.of_class.weight] if self.condition.classes else []
+        outputs += self.of_covariates[-1].parameters() if self.condition.covariates else []
+        with torch.no_grad():
+            for output in outputs:
+                output.mul_(START)
+        return self
 
     def keep_examples(self, told: Float[Tensor, "*batch number"]) -> None:
         """Keeps conditions of training images."""
@@ -120,7 +133,8 @@ class ConditionalEncoder(nn.Module):
 
     def __init__(self, encoder: nn.Module, condition: Condition) -> None:
         super().__init__()
-        self.encoder, self.condition, self.embedding = encoder, condition, ConditionEmbedding(condition)
+        self.encoder, self.condition = encoder, condition
+        self.embedding = ConditionEmbedding(condition).start_near_zero()
 
     def forward(self, x: Float[Tensor, "batch channel height width"]) -> Distribution:
         return self.encoder(self.with_features(*split_condition(x, self.condition)))

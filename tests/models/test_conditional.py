@@ -26,6 +26,7 @@ from mpdvae.data.conditions import (
 from mpdvae.errors import InputError
 from mpdvae.measures import density
 from mpdvae.models.conditional import EXAMPLES, WIDTH, ConditionalDecoder, ConditionalEncoder
+from mpdvae.models.encoders import mlp_encoder
 from mpdvae.models.priors import StandardNormal
 from mpdvae.vae import VAE
 
@@ -113,6 +114,18 @@ def test_an_image_has_the_probability_given_its_own_condition_wherever_it_stands
         torch.testing.assert_close(decoder(e[:, order]).log_prob(x[order]), together[:, order])
         for i in range(6):
             torch.testing.assert_close(decoder(e[:, i : i + 1]).log_prob(x[i : i + 1]), together[:, i : i + 1])
+
+
+@each_condition
+def test_a_new_encoder_encodes_the_image_and_hardly_what_it_is_told(condition):
+    """What it is told must not drown the image in data-dependent initialisation."""
+    encoder = ConditionalEncoder(mlp_encoder((1 + WIDTH, 8, 8), 4), condition)
+    if condition.covariates:
+        encoder.embedding.keep_examples(some_told(condition, 30))
+    told, image = some_told(condition, 6), torch.rand(6, 1, 8, 8)
+    of_told = encoder(with_condition(image[:1].expand(6, -1, -1, -1), told)).mean
+    of_image = encoder(with_condition(image, told[:1].expand(6, -1))).mean
+    assert of_told.std(0).mean() < of_image.std(0).mean() / 3
 
 
 def test_classes_that_are_not_given_are_drawn_alike():

@@ -10,6 +10,7 @@ import sklearn
 import torch
 from command_line import call
 from sklearn.base import clone
+from sklearn.datasets import load_digits
 from sklearn.linear_model import LogisticRegression
 from sklearn.model_selection import GridSearchCV
 from sklearn.pipeline import make_pipeline
@@ -69,6 +70,19 @@ def test_the_estimator_gives_what_its_model_gives(kind):
     np.testing.assert_allclose(model.inverse_transform(codes, **told), decoded.numpy(), rtol=1e-5)
     assert np.array_equal(clone(model).fit_transform(X, **told), codes)
     assert small().estimate_seconds(X, **told) > 0
+
+
+@pytest.mark.parametrize("decoder", ["mlp", "pixelcnn"])
+@pytest.mark.parametrize("kind", TOLD)
+def test_fully_connected_encoders_train_beside_a_condition(kind, decoder):
+    """As well as without: the condition neither drowns the image nor makes steps too large."""
+    images, digits = load_digits(return_X_y=True)
+    images, labels = images[:300].reshape(-1, 8, 8) / 16, digits[:300] % 2
+    told = {"classes": {"labels": labels}, "covariates": {"covariates": images.mean((1, 2))}}
+    told["both"] = told["classes"] | told["covariates"]
+    model = MPDVAE(latent_dim=4, encoder="mlp", decoder=decoder, max_iter=30, random_state=0)
+    alone, beside = (clone(model).fit(images, **known).history_[-1]["negative_elbo_nats"] for known in ({}, told[kind]))
+    assert beside < alone + 1
 
 
 @pytest.mark.parametrize("kind", TOLD)
