@@ -139,7 +139,13 @@ def write(folder: Path) -> None:
             path.write_text(content)
 
 
+def _of_others(app: Sphinx, what: str, name: str, obj: Any, skip: bool, options: Any) -> bool | None:
+    """Leaves out methods that a library puts into our classes, as scikit-learn does with `set_fit_request`."""
+    return True if inspect.isroutine(obj) and not f"{obj.__module__}.".startswith(f"{ROOT}.") else None
+
+
 def setup(app: Sphinx) -> dict[str, bool]:
     """Called by Sphinx; ahead of autosummary, which reads the pages at the default priority."""
+    app.connect("autodoc-skip-member", _of_others)
     app.connect("builder-inited", lambda app: write(Path(app.srcdir) / "reference"), priority=400)
     return {"parallel_read_safe": True, "parallel_write_safe": True}
