@@ -20,7 +20,7 @@ DOCS = ROOT / "docs"
 PAGES = sorted(
     path.relative_to(DOCS).with_suffix("").as_posix() for path in [*DOCS.glob("*.md"), *DOCS.glob("notebooks/*.md")]
 )
-PICTURES = {"collapse": 2, "pictures": 3, "own-parts": 2, "gallery": 15}
+PICTURES = {"collapse": 2, "pictures": 3, "own-parts": 2, "gallery": 17}
 """How many pictures the cells of each notebook show."""
 PACKAGES = ["mpdvae", *(info.name for info in pkgutil.walk_packages(mpdvae.__path__, "mpdvae.") if info.ispkg)]
 
