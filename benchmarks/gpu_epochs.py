@@ -95,7 +95,7 @@ def _train_until(task: Task, run: Run, data: Any, way: str, seconds: float) -> d
         with networks_run(way, torch.zeros(batch, *data.image_shape, device=data.train.pixels.device)):
             train(run, data, watch, stop=stop)
     except Stopped:
-        pass
+        pass  # the time is over: what was reached is the result
     if len(points) == 1:
         raise RuntimeError(f"no evaluation point within {seconds:.0f} s, {done} steps of {batch} images")
     steps, elapsed = points[-1]

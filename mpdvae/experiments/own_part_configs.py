@@ -57,10 +57,8 @@ class OwnPart(Config):
     def call(self, *positional: Any) -> Any:
         """Calls the function. Raises `InputError` if it is not known here."""
         if self.make is None:
-            named = (
-                "<" not in self.defined_in
-            )  # a lambda, a function within another, or a ready-made model is found nowhere
-            advice = NAME_FILE if named else FIT_AGAIN
+            # A lambda, a function within another, or a ready-made model is found nowhere.
+            advice = FIT_AGAIN if "<" in self.defined_in else NAME_FILE
             raise InputError(
                 f"{self.role}: the kind {self.kind} ({self.defined_in}) is not one of the package's and not known here; "
                 f"{advice}.",
