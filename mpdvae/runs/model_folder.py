@@ -61,9 +61,9 @@ def save_model(
     tensors = apart(vae.state_dict())
     about: dict[str, Any] = {"format": MODEL_FORMAT, "image_shape": list(image_shape), "version": __version__}
     if experiment.own_parts:
-        about["answers"] = answers(vae, experiment, image_shape)
+        about["answers"] = answers(vae, experiment, image_shape)._asdict()
     if experiment.objective.own_terms and all(part.make for part in experiment.objective.own_terms):
-        about["terms"] = term_answers(vae, experiment, image_shape)
+        about["terms"] = term_answers(vae, experiment, image_shape)._asdict()
     about |= {} if class_names is None else {NAMES: list(class_names)}
     write_atomically(folder / "experiment.json", experiment.to_json())
     write_atomically(folder / "README.md", card or model_card(experiment, image_shape, class_names=class_names or ()))
