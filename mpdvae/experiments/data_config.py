@@ -19,6 +19,9 @@ if TYPE_CHECKING:
     from mpdvae.data.conditions import Condition
     from mpdvae.data.preparation import Preparation
 
+MOST_CLASSES = 256
+"""Classes that a model can be told: numbers up to 256 are exact in bfloat16, too."""
+
 
 class Data(GrownConfig):
     """Training data and protocol."""
@@ -67,7 +70,7 @@ class Data(GrownConfig):
     shift: Annotated[int, Field(ge=0, le=1_000)] = 0
     """Most pixels by which training images are shifted in each direction, at random; their border is repeated."""
 
-    condition_classes: Annotated[int, Field(ge=0, le=256)] = 0  # 256 classes have exact numbers in bfloat16, too
+    condition_classes: Annotated[int, Field(ge=0, le=MOST_CLASSES)] = 0
     """Number of classes whose labels encoder, decoder and prior are told (MNIST: 10): a conditional VAE, with likelihoods of
     an image given its class; 0: none."""
     condition_covariates: Annotated[int, Field(ge=0, le=256)] = 0

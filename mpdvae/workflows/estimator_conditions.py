@@ -20,12 +20,10 @@ from mpdvae.data.conditions import Condition, Known, checked_covariates
 from mpdvae.data.covariates import of_array
 from mpdvae.data.images import Images
 from mpdvae.errors import InputError, listed
+from mpdvae.experiments.data_config import MOST_CLASSES
 from mpdvae.experiments.experiment import Origin
 from mpdvae.system.untrusted_files import in_short
 from mpdvae.system.untrusted_text import encodable
-
-MOST_CLASSES = 256
-"""As `--data.condition-classes` has at most."""
 
 
 class Told(NamedTuple):
