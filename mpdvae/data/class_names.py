@@ -7,8 +7,15 @@ it. What is known of the names of a model's classes is one of three:
     names    in the order of their numbers
     ()       the classes of the training images had numbers only; a class is called by its number: "7"
     None     not recorded, as of a model that was not trained here, or by an earlier version
+
+Unicode writes some characters in two ways: é is one code point, or e and an accent (normal forms NFC and NFD,
+https://unicode.org/reports/tr15). Names of folders may have either, whatever is typed. A name is that of a class if both are
+the same to the code point, or else, if no class has it, in one normal form.
 """
 
+import unicodedata
+from collections import defaultdict
+from collections.abc import Callable, Sequence
 from typing import NamedTuple
 
 import torch
@@ -56,10 +63,21 @@ def as_trained(own: Classes, known: ClassNames | None, told: int) -> Classes:
     if told:
         _refuse_unknown([own.names[label] for label in own.labels.unique().tolist()], order, bool(known))
     else:
-        order += tuple(name for name in own.names if name not in order)
-    number = {name: label for label, name in enumerate(order)}
-    numbers = torch.tensor([number.get(name, -1) for name in own.names])  # -1: one that does not occur
+        called = numbers_by_name(order)
+        order += tuple(name for name in own.names if not called(name))
+    called = numbers_by_name(order)
+    numbers = torch.tensor([(called(name) or [-1])[-1] for name in own.names])  # -1: one that does not occur
     return Classes(numbers[own.labels], order)
+
+
+def numbers_by_name(order: Sequence[str]) -> Callable[[str], Sequence[int]]:
+    """Returns a function from a name to the numbers of the classes that have it, where `order` are all names."""
+    same: dict[str, list[int]] = defaultdict(list)
+    alike: dict[str, list[int]] = defaultdict(list)
+    for number, name in enumerate(order):
+        same[name].append(number)
+        alike[unicodedata.normalize("NFC", name)].append(number)
+    return lambda name: same.get(name) or alike.get(unicodedata.normalize("NFC", name), ())
 
 
 def in_words(names: ClassNames, told: int) -> str:
@@ -69,8 +87,9 @@ def in_words(names: ClassNames, told: int) -> str:
 
 
 def _refuse_unknown(occurring: list[str], order: ClassNames, named: bool) -> None:
+    called = numbers_by_name(order)
     for name in occurring:
-        if name not in order:
+        if not called(name):
             known = in_words(order if named else (), len(order))
             raise InputError(
                 f"labels: expected classes that the model was conditioned on ({known}), got {in_short(name, 60)}; "

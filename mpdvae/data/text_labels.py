@@ -10,7 +10,7 @@ import re
 import numpy as np
 from torch import Tensor
 
-from mpdvae.data.class_names import SHOWN, ClassNames, in_words
+from mpdvae.data.class_names import SHOWN, ClassNames, in_words, numbers_by_name
 from mpdvae.errors import InputError, listed, meant
 from mpdvae.system.untrusted_files import in_short
 from mpdvae.system.untrusted_text import encodable
@@ -58,7 +58,7 @@ def _objects(labels: object) -> np.ndarray:
 
 
 def _number(text: str, known: ClassNames, told: int) -> int:
-    places = [number for number, name in enumerate(known[:told]) if name == text]
+    places = numbers_by_name(known[:told])(text)
     if len(places) > 1:
         raise InputError(
             f"labels: expected the name of one class, got {in_short(repr(text), 60)}, the name of classes "

@@ -15,7 +15,7 @@ import numpy as np
 import torch
 
 from mpdvae.data.arrays import plain_array
-from mpdvae.data.class_names import SHOWN, ClassNames
+from mpdvae.data.class_names import SHOWN, ClassNames, numbers_by_name
 from mpdvae.data.conditions import Condition, Known, checked_covariates
 from mpdvae.data.covariates import of_array
 from mpdvae.data.images import Images
@@ -130,16 +130,18 @@ def _column(labels: Any, count: int, shared: bool) -> np.ndarray:
 
 def _numbers(labels: Any, classes: np.ndarray, count: int) -> torch.Tensor:
     values, which = np.unique(_column(labels, count, shared=True), return_inverse=True)
-    place = {str(value): number for number, value in enumerate(classes.tolist())}
+    names = list(map(str, classes.tolist()))
+    called, numbers = numbers_by_name(names), []
     for value in map(str, values.tolist()):
-        if value not in place:
+        if not called(value):
             raise InputError(
                 f"labels: expected classes that the model was trained with "
-                f"({listed([in_short(name, 60) for name in place], SHOWN)}), got {in_short(value, 60)}; leave its images "
+                f"({listed([in_short(name, 60) for name in names], SHOWN)}), got {in_short(value, 60)}; leave its images "
                 "out, or fit a model with them, too.",
                 topic="conditional",
             )
-    return torch.tensor([place[str(value)] for value in values.tolist()])[torch.from_numpy(which)]
+        numbers.append(called(value)[-1])
+    return torch.tensor(numbers)[torch.from_numpy(which)]
 
 
 def _rows(covariates: Any, number: int, count: int) -> torch.Tensor:

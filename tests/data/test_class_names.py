@@ -27,6 +27,8 @@ CASES = {
     "numbers by name, not recorded": ("2", [0], None, [2]),
     "all, not recorded": ("ape bee cow", [0, 2], None, [0, 2]),
     "numbers, not recorded": ("", [1, 2], None, [1, 2]),
+    "another normal form": ("cafe\u0301 n\u00e9e", [0, 1], ("caf\u00e9", "ne\u0301e"), [0, 1]),
+    "both normal forms": ("e\u0301 \u00e9", [0, 1], ("\u00e9", "e\u0301"), [1, 0]),
     "two of one name": ("cat dog cat", [0, 1, 2], ("cat", "dog", "cat"), [0, 1, 2]),
 }
 

@@ -37,6 +37,8 @@ DENOTED = {
     "a name that is a numeral": ("7", ("3", "7"), 1),
     "a name before a number": ("0", ("2", "1", "0"), 2),
     "a class beyond the names": ("3", PETS, 3),
+    "a name in another normal form": ("cafe\u0301", ("ant", "caf\u00e9"), 1),
+    "a name in either normal form": ("e\u0301", ("\u00e9", "e\u0301"), 1),
     "a name that is not UTF-8": ("b\udcff", ("a", "b\\udcff"), 1),
 }
 DENOTES_NONE = {
