@@ -130,11 +130,11 @@ def _begun(given: dict[str, Any]) -> Experiment | None:
     if folder is None or not (folder / "experiment.json").is_file():
         return None
     run = Run(folder)
-    before = run.manifest.get("time_budget_seconds")
-    if before is not None and given["time_budget"] is not None and before != given["time_budget"]:
+    before, budget = run.manifest.get("time_budget_seconds"), given["time_budget"]
+    if budget is not None and before != budget:
+        was, advice = ("none", "leave it out") if before is None else (f"{before:g} s", "give the same")
         raise InputError(
-            f"time_budget: the fit in {folder} was given {before:g} s, got {given['time_budget']:g}; give the same, or "
-            "another run_folder.",
+            f"time_budget: the fit in {folder} was given {was}, got {budget:g}; {advice}, or another run_folder.",
             topic="options",
         )
     return run.experiment

@@ -450,6 +450,11 @@ def test_a_fit_with_a_budget_is_resumed_with_the_epochs_that_it_began_with(tmp_p
         InputError, match=r"time_budget: the fit in .*run was given 2 s, got 9; give the same, or another"
     ):
         small(batch_size=9, max_iter="auto", time_budget=9.0, run_folder=tmp_path / "run").fit(grey(40))
+    small(max_iter=2, run_folder=tmp_path / "unlimited").fit(grey(40))
+    with pytest.raises(
+        InputError, match=r"time_budget: the fit in .*unlimited was given none, got 9; leave it out, or"
+    ):
+        small(max_iter=2, time_budget=9.0, run_folder=tmp_path / "unlimited").fit(grey(40))
 
 
 def test_an_estimate_of_the_time_is_said_and_leaves_the_estimator_as_it_was(capsys):
