@@ -155,9 +155,10 @@ def _terms(newest: Record, history: Sequence[Record]) -> Finding | None:
     norms = newest.get("gradient_norms")
     if norms is None:
         return None
-    shown = ", ".join(f"{name} {norm:.3g}" for name, norm in norms.items() if name != TOTAL)
-    together = f"{norms[TOTAL]:.3g}" if norms[TOTAL] > 0 else "too little to tell"  # an unbiased estimate, clipped at 0
-    sentence = f"an image's (m, log s^2) is pulled by {shown}; by all together {together}"
+    # Norms are unbiased estimates, clipped at 0: there is less than their noise.
+    told = {name: f"{norm:.3g}" if norm > 0 else "too little to tell" for name, norm in norms.items()}
+    shown = ", ".join(f"{name} {norm}" for name, norm in told.items() if name != TOTAL)
+    sentence = f"an image's (m, log s^2) is pulled by {shown}; by all together {told[TOTAL]}"
     others = _strongest_other(norms)
     if "reconstruction" not in norms or others is None:
         return Finding("gradients", sentence)

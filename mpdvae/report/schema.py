@@ -115,10 +115,11 @@ class Probed(Part):
 
     @property
     def pull_ratio(self) -> float | None:
-        """Gradient norm of the reconstruction divided by the largest gradient norm of the other terms."""
-        others = [v for k, v in self.gradient_norms.items() if k not in ("reconstruction", "total") and v is not None]
-        reconstruction, most = self.gradient_norms.get("reconstruction"), max(others, default=0.0)
-        return reconstruction / most if reconstruction is not None and most > 0 else None
+        """Gradient norm of the reconstruction divided by the largest gradient norm of the other terms; None if a norm is
+        unknown: an estimate of 0 says no more than that it lies within its noise (`mpdvae.objectives.term_gradients`)."""
+        norms = {name: norm for name, norm in self.gradient_norms.items() if name != "total"}
+        reconstruction, others = norms.pop("reconstruction", None), [norm or 0.0 for norm in norms.values()]
+        return reconstruction / max(others) if reconstruction and others and min(others) > 0 else None
 
 
 class HistoryPoint(Probed):

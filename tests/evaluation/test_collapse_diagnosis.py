@@ -151,6 +151,14 @@ def test_a_collapse_is_explained():
     assert said["active units"].endswith("3 above 0.001, 1 above 0.01")
 
 
+def test_a_norm_that_is_lost_in_its_noise_is_not_called_zero():
+    norms = {"reconstruction": 0.9, "kl": 0.0, "total": 0.0}
+    found = diagnose(recipe("vae-pixelcnn-mnist-minutes"), noted(entry(50, 1.0, 1.0, gradient_norms=norms)), None)
+    assert found is not None
+    (said,) = [finding.sentence for finding in found.findings if finding.matter == "gradients"]
+    assert "pulled by reconstruction 0.9, kl too little to tell; by all together too little to tell" in said
+
+
 def test_a_healthy_code_calls_for_nothing():
     history = [
         entry(50, 1.0, 1.0, encoder_lag={"gain_nats": 9.0, "gain_standard_error_nats": 1.0, "images": 16, "steps": 10}),
