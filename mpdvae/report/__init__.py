@@ -82,12 +82,16 @@ def write(
 
 def console(results: Results, width: int = 124) -> str:
     """Returns the tables and verdicts as text for a terminal."""
+    from mpdvae.report.leaderboard import compares_remedies, console_leaderboard
     from mpdvae.report.tables import console_table
     from mpdvae.report.verdicts import console_verdicts
 
     parts = []
     for study, judged in zip(results.collection.studies, results.verdicts, strict=True):
-        parts += [console_table(study, width), console_verdicts(judged, width)]
+        parts += [
+            (console_leaderboard if compares_remedies(study) else console_table)(study, width),
+            console_verdicts(judged, width),
+        ]
     for run in results.collection.unfinished:
         parts.append(f"{results.relative(run.folder)}: {run.in_words}, not in the table.")
     return "\n".join(map(printable, "\n\n".join(parts).split("\n")))

@@ -12,9 +12,9 @@ from mpdvae.report.grid import Table
 from mpdvae.report.leaderboard import CAPTION as LEADERBOARD_CAPTION
 from mpdvae.report.leaderboard import HEADING as LEADERBOARD_HEADING
 from mpdvae.report.leaderboard import TITLE as LEADERBOARD_TITLE
-from mpdvae.report.leaderboard import advice, places
+from mpdvae.report.leaderboard import places
 from mpdvae.report.numbers import number
-from mpdvae.report.opening import QUESTION, half_seen, joined, opening, unreliable
+from mpdvae.report.opening import half_seen, joined, opening, question, unreliable
 from mpdvae.report.overview import NOT_ABOUT, Cell, Overview, overview
 from mpdvae.report.page import commands, headline, summary
 from mpdvae.report.plane import HEADING as PLANE_HEADING
@@ -30,7 +30,12 @@ from mpdvae.system.untrusted_text import code, escape
 
 def render(results: Results) -> str:
     """Returns the text of report.md."""
-    parts = [f"<!-- {MARK} -->", f"# {escape(results.title)}", QUESTION, escape(headline(results))]
+    parts = [
+        f"<!-- {MARK} -->",
+        f"# {escape(results.title)}",
+        question(results.collection.studies),
+        escape(headline(results)),
+    ]
     pairs = list(zip(results.collection.studies, results.verdicts, strict=True))
     across = overview(results.collection.studies, results.verdicts)
     parts += _overview(across) if across else []
@@ -126,12 +131,10 @@ def leaderboard(study: Study) -> list[str]:
     if not found:
         return []
     rows = [list(map(escape, place.cells)) for place in found]
-    sentences = "\n".join(f"- {escape(sentence)}" for sentence in advice(found))
     return [
         f"### {LEADERBOARD_TITLE}",
-        sentences,
         escape(LEADERBOARD_CAPTION),
-        grid(LEADERBOARD_HEADING, rows, "ll" + 6 * "r"),
+        grid(LEADERBOARD_HEADING, rows, "ll" + 7 * "r"),
     ]
 
 

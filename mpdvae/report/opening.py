@@ -1,7 +1,8 @@
 """The first screen of a report: what was asked, what was found, and how far to trust it.
 
 The sentences compare `mae` with `vlae`, the same model without the two terms of MAE; a study that lacks one of them says only
-how many claims hold. Every number stands in the tables, too, where it has its noise.
+how many claims hold. A study of remedies asks which of them helps, and its answer is the advice of the leaderboard. Every
+number stands in the tables, too, where it has its noise.
 """
 
 from collections.abc import Iterable, Sequence
@@ -9,6 +10,7 @@ from dataclasses import dataclass
 
 from mpdvae.errors import listed
 from mpdvae.report.collect import Study, Variant
+from mpdvae.report.leaderboard import advice, compares_remedies, places
 from mpdvae.report.metrics import metric, over_seeds, resolve, values
 from mpdvae.report.numbers import number, percent, plural, with_interval
 from mpdvae.report.outcomes import Word
@@ -18,6 +20,10 @@ from mpdvae.report.verdicts import Verdict
 QUESTION = (
     "Do the two terms of MAE, which make the posteriors of different images diverge and diverge evenly, keep the code of a "
     "variational autoencoder informative beside a powerful decoder, and at what cost in density?"
+)
+REMEDIES_QUESTION = (
+    "Which remedy keeps the code of a variational autoencoder informative beside a powerful decoder, and at what cost in "
+    "density?"
 )
 SHOWN = ("vae-pixelcnn", "vlae", "mae")
 """Models whose samples stand side by side: with neither remedy, with the flow prior, and with both."""
@@ -37,7 +43,7 @@ class Opening:
 
     asked: str
     comparison: str
-    """`mae` against `vlae`, in numbers."""
+    """`mae` against `vlae`, in numbers, or what to try first."""
     tally: str
     """How many claims hold."""
     likelihoods: str
@@ -71,12 +77,17 @@ def opening(study: Study, verdicts: Sequence[Verdict]) -> Opening:
     shown = [variant for model in SHOWN for variant in study.of_model(model)[:1]]
     return Opening(
         asked=_asked(study),
-        comparison=joined(*_comparison(study)),
+        comparison=joined(*(advice(places(study)) or _comparison(study))),
         tally=joined(*_tally(study, verdicts)),
         likelihoods=joined(*_likelihoods(study)),
         stability=joined(*_stability(study, verdicts)),
         samples=tuple(of_variants(shown, "samples")),
     )
+
+
+def question(studies: Sequence[Study]) -> str:
+    """Returns what a report on these studies asks."""
+    return REMEDIES_QUESTION if studies and all(map(compares_remedies, studies)) else QUESTION
 
 
 def three_lines(asked: str, found: str, trust: str) -> tuple[tuple[str, str], ...]:
@@ -138,6 +149,10 @@ def shares_unreliable(variants: Sequence[Variant]) -> list[str]:
 
 def _asked(study: Study) -> str:
     others = [variant.label for variant in study.variants if variant.label not in ("mae", "vlae")]
+    if compares_remedies(study):
+        return (
+            f"{plural(len(study.variants), 'model')} on {study.setting.title}, each with another remedy for collapse."
+        )
     if compared(study) is None:
         labels = [variant.label for variant in study.variants]
         return f"{plural(len(labels), 'model')} on {study.setting.title}: {listed(labels)}."

@@ -22,9 +22,9 @@ from mpdvae.report.grid import Table
 from mpdvae.report.leaderboard import CAPTION as LEADERBOARD_CAPTION
 from mpdvae.report.leaderboard import HEADING as LEADERBOARD_HEADING
 from mpdvae.report.leaderboard import TITLE as LEADERBOARD_TITLE
-from mpdvae.report.leaderboard import Place, advice, places
+from mpdvae.report.leaderboard import Place, places
 from mpdvae.report.numbers import duration, number, plural
-from mpdvae.report.opening import QUESTION, Opening, half_seen, opening, unreliable
+from mpdvae.report.opening import Opening, half_seen, opening, question, unreliable
 from mpdvae.report.overview import NOT_ABOUT, overview
 from mpdvae.report.pictures import Gallery, galleries
 from mpdvae.report.plane import HEADING as PLANE_HEADING
@@ -70,7 +70,6 @@ class View:
     charts: tuple[Chart, ...]
     points: tuple[Point, ...]
     places: tuple[Place, ...]
-    advice: tuple[str, ...]
     explorer: Explorer
     galleries: tuple[Gallery, ...]
     setup: tuple[Matter, ...]
@@ -117,7 +116,7 @@ def render(results: Results) -> str:
         overview=overview(results.collection.studies, results.verdicts),
         views=[view(f"study{i}", *of, datasets, anchor) for i, of in enumerate(_studies(results), start=1)],
         anchor=anchor,
-        question=QUESTION,
+        question=question(results.collection.studies),
         not_about=NOT_ABOUT,
         headline=headline(results),
         environments=found,
@@ -143,7 +142,6 @@ def view(
     name: str, title: str, study: Study, verdicts: Sequence[Verdict], datasets: Sequence[str], address: Address
 ) -> View:
     """Returns everything that is shown for one study of a report on these data sets."""
-    found = places(study)
     return View(
         name=name,
         title=title,
@@ -159,8 +157,7 @@ def view(
         plane=plane(study, address),
         charts=tuple(charts(study, address)),
         points=points(study),
-        places=found,
-        advice=advice(found),
+        places=places(study),
         explorer=explorer(study),
         galleries=tuple(galleries(study)),
         setup=tuple(row for row in differences(study) if not row.same),
