@@ -178,7 +178,8 @@ def _comparison(study: Study) -> list[str]:
 
 def _bracket(variant: Variant) -> str:
     ends = [over_seeds(variant, f"mutual_information{end}_nats") for end in ("", "_upper")]
-    return " to ".join(number(end.mean, 1) for end in ends if end is not None) if None not in ends else ""
+    told = dict.fromkeys(number(end.mean, 1) for end in ends if end is not None)
+    return " to ".join(told) if None not in ends else ""
 
 
 def _both(label: str, name: str, pair: Sequence[Variant], unit: str = "") -> str:
@@ -209,7 +210,14 @@ def _likelihoods(study: Study) -> list[str]:
     shares = shares_unreliable(study.variants)
     if not shares:
         return [told]
-    return [told, f"The weights of {listed(shares)} of the images are too heavy-tailed for a reliable estimate."]
+    return [
+        told,
+        f"The weights of {listed(shares)} of the images are too heavy-tailed for a reliable estimate{_on_average(study)}.",
+    ]
+
+
+def _on_average(study: Study) -> str:
+    return ", on average over seeds" if max(len(variant.seeds) for variant in study.variants) > 1 else ""
 
 
 def _stability(study: Study, verdicts: Sequence[Verdict]) -> list[str]:
