@@ -31,6 +31,9 @@ DRAWN = (
     "comes from the code."
 )
 MEANS = "Images are the means of the pixels, given the code."
+MAP = "Each point is an image, where the two directions in which codes differ most put its code. Click on one."
+MOST_NAMED = 12
+"""Classes that the map's legend has room for."""
 WIDE: dict[str, Any] = {"sizing_mode": "stretch_width"}
 ARROWS = """
 select.bk-input { appearance: auto !important; background-image: none !important; }
@@ -93,7 +96,7 @@ def page(live: Live) -> Any:
     return pn.Column(
         pn.pane.Markdown(f"# {whose}\n\n{DRAWN if live.pixels_are_drawn else MEANS}", margin=(0, 5)),
         pn.FlexBox(
-            _column(_part("Choose an image", _map(live, chosen), chosen, _pair(live, chosen))),
+            _column(_part("Choose an image", _map(live, chosen), _caption(MAP), chosen, _pair(live, chosen))),
             _column(
                 _part("Move along a dimension", *_along(live, chosen)),
                 _part("Mix it with another", *_mix(live, chosen)),
@@ -147,9 +150,11 @@ def _map(live: Live, chosen: Any) -> Any:
         **clear,
     )
     plot.axis.visible = plot.grid.visible = False
-    plot.scatter(
+    points = plot.scatter(
         "x", "y", source=source, color="colour", marker="marker", size=7, nonselection_alpha=1, selection_alpha=1
     )
+    if live.classes is not None:
+        _add_legend(plot, points, data["label"])
     plot.scatter("x", "y", source=ring, marker="circle", size=18, fill_alpha=0, line_color="#888888", line_width=3)
 
     def press(attribute: str, old: list[int], new: list[int]) -> None:
@@ -161,6 +166,23 @@ def _map(live: Live, chosen: Any) -> Any:
     return plot
 
 
+def _add_legend(plot: Any, points: Any, labels: list[str]) -> None:
+    """Names the classes beside the map, if there are few."""
+    from bokeh.models import Legend, LegendItem
+
+    first = {label: labels.index(label) for label in sorted(set(labels))}
+    if len(first) > MOST_NAMED:
+        return
+    items = [LegendItem(label=label, renderers=[points], index=index) for label, index in first.items()]
+    look: dict[str, Any] = {
+        "padding": 0,
+        "background_fill_alpha": 0,
+        "border_line_alpha": 0,
+        "label_text_color": "#888888",
+    }
+    plot.add_layout(Legend(items=items, label_text_font_size="12px", spacing=0, margin=0, **look), "right")
+
+
 def _place(live: Live, point: int) -> dict[str, Any]:
     x, y = live.places[point]
     return {"x": [float(x)], "y": [float(y)]}
@@ -169,12 +191,13 @@ def _place(live: Live, point: int) -> dict[str, Any]:
 def _pair(live: Live, chosen: Any) -> Any:
     import panel as pn
 
-    original = pn.bind(lambda i: _png(live.png(live.x[i : i + 1], 1), 140, "the image"), chosen)
-    decoded = pn.bind(lambda i: _png(live.images(live.repeated(i), 2, i), 140, "its code, decoded"), chosen)
+    original = pn.bind(lambda i: _png(live.png(live.x[i : i + 1], 1), 280, "the image"), chosen)
+    decoded = pn.bind(lambda i: _png(live.images(live.repeated(i), 2, i), 280, "its code, decoded"), chosen)
     under = f"its code, drawn {DRAWS} times" if live.pixels_are_drawn else "its code, decoded"
     return pn.Row(
-        pn.Column(original, pn.bind(lambda i: _caption(_of_class(live, i)), chosen)),
-        pn.Column(decoded, _caption(under)),
+        pn.Column(original, pn.bind(lambda i: _caption(_of_class(live, i)), chosen), **WIDE),
+        pn.Column(decoded, _caption(under), **WIDE),
+        **WIDE,
     )
 
 
@@ -197,7 +220,7 @@ def _along(live: Live, chosen: Any) -> list[Any]:
         name="Standard deviations", start=-CODE_REACH, end=CODE_REACH, step=0.25, value=0, **WIDE
     )
     image = pn.bind(
-        lambda i, k, d: _png(live.images(live.moved(i, k, d), 2, i), 200, "moved along a dimension"),
+        lambda i, k, d: _png(live.images(live.moved(i, k, d), 2, i), 400, "moved along a dimension"),
         chosen,
         dimension,
         move,
@@ -213,7 +236,7 @@ def _mix(live: Live, chosen: Any) -> list[Any]:
     )
     images = pn.bind(
         lambda i, j: _png(
-            live.images(live.mixed(i, j, MIX_STEPS), MIX_STEPS // 2, i), 300, "from one image to the other"
+            live.images(live.mixed(i, j, MIX_STEPS), MIX_STEPS // 2, i), 560, "from one image to the other"
         ),
         chosen,
         other,
@@ -227,14 +250,16 @@ def _samples(live: Live) -> list[Any]:
     temperature = pn.widgets.FloatSlider(name="Temperature", start=0, end=2, step=0.1, value=1, **WIDE)
     seed = pn.widgets.IntInput(name="Seed", start=0, value=0, stylesheets=[ARROWS])
     images = pn.bind(
-        lambda t, s: _png(live.images(live.drawn(SAMPLES, t, s), 4), 300, "samples"),
+        lambda t, s: _png(live.images(live.drawn(SAMPLES, t, s), 4), 560, "samples"),
         temperature.param.value_throttled,
         seed,
     )
     return [temperature, seed, images]
 
 
-def _png(content: bytes, width: int, alt: str) -> Any:
+def _png(content: bytes, most: int, alt: str) -> Any:
+    """Returns a picture as wide as its column, but at most so many pixels."""
     import panel as pn
 
-    return pn.pane.PNG(content, width=width, embed=True, alt_text=alt, styles={"image-rendering": "pixelated"})
+    styles = {"image-rendering": "pixelated", "max-width": f"{most}px"}
+    return pn.pane.PNG(content, sizing_mode="scale_width", embed=True, alt_text=alt, styles=styles)
