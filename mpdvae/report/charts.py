@@ -26,7 +26,7 @@ from mpdvae.report.figures import (
     settled,
 )
 from mpdvae.report.metrics import MEASURES, counts, metric, over_seeds, values
-from mpdvae.report.palette import class_style, model_styles
+from mpdvae.report.palette import class_style, variant_styles
 from mpdvae.report.schema import Codes
 from mpdvae.report.scores import baselines
 from mpdvae.report.sensitivity import sensitivity
@@ -44,7 +44,7 @@ BASELINE_STYLES = [("#888888", dash) for dash in ("solid", "dash", "dot", "dashd
 
 def charts(study: Study, address: Address) -> list[Chart]:
     """Returns all charts for which the study has data, in page order, but for the rate-distortion plane."""
-    styles = model_styles([v.label for v in study.variants], [v.model for v in study.variants])
+    styles = variant_styles(study)
     makers: list[Callable[[Study, Styles], Chart | None]] = [
         learning,
         development,

@@ -8,7 +8,7 @@ import json
 import math
 from collections import Counter, defaultdict
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 from mpdvae.report.collect import LABELS_ONLY, Study, Variant, flatten
@@ -23,6 +23,8 @@ class Dial:
     """A setting of a configuration that has a strength, such as a weight."""
 
     title: str
+    unit: str
+    """Of the strength; may be empty."""
     field: str
     """Its dotted name; the fields below it are part of the setting."""
     strength: Callable[[Flat], float | None]
@@ -33,8 +35,19 @@ class Dial:
 class Family:
     """At least two variants that differ in one setting, by ascending strength."""
 
-    title: str
+    dial: Dial
     members: tuple[tuple[float, Variant], ...]
+    beside: str = ""
+    """What is the same in all of them and sets them apart from other families, in words; may be empty."""
+
+    @property
+    def title(self) -> str:
+        """The setting in words."""
+        return f"{self.dial.title}{self.beside}"
+
+    def in_words(self, strength: float) -> str:
+        """Returns the setting with one strength in words."""
+        return f"{self.dial.title} {strength:g}{f' {self.dial.unit}' if self.dial.unit else ''}{self.beside}"
 
 
 def number_at(flat: Flat, field: str, absent: float = 0.0) -> float | None:
@@ -57,16 +70,16 @@ def _committed(flat: Flat) -> float | None:
     return 0.0 if kind == "gaussian" else None
 
 
-def _field(title: str, field: str) -> Dial:
-    return Dial(title, field, lambda flat: number_at(flat, field))
+def _field(title: str, unit: str, field: str) -> Dial:
+    return Dial(title, unit, field, lambda flat: number_at(flat, field))
 
 
 DIALS = (
-    Dial("KL weight", "objective.kl_weight", _kl_weight),
-    _field("free bits (nats)", "objective.free_bits_nats"),
-    _field("free bits per dimension (nats)", "objective.free_bits_per_dimension_nats"),
-    Dial("committed rate (nats)", "encoder.head", _committed),
-    _field("diversity", DIVERSITY),
+    Dial("KL weight", "", "objective.kl_weight", _kl_weight),
+    _field("free bits", "nats", "objective.free_bits_nats"),
+    _field("free bits per dimension", "nats", "objective.free_bits_per_dimension_nats"),
+    Dial("committed rate", "nats", "encoder.head", _committed),
+    _field("diversity weight", "", DIVERSITY),
 )
 
 
@@ -82,7 +95,7 @@ def families(study: Study) -> list[Family]:
         for group in groups.values():
             if len({strength for strength, _ in group}) > 1:
                 members = tuple(sorted(group, key=lambda member: member[0]))
-                found.append(Family(_title(dial, members[0][1]), members))
+                found.append(Family(dial, members, _beside(dial, members[0][1])))
     counted = Counter(family.title for family in found)
     return [_told_apart(family) if counted[family.title] > 1 else family for family in found]
 
@@ -99,14 +112,10 @@ def without(flat: Flat, fields: Sequence[str]) -> str:
     return json.dumps(kept, sort_keys=True)
 
 
-def _title(dial: Dial, variant: Variant) -> str:
+def _beside(dial: Dial, variant: Variant) -> str:
     smoothness = number_at(configuration(variant), SMOOTHNESS)
-    return (
-        f"{dial.title} (smoothness {smoothness:g})"
-        if dial.field == DIVERSITY and smoothness is not None
-        else dial.title
-    )
+    return f" at smoothness {smoothness:g}" if dial.field == DIVERSITY and smoothness is not None else ""
 
 
 def _told_apart(family: Family) -> Family:
-    return Family(f"{family.title}, from {family.members[0][1].label}", family.members)
+    return replace(family, beside=f"{family.beside}, from {family.members[0][1].label}")

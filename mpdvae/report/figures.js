@@ -10,6 +10,7 @@ report.themed = (layout) => {
     hoverlabel: { bgcolor: colour("--raised"), bordercolor: colour("--soft"), font: { color: colour("--ink") } },
     xaxis: { ...layout.xaxis, ...grid },
     yaxis: { ...layout.yaxis, ...grid },
+    annotations: layout.annotations?.map((text) => ({ ...text, bgcolor: colour("--paper") })),
   };
 };
 report.options = { responsive: true, displayModeBar: false };

@@ -120,6 +120,8 @@ def make_panel(
     axis = {"zeroline": False, "automargin": True, "fixedrange": False}
     for name in ("xaxis", "yaxis"):
         shared[name] = axis | layout.get(name, {})
+    if "annotations" in layout:
+        shared["annotations"] = _plain(layout["annotations"])
     # Names come from run folders, and plotly interprets some HTML in text: angle brackets are escaped.
     figure = go.Figure(data=[_plain(trace) for trace in traces], layout=shared)
     shown = list(dict.fromkeys(str(trace["name"]) for trace in traces if trace.get("name")))

@@ -115,8 +115,8 @@ def _detail(study: Study, verdicts: Sequence[Verdict], datasets: Sequence[str]) 
         parts.append(grid(["published model", "NLL (nats)", "KL (nats)", "our model", "source"], published, "lrrll"))
     rows = [list(map(escape, fate.cells)) for fate in fates(study)]
     parts += ["### Collapse diagnosis", escape(CAPTION), grid(HEADING, rows, "llrrrr")]
-    if in_plane := [list(map(escape, point.cells)) for point in points(study)]:
-        parts += ["### Rate and distortion", grid(PLANE_HEADING, in_plane, "llrrrr")]
+    if varied := [list(map(escape, point.cells)) for point in points(study) if point.varied]:
+        parts += ["### Models that differ in one setting", grid(PLANE_HEADING, varied, "ll")]
     rows = [row for row in differences(study) if not row.same]
     setup = [
         [row.title, escape(row.released), "; ".join(escape(f"{m}: {text}" if m else text) for text, m in row.here)]

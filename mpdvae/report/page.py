@@ -27,8 +27,10 @@ from mpdvae.report.numbers import duration, number, plural
 from mpdvae.report.opening import Opening, half_seen, opening, question, unreliable
 from mpdvae.report.overview import NOT_ABOUT, overview
 from mpdvae.report.pictures import Gallery, galleries
+from mpdvae.report.plane import CAPTION as PLANE_CAPTION
 from mpdvae.report.plane import HEADING as PLANE_HEADING
-from mpdvae.report.plane import Point, plane, points
+from mpdvae.report.plane import TITLE as PLANE_TITLE
+from mpdvae.report.plane import Plane, Point, plane, points
 from mpdvae.report.published import Published, comparable, explanation
 from mpdvae.report.results import Results, differing, environments, shared
 from mpdvae.report.setup import SOURCE, Matter, differences
@@ -66,7 +68,7 @@ class View:
     published: tuple[Published, ...]
     explanation: str
     fates: tuple[Fate, ...]
-    plane: Chart | None
+    plane: Plane | None
     charts: tuple[Chart, ...]
     points: tuple[Point, ...]
     places: tuple[Place, ...]
@@ -124,6 +126,8 @@ def render(results: Results) -> str:
         shared=shared(found),
         fate_heading=HEADING,
         fate_caption=CAPTION,
+        plane_title=PLANE_TITLE,
+        plane_caption=PLANE_CAPTION,
         plane_heading=PLANE_HEADING,
         leaderboard_title=LEADERBOARD_TITLE,
         leaderboard_heading=LEADERBOARD_HEADING,

@@ -5,7 +5,7 @@ Black is omitted because it is invisible on a dark page; yellow is used only for
 
 from collections.abc import Sequence
 
-from mpdvae.report.collect import ORDER
+from mpdvae.report.collect import ORDER, Study
 
 MODELS = ["#D55E00", "#009E73", "#E69F00", "#0072B2", "#CC79A7", "#56B4E9"]
 DASHES = ["solid", "dash", "dot", "dashdot"]
@@ -24,6 +24,16 @@ def model_styles(labels: Sequence[str], models: Sequence[str]) -> dict[str, tupl
         styles[label] = wanted if wanted not in taken else (free or [wanted])[0]
         taken.add(styles[label])
     return styles
+
+
+def variant_styles(study: Study) -> dict[str, tuple[str, str]]:
+    """Returns colour and dash style of each variant by label, the same in all charts of a page."""
+    return model_styles([v.label for v in study.variants], [v.model for v in study.variants])
+
+
+def symbol(dash: str) -> str:
+    """Returns the marker that stands for a dash style where nothing can be dashed."""
+    return SYMBOLS[DASHES.index(dash)]
 
 
 def class_style(label: int) -> tuple[str, str]:

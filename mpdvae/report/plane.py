@@ -2,48 +2,48 @@ r"""The rate-distortion plane, in which every VAE is a point (Alemi et al., ICML
 
 .. math:: R = KL(q(z|x) \| p(z)), \qquad D = -E_q \log p(x|z), \qquad R + D = -\mathrm{ELBO} \ge -\log p(x)
 
-as means over test images, in nats. Models of equal ELBO lie on lines of slope -1; along such a line, a higher rate means
-that the decoder uses the code more. A model whose code collapsed lies at R = 0. Lines join models that differ in one
-setting (`families`).
+as means over test images, in nats. Models of equal ELBO lie on lines of slope -1 (`contours`); along such a line, a higher
+rate means that the decoder uses the code more. A model whose code collapsed lies at R = 0. Lines join models that differ in
+one setting (`families`). A model has the colour that it has in all charts of the page.
 """
 
-import math
 from collections.abc import Sequence
 from dataclasses import dataclass
 from itertools import cycle
 from typing import Any
 
+from mpdvae.errors import listed
+from mpdvae.report.boxes import FONT, Room
 from mpdvae.report.collect import Run, Study, Variant
+from mpdvae.report.contours import Contour, Mark, Range, contours, marked
 from mpdvae.report.families import Family, families
-from mpdvae.report.figures import Address, Chart, make_chart, make_panel
-from mpdvae.report.labels import placed
+from mpdvae.report.figures import Address, Panel, Styles, make_panel
+from mpdvae.report.labels import DOT, MARKER, Label, drawn, placed
 from mpdvae.report.metrics import metric, over_seeds, value
 from mpdvae.report.numbers import number
-from mpdvae.report.palette import SYMBOLS, model_styles
+from mpdvae.report.palette import symbol, variant_styles
 
 LEAST_MODELS = 3
 """Minimum number of models for which the plane is drawn."""
-RATE, DISTORTION, NEGATIVE_ELBO, NLL = "kl_nats", "reconstruction_nats", "negative_elbo_nats", "nll_nats"
-HEADING = ("model", "varied setting", "rate (nats)", "distortion (nats)", "negative ELBO (nats)", "NLL (nats)")
-OTHERS = "other models"
+RATE, DISTORTION, NLL = "kl_nats", "reconstruction_nats", "nll_nats"
+TITLE = "Rate and distortion"
+HEADING = ("model", "varied setting")
 GREY = "#888888"
-MARGIN = 0.07
+MARGIN = 0.09
 """Margin of the axes, relative to the range of the data."""
-SIZE = (390.0, 290.0)
-"""Width and height in pixels for which texts are placed: those of the chart beside the samples, without its margins."""
+NARROWEST, WIDEST = 210.0, 430.0
+"""Width between the axes in pixels: in a window of 320 pixels, and in the widest column (page.css)."""
+HEIGHT, MANY, TALL = 290, 12, 380
+"""Height between the axes in pixels; and for this number of models or more."""
 MARGINS = 52
 """Height of the margins in pixels."""
-LINES = 12
-"""Maximum number of lines of equal ELBO."""
-INSET = 0.02
-"""Inset of the labels of these lines, relative to the axis."""
 LEAST_SCALE = 3
 """Minimum number of points on a line for which strengths are shown instead of names."""
+DASHES = {"solid": "solid", "dashed": "dash", "long-dashed": "longdash", "dash-dotted": "dashdot"}
+"""Lines that join models; dotted ones are of equal ELBO."""
 CAPTION = (
-    "Rate is the KL from the prior, distortion the reconstruction term, both on test images. In the chart above, dotted "
-    "lines mark equal negative ELBO, rate + distortion; other lines join models that differ in one setting, whose value "
-    "labels the points of lines with at least three; small dots are seeds. Click a point, or a link in the table, to see its "
-    "run."
+    "Rate is the KL from the prior, distortion the reconstruction term, both on test images; their values are among the "
+    "numbers above. Click a point of the chart, or a link here, to see its run."
 )
 
 
@@ -55,30 +55,36 @@ class Point:
     runs: tuple[Run, ...]
     rate_nats: float
     distortion_nats: float
-    strengths: tuple[tuple[str, float], ...]
-    """Title of each family that the model belongs to, and its strength there."""
+    settings: tuple[tuple[Family, float], ...]
+    """Each family that the model belongs to, and its strength there."""
+
+    @property
+    def varied(self) -> str:
+        """The settings in which the model differs from others, in words; may be empty."""
+        return "; ".join(family.in_words(strength) for family, strength in self.settings)
 
     @property
     def cells(self) -> tuple[str, ...]:
         """The cells as formatted text, in the order of `HEADING`."""
-        varied = "; ".join(f"{title} = {strength:g}" for title, strength in self.strengths) or "–"
-        numbers = (self.rate_nats, self.distortion_nats, *(_mean(self.variant, name) for name in (NEGATIVE_ELBO, NLL)))
-        return self.variant.label, varied, *(number(found, 2) for found in numbers)
+        return self.variant.label, self.varied or "–"
+
+    @property
+    def text(self) -> str:
+        """What labels the point: the strength on the line of a family that it alone belongs to, otherwise the name."""
+        if len(self.settings) == 1 and len(self.settings[0][0].members) >= LEAST_SCALE:
+            return f"{self.settings[0][1]:g}"
+        return self.variant.label
 
 
 @dataclass(frozen=True)
-class Group:
-    """Points that are drawn alike."""
+class Plane:
+    """The chart of distortion against rate."""
 
-    title: str
-    points: Sequence[Point]
-    named: bool
-    """Whether texts are names of models; otherwise they are strengths."""
-    style: tuple[str, str]
-    """Colour and symbol."""
-
-    def text(self, point: Point) -> str:
-        return point.variant.label if self.named else f"{point.strengths[0][1]:g}"
+    panel: Panel
+    note: str
+    """What lines and axes are."""
+    legend: tuple[tuple[str, str], ...]
+    """Letter in the chart, empty if there is no room for it, and model, for models that no text in the chart names."""
 
 
 def points(study: Study) -> tuple[Point, ...]:
@@ -88,102 +94,112 @@ def points(study: Study) -> tuple[Point, ...]:
         runs = tuple(run for run in variant.runs if None not in _coordinates(run))
         if runs:
             rate, distortion = (sum(axis) / len(runs) for axis in zip(*map(_coordinates, runs), strict=True))
-            strengths = tuple((f.title, s) for f in dials for s, member in f.members if member is variant)
-            found.append(Point(variant, runs, rate, distortion, strengths))
+            settings = tuple((f, s) for f in dials for s, member in f.members if member is variant)
+            found.append(Point(variant, runs, rate, distortion, settings))
     return tuple(found) if len(found) >= LEAST_MODELS else ()
 
 
-def plane(study: Study, address: Address) -> Chart | None:
+def plane(study: Study, address: Address) -> Plane | None:
     """Returns the chart of distortion against rate; None if there are too few models."""
-    found = points(study)
+    found, dials = points(study), families(study)
     if not found:
         return None
-    dials = families(study)
-    styles = model_styles([family.title for family in dials], [family.title for family in dials])
-    lines = [_line(family, found, styles[family.title]) for family in dials]
-    alone = [point for point in found if len(point.strengths) != 1]
     ranges = _range([p.rate_nats for p in found]), _range([p.distortion_nats for p in found])
-    groups = [Group(OTHERS, alone, True, (GREY, SYMBOLS[0]))]
-    for family, symbol in zip(dials, cycle(SYMBOLS[1:])):
-        named = len(family.members) < LEAST_SCALE
-        groups.append(Group(family.title, _only_in(family, found), named, (styles[family.title][0], symbol)))
-    marks = [trace for group in groups for trace in _marks(group, _places(groups, ranges), address)]
+    height = HEIGHT if len(found) < MANY else TALL
+    lines = contours(*ranges)
+    marks, labels = _texts(found, lines, ranges, Room(NARROWEST, WIDEST, height))
+    shown = list(zip(found, labels, strict=True))
     layout = {
         "xaxis": {"title": {"text": "rate (nats)"}, "range": list(ranges[0])},
         "yaxis": {"title": {"text": "distortion (nats)"}, "range": list(ranges[1])},
+        "annotations": [*map(_numbered, marks), *(_named(point, label) for point, label in shown if label.text)],
     }
-    traces = [*equal_elbo(*ranges), *lines, *marks]
-    panel = make_panel("Distortion against rate, test images", traces, layout, round(SIZE[1]) + MARGINS)
-    return make_chart("plane", "Rate and distortion", CAPTION, styles | {OTHERS: (GREY, "solid")}, [panel])
+    joining = [_line(family, found, dash) for family, dash in zip(dials, cycle(DASHES.values()))]
+    dots, large = _marks(found, variant_styles(study), address)
+    traces = [*map(_contour, lines), *joining, *dots, *large]
+    panel = make_panel("Distortion against rate, test images", traces, layout, height + MARGINS)
+    legend = tuple((label.text, point.variant.label) for point, label in shown if not label.named)
+    return Plane(panel, _note(dials, found), legend)
 
 
-def equal_elbo(rates: tuple[float, float], distortions: tuple[float, float]) -> list[dict[str, Any]]:
-    """Returns dotted lines of constant rate + distortion, at round numbers, across the whole plane."""
-    least, most = rates[0] + distortions[0], rates[1] + distortions[1]
-    step = _round_step((most - least) / LINES)
-    traces = []
-    for multiple in range(math.floor(least / step) + 1, math.ceil(most / step)):
-        total = multiple * step
-        first, last = max(rates[0], total - distortions[1]), min(rates[1], total - distortions[0])
-        # The label is slightly inset, so that the border does not cut it off.
-        x = [first, first + INSET * (rates[1] - rates[0]), last]
-        label = {"text": ["", f"{total:g}", ""], "textposition": "top right", "textfont": {"size": 10, "color": GREY}}
-        if x[1] >= last:
-            continue
-        line = {"color": GREY, "width": 1, "dash": "dot"}
-        trace = {"type": "scatter", "mode": "lines+text", "x": x, "y": [total - rate for rate in x], "line": line}
-        traces.append(trace | label | {"hoverinfo": "skip"})
-    return traces
+def _texts(
+    found: Sequence[Point], lines: Sequence[Contour], ranges: tuple[Range, Range], room: Room
+) -> tuple[list[Mark], list[Label]]:
+    """Returns the numbers of the contours, and the label of each point."""
+
+    def fraction(rate: float, distortion: float) -> tuple[float, float]:
+        (left, right), (bottom, top) = ranges
+        return (rate - left) / (right - left), (distortion - bottom) / (top - bottom)
+
+    large = [fraction(p.rate_nats, p.distortion_nats) for p in found]
+    small = [fraction(*_place(run)) for run in _seeds(found)]
+    labels = placed(large, [point.text for point in found], room, small)
+    return marked(lines, *ranges, room, drawn(large, labels, room, small)), labels
 
 
-def _line(family: Family, found: Sequence[Point], style: tuple[str, str]) -> dict[str, Any]:
+def _contour(line: Contour) -> dict[str, Any]:
+    place = {"x": list(line.rates), "y": list(line.distortions)}
+    style = {"color": GREY, "width": 1, "dash": "dot"}
+    return {"type": "scatter", "mode": "lines", "line": style, "hoverinfo": "skip"} | place
+
+
+def _line(family: Family, found: Sequence[Point], dash: str) -> dict[str, Any]:
     members = [point for _, variant in family.members for point in found if point.variant is variant]
     place = {"x": [p.rate_nats for p in members], "y": [p.distortion_nats for p in members]}
-    line = {"color": style[0], "dash": style[1], "width": 1.6}
+    line = {"color": GREY, "dash": dash, "width": 1.6}
     shown = {"name": family.title, "meta": family.title, "hoverinfo": "skip", "line": line}
     return {"type": "scatter", "mode": "lines"} | place | shown
 
 
-def _only_in(family: Family, found: Sequence[Point]) -> list[Point]:
-    """Returns the points that belong to this family only; points of several families are drawn once, as other models."""
-    return [point for point in found if [title for title, _ in point.strengths] == [family.title]]
+def _numbered(mark: Mark) -> dict[str, Any]:
+    text = {"text": mark.text, "showarrow": False, "font": {"size": FONT, "color": GREY}, "borderpad": 0}
+    return {"x": mark.rate, "y": mark.distortion} | text
 
 
-def _places(groups: Sequence[Group], ranges: tuple[tuple[float, float], tuple[float, float]]) -> dict[str, str]:
-    """Returns the place of each point's text, by the label of its model."""
-    shown = [(point, group.text(point)) for group in groups for point in group.points]
-    (left, right), (bottom, top) = ranges
-    fractions = [
-        ((p.rate_nats - left) / (right - left), (p.distortion_nats - bottom) / (top - bottom)) for p, _ in shown
-    ]
-    places = placed(fractions, [text for _, text in shown], SIZE)
-    return {point.variant.label: place for (point, _), place in zip(shown, places, strict=True)}
+def _named(point: Point, label: Label) -> dict[str, Any]:
+    text = {"text": label.text, "font": {"size": FONT}, "borderpad": 0, "xanchor": label.side, "yanchor": "middle"}
+    place = {"x": point.rate_nats, "y": point.distortion_nats, "showarrow": label.led}
+    (right, up), line = label.end, {"arrowhead": 0, "arrowwidth": 1, "arrowcolor": GREY, "standoff": MARKER}
+    return text | place | (line | {"ax": right, "ay": -up} if label.led else {"xshift": right, "yshift": up})
 
 
-def _marks(group: Group, places: dict[str, str], address: Address) -> tuple[dict[str, Any], dict[str, Any]]:
-    """Returns large markers with their texts, and small dots for several seeds."""
-    (colour, symbol), title, shown = group.style, group.title, group.points
-    common = {"type": "scatter", "name": title, "meta": title, "hovertemplate": "%{hovertext}<extra></extra>"}
-    large = {
-        "mode": "markers+text",
-        "x": [p.rate_nats for p in shown],
-        "y": [p.distortion_nats for p in shown],
-        "text": [group.text(p) for p in shown],
-        "textposition": [places[p.variant.label] for p in shown],
-        "hovertext": [_hover(p.variant.label, _mean(p.variant, NLL)) for p in shown],
-        "customdata": [address(p.runs[0].folder) for p in shown],
-        "marker": {"color": colour, "symbol": symbol, "size": 11},
-    }
-    seeds = [run for p in shown if len(p.runs) > 1 for run in p.runs]
-    small = {
-        "mode": "markers",
-        "x": [value(run, RATE) for run in seeds],
-        "y": [value(run, DISTORTION) for run in seeds],
-        "hovertext": [_hover(f"{run.name}, seed {run.seed}", value(run, NLL)) for run in seeds],
-        "customdata": [address(run.folder) for run in seeds],
-        "marker": {"color": colour, "symbol": symbol, "size": 5, "opacity": 0.6},
-    }
-    return common | large, common | small
+def _marks(
+    found: Sequence[Point], styles: Styles, address: Address
+) -> tuple[list[dict[str, Any]], list[dict[str, Any]]]:
+    """Returns small dots for the seeds of models with several, and a large marker for each model."""
+    dots, large = [], []
+    for point in found:
+        label = point.variant.label
+        colour, dash = styles[label]
+        common = {"type": "scatter", "mode": "markers", "name": label, "meta": label}
+        common |= {"hovertemplate": "%{hovertext}<extra></extra>"}
+        middle = {"x": [point.rate_nats], "y": [point.distortion_nats], "customdata": [address(point.runs[0].folder)]}
+        marker = {"color": colour, "symbol": symbol(dash), "size": 11}
+        large.append(common | middle | {"hovertext": [_hover(label, _mean(point.variant, NLL))], "marker": marker})
+        if runs := _seeds([point]):
+            places = [_place(run) for run in runs]
+            shown: dict[str, Any] = {"x": [x for x, _ in places], "y": [y for _, y in places]}
+            shown["customdata"] = [address(run.folder) for run in runs]
+            shown["hovertext"] = [_hover(f"{run.name}, seed {run.seed}", value(run, NLL)) for run in runs]
+            dots.append(common | shown | {"marker": {"color": colour, "size": 2 * DOT - 1, "opacity": 0.6}})
+    return dots, large
+
+
+def _note(dials: Sequence[Family], found: Sequence[Point]) -> str:
+    """Returns what lines and small dots are, in one line."""
+    told = ["Dotted: equal negative ELBO (rate + distortion, in nats)."]
+    if dials:
+        named = [f"{family.title} ({word})" for family, word in zip(dials, cycle(DASHES))]
+        told.append(f"Joined: models that differ only in {listed(named)}.")
+    if any(point.text != point.variant.label for point in found):
+        told.append("Numbers at points: values of that setting.")
+    if _seeds(found):
+        told.append("Small dots: seeds.")
+    return " ".join(told)
+
+
+def _seeds(found: Sequence[Point]) -> list[Run]:
+    return [run for point in found if len(point.runs) > 1 for run in point.runs]
 
 
 def _hover(name: str, nll: float | None) -> str:
@@ -194,6 +210,14 @@ def _coordinates(run: Run) -> tuple[float | None, float | None]:
     return value(run, RATE), value(run, DISTORTION)
 
 
+def _place(run: Run) -> tuple[float, float]:
+    """Returns rate and distortion of a run that has both."""
+    rate, distortion = _coordinates(run)
+    assert rate is not None
+    assert distortion is not None
+    return rate, distortion
+
+
 def _mean(variant: Variant, name: str) -> float | None:
     found = over_seeds(variant, name)
     return None if found is None else found.mean
@@ -202,9 +226,3 @@ def _mean(variant: Variant, name: str) -> float | None:
 def _range(shown: Sequence[float]) -> tuple[float, float]:
     margin = MARGIN * (max(shown) - min(shown)) or 1.0
     return min(shown) - margin, max(shown) + margin
-
-
-def _round_step(about: float) -> float:
-    """Rounds up to the next 1, 2 or 5 times a power of ten."""
-    power = 10.0 ** math.floor(math.log10(about))
-    return next(step for m in (1, 2, 5, 10) if (step := m * power) >= about)

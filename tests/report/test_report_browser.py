@@ -143,18 +143,29 @@ def test_a_reader_sees_the_answer_first_and_scrolls_little(browser: Any, address
         assert small.value("document.documentElement.scrollHeight") <= 12_000
 
 
-def test_names_in_the_plane_do_not_overlap(tab: Opened) -> None:
-    drawn = tab.value(
-        """[...document.querySelectorAll('#study1-plane .textpoint')].map((e) => {
-            const b = e.getBoundingClientRect();
-            return [e.textContent, b.left, b.top, b.right, b.bottom];
-        })"""
+@pytest.mark.parametrize("width", [320, 380, 1280])
+def test_texts_in_the_plane_overlap_nothing(browser: Any, address: str, width: int) -> None:
+    """Neither names and numbers of contours each other, nor markers, nor the axes."""
+    boxes = """(selector) => [...document.querySelectorAll(`#study1-plane ${selector}`)].map((e) => {
+        const b = e.getBoundingClientRect();
+        return [e.textContent, b.left, b.top, b.right, b.bottom];
+    })"""
+    with opened(browser, address, width=width, height=800) as tab:
+        tab.page.locator("#study1-plane").scroll_into_view_if_needed()
+        tab.wait("document.querySelector('#study1-plane .annotation-text')")
+        texts = tab.page.evaluate(boxes, ".annotation-text")
+        markers = tab.page.evaluate(boxes, ".points path")
+        ((_, left, top, right, bottom),) = tab.page.evaluate(boxes, ".nsewdrag")
+        legend = tab.page.locator("#study1-plane .keys li").all_inner_texts()
+    assert sorted([name for name, *_ in texts if name in MODELS] + [text.split()[-1] for text in legend]) == sorted(
+        MODELS
     )
-    names = [box for name, *box in drawn if name in MODELS]
-    assert len(names) == len(MODELS)
-    for i, one in enumerate(names):
-        for other in names[:i]:
-            assert min(one[2], other[2]) <= max(one[0], other[0]) or min(one[3], other[3]) <= max(one[1], other[1])
+    for i, (_, *one) in enumerate(texts):
+        assert left - 1 <= one[0] < one[2] <= right + 1
+        assert top - 1 <= one[1] < one[3] <= bottom + 1
+        for name, *other in (*texts[:i], *markers):
+            apart = min(one[2], other[2]) <= max(one[0], other[0]) or min(one[3], other[3]) <= max(one[1], other[1])
+            assert apart, (texts[i], name, other)
 
 
 def test_several_data_sets_are_read_as_soon(browser: Any, several: str) -> None:
@@ -444,16 +455,16 @@ def column(tab: Opened, selector: str, index: int) -> list[str]:
 
 
 def test_rows_are_sorted_by_a_column(tab: Opened) -> None:
-    unfold(tab, "points")
-    table = "#study1-points table"
+    unfold(tab, "collapse")
+    table = "#study1-collapse table"
     head = tab.page.locator(f"{table} thead th").nth(2)
     head.locator("button").focus()
     tab.page.keyboard.press("Enter")
-    rates = [float(text) for text in column(tab, table, 3)]
-    assert rates == sorted(rates)
+    steps = [float(text) for text in column(tab, table, 3)]
+    assert steps == sorted(steps)
     assert head.get_attribute("aria-sort") == "ascending"
     head.locator("button").click()
-    assert [float(text) for text in column(tab, table, 3)] == sorted(rates, reverse=True)
+    assert [float(text) for text in column(tab, table, 3)] == sorted(steps, reverse=True)
     assert head.get_attribute("aria-sort") == "descending"
     tab.page.locator(f"{table} thead th button").first.click()
     assert column(tab, table, 1) == sorted(MODELS)

@@ -11,12 +11,13 @@ import pytest
 from report_folders import edit, make_matrix, make_run
 
 from mpdvae import report
-from mpdvae.report import labels
+from mpdvae.report.charts import charts
 from mpdvae.report.collect import Study, collect
+from mpdvae.report.contours import contours
 from mpdvae.report.families import families
 from mpdvae.report.figures import Chart
-from mpdvae.report.labels import placed
-from mpdvae.report.plane import equal_elbo, plane, points
+from mpdvae.report.palette import symbol, variant_styles
+from mpdvae.report.plane import Plane, plane, points
 from mpdvae.report.sensitivity import grids, sensitivity
 
 GRID = [(eta, gamma) for eta in (0.5, 1.0, 2.0) for gamma in (0.1, 0.5, 1.0)]
@@ -72,17 +73,26 @@ def study_of(folders: list[Path]) -> Study:
     return study
 
 
-def traces(chart: Chart | None, panel: int = 0) -> list[dict[str, Any]]:
+def figure(chart: Chart | Plane | None, panel: int = 0) -> dict[str, Any]:
     assert chart is not None
-    return json.loads(chart.panels[panel].figure)["data"]
+    return json.loads((chart.panel if isinstance(chart, Plane) else chart.panels[panel]).figure)
+
+
+def traces(chart: Chart | Plane | None, panel: int = 0) -> list[dict[str, Any]]:
+    return figure(chart, panel)["data"]
+
+
+def texts(chart: Plane | None) -> list[str]:
+    """All labels of the plane, and the numbers of its contours."""
+    return [annotation["text"] for annotation in figure(chart)["layout"]["annotations"]]
 
 
 def test_families_are_models_that_differ_in_one_dial(tmp_path):
     found = {f.title: [(s, v.label) for s, v in f.members] for f in families(study_of(swept(tmp_path)))}
     assert found == {
         "KL weight": [(0.5, "beta-0.5"), (1.0, "vae-pixelcnn"), (2.0, "beta-2")],
-        "free bits (nats)": [(0.0, "vae-pixelcnn"), (9.6, "free-bits")],
-        "committed rate (nats)": [(0.0, "vae-pixelcnn"), (3.2, "delta")],
+        "free bits": [(0.0, "vae-pixelcnn"), (9.6, "free-bits")],
+        "committed rate": [(0.0, "vae-pixelcnn"), (3.2, "delta")],
     }
 
 
@@ -120,9 +130,16 @@ def test_points_lie_at_rate_and_distortion(tmp_path):
         assert point.rate_nats == pytest.approx(np.mean([d["kl_nats"]["mean"] for d in of_seeds]))
         assert point.distortion_nats == pytest.approx(np.mean([d["reconstruction_nats"]["mean"] for d in of_seeds]))
     drawn = [t for t in traces(plane(study_of(folders), lambda f: f.name)) if t.get("customdata")]
-    large = {c: xy for t in drawn if "text" in t for c, *xy in zip(t["customdata"], t["x"], t["y"], strict=True)}
+    large = {
+        c: xy
+        for t in drawn
+        if t["marker"]["size"] == 11
+        for c, *xy in zip(t["customdata"], t["x"], t["y"], strict=True)
+    }
     assert large == {f"{m}-0": [pytest.approx(p.rate_nats), pytest.approx(p.distortion_nats)] for m, p in found.items()}
-    small = {c: xy for t in drawn if "text" not in t for c, *xy in zip(t["customdata"], t["x"], t["y"], strict=True)}
+    small = {
+        c: xy for t in drawn if t["marker"]["size"] < 11 for c, *xy in zip(t["customdata"], t["x"], t["y"], strict=True)
+    }
     assert small == {name: [d["kl_nats"]["mean"], d["reconstruction_nats"]["mean"]] for name, d in measured.items()}
 
 
@@ -130,53 +147,101 @@ def test_lines_join_families_in_the_order_of_their_strength(tmp_path):
     study = study_of(swept(tmp_path))
     place = {p.variant.label: (p.rate_nats, p.distortion_nats) for p in points(study)}
     drawn = traces(plane(study, str))
-    lines = {t["name"]: list(zip(t["x"], t["y"], strict=True)) for t in drawn if t["mode"] == "lines"}
+    lines = {t["name"]: list(zip(t["x"], t["y"], strict=True)) for t in drawn if t["mode"] == "lines" and "name" in t}
     assert lines["KL weight"] == [place[m] for m in ("beta-0.5", "vae-pixelcnn", "beta-2")]
-    labels = [text for t in drawn if t["mode"] == "markers+text" for text in t["text"]]
     # vae-pixelcnn is in three families and drawn once, by name; a family of two has names, too.
-    assert sorted(labels) == ["0.5", "2", "delta", "free-bits", "vae-pixelcnn"]
+    chart = plane(study, str)
+    assert chart is not None
+    names = [text for text in texts(chart) if not text.isdigit() or text == "2"]
+    assert sorted(names) == ["0.5", "2", "delta", "free-bits", "vae-pixelcnn"]
+    assert chart.legend == ()
+    joined = (
+        "Joined: models that differ only in KL weight (solid), free bits (dashed) and committed rate (long-dashed)."
+    )
+    assert joined in chart.note
+
+
+def test_varied_settings_are_said_in_words(tmp_path):
+    found = {p.variant.label: p.varied for p in points(study_of(swept(tmp_path / "swept")))}
+    assert found == {
+        "beta-0.5": "KL weight 0.5",
+        "vae-pixelcnn": "KL weight 1; free bits 0 nats; committed rate 0 nats",
+        "beta-2": "KL weight 2",
+        "free-bits": "free bits 9.6 nats",
+        "delta": "committed rate 3.2 nats",
+    }
+    found = {p.variant.label: p.varied for p in points(study_of(grid_folders(tmp_path / "grid", GRID[:5])))}
+    assert found["mae-1.0-0.1"] == "diversity weight 1 at smoothness 0.1"
+
+
+def test_the_plane_repeats_no_number_of_the_tables(tmp_path):
+    """The page lists the models of the plane with their settings and links; Markdown only those that differ in a setting."""
+    made = report.write(swept(tmp_path / "swept"), html=tmp_path / "swept.html", command="x")
+    listed = made.html.read_text().split('id="study1-points"')[1].split("</details>")[0]
+    assert re.findall(r'<th scope="col"[^>]*>(.*?)</th>', listed) == ["model", "varied setting", "runs"]
+    assert "| delta | committed rate 3.2 nats |" in made.markdown.read_text()
+    made = report.write(
+        make_matrix(tmp_path / "three", ["vae", "vlae", "mae"], seeds=1), html=tmp_path / "r.html", command="x"
+    )
+    listed = made.html.read_text().split('id="study1-points"')[1].split("</details>")[0]
+    assert re.findall(r'<th scope="col"[^>]*>(.*?)</th>', listed) == ["model", "runs"]
+    assert "differ in one setting" not in made.markdown.read_text()
+
+
+def test_a_model_has_one_colour_in_all_charts(tmp_path):
+    study = study_of(make_matrix(tmp_path, seeds=2))
+    styles = variant_styles(study)
+    drawn = [t for t in traces(plane(study, str)) if "markers" in t["mode"]]
+    assert {t["name"] for t in drawn} == set(styles)
+    assert all(t["marker"]["color"] == styles[t["name"]][0] for t in drawn)
+    assert all(t["marker"]["symbol"] == symbol(styles[t["name"]][1]) for t in drawn if t["marker"]["size"] == 11)
+    curves = [t for chart in charts(study, str) if chart.name == "learning" for t in traces(chart)]
+    assert {t["name"]: t["line"]["color"] for t in curves} == {name: colour for name, (colour, _) in styles.items()}
+
+
+@pytest.mark.parametrize("count", [3, 11, 26])
+def test_every_model_is_named_once_in_the_plane_or_its_legend(tmp_path, count):
+    models = [f"remedy-{i:02d}" for i in range(count)]
+    random = np.random.default_rng(count)
+    folders = [
+        make_run(tmp_path / m, m, numbers={"kl": 3 + random.normal(), "nll": 88 + random.normal() / 4}) for m in models
+    ]
+    for i, folder in enumerate(folders):
+        edit(folder / "experiment.json", latent_dim=8 + i)  # otherwise they would be one model
+    chart = plane(study_of(folders), str)
+    assert chart is not None
+    in_plane, in_legend = [t for t in texts(chart) if t in models], [model for _, model in chart.legend]
+    assert sorted(in_plane + in_legend) == models
+    letters = [letter for letter, _ in chart.legend if letter]
+    assert sorted(t for t in texts(chart) if t.isalpha()) == sorted(letters) == sorted(set(letters))
 
 
 @pytest.mark.parametrize(("rates", "distortions"), [((0.0, 20.0), (70.0, 95.0)), ((0.1, 0.4), (-3.0, 40.0))])
 def test_lines_of_equal_elbo(rates, distortions):
-    lines = equal_elbo(rates, distortions)
+    lines = contours(rates, distortions)
     assert 3 <= len(lines) <= 12
-    totals = []
     for line in lines:
-        x, y = np.array(line["x"]), np.array(line["y"])
+        x, y = np.array(line.rates), np.array(line.distortions)
         np.testing.assert_allclose(np.diff(y) / np.diff(x), -1, rtol=1e-6)
-        np.testing.assert_allclose(x + y, float(line["text"][1]), atol=1e-6)
-        totals.append(float(line["text"][1]))
+        np.testing.assert_allclose(x + y, line.total, atol=1e-6)
         # From border to border.
         assert np.isclose(x[0], rates[0]) or np.isclose(y[0], distortions[1])
         assert np.isclose(x[-1], rates[1]) or np.isclose(y[-1], distortions[0])
+    totals = [line.total for line in lines]
     np.testing.assert_allclose(np.diff(totals), totals[1] - totals[0])
+
+
+def test_numbers_of_lines_stand_on_them(tmp_path):
+    annotations = figure(plane(study_of(make_matrix(tmp_path, seeds=1)), str))["layout"]["annotations"]
+    marks = [a for a in annotations if a["text"].isdigit()]
+    assert len(marks) >= 3
+    for mark in marks:
+        assert mark["x"] + mark["y"] == pytest.approx(float(mark["text"]))
 
 
 def test_hover_names_the_run_and_its_likelihood(tmp_path):
     drawn = traces(plane(study_of(make_matrix(tmp_path, ["vae", "vlae", "mae"], seeds=1, noise=0.0)), str))
     assert "mae: NLL 87.00 nats" in [text for t in drawn for text in t.get("hovertext") or []]
-
-
-@pytest.mark.parametrize("count", [1, 6, 20])
-def test_names_cover_neither_points_nor_each_other_where_there_is_room(count):
-    """Points on a line with room above; the places that are chosen have no overlap."""
-    size, names = (900.0, 300.0), [f"model-{i}" for i in range(count)]
-    points = [((i + 1) / (count + 1), 0.4 + 0.02 * (i % 3)) for i in range(count)]
-    places = placed(points, names, size)
-    centres = [(x * size[0], y * size[1]) for x, y in points]
-    boxes = [labels._box(c, n, labels.PLACES[p]) for c, n, p in zip(centres, names, places, strict=True)]
-    markers = [(x - 7, y - 7, x + 7, y + 7) for x, y in centres]
-    covered = sum(
-        labels._overlap(a, b) for i, a in enumerate(boxes) for b in (*boxes[:i], *markers[:i], *markers[i + 1 :])
-    )
-    assert covered == 0 if count < 20 else covered < 20 * 200
-    assert placed(points, names, size) == places
-
-
-def test_a_name_at_the_edge_stays_inside():
-    assert placed([(0.0, 0.5)], ["a long name"], (400.0, 300.0)) == ["middle right"]
-    assert placed([(1.0, 0.5)], ["a long name"], (400.0, 300.0)) == ["middle left"]
 
 
 def test_too_few_models_make_no_plane(tmp_path):
@@ -206,6 +271,13 @@ def test_points_lead_to_their_runs_within_the_page(tmp_path):
     assert clicked == links
     assert "<b>0&" not in text
     assert any("&lt;b>0&amp;: NLL" in str(t.get("hovertext")) for f in figures for t in f["data"])
+
+
+def test_names_in_the_plane_are_no_markup(tmp_path):
+    folders = [make_run(tmp_path / f"{i}", f"<b>{i}&", numbers={"kl": 3.0 * i, "nll": 88.0 + i}) for i in range(3)]
+    for i, folder in enumerate(folders):
+        edit(folder / "experiment.json", latent_dim=8 + i)
+    assert {t for t in texts(plane(study_of(folders), str)) if "b" in t} == {f"&lt;b>{i}&amp;" for i in range(3)}
 
 
 def test_heat_maps_show_each_pair_of_weights(tmp_path):
