@@ -1,10 +1,19 @@
-"""Tables as formatted text in sections, so that every output format of the report prints the same characters."""
+"""Tables as formatted text in sections, so that every output format of the report prints the same characters.
 
-from dataclasses import dataclass
+Models are columns, so that their numbers are compared line by line. Where more models, or longer names, are compared than a
+page has room for, the table is turned: a model is a row.
+"""
+
+from dataclasses import dataclass, replace
 
 from mpdvae.report.collect import Variant
 from mpdvae.report.metrics import Metric, over_seeds, values
-from mpdvae.report.numbers import with_interval
+from mpdvae.report.numbers import MISSING, with_interval
+
+PAGE = 105
+"""Number of characters that fit beside the first column of the widest page (page.css)."""
+GAP = 1.5
+"""Width of the gap between columns, in characters."""
 
 
 @dataclass(frozen=True)
@@ -33,11 +42,27 @@ class Table:
     columns: tuple[str, ...]
     sections: tuple[Section, ...]
     notes: tuple[str, ...]
+    turned: bool = False
+    """Whether a page shows a row for each column."""
 
     @property
     def name(self) -> str:
         """Label for screen readers."""
         return f"Table of {self.title[0].lower()}{self.title[1:]}"
+
+
+def fitted(table: Table) -> Table:
+    """Returns the table, turned if its columns do not fit next to each other without breaking words of their names."""
+    longest = max((len(word) for name in table.columns for word in name.replace("-", "- ").split()), default=0)
+    return replace(table, turned=len(table.columns) * (longest + GAP) > PAGE)
+
+
+def lines(table: Table, section: Section) -> tuple[tuple[str, ...], list[tuple[str, ...]]]:
+    """Returns the heading of a section's columns, without that of the first, and its lines, each with its name first."""
+    if not table.turned:
+        return table.columns, [(row.title, *row.cells) for row in section.rows]
+    turned = zip(table.columns, *(row.cells for row in section.rows), strict=True)
+    return tuple(row.title for row in section.rows), [line for line in turned if set(line[1:]) != {MISSING}]
 
 
 def cell(variant: Variant, shown: Metric) -> str:

@@ -8,7 +8,7 @@ from collections.abc import Sequence
 from mpdvae.report.collect import Study
 from mpdvae.report.development import CAPTION, HEADING, fates
 from mpdvae.report.files import MARK
-from mpdvae.report.grid import Table
+from mpdvae.report.grid import Table, lines
 from mpdvae.report.leaderboard import CAPTION as LEADERBOARD_CAPTION
 from mpdvae.report.leaderboard import HEADING as LEADERBOARD_HEADING
 from mpdvae.report.leaderboard import TITLE as LEADERBOARD_TITLE
@@ -141,9 +141,9 @@ def leaderboard(study: Study) -> list[str]:
 def _table(made: Table) -> list[str]:
     parts = [f"### {made.title}"]
     for section in made.sections:
-        rows = [[escape(row.title), *map(escape, row.cells)] for row in section.rows]
-        header = [escape(section.title), *map(escape, made.columns)]
-        parts.append(grid(header, rows, "l" + "r" * len(made.columns)))
+        heading, rows = lines(made, section)
+        header = [escape(section.title), *map(escape, heading)]
+        parts.append(grid(header, [list(map(escape, row)) for row in rows], "l" + "r" * len(heading)))
     return [*parts, *map(escape, made.notes)]
 
 

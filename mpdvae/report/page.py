@@ -18,7 +18,7 @@ from mpdvae.report.explorer import CAPTION as EXPLORER_CAPTION
 from mpdvae.report.explorer import Explorer, explorer
 from mpdvae.report.figures import Address, Chart
 from mpdvae.report.files import MARK
-from mpdvae.report.grid import Table
+from mpdvae.report.grid import Table, lines
 from mpdvae.report.leaderboard import CAPTION as LEADERBOARD_CAPTION
 from mpdvae.report.leaderboard import HEADING as LEADERBOARD_HEADING
 from mpdvae.report.leaderboard import TITLE as LEADERBOARD_TITLE
@@ -108,7 +108,7 @@ def render(results: Results) -> str:
         trim_blocks=True,
         lstrip_blocks=True,
     )
-    environment.filters.update(number=number, duration=duration, commands=commands, collapse=verdict_of)
+    environment.filters.update(number=number, duration=duration, commands=commands, collapse=verdict_of, lines=lines)
     found = environments(results.collection.runs)
     anchors = {run.folder: f"#run{number}" for number, run in enumerate(results.collection.runs, start=1)}
     anchor = anchors.__getitem__

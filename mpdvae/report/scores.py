@@ -9,6 +9,7 @@ from collections import defaultdict
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 
+from mpdvae.errors import listed
 from mpdvae.measures.intervals import Estimate, estimate
 from mpdvae.report.collect import Run, Study
 from mpdvae.report.grid import Row, Section, Table, cell
@@ -43,6 +44,8 @@ class Baseline:
 
     label: str
     by_seed: Mapping[int, Scores]
+    models: tuple[str, ...]
+    """Labels of the models that are compared with these features."""
 
     def over_seeds(self, measure: str, count: str) -> Estimate | None:
         """Returns mean and interval of a score; None if it was not measured."""
@@ -56,7 +59,7 @@ class Baseline:
 
 
 def baselines(study: Study) -> list[Baseline]:
-    """Returns the baselines of a study. If features differ between models, their labels name the models."""
+    """Returns the baselines of a study; features that differ between models have labels of their own."""
     groups: dict[tuple[str, str], dict[int, Scores]] = defaultdict(dict)
     models: dict[tuple[str, str], list[str]] = defaultdict(list)
     for variant in study.variants:
@@ -67,8 +70,14 @@ def baselines(study: Study) -> list[Baseline]:
                     groups[key].setdefault(run.seed if name == "untrained_encoder" else 0, scores)
                     models[key].append(variant.label)
     ordered = sorted(groups, key=lambda key: list(NAMES).index(key[0]))
-    several = {name for name, _ in groups if sum(name == other for other, _ in groups) > 1}
-    return [Baseline(_label(key, models[key], several), groups[key]) for key in ordered]
+    shared = [key for key in ordered if len(set(models[key])) > 1]
+    found = []
+    for key in ordered:
+        of = tuple(dict.fromkeys(models[key]))
+        alike = [other for other in ordered if other[0] == key[0]]
+        rank = [other for other in shared if other in alike].index(key) if key in shared else None
+        found.append(Baseline(_label(key, of, rank, alone=len(alike) == 1), groups[key], of))
+    return found
 
 
 def noise_of(scores: Iterable[Scores], measure: str, count: str) -> Noise | None:
@@ -100,10 +109,20 @@ def _features(name: str, run: Run, scores: Scores) -> str:
     return f"{scores.dimensions} {json.dumps([encoder, *others])}"
 
 
-def _label(key: tuple[str, str], models: Sequence[str], several: set[str]) -> str:
+def _label(key: tuple[str, str], models: Sequence[str], rank: int | None, alone: bool) -> str:
+    """Returns a short label: those of several models are counted, those of one name it, where there are others alike."""
     name, features = key
     title = f"{NAMES[name]}, {features.split()[0]} dimensions" if name == "pca" else NAMES[name]
-    return f"{title} (of {', '.join(dict.fromkeys(models))})" if name in several else title
+    if alone or rank == 0:
+        return title
+    return f"{title} (of {models[0]})" if rank is None else f"{title} {rank + 1}"
+
+
+def _whose(found: Sequence[Baseline]) -> list[str]:
+    """Returns whose features each baseline of several models is, unless it is that of all."""
+    every = {model for baseline in found for model in baseline.models}
+    shared = [b for b in found if len(b.models) > 1 and set(b.models) != every]
+    return [f"The baseline “{baseline.label}” is that of {listed(baseline.models)}." for baseline in shared]
 
 
 def _rows(study: Study, found: Sequence[Baseline], measure: str) -> list[Row]:
@@ -140,4 +159,9 @@ def _notes(study: Study, found: Sequence[Baseline]) -> list[str]:
     if not represented:
         return ["No representation scores: they require labels of at least two classes."]
     notes = [NOTE] if found else ["No baselines were scored (evaluation.baselines)."]
-    return [*notes, NOISE_NOTE, *sorted({sentence for scores in represented for sentence in scores.left_out})]
+    return [
+        *notes,
+        *_whose(found),
+        NOISE_NOTE,
+        *sorted({sentence for scores in represented for sentence in scores.left_out}),
+    ]

@@ -14,6 +14,8 @@ from mpdvae.report.metrics import metric, over_seeds, resolve
 from mpdvae.report.numbers import number
 
 SHOWN = ("nll_nats", "kl_nats", "knn10_accuracy/largest")
+FEWEST_MODELS = 5
+"""Minimum number of models of a heat map: four numbers are read in the table as well."""
 COLOURS = "Cividis"
 """Sequential, and looks the same to colour-blind readers (Nunez et al. 2018, https://doi.org/10.1371/journal.pone.0199239)."""
 CAPTION = (
@@ -45,8 +47,9 @@ def grids(study: Study) -> list[Grid]:
 
 
 def sensitivity(study: Study, address: Address) -> Chart | None:
-    """Returns three heat maps for each grid; None if there are none."""
-    panels = [panel for grid in grids(study) for name in SHOWN if (panel := _heat_map(grid, name, address)) is not None]
+    """Returns three heat maps for each grid with enough models to show a pattern; None if there are none."""
+    shown = [grid for grid in grids(study) if len(grid.models) >= FEWEST_MODELS]
+    panels = [panel for grid in shown for name in SHOWN if (panel := _heat_map(grid, name, address)) is not None]
     return make_chart("sensitivity", "Sensitivity to the two weights", CAPTION, {}, panels)
 
 

@@ -1,8 +1,9 @@
 """The tables of a study, built once and used by every output format of the report.
 
-Models are columns and metrics are rows. A cell is the mean over seeds ± half the width of its 95 % interval, which is seed
-noise. The noise of a single evaluation (Monte-Carlo error, choice of test images) has separate rows and is given for the
-worst seed; the two are never mixed. Representation scores, with their baselines and noise, have a separate table.
+Models are columns and metrics are rows, unless there are too many models (`grid`). A cell is the mean over seeds ± half
+the width of its 95 % interval, which is seed noise. The noise of a single evaluation (Monte-Carlo error, choice of test
+images) has separate rows and is given for the worst seed; the two are never mixed. Representation scores, with their
+baselines and noise, have a separate table.
 """
 
 import math
@@ -10,7 +11,7 @@ import textwrap
 from collections.abc import Sequence
 
 from mpdvae.report.collect import Study, Variant
-from mpdvae.report.grid import Row, Section, Table, cell
+from mpdvae.report.grid import Row, Section, Table, cell, fitted
 from mpdvae.report.metrics import Metric, metric, values
 from mpdvae.report.numbers import MISSING, number, plural
 from mpdvae.report.schema import Referee
@@ -54,8 +55,8 @@ def table(study: Study) -> Table:
 
 
 def tables(study: Study) -> list[Table]:
-    """Returns all tables of one study."""
-    return [table(study), score_table(study)]
+    """Returns all tables of one study, as a page shows them."""
+    return [fitted(table(study)), fitted(score_table(study))]
 
 
 def console_table(study: Study, width: int = 124) -> str:
@@ -154,7 +155,7 @@ def _notes(study: Study) -> list[str]:
     if any(run.diagnostics.mutual_information_saturated for run in study.runs):
         notes.append(
             f"* Saturated: a lower bound from {plural(study.setting.diagnosed_images, 'image')} cannot exceed the logarithm "
-            "of their number; the true mutual information may be as large as the upper bound in the next row."
+            "of their number; the true mutual information may be as large as the upper bound next to it."
         )
     if any(run.information for run in study.runs):
         notes.append(

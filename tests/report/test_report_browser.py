@@ -6,7 +6,7 @@ from typing import Any
 
 import pytest
 from browser import Opened, chromium, opened
-from report_folders import EXPLORED_POINTS, make_matrix
+from report_folders import EXPLORED_POINTS, edit, make_matrix, make_run
 
 from mpdvae import report
 from mpdvae.report.palette import SYMBOLS
@@ -141,6 +141,31 @@ def test_a_reader_sees_the_answer_first_and_scrolls_little(browser: Any, address
     with opened(browser, address, width=380, height=800) as small:
         small.wait("document.querySelectorAll('.opening .main-svg').length")
         assert small.value("document.documentElement.scrollHeight") <= 12_000
+
+
+@pytest.mark.parametrize("width", [380, 1280])
+def test_names_of_many_models_are_not_broken(browser: Any, tmp_path: Path, width: int) -> None:
+    """In no table a word has two lines; at 1,280 pixels nothing is cut, and the page is short."""
+    folders = [make_run(tmp_path / f"{i}", f"latent-reconstruction-{i:02d}") for i in range(26)]
+    for i, folder in enumerate(folders):
+        edit(folder / "experiment.json", latent_dim=8 + i)
+    report.write(folders, html=tmp_path / "report.html", command="mpdvae report runs/*")
+    broken = """[...document.querySelectorAll('#study1-table .aligned th')].filter((head) => {
+        const node = document.createTreeWalker(head, NodeFilter.SHOW_TEXT).nextNode();
+        return node && [...node.data.matchAll(/[\\w]+/g)].some(({ index, 0: word }) => {
+            const range = document.createRange();
+            range.setStart(node, index);
+            range.setEnd(node, index + word.length);
+            return range.getClientRects().length > 1;
+        });
+    }).map((head) => head.textContent)"""
+    with opened(browser, (tmp_path / "report.html").as_uri(), width=width, height=900) as tab:
+        if width == 1280:
+            assert tab.value("document.documentElement.scrollHeight") <= 8000
+        tab.value(OPEN_ALL)
+        tab.value(FRAMES)
+        assert tab.value(broken) == []
+        assert width == 380 or tab.value(f"{CUT}.map((e) => e.getAttribute('aria-label'))") == []
 
 
 @pytest.mark.parametrize("width", [320, 380, 1280])

@@ -86,7 +86,7 @@ def test_page_is_one_small_file_without_requests(matrix: report.Results) -> None
 def test_figures_are_json_with_every_panel(matrix: report.Results) -> None:
     scripts = re.findall(r'<script type="application/json">(.*?)</script>', matrix.html.read_text())
     figures = [json.loads(script) for script in scripts]
-    assert len(figures) == 1 + 3 + 2 + 6 + 2 + 6 + 2 + 5
+    assert len(figures) == 1 + 2 + 6 + 2 + 6 + 2 + 5
     assert all(figure["data"] and figure["layout"]["paper_bgcolor"] == "rgba(0,0,0,0)" for figure in figures)
 
 
@@ -437,6 +437,23 @@ def test_encoders_that_differ_have_their_own_untrained_ones(tmp_path: Path) -> N
     assert "| raw pixels | PCA, 32 dimensions | untrained encoder (of mae) | untrained encoder (of vae) |" in text
 
 
+def test_many_models_are_rows(tmp_path: Path) -> None:
+    """A table whose columns would be too narrow for names is turned, and sorted by its columns; notes say whose baseline."""
+    models = [f"latent-reconstruction-{i:02d}" for i in range(12)]
+    folders = [make_run(tmp_path / "runs" / m, m, numbers={"nll": 80 + i / 2}) for i, m in enumerate(models)]
+    for i, folder in enumerate(folders):
+        edit(folder / "experiment.json", encoder={"kind": "mlp", "hidden_features": [64 if i < 10 else 32 + i]})
+        edit(folder / "experiment.json", optimiser={"kind": "adam", "learning_rate": i + 1})
+    made = write(folders, tmp_path)
+    text, rows = made.markdown.read_text(), [[c.strip() for c in row] for row in Page(made.html.read_text()).rows]
+    density = next(row for row in rows if row[1:2] == ["NLL, importance-weighted (nats)"])
+    assert [row[0] for row in rows if row[1:2] and len(row) == len(density) and row[1][:1] == "8"] == models
+    assert "| Density | NLL, importance-weighted (nats) |" in text
+    assert "| untrained encoder |" in text
+    assert "| untrained encoder (of latent-reconstruction-11) |" in text
+    assert f"“untrained encoder” is that of {', '.join(models[:9])} and {models[9]}." in text
+
+
 def test_any_number_of_untrained_encoders_is_drawn(tmp_path: Path) -> None:
     """More than there are styles for baselines."""
     models = ["vae", "vae-pixelcnn", "vlae", "mae"]
@@ -453,7 +470,8 @@ def test_runs_without_anything_to_explore_are_named(tmp_path: Path) -> None:
     assert "Nothing to explore for vae:" in text
     assert '<option value="0">mae, seed 0</option>' in text
     alone = write([old], tmp_path).html.read_text()
-    assert "Nothing to explore for vae:" in alone
+    assert "No codes to explore: these runs" in alone
+    assert "study1-explore" not in alone
     assert "explore-data" not in alone.split("<script>")[0]
 
 
