@@ -54,6 +54,12 @@ def refuse_outside(
     if support.check(x).all():
         return
     single = getattr(support, "base_constraint", support)
+    if x.element_size() == 2 and single.is_discrete and in_words(single) != BINARY:
+        raise InputError(
+            f"x: expected images of {in_words(single)}, got them in {x.dtype}, which rounds levels to other numbers; keep "
+            "the model in float32, vae.float(), and compute in half precision within torch.autocast.",
+            topic="own-data",
+        )
     inside = single.check(x)
     inside = (
         inside.flatten(0, inside.ndim - x.ndim - 1).all(0) if inside.ndim > x.ndim else inside

@@ -69,7 +69,9 @@ class AutoregressiveStep(nn.Module):
         height, width = u.shape[-2:] if self.event_ndim == 3 else (1, u.shape[-1])
         network, beside = self.mean, () if self.log_variance is None else (self.log_variance,)
         minus_half = u.new_full((), -0.5)
-        with incremental(network, height, width, beside=beside) as at:
+        # What is known so far is written in place, which autocast, whose results are of another precision, does not allow.
+        in_one_precision = torch.autocast(u.device.type, enabled=False)
+        with in_one_precision, incremental(network, height, width, beside=beside) as at:
             for _, u_o, z_o in zip(at.visit(), self._sites(u), self._sites(z), strict=True):
                 if beside:
                     mean, log_variance = network(z).unbind()

@@ -52,6 +52,8 @@ class WeightNorm(nn.Module):
         self.mask: Tensor | None
 
     def forward(self, gain: Tensor, direction: Tensor) -> Tensor:
+        if direction.dtype == torch.float16:  # in which the floor is 0, and the norm of a unit that sees nothing, too
+            return self(gain.float(), direction.float()).half()
         if self.mask is None:
             one_number = direction.numel() == gain.numel()
             return direction.sign() * gain if one_number else direction * (gain / self._norm(direction))
