@@ -63,8 +63,10 @@ class MPDVAE(ImagesInX, ClassNamePrefixFeaturesOutMixin, TransformerMixin, Densi
     `set_transform_request(labels=True)` and `set_score_request(labels=True)` of the estimator.
 
     X holds images [n height width], [n channel height width] or [n height width channel], with up to 64 channels, or flat
-    rows with `image_shape`, or is a list of pictures of Pillow, which are read as they look (docs/own-images.md). Returned
-    images have the form and value range of the images given to `fit`; for pictures, bytes.
+    rows with `image_shape`; or is a list of pictures of Pillow or of their paths, a folder of pictures, in the order of their
+    names, an .npy or .npz file, or a data set of torch or Hugging Face, whose labels are left out (docs/own-images.md).
+    Pictures are read as they look. Returned images have the form and value range of the images given to `fit`; for pictures,
+    bytes.
 
     Grey images are modelled as black and white, as in the paper, unless the decoder is one of other values: during training
     a pixel is white with the probability given by its grey level, drawn anew at every visit. `transform` encodes grey levels

@@ -6,6 +6,7 @@ lists the forms.
 """
 
 import math
+import warnings
 from typing import Any, cast
 
 import numpy as np
@@ -13,16 +14,20 @@ import torch
 from sklearn.utils.validation import validate_data
 
 from mpdvae.data.arrays import channels_first, grey_levels, plain_array
-from mpdvae.data.given_dataset import DatasetSource, holds_pictures, is_picture
 from mpdvae.data.given_images import given_images
 from mpdvae.data.layout import axes_of_image, in_range, in_unit_range, with_axes
 from mpdvae.data.preparation import Preparation
 from mpdvae.errors import InputError
 from mpdvae.experiments.experiment import Experiment
 from mpdvae.experiments.fields import ImageShape
+from mpdvae.workflows.estimator_sources import holds_no_numbers, read_levels, unpacked
 
 FEWEST_IMAGES = 4
 """Minimum number of images: two for training and two for validation, because divergences are between pairs."""
+FORMS = (
+    "an array [n height width], [n channel height width] or [n height width channel], flat rows with image_shape, pictures, "
+    "files or a data set"
+)
 
 
 class ImagesInX:
@@ -39,34 +44,34 @@ class ImagesInX:
 
     def _pixels(self, X: Any, fitting: bool) -> torch.Tensor:
         """Returns X as levels [n channel height width]: bytes, or of 16 bits if the model has more levels than 256."""
-        if is_picture(X):
-            X = [X]
-        if not fitting and (holds_pictures(X) or self._brings_to_form(X)):
+        levels = self.levels if fitting else self.experiment_.data.levels
+        bits = 16 if levels > 256 else 8
+        X = unpacked(X, bits)
+        elsewhere = holds_no_numbers(X)
+        if not fitting and (elsewhere or self._brings_to_form(X)):
             return self._prepared(X)
         layout = None
-        if holds_pictures(X):
-            X = self._of_pictures(X)
+        if elsewhere:
+            X = self._in_axes(read_levels(X, Preparation(bits=bits)))
         if isinstance(X, torch.Tensor | list | tuple):
             X = plain_array(X, "X")
-        if getattr(X, "ndim", 2) > 2:  # scikit-learn converts, or rejects, what has no axes
+        fewest = FEWEST_IMAGES if fitting else 1
+        _check_numbers(X, fewest)
+        if getattr(X, "ndim", 2) > 2:
             X = np.asarray(X)
             layout = X.shape[1:]
             X = X.reshape(len(X), math.prod(layout))
-        rows: Any = validate_data(cast(Any, self), X, reset=fitting, ensure_min_samples=FEWEST_IMAGES if fitting else 1)
+        rows: Any = validate_data(cast(Any, self), X, reset=fitting, ensure_min_samples=fewest)
         if fitting:
             self._dtype, self._rows = rows.dtype, layout is None
             self._layout = axes_of_image(rows.shape[1], layout, self.image_shape)
         images = rows.reshape(-1, *(self._layout if fitting or layout is None else layout))
-        levels = self.levels if fitting else self.experiment_.data.levels
-        bits = 16 if levels > 256 else 8
         pixels = channels_first(grey_levels(in_unit_range(images, self.value_range), "X", bits), "X")
         return pixels if fitting else self._alike(pixels, layout)
 
-    def _of_pictures(self, X: Any) -> np.ndarray:
-        """Returns pictures of Pillow as an array [n height width] or [n height width channel], as they look: bytes or, of 16
+    def _in_axes(self, levels: np.ndarray) -> np.ndarray:
+        """Returns levels [n channel height width] as an array [n height width] or [n height width channel]: bytes or, of 16
         bits, numbers in `value_range`."""
-        source = DatasetSource(X, Preparation(bits=16 if self.levels > 256 else 8), where="X")
-        levels = source.read(np.arange(len(source)))
         levels = levels[:, 0] if levels.shape[1] == 1 else levels.transpose(0, 2, 3, 1)
         return in_range(levels / 65535, levels.dtype, self.value_range) if levels.dtype == np.uint16 else levels
 
@@ -79,7 +84,10 @@ class ImagesInX:
     def _prepared(self, X: Any) -> torch.Tensor:
         """Returns images as `vae_.preprocess` reads them: prepared as those that the model was trained on."""
         preparation = self.experiment_.data.preparation()
-        pixels = given_images(X, self.image_shape_, self.value_range, "X", preparation).pixels
+        given = given_images(X, self.image_shape_, self.value_range, "X", preparation)
+        if given.omission:
+            warnings.warn(f"{X}: {given.omission}", stacklevel=4)
+        pixels = given.pixels
         channel, height, width = pixels.shape[1:]
         return self._alike(pixels, (height, width) if channel == 1 else (height, width, channel))
 
@@ -104,6 +112,48 @@ class ImagesInX:
         self._dtype, self._rows = np.dtype(np.float32), False
         self._layout = axes_of_image(numbers, None, self.image_shape)
         _check_layout(self._layout, image_shape)
+
+
+def _check_numbers(X: Any, fewest: int) -> None:
+    """Raises `InputError` for what scikit-learn refuses in several lines: no axes or one, no numbers, numbers that are not
+    finite, or fewer images than `fewest`. The words are those that its checks of estimators ask for."""
+    if hasattr(X, "tocsr"):  # a sparse matrix
+        return
+    x = np.asarray(X)
+    if x.dtype.kind not in "biufcO" or x.ndim == 0:
+        given = f"an array of {x.dtype}" if x.ndim else f"a {type(X).__name__}"
+        raise InputError(f"X: expected images, {FORMS}, got {given}; convert them to one of these.", topic="own-data")
+    if x.ndim == 1:
+        raise InputError(
+            f"X: expected images, {FORMS}, got one axis, shape {x.shape}: Reshape your data to one of these.",
+            topic="own-data",
+        )
+    if x.dtype.kind == "c":
+        raise InputError("X: Complex data not supported, expected real numbers; give their absolute values, abs(X).")
+    if len(x) < fewest:
+        raise InputError(
+            f"X: expected {fewest} or more images, got {len(x)} sample(s), below the minimum of {fewest}; add some.",
+            topic="own-data",
+        )
+    _check_finite(x)
+
+
+def _check_finite(x: np.ndarray) -> None:
+    if x.dtype.kind == "O":
+        try:
+            x = x.astype(np.float64)
+        except (TypeError, ValueError):
+            return  # scikit-learn says which object is no number
+    if x.dtype.kind != "f" or np.isfinite(x).all():
+        return
+    found = np.isnan(x)
+    what = "NaN" if found.any() else "infinity"
+    at = np.argwhere(found if found.any() else np.isinf(x))
+    raise InputError(
+        f"Input X contains {what}: expected finite numbers, got {what} in {len(np.unique(at[:, 0]))} of {len(x)} images, the "
+        f"first is image {at[0][0]}; leave these images out, or fill their pixels.",
+        topic="own-data",
+    )
 
 
 def _are_rows(X: Any) -> bool:
