@@ -19,7 +19,7 @@ import tempfile
 from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from mpdvae.errors import InputError, RunError
 from mpdvae.experiments.experiment import Experiment, origin_of, with_changes
@@ -44,10 +44,25 @@ RESULTS = {
     "manifest": Manifest,
 }
 """The files of a run that a card is made from."""
+OTHER_ARGUMENTS = {
+    "device_map": "models are loaded on the CPU, so use .to('cuda')",
+    "device": "models are loaded on the CPU, so use .to('cuda')",
+    "map_location": "models are loaded on the CPU, so use .to('cuda')",
+    "torch_dtype": "models are loaded in float32, so use .to(torch.bfloat16)",
+    "dtype": "models are loaded in float32, so use .to(torch.bfloat16)",
+}
+"""Arguments of other libraries, and what does it here."""
 _ID = re.compile(r"(?P<repo>(?!\.{1,2}/)[\w.-]+/[\w.-]+)(@(?P<revision>[\w./-]+))?")
 
 
-def load(source: str | bytes | Path, *, revision: str | None = None, token: str | None = None) -> "VAE":
+def load(
+    source: str | bytes | Path,
+    *,
+    revision: str | None = None,
+    token: str | None = None,
+    cache_dir: str | Path | None = None,
+    **others: Any,
+) -> "VAE":
     """Loads a trained model, with averaged weights and in eval mode, from a folder, the package or the hub.
 
     Arguments:
@@ -55,18 +70,21 @@ def load(source: str | bytes | Path, *, revision: str | None = None, token: str 
             them), or `owner/name[@revision]` on the hub. An existing folder takes precedence; a `Path` is always a folder.
         revision: branch, tag or commit on the hub; default: that of `source`, or else main.
         token: access token of the hub; default: the token saved by `hf auth login`, or HF_TOKEN.
+        cache_dir: folder that keeps models from the hub; default: the hub's cache. Of no effect on other models.
+        others: none are taken; those of other libraries are answered with what does it here.
 
     Raises:
         InputError: if the model does not exist (a wrong name is answered with similar ones), its files do not fit together,
             or a revision is given of a model that is not on the hub.
         RunError: if the hub cannot be reached and its cache does not hold the model.
     """
+    _refuse_others(others)
     if not isinstance(source, str | bytes | os.PathLike):
         raise InputError(f"source: expected a folder or a name, got a {type(source).__name__}.", topic="not-a-run")
     name = os.fsdecode(source)
     match = None if isinstance(source, os.PathLike) or Path(name).exists() else _ID.fullmatch(name)
     if match is not None:
-        return model_folder.load(_downloaded(match["repo"], _one(name, match["revision"], revision), token))
+        return model_folder.load(_downloaded(match["repo"], _one(name, match["revision"], revision), token, cache_dir))
     if revision is not None:
         raise InputError(f"revision: only models on the hub have one, but {name} is none; leave it out.", topic="hub")
     return model_folder.load(source) if isinstance(source, Path) else _of_folder(shipped.located(name))
@@ -165,6 +183,13 @@ def push_to_hub(
         return _of_hub(upload, f"{repo_id}:")
 
 
+def _refuse_others(others: dict[str, Any]) -> None:
+    """Raises `InputError` for the first argument that `load` does not have."""
+    for name, value in others.items():
+        advice = OTHER_ARGUMENTS.get(name, "expected revision, token or cache_dir, so leave it out")
+        raise InputError(f"{name}: there is no such argument, got {value!r}; {advice}.", topic="options")
+
+
 def _of_folder(folder: Path) -> "VAE":
     """Returns the model in `folder`; one with recorded results remembers its folder, so that its next card has them."""
     vae = model_folder.load(folder)
@@ -217,7 +242,7 @@ def _of_run(run: Path | None) -> Results | None:
     return Results(**found) if found else None
 
 
-def _downloaded(repo: str, revision: str | None, token: str | None) -> Path:
+def _downloaded(repo: str, revision: str | None, token: str | None, cache_dir: str | Path | None) -> Path:
     """Returns the folder of the hub's cache that holds the model's files, after downloading them if needed."""
     _require_hub(f"{repo}: no such folder here, and loading from the hub")
     from huggingface_hub import snapshot_download
@@ -228,6 +253,7 @@ def _downloaded(repo: str, revision: str | None, token: str | None) -> Path:
             revision=revision,
             allow_patterns=[*FILES, CONFIG],
             token=token,
+            cache_dir=cache_dir,
             library_name="mpdvae",
             library_version=__version__,
         )

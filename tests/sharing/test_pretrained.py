@@ -212,6 +212,27 @@ def test_a_model_goes_to_the_hub_and_comes_back(hub, tmp_path):
     assert same(mpdvae.load(f"someone/digits@{hub.commit_of('someone/digits')}"), vae)
 
 
+def test_the_cache_is_where_it_is_asked_for(hub, tmp_path):
+    vae = mpdvae.load("mae-mnist")
+    vae.push_to_hub("someone/digits", token="stand-in")
+    assert same(mpdvae.VAE.from_pretrained("someone/digits", cache_dir=tmp_path / "cache"), vae)
+    assert list((tmp_path / "cache").rglob("model.safetensors"))
+
+
+@pytest.mark.parametrize(
+    ("given", "message"),
+    [
+        ({"device_map": "auto"}, r"device_map: there is no such argument, got 'auto'; .* use \.to\('cuda'\)"),
+        ({"torch_dtype": torch.bfloat16}, r"torch_dtype: .* got torch\.bfloat16; .* use \.to\(torch\.bfloat16\)"),
+        ({"trust_remote_code": True}, r"trust_remote_code: .* expected revision, token or cache_dir, so leave it out"),
+    ],
+)
+def test_arguments_of_other_libraries_are_answered(given, message):
+    for load in (mpdvae.load, mpdvae.VAE.from_pretrained):
+        with pytest.raises(InputError, match=message):
+            load("mae-mnist", **given)
+
+
 def test_a_revision_and_a_token_are_given_as_the_hub_s_users_give_them(hub):
     vae = a_model()
     vae.push_to_hub("someone/digits", license="mit", token="stand-in")
