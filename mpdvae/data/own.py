@@ -3,7 +3,7 @@
 
 Without a test set, a tenth of the images becomes one; then a tenth of the rest (or the requested number) is set aside for
 validation, both at random by the split seed. A tenth of many large images is more than is needed to measure a model, and more
-than fits into memory: at most `MOST_ASIDE` values, or `FEWEST_ASIDE` images, are set aside for each.
+than fits into memory: at most `MOST_ASIDE` values, or `FEWEST_ASIDE` images, are set aside for each, and at least `PAIR`.
 
 Pictures and arrays of more than `IN_MEMORY` bytes stay in their files (stored_images.py). Nothing else depends on that.
 """
@@ -38,7 +38,9 @@ IN_MEMORY = 1 << 28
 MOST_ASIDE = 1 << 24
 """Values of the images that are set aside, 64 MiB in float32: 21,399 grey images of 28x28, 1,365 in colour of 64x64."""
 FEWEST_ASIDE = 200
-_FEWEST = 10  # with fewer images, a tenth would be empty
+PAIR = 2
+"""The fewest images that are set aside for each: divergences are between pairs."""
+_FEWEST = 10
 
 
 def own_path(path: Path | str) -> Path:
@@ -140,7 +142,8 @@ def split_own(parts: dict[str, Images], where: str, title: str, validation_size:
     """Splits images that are called "all", or "train" and "test". Raises `InputError`, naming `where`, if they are too
     few."""
     train, test = _with_test(parts, where, split_seed)
-    size = min((len(train) + 9) // 10, most_aside(train)) if validation_size is None else validation_size
+    tenth = min(max((len(train) + 9) // 10, PAIR), most_aside(train))
+    size = tenth if validation_size is None else validation_size
     if not 0 < size < len(train):
         raise InputError(
             f"{where} has too few images: {len(train)} remain besides the test images, of which {size} cannot be set "
@@ -162,10 +165,11 @@ def _with_test(parts: dict[str, Images], where: str, split_seed: int) -> tuple[I
         if len(images) < _FEWEST:
             raise InputError(
                 f"{where} has too few images: {len(images)}, but at least {_FEWEST} are needed to set a tenth aside for "
-                "testing and another for validation.",
+                "testing and another for validation, two images or more each; give more images.",
                 topic="own-data",
             )
-        rest, test = split_train_validation(len(images), min(len(images) // 10, most_aside(images)), split_seed)
+        tenth = min(max(len(images) // 10, PAIR), most_aside(images))
+        rest, test = split_train_validation(len(images), tenth, split_seed)
         return images.part(rest), images.part(test)
     train, test = parts["train"], parts["test"]
     if train.image_shape != test.image_shape:

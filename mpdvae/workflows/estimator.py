@@ -40,6 +40,7 @@ from mpdvae.workflows.estimator_conditions import classes_of, told_in_fit, told_
 from mpdvae.workflows.estimator_experiment import estimated_seconds, experiment_of, parameters_of
 from mpdvae.workflows.estimator_fit import check_numbers, checked_device, divided, fitted, warn_of_early_end
 from mpdvae.workflows.estimator_images import ImagesInX
+from mpdvae.workflows.python_names import ESTIMATOR, naming_arguments
 
 IMAGES_AT_ONCE = 500
 """Images, or codes, in a chunk of `transform` and `inverse_transform`."""
@@ -212,11 +213,12 @@ class MPDVAE(ImagesInX, ClassNamePrefixFeaturesOutMixin, TransformerMixin, Densi
         given = self.get_params()
         check_numbers(given)
         device = checked_device(given)
-        pixels = self._pixels(X, fitting=True)
-        told = told_in_fit(labels, covariates, len(pixels))
-        seed = int(check_random_state(self.random_state).randint(2**31 - 1))
-        data = divided(given, told.images(pixels), seed).to(device)
-        fit = fitted(given, type(self).__name__, data, seed, told.condition)
+        with naming_arguments(ESTIMATOR):
+            pixels = self._pixels(X, fitting=True)
+            told = told_in_fit(labels, covariates, len(pixels))
+            seed = int(check_random_state(self.random_state).randint(2**31 - 1))
+            data = divided(given, told.images(pixels), seed).to(device)
+            fit = fitted(given, type(self).__name__, data, seed, told.condition)
         self.vae_, self.experiment_, self.history_ = fit.vae, fit.experiment, fit.history
         self.image_shape_, self.n_iter_ = data.image_shape, fit.epochs
         self._keep_classes(told.classes)

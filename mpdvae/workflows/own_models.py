@@ -21,12 +21,13 @@ from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any, cast, no_type_check
 
+import numpy as np
 import torch
 from pydantic import ValidationError
 
 from mpdvae.data import Splits, steps_per_epoch
 from mpdvae.data.given_dataset import holds_pictures, is_dataset, refuse_unnumbered
-from mpdvae.data.own import from_dataset, images_of_array, split_own, titled
+from mpdvae.data.own import from_dataset, images_of_array, own_path, split_own, titled
 from mpdvae.distributions.own_laws import values_within
 from mpdvae.distributions.pixel_values import PixelValues
 from mpdvae.distributions.support import in_words as support_in_words
@@ -34,7 +35,7 @@ from mpdvae.errors import InputError
 from mpdvae.experiments.data_config import PREPARING, Data
 from mpdvae.experiments.evaluation_config import Evaluation
 from mpdvae.experiments.experiment import Experiment, in_words
-from mpdvae.experiments.fields import ImageShape
+from mpdvae.experiments.fields import Config, ImageShape
 from mpdvae.experiments.objective_config import ObjectiveConfig
 from mpdvae.experiments.objective_in_python import configuration
 from mpdvae.experiments.own_parts import kind_of, part
@@ -52,6 +53,7 @@ from mpdvae.workflows.job import check_fit, complete, load_data, made_on, on_dev
 from mpdvae.workflows.part_trial import check_decoder, check_prior
 from mpdvae.workflows.precision_choice import decided, noted
 from mpdvae.workflows.progress_display import Watcher
+from mpdvae.workflows.python_names import FIT, naming_arguments
 
 ANY_LEVELS = {"binarisation": "levels", "evaluation_draws": 1}
 """A valid protocol, for reading images whose protocol is not known yet."""
@@ -107,35 +109,37 @@ def fit(
         InputError: if model, data and objective do not fit together, an argument is invalid, or `out` holds another run.
         RunError: if the loss becomes non-finite, or the process was asked to stop; the state is saved.
     """
-    into, given = Path(os.fsdecode(out)), _checked(vae)
-    objective = configuration(objective)
-    protocol = {"split_seed": seed} | (images.model_dump() if isinstance(images, Data) else dict(images or {}))
-    splits, protocol = _loaded(data, protocol)
-    if splits.omission:
-        warnings.warn(f"{data}: {splits.omission}", stacklevel=2)
-    chosen = "binarisation" in protocol
-    wanted = _experiment(data=protocol | {"evaluation_draws": 1}).data.pixel_values if chosen else None
-    kind, values = _kind(given, splits.image_shape, latent_dim, seed, wanted)
-    if "binarisation" not in protocol and values != "binary":
-        protocol |= {"binarisation": values, "evaluation_draws": 1}
-    parts = {role: {"kind": kind} for role in ("encoder", "decoder", "prior")}
-    parts["encoder"] |= dict(options or {})
-    experiment = _experiment(
-        name=name or kind,
-        model=name or kind,
-        seed=seed,
-        latent_dim=latent_dim,
-        data=protocol,
-        objective=objective,
-        training=_training(given, epochs, len(splits.train), training),
-        evaluation=evaluation or {},
-        **parts,
-    )
-    _check_told(given, experiment)
-    splits = on_device(splits, device_for(device, made_on(into), told=verbose))  # before a folder is created
-    check_fit(experiment, splits)
-    experiment, choice = decided(into, experiment, lambda: splits)
-    return _trained(noted(Run.create(into, experiment), choice), splits, evaluation is not None, verbose)
+    with naming_arguments(FIT):
+        into, given = _folder(out), _checked(vae)
+        objective = configuration(objective)
+        _check_fields(options=options, images=images, evaluation=evaluation)
+        protocol = {"split_seed": seed} | (images.model_dump() if isinstance(images, Data) else dict(images or {}))
+        splits, protocol = _loaded(data, protocol)
+        if splits.omission:
+            warnings.warn(f"{data}: {splits.omission}", stacklevel=2)
+        chosen = "binarisation" in protocol
+        wanted = _experiment(data=protocol | {"evaluation_draws": 1}).data.pixel_values if chosen else None
+        kind, values = _kind(given, splits.image_shape, latent_dim, seed, wanted)
+        if "binarisation" not in protocol and values != "binary":
+            protocol |= {"binarisation": values, "evaluation_draws": 1}
+        parts = {role: {"kind": kind} for role in ("encoder", "decoder", "prior")}
+        parts["encoder"] |= dict(options or {})
+        experiment = _experiment(
+            name=name or kind,
+            model=name or kind,
+            seed=seed,
+            latent_dim=latent_dim,
+            data=protocol,
+            objective=objective,
+            training=_training(given, epochs, len(splits.train), training),
+            evaluation=evaluation or {},
+            **parts,
+        )
+        _check_told(given, experiment)
+        splits = on_device(splits, device_for(device, made_on(into), told=verbose))  # before a folder is created
+        check_fit(experiment, splits)
+        experiment, choice = decided(into, experiment, lambda: splits)
+        return _trained(noted(Run.create(into, experiment), choice), splits, evaluation is not None, verbose)
 
 
 def _trained(run: Run, splits: Splits, measured: bool, verbose: bool) -> VAE:
@@ -148,6 +152,24 @@ def _trained(run: Run, splits: Splits, measured: bool, verbose: bool) -> VAE:
         steps, latest = run.experiment.training.steps, (run.history or [None])[-1]
         finish(run, splits, command, watch=watcher.following(run.path.name, steps, latest), warn=watcher.say)
     return load(run.path).to(splits.train.device)
+
+
+def _folder(out: Any) -> Path:
+    if not isinstance(out, str | bytes | os.PathLike) or not out:
+        raise InputError(
+            f"out: expected the path of a run folder, such as 'runs/mine', got {out!r}.", topic="not-a-run"
+        )
+    return own_path(os.fsdecode(out))
+
+
+def _check_fields(**given: Any) -> None:
+    """Raises `InputError` for an argument that is neither None nor fields by name."""
+    for name, fields in given.items():
+        if not isinstance(fields, Mapping | None) and not (name != "options" and isinstance(fields, Config)):
+            raise InputError(
+                f"{name}: expected a dictionary of fields, or None, got {fields!r}; give {{'field': value}}.",
+                topic="options",
+            )
 
 
 def _checked(vae: Any) -> VAE | Callable[..., VAE]:
@@ -179,6 +201,11 @@ def _check_told(vae: VAE | Callable[..., VAE], experiment: Experiment) -> None:
 
 def _loaded(data: Any, protocol: dict[str, Any]) -> tuple[Splits, dict[str, Any]]:
     """Returns the data, and the protocol with their name or path."""
+    data = os.fsdecode(data) if isinstance(data, bytes) else data
+    if isinstance(data, memoryview):
+        data = np.asarray(data)
+    if isinstance(data, torch.Tensor) and data.layout != torch.strided:
+        data = data.to_dense()
     if isinstance(data, str | os.PathLike):
         is_path = isinstance(data, os.PathLike) or os.path.exists(os.path.expanduser(data))
         protocol = protocol | ({"dataset": "own", "path": os.fsdecode(data)} if is_path else {"dataset": data})

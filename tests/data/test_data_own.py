@@ -248,7 +248,7 @@ def test_a_folder_without_classes(tmp_path: Path) -> None:
     assert images.image_shape == (1, 4, 3)
     assert images.pixels[:, 0, 0, 0].tolist() == list(range(12))
     assert images.labels is None
-    assert load(tmp_path).sizes == (9, 2, 1)
+    assert load(tmp_path).sizes == (8, 2, 2)
 
 
 def test_sub_folders_are_classes(tmp_path: Path) -> None:
@@ -355,3 +355,9 @@ def test_an_array_of_python_2_is_read_without_a_warning(tmp_path, ending):
         with zipfile.ZipFile(tmp_path / "x.npz", "w") as archive:
             archive.writestr("x.npy", of_python_2)
     assert sum(load_own(tmp_path / f"x.{ending}", None, 0).sizes) == 20  # warnings are errors here
+
+
+@pytest.mark.parametrize(("count", "sizes"), [(10, (6, 2, 2)), (11, (7, 2, 2)), (19, (15, 2, 2)), (30, (24, 3, 3))])
+def test_two_images_or_a_tenth_are_set_aside_for_each(tmp_path, count, sizes):
+    np.savez(tmp_path / "x.npz", x=np.random.default_rng(0).integers(0, 256, (count, 6, 5), dtype=np.uint8))
+    assert load(tmp_path / "x.npz").sizes == sizes

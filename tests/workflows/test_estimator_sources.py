@@ -145,3 +145,10 @@ def test_files_that_are_no_pictures_are_told(files, tmp_path, fitted):
     for call in (small().fit, fitted.transform):
         with pytest.warns(UserWarning, match=r"1 file"):
             call(tmp_path)
+
+
+def test_messages_name_parameters(tmp_path):
+    (tmp_path / "notes.txt").write_text("mine")
+    with pytest.raises(InputError, match=r"is not empty and not a run; choose another run_folder\."):
+        small(run_folder=tmp_path).fit(FLOATS)
+    assert (tmp_path / "notes.txt").read_text() == "mine"

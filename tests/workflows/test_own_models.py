@@ -383,6 +383,12 @@ def test_options_are_recorded_and_passed_on(images, tmp_path):
         ({"data": np.zeros((5, 5))}, "data has 2 axes"),
         ({"data": np.zeros((5, 8, 8))}, "data has too few images: 5"),
         ({"data": object()}, "data has"),
+        ({"data": b"no-such-set"}, "no-such-set"),
+        ({"out": None}, "out: expected the path of a run folder, .* got None"),
+        ({"out": 3}, "out: expected the path of a run folder, .* got 3"),
+        ({"options": 3}, "options: expected a dictionary of fields, or None, got 3; give"),
+        ({"images": "levels"}, "images: expected a dictionary of fields, or None, got 'levels'; give"),
+        ({"evaluation": True}, "evaluation: expected a dictionary of fields, or None, got True; give"),
         ({"objective": {"diversity": 1}}, r"objective\.diversity: there is no such field"),
         (
             {"objective": {"regulariser": reconstruction}},
@@ -462,3 +468,38 @@ def test_pictures_in_a_list_are_trained_on_as_they_look(images, tmp_path):
     of_arrays = fit(foreign, pixels, out=tmp_path / "arrays", **TRAINING)
     assert same(fit(foreign, pictures, out=tmp_path / "pictures", **TRAINING), of_arrays)
     assert torch.equal(of_arrays.preprocess(pictures), of_arrays.preprocess(pixels))
+
+
+@pytest.mark.parametrize("form", [memoryview, lambda x: torch.from_numpy(x).to_sparse()], ids=["memory", "sparse"])
+def test_images_in_other_forms_are_trained_on_as_the_array(form, images, tmp_path):
+    x = np.asarray(images)
+    given, array = (
+        fit(foreign, data, out=bytes(tmp_path / name), latent_dim=3, epochs=1)
+        for name, data in (("given", form(x)), ("array", x))
+    )
+    assert all(torch.equal(a, b) for a, b in zip(given.parameters(), array.parameters(), strict=True))
+
+
+@pytest.mark.parametrize("count", [9, 10, 11, 19])
+def test_the_fewest_images_are_enough(count, images, tmp_path):
+    def trained():
+        return fit(foreign, np.asarray(images)[:count], out=tmp_path / "run", latent_dim=3, epochs=1)
+
+    if count < 10:
+        with pytest.raises(InputError, match=r"too few images: 9, but at least 10 are needed .* give more images"):
+            trained()
+        assert not (tmp_path / "run").exists()
+    else:
+        assert isinstance(trained(), VAE)
+
+
+def test_messages_name_arguments(images, tmp_path):
+    (tmp_path / "full").mkdir()
+    (tmp_path / "full" / "notes.txt").write_text("mine")
+    with pytest.raises(InputError, match=r"is not empty and not a run; choose another out\."):
+        fit(foreign, images, out=tmp_path / "full", latent_dim=3, epochs=1)
+    with pytest.raises(
+        InputError, match=r"^images=\{\"condition_classes\": \.\.\.\}: expected images with labels 0 to 1"
+    ):
+        fit(foreign, images, out=tmp_path / "run", latent_dim=3, epochs=1, images={"condition_classes": 2})
+    assert (tmp_path / "full" / "notes.txt").read_text() == "mine"
