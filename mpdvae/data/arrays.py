@@ -14,6 +14,7 @@ import torch
 from jaxtyping import UInt
 from torch import Tensor
 
+from mpdvae.data.layout import ValueRange, in_unit_range
 from mpdvae.data.preparation import TO_16_BITS, Bits
 from mpdvae.errors import InputError
 from mpdvae.system.untrusted_files import in_short
@@ -33,7 +34,7 @@ def plain_array(x: Any, where: str, what: str = "images of one shape") -> np.nda
         if x.is_meta:
             raise InputError(f"{where}: expected values, got a tensor on the device meta, which has none.")
         x = x.detach().cpu()
-        return (x.float() if x.dtype in (torch.bfloat16, torch.float16) else x).numpy()
+        return (x.float() if x.is_floating_point() and x.dtype != torch.float64 else x).numpy()
     if isinstance(x, list | tuple):
         x = [plain_array(part, where, what) if isinstance(part, Tensor | list | tuple) else part for part in x]
     try:
@@ -49,9 +50,11 @@ def plain_array(x: Any, where: str, what: str = "images of one shape") -> np.nda
         ) from None
 
 
-def grey_levels(x: np.ndarray, where: str, bits: Bits = 8) -> UInt[np.ndarray, "..."]:
-    """Converts images [n ...] to levels 0..255 or, of 16 bits, 0..65535; `where` names the array in errors. Raises
-    `InputError` for other arrays."""
+def grey_levels(
+    x: np.ndarray, where: str, bits: Bits = 8, value_range: ValueRange | None = None
+) -> UInt[np.ndarray, "..."]:
+    """Converts images [n ...] to levels 0..255 or, of 16 bits, 0..65535; `where` names the array in errors. `value_range`
+    gives black and white of anything but bytes and booleans. Raises `InputError` for other arrays."""
     if x.ndim not in (3, 4):
         raise InputError(
             f"{where} has {x.ndim} axes, shape {x.shape}: expected [n height width], [n channel height width] or "
@@ -60,6 +63,8 @@ def grey_levels(x: np.ndarray, where: str, bits: Bits = 8) -> UInt[np.ndarray, "
         )
     if x.size == 0:
         raise InputError(f"{where} is empty: shape {x.shape}.", topic="own-data")
+    if value_range is not None and x.dtype.kind in "iuf":
+        x = in_unit_range(x, value_range, where)
     if bits == 16 and x.dtype == np.uint8:
         return np.multiply(grey_levels(x, where), np.uint16(TO_16_BITS), dtype=np.uint16)
     kind, highest = (np.uint16, 65_535) if bits == 16 else (np.uint8, 255)
@@ -85,7 +90,7 @@ def grey_levels(x: np.ndarray, where: str, bits: Bits = 8) -> UInt[np.ndarray, "
 def _rounded(x: np.ndarray, kind: type[np.unsignedinteger], highest: int) -> np.ndarray:
     levels = np.empty(x.shape, kind)
     for rows in _chunks(x):
-        levels[rows] = np.round(x[rows] * float(highest))
+        levels[rows] = np.round(x[rows].astype(np.float64) * highest)  # float16 ends at 65504
     return levels
 
 

@@ -16,6 +16,7 @@ from torch import Tensor
 from mpdvae.data.arrays import channels_first, grey_levels, plain_array
 from mpdvae.data.class_names import Classes, ClassNames
 from mpdvae.data.labels import class_numbers
+from mpdvae.data.layout import ValueRange
 from mpdvae.data.picture_file import damage_told
 from mpdvae.data.picture_levels import kind_of, levels_of_picture
 from mpdvae.data.preparation import AS_STORED, Preparation
@@ -73,6 +74,7 @@ class DatasetSource:
         preparation: Preparation = AS_STORED,
         channels: int | None = None,
         where: str = "dataset",
+        value_range: ValueRange | None = None,
     ) -> None:
         """Reads the first image, and all labels if there are any.
 
@@ -81,6 +83,7 @@ class DatasetSource:
             preparation: what is done to each picture.
             channels: of a model, 3 if palettes of grey shall be read as colour; None: if there is colour beside them.
             where: name of the argument, for messages.
+            value_range: values of black and white in arrays, as in `grey_levels`.
 
         Raises:
             InputError: if it is empty, or its items are no images.
@@ -94,6 +97,7 @@ class DatasetSource:
         if len(dataset) == 0:
             raise InputError(f"{where}: expected at least one image, got none.", topic="own-data")
         self.dataset, self.preparation, self.channels, self.where = dataset, preparation, channels, where
+        self.value_range = value_range
         if channels is None and preparation.channels is None and self._has_colour():
             self.channels = 3
         self.image_shape = self._image(0).shape
@@ -136,7 +140,9 @@ class DatasetSource:
                 f"{', '.join(IMAGE_NAMES)}, got a {type(image).__name__}.",
                 topic="own-data",
             )
-        levels = array[None] if array.dtype == np.uint8 else grey_levels(array[None], where, self.preparation.bits)
+        levels = array[None]
+        if array.dtype != np.uint8:
+            levels = grey_levels(levels, where, self.preparation.bits, self.value_range)
         return self.preparation.apply(channels_first(levels, where).numpy()[0])
 
     def _parts(self, row: int) -> tuple[Any, Any]:

@@ -30,7 +30,7 @@ from mpdvae.data.class_names import ClassNames
 from mpdvae.data.given_dataset import DatasetSource, is_dataset, is_picture, refuse_unnumbered
 from mpdvae.data.image_folder import PictureFolder, picture_folder
 from mpdvae.data.images import Images
-from mpdvae.data.layout import in_unit_range
+from mpdvae.data.layout import ValueRange, in_unit_range
 from mpdvae.data.npz import read_npz
 from mpdvae.data.picture_file import damage_told, pictures_in
 from mpdvae.data.picture_levels import levels_of_picture
@@ -39,7 +39,6 @@ from mpdvae.data.preparation import AS_STORED, Preparation
 from mpdvae.errors import InputError
 
 ImageShape = tuple[int, int, int]
-ValueRange = tuple[float | int, float | int]
 
 
 @dataclass(frozen=True)
@@ -75,7 +74,7 @@ def read_images(
     Arguments:
         path: a folder of pictures, a picture, an .npz archive or an .npy array.
         image_shape: (channel, height, width) by which the axes of an .npy array are told.
-        value_range: values of black and white in an .npy array, as in `given_images`.
+        value_range: values of black and white in an array or an archive, as in `given_images`.
         split: part of an archive that holds x_train and x_test.
         preparation: what is done to each image.
 
@@ -90,7 +89,7 @@ def read_images(
             topic="own-data",
         )
     if path.suffix.lower() == ".npz":
-        found = _part_of(read_npz(path, preparation.bits), split, path)
+        found = _part_of(read_npz(path, preparation.bits, value_range), split, path)
         return GivenImages(
             _prepared(found.pixels, preparation), found.labels, found.covariates, class_names=found.class_names
         )
@@ -111,8 +110,8 @@ def given_images(
     Arguments:
         images: see the head of this file.
         image_shape: (channel, height, width) by which the axes of arrays are told.
-        value_range: values of black and white; None: 0 and 1 for floats, 0 and 255 for integers. Booleans and bytes
-            (uint8) have their own.
+        value_range: values of black and white; None: 0 and 1 for floats, 0 and 255 for integers. Booleans, bytes
+            (uint8) and pictures have their own.
         where: name of the argument, for messages.
         preparation: what is done to each image.
 
@@ -124,7 +123,7 @@ def given_images(
     if not hasattr(images, "__array__"):
         refuse_unnumbered(images, where)
     if is_dataset(images):
-        source = DatasetSource(images, preparation, image_shape[0])
+        source = DatasetSource(images, preparation, image_shape[0], where, value_range)
         pixels = torch.from_numpy(source.read(np.arange(len(source))))
         return GivenImages(pixels, source.labels, class_names=source.class_names)
     if is_picture(images):

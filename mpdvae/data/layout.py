@@ -9,6 +9,9 @@ import numpy as np
 
 from mpdvae.errors import InputError
 
+ValueRange = tuple[float | int, float | int]
+"""Values of black and white."""
+
 
 def axes_of_image(numbers: int, found: tuple[int, ...] | None, image_shape: Any) -> tuple[int, ...]:
     """Returns the axes of one image.

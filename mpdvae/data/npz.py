@@ -17,6 +17,7 @@ import zlib
 from pathlib import Path
 
 import numpy as np
+from torch import Tensor
 
 from mpdvae.data import covariates
 from mpdvae.data.arrays import channels_first, grey_levels
@@ -24,6 +25,7 @@ from mpdvae.data.class_names import Classes
 from mpdvae.data.files import check_method, headers_of_any_age
 from mpdvae.data.images import Images
 from mpdvae.data.labels import class_numbers
+from mpdvae.data.layout import ValueRange
 from mpdvae.data.preparation import Bits
 from mpdvae.data.tar import Stream
 from mpdvae.errors import InputError
@@ -37,23 +39,29 @@ _MOST_AXES = 8
 _PIECE = 1 << 20  # bytes
 
 
-def read_npz(path: Path, bits: Bits = 8) -> dict[str, Images]:
-    """Reads the images in `path`, as levels of so many bits: under "all", or under "train" and "test". Raises `InputError`
-    if they cannot be used."""
+def read_npz(path: Path, bits: Bits = 8, value_range: ValueRange | None = None) -> dict[str, Images]:
+    """Reads the images in `path`, as levels of so many bits: under "all", or under "train" and "test". `value_range` is as
+    in `grey_levels`. Raises `InputError` if they cannot be used."""
     arrays = _read_arrays(path)
+
+    def images(key: str, classes: Classes | None) -> Images:
+        where = f"{key} in {path}"
+        levels = grey_levels(arrays.pop(key), where, bits, value_range)
+        return _known_of(channels_first(levels, where), arrays, key, classes, path)
+
     if "x" in arrays and "x_train" in arrays:
         raise InputError(f"{path} holds both x and x_train: give x alone, or x_train with x_test.", topic="own-data")
     if "x_test" in arrays and "x_train" not in arrays:
         raise InputError(f"{path} holds x_test but no x_train.", topic="own-data")
     if "x" in arrays:
-        return {"all": _images(arrays, "x", _labels(arrays, ["y"], path)[0], path, bits)}
+        return {"all": images("x", _labels(arrays, ["y"], path)[0])}
     if "x_train" not in arrays:
         raise InputError(
             f"{path} holds no images: expected an array x, or x_train and x_test; found {sorted(arrays)}.",
             topic="own-data",
         )
     if "x_test" not in arrays:
-        return {"all": _images(arrays, "x_train", _labels(arrays, ["y_train"], path)[0], path, bits)}
+        return {"all": images("x_train", _labels(arrays, ["y_train"], path)[0])}
     for kind, train, test in (("labels", "y_train", "y_test"), ("covariates", "covariates_train", "covariates_test")):
         if (train in arrays) != (test in arrays):
             there, absent = (train, test) if train in arrays else (test, train)
@@ -61,7 +69,7 @@ def read_npz(path: Path, bits: Bits = 8) -> dict[str, Images]:
                 f"{path} holds {kind} {there}, but {absent} is missing: give both or neither.", topic="own-data"
             )
     train, test = _labels(arrays, ["y_train", "y_test"], path)
-    return {"train": _images(arrays, "x_train", train, path, bits), "test": _images(arrays, "x_test", test, path, bits)}
+    return {"train": images("x_train", train), "test": images("x_test", test)}
 
 
 def _read_arrays(path: Path) -> dict[str, np.ndarray]:
@@ -133,9 +141,8 @@ def _labels(arrays: dict[str, np.ndarray], keys: list[str], path: Path) -> list[
     return [*class_numbers({f"{key} in {path}": arrays[key] for key in keys})]
 
 
-def _images(arrays: dict[str, np.ndarray], key: str, classes: Classes | None, path: Path, bits: Bits) -> Images:
-    where = f"{key} in {path}"
-    pixels = channels_first(grey_levels(arrays.pop(key), where, bits), where)
+def _known_of(pixels: Tensor, arrays: dict[str, np.ndarray], key: str, classes: Classes | None, path: Path) -> Images:
+    """Returns the images `key` with what else the archive holds of them."""
     labels, names = (None, ()) if classes is None else classes
     if labels is not None and len(labels) != len(pixels):
         raise InputError(

@@ -26,6 +26,7 @@ from mpdvae.data.covariates import of_array
 from mpdvae.data.given_dataset import DatasetSource
 from mpdvae.data.image_folder import picture_folder
 from mpdvae.data.images import Images, Splits
+from mpdvae.data.layout import ValueRange
 from mpdvae.data.npz import read_npz
 from mpdvae.data.picture_source import PictureSource
 from mpdvae.data.preparation import AS_STORED, Preparation
@@ -82,6 +83,7 @@ def from_dataset(
     split_seed: int = PAPER_SPLIT_SEED,
     preparation: Preparation = AS_STORED,
     covariates: Covariates | None = None,
+    value_range: ValueRange | None = None,
     where: str = "dataset",
 ) -> Splits:
     """Returns the images of a data set of another library, split as those of a folder.
@@ -94,12 +96,14 @@ def from_dataset(
         split_seed: seed of the split.
         preparation: what is done to each picture.
         covariates: numbers that are known of each image, [n] or [n covariate].
+        value_range: values of black and white in arrays; None: 0 and 1 for floats, 0 and 255 for integers. Booleans, bytes
+            (uint8) and pictures have their own.
         where: name of the argument, for messages.
 
     Raises:
         InputError: if its items are no images, or differ in shape, or covariates are no finite numbers.
     """
-    source = DatasetSource(dataset, preparation, where=where)
+    source = DatasetSource(dataset, preparation, where=where, value_range=value_range)
     told = None if covariates is None else _numbers(covariates, len(source))
     parts = {"all": _held(source, Known(source.labels, told), source.class_names)}
     splits = split_own(parts, title, titled(title, preparation), validation_size, split_seed)

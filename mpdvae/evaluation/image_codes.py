@@ -24,7 +24,7 @@ from torch.nn.utils import parametrize
 from mpdvae.data import ENTRIES
 from mpdvae.data.class_names import ClassNames
 from mpdvae.data.conditions import Covariates, Labels
-from mpdvae.data.given_images import ValueRange
+from mpdvae.data.layout import ValueRange
 from mpdvae.divergence import diagonal_normal
 from mpdvae.errors import InputError
 from mpdvae.evaluation.code_files import write_table
@@ -110,7 +110,7 @@ def encode_images(
         samples: importance samples per image for log p(x); 1 gives the ELBO.
         split: part of a data set, or of an .npz archive with x_train and x_test: train, validation or test.
         seed: seed of the samples.
-        value_range: values of black and white, as in `vae.preprocess`.
+        value_range: values of black and white, as in `vae.preprocess`; those of a data set cannot be replaced.
         labels: classes of the images, as in `vae.preprocess`; the labels of a data set cannot be replaced.
         covariates: numbers that a conditional model is told, as in `vae.preprocess`; those of a data set cannot be replaced.
         data_dir: folder of the data sets; None: the default.
@@ -160,9 +160,10 @@ def _input(
         return model_input(vae, images, value_range, split, labels, covariates)
     known = [entry.name for entry in ENTRIES]
     if images in known:
-        for name, given in {"labels": labels, "covariates": covariates}.items():
+        for name, given in {"labels": labels, "covariates": covariates, "value_range": value_range}.items():
             if given is not None:
-                raise InputError(f"{name}: {images} is used with its own, if any; leave them out.", topic="conditional")
+                topic = "own-data" if name == "value_range" else "conditional"
+                raise InputError(f"{name}: {images} is used with its own, if any; leave them out.", topic=topic)
         return of_data_set(vae, images, split, data_dir)
     near = get_close_matches(images[:200], known, n=1, cutoff=0.7)
     raise InputError(

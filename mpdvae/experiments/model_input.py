@@ -18,7 +18,8 @@ from torch import Tensor
 
 from mpdvae.data.class_names import Classes, ClassNames, as_trained
 from mpdvae.data.conditions import NOTHING, Covariates, Known, Labels, checked_known
-from mpdvae.data.given_images import GivenImages, ValueRange, given_images, path_of, read_images
+from mpdvae.data.given_images import GivenImages, given_images, path_of, read_images
+from mpdvae.data.layout import ValueRange
 from mpdvae.data.protocols import Protocol, evaluation_images, expected_images, images_by_content
 from mpdvae.errors import InputError
 from mpdvae.experiments.experiment import origin_of
@@ -71,8 +72,8 @@ def preprocess(
         images: a path of a folder of pictures, of a picture, of an .npz archive or of an .npy array; a Pillow image; an
             array or a torch tensor: one image or several, with the channels first, last or, for grey images, left out, or
             flat rows; a list of images; or a data set of torch or Hugging Face.
-        value_range: values of black and white; None: 0 and 1 for floats, 0 and 255 for integers. Booleans and bytes (uint8)
-            have their own.
+        value_range: values of black and white; None: 0 and 1 for floats, 0 and 255 for integers. Booleans, bytes (uint8)
+            and pictures have their own.
         labels: classes of the images, for a conditional model: numbers or names (`vae.class_names`), one for all or one for
             each; None: those that the images come with, by name where the classes of the training images had names.
         covariates: numbers that a conditional model is told of the images: a row for all or one for each; None: those that
