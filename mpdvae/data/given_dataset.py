@@ -11,7 +11,6 @@ from typing import Any
 
 import numpy as np
 from jaxtyping import UInt
-from torch import Tensor
 
 from mpdvae.data.arrays import channels_first, grey_levels, plain_array
 from mpdvae.data.class_names import Classes, ClassNames
@@ -156,23 +155,25 @@ class DatasetSource:
             return item[0] if item else None, item[1] if len(item) > 1 else None
         return item, None
 
+    def _has_label(self, row: int) -> bool:
+        """Returns whether an item has a place for a label, which may be empty."""
+        item = self.dataset[row]
+        if isinstance(item, Mapping):
+            return self._column(item, "ClassLabel", LABEL_NAMES) is not None
+        return isinstance(item, tuple | list) and len(item) > 1
+
     def _column(self, item: Mapping[str, Any], feature: str, usual: tuple[str, ...]) -> str | None:
         features = getattr(self.dataset, "features", None) or {}
         of_kind = [name for name, kind in features.items() if type(kind).__name__ == feature]
         return next((name for name in (*of_kind, *usual) if name in item), None)
 
     def _classes(self) -> Classes | None:
-        if self._parts(0)[1] is None:
+        if not self._has_label(0):
             return None
         labels = [self._parts(row)[1] for row in range(len(self))]
-        called = f"the labels of {self.where}"
-        plain = [plain_array(label, called) if isinstance(label, Tensor) else label for label in labels]
-        try:
-            classes = class_numbers({called: np.asarray(plain)})[0]
-        except ValueError:
-            raise InputError(
-                f"{self.where}: its labels differ in form: give all as integers, or all as names."
-            ) from None
+        if all(label is None for label in labels):
+            return None
+        classes = class_numbers({f"the labels of {self.where}": labels})[0]
         numbers, names = classes.labels, classes.names or self._names()
         fit = numbers is not None and numbers.min() >= 0 and numbers.max() < len(names)
         return Classes(numbers, names if fit else ())

@@ -8,9 +8,9 @@ meant either way.
 import re
 
 import numpy as np
-from torch import Tensor
 
 from mpdvae.data.class_names import SHOWN, ClassNames, in_words, numbers_by_name
+from mpdvae.data.labels import column_of
 from mpdvae.errors import InputError, listed, meant
 from mpdvae.system.untrusted_files import in_short
 from mpdvae.system.untrusted_text import encodable
@@ -19,42 +19,25 @@ NUMERAL = re.compile("-?[0-9]{1,18}")
 """A number that a tensor of integers holds."""
 
 
-def as_numbers(labels: object, known: ClassNames, told: int) -> object:
-    """Returns labels that are text as an array of numbers; others as they are, or as a list, for torch to make a tensor of.
+def as_numbers(labels: object, known: ClassNames, told: int) -> np.ndarray:
+    """Returns labels as an array of numbers; what are no labels, as an array that holds none.
 
     Arguments:
-        labels: one label, or several in a sequence, an array or a column of a table.
+        labels: one label, or several in a form of `mpdvae.data.labels`.
         known: names of the model's classes, in the order of their numbers; empty: they have none, or these are not known.
         told: number of classes that the model is conditioned on.
 
     Raises:
-        InputError: for text that denotes no class, or several, and for text among numbers.
+        InputError: for text that denotes no class, or several, for text among numbers, and for labels that are missing.
     """
-    if isinstance(labels, Tensor) or (isinstance(labels, np.ndarray) and labels.dtype.kind in "biufc"):
-        return labels
-    try:
-        column = _objects(labels)
-    except ValueError:  # rows of different lengths
-        return labels
-    others = [label for label in column.flat if not isinstance(label, str)]
-    if len(others) == column.size:
-        return column.tolist()
-    if others:
-        raise InputError(
-            f"labels: expected a name for each image, or a number for each, got {in_short(repr(others[0]), 60)} among names; "
-            "give one or the other.",
-            topic="conditional",
-        )
-    number = {text: _number(encodable(text), known, told) for text in set(column.flat)}
-    return np.array([number[text] for text in column.flat]).reshape(column.shape)
-
-
-def _objects(labels: object) -> np.ndarray:
-    """Returns labels as an array of Python's objects."""
-    if not hasattr(labels, "__array__"):
-        return np.asarray(labels, object)
-    array = np.asarray(labels)
-    return (np.char.decode(array, "latin-1") if array.dtype.kind == "S" else array).astype(object)
+    if isinstance(labels, bool):  # of all images: a switch rather than a class
+        return np.asarray(labels)
+    column = column_of(labels, "labels")
+    if column.dtype.kind != "U":
+        return column
+    texts = column.ravel().tolist()
+    number = {text: _number(encodable(text), known, told) for text in set(texts)}
+    return np.array([number[text] for text in texts], np.int64).reshape(column.shape)
 
 
 def _number(text: str, known: ClassNames, told: int) -> int:

@@ -196,7 +196,8 @@ class MPDVAE(ImagesInX, ClassNamePrefixFeaturesOutMixin, TransformerMixin, Densi
         Arguments:
             X: at least 4 images; see the class for the accepted shapes.
             y: ignored; exists for compatibility with scikit-learn.
-            labels: class of each image, which makes the model conditional: integers or text, [n], of at most 256 classes.
+            labels: class of each image, which makes the model conditional: integers or text, [n], or one-hot rows
+                [n classes], of at most 256 classes.
             covariates: numbers that are known of each image, which make the model conditional: [n] or [n covariate].
 
         Returns:

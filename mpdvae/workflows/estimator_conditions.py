@@ -1,6 +1,6 @@
 """What the scikit-learn estimator is told of images: `labels` and `covariates`, beside X.
 
-    labels        [n], or one for all                     integers, booleans or text
+    labels        in a form of `mpdvae.data.labels`, or one for all
     covariates    [n], [n covariate], or a row for all    finite numbers, in any units
 
 `fit` decides: a model is told from then on what it was told there. As scikit-learn's classifiers do, the estimator keeps the
@@ -19,6 +19,7 @@ from mpdvae.data.class_names import SHOWN, ClassNames, numbers_by_name
 from mpdvae.data.conditions import Condition, Known, checked_covariates
 from mpdvae.data.covariates import of_array
 from mpdvae.data.images import Images
+from mpdvae.data.labels import column_of
 from mpdvae.errors import InputError, listed
 from mpdvae.experiments.data_config import MOST_CLASSES
 from mpdvae.experiments.experiment import Origin
@@ -109,23 +110,20 @@ def classes_of(origin: Origin) -> np.ndarray | None:
 
 def _column(labels: Any, count: int, shared: bool) -> np.ndarray:
     """Returns integers or text [count]; `shared`: a single one is that of all."""
-    array = plain_array(labels, "labels", "one for each image")
-    if array.dtype.kind == "O" and all(isinstance(label, str) for label in array.flat):
-        array = array.astype(str)
-    if array.dtype.kind not in "biuU":
+    array = column_of(labels, "labels")
+    if array.dtype.kind not in "iuU":
+        array = plain_array(labels, "labels", "one for each image")  # raises for lists of different lengths
         raise InputError(
-            f"labels: expected integers or text, got {array.dtype}; convert them, such as by labels.astype(int) or "
-            "labels.astype(str).",
+            f"labels: expected integers or text, got {array.dtype}; convert them, such as by labels.astype(str).",
             topic="conditional",
         )
-    if array.shape not in ((count,), (count, 1), *([()] if shared else [])):
+    if array.shape not in ((count,), *([()] if shared else [])):
         raise InputError(
             f"labels: expected one for each of {count} images{', or one for all' if shared else ''}, got shape "
             f"{array.shape}.",
             topic="conditional",
         )
-    array = array.astype(np.int64) if array.dtype.kind == "b" else array
-    return np.broadcast_to(array, count) if array.ndim == 0 else array.reshape(count)
+    return np.broadcast_to(array, count)
 
 
 def _numbers(labels: Any, classes: np.ndarray, count: int) -> torch.Tensor:

@@ -105,7 +105,7 @@ def test_a_class_is_always_denoted_by_its_name(names):
     assert as_numbers(names, tuple(names), len(names)).tolist() == [*range(len(names))]
 
 
-@pytest.mark.parametrize("labels", [["cat", 1], ["cat", None], ["cat", float("nan")], np.array(["cat", 0], object)])
+@pytest.mark.parametrize("labels", [["cat", 1], ["cat", 1.5], np.array(["cat", 0], object)])
 def test_text_among_others_is_refused(labels):
     with pytest.raises(
         InputError, match=r"labels: expected a name for each image, or a number for each, got .* among names"
@@ -113,9 +113,7 @@ def test_text_among_others_is_refused(labels):
         numbers(labels, PETS, 3, 2)
 
 
-@pytest.mark.parametrize(
-    "labels", [["cat"] * 3, [["cat", "dog"]], [["cat"], ["dog"]], [], [["cat"], ["dog", "owl"]], None, {}]
-)
+@pytest.mark.parametrize("labels", [["cat"] * 3, [["cat", "dog"]], [], [["cat"], ["dog", "owl"]], None, {}])
 def test_names_of_another_number_of_images_are_refused(labels):
     with pytest.raises(InputError, match="labels: expected the number of a class, or 2 of them"):
         numbers(labels, PETS, 3, 2)

@@ -359,7 +359,7 @@ def test_what_is_no_labelled_image_is_refused(vae):
     grey = with_labels(images + 0.5, torch.zeros(2).long())
     with pytest.raises(InputError, match=r"has the value 0\.5"):
         vae(grey)
-    for labels in (torch.tensor(1.5), [1, 2, 3], torch.zeros(2, 2).long(), [True, False]):
+    for labels in (torch.tensor(1.5), [1, 2, 3], torch.zeros(2, 2).long(), torch.zeros(2, 1, 1)):
         with pytest.raises(InputError, match="labels: expected the number of a class, or 2 of them"):
             vae.sample(2, labels=labels)
     plain = tiny("vae-digits-smoke").build((1, 8, 8))

@@ -214,7 +214,7 @@ REFUSED_BY_FIT = {
     "too few labels": ({"labels": Y[:5]}, r"^labels: expected one for each of 24 images, got shape \(5,\)"),
     "one label for all": ({"labels": 1}, r"^labels: expected one for each of 24 images, got shape \(\)"),
     "fractions": ({"labels": Y / 2}, r"^labels: expected integers or text, got float64; convert them"),
-    "text and nothing": ({"labels": ["a", None] * 12}, r"^labels: expected integers or text, got object"),
+    "text and nothing": ({"labels": ["a", None] * 12}, r"^labels: expected a label for each of 24 images, got none"),
     "ragged": ({"labels": [[1], [1, 2]] * 12}, r"^labels: expected one for each image, got lists of different lengths"),
     "too few rows": ({"covariates": DOSE[:5]}, r"^covariates: expected numbers \[24\] or \[24 covariate\]"),
     "not finite": ({"covariates": np.where(DOSE > 40, np.nan, DOSE)}, r"^covariates: expected finite numbers, got \["),
