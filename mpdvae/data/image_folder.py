@@ -23,12 +23,15 @@ from mpdvae.data.images import Images
 from mpdvae.data.picture_file import ENDINGS, Picture, pictures_in, refuse_way_out
 from mpdvae.data.picture_source import PictureSource
 from mpdvae.data.preparation import AS_STORED, Preparation
-from mpdvae.errors import InputError
+from mpdvae.errors import InputError, listed
 from mpdvae.system.untrusted_files import in_short
 from mpdvae.system.untrusted_text import encodable
 
 NAMED = 3
 """Number of files left out that are named."""
+NAMED_CLASSES = 5
+SPLITS = frozenset({"train", "training", "val", "valid", "validation", "test", "testing"})
+"""Names of folders that hold parts of a data set."""
 
 
 @dataclass(frozen=True)
@@ -72,7 +75,9 @@ class PictureFolder:
             f"read {_counted(len(self.pictures), 'picture')} of {height}x{width}",
             *source.changes(),
         ]
-        parts[0] += f" in {len(self.class_names)} classes" if self.class_names else ""
+        if self.class_names:
+            called = listed([in_short(name, 60) for name in self.class_names], NAMED_CLASSES)
+            parts[0] += f" in {len(self.class_names)} class{'' if len(self.class_names) == 1 else 'es'} ({called})"
         return "; ".join([*parts, *([self.omission] if self.left_out else [])])
 
     @property
@@ -120,6 +125,7 @@ def picture_folder(folder: Path) -> PictureFolder:
             topic="own-data",
         )
     _check_classes(classes, {path.relative_to(folder).parts[0] for path in held})
+    _refuse_splits(folder, classes)
     left_out = sorted(str(path.relative_to(folder)) for path in files if not _is_picture(path))
     pictures = [picture for file in held for picture in pictures_in(file)]
     return PictureFolder(folder, pictures, [path.name for path in classes] or None, left_out)
@@ -131,6 +137,26 @@ def _check_classes(classes: list[Path], filled: set[str]) -> None:
             raise InputError(
                 f"{path} holds no pictures, though each sub-folder is a class: remove or fill it.", topic="own-data"
             )
+
+
+def _refuse_splits(folder: Path, classes: list[Path]) -> None:
+    """Raises `InputError` for a folder of parts, train/CLASS and test/CLASS, whose classes would be called train and test."""
+    if not classes or not {path.name.lower() for path in classes} <= SPLITS:
+        return
+    held = [{path.name for path in _visible(part) if path.is_dir()} for part in classes]
+    if shared := sorted(set.intersection(*held)):
+        parts, within = listed([path.name for path in classes]), listed([in_short(name, 60) for name in shared], NAMED)
+        raise InputError(
+            f"{folder}: expected a sub-folder for each class, got {parts}, which are named like parts of a data set and hold "
+            f"{within}; give {folder / _training(classes)}, or put the pictures of "
+            "each class into one folder.",
+            topic="own-data",
+        )
+
+
+def _training(classes: list[Path]) -> str:
+    """Returns the name of the part to train on."""
+    return next((path.name for path in classes if path.name.lower().startswith("train")), classes[0].name)
 
 
 def _visible(folder: Path) -> list[Path]:

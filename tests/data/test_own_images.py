@@ -83,7 +83,7 @@ def train_mixture(capsys, folder: Path, out: Path) -> str:
 def test_pictures_of_every_size_are_prepared_alike_in_training_and_later(tmp_path, capsys):
     said = train_mixture(capsys, tmp_path / "FOLDER", tmp_path / "DIR")
     reading = (
-        "read 60 pictures of 8x9 in 2 classes; put 40 with transparency on grey level 255; left out 1 "
+        "read 60 pictures of 8x9 in 2 classes (a and b); put 40 with transparency on grey level 255; left out 1 "
         "file without pictures: notes.txt"
     )
     line = f"{tmp_path}/FOLDER: {reading}"

@@ -338,5 +338,38 @@ def test_files_beside_classes_are_said(tmp_path):
         some_pictures(tmp_path / name, 6)
     (tmp_path / "notes.txt").write_text("")
     (tmp_path / "a" / "labels.csv").write_text("")
-    said = "read 12 pictures of 4x3 in 2 classes; left out 2 files without pictures: a/labels.csv, notes.txt"
+    said = "read 12 pictures of 4x3 in 2 classes (a and b); left out 2 files without pictures: a/labels.csv, notes.txt"
     assert reading(tmp_path) == said
+
+
+PARTS = {
+    "two": (["train/cat", "train/dog", "val/cat", "val/dog"], "train and val", "cat and dog", "train"),
+    "three": (["Test/cat", "Train/cat", "Validation/cat"], "Test, Train and Validation", "cat", "Train"),
+    "some classes": (["test/dog", "train/cat", "train/dog"], "test and train", "dog", "train"),
+    "one": (["training/cat"], "training", "cat", "training"),
+}
+
+
+@pytest.mark.parametrize("case", PARTS.values(), ids=PARTS)
+def test_folders_of_parts_are_no_classes(case, tmp_path):
+    folders, parts, classes, give = case
+    for folder in folders:
+        some_pictures(tmp_path / folder, 3)
+    with pytest.raises(
+        InputError, match=f"got {parts}, which are named like .* and hold {classes}; give .*/{give}, or"
+    ):
+        read_image_folder(tmp_path)
+    assert len(read_image_folder(tmp_path / give)) == 3 * sum(folder.startswith(f"{give}/") for folder in folders)
+
+
+@pytest.mark.parametrize("folders", [["train", "test"], ["train/cat", "plane/cat"], ["train/cat", "test/dog"]])
+def test_classes_may_be_called_like_parts(folders, tmp_path):
+    for folder in folders:
+        some_pictures(tmp_path / folder, 3)
+    assert len(set(read_image_folder(tmp_path).labels.tolist())) == 2
+
+
+def test_the_line_names_few_of_many_classes(tmp_path):
+    for name in "abcdefg":
+        some_pictures(tmp_path / name, 2)
+    assert "read 14 pictures of 4x3 in 7 classes (a, b, c, d, e and 2 more)" in reading(tmp_path)
