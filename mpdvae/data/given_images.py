@@ -6,7 +6,7 @@
 
 The shape of the model's images tells which axis is the channel, whether there is an axis of images, and the shape of flat
 rows. Where images are brought to one size, an array [a b 3] is a picture in colour, [a b c] for a grey model a images, and
-[3 b c] for a model in colour one with its channels first.
+[3 b c] for a model in colour one with its channels first; [a b 1], [a b 2] and [a b 4] are refused, since they may be either.
 
 Values are booleans, integers 0..255 (for a model of more levels than 256: bytes, or other integers 0..65535) or floats 0..1,
 or numbers for which `value_range` gives black and white. The preparation of the model's training images is applied. Nothing
@@ -143,9 +143,24 @@ def given_images(
                 topic="own-data",
             )
         parts.append(part)
-    names = [name for part, path in zip(parts, paths, strict=True) if path for name in (part.names or [str(path)])]
     pixels = torch.cat([part.pixels for part in parts])
-    return GivenImages(pixels, names=names if len(names) == len(pixels) else None)
+    return GivenImages(pixels, names=_names(parts, paths))
+
+
+def _names(parts: list[GivenImages], paths: list[Path | None]) -> list[str] | None:
+    """Returns the name of each image's file, relative to the folder that holds all `paths`; None if some have no files of
+    their own."""
+    there = [Path(os.path.abspath(path)) for path in paths if path is not None]
+    named = [part.names or ([] if path.is_dir() else [path.name]) for part, path in zip(parts, there, strict=False)]
+    if len(there) < len(paths) or any(len(names) != len(part) for names, part in zip(named, parts, strict=True)):
+        return None
+    folders = [path if path.is_dir() else path.parent for path in there]
+    common = Path(os.path.commonpath(folders)) if len({path.anchor for path in there}) == 1 else Path()
+    return [
+        os.path.relpath(folder / name, common) if common.is_absolute() else str(folder / name)
+        for folder, names in zip(folders, named, strict=True)
+        for name in names
+    ]
 
 
 def path_of(images: Any) -> Path | None:
@@ -211,7 +226,7 @@ def _with_axis_of_images(x: np.ndarray, image_shape: ImageShape, where: str, pre
     flat = {2: x.shape[1:] == (prod(image_shape),), 3: channel == 1 and x.shape[1:] == (height, width)}
     if flat.get(x.ndim) or (channel == 1 and x.shape == (height, width)):
         return x.reshape(-1, *image_shape)
-    if preparation.changes_form and (found := _of_any_size(x, channel)) is not None:
+    if preparation.changes_form and (found := _of_any_size(x, channel, where)) is not None:
         return found
     raise InputError(
         f"{where}: expected images of shape {image_shape} (channel, height, width), which the model takes, got an array of "
@@ -220,18 +235,34 @@ def _with_axis_of_images(x: np.ndarray, image_shape: ImageShape, where: str, pre
     )
 
 
-def _of_any_size(x: np.ndarray, channel: int) -> np.ndarray | None:
+def _of_any_size(x: np.ndarray, channel: int, where: str) -> np.ndarray | None:
     """Returns one image or several of any size as [n channel height width] for a model of images with so many channels; None
-    if `x` cannot be that. Three axes are one picture in colour if the last one has three numbers or, for a model in colour,
-    the first one; otherwise they are grey images, however many."""
+    if `x` cannot be that. Three axes are one picture if the last one has three numbers, or as many as the model has channels
+    beyond one, or, for a model in colour, the first one has three; otherwise they are grey images, however many. Raises
+    `InputError` for a last axis that may be the channels of one picture as well."""
     if x.ndim == 2:
         return x[None, None]
-    if x.ndim == 3 and x.shape[2] == 3:
+    if x.ndim == 3 and (x.shape[2] == 3 or x.shape[2] == channel > 1):
         return x.transpose(2, 0, 1)[None]
+    if x.ndim == 3 and x.shape[2] in (1, 2, 4):
+        raise _ambiguous(x.shape, where)
     if x.ndim == 3:
         return x[None] if (channel, x.shape[0]) == (3, 3) else x[:, None]
     axis = channel_axis(x.shape) if x.ndim == 4 else None
     return None if axis is None else np.moveaxis(x, axis, 1)
+
+
+def _ambiguous(shape: tuple[int, ...], where: str) -> InputError:
+    n, height, width = shape
+    one = {1: "a grey picture", 2: "a grey picture with transparency", 4: "a picture in colour with transparency"}[
+        width
+    ]
+    advice = {1: "x[None]", 2: "PIL.Image.fromarray(x, 'LA')", 4: "PIL.Image.fromarray(x, 'RGBA')"}[width]
+    return InputError(
+        f"{where}: expected one picture or several, got an array of shape {shape}, which may be {one} of {n}x{height} or {n} "
+        f"grey ones of {height}x{width}; give {advice} for the former, x[:, None] for the latter.",
+        topic="image-shape",
+    )
 
 
 def _kind(x: Any) -> str:

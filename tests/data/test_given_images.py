@@ -90,7 +90,10 @@ def test_files_are_read_with_their_names_and_labels(pictures):
     files = [pictures / "b" / "0.png", str(pictures / "a" / "0.png")]
     several = given_images(files, SHAPE)
     assert np.array_equal(several.pixels.numpy(), GREY[[1, 0], None])
-    assert several.names == ["0.png", "0.png"]
+    assert several.names == ["b/0.png", "a/0.png"]
+    assert given_images([pictures / "a", files[0]], SHAPE).names == ["a/0.png", "a/1.png", "b/0.png"]
+    assert given_images([pictures / "a" / "1.png", files[1]], SHAPE).names == ["1.png", "0.png"]
+    assert given_images([files[0], GREY[0]], SHAPE).names is None
     assert given_images(files[0], SHAPE).names == ["0.png"]
 
 
@@ -263,3 +266,24 @@ def test_three_axes_of_which_the_last_has_three_numbers_are_a_picture_in_colour(
     x = np.random.default_rng(height).integers(0, 256, (height, 9, 3), dtype=np.uint8)
     given = given_images(x, (channels, 8, 8), preparation=small).pixels
     assert torch.equal(given, given_images(Image.fromarray(x), (channels, 8, 8), preparation=small).pixels)
+
+
+@pytest.mark.parametrize("channels", COLOURS)
+@pytest.mark.parametrize("last", [1, 2, 4])
+@pytest.mark.parametrize("listed", [False, True])
+def test_three_axes_that_may_be_one_picture_or_several_are_refused(channels, last, listed):
+    small = Preparation(size=(8, 8), colours=COLOURS[channels])
+    x = np.random.default_rng(last).integers(0, 256, (20, 30, last), dtype=np.uint8)
+    with pytest.raises(
+        InputError, match=r"got an array of shape \(20, 30, .\), which may be .* or 20 grey ones of 30x"
+    ):
+        given_images([x] if listed else x, (channels, 8, 8), preparation=small)
+    several = given_images(x[:, None], (channels, 8, 8), preparation=small).pixels
+    assert several.shape == (20, channels, 8, 8)
+    one = x[None] if last == 1 else Image.fromarray(x, {2: "LA", 4: "RGBA"}[last])
+    assert given_images(one, (channels, 8, 8), preparation=small).pixels.shape == (1, channels, 8, 8)
+
+
+def test_a_last_axis_of_as_many_numbers_as_the_model_has_channels_is_one_picture():
+    x = np.random.default_rng(0).integers(0, 256, (20, 30, 4), dtype=np.uint8)
+    assert given_images(x, (4, 8, 8), preparation=Preparation(size=(8, 8))).pixels.shape == (1, 4, 8, 8)
