@@ -14,7 +14,7 @@ else is guessed or scaled to fit: what does not fit is rejected.
 """
 
 import os
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from math import prod
 from pathlib import Path
 from typing import Any
@@ -28,8 +28,10 @@ from mpdvae.data.array_file import mapped_array
 from mpdvae.data.arrays import channel_axis, grey_levels, plain_array
 from mpdvae.data.class_names import ClassNames
 from mpdvae.data.given_dataset import DatasetSource, is_dataset, is_picture, refuse_unnumbered
+from mpdvae.data.given_lists import beside_labels, holds_items, listed_column
 from mpdvae.data.image_folder import PictureFolder, picture_folder
 from mpdvae.data.images import Images
+from mpdvae.data.labels import class_numbers
 from mpdvae.data.layout import ValueRange, in_unit_range
 from mpdvae.data.npz import read_npz
 from mpdvae.data.picture_file import damage_told, pictures_in
@@ -39,6 +41,8 @@ from mpdvae.data.preparation import AS_STORED, Preparation
 from mpdvae.errors import InputError
 
 ImageShape = tuple[int, int, int]
+MOST_BYTES = 4096
+"""Bytes of a path, as Linux allows them."""
 
 
 @dataclass(frozen=True)
@@ -120,9 +124,14 @@ def given_images(
     """
     if (path := path_of(images)) is not None:
         return read_images(path, image_shape, value_range, preparation=preparation)
+    images = listed_column(images)
     if not hasattr(images, "__array__"):
         refuse_unnumbered(images, where)
-    if is_dataset(images):
+    if (both := beside_labels(images)) is not None:
+        given = given_images(both.images, image_shape, value_range, f"{where}[0]", preparation)
+        classes = class_numbers({f"{where}[1]": both.labels})[0]
+        return replace(given, labels=classes.labels, class_names=classes.names)
+    if is_dataset(images) or holds_items(images):
         source = DatasetSource(images, preparation, image_shape[0], where, value_range)
         pixels = torch.from_numpy(source.read(np.arange(len(source))))
         return GivenImages(pixels, source.labels, class_names=source.class_names)
@@ -164,8 +173,21 @@ def _names(parts: list[GivenImages], paths: list[Path | None]) -> list[str] | No
 
 
 def path_of(images: Any) -> Path | None:
-    """Returns the path that `images` is, as text, bytes or a path object; None if it is none."""
-    return Path(os.fsdecode(images)).expanduser() if isinstance(images, str | bytes | os.PathLike) else None
+    """Returns the path that `images` is, as text, bytes or a path object; None if it is none. Raises `InputError` for empty
+    text, and for the bytes of a file."""
+    if not isinstance(images, str | bytes | os.PathLike):
+        return None
+    if isinstance(images, bytes) and (b"\0" in images or len(images) > MOST_BYTES):
+        raise InputError(
+            f"images: expected a path, or images, got {len(images):,} bytes that are no path; of a picture in a file, give "
+            "the path, or PIL.Image.open(io.BytesIO(content)).",
+            topic="own-data",
+        )
+    if images in ("", b""):
+        raise InputError(
+            "images: expected a path, or images, got empty text; give '.' for this folder.", topic="own-data"
+        )
+    return Path(os.fsdecode(images)).expanduser()
 
 
 def _part_of(parts: dict[str, Images], split: str, path: Path) -> Images:

@@ -20,7 +20,7 @@ import torch
 from jaxtyping import Float32, Int64, UInt
 from torch import Tensor
 
-from mpdvae.data.class_names import ClassNames
+from mpdvae.data.class_names import Classes, ClassNames
 from mpdvae.data.conditions import Known
 from mpdvae.data.preparation import AS_STORED, Preparation
 from mpdvae.errors import InputError
@@ -79,6 +79,10 @@ class Images:
         indices = indices.to(self.pixels.device)
         known, factors = self.known.take(indices), None if self.factors is None else self.factors[indices]
         return Images(self.pixels[indices], known.labels, factors, known.covariates, self.class_names)
+
+    def of_classes(self, classes: Classes) -> "Images":
+        """Returns the same images with these labels."""
+        return replace(self, labels=classes.labels, class_names=classes.names)
 
     def part(self, indices: Int64[Tensor, " part"]) -> "Images":
         """Returns the images with these indices, in this order, held as these are held."""

@@ -14,6 +14,7 @@ import struct
 import tokenize
 import zipfile
 import zlib
+from collections.abc import Mapping
 from pathlib import Path
 
 import numpy as np
@@ -21,14 +22,14 @@ from torch import Tensor
 
 from mpdvae.data import covariates
 from mpdvae.data.arrays import channels_first, grey_levels
-from mpdvae.data.class_names import Classes
+from mpdvae.data.class_names import SHOWN, Classes
 from mpdvae.data.files import check_method, headers_of_any_age
 from mpdvae.data.images import Images
 from mpdvae.data.labels import class_numbers
 from mpdvae.data.layout import ValueRange
 from mpdvae.data.preparation import Bits
 from mpdvae.data.tar import Stream
-from mpdvae.errors import InputError
+from mpdvae.errors import InputError, listed
 from mpdvae.system.available_memory import check_room
 from mpdvae.system.untrusted_files import in_short
 
@@ -55,11 +56,6 @@ def read_npz(path: Path, bits: Bits = 8, value_range: ValueRange | None = None) 
         raise InputError(f"{path} holds x_test but no x_train.", topic="own-data")
     if "x" in arrays:
         return {"all": images("x", _labels(arrays, ["y"], path)[0])}
-    if "x_train" not in arrays:
-        raise InputError(
-            f"{path} holds no images: expected an array x, or x_train and x_test; found {sorted(arrays)}.",
-            topic="own-data",
-        )
     if "x_test" not in arrays:
         return {"all": images("x_train", _labels(arrays, ["y_train"], path)[0])}
     for kind, train, test in (("labels", "y_train", "y_test"), ("covariates", "covariates_train", "covariates_test")):
@@ -76,6 +72,7 @@ def _read_arrays(path: Path) -> dict[str, np.ndarray]:
     try:
         with zipfile.ZipFile(path) as archive:
             members = {name.removesuffix(".npy"): name for name in archive.namelist()}
+            _refuse_without_images(members, path)
             return {key: _array(archive, members[key], path) for key in sorted(_KEYS & members.keys())}
     except InputError:
         raise
@@ -89,6 +86,16 @@ def _read_arrays(path: Path) -> dict[str, np.ndarray]:
         raise _unreadable(path, error) from error
     except (OSError, EOFError, ValueError, KeyError, RuntimeError, zlib.error, struct.error) as error:
         raise _unreadable(path, error) from error
+
+
+def _refuse_without_images(members: Mapping[str, str], path: Path) -> None:
+    if not any(key.startswith("x") for key in _KEYS & members.keys()):
+        found = listed([repr(in_short(name, 60)) for name in members], SHOWN) if members else "nothing"
+        raise InputError(
+            f"{path} holds no images: expected an array x, or x_train and x_test, found {found}; save them by these names, "
+            "numpy.savez(path, x=images, y=labels).",
+            topic="own-data",
+        )
 
 
 def _unreadable(path: Path, error: BaseException) -> InputError:
@@ -110,7 +117,11 @@ def _array(archive: zipfile.ZipFile, name: str, path: Path) -> np.ndarray:
             raise ValueError(f"{name} has no array header ({in_short(error)})") from error
         count = math.prod(shape)
         if dtype.hasobject:
-            raise ValueError("object arrays are never loaded")
+            raise InputError(
+                f"{path}: expected numbers or text in {name}, got Python's objects; object arrays are never loaded: save "
+                "text as y.astype(str), and images of one shape as numpy.stack(images).",
+                topic="own-data",
+            )
         if not dtype.itemsize:
             raise ValueError(f"{name} has elements of no bytes")
         if len(shape) > _MOST_AXES:

@@ -24,8 +24,10 @@ from mpdvae.data.class_names import ClassNames
 from mpdvae.data.conditions import NOTHING, Covariates, Known
 from mpdvae.data.covariates import of_array
 from mpdvae.data.given_dataset import DatasetSource
+from mpdvae.data.given_lists import beside_labels
 from mpdvae.data.image_folder import picture_folder
 from mpdvae.data.images import Images, Splits
+from mpdvae.data.labels import class_numbers
 from mpdvae.data.layout import ValueRange
 from mpdvae.data.npz import read_npz
 from mpdvae.data.picture_source import PictureSource
@@ -111,8 +113,12 @@ def from_dataset(
 
 
 def images_of_array(x: Any, where: str, preparation: Preparation = AS_STORED) -> Images:
-    """Returns the images of an array, a tensor or nested lists, prepared. Those of a memory-mapped array stay in its file if
-    they are too many. Raises `InputError`, calling them `where`, if they are no images."""
+    """Returns the images of an array, a tensor or nested lists, prepared, or of a pair of these and labels. Those of a
+    memory-mapped array stay in its file if they are too many. Raises `InputError`, calling them `where`, if they are no
+    images."""
+    if (both := beside_labels(x)) is not None:
+        images, classes = images_of_array(both.images, f"{where}[0]", preparation), both.labels
+        return images.of_classes(class_numbers({f"{where}[1]": classes})[0])
     if is_streamed(x):
         return _held(ArraySource(x, preparation))
     pixels = channels_first(grey_levels(plain_array(x, where), where, preparation.bits), where)

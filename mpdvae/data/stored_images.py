@@ -14,7 +14,7 @@ import torch
 from jaxtyping import Int64, UInt
 from torch import Tensor
 
-from mpdvae.data.class_names import ClassNames
+from mpdvae.data.class_names import Classes, ClassNames
 from mpdvae.data.conditions import NOTHING, Known
 from mpdvae.data.images import Images
 from mpdvae.data.preparation import Preparation
@@ -121,6 +121,10 @@ class StoredImages(Images):
     def part(self, indices: Int64[Tensor, " part"]) -> "StoredImages":
         rows = self._rows[indices.cpu().numpy()]
         return StoredImages(self._reading, self.known.take(indices), rows, self._device, self.class_names)
+
+    def of_classes(self, classes: Classes) -> "StoredImages":
+        known = self.known._replace(labels=classes.labels)
+        return StoredImages(self._reading, known, self._rows, self._device, classes.names)
 
     def expect(self, indices: Int64[Tensor, " batch"]) -> None:
         self._reading.expect(self._rows[indices.cpu().numpy()])

@@ -27,6 +27,7 @@ from pydantic import ValidationError
 
 from mpdvae.data import Splits, steps_per_epoch
 from mpdvae.data.given_dataset import holds_pictures, is_dataset, refuse_unnumbered
+from mpdvae.data.given_lists import holds_items, listed_column
 from mpdvae.data.own import from_dataset, images_of_array, own_path, split_own, titled
 from mpdvae.distributions.own_laws import values_within
 from mpdvae.distributions.pixel_values import PixelValues
@@ -86,8 +87,9 @@ def fit(
             under the seed, so that the initial weights are a function of it. A ready-made model starts with its own weights.
         data: name of a data set (`mpdvae data list`), path of a folder of pictures, an .npz archive or an .npy array; images
             in an array: [n height width], [n channel height width] or [n height width channel], bytes or in [0, 1], of which
-            a large memory-mapped file stays on disk; a list of pictures of Pillow; a data set of torch or Hugging Face; or
-            what `mpdvae.data.own.from_dataset` and `mpdvae.data.load` return.
+            a large memory-mapped file stays on disk; such an array and labels, (X, y); a list of pictures of Pillow; a data
+            set of torch or Hugging Face, or the list of its items; or what `mpdvae.data.own.from_dataset` and
+            `mpdvae.data.load` return.
         objective: terms of the loss, as an `ObjectiveConfig` or its fields: {"diversity_weight": 1.0}; as an `Objective`; or
             a function of (forward) or (forward, step), a term that is added to the ELBO. None: the ELBO. Functions are told
             from each other by name, which is their column in the learning curves.
@@ -215,9 +217,10 @@ def _loaded(data: Any, protocol: dict[str, Any]) -> tuple[Splits, dict[str, Any]
     protocol = protocol | {"dataset": "own"}
     told = _experiment(data=protocol | ANY_LEVELS).data
     title, preparation = "own images", told.preparation()
+    data = listed_column(data)
     if not hasattr(data, "__array__"):
         refuse_unnumbered(data, "data")
-    if is_dataset(data) or holds_pictures(data):
+    if is_dataset(data) or holds_pictures(data) or holds_items(data):
         options = {"validation_size": told.validation_size, "split_seed": told.split_seed}
         return from_dataset(data, title, preparation=preparation, where="data", **options), protocol
     parts = {"all": images_of_array(data, "data", preparation)}

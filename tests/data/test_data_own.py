@@ -181,7 +181,15 @@ BAD_ARCHIVES: dict[str, tuple[dict[str, np.ndarray], str]] = {
     "wide integers": ({"x": GREY.astype(np.int64) * 2}, "integers must lie in 0..255"),
     "integers 0 and 1": ({"x": GREY // 128}, r"integers 0 and 1, .* give booleans, x.astype\(bool\)"),
     "complex": ({"x": GREY.astype(complex)}, "type complex128: expected uint8"),
-    "objects": ({"x": GREY.astype(object)}, r"cannot be read as a numpy archive; it may be truncated \(object arrays"),
+    "objects": ({"x": GREY.astype(object)}, "expected numbers or text in x.npy, got Python's objects; object arrays"),
+    "text as objects": (
+        {"x": GREY, "y": np.array(["a", "b"] * 10, object)},
+        r"expected numbers or text in y.npy, got Python's objects; .* y\.astype\(str\)",
+    ),
+    "other names": (
+        {"images": GREY, "labels": LABELS},
+        "holds no images: .* found 'images' and 'labels'; save them by",
+    ),
     "ambiguous channels": (
         {"x": COLOUR[..., [0, 1, 2, 0]]},
         r"shape \(20, 4, 5, 4\): the channels, up to 64 .* cannot be told",
