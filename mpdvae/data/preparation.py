@@ -8,7 +8,7 @@
                 unscaled: not scaled; what is too large is cut around the middle, what is too small is surrounded
     background  grey level behind transparent pixels and around padded pictures, of 8 bits
     bits        levels 0..255, or 0..65535 for models of more than 256 levels: level k of 8 bits is then 257 k, so that white
-                stays white
+                stays white; a picture of 8 bits is scaled as one, and keeps such levels
 
 Pictures are scaled by Pillow's Lanczos filter, whose support grows with the reduction, so that nothing is aliased. A picture
 that has the form already stays as it is, so preparing twice is preparing once: a model's `preprocess` and `mpdvae encode`
@@ -95,7 +95,11 @@ class Preparation:
             return levels
         if len(levels) not in (1, 3):
             return self._of_each_channel(levels)
-        return self._of_8_bits(levels) if self.bits == 8 else self._of_16_bits(levels)
+        if self.bits == 8:
+            return self._of_8_bits(levels)
+        if not (levels % TO_16_BITS).any():  # scaled in 16 bits, it would seem to have them
+            return self._of_8_bits((levels // TO_16_BITS).astype(np.uint8)).astype(np.uint16) * np.uint16(TO_16_BITS)
+        return self._of_16_bits(levels)
 
     def _of_each_channel(self, levels: np.ndarray) -> np.ndarray:
         """Pillow has pictures of one and of three channels."""

@@ -202,3 +202,33 @@ def test_a_model_of_ones_own_is_fitted_to_them(tmp_path):
 
     vae = mpdvae.fit(scans, X, images=LEVELS, out=tmp_path / "run", epochs=1, batch_size=8, device="cpu")
     assert vae.preprocess(X).unique().numel() > 500  # 256 at the most, had they been reduced
+
+
+COARSE = (X >> 8).astype(np.uint8)
+CHANGES = [
+    Preparation((4, 3), bits=16),
+    Preparation((9, 9), "pad", background=7, bits=16),
+    Preparation((3, 4), "stretch", "rgb", bits=16),
+    Preparation(colours="rgb", bits=16),
+]
+
+
+@pytest.mark.parametrize("preparation", CHANGES, ids=lambda preparation: preparation.in_words)
+def test_images_of_8_bits_that_are_resized_are_no_images_of_more_levels(preparation, tmp_path):
+    data = {name: load_own(path, None, 0, preparation) for name, path in saved(tmp_path, COARSE).items()}
+    data["dataset"] = from_dataset(Listed(COARSE), split_seed=0, preparation=preparation)
+    assert len({splits.sha256 for splits in data.values()}) == 1
+    for splits in data.values():
+        with pytest.raises(InputError, match="has images of 256 levels, expected at most so many, got 65536"):
+            Protocol("levels", 1, levels=2**16).check(splits)
+    mixed = np.concatenate([X, COARSE.astype(np.uint16) * np.uint16(257)])
+    Protocol("levels", 1, levels=2**16).check(from_dataset(Listed(mixed), preparation=preparation))
+
+
+@pytest.mark.parametrize("preparation", CHANGES, ids=lambda preparation: preparation.in_words)
+def test_a_picture_of_8_bits_is_prepared_as_one(preparation):
+    coarse = Preparation(preparation.size, preparation.fit, preparation.colours, preparation.background)
+    for levels in (COARSE[:1], COARSE[:3]):
+        found = preparation.apply(levels)
+        assert found.dtype == np.uint16
+        assert np.array_equal(found, coarse.apply(levels).astype(np.int64) * 257)
