@@ -25,6 +25,7 @@ from mpdvae.commands.explore import explore
 from mpdvae.commands.help_text import one_default_each
 from mpdvae.commands.matrix import list_recipes, report, reproduce
 from mpdvae.commands.models import list_models
+from mpdvae.commands.option_names import unknown_option
 from mpdvae.commands.own_parts import with_own_parts
 from mpdvae.commands.repeat import rerun, verify
 from mpdvae.commands.run import evaluate, import_official, resume, train
@@ -96,6 +97,8 @@ COMMANDS: dict[str, Callable[..., None]] = {
 }
 
 
+OPTIONS = ("--help", "--version", "--parts")
+"""Options that stand in place of a command, or before it."""
 OTHERS_SECONDS = 5
 """Delay before a process other than the first reports an error: if all fail in the same way, it is ended before that."""
 LOST_SECONDS = 10
@@ -171,6 +174,11 @@ def _dispatch(arguments: list[str]) -> int:
         print(__version__)
         return 0
     name, *rest = arguments
+    if name.startswith("-"):
+        unknown = unknown_option([name], OPTIONS) or f"expected a command, got {name!r}"
+        raise InputError(
+            f"{unknown}{'' if unknown.endswith('?') else ';'} `mpdvae --help` lists commands.", topic="options"
+        )
     if name not in COMMANDS:
         refuse_unknown("command", name, list(COMMANDS), "`mpdvae --help` lists them all.")
     if process_group.world() > 1 and name not in SHARED:
@@ -182,7 +190,8 @@ def _dispatch(arguments: list[str]) -> int:
         train(rest)
     else:
         called = f"mpdvae {name}"
-        parsed(lambda: tyro.cli(one_default_each(_prepared(command)), args=rest, prog=called), called)()
+        prepared = one_default_each(_prepared(command))
+        parsed(lambda: tyro.cli(prepared, args=rest, prog=called), called, rest, command)()
     return 0
 
 

@@ -48,7 +48,7 @@ def parse(collect: Callable[..., Options], arguments: Sequence[str], command: st
                 description=description,
             )
 
-    return parsed(read, command)
+    return parsed(read, command, arguments, collect)
 
 
 def validated(experiment: Experiment) -> Experiment:

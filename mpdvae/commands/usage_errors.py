@@ -1,16 +1,18 @@
 """Says in one sentence what is wrong with the options of a command, in the style of all other errors.
 
-tyro prints a framed text and exits. Here that text is taken apart: what it is about, the option, the value that was given,
-and what was expected. A text of an unknown form is passed on in full, on one line.
+An option that the command does not have is found by comparing the arguments with the options that it has. For everything
+else tyro prints a framed text and exits. Here that text is taken apart: what it is about, the option, the value that was
+given, and what was expected. A text of an unknown form is passed on in full, on one line.
 """
 
 import io
 import re
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from contextlib import redirect_stderr
 from difflib import get_close_matches
-from typing import TypeVar
+from typing import Any, TypeVar
 
+from mpdvae.commands.option_names import option_names, unknown_option
 from mpdvae.errors import InputError, listed
 
 T = TypeVar("T")
@@ -18,7 +20,7 @@ KINDS = {"INT": "a whole number", "FLOAT": "a number", "PATH": "a path", "STR": 
 SEVERAL = {"INT": "whole numbers", "FLOAT": "numbers", "PATH": "paths", "STR": "texts"}
 
 
-def parsed(parse: Callable[[], T], command: str) -> T:
+def parsed(parse: Callable[[], T], command: str, arguments: Sequence[str], signature: Callable[..., Any]) -> T:
     """Returns the result of `parse`, which calls tyro.
 
     Raises `InputError` for options that are unknown, missing or of the wrong type; exits with code 0 after printing help.
@@ -26,6 +28,8 @@ def parsed(parse: Callable[[], T], command: str) -> T:
     Arguments:
         parse: reads the options.
         command: the words of the command, for the pointer to its help.
+        arguments: what follows these words.
+        signature: function whose arguments are the options.
     """
     said = io.StringIO()
     try:
@@ -34,7 +38,7 @@ def parsed(parse: Callable[[], T], command: str) -> T:
     except SystemExit as exit:
         if not exit.code:
             raise
-    sentence = in_one_sentence(said.getvalue())
+    sentence = unknown_option(arguments, option_names(signature)) or in_one_sentence(said.getvalue())
     end = "" if sentence.endswith("?") else ";"
     raise InputError(f"{sentence}{end} `{command} --help` lists the options.", topic="options")
 
@@ -48,27 +52,15 @@ def in_one_sentence(framed: str) -> str:
         line for line in inside if line and not re.fullmatch(r"[─-]+", line.strip())
     ]  # frames are of either character
     text = " ".join(map(str.strip, lines))
-    for found in (_unknown, _missing, _choice, _no_value, _value):
+    for found in (_further, _missing, _choice, _no_value, _value):
         if sentence := found(text, lines):
             return sentence
     return re.split(r" For full helptext", text)[0].rstrip(".")
 
 
-def _unknown(text: str, lines: list[str]) -> str:
+def _further(text: str, lines: list[str]) -> str:
     match = re.search(r"Unrecognized options:? (.*?)(?: Perhaps you meant:| For full|$)", text)
-    if not match:
-        return ""
-    first = re.split(r",? ", match[1])[0]
-    if not first.startswith("--"):
-        return f"expected options, got the further argument {first!r}"
-    start = next((i for i, line in enumerate(lines) if line.strip().startswith("Perhaps you meant")), len(lines))
-    # Lines with options are indented least; their descriptions, which name other options, are below and further in.
-    end = next((i for i, line in enumerate(lines) if line.strip().startswith("For full helptext")), len(lines))
-    indented = [(len(line) - len(line.lstrip()), line.strip()) for line in lines[start + 1 : end]]
-    indent = min((depth for depth, line in indented if line.startswith("--")), default=0)
-    suggested = [re.split(r"[ =]", line)[0] for depth, line in indented if depth == indent and line.startswith("--")]
-    close = [name for name in dict.fromkeys(suggested) if name != "--help"][:3]
-    return f"unknown option {first}" + (f": did you mean {' or '.join(close)}?" if close else "")
+    return f"expected options, got the further argument {re.split(r',? ', match[1])[0]!r}" if match else ""
 
 
 def _missing(text: str, lines: list[str]) -> str:
