@@ -8,6 +8,11 @@ from tyro.conf import Positional
 from mpdvae.errors import InputError
 
 if TYPE_CHECKING:
+    from collections.abc import Sequence
+
+    from rich.table import Table
+
+    from mpdvae.evaluation.advice import Advice
     from mpdvae.evaluation.collapse_diagnosis import Diagnosis
     from mpdvae.runs.run_folder import Run
 
@@ -43,6 +48,8 @@ def diagnose(directory: Positional[Path], all: bool = False) -> None:
     if found.information_per_dimension_nats:
         console.print(plain(f"\n{sparkline(found.information_per_dimension_nats)}  nats per unit, logarithmic"))
     _print_weights(run)
+    if found.images:
+        console.print(plain(f"\nThe verdict is of validation images, the findings are of {found.images} images:"))
     _print_findings(found, directory)
     _print_advice(found, directory, all)
 
@@ -109,6 +116,8 @@ def _print_advice(found: "Diagnosis", directory: Path, all: bool) -> None:
         print_line(_nothing(found, directory), console)
         return
     rest = len(found.advice) - len(shown)
+    console.print()
+    console.print(_meanings(shown))
     console.print(plain(f"\nWhat to try, {'those against the findings' if all else 'these'} first, with"))
     print_line(f"  {command}")
     table = table_of("against", "remedy and its OPTIONS")
@@ -120,8 +129,22 @@ def _print_advice(found: "Diagnosis", directory: Path, all: bool) -> None:
         print_line(f"{rest} more: `mpdvae diagnose {directory} --all`")
 
 
+def _meanings(shown: "Sequence[Advice]") -> "Table":
+    """Explains what the remedies shown are against."""
+    from rich.table import Table
+
+    from mpdvae.experiments.remedies import CAUSES
+    from mpdvae.workflows.progress_display import plain
+
+    table, against = Table.grid(padding=(0, 2)), {advice.remedy.against for advice in shown}
+    for cause in filter(against.__contains__, CAUSES):
+        table.add_row(plain(f"against {cause}", "bold"), plain(CAUSES[cause]))
+    return table
+
+
 def _nothing(found: "Diagnosis", directory: Path) -> str:
     """Says why no remedy is shown."""
     if found.causes or not found.advice:
         return "\nNo available remedy suits this run, or all of them are already applied."
-    return f"\nNothing here calls for a remedy; `mpdvae diagnose {directory} --all` lists those that suit this run."
+    command = f"mpdvae diagnose {directory} --all"
+    return f"\nNothing here calls for a remedy against collapse; `{command}` lists those that suit this run."

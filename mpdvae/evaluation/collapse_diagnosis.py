@@ -17,9 +17,9 @@ from typing import Any
 
 import numpy as np
 
-from mpdvae.evaluation.advice import Advice, advise
+from mpdvae.evaluation.advice import Advice, advise, first_to_try
 from mpdvae.experiments.experiment import Experiment
-from mpdvae.experiments.remedies import Cause, as_options
+from mpdvae.experiments.remedies import CAUSES, Cause, as_options
 from mpdvae.measures import collapse
 from mpdvae.measures.collapse import COLLAPSE_NATS
 
@@ -55,9 +55,12 @@ class Diagnosis:
     findings: tuple[Finding, ...]
     unknown: tuple[str, ...]
     """Quantities that the run did not record."""
-    causes: frozenset[Cause]
+    images: str
+    """Of which images the findings are, if the verdict is of others; otherwise empty."""
+    causes: tuple[Cause, ...]
+    """Causes of the collapse, in the order of `CAUSES`; empty without a collapse."""
     advice: tuple[Advice, ...]
-    """Remedies that suit the run, those against its causes first."""
+    """Remedies that suit the run, in the order in which to try them; those against its causes first."""
     longer: tuple[str, ...]
     """Options for a longer training, if the loss still fell at the end; otherwise empty."""
     information_per_dimension_nats: tuple[float, ...]
@@ -84,15 +87,15 @@ def diagnose(experiment: Experiment, history: Sequence[Record], diagnostics: Rec
         "use of the code by the decoder": _decoder(newest),
     }
     causes = _causes(newest)
-    advice = sorted(advise(experiment), key=lambda one: one.remedy.against not in causes)  # stable
     return Diagnosis(
         verdict=verdict(history, newest),
         findings=tuple(
             part for part in (*parts.values(), _threshold(newest), _training(experiment, history)) if part is not None
         ),
         unknown=tuple(name for name, part in parts.items() if part is None),
+        images=str((diagnostics or {}).get("split", "")) if history else "",
         causes=causes,
-        advice=tuple(advice),
+        advice=first_to_try(advise(experiment), causes),
         longer=_longer(experiment, history),
         information_per_dimension_nats=tuple(map(float, newest.get("information_per_dimension_nats") or ())),
     )
@@ -244,15 +247,15 @@ def fall_at_the_end(experiment: Experiment, history: Sequence[Record]) -> float 
     return float(np.interp(0.75 * steps, at, nats) - nats[-1])
 
 
-def _causes(newest: Record) -> frozenset[Cause]:
-    found: set[Cause] = set()
-    if _lacks_information(newest):
-        found.add("price")
-    if newest.get("code_use_nats", CODE_USE_NATS) < CODE_USE_NATS:
-        found.add("decoder")
-    if "encoder_lag" in newest and _lags(newest):
-        found.add("encoder")
-    return frozenset(found)
+def _causes(newest: Record) -> tuple[Cause, ...]:
+    """An encoder that lags costs likelihood; it is a cause of collapse only where there is one."""
+    lacks, unused = _lacks_information(newest), newest.get("code_use_nats", CODE_USE_NATS) < CODE_USE_NATS
+    found: dict[Cause, bool] = {
+        "decoder": unused,
+        "encoder": (lacks or unused) and "encoder_lag" in newest and _lags(newest),
+        "price": lacks,
+    }
+    return tuple(cause for cause in CAUSES if found[cause])
 
 
 def _lacks_information(newest: Record) -> bool:

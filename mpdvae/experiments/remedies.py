@@ -6,10 +6,8 @@ train in the same loop. The changes are options of `mpdvae train`, so that they 
 remedy has a strength, it is set to about `RATE_PER_DIMENSION_NATS` per dimension of the code, so that remedies are
 comparable. docs/remedies.md gives the measured effect of each; `mpdvae.evaluation.advice` selects those that suit a run.
 
-Causes of collapse: `price` - the KL is paid before the decoder has learned how to use z; `decoder` - the decoder models the
-images well enough without z; `encoder` - the encoder lags behind the decoder, which finds z useless. Sources: for the first
-two Chen et al., ICLR 2017, https://arxiv.org/abs/1611.02731; for the last He et al., ICLR 2019,
-https://arxiv.org/abs/1901.05534.
+`CAUSES` says in words what each remedy is against. Sources: for `price` and `decoder` Chen et al., ICLR 2017,
+https://arxiv.org/abs/1611.02731; for `encoder` He et al., ICLR 2019, https://arxiv.org/abs/1901.05534.
 """
 
 import math
@@ -26,6 +24,12 @@ GOAL_NATS = {"digits": 20.0, "mnist": 80.0}
 """GECO's reconstruction goal for each data set; MAE reaches that of MNIST at scale `minutes`."""
 
 Cause = Literal["price", "decoder", "encoder"]
+CAUSES: Mapping[Cause, str] = {
+    "decoder": "the decoder models the images well enough without z",
+    "encoder": "the encoder lags behind the decoder, which finds z useless",
+    "price": "the KL is paid before the decoder has learned how to use z",
+}
+"""Causes in words: those that are measured first, the one that is concluded from little information last."""
 Changes = dict[str, Any]
 """Fields of an experiment by dotted path with `__` for the dot, as accepted by `with_changes`."""
 

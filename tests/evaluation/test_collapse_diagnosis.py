@@ -1,6 +1,7 @@
 """Collapse in words, since when, and what to try: hand-made histories, and remedies that the command line accepts."""
 
 import re
+from pathlib import Path
 
 import pytest
 from command_line import asked_for, call
@@ -10,7 +11,7 @@ from mpdvae.evaluation.advice import ADVISED, advise
 from mpdvae.evaluation.collapse_diagnosis import diagnose
 from mpdvae.experiments.experiment import with_changes
 from mpdvae.experiments.recipes import all_recipes, recipe
-from mpdvae.experiments.remedies import REMEDIES, as_options
+from mpdvae.experiments.remedies import CAUSES, REMEDIES, as_options
 from mpdvae.measures import collapse
 from mpdvae.runs.run_folder import Run
 from mpdvae.system.atomic_files import read_json
@@ -140,7 +141,7 @@ def test_a_collapse_is_explained():
     found = diagnose(recipe("vae-pixelcnn-mnist-minutes"), noted(*history), None)
     assert found is not None
     assert found.verdict.startswith("since step 100: partly collapsed: 3 of 4 units carry less than 0.01 nats; ")
-    assert found.causes == {"price", "decoder", "encoder"}
+    assert found.causes == ("decoder", "encoder", "price")
     assert found.unknown == ()
     said = {finding.matter: finding.sentence for finding in found.findings}
     assert said["gradients"].endswith("by all together 0.6: diversity outweighs the reconstruction, since step 100")
@@ -166,7 +167,7 @@ def test_a_healthy_code_calls_for_nothing():
     ]
     found = diagnose(recipe("vae-pixelcnn-mnist-minutes"), noted(*history), None)
     assert found is not None
-    assert found.causes == frozenset()
+    assert found.causes == ()
     said = {finding.matter: finding.sentence for finding in found.findings}
     assert said["gradients"].endswith("the reconstruction pulls hardest")
     assert said["encoder"].endswith("keeps up with the decoder (the most was 9.00 nats, at step 50)")
@@ -175,7 +176,7 @@ def test_a_healthy_code_calls_for_nothing():
 
 @pytest.mark.parametrize(
     ("nats", "units", "causes"),
-    [(0.9, [1.0, 1.0], {"price"}), (5.9, [0.0, 3.0], set()), (3.0, [0.0, 3.0], {"price"}), (3.0, [1.0, 3.0], set())],
+    [(0.9, [1.0, 1.0], ("price",)), (5.9, [0.0, 3.0], ()), (3.0, [0.0, 3.0], ("price",)), (3.0, [1.0, 3.0], ())],
     ids=["weak code", "saturated with an idle unit", "an idle unit", "no collapse"],
 )
 def test_little_information_has_a_cause_and_idle_units_alone_need_not(nats, units, causes):
@@ -322,13 +323,68 @@ def test_an_injective_decoder_keeps_what_the_run_has_chosen():
     assert "Wang et al. 2021" not in advice
 
 
-def test_remedies_against_what_was_found_come_first():
-    lagging = {"gain_nats": 3.0, "gain_standard_error_nats": 0.4, "images": 16, "steps": 10}
-    found = diagnose(recipe("vae-pixelcnn-digits-smoke"), noted(entry(5, 1.0, encoder_lag=lagging)), None)
+LAGS = {"encoder_lag": {"gain_nats": 3.0, "gain_standard_error_nats": 0.4, "images": 16, "steps": 10}}
+UNUSED, LITTLE = {"code_use_nats": 0.1}, {"mutual_information_nats": 0.5}
+FIRST = {
+    "price": ["diversity and smoothness of posteriors", "free bits for the whole code", "free bits per dimension"],
+    "decoder": [
+        "codes that come back when decoded and encoded again",
+        "the code at every layer of the decoder",
+        "a smaller receptive field",
+    ],
+    "encoder": ["an encoder that catches up first", "posteriors refined by gradient steps"],
+}
+
+
+@pytest.mark.parametrize(
+    ("measured", "causes"),
+    [
+        ({}, ()),
+        (LAGS, ()),  # costs likelihood, but nothing collapsed
+        (LITTLE, ("price",)),
+        (UNUSED, ("decoder",)),
+        (UNUSED | LITTLE, ("decoder", "price")),
+        (LAGS | LITTLE, ("encoder", "price")),
+        (LAGS | UNUSED, ("decoder", "encoder")),
+        (LAGS | UNUSED | LITTLE, ("decoder", "encoder", "price")),
+    ],
+    ids=str,
+)
+def test_remedies_against_what_was_found_come_first(measured, causes):
+    """One against each cause before two against the same, the best against each first."""
+    found = diagnose(recipe("vae-pixelcnn-mnist-minutes"), noted(entry(5, 1.0, **measured)), None)
     assert found is not None
-    first = [REMEDIES["lagging"], REMEDIES["semi-amortised"]]
-    assert [one.remedy for one in found.advice[:2]] == first
-    assert "encoder" not in {one.remedy.against for one in found.advice[2:]}
+    assert found.causes == causes
+    in_turn = [FIRST[cause][rank] for rank in range(2) for cause in causes]
+    assert [one.remedy.title for one in found.advice[: len(in_turn)]] == in_turn
+    against = [one.remedy.against in causes for one in found.advice]
+    assert against == sorted(against, reverse=True)
+
+
+def test_no_advice_is_lost_or_doubled_by_its_order():
+    assert len(set(ADVISED)) == len(ADVISED)
+    assert {remedy for remedy in REMEDIES.values() if remedy.against is not None} <= set(ADVISED)
+
+
+def measured() -> dict[str, tuple[float, float]]:
+    """Information and NLL of each remedy against the price, from the first table of docs/remedies.md."""
+    page = (Path(__file__).parents[2] / "docs" / "remedies.md").read_text()
+    cells = [[cell.strip() for cell in line.split("|")[1:-1]] for line in page.splitlines() if line.startswith("| ")]
+    rows = {row[0]: (float(row[3]), float(row[7])) for row in cells if len(row) == 9 and row[0] in REMEDIES}
+    return {name: found for name, found in rows.items() if REMEDIES[name].against == "price"}
+
+
+def test_the_order_of_remedies_is_that_of_the_measured_table():
+    """What raised little, or broke the likelihood, comes after all that did better, and a high cost after a low one."""
+    table, place = measured(), ADVISED.index
+    assert len(table) >= 15
+    poor = {name for name, (information, nll) in table.items() if information < 4.6 or nll > 95}
+    cheap = {name for name, (_, nll) in table.items() if nll < 90.02 + 0.4} - poor
+    assert len(poor) >= 4
+    assert len(cheap) >= 6
+    assert max(place(REMEDIES[name]) for name in table.keys() - poor) < min(place(REMEDIES[name]) for name in poor)
+    dear = table.keys() - poor - cheap - {"beta-vae"}  # which costs nothing with fitted proposals
+    assert max(place(REMEDIES[name]) for name in cheap) < min(place(REMEDIES[name]) for name in dear)
 
 
 @pytest.mark.parametrize(
@@ -381,6 +437,9 @@ def test_diagnose_explains_a_finished_run(finished, capsys, monkeypatch):
     assert f"gain {measured['encoder_lag']['gain_nats']:.2f} ± " in out
     assert "not known" not in out
     assert shown_remedies(out) == 3
+    assert "The verdict is of validation images, the findings are of test images:" in out
+    for cause in set(re.findall(r"^(price|encoder|decoder) ", out, flags=re.M)):
+        assert f"against {cause}  {CAUSES[cause]}" in re.sub(r"  +", "  ", out)
     code, everything, _ = call(capsys, "diagnose", finished, "--all")
     assert code == 0
     assert everything.count("--objective.free-bits-nats 2.4 ") == 1
