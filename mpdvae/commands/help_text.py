@@ -1,10 +1,12 @@
-"""What `--help` shows of the options: the common ones first, and each default once.
+"""What `--help` shows of the options: the common ones first, each default once, and sentences that break only where a line is
+full.
 
 An experiment has some 130 fields. `mpdvae train RECIPE --help` shows those that people change, `--help-all` every one; all of
 them are accepted either way.
 """
 
 import inspect
+import re
 from collections.abc import Callable, Mapping, Sequence
 from functools import wraps
 from typing import Annotated, Any, TypeVar, get_type_hints
@@ -43,16 +45,16 @@ def asked_for_all(arguments: Sequence[str]) -> tuple[list[str], bool]:
 
 
 def one_default_each(command: Callable[..., Returned]) -> Callable[..., Returned]:
-    """Returns `command` without "(default: None)" in the help of options whose description states the default."""
-    told = _told_defaults(inspect.getdoc(command) or "")
+    """Returns `command` without "(default: None)" in the help of options whose description states the default, and with
+    descriptions that are one paragraph each."""
+    described = _descriptions(inspect.getdoc(command) or "")
 
     @wraps(command)
     def called(*arguments: Any, **options: Any) -> Returned:
         return command(*arguments, **options)
 
-    without = tyro.conf.arg(help_behavior_hint="")
     hints = get_type_hints(command, include_extras=True)
-    hints = {name: Annotated[hint, without] if name in told else hint for name, hint in hints.items()}
+    hints = {name: _shown_as(hint, described.get(name, "")) for name, hint in hints.items()}
     signature = inspect.signature(command)
     parameters = [p.replace(annotation=hints.get(name, p.annotation)) for name, p in signature.parameters.items()]
     called.__annotations__ = hints
@@ -61,14 +63,22 @@ def one_default_each(command: Callable[..., Returned]) -> Callable[..., Returned
     return called
 
 
-def _told_defaults(doc: str) -> set[str]:
-    """Returns the names of arguments whose description says what their default is."""
-    described = doc.partition("Args:")[2]
-    told, name = set(), ""
-    for line in described.splitlines():
-        start, colon, text = line.strip().partition(":")
-        if colon and start.isidentifier():
-            name = start
-        if "default:" in (text if name == start else line).lower():
-            told.add(name)
-    return told
+def joined(text: str) -> str:
+    """Returns a text whose paragraphs have no line breaks: those of a docstring depend on the width of the source."""
+    return "\n\n".join(" ".join(paragraph.split()) for paragraph in text.strip().split("\n\n"))
+
+
+def _shown_as(hint: Any, description: str) -> Any:
+    """Returns the annotation of an argument with this description, as docstrings write it."""
+    if "default:" in description.lower():
+        hint = Annotated[hint, tyro.conf.arg(help_behavior_hint="", help=joined(description))]
+    elif "\n" in description:
+        hint = Annotated[hint, tyro.conf.arg(help=joined(description))]
+    return hint
+
+
+def _descriptions(doc: str) -> dict[str, str]:
+    """Returns the descriptions of arguments by name, with their line breaks."""
+    _, _, described = doc.partition("Args:\n")
+    parts = re.split(r"^ {4}(\w+): ", described, flags=re.MULTILINE)
+    return {name: text.rstrip() for name, text in zip(parts[1::2], parts[2::2], strict=True)}

@@ -14,7 +14,7 @@ import tyro
 from pydantic import ValidationError
 from tyro.constructors import ConstructorRegistry, StructConstructorSpec, StructFieldSpec, StructTypeInfo
 
-from mpdvae.commands.help_text import ALL, IN_PYTHON, asked_for_all, is_common, one_default_each
+from mpdvae.commands.help_text import ALL, IN_PYTHON, asked_for_all, is_common, joined, one_default_each
 from mpdvae.commands.kind_options import kinds_beside
 from mpdvae.commands.usage_errors import parsed
 from mpdvae.errors import InputError
@@ -88,6 +88,7 @@ def _unvalidated(short: bool) -> ConstructorRegistry:
         kinds = kinds_beside(info.type)
 
         def typed(field: StructFieldSpec) -> StructFieldSpec:
+            field = replace(field, helptext=_in_paragraphs(field.helptext))
             required = field.default is tyro.MISSING
             if short and not required and not is_common(info.type, field.name):
                 return replace(field, type=Annotated[field.type, tyro.conf.Suppress])
@@ -104,9 +105,14 @@ def _unvalidated(short: bool) -> ConstructorRegistry:
     return registry
 
 
+def _in_paragraphs(help_text: str | Callable[[], str | None] | None) -> Callable[[], str]:
+    """Returns a description, which tyro may read later, without line breaks of its own."""
+    return lambda: joined((help_text() if callable(help_text) else help_text) or "")
+
+
 def _maker(config: type[Config]) -> Callable[..., Config]:
     def make(**fields: Any) -> Config:
         return config.model_construct(**fields)
 
-    make.__doc__ = config.__doc__  # shown in the help
+    make.__doc__ = joined(config.__doc__ or "")  # shown in the help
     return make

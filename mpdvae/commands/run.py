@@ -166,6 +166,7 @@ def evaluate(
             topic="not-finished",
         )
     data = on_device(data_of(run, data_dir), own_device(device_for(device, made_on(directory))))
+    data.part(split)  # refuses an unknown one before anything is said
     with Watcher(f"measuring {directory} on the {split} images") as watcher, owned_by_first(directory, watcher.say):
         describe_run(run, data, this_command())
         note_environment(run, data, EVALUATION, run.experiment.training.steps)

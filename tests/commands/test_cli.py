@@ -8,6 +8,7 @@ import shutil
 import signal
 import subprocess
 import sys
+from itertools import pairwise
 
 import pytest
 from command_line import asked_for, call, start, wait_for
@@ -93,6 +94,25 @@ def test_each_default_is_told_once(capsys, monkeypatch, words):
         option for option in options if "default: " in option.replace("(default:", "").lower() and "(default:" in option
     ]
     assert twice == []
+
+
+@pytest.mark.parametrize(
+    "words", [(name, "--help") for name in COMMANDS if name != "train"] + [("train", "mae-digits-smoke", "--help-all")]
+)
+def test_descriptions_break_only_where_a_line_is_full(capsys, monkeypatch, words):
+    monkeypatch.setenv("COLUMNS", "100")
+    _, out, _ = call(capsys, *words)
+    lines = [line.strip("│|").rstrip() for line in out.splitlines()]
+    described = [(above, below) for above, below in pairwise(lines) if re.match(r" {6,}[^ -]", above + below)]
+    described = [(above, below) for above, below in described if re.match(r" {6,}[^ (-]", below)]
+    for above, below in described:
+        assert len(above) + 1 + len(below.split()[0]) >= 94, (above, below)
+
+
+def test_an_unknown_split_is_refused_before_anything_is_said(capsys, finished):
+    code, out, err = call(capsys, "evaluate", finished, "--split", "foo")
+    assert (code, out) == (2, "")
+    assert err.startswith("mpdvae: --split: expected one of train, validation, test, got 'foo'")
 
 
 def test_the_version(capsys):
