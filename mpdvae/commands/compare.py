@@ -58,20 +58,20 @@ def _word(claim: "Claim") -> str:
 
 
 def _print_numbers(found: "Comparison") -> None:
-    from mpdvae.workflows.progress_display import plain, stdout, table_of
+    from mpdvae.workflows.progress_display import plain, print_sentence, stdout, table_of
 
     shown = [*found.differing, *found.doubtful][:SHOWN]
     if shown:
         table = table_of("number", "one", "other", "z", "p", "")
         for n in shown:
             differs = "differs" if n.p < found.limit else "chance?"
-            cells = [n.name, f"{n.one.value:.4g}", f"{n.other.value:.4g}", f"{n.z:+.1f}", f"{n.p:.1g}", differs]
+            cells = [n.name, f"{n.one.value:.4g}", f"{n.other.value:.4g}", f"{n.z:+z.1f}", f"{n.p:.1g}", differs]
             table.add_row(*map(plain, cells))
         tell("")
         stdout().print(table)
     chance = 0.05 * len(found.numbers)
-    tell(
-        "",
+    tell("")
+    print_sentence(
         f"{len(found.numbers)} numbers compared: {len(found.differing)} differ by more than both errors allow (p below "
-        f"{found.limit:.1g}); {len(found.doubtful)} more lie beyond 5%, where chance puts about {chance:.0f}.",
+        f"{found.limit:.1g}); {len(found.doubtful)} more lie beyond 5%, where chance puts about {chance:z.0f}.",
     )

@@ -7,7 +7,6 @@ from typing import Annotated
 import tyro
 
 from mpdvae.errors import refuse_unknown
-from mpdvae.system.untrusted_text import tell
 
 
 def topics() -> dict[str, str]:
@@ -22,13 +21,14 @@ def explain(topic: Annotated[str, tyro.conf.Positional] = "") -> None:
     Args:
         topic: Topic named in the message. Default: all topics.
     """
-    from rich.console import Console
     from rich.markdown import Markdown
+
+    from mpdvae.workflows.progress_display import print_sentence, stdout
 
     known = topics()
     if topic and topic not in known:
         refuse_unknown("topic", topic, list(known))
     chosen = [topic] if topic else list(known)
-    Console().print(Markdown("\n".join(f"## {name}\n\n{known[name]}" for name in chosen)))
+    stdout().print(Markdown("\n".join(f"## {name}\n\n{known[name]}" for name in chosen)))
     if not topic:
-        tell(f"Topics: {', '.join(known)}.")
+        print_sentence(f"Topics: {', '.join(known)}.")

@@ -173,10 +173,11 @@ def _write_report(
     folders: list[Path], html: Path, results: Path, command: str, looks: "Mapping[str, Look]"
 ) -> "Results":
     from mpdvae import report as reports
+    from mpdvae.workflows.progress_display import columns
 
     found = reports.write(
         folders, html=html, markdown=html.with_suffix(".md"), results=results, command=command, looks=looks
     )
-    tell(*reports.console(found).split("\n"))
+    tell(*reports.console(found, columns()).split("\n"))
     tell(f"tables: {html.with_suffix('.md')}", f"numbers: {results}", f"report: {html}")
     return found

@@ -23,7 +23,7 @@ def _print_cost(experiments: list[Experiment], seeds: int | None, timed: bool) -
     from mpdvae.experiments.recipes import seed_counts
     from mpdvae.report.published import stands_beside
     from mpdvae.workflows.matrix_cost import ASSUMED_RATE, plan
-    from mpdvae.workflows.progress_display import busy, stdout, table_of
+    from mpdvae.workflows.progress_display import busy, print_sentence, stdout, table_of
 
     counts = seed_counts(experiments, seeds)
     with busy("timing a step of each network on this machine" if timed else "counting the operations of each network"):
@@ -44,7 +44,7 @@ def _print_cost(experiments: list[Experiment], seeds: int | None, timed: bool) -
         tell(f"On this machine: about {_hours(total)} hours of training (estimated from timed steps).")
     gpu = sum(count * p.gpu_hours for count, p in zip(counts, plans, strict=True))
     rate = f"{ASSUMED_RATE / 1e12:g}e12 multiply-adds a second"
-    tell(
+    print_sentence(
         f"On GPUs: about {_hours(gpu)} GPU-hours of training (estimated from an operation count and an assumed {rate})."
     )
     if not timed:
@@ -56,13 +56,13 @@ def _print_power(experiment: Experiment, seeds: int | None, out: Path) -> None:
     from mpdvae.experiments.recipes import seed_counts
     from mpdvae.report.metrics import metric
     from mpdvae.report.power import MOST_SEEDS, TARGET, plan
-    from mpdvae.workflows.progress_display import plain, stdout, table_of
+    from mpdvae.workflows.progress_display import plain, print_sentence, stdout, table_of
 
     dataset, scale = experiment.data.dataset, experiment.scale
     noises, origin = _pilot(experiment, out)
     count, images = seed_counts([experiment], seeds)[0], experiment.evaluation.density_images
     if not noises:
-        tell(
+        print_sentence(
             f"Power on {dataset}: unknown, because there is no pilot at scale {scale}; train two seeds or more in {out}, and "
             "--dry-run prints what they show."
         )
@@ -78,9 +78,9 @@ def _print_power(experiment: Experiment, seeds: int | None, out: Path) -> None:
             *map(plain, [p.claim, f"{shown.label}: {c.left}, {c.right}", difference, f"{p.power:.0%}", needed])
         )
     where = f"{images:,} test images" if images else "all test images"
-    tell(
-        "",
-        f"Power on {dataset} with {_counted([count])} and {where}: the probability that a condition is confirmed if the",
+    tell("")
+    print_sentence(
+        f"Power on {dataset} with {_counted([count])} and {where}: the probability that a condition is confirmed if the "
         f"difference is the smallest that matters (for margins: if it is 0). Noise: {origin}.",
     )
     stdout().print(table)

@@ -322,6 +322,7 @@ def _complete(
 def _print_results(folders: list[Path]) -> None:
     from mpdvae.report import collect
     from mpdvae.report.tables import console_table
+    from mpdvae.workflows.progress_display import columns
 
     for study in collect(folders).studies:
-        tell(*console_table(study).split("\n"))
+        tell(*console_table(study, columns()).split("\n"))

@@ -90,7 +90,7 @@ def _print_best(outcomes: "list[Outcome]", fields: list[str], trials: int) -> No
     table = table_of("trial", "-ELBO, nats", *fields)
     for outcome in [outcome for outcome in outcomes if outcome.state == "complete"][:SHOWN]:
         values = (value_in_words(outcome.values[field]) for field in fields)
-        table.add_row(*map(plain, (outcome.folder.name, f"{outcome.negative_elbo_nats:.2f}", *values)))
+        table.add_row(*map(plain, (outcome.folder.name, f"{outcome.negative_elbo_nats:z.2f}", *values)))
     stdout().print(table)
     count = Counter(outcome.state for outcome in outcomes)
     tell(f"{trials} trials: " + ", ".join(f"{number} {state}" for state, number in count.items()) + ".")

@@ -116,7 +116,7 @@ def _units(newest: Record, history: Sequence[Record]) -> Finding | None:
         return None
     idle = [k for k, nats in enumerate(information) if nats < COLLAPSE_NATS]
     units, most = len(information), max(information)
-    sentence = f"the {units} units carry at most {sum(information):.2f} nats in all, one at most {most:.3g}"
+    sentence = f"the {units} units carry at most {sum(information):z.2f} nats in all, one at most {most:z.3g}"
     if not idle:
         return Finding("units", sentence + "; none is idle")
     sentence += f"; {len(idle)} {'is' if len(idle) == 1 else 'are'} idle ({_ranges(idle)})"
@@ -124,7 +124,7 @@ def _units(newest: Record, history: Sequence[Record]) -> Finding | None:
     if carried:
         lost, last, (nats, step, k) = len({k for _, _, k in carried}), max(step for _, step, _ in carried), max(carried)
         sentence += f", of which {lost} carried more before, the last until step {last}"
-        sentence += f" (the most: unit {k}, {nats:.3g} nats at step {step})"
+        sentence += f" (the most: unit {k}, {nats:z.3g} nats at step {step})"
     elif history and "information_per_dimension_nats" in history[0]:
         sentence += ", and never carried more at any evaluation point"
     return Finding("units", sentence)
@@ -134,14 +134,14 @@ def _information(newest: Record) -> Finding | None:
     nats, ceiling = newest.get("mutual_information_nats"), newest.get("mutual_information_ceiling_nats")
     if nats is None or ceiling is None:
         return None
-    sentence = f"image and code share at least {nats:.2f} nats, of the {ceiling:.2f} that so many images can show"
+    sentence = f"image and code share at least {nats:z.2f} nats, of the {ceiling:z.2f} that so many images can show"
     if newest.get("mutual_information_saturated"):
         sentence += " (saturated: it may be far more)"
     if newest.get("mutual_information_upper_nats") is not None:
-        sentence += f", and at most {newest['mutual_information_upper_nats']:.2f}"
+        sentence += f", and at most {newest['mutual_information_upper_nats']:z.2f}"
     if newest.get("mpd_mean_nats") is not None:
         sentence += (
-            f"; posteriors of two images are {newest['mpd_mean_nats']:.1f} ± {newest['mpd_std_nats']:.1f} nats apart"
+            f"; posteriors of two images are {newest['mpd_mean_nats']:z.1f} ± {newest['mpd_std_nats']:z.1f} nats apart"
         )
     return Finding("information", sentence)
 
@@ -180,12 +180,12 @@ def _encoder(newest: Record, history: Sequence[Record]) -> Finding | None:
         return None
     gain, error = lag["gain_nats"], lag["gain_standard_error_nats"]
     sentence = (
-        f"{lag['steps']} gradient steps on the posteriors of {lag['images']} images gain {gain:.2f} ± {error:.2f} nats "
+        f"{lag['steps']} gradient steps on the posteriors of {lag['images']} images gain {gain:z.2f} ± {error:z.2f} nats "
         f"of ELBO: the encoder {'lags behind' if _lags(newest) else 'keeps up with'} the decoder"
     )
     course = [(entry["encoder_lag"]["gain_nats"], entry["step"]) for entry in history if "encoder_lag" in entry]
     if course and max(course)[0] > gain:
-        sentence += f" (the most was {max(course)[0]:.2f} nats, at step {max(course)[1]})"
+        sentence += f" (the most was {max(course)[0]:z.2f} nats, at step {max(course)[1]})"
     return Finding("encoder", sentence)
 
 
@@ -194,7 +194,7 @@ def _decoder(newest: Record) -> Finding | None:
     if nats is None:
         return None
     words = "the decoder could almost do without z" if nats < CODE_USE_NATS else "the decoder uses z"
-    return Finding("decoder", f"given the code of another image, it loses {nats:.2f} nats of log p(x|z): {words}")
+    return Finding("decoder", f"given the code of another image, it loses {nats:z.2f} nats of log p(x|z): {words}")
 
 
 def _threshold(newest: Record) -> Finding | None:
@@ -205,12 +205,12 @@ def _threshold(newest: Record) -> Finding | None:
     above, units = linear["directions_above"], linear["units"]
     sentence = (
         f"{above} {'direction of the images has' if above == 1 else 'directions of the images have'} more variance (at most "
-        f"{linear['largest_eigenvalue']:.3g}) than beta sigma^2 = {linear['threshold']:.3g}: "
+        f"{linear['largest_eigenvalue']:z.3g}) than beta sigma^2 = {linear['threshold']:z.3g}: "
     )
     if not above:
         return Finding("noise", sentence + "a linear decoder would collapse, too, however it is trained")
     idle = f"and leave {units - above} of {units} idle" if above < units else f"with all {units} units"
-    return Finding("noise", f"{sentence}a linear decoder would code {linear['linear_rate_nats']:.1f} nats {idle}")
+    return Finding("noise", f"{sentence}a linear decoder would code {linear['linear_rate_nats']:z.1f} nats {idle}")
 
 
 def _training(experiment: Experiment, history: Sequence[Record]) -> Finding | None:
@@ -220,9 +220,9 @@ def _training(experiment: Experiment, history: Sequence[Record]) -> Finding | No
         return None
     if fall > FALLING_NATS:
         return Finding(
-            "training", f"the negative ELBO fell by {fall:.2f} nats in the last quarter: it was not over yet"
+            "training", f"the negative ELBO fell by {fall:z.2f} nats in the last quarter: it was not over yet"
         )
-    moved = f"fell by {fall:.2f}" if fall >= 0 else f"rose by {-fall:.2f}"
+    moved = f"fell by {fall:z.2f}" if fall >= 0 else f"rose by {-fall:z.2f}"
     return Finding("training", f"the negative ELBO {moved} nats in the last quarter")
 
 

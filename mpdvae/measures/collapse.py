@@ -86,11 +86,11 @@ def judge(
         code_use_nats: what the decoder loses if the code is another image's; None: not measured.
     """
     carried, shown = (
-        f"the code carries at least {information_nats:.2f} nats",
-        f"{ceiling_nats:.2f} that so many images show",
+        f"the code carries at least {information_nats:z.2f} nats",
+        f"{ceiling_nats:z.2f} that so many images show",
     )
     use = math.inf if code_use_nats is None else code_use_nats
-    used = "" if code_use_nats is None else f", and the decoder loses {use:.2f} nats without it"
+    used = "" if code_use_nats is None else f", and the decoder loses {use:z.2f} nats without it"
     silent = f"{idle} of {units} units carry less than {COLLAPSE_NATS:g} nats"
     heard = silent if idle else f"{units} of {units} units carry at least {COLLAPSE_NATS:g} nats"
     half = ceiling_nats / 2
@@ -99,7 +99,7 @@ def judge(
         if information_nats < min(least, half):
             return Judgement(word, "information", f"{carried}, {short}{used}; {heard}")
         if use < least:
-            lost = f"the decoder loses {use:.2f} nats without the code, less than {_bound(least)}"
+            lost = f"the decoder loses {use:z.2f} nats without the code, less than {_bound(least)}"
             return Judgement(word, "decoder", f"{lost}, although {carried}; {heard}")
     if idle and information_nats < SHOWN_SHARE * ceiling_nats:
         return Judgement("partly collapsed", "units", f"{silent}; {carried} of the {shown}")

@@ -4,6 +4,7 @@ lines."""
 import math
 import os
 import sys
+import textwrap
 import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
@@ -44,14 +45,17 @@ class RunProgress:
     """The newest history entry."""
 
     def in_words(self) -> str:
+        """The numbers and the verdict."""
+        return self.in_numbers() + (f"  {said(self.latest)}" if self.latest else "")
+
+    def in_numbers(self) -> str:
         words = f"step {self.step}/{self.steps}" if self.phase == "training" else self.phase
         if self.latest:
             words += (
-                f"  -ELBO {self.latest['negative_elbo_nats']:.1f}  KL {self.latest['kl_nats']:.1f} nats  "
-                f"active {self.latest['active_units']}/{self.latest['latent_dim']}  "
+                f"  -ELBO {self.latest['negative_elbo_nats']:z.1f}  KL {self.latest['kl_nats']:z.1f} nats  "
+                f"active {self.latest['active_units']}/{self.latest['latent_dim']}"
             )
-            words += "".join(f"{number}  " for number in (_information(self.latest), _lag(self.latest)) if number)
-            words += said(self.latest)
+            words += "".join(f"  {number}" for number in (_information(self.latest), _lag(self.latest)) if number)
         return words
 
 
@@ -59,6 +63,10 @@ def said(entry: Mapping[str, Any]) -> str:
     """Returns the verdict of a history entry, with the step at which it became true if that was recorded."""
     step = entry.get("verdict_since_step")
     return entry["verdict"] if step is None else collapse.sentence(entry["verdict"], step)
+
+
+def _first_words(entry: Mapping[str, Any]) -> str:
+    return entry["verdict"].partition(":")[0]
 
 
 def sparkline(nats: Sequence[float]) -> str:
@@ -75,6 +83,21 @@ def stdout() -> Console:
     """Returns a console for standard output, which wraps what it prints. `print_line` keeps a line whole."""
     piped = not sys.stdout.isatty() and "COLUMNS" not in os.environ
     return Console(file=sys.stdout, highlight=False, width=PIPED_COLUMNS if piped else None)
+
+
+def columns() -> int:
+    """Returns the width of tables that are laid out as text: that of the output, up to `PIPED_COLUMNS`."""
+    return min(PIPED_COLUMNS, stdout().width)
+
+
+def print_sentence(text: str, console: Console | None = None) -> None:
+    """Prints a sentence wrapped to the width of the output, its further lines indented; long names stay whole."""
+    made = console or stdout()
+    indent = " " * (len(text) - len(text.lstrip()) + 2)
+    lines = textwrap.wrap(
+        printable(text), made.width, subsequent_indent=indent, break_long_words=False, break_on_hyphens=False
+    )
+    print_line("\n".join(lines), made)
 
 
 def table_of(*columns: str | Column) -> Table:
@@ -156,10 +179,11 @@ class Watcher:
             self.said = time.monotonic()
             print_line(f"{self.title}  {far}", self.console)
             for name, progress in running.items():
-                print_line(f"  {name}  {progress.in_words()}", self.console)
+                print_line(f"  {name}  {progress.in_numbers()}", self.console)
 
     def following(self, name: str, steps: int, latest: Mapping[str, Any] | None = None) -> Follow:
-        """Returns a progress callback of training that prints a line at each evaluation point and updates the display.
+        """Returns a progress callback of training that prints a line of numbers at each evaluation point, the verdict where
+        its first words change, and updates the display.
 
         Arguments:
             name: name of the run.
@@ -169,9 +193,11 @@ class Watcher:
 
         def follow(done: int, entry: Mapping[str, Any] | None) -> None:
             nonlocal latest
-            latest = entry or latest
+            before, latest = latest, entry or latest
             if entry:
-                self.say(RunProgress("training", done, steps, entry).in_words())
+                self.say(RunProgress("training", done, steps, entry).in_numbers())
+                if before is None or _first_words(before) != _first_words(entry):
+                    print_sentence(f"  {said(entry)}", self.console)
             self.update(done / steps, {name: RunProgress("training", done, steps, latest)})
 
         return follow
@@ -215,7 +241,7 @@ def _panel(progress: RunProgress, entry: Mapping[str, Any]) -> Panel:
     table = Table.grid(padding=(0, 2))
     density = {"-ELBO": "negative_elbo_nats", "reconstruction": "reconstruction_nats", "KL": "kl_nats"}
     rows = {
-        "nats": ", ".join(f"{name} {entry[key]:.2f}" for name, key in density.items()),
+        "nats": ", ".join(f"{name} {entry[key]:z.2f}" for name, key in density.items()),
         "per unit": sparkline(entry.get("information_per_dimension_nats") or ()),
         "code": ", ".join(filter(None, (_information(entry), _mpd(entry), _use(entry)))),
         "active": _sweep(entry),
@@ -240,24 +266,24 @@ def _information(entry: Mapping[str, Any]) -> str:
         return ""
     most = entry.get("mutual_information_upper_nats")
     return (
-        f"MI at least {nats:.2f} of {ceiling:.2f}"
+        f"MI at least {nats:z.2f} of {ceiling:z.2f}"
         if most is None
-        else f"MI {nats:.2f} (of {ceiling:.2f}) to {most:.2f}"
+        else f"MI {nats:z.2f} (of {ceiling:z.2f}) to {most:z.2f}"
     )
 
 
 def _mpd(entry: Mapping[str, Any]) -> str:
-    return f"MPD {entry['mpd_mean_nats']:.1f} ± {entry['mpd_std_nats']:.1f}"
+    return f"MPD {entry['mpd_mean_nats']:z.1f} ± {entry['mpd_std_nats']:z.1f}"
 
 
 def _use(entry: Mapping[str, Any]) -> str:
     nats = entry.get("code_use_nats")
-    return "" if nats is None else f"a wrong code costs {nats:.1f}"
+    return "" if nats is None else f"a wrong code costs {nats:z.1f}"
 
 
 def _lag(entry: Mapping[str, Any]) -> str:
     lag = entry.get("encoder_lag")
-    return "" if lag is None else f"lag {lag['gain_nats']:.2f} ± {lag['gain_standard_error_nats']:.2f}"
+    return "" if lag is None else f"lag {lag['gain_nats']:z.2f} ± {lag['gain_standard_error_nats']:z.2f}"
 
 
 def _sweep(entry: Mapping[str, Any]) -> str:

@@ -201,7 +201,7 @@ def _look_on(study: "Study", job: Search, watcher: Watcher, over: threading.Even
 def in_words(outcome: Outcome) -> str:
     """Describes an outcome in one line."""
     nats = outcome.negative_elbo_nats
-    came_to = outcome.state if nats is None else f"{outcome.state}, -ELBO {nats:.2f} nats"
+    came_to = outcome.state if nats is None else f"{outcome.state}, -ELBO {nats:z.2f} nats"
     values = ", ".join(f"{name} {value_in_words(value)}" for name, value in outcome.values.items())
     return f"{outcome.folder.name}: {came_to} ({values})" + (f": {outcome.reason}" if outcome.reason else "")
 

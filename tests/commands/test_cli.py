@@ -150,6 +150,25 @@ def test_tables_wrap_where_there_is_no_terminal_and_names_stay_whole(capsys, mon
     assert sorted(unwrapped.split()) == sorted(table.split())
 
 
+@pytest.mark.parametrize(
+    "words",
+    [("explain",), ("explain", "memory"), ("reproduce", "--dry-run", "--scale", "smoke"), ("report",)],
+    ids=" ".join,
+)
+@pytest.mark.parametrize("width", [100, 120])
+def test_sentences_and_tables_wrap_where_there_is_no_terminal(capsys, monkeypatch, finished, tmp_path, words, width):
+    """At 120 columns, or at those of COLUMNS; paths of files stay whole."""
+    monkeypatch.delenv("COLUMNS", raising=False)
+    if width != 120:
+        monkeypatch.setenv("COLUMNS", str(width))
+    rest = (finished, "--out", tmp_path / "r.html") if words == ("report",) else ()
+    code, out, err = call(capsys, *words, *rest)
+    assert (code, err) == (0, "")
+    lines = [line for line in out.splitlines() if str(tmp_path) not in line]
+    assert max(map(len, lines)) <= width
+    assert max(map(len, lines)) > 60
+
+
 # -- training ----------------------------------------------------------------------------------------------------------
 
 

@@ -564,3 +564,41 @@ def test_the_plain_line_has_the_numbers_too():
         "step 60/300  -ELBO 90.0  KL 2.0 nats  active 1/2  MI 1.50 (of 6.20) to 1.70  lag 0.20 ± 0.10  "
         f"since step 50: {newest['verdict']}"
     )
+
+
+def test_without_a_terminal_lines_are_short_and_a_verdict_is_told_when_it_changes(capsys, monkeypatch):
+    monkeypatch.delenv("COLUMNS", raising=False)
+    history = noted(
+        entry(10, *[1.0] * 32),
+        entry(20, *[0.0] * 12, *[1.0] * 20),
+        entry(30, *[0.0] * 13, *[1.0] * 19),
+        entry(40, *[1.0] * 32),
+    )
+    with Watcher("run") as watcher:
+        follow = watcher.following("run", 40)
+        for one in history:
+            follow(one["step"], one)
+    out = capsys.readouterr().out
+    assert max(map(len, out.splitlines())) <= 120
+    told = [line for line in out.splitlines() if line.startswith("step ")]
+    assert [line.split()[1] for line in told] == ["10/40", "20/40", "30/40", "40/40"]
+    assert re.findall(r"^  since step (\d+).*?: (no collapse|partly collapsed): ", out, flags=re.M) == [
+        ("10", "no collapse"),
+        ("20", "partly collapsed"),
+        ("40", "no collapse"),
+    ]
+
+
+def test_a_number_is_never_a_negative_zero():
+    tiny_numbers = {
+        "negative_elbo_nats": -0.001, "reconstruction_nats": -0.001, "kl_nats": -0.001, "mutual_information_nats": -0.001,
+        "mutual_information_upper_nats": -0.001, "mpd_mean_nats": -0.001, "mpd_std_nats": -0.0, "code_use_nats": -0.001,
+        "encoder_lag": {"gain_nats": -0.001, "gain_standard_error_nats": 0.0, "images": 16, "steps": 10},
+        "verdict": collapse.judge(0, 2, -0.001, 6.2, -0.001).sentence,
+    }  # fmt: skip
+    newest = noted(entry(50, -0.0, -0.0, **tiny_numbers))[-1]
+    found = diagnose(recipe("vae-pixelcnn-mnist-minutes"), [newest], None)
+    assert found is not None
+    shown = [RunProgress("training", 60, 300, newest).in_words(), found.verdict]
+    for text in (*shown, *(finding.sentence for finding in found.findings)):
+        assert not re.search(r"-0(\.0*)?(?![\d.])", text), text
