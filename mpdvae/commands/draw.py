@@ -67,7 +67,7 @@ def sample(
 def reconstruct(
     source: Positional[str],
     out: Path,
-    count: int = 10,
+    count: int | None = None,
     seed: int = 0,
     device: str = AUTO,
     data_dir: Path | None = None,
@@ -79,7 +79,7 @@ def reconstruct(
     Args:
         source: Folder of the run, or name of a model that comes with the package (`mpdvae models`).
         out: Path of the PNG.
-        count: Number of images, chosen at random.
+        count: Number of images, chosen at random. Default: 10, or all if there are fewer.
         seed: Random seed of the choice of images and of the draw.
         device: auto, cpu, cuda, mps, ... auto: a GPU if there is one.
         data_dir: Folder of the data; for your own images that have moved: their new location.
@@ -91,9 +91,10 @@ def reconstruct(
 
     image_grids.check_png_path(out)
     vae = _model(source, device)
-    with seeded(seed, "reconstruct"), _drawing(f"reconstructing {count} images"):
-        x = _some_images(source, vae, count, data_dir)
-        rows = [x, vae.reconstruct(x), vae.reconstruct(x, greedy=False)]
+    with seeded(seed, "reconstruct"):
+        x = _some_images(source, vae, 10, data_dir, count)
+        with _drawing("reconstructing images"):
+            rows = [x, vae.reconstruct(x), vae.reconstruct(x, greedy=False)]
     _save(out, image_grids.png(_shown(vae, torch.stack(rows))))
 
 
@@ -126,7 +127,7 @@ def traverse(
     image_grids.check_png_path(out)
     vae = _model(source, device)
     with seeded(seed, "traverse"), _drawing("traversing the latent space"):
-        x = _some_images(source, vae, None, data_dir)
+        x = _some_images(source, vae, 500, data_dir)
         z, told = traversal(vae, x, dimensions, columns), vae.told_of(x[:1])
         images = vae.decode_told(z, None if told is None else told.expand(len(z), -1))
     _save(out, image_grids.png(_shown(vae, images)))
@@ -175,8 +176,8 @@ def _drawing(what: str) -> Iterator[None]:
         yield
 
 
-def _some_images(source: str, vae: "VAE", count: int | None, data_dir: Path | None) -> "Tensor":
-    """Returns `count` random images for the model (None: enough to measure codes).
+def _some_images(source: str, vae: "VAE", most: int, data_dir: Path | None, count: int | None = None) -> "Tensor":
+    """Returns `count` random images for the model; by default `most`, or all if there are fewer.
 
     Uses torch's global generator.
     """
@@ -186,7 +187,7 @@ def _some_images(source: str, vae: "VAE", count: int | None, data_dir: Path | No
     from mpdvae.sharing.shipped import located
 
     x, _ = model_images(located(source), vae, data_dir)
-    count = min(500, len(x)) if count is None else count
+    count = min(most, len(x)) if count is None else count
     if not 1 <= count <= len(x):
         raise InputError(f"--count: expected 1 to {len(x)} images, got {count}.")
     return x[torch.randperm(len(x))[:count]].to(_device(vae))

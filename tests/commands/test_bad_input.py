@@ -305,6 +305,9 @@ def test_own_data_is_trained_on(make, capsys, tmp_path):
     assert run.manifest["data"]["protocol"].startswith("own data ")
     assert (run.path / "representation.json").exists()
     assert call(capsys, "reconstruct", run.path, "--out", tmp_path / "r.png", "--count", "3")[0] == 0
+    assert (
+        call(capsys, "reconstruct", run.path, "--out", tmp_path / "few.png")[0] == 0
+    )  # fewer than ten, none asked for
     if make is own_npz:
         np.savez(tmp_path / "mine.npz", x=GREY[:, ::-1], y=LABELS)
         for command in (["evaluate", run.path], ["reconstruct", run.path, "--out", tmp_path / "s.png"]):
