@@ -107,7 +107,7 @@ def plane(study: Study, address: Address) -> Plane | None:
     ranges = _range([p.rate_nats for p in found]), _range([p.distortion_nats for p in found])
     height = HEIGHT if len(found) < MANY else TALL
     lines = contours(*ranges)
-    marks, labels = _texts(found, lines, ranges, Room(NARROWEST, WIDEST, height))
+    marks, labels = _texts(found, lines, ranges, Room(NARROWEST, WIDEST, float(height)))
     shown = list(zip(found, labels, strict=True))
     layout = {
         "xaxis": {"title": {"text": "rate (nats)"}, "range": list(ranges[0])},
