@@ -39,7 +39,7 @@ def column_of(labels: Any, where: str) -> np.ndarray:
     """Returns integers or text [n], or, where a single label is given, []. What is neither is returned as an array, for the
     caller to refuse in its own words. Raises `InputError`, which calls them `where`, for labels of which some are missing,
     and for text among numbers."""
-    array = _array(labels)
+    array = _array(labels, where)
     _refuse_missing(array, where)
     if array.dtype.kind == "O":
         array = _of_objects(array, where)
@@ -58,6 +58,10 @@ def _checked(labels: Any, where: str) -> np.ndarray:
     column = column_of(labels, where)
     if column.ndim == 1 and column.dtype.kind in "iuU":
         return column
+    if column.dtype.kind == "O":
+        raise InputError(
+            f"{where} differ in form; give an integer, a name or a one-hot row for each image.", topic="own-data"
+        )
     raise InputError(
         f"{where} must be one integer per image, or one name, or a one-hot row, but it is {column.dtype} of shape "
         f"{column.shape}.",
@@ -65,18 +69,18 @@ def _checked(labels: Any, where: str) -> np.ndarray:
     )
 
 
-def _array(labels: Any) -> np.ndarray:
+def _array(labels: Any, where: str) -> np.ndarray:
     """Returns labels as an array: those of a list as Python's objects, since numpy makes the text "nan" of NaN."""
     if isinstance(labels, np.ma.MaskedArray):
         objects = np.asarray(labels).astype(object)
         objects[np.ma.getmaskarray(labels)] = None
         return objects
     if isinstance(labels, Tensor):
-        return plain_array(labels, "labels")
+        return plain_array(labels, where)
     if hasattr(labels, "__array__"):
         return np.asarray(labels)
     if isinstance(labels, list | tuple):
-        labels = [_array(label).tolist() if hasattr(label, "__array__") else label for label in labels]
+        labels = [_array(label, where).tolist() if hasattr(label, "__array__") else label for label in labels]
     return np.asarray(labels, object)
 
 

@@ -14,6 +14,7 @@ Papamakarios et al., "Masked Autoregressive Flow", NeurIPS 2017, https://arxiv.o
 """
 
 from collections.abc import Callable
+from contextlib import nullcontext
 
 import torch
 from jaxtyping import Float
@@ -70,7 +71,8 @@ class AutoregressiveStep(nn.Module):
         network, beside = self.mean, () if self.log_variance is None else (self.log_variance,)
         minus_half = u.new_full((), -0.5)
         # What is known so far is written in place, which autocast, whose results are of another precision, does not allow.
-        in_one_precision = torch.autocast(u.device.type, enabled=False)
+        cast = torch.is_autocast_enabled(u.device.type)
+        in_one_precision = torch.autocast(u.device.type, enabled=False) if cast else nullcontext()
         with in_one_precision, incremental(network, height, width, beside=beside) as at:
             for _, u_o, z_o in zip(at.visit(), self._sites(u), self._sites(z), strict=True):
                 if beside:

@@ -10,10 +10,8 @@ from mpdvae.report.collect import Variant
 from mpdvae.report.metrics import Metric, over_seeds, values
 from mpdvae.report.numbers import MISSING, with_interval
 
-PAGE = 105
-"""Number of characters that fit beside the first column of the widest page (page.css)."""
-GAP = 1.5
-"""Width of the gap between columns, in characters."""
+MOST_COLUMNS = 10
+"""Columns that fit beside the first one on the widest page (page.css), with names of models and numbers with an interval."""
 
 
 @dataclass(frozen=True)
@@ -52,9 +50,8 @@ class Table:
 
 
 def fitted(table: Table) -> Table:
-    """Returns the table, turned if its columns do not fit next to each other without breaking words of their names."""
-    longest = max((len(word) for name in table.columns for word in name.replace("-", "- ").split()), default=0)
-    return replace(table, turned=len(table.columns) * (longest + GAP) > PAGE)
+    """Returns the table, turned if it has too many columns to stand next to each other."""
+    return replace(table, turned=len(table.columns) > MOST_COLUMNS)
 
 
 def lines(table: Table, section: Section) -> tuple[tuple[str, ...], list[tuple[str, ...]]]:

@@ -254,7 +254,7 @@ OWN_MISTAKES = {
     "fractional labels": ({"x": GREY, "y": LABELS + 0.5}, r"y in .* must be one integer per image"),
     "no images": ({"y": LABELS}, r"holds no images: expected an array x"),
     "too few": ({"x": GREY[:5]}, r"has too few images: 5"),
-    "few": ({"x": GREY[:12]}, r"batch_size is 20, but there are only 9 training images"),
+    "few": ({"x": GREY[:12]}, r"batch_size is 20, but there are only 8 training images"),
     "too small": ({"x": GREY[:, :2, :2]}, r"needs images of at least 3x3 pixels, got 2x2"),
 }  # fmt: skip
 

@@ -192,7 +192,7 @@ class Items(list):
         ([{"text": "a"}], r"dataset\[0\]: expected an image, .* image, img, .* got a NoneType"),
         ([GREY[0], GREY[1][:2]], r"dataset\[1\]: expected the shape of dataset\[0\], \(1, 4, 5\)"),
         ([GREY[0] * 2.0], r"dataset\[0\] has values from .* floats must lie in 0\.\.1"),
-        ([(GREY[0], 0), (GREY[1], [1, 2])], "dataset: its labels differ in form"),
+        ([(GREY[0], 0), (GREY[1], [1, 2])], "the labels of dataset differ in form"),
         ([Image.new("F", (5, 4))], r"dataset\[0\] has the colour mode F"),
     ],
     ids=["nothing", "text", "columns", "sizes", "values", "labels", "mode"],
