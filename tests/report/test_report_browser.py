@@ -139,6 +139,7 @@ def test_a_reader_sees_the_answer_first_and_scrolls_little(browser: Any, address
         wide.value(FRAMES)
         assert wide.value(f"{CUT}.map((e) => e.getAttribute('aria-label'))") == []
     with opened(browser, address, width=380, height=800) as small:
+        small.value("document.querySelector('.opening .plot').scrollIntoView()")  # charts are drawn when they are seen
         small.wait("document.querySelectorAll('.opening .main-svg').length")
         assert small.value("document.documentElement.scrollHeight") <= 12_000
 
