@@ -79,8 +79,8 @@ def test_the_figure_from_the_command_line(tmp_path, capsys, monkeypatch):
     out = tmp_path / "runs" / "rate-distortion"
     assert {Run(path).status for path in (out / "runs").iterdir()} == {"finished"}
     text = (out / "report.md").read_text()
-    assert "| vae-pixelcnn | KL weight = 1; committed rate (nats) = 0 |" in text
-    assert "| delta-1 | committed rate (nats) = 8 |" in text
+    assert "| vae-pixelcnn | KL weight 1; committed rate 0 nats |" in text
+    assert "| delta-1 | committed rate 8 nats |" in text
     assert "<small>runs/beta-2-digits-smoke-seed0, " in (out / "report.html").read_text()
     assert {row["model"] for row in json.loads((out / "results.json").read_text())["rows"]} == {
         e.model for e in experiments
