@@ -14,6 +14,7 @@ import torch
 
 from mpdvae.data.array_file import mapped_array
 from mpdvae.data.given_dataset import DatasetSource, holds_pictures, is_dataset, is_picture, refuse_unnumbered
+from mpdvae.data.given_lists import beside_labels, holds_items
 from mpdvae.data.image_folder import picture_folder
 from mpdvae.data.npz import read_npz
 from mpdvae.data.own import own_path
@@ -25,10 +26,12 @@ from mpdvae.errors import InputError
 
 def unpacked(X: Any, bits: Bits) -> Any:
     """Returns a column of images, in a table or an array of objects, as a list; a sparse tensor as a dense one; a picture as
-    a list of one; an archive or a file of an array as the array, levels of so many bits or numbers; anything else as it is.
-    Raises `InputError` for such a file that cannot be used."""
+    a list of one; an archive or a file of an array as the array, levels of so many bits or numbers; images beside their
+    labels without these; anything else as it is. Raises `InputError` for such a file that cannot be used."""
     if is_picture(X):
         return [X]
+    if (both := beside_labels(X)) is not None:
+        return both.images
     if isinstance(X, memoryview):
         return np.asarray(X)
     if isinstance(X, str | bytes | os.PathLike):
@@ -44,11 +47,11 @@ def unpacked(X: Any, bits: Bits) -> Any:
 
 
 def holds_no_numbers(X: Any) -> bool:
-    """Returns whether X, `unpacked`, is a path, a data set, or a list with paths or pictures. Raises `InputError` for a
-    stream of images, or a dictionary of them."""
+    """Returns whether X, `unpacked`, is a path, a data set or the list of its items, or a list with paths or pictures. Raises
+    `InputError` for a stream of images, or a dictionary of them."""
     if hasattr(X, "__array__") or hasattr(X, "tocsr"):  # scikit-learn says what to do with a sparse matrix
         return False
-    if isinstance(X, os.PathLike) or holds_pictures(X) or _holds_paths(X):
+    if isinstance(X, os.PathLike) or holds_pictures(X) or holds_items(X) or _holds_paths(X):
         return True
     refuse_unnumbered(X, "X")
     return is_dataset(X)
