@@ -1,6 +1,7 @@
 """Reports in the documentation are those of the records that are kept beside them."""
 
 import json
+import re
 import tarfile
 from pathlib import Path
 
@@ -29,3 +30,11 @@ def test_the_report_on_omniglot_is_that_of_its_records(tmp_path, monkeypatch):
         looks=looks_of(folders),
     )
     assert Path("r.md").read_text() == (OMNIGLOT / "report.md").read_text()
+
+
+def test_the_numbers_of_the_readme_on_omniglot_are_those_of_the_report():
+    readme, found = (OMNIGLOT.parents[2] / "README.md").read_text(), (OMNIGLOT / "report.md").read_text()
+    paragraph = readme.split("On OMNIGLOT at scale")[1].split("\n\n")[0].replace("\n", " ")
+    numbers = re.findall(r"\d+\.\d+ ± \d+\.\d+", paragraph)
+    assert len(numbers) == 5
+    assert [number for number in numbers if f"| {number} " not in found] == []
